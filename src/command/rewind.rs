@@ -1,0 +1,46 @@
+//! `spyhop rewind`
+
+use crate::store::{Store, tail};
+use anyhow::{Context, Result};
+use clap::Args;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Arguments of `spyhop rewind`.
+#[derive(Args, Debug)]
+pub struct Rewind {
+    /// The data directory.
+    #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
+    data: PathBuf,
+    /// The last block to keep; a sealed range that goes beyond it is moved whole.
+    #[arg(long, value_name = "BLOCK")]
+    to: u64,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Rewind) -> Result<()> {
+    anyhow::ensure!(arguments.data.is_dir(), "no data directory: `{}`", arguments.data.display());
+    let store = Store::open(&arguments.data)?;
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let label = format!("rewind-to-{}-at-{seconds}", arguments.to);
+    let mut moved = 0;
+    // Losers too: they would win again once their winner is gone.
+    for range in store.all_ranges()?.into_iter().filter(|range| range.last > arguments.to) {
+        store.quarantine_path(&range.path, &label)?;
+        moved += 1;
+    }
+    let root = store.root();
+    for path in tail::paths(root)? {
+        if tail::number_of(&path).is_some_and(|number| number > arguments.to) {
+            store.quarantine_path(path.strip_prefix(root).context("the tail lies on the volume")?, &label)?;
+            moved += 1;
+        }
+    }
+    // The published file names what has moved: it goes with it, and the next watch makes a new one.
+    let published = root.join(crate::publish::FILE);
+    if moved > 0 && published.exists() {
+        store.quarantine_path(crate::publish::FILE.as_ref(), &label)?;
+    }
+    println!("moved {moved} files and ranges above block {} to quarantine/{label}", arguments.to);
+    Ok(())
+}

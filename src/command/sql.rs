@@ -1,0 +1,259 @@
+//! `spyhop sql`: questions to the published file, from the command line, a pipe, or a prompt.
+//!
+//! The session is a database in memory with the published file attached read-only, so that a prompt left open can attach the next
+//! file when one was published, and keeps its settings and temporary tables.
+
+use crate::publish::{self, literal};
+use anyhow::{Context, Result, bail};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::util::pretty::pretty_format_batches;
+use clap::{Args, ValueEnum};
+use duckdb::{Config, Connection};
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{CompletionType, Editor};
+use signal_hook::consts::SIGINT;
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Arguments of `spyhop sql`.
+#[derive(Args, Debug)]
+pub struct Sql {
+    /// The data directory.
+    #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
+    data: PathBuf,
+    /// Run this and exit; without it there is a prompt, or standard input is run where that is no terminal.
+    #[arg(short, long, value_name = "SQL")]
+    command: Option<String>,
+    /// How rows are printed.
+    #[arg(long, value_enum, env = "SPYHOP_FORMAT", default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// In a frame, for people; of a long answer the first rows.
+    Table,
+    /// With a line of names first.
+    Csv,
+    /// One object a line.
+    Json,
+}
+
+/// Rows of an answer that are shown in a frame.
+const TABLE_ROWS_MAX: usize = 1_000;
+
+/// Memory of the database, which runs beside a node; larger questions spill to the system's temporary directory.
+const MEMORY_LIMIT: &str = "1GB";
+
+/// Runs the command.
+pub fn run(arguments: &Sql) -> Result<()> {
+    let mut session = Session::open(&arguments.data)?;
+    let outcome = match &arguments.command {
+        Some(sql) => session.run(sql, arguments.format),
+        None if io::stdin().is_terminal() => prompt(&mut session, arguments.format),
+        None => {
+            let mut sql = String::new();
+            io::stdin().read_to_string(&mut sql).context("failed to read standard input")?;
+            session.run(&sql, arguments.format)
+        }
+    };
+    // Whoever reads what is printed may have seen enough.
+    let closed = |error: &anyhow::Error| {
+        error.chain().any(|cause| {
+            cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        })
+    };
+    outcome.or_else(|error| if closed(&error) { Ok(()) } else { Err(error) })
+}
+
+/// A database in memory with the published file attached.
+struct Session {
+    connection: Connection,
+    file: PathBuf,
+    /// Which file is attached: a new one is published by renaming, so its inode differs.
+    attached: Option<u64>,
+}
+
+impl Session {
+    fn open(data: &Path) -> Result<Self> {
+        // The views name files relative to the volume.
+        let root = data.canonicalize().with_context(|| format!("no data directory: `{}`", data.display()))?;
+        let config = Config::default()
+            .with("file_search_path", root.display().to_string())?
+            .with("memory_limit", MEMORY_LIMIT)?
+            .with("temp_directory", std::env::temp_dir().join("spyhop-sql").display().to_string())?
+            .with("autoinstall_known_extensions", "false")?
+            .with("autoload_known_extensions", "false")?;
+        let connection = Connection::open_in_memory_with_flags(config)?;
+        let mut session = Self { connection, file: root.join(publish::FILE), attached: None };
+        session.attach()?;
+        Ok(session)
+    }
+
+    /// Attaches the published file, or the next one where there is one by now.
+    fn attach(&mut self) -> Result<()> {
+        let found = match std::fs::metadata(&self.file) {
+            Ok(metadata) => metadata.ino(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                bail!("nothing is published yet: no file `{}`; `spyhop watch` makes it", self.file.display())
+            }
+            Err(error) => return Err(error).with_context(|| format!("failed to open: `{}`", self.file.display())),
+        };
+        if self.attached == Some(found) {
+            return Ok(());
+        }
+        if self.attached.take().is_some() {
+            self.connection.execute_batch("USE memory; DETACH spyhop")?;
+        }
+        let file = literal(&self.file.display().to_string());
+        self.connection
+            .execute_batch(&format!("ATTACH {file} AS spyhop (READ_ONLY); USE spyhop"))
+            .with_context(|| format!("failed to open: `{}`", self.file.display()))?;
+        self.attached = Some(found);
+        Ok(())
+    }
+
+    /// Runs statements and prints the rows of the last one.
+    fn run(&mut self, sql: &str, format: Format) -> Result<()> {
+        self.attach()?;
+        if sql.trim().is_empty() {
+            return Ok(());
+        }
+        let sql = self.as_text(sql);
+        let mut statement = self.connection.prepare(&sql)?;
+        let rows = statement.stream_arrow([])?;
+        let schema = rows.get_schema();
+        let batches = rows.map(|batch| batch.map_err(anyhow::Error::from));
+        let mut out = io::stdout().lock();
+        match format {
+            Format::Table => print_table(&mut out, schema, batches)?,
+            Format::Csv => print_csv(&mut out, schema, batches)?,
+            Format::Json => print_json(&mut out, batches)?,
+        }
+        Ok(out.flush()?)
+    }
+
+    /// A question whose numbers Arrow has no type for asks for their digits instead.
+    fn as_text(&self, sql: &str) -> String {
+        let inner = sql.trim().trim_end_matches(';');
+        let columns = self.connection.prepare(&format!("DESCRIBE {inner}")).and_then(|mut described| {
+            described
+                .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?
+                .collect::<duckdb::Result<Vec<_>>>()
+        });
+        let digits: Vec<_> = columns
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|(_, kind)| ["BIGNUM", "HUGEINT", "UHUGEINT"].contains(&kind.as_str()))
+            .map(|(name, _)| {
+                let name = format!("\"{}\"", name.replace('"', "\"\""));
+                format!("{name}::VARCHAR AS {name}")
+            })
+            .collect();
+        if digits.is_empty() { sql.to_owned() } else { format!("SELECT * REPLACE ({}) FROM ({inner})", digits.join(", ")) }
+    }
+}
+
+fn print_table(
+    out: &mut impl Write,
+    schema: SchemaRef,
+    batches: impl Iterator<Item = Result<RecordBatch>>,
+) -> Result<()> {
+    let mut shown = Vec::new();
+    let mut rows = 0;
+    let mut more = false;
+    for batch in batches {
+        let batch = batch?;
+        let wanted = batch.num_rows().min(TABLE_ROWS_MAX - rows);
+        more = wanted < batch.num_rows();
+        rows += wanted;
+        shown.push(batch.slice(0, wanted));
+        if more {
+            break;
+        }
+    }
+    // What a statement without an answer answers.
+    if rows == 0 && schema.fields().len() <= 1 && schema.fields().iter().all(|field| field.data_type() == &DataType::Boolean) {
+        return Ok(());
+    }
+    if shown.is_empty() {
+        shown.push(RecordBatch::new_empty(schema));
+    }
+    writeln!(out, "{}", pretty_format_batches(&shown)?)?;
+    if more {
+        writeln!(out, "the first {TABLE_ROWS_MAX} rows; `--format csv` and `--format json` print all")?;
+    }
+    Ok(())
+}
+
+fn print_csv(
+    out: &mut impl Write,
+    schema: SchemaRef,
+    batches: impl Iterator<Item = Result<RecordBatch>>,
+) -> Result<()> {
+    let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(out);
+    // The names are printed with the first batch, be it empty.
+    writer.write(&RecordBatch::new_empty(schema))?;
+    for batch in batches {
+        writer.write(&batch?)?;
+    }
+    Ok(())
+}
+
+fn print_json(out: &mut impl Write, batches: impl Iterator<Item = Result<RecordBatch>>) -> Result<()> {
+    let mut writer = arrow::json::WriterBuilder::new().with_explicit_nulls(true).build::<_, arrow::json::writer::LineDelimited>(out);
+    for batch in batches {
+        writer.write(&batch?)?;
+    }
+    Ok(writer.finish()?)
+}
+
+/// Reads statements and answers them until the end of input. Ctrl-C ends what is being typed, or what is being answered.
+fn prompt(session: &mut Session, format: Format) -> Result<()> {
+    let interrupt = session.connection.interrupt_handle();
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT])?;
+    std::thread::spawn(move || signals.forever().for_each(|_| interrupt.interrupt()));
+    let config = rustyline::Config::builder().completion_type(CompletionType::List).max_history_size(10_000)?.build();
+    let mut editor = Editor::<(), FileHistory>::with_config(config)?;
+    let history = std::env::home_dir().map(|home| home.join(".spyhop_history"));
+    if let Some(history) = &history {
+        // There is none before the first time.
+        let _ = editor.load_history(history);
+    }
+    println!("spyhop {}; statements end with a semicolon, Ctrl-D leaves", env!("CARGO_PKG_VERSION"));
+    let mut statement = String::new();
+    loop {
+        let line = match editor.readline(if statement.is_empty() { "spyhop> " } else { "   ...> " }) {
+            Ok(line) => line,
+            Err(ReadlineError::Interrupted) => {
+                statement.clear();
+                continue;
+            }
+            Err(ReadlineError::Eof) => break,
+            Err(error) => return Err(error).context("failed to read a line"),
+        };
+        if statement.is_empty() && matches!(line.trim(), "exit" | "quit" | ".exit" | ".quit") {
+            break;
+        }
+        statement.push_str(&line);
+        if !statement.trim_end().ends_with(';') {
+            statement.push('\n');
+            continue;
+        }
+        editor.add_history_entry(statement.trim())?;
+        if let Err(error) = session.run(&statement, format) {
+            eprintln!("error: {error:#}");
+        }
+        statement.clear();
+    }
+    if let Some(history) = &history
+        && let Err(error) = editor.save_history(history)
+    {
+        eprintln!("the history was not kept in `{}`: {error}", history.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! `spyhop status`
+
+use crate::store::{read_chain, read_ranges, tail};
+use crate::watch::Heartbeat;
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::json;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Arguments of `spyhop status`.
+#[derive(Args, Debug)]
+pub struct Status {
+    /// The data directory.
+    #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
+    data: PathBuf,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command: exit code 1 where something is wrong.
+pub fn run(arguments: &Status) -> Result<()> {
+    let root = &arguments.data;
+    let chain = read_chain(root)?.with_context(|| format!("no data in `{}` yet", root.display()))?;
+    let ranges = read_ranges(root)?;
+    let tail: Vec<_> = tail::paths(root)?.iter().filter_map(|path| tail::number_of(path)).collect();
+    let heartbeat: Option<Heartbeat> = match std::fs::read(root.join(".spyhop/heartbeat")) {
+        Ok(bytes) => Some(serde_json::from_slice(&bytes).context("failed to read the heartbeat")?),
+        Err(_) => None,
+    };
+    let running = is_running(root);
+    let unhealthy = heartbeat.as_ref().and_then(|heartbeat| heartbeat.unhealthy.clone());
+    let bytes: u64 = ranges.iter().map(|range| range.manifest.bytes()).sum();
+    if arguments.json {
+        let status = json!({
+            "chain_id": chain.identity.chain_id,
+            "genesis_hash": chain.identity.genesis_hash,
+            "running": running,
+            "healthy": unhealthy.is_none(),
+            "first_block": ranges.first().map(|range| range.first).or(tail.first().copied()),
+            "sealed_ranges": ranges.len(),
+            "sealed_bytes": bytes,
+            "tail_blocks": tail.len(),
+            "heartbeat": heartbeat,
+        });
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        println!("chain        {}", chain.identity.chain_id);
+        println!("writer       {}", if running { "running" } else { "not running" });
+        if let (Some(first), Some(last)) = (ranges.first(), ranges.last()) {
+            println!("sealed       {} to {}, {} ranges, {} MB", first.first, last.last, ranges.len(), bytes >> 20);
+        }
+        if let (Some(first), Some(last)) = (tail.first(), tail.last()) {
+            println!("tail         {first} to {last}");
+        }
+        if let Some(Heartbeat { state, head, lag_blocks, node_lag_s, .. }) = &heartbeat {
+            println!("state        {state}");
+            let number = |number: &Option<u64>| number.map_or("unknown".to_owned(), |number| number.to_string());
+            println!("node's head  {}, {} s old when last seen", number(head), number(node_lag_s));
+            println!("lag          {} blocks behind the node", number(lag_blocks));
+        }
+    }
+    match unhealthy {
+        Some(reason) => anyhow::bail!("unhealthy: {reason}"),
+        None => Ok(()),
+    }
+}
+
+/// Whether a writer holds the volume's lock.
+fn is_running(root: &Path) -> bool {
+    let lock = File::open(root.join(".spyhop/lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+}

@@ -1,0 +1,86 @@
+//! A cursor over the items of an RLP list, lending each item's own bytes.
+//!
+//! `alloy-rlp` decodes into owned values; roots and hashes need the slices the values came from, so the walk is here and the
+//! reading of each item's header is alloy's.
+
+use alloy_primitives::U256;
+use alloy_rlp::{Decodable, Header};
+use anyhow::{Context, Result, ensure};
+
+/// The items of one RLP list, in order, each with its header.
+#[derive(Clone, Debug)]
+pub struct Items<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Items<'a> {
+    /// The items of `raw`, which must be one RLP list and nothing after it.
+    pub fn list(raw: &'a [u8]) -> Result<Self> {
+        let mut rest = raw;
+        let header = Header::decode(&mut rest)?;
+        ensure!(header.list, "expected a list, found a string");
+        ensure!(rest.len() == header.payload_length, "{} bytes after the list", rest.len() - header.payload_length);
+        Ok(Self { rest })
+    }
+
+    /// What has not been taken yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// The next item with its header; an error where the list has ended.
+    pub fn next_item(&mut self) -> Result<&'a [u8]> {
+        self.next().context("list is too short")?
+    }
+
+    /// The next item as a byte string.
+    pub fn bytes(&mut self) -> Result<&'a [u8]> {
+        Ok(Header::decode_bytes(&mut self.next_item()?, false)?)
+    }
+
+    /// The next item as a value of fixed length: a hash, an address, a bloom.
+    pub fn fixed<T: for<'b> TryFrom<&'b [u8]>>(&mut self) -> Result<T> {
+        let bytes = self.bytes()?;
+        T::try_from(bytes).map_err(|_| anyhow::anyhow!("wrong length: {} bytes", bytes.len()))
+    }
+
+    /// The next item as a number of up to 64 bits.
+    pub fn integer(&mut self) -> Result<u64> {
+        Ok(u64::decode(&mut self.next_item()?)?)
+    }
+
+    /// The next item as a number of up to 256 bits.
+    pub fn wide(&mut self) -> Result<U256> {
+        Ok(U256::decode(&mut self.next_item()?)?)
+    }
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = Result<&'a [u8]>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let mut rest = self.rest;
+        let taken = Header::decode(&mut rest).map(|header| {
+            // A single byte below 0x80 is its own header: `rest` still stands on it.
+            let length = self.rest.len() - rest.len() + header.payload_length;
+            let (item, after) = self.rest.split_at(length);
+            self.rest = after;
+            item
+        });
+        if taken.is_err() {
+            self.rest = &[];
+        }
+        Some(taken.map_err(Into::into))
+    }
+}
+
+/// The payload of `item` where it is a string (a typed transaction), the whole item where it is a list (a legacy one).
+pub fn unwrap_string(item: &[u8]) -> Result<&[u8]> {
+    if item.first().is_some_and(|byte| *byte >= 0xc0) {
+        return Ok(item);
+    }
+    Ok(Header::decode_bytes(&mut &*item, false)?)
+}

@@ -1,0 +1,295 @@
+//! The client to geth's IPC socket, and the only module that writes to it.
+//!
+//! The socket gives blocks and receipts as RLP, the head, and what the node says of itself. Requests are single JSON-RPC
+//! calls, never batches (geth answers the calls of a batch one after the other, those of a connection side by side), and
+//! never subscriptions (a subscriber that stops reading stalls the node's block import).
+//!
+//! A reply that was not read within ten seconds is cut off by geth in the middle and the next one follows without a
+//! sign, so every doubt about a connection ends the same way: it is dropped, with all that was pending on it, and the next
+//! call opens another. A call is never repeated here for more than a connection that had died unnoticed; to repeat is the
+//! caller's decision, and [`Error::is_passing`] is made for it.
+//!
+//! - `method`: the list of methods, the only ones there are.
+//! - `frame`: bytes to replies.
+//! - `reply`: replies to values.
+//! - `connection`: one socket, its reading, writing and pending calls.
+//! - `pool`: the few connections, and what is in flight over all of them.
+//!
+//! **Invariant.** Nothing but a whole, well-formed reply to the question asked is a value. `null`, an error item, pruned
+//! history, a cut, glued, doubled, late or oversized reply are each an [`Error`] of their own, and none is an empty block.
+
+mod connection;
+mod frame;
+mod method;
+mod pool;
+mod reply;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::{B256, Bytes};
+
+pub use method::Method;
+use pool::Pool;
+
+/// What the client allows itself and the node.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Sockets open at most. With two or more, the first is kept for small answers.
+    pub connections: usize,
+    /// Calls in flight at most, over all connections.
+    pub in_flight_max: usize,
+    /// Size of a reply at most; a connection that sends more is dropped.
+    pub reply_bytes_max: usize,
+    /// How long a reply may take, from the request to its last byte.
+    pub reply_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 4,
+            in_flight_max: 32,
+            reply_bytes_max: 64 * 1024 * 1024,
+            reply_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why a call gave no value.
+#[derive(Debug)]
+pub enum Error {
+    /// The node answered that it has no such thing: `null`, or `0x` for a raw block.
+    Null {
+        /// What was called.
+        method: Method,
+    },
+    /// The node had it once and pruned it (code 4444).
+    Pruned {
+        /// What was called.
+        method: Method,
+        /// The node's words.
+        message: String,
+    },
+    /// The node answered with any other error.
+    Node {
+        /// What was called.
+        method: Method,
+        /// The JSON-RPC code; geth's default is -32000.
+        code: i64,
+        /// The node's words.
+        message: String,
+    },
+    /// The reply, or the connection it was to come on, could not be trusted; the connection was dropped.
+    Broken {
+        /// What was called.
+        method: Method,
+        /// What was seen.
+        reason: String,
+    },
+    /// No whole reply came in time; the connection was dropped.
+    TimedOut {
+        /// What was called.
+        method: Method,
+        /// The time that was given.
+        after: Duration,
+    },
+    /// There is no socket, or nobody answers on it.
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Whether the same call may well succeed on a fresh connection: the fault lay in the way, not in the answer.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Error::Broken { .. } | Error::TimedOut { .. } | Error::Unreachable { .. })
+    }
+
+    /// Whether the node said that it does not have, now, what was asked for: a block not yet there, no longer canonical,
+    /// or no finalized block yet.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Error::Null { .. } => true,
+            Error::Node { code, message, .. } => *code == -32000 && message.ends_with("not found"),
+            _ => false,
+        }
+    }
+
+    /// Whether the node is away: no socket, or nobody behind it.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Error::Unreachable { .. })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Null { method } => {
+                write!(f, "geth answered {method} with nothing: it does not have what was asked for")
+            }
+            Error::Pruned { method, message } => {
+                write!(f, "geth has pruned what {method} asked for: {message}")
+            }
+            Error::Node { method, code, message } => write!(f, "geth answered {method} with error {code}: {message}"),
+            Error::Broken { method, reason } => {
+                write!(f, "no usable reply to {method}, its connection was dropped: {reason}")
+            }
+            Error::TimedOut { method, after } => {
+                write!(f, "no reply to {method} within {after:?}, its connection was dropped")
+            }
+            Error::Unreachable { path, .. } => {
+                write!(f, "failed to connect to geth's socket `{}`", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Unreachable { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// What following the chain needs of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The block's number.
+    pub number: u64,
+    /// The block's hash.
+    pub hash: B256,
+    /// The hash of the block before it.
+    pub parent_hash: B256,
+    /// Seconds since 1970.
+    pub timestamp: u64,
+}
+
+/// A block named by its place in the chain as the node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tag {
+    /// The head.
+    Latest,
+    /// The last finalized block. A node that knows of none answers with an error that [`Error::is_missing`] knows.
+    Finalized,
+    /// The first block the node still has, which is the genesis block only where nothing was pruned.
+    Earliest,
+    /// The canonical block of this number.
+    Number(u64),
+}
+
+/// A block named for the raw calls. By hash is the way that a reorganisation between two calls cannot spoil.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// The canonical block of this number.
+    Number(u64),
+    /// The block of this hash, canonical or not.
+    Hash(B256),
+}
+
+/// What has passed through a client since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Connections opened, those long closed included.
+    pub connections: u64,
+    /// Whole replies handed to a caller.
+    pub replies: u64,
+    /// Bytes read.
+    pub bytes_read: u64,
+    /// Bytes searched for the end of a reply: never more than were read.
+    pub bytes_searched: u64,
+}
+
+/// A client of the node behind one socket. Clones share its connections and limits.
+#[derive(Clone)]
+pub struct Client {
+    pool: Arc<Pool>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.path()).finish()
+    }
+}
+
+impl Client {
+    /// A client of the socket at this path. Touches nothing: the first call connects, and must run inside a tokio runtime.
+    pub fn new(path: impl Into<PathBuf>, limits: Limits) -> Client {
+        Client { pool: Arc::new(Pool::new(path.into(), limits)) }
+    }
+
+    /// The RLP of a block (`debug_getRawBlock`): header, transactions, uncles, withdrawals.
+    pub async fn raw_block(&self, at: At) -> Result<Bytes, Error> {
+        let params = reply::at_params(at);
+        self.pool.call(Method::RawBlock, &params, reply::raw_block).await
+    }
+
+    /// The consensus encodings of a block's receipts (`debug_getRawReceipts`).
+    ///
+    /// For a hash the node does not know, geth answers with no receipts rather than with `null`, and only the receipts
+    /// root of the header tells the two apart.
+    pub async fn raw_receipts(&self, at: At) -> Result<Vec<Bytes>, Error> {
+        let params = reply::at_params(at);
+        self.pool.call(Method::RawReceipts, &params, reply::raw_receipts).await
+    }
+
+    /// The block the tag stands for now (`eth_getBlockByNumber`).
+    pub async fn head(&self, tag: Tag) -> Result<Head, Error> {
+        let params = reply::tag_params(tag);
+        self.pool
+            .call(Method::BlockByNumber, &params, move |result| {
+                let head = reply::head(result)?;
+                match (tag, head) {
+                    (Tag::Number(asked), Some(head)) if head.number != asked => {
+                        Err(format!("block {asked} was asked for and block {} came", head.number))
+                    }
+                    _ => Ok(head),
+                }
+            })
+            .await
+    }
+
+    /// The chain's id (`eth_chainId`).
+    pub async fn chain_id(&self) -> Result<u64, Error> {
+        self.pool.call(Method::ChainId, "[]", reply::number).await
+    }
+
+    /// The node's name and version (`web3_clientVersion`).
+    pub async fn client_version(&self) -> Result<String, Error> {
+        self.pool.call(Method::ClientVersion, "[]", reply::text).await
+    }
+
+    /// What the node still has to do (`eth_syncing`): `false`, or an object of counters. For a status line only: a node
+    /// that re-indexes reports an object for hours, and one without a beacon node `false`.
+    pub async fn syncing(&self) -> Result<serde_json::Value, Error> {
+        self.pool.call(Method::Syncing, "[]", reply::value).await
+    }
+
+    /// The chain's configuration (`admin_nodeInfo`, its `protocols.eth.config`), with the blob schedule of every fork.
+    pub async fn node_config(&self) -> Result<serde_json::Value, Error> {
+        self.pool.call(Method::NodeInfo, "[]", reply::chain_config).await
+    }
+
+    /// The path of the socket.
+    pub fn path(&self) -> &Path {
+        self.pool.path()
+    }
+
+    /// Drops every connection, so that the next call runs on a fresh one. Calls pending elsewhere end as broken.
+    pub fn drop_connections(&self) {
+        self.pool.drop_connections();
+    }
+
+    /// What has passed through so far.
+    pub fn traffic(&self) -> Traffic {
+        self.pool.traffic()
+    }
+}

@@ -1,0 +1,53 @@
+//! The methods spyhop calls, all of them.
+//!
+//! The socket is root on the node: whoever can write to it can move the chain's head, open ports and read files as geth's
+//! user. So the names are compiled in, a request is made from a [`Method`] and from nothing else, and no text a user or a
+//! configuration wrote ever becomes the name of a method.
+
+use std::fmt;
+
+/// A JSON-RPC method of geth that spyhop may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// The chain id of the node's chain.
+    ChainId,
+    /// Name and version of the node.
+    ClientVersion,
+    /// A block's header fields, by number or tag.
+    BlockByNumber,
+    /// A block as RLP: header, transactions, uncles, withdrawals.
+    RawBlock,
+    /// A block's receipts, each in its consensus encoding.
+    RawReceipts,
+    /// What the node still has to fetch or to index.
+    Syncing,
+    /// The node's description of itself, the chain's configuration included.
+    NodeInfo,
+}
+
+impl Method {
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::ChainId => "eth_chainId",
+            Method::ClientVersion => "web3_clientVersion",
+            Method::BlockByNumber => "eth_getBlockByNumber",
+            Method::RawBlock => "debug_getRawBlock",
+            Method::RawReceipts => "debug_getRawReceipts",
+            Method::Syncing => "eth_syncing",
+            Method::NodeInfo => "admin_nodeInfo",
+        }
+    }
+
+    /// Whether the answer is a few kilobytes at most, and so travels on the connection kept for such answers: geth writes
+    /// one reply at a time to a connection, and the head must not wait behind somebody's block.
+    pub(super) fn is_small(self) -> bool {
+        !matches!(self, Method::RawBlock | Method::RawReceipts)
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,267 @@
+//! The few connections of a client, and what is in flight over all of them.
+//!
+//! geth writes one reply at a time to a connection, so several are needed to have several large replies under way, and the
+//! first is kept for small answers: the head must not wait behind somebody's block. Calls in flight are bounded here
+//! and stay counted until their reply has come and been read, even if the caller has gone away, for dropping a
+//! call does not stop the node from working on it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
+
+use super::connection::{Connection, Counters, Lost, backoff};
+use super::method::Method;
+use super::reply::{self, Answer};
+use super::{Error, Limits, Traffic};
+
+/// Of the calls in flight, one in so many is for small answers.
+const SMALL_SHARE: usize = 8;
+
+/// A reply above this size is read on a thread of its own, where it keeps no other task waiting.
+const INLINE_BYTES_MAX: usize = 1024 * 1024;
+
+/// geth's code for history that was pruned (go-ethereum `core/history/historymode.go`).
+const PRUNED: i64 = 4444;
+
+/// What came of looking for a connection before this one.
+#[derive(Default)]
+struct Attempts {
+    /// Connections in a row that could not be opened, or gave no good reply.
+    failures: u32,
+    /// When the last one was tried.
+    last: Option<Instant>,
+    /// What the system said to the last one, where it could not be opened.
+    error: Option<io::ErrorKind>,
+}
+
+/// The place of one connection.
+struct Slot {
+    current: Mutex<Option<Arc<Connection>>>,
+    /// Held while connecting.
+    attempts: tokio::sync::Mutex<Attempts>,
+    /// How often connecting has failed, to be read without waiting for somebody who connects.
+    failed: AtomicUsize,
+    /// One permit: a connection holds it until its descriptor is closed.
+    place: Arc<Semaphore>,
+    /// Calls that have chosen this slot and not ended.
+    calls: AtomicUsize,
+}
+
+pub(super) struct Pool {
+    path: PathBuf,
+    limits: Limits,
+    slots: Vec<Slot>,
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+    counters: Arc<Counters>,
+    turn: AtomicUsize,
+}
+
+impl Pool {
+    pub(super) fn new(path: PathBuf, limits: Limits) -> Pool {
+        let in_flight_max = limits.in_flight_max.max(1);
+        let small_max = (in_flight_max / SMALL_SHARE).max(1);
+        let large = Arc::new(Semaphore::new((in_flight_max - small_max).max(1)));
+        let small = if in_flight_max == 1 { large.clone() } else { Arc::new(Semaphore::new(small_max)) };
+        Pool {
+            path,
+            limits,
+            slots: (0..limits.connections.max(1)).map(|_| Slot::new()).collect(),
+            small,
+            large,
+            counters: Arc::default(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Makes a call, waits for its reply and reads it.
+    pub(super) async fn call<T, R>(&self, method: Method, params: &str, read: R) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        R: FnOnce(&[u8]) -> Result<Option<T>, String> + Send + 'static,
+    {
+        let class = if method.is_small() { &self.small } else { &self.large };
+        let in_flight = class.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let slot = self.slot(method);
+        let _calls = slot.enter();
+        // Kept to the end of the call, so that replies which wait to be read are bounded too.
+        let in_flight = Arc::new(in_flight);
+        let (connection, frame) = self.ask(slot, method, params, &in_flight).await?;
+        let outcome = if frame.len() > INLINE_BYTES_MAX {
+            tokio::task::spawn_blocking(move || value(method, &frame, read))
+                .await
+                .unwrap_or_else(|_| Ok(Err(broken(method, "reading it was stopped".to_owned()))))
+        } else {
+            value(method, &frame, read)
+        };
+        match outcome {
+            Ok(answer) => {
+                connection.trust();
+                answer
+            }
+            Err(reason) => {
+                connection.end(&format!("the reply to {method} on it was broken: {reason}"));
+                Err(broken(method, reason))
+            }
+        }
+    }
+
+    /// Gets the reply's bytes. A connection may have died unnoticed since the last call, or while this one was on its way to
+    /// the socket; then, and only then, the call is made once more on a fresh one.
+    async fn ask(
+        &self,
+        slot: &Slot,
+        method: Method,
+        params: &str,
+        in_flight: &Arc<OwnedSemaphorePermit>,
+    ) -> Result<(Arc<Connection>, Bytes), Error> {
+        let mut again = true;
+        loop {
+            let connection = self.connection(slot).await?;
+            match connection.ask(method, params, in_flight.clone()).await {
+                Ok(frame) => return Ok((connection, frame)),
+                Err(Lost::Unsent(_)) if again => again = false,
+                Err(Lost::Unsent(reason) | Lost::Broken(reason)) => {
+                    return Err(broken(method, reason));
+                }
+                Err(Lost::TimedOut) => {
+                    let after = self.limits.reply_timeout;
+                    return Err(Error::TimedOut { method, after });
+                }
+            }
+        }
+    }
+
+    /// The slot for a call: the first for small answers, of the others the one with the fewest calls.
+    fn slot(&self, method: Method) -> &Slot {
+        let Some((first, rest)) = self.slots.split_first() else {
+            unreachable!("a pool has at least one slot");
+        };
+        if method.is_small() || rest.is_empty() {
+            return first;
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        (0..rest.len())
+            .map(|step| &rest[turn.wrapping_add(step) % rest.len()])
+            .min_by_key(|slot| slot.calls.load(Ordering::Relaxed))
+            .expect("there are slots beyond the first")
+    }
+
+    /// The slot's connection, opened if need be. Whoever waits while somebody else fails to open it shares that failure,
+    /// instead of queueing for one of its own.
+    async fn connection(&self, slot: &Slot) -> Result<Arc<Connection>, Error> {
+        if let Some(connection) = slot.live() {
+            return Ok(connection);
+        }
+        let failed_before = slot.failed.load(Ordering::Acquire);
+        let mut attempts = slot.attempts.lock().await;
+        if let Some(connection) = slot.live() {
+            return Ok(connection);
+        }
+        if let Some(kind) = attempts.error
+            && slot.failed.load(Ordering::Acquire) != failed_before
+        {
+            return Err(self.unreachable(kind.into()));
+        }
+        let old = slot.current().take();
+        if old.is_some_and(|old| old.is_trusted()) {
+            attempts.failures = 0;
+        }
+        if let Some(last) = attempts.last {
+            sleep_until(last + backoff(attempts.failures)).await;
+        }
+        let place = slot.place.clone().acquire_owned().await.expect("the semaphore is never closed");
+        attempts.last = Some(Instant::now());
+        attempts.failures = attempts.failures.saturating_add(1);
+        match Connection::open(&self.path, self.limits, self.counters.clone(), place).await {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                attempts.error = None;
+                *slot.current() = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(error) => {
+                attempts.error = Some(error.kind());
+                slot.failed.fetch_add(1, Ordering::Release);
+                Err(self.unreachable(error))
+            }
+        }
+    }
+
+    fn unreachable(&self, source: io::Error) -> Error {
+        Error::Unreachable { path: self.path.clone(), source }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn drop_connections(&self) {
+        for slot in &self.slots {
+            if let Some(connection) = slot.current().as_ref() {
+                connection.end("a fresh one was asked for");
+            }
+        }
+    }
+
+    pub(super) fn traffic(&self) -> Traffic {
+        self.counters.traffic()
+    }
+}
+
+impl Slot {
+    fn new() -> Slot {
+        Slot {
+            current: Mutex::new(None),
+            attempts: tokio::sync::Mutex::default(),
+            failed: AtomicUsize::new(0),
+            place: Arc::new(Semaphore::new(1)),
+            calls: AtomicUsize::new(0),
+        }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Arc<Connection>>> {
+        self.current.lock().expect("nothing panics while it holds a slot")
+    }
+
+    fn live(&self) -> Option<Arc<Connection>> {
+        self.current().clone().filter(|connection| !connection.has_ended())
+    }
+
+    fn enter(&self) -> Call<'_> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Call(&self.calls)
+    }
+}
+
+/// Counts a call in its slot until it ends.
+struct Call<'a>(&'a AtomicUsize);
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn broken(method: Method, reason: String) -> Error {
+    Error::Broken { method, reason }
+}
+
+/// Reads a reply: the outer error is one of the connection, the inner one the node's answer.
+fn value<T>(
+    method: Method,
+    frame: &[u8],
+    read: impl FnOnce(&[u8]) -> Result<Option<T>, String>,
+) -> Result<Result<T, Error>, String> {
+    Ok(match reply::answer(frame)? {
+        Answer::Result(result) => read(result)?.ok_or(Error::Null { method }),
+        Answer::Null => Err(Error::Null { method }),
+        Answer::Error { code: PRUNED, message } => Err(Error::Pruned { method, message }),
+        Answer::Error { code, message } => Err(Error::Node { method, code, message }),
+    })
+}

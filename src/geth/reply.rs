@@ -1,0 +1,186 @@
+//! One reply, from its bytes to its meaning.
+//!
+//! The part that runs beside the socket only looks for the id, at a fixed place; everything that takes time proportional to
+//! the reply runs in the task that asked. Block and receipts are hexadecimal text of up to many megabytes inside the JSON:
+//! they are decoded straight from where they lie in the frame.
+//!
+//! Nothing here is lenient. A reply is one JSON value of the expected shape to its last byte, or the connection it came
+//! on is not to be trusted: geth glues the next reply to the cut-off front of one that was not read in time.
+
+use std::borrow::Cow;
+
+use alloy_primitives::{B256, Bytes};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{At, Head, Tag};
+
+/// How every reply of geth begins.
+const PREFIX: &[u8] = br#"{"jsonrpc":"2.0","id":"#;
+
+/// What geth says in a well-formed reply.
+pub(super) enum Answer<'a> {
+    Result(&'a [u8]),
+    Null,
+    Error { code: i64, message: String },
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    error: Option<ErrorItem>,
+}
+
+#[derive(Deserialize)]
+struct ErrorItem {
+    code: i64,
+    message: String,
+}
+
+/// The id a reply answers. Where the reply begins as geth's do this reads some thirty bytes, else the whole envelope.
+pub(super) fn id(frame: &[u8]) -> Result<u64, String> {
+    if let Some((id, _)) = split_id(frame) {
+        return Ok(id);
+    }
+    let envelope = envelope(frame)?;
+    match envelope.id {
+        Some(id) => id.get().parse().map_err(|_| format!("a reply carries the id {}, which is not ours", id.get())),
+        None => Err(match envelope.error {
+            Some(error) => format!("geth could not read a request: {}", error.message),
+            None => "a reply carries no id".to_owned(),
+        }),
+    }
+}
+
+/// The id a reply that never ended would have answered, where it can be seen.
+pub(super) fn id_of_partial(partial: &[u8]) -> Option<u64> {
+    split_id(partial).map(|(id, _)| id)
+}
+
+fn split_id(frame: &[u8]) -> Option<(u64, &[u8])> {
+    let rest = frame.strip_prefix(PREFIX)?;
+    // The longest u64 has 20 digits.
+    let end = rest.iter().take(21).position(|&byte| byte == b',')?;
+    let id = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
+    Some((id, &rest[end + 1..]))
+}
+
+/// What the reply says. The slice in [`Answer::Result`] is the text of the result; that it is JSON is known only once it
+/// has been read as what it should be, which every function below does to the last byte.
+pub(super) fn answer(frame: &[u8]) -> Result<Answer<'_>, String> {
+    let result = split_id(frame)
+        .and_then(|(_, rest)| rest.strip_prefix(br#""result":"#))
+        .and_then(|rest| rest.strip_suffix(b"}"));
+    match result {
+        Some(b"null") => return Ok(Answer::Null),
+        Some(result) => return Ok(Answer::Result(result)),
+        None => {}
+    }
+    let envelope = envelope(frame)?;
+    match (envelope.error, envelope.result) {
+        (Some(ErrorItem { code, message }), _) => Ok(Answer::Error { code, message }),
+        (None, Some(result)) => Ok(Answer::Result(result.get().as_bytes())),
+        // A missing result and a null one look the same here, and mean the same: geth omits neither.
+        (None, None) => Ok(Answer::Null),
+    }
+}
+
+fn envelope(frame: &[u8]) -> Result<Envelope<'_>, String> {
+    serde_json::from_slice(frame).map_err(|error| {
+        let front = &frame[..frame.len().min(60)];
+        format!("{} bytes beginning with `{}` are not a JSON-RPC reply: {error}", frame.len(), front.escape_ascii())
+    })
+}
+
+/// Reads a result, to its last byte, as one JSON value.
+fn json<'a, T: Deserialize<'a>>(result: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(result).map_err(|error| format!("the result has the wrong shape: {error}"))
+}
+
+fn hex(text: &str) -> Result<Bytes, String> {
+    let digits = text.strip_prefix("0x").ok_or("the result is not hexadecimal text with 0x")?;
+    const_hex::decode(digits).map(Bytes::from).map_err(|error| format!("the result is not hexadecimal: {error}"))
+}
+
+/// A block's RLP, or none for `0x`: that is how `debug_getRawBlock` says that it has no block of that number.
+pub(super) fn raw_block(result: &[u8]) -> Result<Option<Bytes>, String> {
+    let block = hex(json(result)?)?;
+    Ok((!block.is_empty()).then_some(block))
+}
+
+pub(super) fn raw_receipts(result: &[u8]) -> Result<Option<Vec<Bytes>>, String> {
+    let receipts: Vec<&str> = json(result)?;
+    receipts.into_iter().map(hex).collect::<Result<_, _>>().map(Some)
+}
+
+/// The few fields of a block that following the head needs. geth sends many more.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HeadFields<'a> {
+    number: &'a str,
+    hash: &'a str,
+    parent_hash: &'a str,
+    timestamp: &'a str,
+}
+
+pub(super) fn head(result: &[u8]) -> Result<Option<Head>, String> {
+    let fields: HeadFields<'_> = json(result)?;
+    Ok(Some(Head {
+        number: quantity(fields.number)?,
+        hash: hash(fields.hash)?,
+        parent_hash: hash(fields.parent_hash)?,
+        timestamp: quantity(fields.timestamp)?,
+    }))
+}
+
+pub(super) fn number(result: &[u8]) -> Result<Option<u64>, String> {
+    quantity(json(result)?).map(Some)
+}
+
+pub(super) fn text(result: &[u8]) -> Result<Option<String>, String> {
+    json::<Cow<'_, str>>(result).map(|text| Some(text.into_owned()))
+}
+
+pub(super) fn value(result: &[u8]) -> Result<Option<serde_json::Value>, String> {
+    json(result).map(Some)
+}
+
+/// The chain's configuration as geth holds it, with the blob schedule of every fork.
+pub(super) fn chain_config(result: &[u8]) -> Result<Option<serde_json::Value>, String> {
+    let mut info: serde_json::Value = json(result)?;
+    match info.pointer_mut("/protocols/eth/config") {
+        Some(config) if config.is_object() => Ok(Some(config.take())),
+        _ => Err("the result has no protocols.eth.config".to_owned()),
+    }
+}
+
+fn quantity(text: &str) -> Result<u64, String> {
+    text.strip_prefix("0x")
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .ok_or_else(|| format!("`{text}` is not a number of up to 64 bits in hexadecimal"))
+}
+
+fn hash(text: &str) -> Result<B256, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a hash of 32 bytes in hexadecimal"))
+}
+
+/// The parameter that names a block to the raw calls.
+pub(super) fn at_params(at: At) -> String {
+    match at {
+        At::Number(number) => format!(r#"["{number:#x}"]"#),
+        At::Hash(hash) => format!(r#"["{hash}"]"#),
+    }
+}
+
+/// The parameters of `eth_getBlockByNumber` without its transactions.
+pub(super) fn tag_params(tag: Tag) -> String {
+    match tag {
+        Tag::Latest => r#"["latest",false]"#.to_owned(),
+        Tag::Finalized => r#"["finalized",false]"#.to_owned(),
+        Tag::Earliest => r#"["earliest",false]"#.to_owned(),
+        Tag::Number(number) => format!(r#"["{number:#x}",false]"#),
+    }
+}

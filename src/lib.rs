@@ -1,0 +1,28 @@
+//! spyhop sits beside geth, reads the chain from the node it lives with, proves every block against its header, and leaves
+//! files that anybody can query with DuckDB while it runs.
+//!
+//! The modules in the order of the flow; each uses itself and those before it, never one after it.
+//!
+//! - [`error`]: the one error that callers tell apart.
+//! - [`geth`]: the client to the node's socket; a compiled-in list of methods, bounded in every way.
+//! - [`decode`]: RLP to typed blocks and receipts, senders recovered.
+//! - [`prove`]: header hash, roots and blooms; only a proved block goes on.
+//! - [`rows`]: what a block becomes, one file per table; the one description of every table and column.
+//! - [`store`]: tail files, sealed ranges, merging, quarantine; every commit is a rename.
+//! - [`plan`]: which ranges to build next.
+//! - [`publish`]: the file that readers open.
+//! - [`watch`]: the loops that drive all of it.
+//! - [`command`]: one file per command.
+//!
+//! `decode`, `prove`, `rows` and `plan` do no input or output, read no clock and know no configuration.
+
+pub mod command;
+pub mod decode;
+pub mod error;
+pub mod geth;
+pub mod plan;
+pub mod prove;
+pub mod publish;
+pub mod rows;
+pub mod store;
+pub mod watch;

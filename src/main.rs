@@ -1,0 +1,12 @@
+//! Parses, runs, and maps the error to an exit code: 0 done or signalled, 1 failed, 2 wrong usage or set-up.
+
+use clap::Parser;
+use spyhop::command::{Command, report};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match Command::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}

@@ -1,0 +1,208 @@
+//! Whether what was decoded is the chain.
+//!
+//! A [`Proved`] block is the only thing that [`crate::rows`] takes: its header hashes to the hash that was asked for or that the
+//! next block names, its body and receipts hash to the roots in the header, and its logs to the blooms. This stage does no input
+//! or output and reads no clock.
+
+use crate::decode::{Block, Header, Log};
+use alloy_primitives::{B256, Bloom, BloomInput, U256, keccak256};
+use alloy_trie::root::ordered_trie_root_encoded;
+use std::collections::HashMap;
+use std::ops::Deref;
+
+/// What the block must be, as far as it is known beforehand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Expected {
+    /// The height that was asked for.
+    pub number: u64,
+    /// The hash that was asked for.
+    pub hash: Option<B256>,
+    /// The hash of the block before.
+    pub parent_hash: Option<B256>,
+}
+
+/// A check that failed: block, what was checked, what it should be, what it is.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The block that was asked for.
+    pub number: u64,
+    /// What was checked.
+    pub check: &'static str,
+    /// From the header, or from the request.
+    pub expected: String,
+    /// Computed from what came.
+    pub found: String,
+}
+
+impl std::fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "block {}: {}: expected {}, found {}", self.number, self.check, self.expected, self.found)
+    }
+}
+
+impl std::error::Error for Mismatch {}
+
+/// A block whose every part was checked against its header.
+#[derive(Debug)]
+pub struct Proved {
+    block: Block,
+    blob_gas_price: Option<U256>,
+}
+
+impl Deref for Proved {
+    type Target = Block;
+
+    fn deref(&self) -> &Block {
+        &self.block
+    }
+}
+
+impl Proved {
+    /// Wei per blob gas in this block; `None` before Cancun.
+    pub fn blob_gas_price(&self) -> Option<U256> {
+        self.blob_gas_price
+    }
+
+    /// Every log with its index in the block and its transaction's index.
+    pub fn logs(&self) -> impl Iterator<Item = (u64, u64, &Log)> {
+        self.block
+            .receipts
+            .iter()
+            .enumerate()
+            .flat_map(|(transaction_index, receipt)| {
+                receipt.logs.iter().map(move |log| (transaction_index as u64, log))
+            })
+            .enumerate()
+            .map(|(log_index, (transaction_index, log))| (log_index as u64, transaction_index, log))
+    }
+}
+
+/// How a chain prices blobs: from when on which update fraction holds (EIP-7840).
+///
+/// Source: `blobSchedule` and the fork times in the node's chain configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlobSchedule {
+    /// Fork time in seconds since 1970, and `baseFeeUpdateFraction` from then on; ascending.
+    pub update_fractions: Vec<(u64, u64)>,
+}
+
+impl BlobSchedule {
+    /// Reads a geth chain configuration (`admin_nodeInfo`, `protocols.eth.config`).
+    pub fn from_config(config: &serde_json::Value) -> Self {
+        let mut update_fractions: Vec<(u64, u64)> = config["blobSchedule"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(fork, schedule)| {
+                Some((config[format!("{fork}Time")].as_u64()?, schedule["baseFeeUpdateFraction"].as_u64()?))
+            })
+            .collect();
+        // Forks at the same time: the later fork has the larger fraction or the same, and is the one in force.
+        update_fractions.sort_unstable();
+        Self { update_fractions }
+    }
+
+    /// Wei per blob gas (EIP-4844, `get_base_fee_per_blob_gas`).
+    fn price(&self, header: &Header) -> Option<U256> {
+        let excess = header.excess_blob_gas?;
+        let in_force = self.update_fractions.iter().rev().find(|(time, _)| *time <= header.timestamp);
+        Some(fake_exponential(excess, in_force.map_or(UPDATE_FRACTION_CANCUN, |(_, fraction)| *fraction)))
+    }
+}
+
+/// `BLOB_BASE_FEE_UPDATE_FRACTION` (EIP-4844), for a node that does not tell its schedule.
+const UPDATE_FRACTION_CANCUN: u64 = 3_338_477;
+
+/// e^(numerator/denominator), approximated as EIP-4844's `fake_exponential` with factor 1.
+fn fake_exponential(numerator: u64, denominator: u64) -> U256 {
+    let (numerator, denominator) = (U256::from(numerator), U256::from(denominator.max(1)));
+    let mut output = U256::ZERO;
+    let mut term = denominator;
+    let mut index = U256::from(1);
+    while !term.is_zero() {
+        output = output.saturating_add(term);
+        term = term.saturating_mul(numerator) / (denominator * index);
+        index += U256::from(1);
+    }
+    output / denominator
+}
+
+/// Checks everything a block can be checked for.
+///
+/// # Errors
+/// The first check that failed, with the block as it came.
+pub fn prove(block: Block, expected: &Expected, schedule: &BlobSchedule) -> Result<Proved, Box<(Mismatch, Block)>> {
+    match first_mismatch(&block, expected) {
+        None => Ok(Proved { blob_gas_price: schedule.price(&block.header), block }),
+        Some((check, wanted, found)) => {
+            Err(Box::new((Mismatch { number: expected.number, check, expected: wanted, found }, block)))
+        }
+    }
+}
+
+fn first_mismatch(block: &Block, expected: &Expected) -> Option<(&'static str, String, String)> {
+    let header = &block.header;
+    let differ = |check, wanted: &dyn std::fmt::Display, found: &dyn std::fmt::Display| {
+        let (wanted, found) = (wanted.to_string(), found.to_string());
+        (wanted != found).then_some((check, wanted, found))
+    };
+    let hash = |check, wanted: B256, found: B256| if wanted == found { None } else { differ(check, &wanted, &found) };
+    differ("number", &expected.number, &header.number)
+        .or_else(|| hash("header hash", expected.hash?, header.hash))
+        .or_else(|| hash("parent hash", expected.parent_hash?, header.parent_hash))
+        .or_else(|| {
+            let raw: Vec<_> = block.transactions.iter().map(|transaction| &transaction.raw).collect();
+            hash("transactions root", header.transactions_root, ordered_trie_root_encoded(&raw))
+        })
+        .or_else(|| hash("receipts root", header.receipts_root, ordered_trie_root_encoded(&block.raw_receipts)))
+        .or_else(|| hash("uncles hash", header.uncles_hash, block.uncles_hash))
+        .or_else(|| match (header.withdrawals_root, &block.withdrawals) {
+            (None, None) => None,
+            (Some(root), Some(withdrawals)) => {
+                let raw: Vec<_> = withdrawals.iter().map(|withdrawal| &withdrawal.raw).collect();
+                hash("withdrawals root", root, ordered_trie_root_encoded(&raw))
+            }
+            (root, withdrawals) => {
+                let word = |there| if there { "withdrawals" } else { "no withdrawals" };
+                differ("withdrawals root", &word(root.is_some()), &word(withdrawals.is_some()))
+            }
+        })
+        .or_else(|| bloom_mismatch(block))
+        .or_else(|| receipts_mismatch(block))
+}
+
+/// Every receipt's bloom against its logs, and the header's against all of them.
+fn bloom_mismatch(block: &Block) -> Option<(&'static str, String, String)> {
+    // A block names few contracts and topics, many times: one keccak for each.
+    let mut bits: HashMap<&[u8], Bloom> = HashMap::new();
+    let mut all = Bloom::ZERO;
+    for receipt in &block.receipts {
+        let mut found = Bloom::ZERO;
+        for log in &receipt.logs {
+            let topics = log.topics.iter().map(|topic| topic.as_slice());
+            for input in std::iter::once(log.address.as_slice()).chain(topics) {
+                found |= *bits.entry(input).or_insert_with(|| Bloom::from(BloomInput::Hash(keccak256(input))));
+            }
+        }
+        if found != receipt.logs_bloom {
+            return Some(("receipt bloom", receipt.logs_bloom.to_string(), found.to_string()));
+        }
+        all |= found;
+    }
+    (all != block.header.logs_bloom).then(|| ("logs bloom", block.header.logs_bloom.to_string(), all.to_string()))
+}
+
+/// What the roots alone leave open: each receipt has its transaction's type, and gas used only grows.
+fn receipts_mismatch(block: &Block) -> Option<(&'static str, String, String)> {
+    let mut gas_before = 0;
+    for (transaction, receipt) in block.transactions.iter().zip(&block.receipts) {
+        if transaction.kind != receipt.kind {
+            return Some(("receipt type", transaction.kind.to_string(), receipt.kind.to_string()));
+        }
+        if receipt.cumulative_gas_used < gas_before {
+            return Some(("cumulative gas", format!("at least {gas_before}"), receipt.cumulative_gas_used.to_string()));
+        }
+        gas_before = receipt.cumulative_gas_used;
+    }
+    None
+}

@@ -1,0 +1,217 @@
+//! `spyhop.duckdb`, the file that everybody opens.
+//!
+//! It holds the tail's rows, coverage and reorganisations as tables, and views that join the tail with the sealed ranges' Parquet
+//! files. A new one is made beside the old one and renamed over it, so whoever opens it sees one state of the chain, whole; a reader
+//! that has the old one open keeps it. It is never opened here where readers see it.
+
+use crate::rows::{self, CHAIN_TABLES, Rows, TABLES, Table, coverage::Interval, reorgs::Reorg};
+use crate::store::{BlockLink, Store, sync_directory, tail};
+use alloy_primitives::B256;
+use anyhow::{Context, Result};
+use duckdb::{Config, Connection};
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+/// The name of the published file on the volume.
+pub const FILE: &str = "spyhop.duckdb";
+
+/// Incremental publications before one from scratch: deleted rows leave holes.
+const SCRATCH_EVERY: u32 = 200;
+
+/// What is to be seen.
+#[derive(Debug)]
+pub struct State<'a> {
+    /// Directories of Parquet files, ascending: sealed ranges and chunks of the tail, relative to the volume.
+    pub ranges: &'a [PathBuf],
+    /// The rest of the canonical tail, ascending.
+    pub tail: &'a [BlockLink],
+    /// What is held and what is missing.
+    pub coverage: &'a [Interval],
+    /// Reorganisations seen.
+    pub reorgs: &'a [Reorg],
+}
+
+/// Makes published files, each from the one before where it can.
+#[derive(Debug)]
+pub struct Publisher {
+    /// The volume's directory as readers name it; `None` for names relative to it.
+    absolute: Option<PathBuf>,
+    last: Option<Published>,
+}
+
+#[derive(Debug)]
+struct Published {
+    ranges: Vec<PathBuf>,
+    tail: Vec<(u64, B256)>,
+    age: u32,
+}
+
+impl Publisher {
+    /// Nothing is known of what was published before: the first publication is from scratch.
+    pub fn new(absolute: Option<PathBuf>) -> Self {
+        Self { absolute, last: None }
+    }
+
+    /// Publishes a state: afterwards, and not before, readers see it.
+    ///
+    /// # Errors
+    /// Where a tail file cannot be read or the volume cannot be written; readers then keep what they have.
+    pub fn publish(&mut self, store: &Store, state: &State) -> Result<()> {
+        let published = store.root().join(FILE);
+        let aside = store.temporary().join(FILE);
+        for leftover in [aside.clone(), aside.with_extension("duckdb.wal")] {
+            if leftover.exists() {
+                fs::remove_file(&leftover)?;
+            }
+        }
+        let last = self.last.take().filter(|last| last.age < SCRATCH_EVERY && published.exists());
+        if last.is_some() {
+            fs::copy(&published, &aside).with_context(|| format!("failed to copy: `{}`", published.display()))?;
+        }
+        let now = self.write(store, state, &aside, last).context("failed to write the published file")?;
+        File::open(&aside).and_then(|file| file.sync_all())?;
+        fs::rename(&aside, &published).with_context(|| format!("failed to rename to: `{}`", published.display()))?;
+        sync_directory(store.root())?;
+        self.last = Some(now);
+        Ok(())
+    }
+
+    fn write(&self, store: &Store, state: &State, path: &Path, last: Option<Published>) -> Result<Published> {
+        let connection = open(store, path)?;
+        let ranges = state.ranges.to_vec();
+        let blocks: Vec<_> = state.tail.iter().map(|link| (link.number, link.hash)).collect();
+        let age = last.as_ref().map_or(0, |last| last.age + 1);
+        let scratch = last.is_none();
+        let last = last.unwrap_or(Published { ranges: Vec::new(), tail: Vec::new(), age: 0 });
+        connection.execute_batch("BEGIN")?;
+        if scratch {
+            connection.execute_batch(&create_tables()).context("tables")?;
+        }
+        for (number, _) in last.tail.iter().filter(|block| blocks.binary_search(block).is_err()) {
+            for table in CHAIN_TABLES {
+                let column = if table.name == "blocks" { "number" } else { "block_number" };
+                connection.execute(&format!("DELETE FROM tail.{} WHERE {column} = ?", table.name), [*number as i64])?;
+            }
+        }
+        let new: Vec<_> =
+            state.tail.iter().filter(|link| last.tail.binary_search(&(link.number, link.hash)).is_err()).collect();
+        for links in new.chunks(64) {
+            let blocks = links
+                .iter()
+                .map(|link| tail::read(store.root(), link.number, link.hash))
+                .collect::<Result<Vec<_>>>()?;
+            for (index, table) in CHAIN_TABLES.iter().enumerate() {
+                let batches = blocks.iter().map(|block| &block.batches[index]);
+                let batch = arrow::compute::concat_batches(&table.schema(), batches)?;
+                append(&connection, "tail", table, batch)?;
+            }
+        }
+        replace(&connection, &rows::coverage::TABLE, state.coverage, rows::coverage::push)?;
+        replace(&connection, &rows::reorgs::TABLE, state.reorgs, rows::reorgs::push)?;
+        if scratch || ranges != last.ranges {
+            connection.execute_batch(&self.create_views(&ranges)).context("views")?;
+        }
+        connection.execute_batch("COMMIT; CHECKPOINT")?;
+        connection.close().map_err(|(_, error)| error)?;
+        Ok(Published { ranges, tail: blocks, age })
+    }
+
+    /// The views over the whole history, with their comments.
+    fn create_views(&self, ranges: &[PathBuf]) -> String {
+        let mut sql = String::new();
+        for table in CHAIN_TABLES {
+            let name = table.name;
+            let columns = table.columns.iter().map(|column| quoted(column.name)).collect::<Vec<_>>().join(", ");
+            let mut body = format!("SELECT {columns} FROM tail.{name}");
+            if ranges.is_empty() {
+                let _ = writeln!(sql, "DROP VIEW IF EXISTS sealed.{name};");
+            } else {
+                let files = ranges.iter().map(|range| literal(&self.file(range, name))).collect::<Vec<_>>().join(", ");
+                let _ = writeln!(
+                    sql,
+                    "CREATE OR REPLACE VIEW sealed.{name} AS SELECT {columns}, first, last FROM read_parquet([{files}], \
+                     hive_partitioning = true, hive_types = {{first: BIGINT, last: BIGINT}});"
+                );
+                body = format!("SELECT {columns} FROM sealed.{name} UNION ALL {body}");
+            }
+            let _ = writeln!(sql, "CREATE OR REPLACE VIEW main.{name} AS {body};");
+            sql.push_str(&comments("VIEW", "main", table));
+        }
+        sql
+    }
+
+    fn file(&self, range: &Path, table: &str) -> String {
+        let relative = range.join(format!("{table}.parquet"));
+        let path = self.absolute.as_ref().map_or(relative.clone(), |root| root.join(relative));
+        path.display().to_string()
+    }
+}
+
+/// Opens the file being made, in the oldest format that all readers from DuckDB 1.4 on know.
+fn open(store: &Store, path: &Path) -> Result<Connection> {
+    let config = Config::default()
+        .with("storage_compatibility_version", "v1.4.0")?
+        .with("memory_limit", "256MB")?
+        .with("threads", "1")?
+        .with("temp_directory", store.temporary().join("duckdb").display().to_string())?
+        .with("autoinstall_known_extensions", "false")?
+        .with("autoload_known_extensions", "false")?;
+    let connection = Connection::open_with_flags(path, config)?;
+    // Views are checked when they are made: their relative names must be found.
+    connection.execute_batch(&format!("SET file_search_path = {}", literal(&store.root().display().to_string())))?;
+    Ok(connection)
+}
+
+fn create_tables() -> String {
+    let mut sql = "CREATE SCHEMA tail; CREATE SCHEMA sealed;\n".to_owned();
+    for table in TABLES {
+        let chain = CHAIN_TABLES.iter().any(|other| other.name == table.name);
+        let schema = if chain { "tail" } else { "main" };
+        let columns = table.columns.iter().map(|column| format!("{} {}", quoted(column.name), column.kind.sql()));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        let _ = writeln!(sql, "CREATE TABLE {schema}.{} ({columns});", table.name);
+        sql.push_str(&comments("TABLE", schema, table));
+    }
+    sql
+}
+
+fn comments(what: &str, schema: &str, table: &Table) -> String {
+    let mut sql = format!("COMMENT ON {what} {schema}.{} IS {};\n", table.name, literal(table.comment));
+    for column in table.columns {
+        let name = quoted(column.name);
+        let _ = writeln!(sql, "COMMENT ON COLUMN {schema}.{}.{name} IS {};", table.name, literal(column.comment));
+    }
+    sql
+}
+
+fn replace<T>(
+    connection: &Connection,
+    table: &'static Table,
+    items: &[T],
+    push: fn(&mut Rows, &T) -> Result<()>,
+) -> Result<()> {
+    connection.execute_batch(&format!("DELETE FROM main.{}", table.name))?;
+    let mut rows = Rows::new(table);
+    items.iter().try_for_each(|item| push(&mut rows, item))?;
+    append(connection, "main", table, rows.finish())
+}
+
+fn append(connection: &Connection, schema: &str, table: &Table, batch: arrow::array::RecordBatch) -> Result<()> {
+    if batch.num_rows() == 0 {
+        return Ok(());
+    }
+    let mut appender = connection.appender_to_db(table.name, schema)?;
+    appender.append_record_batch(batch)?;
+    // Dropping an appender swallows its error.
+    appender.flush().with_context(|| format!("table {schema}.{}", table.name))
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+/// Text as a string literal of SQL.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

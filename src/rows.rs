@@ -1,0 +1,327 @@
+//! What a proved block becomes: rows of each table, as Arrow record batches.
+//!
+//! One [`Table`] with its columns and their comments is the only description of a table there is. Parquet files, tail files, the
+//! published DuckDB file and `spyhop schema` are all made from it. Names are those of BigQuery's public `crypto_ethereum` data set
+//! where it has them; what it lacks takes the execution API's name in snake case. The rows hold all that is needed to rebuild the
+//! block's RLP.
+
+pub mod blocks;
+pub mod coverage;
+pub mod logs;
+pub mod reorgs;
+pub mod token_transfers;
+pub mod transactions;
+pub mod uncles;
+pub mod withdrawals;
+
+use crate::prove::Proved;
+use alloy_primitives::{Address, U256};
+use anyhow::{Context, Result};
+use arrow::array::{
+    ArrayRef, Decimal128Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One table: its name, its comment, its columns.
+#[derive(Debug)]
+pub struct Table {
+    /// As in SQL.
+    pub name: &'static str,
+    /// One sentence: what a row is.
+    pub comment: &'static str,
+    /// In order.
+    pub columns: &'static [Column],
+}
+
+/// One column.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// As in SQL.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// One sentence: what it holds, its unit.
+    pub comment: &'static str,
+}
+
+/// The types a column can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `BIGINT`.
+    Integer,
+    /// `DECIMAL(38,0)`; always followed by a `Text` column of the same name and `_text` that holds what does not fit.
+    Wide,
+    /// `VARCHAR`; hashes, addresses and byte strings as lower-case `0x` text.
+    Text,
+    /// `VARCHAR` that is looked up for equality: files carry a Bloom filter of it.
+    Key,
+    /// `VARCHAR[]`.
+    TextList,
+    /// `TIMESTAMP`, UTC.
+    Time,
+}
+
+/// The tables that blocks become, in the order they are written.
+pub const CHAIN_TABLES: [&Table; 6] =
+    [&blocks::TABLE, &transactions::TABLE, &logs::TABLE, &withdrawals::TABLE, &uncles::TABLE, &token_transfers::TABLE];
+
+/// Every table there is.
+pub const TABLES: [&Table; 8] = [
+    &blocks::TABLE,
+    &transactions::TABLE,
+    &logs::TABLE,
+    &withdrawals::TABLE,
+    &uncles::TABLE,
+    &token_transfers::TABLE,
+    &coverage::TABLE,
+    &reorgs::TABLE,
+];
+
+/// The largest magnitude that `DECIMAL(38,0)` holds.
+const WIDE_MAX: u128 = 10u128.pow(38) - 1;
+
+pub(crate) const fn column(name: &'static str, kind: Kind, comment: &'static str) -> Column {
+    Column { name, kind, comment }
+}
+
+/// `first` and `second` as one list of columns; `C` is `A + B`.
+const fn concat<const A: usize, const B: usize, const C: usize>(
+    first: &[Column; A],
+    second: &[Column; B],
+) -> [Column; C] {
+    let mut all = [first[0]; C];
+    let mut index = 0;
+    while index < C {
+        all[index] = if index < A { first[index] } else { second[index - A] };
+        index += 1;
+    }
+    all
+}
+
+impl Table {
+    /// The Arrow schema, with the comments as metadata.
+    pub fn schema(&self) -> SchemaRef {
+        let fields: Vec<Field> = self
+            .columns
+            .iter()
+            .map(|column| {
+                let comment = HashMap::from([("comment".to_owned(), column.comment.to_owned())]);
+                Field::new(column.name, column.kind.arrow(), true).with_metadata(comment)
+            })
+            .collect();
+        Arc::new(Schema::new(fields))
+    }
+}
+
+impl Kind {
+    fn arrow(self) -> DataType {
+        match self {
+            Self::Integer => DataType::Int64,
+            Self::Wide => DataType::Decimal128(38, 0),
+            Self::Text | Self::Key => DataType::Utf8,
+            Self::TextList => DataType::List(Arc::new(Field::new("item", DataType::Utf8, true))),
+            Self::Time => DataType::Timestamp(TimeUnit::Microsecond, None),
+        }
+    }
+
+    /// The type's name in DuckDB.
+    pub fn sql(self) -> &'static str {
+        match self {
+            Self::Integer => "BIGINT",
+            Self::Wide => "DECIMAL(38,0)",
+            Self::Text | Self::Key => "VARCHAR",
+            Self::TextList => "VARCHAR[]",
+            Self::Time => "TIMESTAMP",
+        }
+    }
+}
+
+/// What decides how a block's logs are read, beside the block itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// The chain's wrapped ether, whose deposits and withdrawals are token transfers.
+    pub weth: Option<Address>,
+}
+
+/// The rows of consecutive blocks, growing.
+#[derive(Debug)]
+pub struct Batch {
+    options: Options,
+    tables: Vec<Rows>,
+}
+
+impl Batch {
+    /// An empty batch of [`CHAIN_TABLES`].
+    pub fn new(options: Options) -> Self {
+        Self { options, tables: CHAIN_TABLES.iter().map(|table| Rows::new(table)).collect() }
+    }
+
+    /// Appends one block's rows.
+    ///
+    /// # Errors
+    /// Where a counter exceeds a `BIGINT`; the block can then not be stored without loss, and is not stored at all.
+    pub fn push(&mut self, block: &Proved) -> Result<()> {
+        let [blocks, transactions, logs, withdrawals, uncles, token_transfers] = &mut self.tables[..] else {
+            unreachable!("one builder per chain table");
+        };
+        blocks::push(blocks, block)?;
+        transactions::push(transactions, block)?;
+        logs::push(logs, block)?;
+        withdrawals::push(withdrawals, block)?;
+        uncles::push(uncles, block)?;
+        token_transfers::push(token_transfers, block, self.options)
+    }
+
+    /// One record batch per table, in the order of [`CHAIN_TABLES`].
+    pub fn finish(self) -> Vec<RecordBatch> {
+        self.tables.into_iter().map(Rows::finish).collect()
+    }
+}
+
+/// The rows of one table, growing: values are appended in the order of the columns.
+#[derive(Debug)]
+pub struct Rows {
+    table: &'static Table,
+    builders: Vec<Builder>,
+    next: usize,
+}
+
+#[derive(Debug)]
+enum Builder {
+    Integer(Int64Builder),
+    Wide(Decimal128Builder),
+    Text(StringBuilder),
+    TextList(ListBuilder<StringBuilder>),
+    Time(TimestampMicrosecondBuilder),
+}
+
+macro_rules! builder {
+    ($rows:expr, $variant:ident) => {{
+        let index = $rows.next;
+        $rows.next = (index + 1) % $rows.builders.len();
+        match &mut $rows.builders[index] {
+            Builder::$variant(builder) => builder,
+            _ => panic!("{}.{} takes another type", $rows.table.name, $rows.table.columns[index].name),
+        }
+    }};
+}
+
+impl Rows {
+    /// No rows yet.
+    pub fn new(table: &'static Table) -> Self {
+        let builders = table
+            .columns
+            .iter()
+            .map(|column| match column.kind {
+                Kind::Integer => Builder::Integer(Int64Builder::new()),
+                Kind::Wide => Builder::Wide(Decimal128Builder::new().with_data_type(column.kind.arrow())),
+                Kind::Text | Kind::Key => Builder::Text(StringBuilder::new()),
+                Kind::TextList => Builder::TextList(ListBuilder::new(StringBuilder::new())),
+                Kind::Time => Builder::Time(TimestampMicrosecondBuilder::new()),
+            })
+            .collect();
+        Self { table, builders, next: 0 }
+    }
+
+    /// Appends a number, or null.
+    pub fn integer(&mut self, value: impl Into<Option<u64>>) -> Result<()> {
+        let name = self.table.columns[self.next].name;
+        let value = value
+            .into()
+            .map(i64::try_from)
+            .transpose()
+            .with_context(|| format!("{}.{name} exceeds 2^63-1", self.table.name))?;
+        builder!(self, Integer).append_option(value);
+        Ok(())
+    }
+
+    /// Appends an amount, or null, to the column and to its `_text` column.
+    pub fn wide(&mut self, value: impl Into<Option<U256>>) {
+        let value = value.into();
+        let narrow = value.and_then(|value| u128::try_from(value).ok()).filter(|value| *value <= WIDE_MAX);
+        builder!(self, Wide).append_option(narrow.map(|value| value as i128));
+        let text = value.filter(|_| narrow.is_none()).map(|value| value.to_string());
+        builder!(self, Text).append_option(text);
+    }
+
+    /// Appends bytes as `0x` text.
+    pub fn hex(&mut self, bytes: impl AsRef<[u8]>) {
+        append_hex(builder!(self, Text), bytes.as_ref());
+    }
+
+    /// Appends bytes as `0x` text, or null.
+    pub fn hex_option(&mut self, bytes: Option<impl AsRef<[u8]>>) {
+        match bytes {
+            Some(bytes) => self.hex(bytes),
+            None => self.text(None),
+        }
+    }
+
+    /// Appends a number in the execution API's form, `0x` and no leading zeros, or null.
+    pub fn quantity(&mut self, value: Option<U256>) {
+        let Some(value) = value else { return self.text(None) };
+        let mut hex = [0; 64];
+        const_hex::encode_to_slice(value.to_be_bytes::<32>(), &mut hex).expect("twice as long");
+        let start = hex.iter().position(|digit| *digit != b'0').unwrap_or(63);
+        let mut text = String::with_capacity(66);
+        text.push_str("0x");
+        text.extend(hex[start..].iter().map(|digit| char::from(*digit)));
+        self.text(text.as_str());
+    }
+
+    /// Appends text, or null.
+    pub fn text<'a>(&mut self, text: impl Into<Option<&'a str>>) {
+        builder!(self, Text).append_option(text.into());
+    }
+
+    /// Appends a list of byte strings as `0x` text, or null.
+    pub fn hex_list<T: AsRef<[u8]>>(&mut self, list: Option<&[T]>) {
+        let builder = builder!(self, TextList);
+        for bytes in list.unwrap_or_default() {
+            append_hex(builder.values(), bytes.as_ref());
+        }
+        builder.append(list.is_some());
+    }
+
+    /// Appends a time given in seconds since 1970.
+    pub fn time(&mut self, seconds: u64) -> Result<()> {
+        let micros = i64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(1_000_000));
+        let micros = micros.with_context(|| format!("time {seconds} s is out of range"))?;
+        builder!(self, Time).append_value(micros);
+        Ok(())
+    }
+
+    /// The rows as one record batch.
+    pub fn finish(self) -> RecordBatch {
+        assert_eq!(self.next, 0, "{}: the last row is not whole", self.table.name);
+        let columns = self
+            .builders
+            .into_iter()
+            .map(|builder| -> ArrayRef {
+                match builder {
+                    Builder::Integer(mut builder) => Arc::new(builder.finish()),
+                    Builder::Wide(mut builder) => Arc::new(builder.finish()),
+                    Builder::Text(mut builder) => Arc::new(builder.finish()),
+                    Builder::TextList(mut builder) => Arc::new(builder.finish()),
+                    Builder::Time(mut builder) => Arc::new(builder.finish()),
+                }
+            })
+            .collect();
+        RecordBatch::try_new(self.table.schema(), columns).expect("the builders were made from the schema")
+    }
+}
+
+/// Appends `0x` and the bytes in hex without an intermediate string.
+fn append_hex(builder: &mut StringBuilder, bytes: &[u8]) {
+    use std::fmt::Write;
+    let mut chunk = [0; 512];
+    builder.write_str("0x").expect("a string builder takes all");
+    for part in bytes.chunks(chunk.len() / 2) {
+        let hex = &mut chunk[..part.len() * 2];
+        const_hex::encode_to_slice(part, hex).expect("twice as long");
+        builder.write_str(std::str::from_utf8(hex).expect("hex is ASCII")).expect("a string builder takes all");
+    }
+    builder.append_value("");
+}

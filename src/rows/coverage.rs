@@ -1,0 +1,43 @@
+//! `coverage`: what is held and what is missing, with the reason.
+
+use super::Kind::{Integer, Text};
+use super::{Rows, Table, column};
+use anyhow::Result;
+
+/// The table.
+pub const TABLE: Table = Table {
+    name: "coverage",
+    comment: "One row per table and interval of blocks: what is held, what is missing, and why.",
+    columns: &[
+        column("table_name", Text, "The table it is about."),
+        column("first_block", Integer, "First block of the interval."),
+        column("last_block", Integer, "Last block of the interval."),
+        column("status", Text, "held, failed or missing."),
+        column("reason", Text, "Why it is not held; null where it is."),
+    ],
+};
+
+/// One interval of blocks, of all chain tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interval {
+    /// First block.
+    pub first: u64,
+    /// Last block.
+    pub last: u64,
+    /// `held`, `failed` or `missing`.
+    pub status: &'static str,
+    /// Why it is not held.
+    pub reason: Option<String>,
+}
+
+/// Appends one row per chain table.
+pub fn push(rows: &mut Rows, interval: &Interval) -> Result<()> {
+    for table in super::CHAIN_TABLES {
+        rows.text(table.name);
+        rows.integer(interval.first)?;
+        rows.integer(interval.last)?;
+        rows.text(interval.status);
+        rows.text(interval.reason.as_deref());
+    }
+    Ok(())
+}

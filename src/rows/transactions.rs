@@ -1,0 +1,171 @@
+//! `transactions`: one row per transaction, with its receipt.
+
+use super::Kind::{Integer, Key, Text, TextList, Time, Wide};
+use super::{Rows, Table, column};
+use crate::decode::{Authorization, Outcome};
+use crate::prove::Proved;
+use alloy_primitives::{Address, B256, U256};
+use anyhow::Result;
+use serde_json::json;
+
+/// The table.
+pub const TABLE: Table = Table {
+    name: "transactions",
+    comment: "One row per transaction, with its signature and its receipt.",
+    columns: &[
+        column("block_number", Integer, "The block it is in."),
+        column("block_hash", Text, "The block it is in."),
+        column("block_timestamp", Time, "When the block was made, UTC."),
+        column("transaction_index", Integer, "Position in the block, from 0."),
+        column("hash", Key, "keccak-256 of the transaction's envelope."),
+        column("transaction_type", Integer, "0 legacy, 1 access list, 2 fee market, 3 blobs, 4 set code."),
+        column(
+            "from_address",
+            Key,
+            "The sender, recovered from the signature; null for a type this version does not know.",
+        ),
+        column("to_address", Key, "The receiver; null where a contract is created."),
+        column("value", Wide, "Ether moved, in wei."),
+        column("value_text", Text, "The value where it does not fit a DECIMAL(38,0), else null."),
+        column("gas", Integer, "Gas limit."),
+        column(
+            "gas_price",
+            Wide,
+            "Wei per gas offered: types 0 and 1; for the others what was paid, as the execution API says.",
+        ),
+        column("gas_price_text", Text, "The gas price where it does not fit a DECIMAL(38,0), else null."),
+        column("max_fee_per_gas", Wide, "Wei per gas at most: types 2 and later."),
+        column("max_fee_per_gas_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
+        column("max_priority_fee_per_gas", Wide, "Wei per gas for the block's maker at most: types 2 and later."),
+        column("max_priority_fee_per_gas_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
+        column("max_fee_per_blob_gas", Wide, "Wei per blob gas at most: type 3."),
+        column("max_fee_per_blob_gas_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
+        column("nonce", Integer, "Transactions that the sender made before."),
+        column("input", Text, "Call data, or the code that creates a contract."),
+        column("chain_id", Text, "The chain signed for, in decimal; null for a legacy transaction without one."),
+        column("access_list", Text, "JSON as in the execution API: types 1 and later."),
+        column("authorization_list", Text, "JSON as in the execution API: type 4 (EIP-7702)."),
+        column("blob_versioned_hashes", TextList, "Commitments to the blobs: type 3."),
+        column(
+            "v",
+            Text,
+            "Signature, as a 0x quantity: 27, 28 or with the chain id folded in for legacy; else 0 or 1.",
+        ),
+        column("r", Text, "Signature, as a 0x quantity."),
+        column("s", Text, "Signature, as a 0x quantity."),
+        column("raw", Text, "The whole envelope of a type this version does not know; else null."),
+        column("receipt_status", Integer, "1 succeeded, 0 failed; null before Byzantium."),
+        column("receipt_root", Text, "State root after the transaction; null since Byzantium."),
+        column("receipt_cumulative_gas_used", Integer, "Gas used in the block up to and with this transaction."),
+        column("receipt_gas_used", Integer, "Gas used."),
+        column("receipt_contract_address", Key, "The contract it was to create, or null."),
+        column("receipt_effective_gas_price", Wide, "Wei per gas paid."),
+        column("receipt_effective_gas_price_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
+        column("receipt_blob_gas_used", Integer, "Blob gas used: type 3."),
+        column("receipt_blob_gas_price", Wide, "Wei per blob gas paid: type 3."),
+        column("receipt_blob_gas_price_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
+        column("fee_burnt", Wide, "Wei burnt: base fee times gas used; 0 before London. Blobs are apart."),
+        column("fee_burnt_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
+        column("fee_tip", Wide, "Wei paid to the block's fee recipient."),
+        column("fee_tip_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
+        column("fee_blob", Wide, "Wei burnt for blobs: type 3."),
+        column("fee_blob_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
+    ],
+};
+
+pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
+    let header = &block.header;
+    let base_fee = header.base_fee_per_gas.unwrap_or_default();
+    let mut gas_before = 0;
+    for (index, (transaction, receipt)) in block.transactions.iter().zip(&block.receipts).enumerate() {
+        let fields = transaction.fields.as_ref();
+        let gas_used = receipt.cumulative_gas_used - gas_before;
+        gas_before = receipt.cumulative_gas_used;
+        let effective_gas_price = fields.map(|fields| match (fields.gas_price, fields.max_fee_per_gas) {
+            (Some(gas_price), _) => U256::from(gas_price),
+            (None, max_fee) => {
+                let tip = U256::from(fields.max_priority_fee_per_gas.unwrap_or_default());
+                U256::from(max_fee.unwrap_or_default()).min(base_fee + tip)
+            }
+        });
+        let tip = effective_gas_price.map(|price| price.saturating_sub(base_fee) * U256::from(gas_used));
+        let blob_gas_used = (transaction.blob_count() > 0).then(|| transaction.blob_count() * GAS_PER_BLOB);
+        let blob_gas_price = blob_gas_used.and(block.blob_gas_price());
+
+        rows.integer(header.number)?;
+        rows.hex(header.hash);
+        rows.time(header.timestamp)?;
+        rows.integer(index as u64)?;
+        rows.hex(transaction.hash);
+        rows.integer(u64::from(transaction.kind))?;
+        rows.hex_option(transaction.sender);
+        rows.hex_option(fields.and_then(|fields| fields.to));
+        rows.wide(fields.map(|fields| fields.value));
+        rows.integer(fields.map(|fields| fields.gas_limit))?;
+        rows.wide(effective_gas_price);
+        rows.wide(fields.and_then(|fields| fields.max_fee_per_gas).map(U256::from));
+        rows.wide(fields.and_then(|fields| fields.max_priority_fee_per_gas).map(U256::from));
+        rows.wide(fields.and_then(|fields| fields.max_fee_per_blob_gas).map(U256::from));
+        rows.integer(fields.map(|fields| fields.nonce))?;
+        rows.hex_option(fields.map(|fields| &fields.input));
+        rows.text(fields.and_then(|fields| fields.chain_id).map(|id| id.to_string()).as_deref());
+        rows.text(fields.and_then(|fields| fields.access_list.as_deref()).map(access_list_json).as_deref());
+        rows.text(fields.and_then(|fields| fields.authorization_list.as_deref()).map(authorizations_json).as_deref());
+        rows.hex_list(fields.and_then(|fields| fields.blob_versioned_hashes.as_deref()));
+        for part in [fields.map(|fields| fields.v), fields.map(|fields| fields.r), fields.map(|fields| fields.s)] {
+            rows.quantity(part);
+        }
+        rows.hex_option(fields.is_none().then_some(&transaction.raw));
+        let (status, root) = match receipt.outcome {
+            Outcome::Status(status) => (Some(u64::from(status)), None),
+            Outcome::Root(root) => (None, Some(root)),
+        };
+        rows.integer(status)?;
+        rows.hex_option(root);
+        rows.integer(receipt.cumulative_gas_used)?;
+        rows.integer(gas_used)?;
+        let creates = fields.filter(|fields| fields.to.is_none()).zip(transaction.sender);
+        rows.hex_option(creates.map(|(fields, sender)| sender.create(fields.nonce)));
+        rows.wide(effective_gas_price);
+        rows.integer(blob_gas_used)?;
+        rows.wide(blob_gas_price);
+        rows.wide(fields.map(|_| base_fee * U256::from(gas_used)));
+        rows.wide(tip);
+        rows.wide(blob_gas_price.zip(blob_gas_used).map(|(price, gas)| price * U256::from(gas)));
+    }
+    Ok(())
+}
+
+/// Gas of one blob (EIP-4844, `GAS_PER_BLOB`).
+const GAS_PER_BLOB: u64 = 1 << 17;
+
+fn access_list_json(list: &[(Address, Vec<B256>)]) -> String {
+    let items: Vec<_> = list
+        .iter()
+        .map(
+            |(address, keys)| json!({"address": hex(address), "storageKeys": keys.iter().map(hex).collect::<Vec<_>>()}),
+        )
+        .collect();
+    json!(items).to_string()
+}
+
+fn authorizations_json(list: &[Authorization]) -> String {
+    let items: Vec<_> = list
+        .iter()
+        .map(|signed| {
+            json!({
+                "chainId": format!("{:#x}", signed.chain_id),
+                "address": hex(signed.address),
+                "nonce": format!("{:#x}", signed.nonce),
+                "yParity": format!("{:#x}", signed.y_parity),
+                "r": format!("{:#x}", signed.r),
+                "s": format!("{:#x}", signed.s),
+            })
+        })
+        .collect();
+    json!(items).to_string()
+}
+
+fn hex(bytes: impl AsRef<[u8]>) -> String {
+    const_hex::encode_prefixed(bytes)
+}

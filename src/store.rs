@@ -1,0 +1,203 @@
+//! The files on the volume.
+//!
+//! Nothing is ever changed in place: a file or directory is built under a temporary name, made durable, and renamed. The rename is
+//! the commit, the directory listing is the catalogue, and what a killed process leaves half-done lies in one place, from which it
+//! is deleted at the next start.
+//!
+//! ```text
+//! chain/first=…/last=…/gN/   sealed ranges of finalized blocks          range, merge
+//! tail/NUMBER-HASH           one file per block that is not yet sealed  tail
+//! quarantine/                what failed a check                        quarantine
+//! .spyhop/                   lock, chain, heartbeat, reorgs, temporary files
+//! ```
+
+pub mod chunk;
+mod durable;
+mod manifest;
+mod merge;
+mod quarantine;
+mod range;
+mod reorg_log;
+mod table_file;
+pub mod tail;
+
+pub use durable::{free_bytes, replace_file, sync_directory};
+pub use manifest::{Identity, Manifest};
+pub use merge::{Merge, next_merge};
+pub use range::{BlockLink, Range, RangeWriter};
+pub use tail::TailBlock;
+
+use crate::error::Refused;
+use alloy_primitives::Bytes;
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The version of what lies on the volume; a newer one is refused.
+pub const FORMAT: u32 = 1;
+
+/// The smallest sealed range, in blocks; every range starts at a multiple of its length.
+pub const RANGE_MIN: u64 = 100;
+
+/// The largest sealed range, in blocks.
+pub const RANGE_MAX: u64 = 100_000;
+
+/// The volume, opened for writing by one process.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    _lock: File,
+}
+
+/// Which chain the volume holds.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Chain {
+    /// [`FORMAT`] of the volume.
+    pub format: u32,
+    /// The chain.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// Whether the node ever named a finalized block: depth then decides nothing any more.
+    pub finalized_seen: bool,
+}
+
+impl Store {
+    /// Opens the volume for writing, creating it where it is new, and clears what a killed process left.
+    ///
+    /// # Errors
+    /// Where another process has it open, it cannot be written, or its format is newer.
+    pub fn open(root: &Path) -> Result<Self> {
+        for directory in ["chain", "tail", "quarantine", ".spyhop/reorgs"] {
+            fs::create_dir_all(root.join(directory))
+                .with_context(|| format!("failed to create directory: `{}`", root.join(directory).display()))?;
+        }
+        let path = root.join(".spyhop/lock");
+        let mut lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("failed to open lock: `{}`", path.display()))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let process = fs::read_to_string(&path).unwrap_or_default();
+                return Err(Refused::new(
+                    format!("another spyhop writes to `{}` (process {})", root.display(), process.trim()),
+                    "stop it first, or give this one a data directory of its own",
+                )
+                .into());
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("failed to lock: `{}`", path.display()));
+            }
+        }
+        lock.set_len(0)?;
+        write!(lock, "{}", std::process::id())?;
+        let store = Self { root: root.to_owned(), _lock: lock };
+        store.chain()?;
+        let temporary = store.temporary();
+        if temporary.exists() {
+            fs::remove_dir_all(&temporary).with_context(|| format!("failed to clear: `{}`", temporary.display()))?;
+        }
+        fs::create_dir_all(&temporary).with_context(|| format!("failed to create: `{}`", temporary.display()))?;
+        reorg_log::finish_pending(&store)?;
+        Ok(store)
+    }
+
+    /// The volume's directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where files are built before they are renamed into place; emptied at each start.
+    pub fn temporary(&self) -> PathBuf {
+        self.root.join(".spyhop/tmp")
+    }
+
+    /// Which chain the volume holds; `None` while it is new.
+    pub fn chain(&self) -> Result<Option<Chain>> {
+        read_chain(&self.root)
+    }
+
+    /// Notes which chain the volume holds.
+    pub fn set_chain(&self, chain: &Chain) -> Result<()> {
+        let path = self.root.join(".spyhop/chain.json");
+        replace_file(&path, serde_json::to_string_pretty(chain)?.as_bytes())
+    }
+
+    /// The sealed ranges that count, ascending, without overlaps.
+    pub fn ranges(&self) -> Result<Vec<Range>> {
+        range::list(&self.root)
+    }
+
+    /// Every sealed range, those that lost to others too.
+    pub fn all_ranges(&self) -> Result<Vec<Range>> {
+        range::list_all(&self.root)
+    }
+
+    /// Writes one step's state for `status` and health checks. It need not survive a power cut, only never be torn.
+    pub fn beat(&self, heartbeat: &impl Serialize) -> Result<()> {
+        let path = self.temporary().join("heartbeat");
+        fs::write(&path, serde_json::to_vec_pretty(heartbeat)?)
+            .and_then(|()| fs::rename(&path, self.root.join(".spyhop/heartbeat")))
+            .with_context(|| format!("failed to write: `{}`", path.display()))
+    }
+
+    /// Records a reorganisation, then drops the tail files of its losing blocks; survives being killed in between.
+    pub fn reorganise(&self, reorg: &crate::rows::reorgs::Reorg) -> Result<()> {
+        reorg_log::append(self, reorg)
+    }
+
+    /// Every reorganisation recorded, oldest first.
+    pub fn reorgs(&self) -> Result<Vec<crate::rows::reorgs::Reorg>> {
+        reorg_log::list(&self.root)
+    }
+
+    /// Keeps the bytes of a block that failed its check twice, and why.
+    pub fn quarantine_block(&self, number: u64, raw_block: &Bytes, raw_receipts: &[Bytes], reason: &str) -> Result<()> {
+        quarantine::block(&self.root, number, raw_block, raw_receipts, reason)
+    }
+
+    /// Deletes the ranges that lost to others, once nobody can be reading them: their winner is older than `grace`.
+    pub fn collect_losers(&self, grace: Duration) -> Result<()> {
+        range::collect_losers(self, grace)
+    }
+
+    /// Deletes a sealed range's or a chunk's directory, relative to the volume: it is renamed away first, so that it is never
+    /// half there.
+    pub fn delete_directory(&self, path: &Path) -> Result<()> {
+        range::delete(self, path)
+    }
+
+    /// Moves a file or directory of the volume to `quarantine/LABEL/…`, keeping its relative name.
+    pub fn quarantine_path(&self, path: &Path, label: &str) -> Result<()> {
+        quarantine::path(&self.root, path, label)
+    }
+}
+
+/// Which chain the volume at `root` holds; `None` where it is new.
+pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
+    let path = root.join(".spyhop/chain.json");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("failed to read: `{}`", path.display())),
+    };
+    let chain: Chain = serde_json::from_str(&text).with_context(|| format!("failed to read: `{}`", path.display()))?;
+    ensure!(
+        chain.format <= FORMAT,
+        "`{}` was written by a newer spyhop (format {}, this one knows {FORMAT})",
+        root.display(),
+        chain.format
+    );
+    Ok(Some(chain))
+}
+
+/// The sealed ranges that count in the volume at `root`, for readers.
+pub fn read_ranges(root: &Path) -> Result<Vec<Range>> {
+    range::list(root)
+}

@@ -1,0 +1,66 @@
+//! Chunks of a long tail, as Parquet.
+//!
+//! Where the finalized block stands still, the tail grows; its older part is then published as files beside the sealed ranges'
+//! instead of as rows that are copied for every new block. The tail's own files stay, for sealing or dropping them is still open.
+
+use super::range::{self, BlockLink, RangeWriter};
+use super::{Identity, RANGE_MIN, Store, tail};
+use anyhow::Result;
+use std::path::PathBuf;
+
+/// Blocks of the tail that are published as rows at most, and a range's length.
+const ROWS_MAX: usize = 1_000;
+
+/// The tail as it is published.
+#[derive(Debug, Default)]
+pub struct Split {
+    /// Chunks, ascending: their directories, relative to the volume.
+    pub chunks: Vec<PathBuf>,
+    /// How many blocks of the tail they hold.
+    pub blocks: usize,
+}
+
+/// Splits a tail, building the chunks that are not there yet.
+pub fn split(store: &Store, identity: Identity, links: &[BlockLink]) -> Result<Split> {
+    let mut split = Split::default();
+    let aligned = links.iter().position(|link| link.number.is_multiple_of(RANGE_MIN)).unwrap_or(0);
+    if aligned > 0 {
+        // A tail begins at a range's first block; one that does not is not old enough to be long.
+        return Ok(split);
+    }
+    for group in links.chunks_exact(RANGE_MIN as usize) {
+        if links.len() - split.blocks <= ROWS_MAX {
+            break;
+        }
+        let (first, last) = (group[0], group[group.len() - 1]);
+        let path = range::chunk_path(first.number, last.number, last.hash);
+        if !store.root().join(&path).exists() {
+            let mut chunk = RangeWriter::create(store, identity, first.number, last.number)?;
+            for link in group {
+                let block = tail::read(store.root(), link.number, link.hash)?;
+                chunk.push(&block.batches, &[block.link])?;
+            }
+            chunk.finish_chunk()?;
+        }
+        split.chunks.push(path);
+        split.blocks += group.len();
+    }
+    Ok(split)
+}
+
+/// The chunks on the volume that are not among `published`, relative to it.
+pub fn unpublished(store: &Store, published: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for (_, path) in range::keyed(&store.root().join("tail"), "first=")? {
+        for (_, path) in range::keyed(&path, "last=")? {
+            for entry in std::fs::read_dir(&path)? {
+                let path = entry?.path();
+                let path = path.strip_prefix(store.root())?.to_owned();
+                if !published.contains(&path) {
+                    found.push(path);
+                }
+            }
+        }
+    }
+    Ok(found)
+}

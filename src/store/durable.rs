@@ -1,0 +1,33 @@
+//! Writing that survives a power cut.
+
+use anyhow::{Context, Result};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+/// Makes the names in a directory durable.
+pub fn sync_directory(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .with_context(|| format!("failed to sync directory: `{}`", path.display()))
+}
+
+/// Replaces a file by one with these bytes: whoever opens it sees the old or the new, whole.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let aside = path.with_extension("new");
+    File::create(&aside)
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        })
+        .with_context(|| format!("failed to write: `{}`", aside.display()))?;
+    fs::rename(&aside, path).with_context(|| format!("failed to rename to: `{}`", path.display()))?;
+    sync_directory(path.parent().expect("a file lies in a directory"))
+}
+
+/// Bytes that may still be written to the file system that holds `path`.
+pub fn free_bytes(path: &Path) -> Result<u64> {
+    let stat =
+        rustix::fs::statvfs(path).with_context(|| format!("failed to stat file system: `{}`", path.display()))?;
+    Ok(stat.f_bavail * stat.f_frsize)
+}

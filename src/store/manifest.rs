@@ -1,0 +1,67 @@
+//! What a sealed range says of itself: written last, so that a directory with a manifest is whole.
+
+use alloy_primitives::B256;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Which chain.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// Hash of block 0.
+    pub genesis_hash: B256,
+}
+
+/// `manifest.json` of a sealed range.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Manifest {
+    /// [`super::FORMAT`].
+    pub format: u32,
+    /// Which chain.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// The version that wrote it.
+    pub spyhop_version: String,
+    /// First block.
+    pub first: u64,
+    /// Last block.
+    pub last: u64,
+    /// Parent hash of the first block.
+    pub first_parent_hash: B256,
+    /// Hash of the last block.
+    pub last_hash: B256,
+    /// Time of the last block, seconds since 1970.
+    pub last_timestamp: u64,
+    /// The tables, by name.
+    pub tables: BTreeMap<String, TableManifest>,
+}
+
+/// One table's file in a sealed range.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct TableManifest {
+    /// Rows.
+    pub rows: u64,
+    /// Length of the file.
+    pub bytes: u64,
+    /// First and last block of each interval that the rows cover.
+    pub covered: Vec<[u64; 2]>,
+    /// BLAKE3 of the file.
+    pub blake3: String,
+}
+
+impl Manifest {
+    /// Reads the manifest in a range's directory.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let path = directory.join("manifest.json");
+        let bytes = std::fs::read(&path).with_context(|| format!("failed to read: `{}`", path.display()))?;
+        serde_json::from_slice(&bytes).with_context(|| format!("failed to read: `{}`", path.display()))
+    }
+
+    /// Length of all tables' files.
+    pub fn bytes(&self) -> u64 {
+        self.tables.values().map(|table| table.bytes).sum()
+    }
+}

@@ -1,0 +1,124 @@
+//! Ten complete neighbours become one range of the next size.
+
+use super::manifest::Manifest;
+use super::range::{self, Range};
+use super::table_file::{GroupLimit, SourceFile, TableWriter};
+use super::{RANGE_MAX, RANGE_MIN, Store};
+use crate::rows::{CHAIN_TABLES, Table};
+use anyhow::{Context, Result, ensure};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::reader::FileReader;
+use std::fs::{self, File};
+
+/// Ten ranges that can be merged.
+#[derive(Clone, Debug)]
+pub struct Merge {
+    /// Ascending, each the neighbour of the one before.
+    pub sources: Vec<Range>,
+}
+
+/// The next merge among `ranges`, which are ascending and do not overlap: the smallest sizes first.
+pub fn next_merge(ranges: &[Range]) -> Option<Merge> {
+    let sizes = std::iter::successors(Some(RANGE_MIN), |size| Some(size * 10)).take_while(|size| *size < RANGE_MAX);
+    for size in sizes {
+        let start = ranges.windows(10).position(|window| {
+            window[0].first % (size * 10) == 0
+                && window.iter().all(|range| range.blocks() == size)
+                && window[9].last + 1 == window[0].first + size * 10
+                && window.iter().all(|range| range.manifest.tables.keys().eq(window[0].manifest.tables.keys()))
+        });
+        if let Some(start) = start {
+            return Some(Merge { sources: ranges[start..start + 10].to_vec() });
+        }
+    }
+    None
+}
+
+impl Merge {
+    /// Bytes that the merged range will take, about; needed beside its sources.
+    pub fn bytes(&self) -> u64 {
+        self.sources.iter().map(|range| range.manifest.bytes()).sum()
+    }
+
+    /// Builds the merged range and commits it. `cancelled` is asked between row groups: then nothing is committed.
+    ///
+    /// # Errors
+    /// Where a source cannot be read, or two neighbours do not link; the sources stay as they are.
+    pub fn run(&self, store: &Store, cancelled: &dyn Fn() -> bool) -> Result<Option<Range>> {
+        let (bottom, top) = (&self.sources[0], self.sources.last().context("nothing to merge")?);
+        for pair in self.sources.windows(2) {
+            ensure!(
+                pair[0].manifest.last_hash == pair[1].manifest.first_parent_hash,
+                "ranges `{}` and `{}` do not link",
+                pair[0].path.display(),
+                pair[1].path.display()
+            );
+        }
+        let directory = store.temporary().join(format!("merge-{}-{}", bottom.first, top.last));
+        if directory.exists() {
+            fs::remove_dir_all(&directory)?;
+        }
+        fs::create_dir_all(&directory)?;
+        let mut tables = std::collections::BTreeMap::new();
+        for table in CHAIN_TABLES {
+            let file = format!("{}.parquet", table.name);
+            let limit = GroupLimit::of_range(top.last - bottom.first + 1);
+            let mut writer = TableWriter::create(&directory.join(&file), table, limit)?;
+            for source in &self.sources {
+                let path = store.root().join(&source.path).join(&file);
+                let expected = source.manifest.tables.get(table.name).map_or(0, |table| table.rows);
+                let Some(rows) = append(&mut writer, &path, table, limit, cancelled)? else {
+                    fs::remove_dir_all(&directory)?;
+                    return Ok(None);
+                };
+                ensure!(rows == expected, "`{}` has {rows} rows, its manifest says {expected}", path.display());
+            }
+            let (name, manifest) = writer.finish([bottom.first, top.last])?;
+            tables.insert(name.to_owned(), manifest);
+        }
+        let manifest = Manifest {
+            first: bottom.first,
+            last: top.last,
+            first_parent_hash: bottom.manifest.first_parent_hash,
+            spyhop_version: env!("CARGO_PKG_VERSION").to_owned(),
+            tables,
+            ..top.manifest.clone()
+        };
+        range::commit(store, &directory, manifest).map(Some)
+    }
+}
+
+/// Appends a whole file: row groups that are large enough as they lie, the others decoded and encoded again.
+fn append(
+    writer: &mut TableWriter,
+    path: &std::path::Path,
+    table: &'static Table,
+    limit: GroupLimit,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Option<u64>> {
+    let source = SourceFile::open(path, table)?;
+    let mut rows = 0;
+    for (index, group) in source.reader.metadata().row_groups().iter().enumerate() {
+        if cancelled() {
+            return Ok(None);
+        }
+        let large = match limit {
+            GroupLimit::Rows(limit) => group.num_rows() as usize >= limit / 2,
+            GroupLimit::Bytes(limit) => group.compressed_size() as usize >= limit / 2,
+        };
+        if large {
+            writer.copy_group(&source, index)?;
+        } else {
+            let file = File::open(path).with_context(|| format!("failed to open: `{}`", path.display()))?;
+            let batches = ParquetRecordBatchReaderBuilder::try_new(file)?
+                .with_row_groups(vec![index])
+                .with_batch_size(8192)
+                .build()?;
+            for batch in batches {
+                writer.write(&batch?)?;
+            }
+        }
+        rows += group.num_rows() as u64;
+    }
+    Ok(Some(rows))
+}

@@ -1,0 +1,31 @@
+//! What failed a check, kept for the operator and never deleted by spyhop.
+
+use super::{replace_file, sync_directory};
+use alloy_primitives::Bytes;
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+
+/// Keeps a block's bytes and why it is here, as `quarantine/block-NUMBER-DIGEST.json`.
+pub(super) fn block(root: &Path, number: u64, raw_block: &Bytes, raw_receipts: &[Bytes], reason: &str) -> Result<()> {
+    let mut digest = blake3::Hasher::new();
+    digest.update(raw_block);
+    raw_receipts.iter().for_each(|raw| {
+        digest.update(raw);
+    });
+    let name = format!("block-{number:010}-{}.json", &digest.finalize().to_hex()[..16]);
+    let content = json!({"reason": reason, "number": number, "raw_block": raw_block, "raw_receipts": raw_receipts});
+    replace_file(&root.join("quarantine").join(name), content.to_string().as_bytes())
+}
+
+/// Moves `path`, relative to the volume, below `quarantine/LABEL`.
+pub(super) fn path(root: &Path, path: &Path, label: &str) -> Result<()> {
+    let target = root.join("quarantine").join(label).join(path);
+    let parent = target.parent().expect("it lies in quarantine");
+    fs::create_dir_all(parent).with_context(|| format!("failed to create: `{}`", parent.display()))?;
+    fs::rename(root.join(path), &target)
+        .with_context(|| format!("failed to move `{}` to `{}`", path.display(), target.display()))?;
+    sync_directory(parent)?;
+    sync_directory(root.join(path).parent().expect("it lies on the volume"))
+}

@@ -1,0 +1,253 @@
+//! Sealed ranges: one directory of Parquet files per aligned range of finalized blocks.
+
+use super::manifest::{Identity, Manifest};
+use super::table_file::{GroupLimit, TableWriter};
+use super::{FORMAT, Store, replace_file, sync_directory};
+use crate::rows::CHAIN_TABLES;
+use alloy_primitives::B256;
+use anyhow::{Context, Result, ensure};
+use arrow::array::RecordBatch;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A sealed range on the volume.
+#[derive(Clone, Debug)]
+pub struct Range {
+    /// First block.
+    pub first: u64,
+    /// Last block.
+    pub last: u64,
+    /// The higher one wins where the same range exists twice.
+    pub generation: u32,
+    /// Its directory, relative to the volume.
+    pub path: PathBuf,
+    /// What it says of itself.
+    pub manifest: Manifest,
+}
+
+impl Range {
+    /// Blocks in the range.
+    pub fn blocks(&self) -> u64 {
+        self.last - self.first + 1
+    }
+}
+
+/// What links a block to its neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockLink {
+    /// Height.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+    /// The hash of the block before.
+    pub parent_hash: B256,
+    /// Seconds since 1970.
+    pub timestamp: u64,
+}
+
+/// A range being built aside. Dropped unfinished, its files stay in the temporary directory until the next start.
+pub struct RangeWriter<'a> {
+    store: &'a Store,
+    identity: Identity,
+    first: u64,
+    last: u64,
+    directory: PathBuf,
+    tables: Vec<TableWriter>,
+    first_parent_hash: Option<B256>,
+    top: Option<BlockLink>,
+}
+
+impl<'a> RangeWriter<'a> {
+    /// Starts the range of blocks `first` to `last`.
+    pub fn create(store: &'a Store, identity: Identity, first: u64, last: u64) -> Result<Self> {
+        let directory = store.temporary().join(format!("range-{first}-{last}"));
+        if directory.exists() {
+            fs::remove_dir_all(&directory)?;
+        }
+        fs::create_dir_all(&directory).with_context(|| format!("failed to create: `{}`", directory.display()))?;
+        let limit = GroupLimit::of_range(last - first + 1);
+        let tables = CHAIN_TABLES
+            .iter()
+            .map(|table| TableWriter::create(&directory.join(format!("{}.parquet", table.name)), table, limit))
+            .collect::<Result<_>>()?;
+        Ok(Self { store, identity, first, last, directory, tables, first_parent_hash: None, top: None })
+    }
+
+    /// Appends the rows of the next blocks: one batch per chain table, and the blocks' links.
+    pub fn push(&mut self, batches: &[RecordBatch], links: &[BlockLink]) -> Result<()> {
+        for link in links {
+            let number = self.top.map_or(self.first, |top| top.number + 1);
+            ensure!(link.number == number, "block {} comes where {number} should", link.number);
+            if let Some(top) = self.top {
+                ensure!(
+                    link.parent_hash == top.hash,
+                    "block {number}: parent hash: expected {}, found {}",
+                    top.hash,
+                    link.parent_hash
+                );
+            }
+            self.first_parent_hash.get_or_insert(link.parent_hash);
+            self.top = Some(*link);
+        }
+        self.tables.iter_mut().zip(batches).try_for_each(|(table, batch)| table.write(batch))
+    }
+
+    /// Makes the range durable and commits it.
+    pub fn finish(self) -> Result<Range> {
+        let store = self.store;
+        let (directory, manifest) = self.close()?;
+        commit(store, &directory, manifest)
+    }
+
+    /// Makes the range durable as a chunk of the tail, which stays unsealed: the same files in a place of their own, named by
+    /// the last block's hash because a reorganisation may take it back.
+    pub fn finish_chunk(self) -> Result<PathBuf> {
+        let store = self.store;
+        let (directory, manifest) = self.close()?;
+        let path = chunk_path(manifest.first, manifest.last, manifest.last_hash);
+        place(store, &directory, &manifest, &path)?;
+        Ok(path)
+    }
+
+    fn close(self) -> Result<(PathBuf, Manifest)> {
+        let top = self.top.filter(|top| top.number == self.last).context("the range is not whole")?;
+        let covered = [self.first, self.last];
+        let tables = self
+            .tables
+            .into_iter()
+            .map(|table| table.finish(covered).map(|(name, manifest)| (name.to_owned(), manifest)))
+            .collect::<Result<_>>()?;
+        let manifest = Manifest {
+            format: FORMAT,
+            identity: self.identity,
+            spyhop_version: env!("CARGO_PKG_VERSION").to_owned(),
+            first: self.first,
+            last: self.last,
+            first_parent_hash: self.first_parent_hash.context("the range is empty")?,
+            last_hash: top.hash,
+            last_timestamp: top.timestamp,
+            tables,
+        };
+        Ok((self.directory, manifest))
+    }
+}
+
+/// Where a chunk of the tail lies, relative to the volume.
+pub(super) fn chunk_path(first: u64, last: u64, last_hash: B256) -> PathBuf {
+    PathBuf::from(format!("tail/first={first:010}/last={last:010}/{last_hash:x}"))
+}
+
+/// Writes the manifest into a finished directory and renames it to `path`, relative to the volume.
+fn place(store: &Store, directory: &Path, manifest: &Manifest, path: &Path) -> Result<()> {
+    replace_file(&directory.join("manifest.json"), serde_json::to_string_pretty(manifest)?.as_bytes())?;
+    let target = store.root().join(path);
+    let parent = target.parent().expect("it lies on the volume");
+    fs::create_dir_all(parent).with_context(|| format!("failed to create: `{}`", parent.display()))?;
+    fs::rename(directory, &target).with_context(|| format!("failed to rename to: `{}`", target.display()))?;
+    target.ancestors().skip(1).take(3).try_for_each(sync_directory)
+}
+
+/// Commits a finished directory as the next generation of its range.
+pub(super) fn commit(store: &Store, directory: &Path, manifest: Manifest) -> Result<Range> {
+    let (first, last) = (manifest.first, manifest.last);
+    let parent = PathBuf::from(format!("chain/first={first:010}/last={last:010}"));
+    let generation = 1 + generations(&store.root().join(&parent))?.into_iter().max().unwrap_or(0);
+    let path = parent.join(format!("g{generation}"));
+    place(store, directory, &manifest, &path)?;
+    Ok(Range { first, last, generation, path, manifest })
+}
+
+/// Every range directory with a manifest, winners and losers.
+pub(super) fn list_all(root: &Path) -> Result<Vec<Range>> {
+    let mut ranges = Vec::new();
+    for (first, path) in keyed(&root.join("chain"), "first=")? {
+        for (last, path) in keyed(&path, "last=")? {
+            for generation in generations(&path)? {
+                let path = path.join(format!("g{generation}"));
+                if !path.join("manifest.json").exists() {
+                    continue;
+                }
+                let manifest = Manifest::read(&path)?;
+                ensure!(
+                    (manifest.first, manifest.last) == (first, last),
+                    "`{}` holds blocks {} to {}",
+                    path.display(),
+                    manifest.first,
+                    manifest.last
+                );
+                ensure!(
+                    manifest.format <= FORMAT,
+                    "`{}` was written by a newer spyhop (format {}, this one knows {FORMAT})",
+                    path.display(),
+                    manifest.format
+                );
+                let path = path.strip_prefix(root).expect("it was found below").to_owned();
+                ranges.push(Range { first, last, generation, path, manifest });
+            }
+        }
+    }
+    Ok(ranges)
+}
+
+/// The ranges that count: of overlapping ones the largest, of equal ones the highest generation; ascending.
+pub(super) fn list(root: &Path) -> Result<Vec<Range>> {
+    Ok(winners(list_all(root)?))
+}
+
+fn winners(mut ranges: Vec<Range>) -> Vec<Range> {
+    ranges.sort_by_key(|range| (std::cmp::Reverse(range.blocks()), range.first, std::cmp::Reverse(range.generation)));
+    let mut winners = std::collections::BTreeMap::<u64, Range>::new();
+    for range in ranges {
+        let below = winners.range(..=range.last).next_back();
+        if below.is_none_or(|(_, other)| other.last < range.first) {
+            winners.insert(range.first, range);
+        }
+    }
+    winners.into_values().collect()
+}
+
+pub(super) fn collect_losers(store: &Store, grace: std::time::Duration) -> Result<()> {
+    let all = list_all(store.root())?;
+    let winners = winners(all.clone());
+    for loser in all.iter().filter(|range| !winners.iter().any(|winner| winner.path == range.path)) {
+        let winner = winners.iter().find(|winner| winner.first <= loser.first && loser.last <= winner.last);
+        let Some(winner) = winner else { continue };
+        let age = fs::metadata(store.root().join(&winner.path).join("manifest.json"))?.modified()?.elapsed();
+        if age.is_ok_and(|age| age > grace) {
+            delete(store, &loser.path)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn delete(store: &Store, path: &Path) -> Result<()> {
+    let path = store.root().join(path);
+    let aside = store.temporary().join("deleted");
+    fs::rename(&path, &aside).with_context(|| format!("failed to remove: `{}`", path.display()))?;
+    fs::remove_dir_all(&aside)?;
+    // Its parents go where nothing else is in them.
+    let emptied = path.ancestors().skip(1).take(2).take_while(|parent| fs::remove_dir(parent).is_ok()).count();
+    sync_directory(path.ancestors().nth(emptied + 1).expect("it lies on the volume"))
+}
+
+pub(super) fn keyed(directory: &Path, prefix: &str) -> Result<Vec<(u64, PathBuf)>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("failed to list: `{}`", directory.display()))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(prefix)).and_then(|number| number.parse().ok());
+        if let Some(number) = number {
+            found.push((number, entry.path()));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn generations(directory: &Path) -> Result<Vec<u32>> {
+    Ok(keyed(directory, "g")?.into_iter().filter_map(|(number, _)| u32::try_from(number).ok()).collect())
+}

@@ -1,0 +1,67 @@
+//! The record of reorganisations, and the intent to drop their losing blocks.
+//!
+//! `N.pending` is written and made durable before any tail file goes; when all are gone it becomes `N.json`. A process killed in
+//! between finishes at the next start, and the reorganisation is recorded once.
+
+use super::{Store, replace_file, sync_directory, tail};
+use crate::rows::reorgs::Reorg;
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub(super) fn append(store: &Store, reorg: &Reorg) -> Result<()> {
+    let directory = store.root().join(".spyhop/reorgs");
+    let number = entries(store.root())?.last().map_or(0, |(number, _)| number + 1);
+    let path = directory.join(format!("{number:010}.pending"));
+    replace_file(&path, serde_json::to_string_pretty(reorg)?.as_bytes())?;
+    finish(store, &path, reorg)
+}
+
+/// Drops what recorded reorganisations were dropping when the process was killed.
+pub(super) fn finish_pending(store: &Store) -> Result<()> {
+    for (_, path) in entries(store.root())? {
+        if path.extension().is_some_and(|extension| extension == "pending") {
+            finish(store, &path, &read(&path)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn finish(store: &Store, pending: &Path, reorg: &Reorg) -> Result<()> {
+    // From the top down: whatever is left links to what lies below it.
+    for (index, hash) in reorg.old_hashes.iter().enumerate().rev() {
+        let number = reorg.fork_block + 1 + index as u64;
+        tail::remove(store.root(), number, *hash)?;
+    }
+    sync_directory(&store.root().join("tail"))?;
+    fs::rename(pending, pending.with_extension("json"))?;
+    sync_directory(pending.parent().expect("it lies in a directory"))
+}
+
+pub(super) fn list(root: &Path) -> Result<Vec<Reorg>> {
+    entries(root)?.iter().map(|(_, path)| read(path)).collect()
+}
+
+fn read(path: &Path) -> Result<Reorg> {
+    let bytes = fs::read(path).with_context(|| format!("failed to read: `{}`", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("failed to read: `{}`", path.display()))
+}
+
+fn entries(root: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let directory = root.join(".spyhop/reorgs");
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("failed to list: `{}`", directory.display()))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let known = path.extension().is_some_and(|extension| extension == "json" || extension == "pending");
+        let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+        if let Some(number) = number.filter(|_| known) {
+            found.push((number, path));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}

@@ -1,0 +1,222 @@
+//! One table's Parquet file, written once from front to back.
+//!
+//! Row groups hold about 120,000 rows, and about 64 MiB in the largest ranges, where the footers of many files add up. Bloom
+//! filters are on the columns that are looked up for equality, statistics on those in whose order the rows lie.
+
+use super::manifest::TableManifest;
+use crate::rows::{Kind, Table};
+use anyhow::{Context, Result, ensure};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::{ArrowWriter, parquet_to_arrow_schema};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::column::writer::ColumnCloseResult;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::ColumnPath;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+/// When a row group is closed.
+#[derive(Clone, Copy, Debug)]
+pub enum GroupLimit {
+    /// At about so many rows.
+    Rows(usize),
+    /// At about so many encoded bytes.
+    Bytes(usize),
+}
+
+impl GroupLimit {
+    /// The limit for a range of so many blocks.
+    pub fn of_range(blocks: u64) -> Self {
+        if blocks <= 10_000 { Self::Rows(120_000) } else { Self::Bytes(64 << 20) }
+    }
+}
+
+/// A Parquet file growing by record batches and by whole row groups of other files.
+pub struct TableWriter {
+    table: &'static Table,
+    schema: SchemaRef,
+    file: SerializedFileWriter<Hashing>,
+    factory: ArrowRowGroupWriterFactory,
+    columns: Vec<ArrowColumnWriter>,
+    limit: GroupLimit,
+    rows_pending: usize,
+    rows: u64,
+}
+
+impl TableWriter {
+    /// Creates the file.
+    pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Result<Self> {
+        let file = File::create_new(path).with_context(|| format!("failed to create: `{}`", path.display()))?;
+        let schema = table.schema();
+        let writer = ArrowWriter::try_new(Hashing::new(file), schema.clone(), Some(properties(table)))?;
+        let (file, factory) = writer.into_serialized_writer()?;
+        Ok(Self { table, schema, file, factory, columns: Vec::new(), limit, rows_pending: 0, rows: 0 })
+    }
+
+    /// Appends rows.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        if self.columns.is_empty() {
+            self.columns = self.factory.create_column_writers(self.file.flushed_row_groups().len())?;
+        }
+        let mut writers = self.columns.iter_mut();
+        for (field, array) in self.schema.fields().iter().zip(batch.columns()) {
+            for leaf in compute_leaves(field, array)? {
+                writers.next().context("more leaves than columns")?.write(&leaf)?;
+            }
+        }
+        self.rows_pending += batch.num_rows();
+        let full = match self.limit {
+            GroupLimit::Rows(rows) => self.rows_pending >= rows,
+            GroupLimit::Bytes(bytes) => {
+                self.columns.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum::<usize>() >= bytes
+            }
+        };
+        if full { self.close_group() } else { Ok(()) }
+    }
+
+    /// Appends row group `index` of another file of the same table, as it lies.
+    pub fn copy_group(&mut self, source: &SourceFile, index: usize) -> Result<()> {
+        self.close_group()?;
+        let reader = source.reader.get_row_group(index)?;
+        let metadata = reader.metadata();
+        let mut group = self.file.next_row_group()?;
+        for (column, chunk) in metadata.columns().iter().enumerate() {
+            group.append_column(
+                &source.file,
+                ColumnCloseResult {
+                    bytes_written: chunk.compressed_size() as u64,
+                    rows_written: metadata.num_rows() as u64,
+                    metadata: chunk.clone(),
+                    bloom_filter: reader.get_column_bloom_filter(column).cloned(),
+                    column_index: None,
+                    offset_index: None,
+                },
+            )?;
+        }
+        group.close()?;
+        self.rows += metadata.num_rows() as u64;
+        Ok(())
+    }
+
+    fn close_group(&mut self) -> Result<()> {
+        if self.rows_pending == 0 {
+            return Ok(());
+        }
+        let mut group = self.file.next_row_group()?;
+        for column in std::mem::take(&mut self.columns) {
+            column.close()?.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        self.rows += self.rows_pending as u64;
+        self.rows_pending = 0;
+        Ok(())
+    }
+
+    /// Writes the footer and makes the file durable.
+    pub fn finish(mut self, covered: [u64; 2]) -> Result<(&'static str, TableManifest)> {
+        self.close_group()?;
+        let hashing = self.file.into_inner()?;
+        let (bytes, blake3) = hashing.finish()?;
+        Ok((self.table.name, TableManifest { rows: self.rows, bytes, covered: vec![covered], blake3 }))
+    }
+}
+
+/// A table's file in a range that is merged into a larger one.
+pub struct SourceFile {
+    /// For copying bytes.
+    file: File,
+    /// For what is where.
+    pub reader: SerializedFileReader<File>,
+}
+
+impl SourceFile {
+    /// Opens the file; its columns must be those of `table`.
+    pub fn open(path: &Path, table: &Table) -> Result<Self> {
+        let open = || File::open(path).with_context(|| format!("failed to open: `{}`", path.display()));
+        let options = parquet::file::serialized_reader::ReadOptionsBuilder::new()
+            .with_reader_properties(
+                parquet::file::properties::ReaderProperties::builder().set_read_bloom_filter(true).build(),
+            )
+            .build();
+        let reader = SerializedFileReader::new_with_options(open()?, options)
+            .with_context(|| format!("failed to read: `{}`", path.display()))?;
+        let schema = parquet_to_arrow_schema(reader.metadata().file_metadata().schema_descr(), None)?;
+        let names = |schema: &Schema| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
+        ensure!(
+            names(&schema) == names(&table.schema()),
+            "`{}` has other columns than table `{}`",
+            path.display(),
+            table.name
+        );
+        Ok(Self { file: open()?, reader })
+    }
+}
+
+fn properties(table: &Table) -> WriterProperties {
+    let level = ZstdLevel::try_new(1).expect("zstd has a level 1");
+    let mut builder = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_offset_index_disabled(true)
+        .set_created_by(concat!("spyhop ", env!("CARGO_PKG_VERSION")).to_owned())
+        // The grouping is done above: rows per group are not cut here.
+        .set_max_row_group_row_count(None);
+    for column in table.columns {
+        let path = ColumnPath::from(column.name);
+        if matches!(column.kind, Kind::Integer | Kind::Time) {
+            builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::Chunk);
+        }
+        if column.kind == Kind::Key {
+            // The filter is made for a full group and folded to what the group holds.
+            builder = builder
+                .set_column_bloom_filter_enabled(path.clone(), true)
+                .set_column_bloom_filter_fpp(path.clone(), 0.01)
+                .set_column_bloom_filter_max_ndv(path.clone(), 150_000);
+        }
+        // A dictionary of values that do not repeat is work for nothing.
+        if column.kind == Kind::Wide || matches!(column.name, "hash" | "parent_hash" | "input" | "data" | "r" | "s") {
+            builder = builder.set_column_dictionary_enabled(path, false);
+        }
+    }
+    builder.build()
+}
+
+/// A file that hashes and counts what is written to it.
+struct Hashing {
+    file: BufWriter<File>,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl Hashing {
+    fn new(file: File) -> Self {
+        Self { file: BufWriter::with_capacity(1 << 18, file), hasher: blake3::Hasher::new(), bytes: 0 }
+    }
+
+    fn finish(self) -> Result<(u64, String)> {
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        Ok((self.bytes, self.hasher.finalize().to_hex().to_string()))
+    }
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

@@ -1,0 +1,157 @@
+//! The tail: one file per block that is not yet sealed, with the rows of all its tables.
+//!
+//! A file is named by its block's number and hash, so a reorganisation adds files and drops files. It holds a line of JSON that
+//! says which block it is, an Arrow stream per table, and a BLAKE3 of all that.
+
+use super::range::BlockLink;
+use super::{Store, sync_directory};
+use crate::rows::CHAIN_TABLES;
+use alloy_primitives::B256;
+use anyhow::{Context, Result, ensure};
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The first line of a tail file.
+#[derive(Debug, Deserialize, Serialize)]
+struct Head {
+    format: u32,
+    number: u64,
+    hash: B256,
+    parent_hash: B256,
+    timestamp: u64,
+    /// Length of each table's stream, in bytes.
+    streams: Vec<usize>,
+}
+
+/// A block in the tail.
+#[derive(Debug)]
+pub struct TailBlock {
+    /// Which block.
+    pub link: BlockLink,
+    /// One batch per chain table.
+    pub batches: Vec<RecordBatch>,
+}
+
+/// Writes the files of consecutive blocks, in order, and makes them durable.
+pub fn write(store: &Store, blocks: &[TailBlock]) -> Result<()> {
+    let directory = store.root().join("tail");
+    let mut written = Vec::new();
+    for block in blocks {
+        let aside = store.temporary().join(name(block.link.number, block.link.hash));
+        File::create(&aside)
+            .and_then(|mut file| {
+                file.write_all(&encode(block).map_err(std::io::Error::other)?)?;
+                file.sync_all()
+            })
+            .with_context(|| format!("failed to write: `{}`", aside.display()))?;
+        written.push(aside);
+    }
+    for aside in written {
+        let target = directory.join(aside.file_name().expect("it was named above"));
+        fs::rename(&aside, &target).with_context(|| format!("failed to rename to: `{}`", target.display()))?;
+    }
+    sync_directory(&directory)
+}
+
+/// Reads one block's file.
+///
+/// # Errors
+/// Where it is missing, or its checksum does not hold.
+pub fn read(root: &Path, number: u64, hash: B256) -> Result<TailBlock> {
+    let path = root.join("tail").join(name(number, hash));
+    let bytes = fs::read(&path).with_context(|| format!("failed to read: `{}`", path.display()))?;
+    decode(&bytes).with_context(|| format!("`{}` is damaged", path.display()))
+}
+
+/// Removes one block's file, if it is there.
+pub fn remove(root: &Path, number: u64, hash: B256) -> Result<()> {
+    let path = root.join("tail").join(name(number, hash));
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove: `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The links of all blocks in the tail, ascending; a damaged file is moved to quarantine.
+pub fn list(store: &Store) -> Result<Vec<BlockLink>> {
+    let mut links = Vec::new();
+    for path in paths(store.root())? {
+        match fs::read(&path).map_err(Into::into).and_then(|bytes| decode(&bytes)) {
+            Ok(block) => links.push(block.link),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), error = format!("{error:#}"), "tail file is damaged, will be fetched again");
+                store.quarantine_path(path.strip_prefix(store.root())?, "damaged")?;
+            }
+        }
+    }
+    links.sort_unstable_by_key(|link| (link.number, link.hash));
+    Ok(links)
+}
+
+/// The files of the tail with their numbers, for readers that do not need what is in them.
+pub fn paths(root: &Path) -> Result<Vec<PathBuf>> {
+    let directory = root.join("tail");
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(&directory).with_context(|| format!("failed to list: `{}`", directory.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+/// The height in a tail file's name.
+pub fn number_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.split_once('-')?.0.parse().ok()
+}
+
+fn name(number: u64, hash: B256) -> String {
+    format!("{number:010}-{hash:x}")
+}
+
+fn encode(block: &TailBlock) -> Result<Vec<u8>> {
+    let mut streams = Vec::new();
+    let mut body = Vec::new();
+    for batch in &block.batches {
+        let mut stream = StreamWriter::try_new(Vec::new(), &batch.schema())?;
+        stream.write(batch)?;
+        let stream = stream.into_inner()?;
+        streams.push(stream.len());
+        body.extend_from_slice(&stream);
+    }
+    let BlockLink { number, hash, parent_hash, timestamp } = block.link;
+    let mut bytes = serde_json::to_vec(&Head { format: super::FORMAT, number, hash, parent_hash, timestamp, streams })?;
+    bytes.push(b'\n');
+    bytes.append(&mut body);
+    bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8]) -> Result<TailBlock> {
+    let (content, checksum) = bytes.split_last_chunk::<32>().context("too short")?;
+    ensure!(blake3::hash(content).as_bytes() == checksum, "its checksum does not hold");
+    let line = memchr::memchr(b'\n', content).context("no first line")?;
+    let head: Head = serde_json::from_slice(&content[..line])?;
+    ensure!(head.format <= super::FORMAT, "written by a newer spyhop");
+    let mut rest = &content[line + 1..];
+    let mut batches = Vec::new();
+    for (table, length) in CHAIN_TABLES.iter().zip(&head.streams) {
+        let stream;
+        (stream, rest) = rest.split_at_checked(*length).context("a table is cut")?;
+        let batches_read = StreamReader::try_new(stream, None)?.collect::<Result<Vec<_>, _>>()?;
+        batches.push(concat_batches(&table.schema(), &batches_read)?);
+    }
+    ensure!(batches.len() == CHAIN_TABLES.len() && rest.is_empty(), "it has not one stream per table");
+    let Head { number, hash, parent_hash, timestamp, .. } = head;
+    Ok(TailBlock { link: BlockLink { number, hash, parent_hash, timestamp }, batches })
+}

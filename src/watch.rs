@@ -1,0 +1,201 @@
+//! The loops that drive everything: `spyhop watch`.
+//!
+//! [`follow`] looks at the node and the store, does the next thing, commits it and returns; only the loop here waits. [`build`]
+//! makes ranges beside it, one at a time, and hands over finished directories. geth being absent, starting, syncing, behind or
+//! restarting is a normal state: said once when it changes, and waited out.
+
+mod build;
+mod coverage;
+mod fetch;
+mod follow;
+mod node;
+mod progress;
+mod session;
+mod space;
+
+pub use progress::Heartbeat;
+
+use crate::geth::{Client, Limits};
+use crate::publish::Publisher;
+use crate::store::Store;
+use alloy_primitives::Address;
+use anyhow::{Context, Result, bail};
+use fetch::Trouble;
+use session::Session;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How often the head is looked at when there is nothing else to do.
+const POLL: Duration = Duration::from_millis(250);
+
+/// The longest pause while the node is away.
+const AWAY_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// From which block on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// This height.
+    Block(u64),
+    /// So many blocks below the head.
+    BelowHead(u64),
+    /// The first block the node has.
+    Earliest,
+}
+
+/// What to watch and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// geth's socket.
+    pub ipc: PathBuf,
+    /// The volume.
+    pub data: PathBuf,
+    /// From which block on.
+    pub from: From,
+    /// Drop ranges that are older than so many days.
+    pub keep_days: Option<u64>,
+    /// End when the head is reached.
+    pub once: bool,
+    /// How deep a block counts as final on a chain that never names a finalized one.
+    pub finality_depth: u64,
+    /// The chain's wrapped ether, where it is not the known one.
+    pub weth: Option<Address>,
+    /// The volume's directory as readers name it; `None` for names relative to it.
+    pub published_path: Option<PathBuf>,
+}
+
+/// The end of the process, asked for from outside.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    flag: Arc<AtomicBool>,
+    changed: watch::Receiver<bool>,
+}
+
+impl Stop {
+    /// Listens for SIGTERM and SIGINT. The second one ends the process at once.
+    fn on_signals() -> Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [SIGTERM, SIGINT] {
+            // Armed by the first: in this order, or the first would end it.
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, flag.clone())?;
+            signal_hook::flag::register(signal, flag.clone())?;
+        }
+        let (sender, changed) = watch::channel(false);
+        let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            for signal in signals.forever() {
+                tracing::info!(signal, "stopping");
+                // Nobody listens only when the process has ended.
+                let _ = sender.send(true);
+            }
+        })?;
+        Ok(Self { flag, changed })
+    }
+
+    /// Whether it was asked for.
+    pub fn is_set(&self) -> bool {
+        self.flag.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the end to be asked for.
+    pub async fn wait(&self) {
+        let mut changed = self.changed.clone();
+        // An error means that the signal thread is gone, and then nobody can ask.
+        if changed.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Runs something to its end, or drops it when the end of the process is asked for.
+    async fn or_stopped<T>(&self, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+        tokio::select! {
+            biased;
+            () = self.wait() => Err(Trouble::Stopped),
+            result = work => result,
+        }
+    }
+
+    /// Waits, and returns early when the end is asked for.
+    pub async fn pause(&self, time: Duration) {
+        // Either end is fine: the caller looks again.
+        let _ = tokio::time::timeout(time, self.wait()).await;
+    }
+}
+
+/// Watches until it is told to stop, or with `once` until the head is reached.
+///
+/// # Errors
+/// Where the volume cannot be used or holds another chain; with `once` also where a block failed its check.
+pub fn run(settings: Settings) -> Result<()> {
+    let stop = Stop::on_signals()?;
+    let store = Arc::new(Store::open(&settings.data)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let ended = runtime.block_on(watch(settings, store, stop.clone()));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
+        Err(Trouble::Stopped) if stop.is_set() => Ok(()),
+        Err(Trouble::Other(error)) => Err(error),
+        Err(trouble) => bail!("ended without need: {trouble:?}"),
+        Ok(()) => Ok(()),
+    }
+}
+
+async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), Trouble> {
+    let client = Client::new(&settings.ipc, Limits::default());
+    let mut teller = progress::Teller::new();
+    let node = stop.or_stopped(node::wait(&client, &store, &settings, &stop, &mut teller)).await?;
+    let publisher = Publisher::new(settings.published_path.clone());
+    let opening = Session::open(settings, store, client, node, publisher, teller, stop.clone());
+    let mut session = stop.or_stopped(opening).await?;
+    let mut away_pause = POLL;
+    let ended = loop {
+        // Between its commits a step may be dropped anywhere.
+        match stop.or_stopped(session.step()).await {
+            Ok(follow::Step::Done) => break Ok(()),
+            Ok(follow::Step::Advanced) => away_pause = POLL,
+            Ok(follow::Step::Idle) => {
+                away_pause = POLL;
+                session.wait(POLL).await;
+            }
+            Err(Trouble::Away(error)) => {
+                session.teller.say(format!("waiting for geth: {:#}", anyhow::Error::new(error)));
+                session.beat().map_err(Trouble::Other)?;
+                session.wait(away_pause).await;
+                away_pause = (away_pause * 2).min(AWAY_PAUSE_MAX);
+            }
+            Err(Trouble::Bad { number, reason }) => {
+                session.unhealthy = Some(reason.clone());
+                session.teller.say(format!("waiting: {reason}"));
+                if session.settings.once {
+                    break Err(Trouble::Other(anyhow::anyhow!(reason).context(format!("block {number} failed"))));
+                }
+                session.beat().map_err(Trouble::Other)?;
+                session.wait(away_pause).await;
+                away_pause = (away_pause * 2).min(AWAY_PAUSE_MAX);
+            }
+            Err(Trouble::Pruned(reason)) => {
+                break Err(Trouble::Other(anyhow::anyhow!(reason).context("the node has pruned a block of the tail")));
+            }
+            Err(Trouble::Stopped) => break Ok(()),
+            Err(error @ Trouble::Other(_)) => break Err(error),
+        }
+    };
+    session.close().await.context("failed to end cleanly").map_err(Trouble::Other)?;
+    ended?;
+    session.verdict().map_err(Trouble::Other)
+}
+
+/// Marks a phase of writing in the log, for those who test what a kill in it does.
+fn phase(name: &'static str) -> impl Drop {
+    struct Phase(&'static str);
+    impl Drop for Phase {
+        fn drop(&mut self) {
+            tracing::debug!(target: "spyhop::phase", phase = %self.0, "exit");
+        }
+    }
+    tracing::debug!(target: "spyhop::phase", phase = %name, "enter");
+    Phase(name)
+}

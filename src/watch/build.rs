@@ -1,0 +1,162 @@
+//! Building ranges: from the node, from the tail, from smaller ranges. One at a time, at idle priority, on threads of its own.
+
+use super::fetch::{AbortOnDrop, Chunk, Fetcher, Near, Trouble};
+use super::phase;
+use crate::plan::Piece;
+use crate::store::{BlockLink, Identity, Merge, Range, RangeWriter, Store, tail};
+use anyhow::{Context, Result};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use tokio::sync::{mpsc, oneshot};
+
+/// Blocks that are fetched and proved together.
+const CHUNK: u64 = 8;
+
+/// Chunks under way: enough to keep every core busy while replies travel.
+const CHUNKS_MAX: usize = 8;
+
+/// What a builder works on.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// A range out of the node.
+    Fetch(Piece),
+    /// A range out of the tail: its blocks, ascending.
+    Seal(Vec<BlockLink>),
+    /// A range out of ten smaller ones.
+    Merge(Merge),
+}
+
+/// Builds ranges.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    /// For ranges out of the node.
+    pub fetcher: Fetcher,
+    /// Which chain.
+    pub identity: Identity,
+    /// Set when the process is to stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Builder {
+    /// Does a job to its end; the range is then committed.
+    pub async fn run(self, job: Job) -> Result<Range, Trouble> {
+        match job {
+            Job::Fetch(piece) => self.fetch(piece).await,
+            Job::Seal(links) => {
+                self.on_thread(move |builder| {
+                    let _phase = phase("range");
+                    builder.seal(&links)
+                })
+                .await?
+            }
+            Job::Merge(merge) => {
+                self.on_thread(move |builder| {
+                    let _phase = phase("merge");
+                    let stopped = || builder.stopped();
+                    merge.run(&builder.fetcher.store, &stopped)?.ok_or(Trouble::Stopped)
+                })
+                .await?
+            }
+        }
+    }
+
+    async fn fetch(&self, piece: Piece) -> Result<Range, Trouble> {
+        let (sender, mut receiver) = mpsc::channel::<Chunk>(CHUNKS_MAX / 2);
+        let writer = self.on_thread(move |builder| {
+            let _phase = phase("range");
+            let mut range = RangeWriter::create(&builder.fetcher.store, builder.identity, piece.first, piece.last)?;
+            let mut next = piece.first;
+            while let Some(chunk) = receiver.blocking_recv() {
+                range.push(&chunk.batches, &chunk.links)?;
+                next += chunk.links.len() as u64;
+            }
+            if next <= piece.last || builder.stopped() {
+                return Err(Trouble::Stopped);
+            }
+            Ok(range.finish()?)
+        });
+        let pumped = self.pump(piece, &sender).await;
+        // Only when the writer has ended may anybody else write here.
+        drop(sender);
+        let written = writer.await?;
+        pumped?;
+        written
+    }
+
+    /// Fetches the piece's chunks side by side and hands them on in order.
+    async fn pump(&self, piece: Piece, sender: &mpsc::Sender<Chunk>) -> Result<(), Trouble> {
+        let mut under_way = VecDeque::new();
+        let mut firsts = (piece.first..=piece.last).step_by(CHUNK as usize);
+        loop {
+            while under_way.len() < CHUNKS_MAX
+                && let Some(first) = firsts.next()
+            {
+                let fetcher = self.fetcher.clone();
+                let last = (first + CHUNK - 1).min(piece.last);
+                under_way.push_back(AbortOnDrop(tokio::spawn(async move {
+                    fetcher.chunk(first, last, Near::Finalized).await
+                })));
+            }
+            let Some(chunk) = under_way.pop_front() else { return Ok(()) };
+            let chunk = chunk.await??;
+            if self.stopped() {
+                return Err(Trouble::Stopped);
+            }
+            if sender.send(chunk).await.is_err() {
+                // The writer has ended: its own error says why.
+                return Ok(());
+            }
+        }
+    }
+
+    fn seal(&self, links: &[BlockLink]) -> Result<Range, Trouble> {
+        let (first, last) = links.first().zip(links.last()).context("nothing to seal")?;
+        let store: &Store = &self.fetcher.store;
+        let mut range = RangeWriter::create(store, self.identity, first.number, last.number)?;
+        for link in links {
+            if self.stopped() {
+                return Err(Trouble::Stopped);
+            }
+            let block = tail::read(store.root(), link.number, link.hash)?;
+            range.push(&block.batches, &[block.link])?;
+        }
+        Ok(range.finish()?)
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Runs blocking work on a thread of its own, which yields to everything else on the machine.
+    fn on_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Builder) -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T, Trouble>> + Send + 'static {
+        let (sender, receiver) = oneshot::channel();
+        let builder = self.clone();
+        let spawned = thread::Builder::new().name("build".to_owned()).spawn(move || {
+            yield_to_others();
+            let result = work(&builder);
+            // The receiver is gone only when the result is not wanted any more.
+            let _ = sender.send(result);
+        });
+        async move {
+            spawned.context("failed to start a thread")?;
+            receiver.await.map_err(|_| Trouble::Other(anyhow::anyhow!("the building thread died")))
+        }
+    }
+}
+
+/// Puts the calling thread behind all others of the machine, for processor and disk. The node comes first; where the system
+/// refuses, the work is done all the same.
+pub fn yield_to_others() {
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: plain system calls on the calling thread, with a pointer to a live value.
+    unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameter);
+        // ioprio_set(IOPRIO_WHO_PROCESS, this thread, IOPRIO_CLASS_IDLE).
+        libc::syscall(libc::SYS_ioprio_set, 1, 0, 3 << 13);
+    }
+}

@@ -1,0 +1,236 @@
+//! From the node's socket to proved rows.
+
+use crate::decode::Block;
+use crate::geth::{self, At, Client};
+use crate::prove::{BlobSchedule, Expected, Proved, prove};
+use crate::rows::{Batch, Options};
+use crate::store::{BlockLink, Store};
+use alloy_primitives::{B256, Bytes};
+use anyhow::Result;
+use arrow::array::RecordBatch;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Tries of one request before its failure is believed.
+const TRIES: u32 = 4;
+
+/// Why blocks could not be had.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The node is away: a normal state, to be waited out.
+    Away(geth::Error),
+    /// The node has pruned this history: it is missing, and named so.
+    Pruned(String),
+    /// This block failed: the reason names it.
+    Bad {
+        /// Which block.
+        number: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Stopped from outside.
+    Stopped,
+    /// Our own side failed: the volume, or a bug.
+    Other(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Trouble {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// The rows of consecutive blocks.
+#[derive(Debug)]
+pub struct Chunk {
+    /// The blocks.
+    pub links: Vec<BlockLink>,
+    /// One batch per chain table.
+    pub batches: Vec<RecordBatch>,
+}
+
+/// How a block's bytes are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Near {
+    /// Finalized: block and receipts at once, by number.
+    Finalized,
+    /// Near the head: the receipts by the block's hash, so that a reorganisation in between cannot mix two blocks.
+    Head,
+}
+
+/// Fetches, decodes, proves, and makes rows. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    /// The node.
+    pub client: Client,
+    /// Where blocks go that fail.
+    pub store: Arc<Store>,
+    /// How the chain prices blobs.
+    pub schedule: Arc<BlobSchedule>,
+    /// How logs are read.
+    pub options: Options,
+    /// Where the work is done.
+    pub pool: Arc<rayon::ThreadPool>,
+    /// Transaction types that were warned of.
+    pub warned: Arc<Mutex<HashSet<u8>>>,
+}
+
+/// A block's bytes as they came.
+type Raw = (Bytes, Vec<Bytes>);
+
+impl Fetcher {
+    /// The rows of blocks `first` to `last`, one batch per table for all of them.
+    pub async fn chunk(&self, first: u64, last: u64, near: Near) -> Result<Chunk, Trouble> {
+        let mut raws: Vec<(u64, Raw)> = Vec::new();
+        let requests: Vec<_> = (first..=last)
+            .map(|number| {
+                let fetcher = self.clone();
+                AbortOnDrop(tokio::spawn(async move { fetcher.raw(number, near).await }))
+            })
+            .collect();
+        for (number, request) in (first..).zip(requests) {
+            raws.push((number, request.await??));
+        }
+        let this = self.clone();
+        let (proved, failed) = self.compute(move || this.prove_all(raws)).await?;
+        let mut proved = proved;
+        for (number, _, first_reason) in failed {
+            // Once more, on a fresh connection; then it is believed.
+            tracing::warn!(block = number, reason = first_reason, "block failed its check, fetched once more");
+            self.client.drop_connections();
+            let raw = self.raw(number, near).await?;
+            let this = self.clone();
+            let (again, failed) = self.compute(move || this.prove_all(vec![(number, raw)])).await?;
+            proved.extend(again);
+            if let Some((number, (raw_block, raw_receipts), reason)) = failed.into_iter().next() {
+                self.store.quarantine_block(number, &raw_block, &raw_receipts, &reason)?;
+                return Err(Trouble::Bad { number, reason });
+            }
+        }
+        proved.sort_unstable_by_key(|block| block.header.number);
+        self.warn_of_unknown_types(&proved);
+        let options = self.options;
+        self.compute(move || {
+            let mut batch = Batch::new(options);
+            for block in &proved {
+                batch
+                    .push(block)
+                    .map_err(|error| Trouble::Bad { number: block.header.number, reason: format!("{error:#}") })?;
+            }
+            let links = proved.iter().map(link).collect();
+            Ok(Chunk { links, batches: batch.finish() })
+        })
+        .await?
+    }
+
+    /// One block's bytes, with retries.
+    async fn raw(&self, number: u64, near: Near) -> Result<Raw, Trouble> {
+        let mut pause = Duration::from_millis(50);
+        for attempt in 1.. {
+            let error = match self.raw_once(number, near).await {
+                Ok(raw) => return Ok(raw),
+                Err(error) => error,
+            };
+            match error {
+                geth::Error::Pruned { message, .. } => return Err(Trouble::Pruned(message)),
+                error if error.is_unreachable() => return Err(Trouble::Away(error)),
+                error if attempt == TRIES => {
+                    return Err(Trouble::Bad { number, reason: format!("block {number}: {error}") });
+                }
+                error => tracing::debug!(block = number, attempt, error = %error, "request failed, tried again"),
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    async fn raw_once(&self, number: u64, near: Near) -> Result<Raw, geth::Error> {
+        let at = At::Number(number);
+        match near {
+            Near::Finalized => tokio::try_join!(self.client.raw_block(at), self.client.raw_receipts(at)),
+            Near::Head => {
+                let block = self.client.raw_block(at).await?;
+                let receipts = self.client.raw_receipts(At::Hash(hash_of(&block))).await?;
+                Ok((block, receipts))
+            }
+        }
+    }
+
+    /// Decodes and proves each block by itself.
+    fn prove_all(&self, raws: Vec<(u64, Raw)>) -> (Vec<Proved>, Vec<(u64, Raw, String)>) {
+        let mut proved = Vec::with_capacity(raws.len());
+        let mut failed = Vec::new();
+        for (number, raw) in raws {
+            match self.prove_one(number, raw.clone()) {
+                Ok(block) => proved.push(block),
+                Err(reason) => failed.push((number, raw, reason)),
+            }
+        }
+        (proved, failed)
+    }
+
+    fn prove_one(&self, number: u64, (raw_block, raw_receipts): Raw) -> Result<Proved, String> {
+        let mut block = Block::decode(raw_block, raw_receipts).map_err(|error| format!("block {number}: {error:#}"))?;
+        block.recover_senders().map_err(|error| format!("block {number}: {error:#}"))?;
+        let expected = Expected { number, hash: None, parent_hash: None };
+        prove(block, &expected, &self.schedule).map_err(|failed| failed.0.to_string())
+    }
+
+    fn warn_of_unknown_types(&self, blocks: &[Proved]) {
+        for block in blocks {
+            for transaction in block.transactions.iter().filter(|transaction| transaction.fields.is_none()) {
+                let mut warned = self.warned.lock().expect("nothing panics while holding it");
+                if warned.insert(transaction.kind) {
+                    tracing::warn!(
+                        block = block.header.number,
+                        transaction = %transaction.hash,
+                        transaction_type = transaction.kind,
+                        "unknown transaction type, stored raw: a newer spyhop may read it"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Runs work on the pool.
+    async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Trouble> {
+        let (sender, receiver) = oneshot::channel();
+        self.pool.spawn(move || {
+            // The receiver is gone only when the result is not wanted any more.
+            let _ = sender.send(work());
+        });
+        receiver.await.map_err(|_| Trouble::Stopped)
+    }
+}
+
+/// The hash of a block's header, from the block's bytes; zero where they are no block, which then fails its check.
+fn hash_of(raw_block: &[u8]) -> B256 {
+    let header = crate::decode::rlp::Items::list(raw_block).and_then(|mut parts| parts.next_item());
+    header.map(alloy_primitives::keccak256).unwrap_or_default()
+}
+
+fn link(block: &Proved) -> BlockLink {
+    let header = &block.header;
+    BlockLink { number: header.number, hash: header.hash, parent_hash: header.parent_hash, timestamp: header.timestamp }
+}
+
+/// A task that ends when nobody waits for it any more.
+#[derive(Debug)]
+pub struct AbortOnDrop<T>(pub tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl<T> Future for AbortOnDrop<T> {
+    type Output = Result<T, tokio::task::JoinError>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        std::pin::Pin::new(&mut self.0).poll(context)
+    }
+}

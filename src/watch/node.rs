@@ -1,0 +1,115 @@
+//! Waiting for the node, and making sure that it is the right one.
+
+use super::fetch::Trouble;
+use super::progress::Teller;
+use super::{AWAY_PAUSE_MAX, From, POLL, Settings, Stop};
+use crate::error::Refused;
+use crate::geth::{self, Client, Tag};
+use crate::prove::BlobSchedule;
+use crate::store::{Chain, FORMAT, Identity, RANGE_MIN, Store};
+use alloy_primitives::{Address, address};
+
+/// What is known of the node before the first block.
+#[derive(Debug)]
+pub struct Node {
+    /// Which chain.
+    pub chain: Chain,
+    /// How it prices blobs.
+    pub schedule: BlobSchedule,
+    /// The first block wanted, a multiple of [`RANGE_MIN`].
+    pub wanted_first: u64,
+}
+
+/// Waits for the socket, for an answer and for a block; then checks that the volume is of this chain.
+pub async fn wait(
+    client: &Client,
+    store: &Store,
+    settings: &Settings,
+    stop: &Stop,
+    teller: &mut Teller,
+) -> Result<Node, Trouble> {
+    let mut pause = POLL;
+    loop {
+        match look(client, store, settings, teller).await {
+            Ok(Some(node)) => return Ok(node),
+            Ok(None) => {}
+            Err(Trouble::Away(error)) => {
+                let what = if error.is_unreachable() { "socket" } else { "answer" };
+                teller.say(format!("waiting for geth's {what}: {:#}", anyhow::Error::new(error)));
+            }
+            Err(trouble) => return Err(trouble),
+        }
+        stop.pause(pause).await;
+        if stop.is_set() {
+            return Err(Trouble::Stopped);
+        }
+        pause = (pause * 2).min(AWAY_PAUSE_MAX);
+    }
+}
+
+async fn look(
+    client: &Client,
+    store: &Store,
+    settings: &Settings,
+    teller: &mut Teller,
+) -> Result<Option<Node>, Trouble> {
+    let version = client.client_version().await.map_err(Trouble::Away)?;
+    let chain_id = client.chain_id().await.map_err(Trouble::Away)?;
+    let genesis_hash = client.head(Tag::Number(0)).await.map_err(Trouble::Away)?.hash;
+    let identity = Identity { chain_id, genesis_hash };
+    let chain = match store.chain()? {
+        None => Chain { format: FORMAT, identity, finalized_seen: false },
+        Some(chain) if chain.identity == identity => chain,
+        Some(Chain { identity: held, .. }) => {
+            return Err(Trouble::Other(
+                Refused::new(
+                    format!(
+                        "`{}` holds chain {} with genesis {}, the node is on chain {chain_id} with genesis {genesis_hash}",
+                        store.root().display(),
+                        held.chain_id,
+                        held.genesis_hash
+                    ),
+                    "give each chain a data directory of its own; nothing was touched",
+                )
+                .into(),
+            ));
+        }
+    };
+    let head = client.head(Tag::Latest).await.map_err(Trouble::Away)?;
+    if head.number == 0 {
+        teller.say("waiting for the node's first block: it has none yet (syncing, or no consensus client)".to_owned());
+        return Ok(None);
+    }
+    let schedule = match client.node_config().await {
+        Ok(config) => BlobSchedule::from_config(&config),
+        Err(error) if error.is_passing() => return Err(Trouble::Away(error)),
+        Err(error) => {
+            tracing::warn!(error = %error, "the node does not tell its blob schedule: Cancun's is taken");
+            BlobSchedule::default()
+        }
+    };
+    let wanted_first = match settings.from {
+        From::Block(number) => number / RANGE_MIN * RANGE_MIN,
+        From::BelowHead(depth) => head.number.saturating_sub(depth) / RANGE_MIN * RANGE_MIN,
+        // A range that is half pruned could never be whole.
+        From::Earliest => client.head(Tag::Earliest).await.map_err(earliest)?.number.next_multiple_of(RANGE_MIN),
+    };
+    if store.chain()?.is_none() {
+        store.set_chain(&chain)?;
+    }
+    tracing::info!(node = version, chain_id, head = head.number, from = wanted_first, "node found");
+    Ok(Some(Node { chain, schedule, wanted_first }))
+}
+
+fn earliest(error: geth::Error) -> Trouble {
+    Trouble::Away(error)
+}
+
+/// The wrapped ether of the public chains.
+pub fn known_weth(chain_id: u64) -> Option<Address> {
+    match chain_id {
+        1 => Some(address!("c02aaa39b223fe8d0a0e5c4f27ead9083c756cc2")),
+        11_155_111 => Some(address!("fff9976782d46cc05630d1f6ebab18b2324d6b14")),
+        _ => None,
+    }
+}

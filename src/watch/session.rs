@@ -1,0 +1,358 @@
+//! What the loops know: the store's ranges, the tail, the job under way; and how it is published.
+
+use super::build::{Builder, Job, yield_to_others};
+use super::fetch::{AbortOnDrop, Fetcher, Trouble};
+use super::node::{Node, known_weth};
+use super::progress::{Heartbeat, Position, Teller};
+use super::{Settings, Stop, phase};
+use crate::geth::{Client, Head, Tag};
+use crate::plan::Known;
+use crate::publish::{Publisher, State};
+use crate::rows::Options;
+use crate::store::{BlockLink, Chain, Range, Store, chunk, tail};
+use anyhow::{Result, bail};
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long a reader of an older published file may go on.
+pub const GRACE: Duration = Duration::from_secs(600);
+
+/// How often a state is published while the tail catches up.
+const PUBLISH_EVERY: Duration = Duration::from_secs(2);
+
+/// A piece that could not be built.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// `failed` or `missing`.
+    pub status: &'static str,
+    /// Why.
+    pub reason: String,
+    /// When it is tried again.
+    pub retry_at: Instant,
+}
+
+/// A job under way.
+#[derive(Debug)]
+pub struct UnderWay {
+    /// What it is.
+    pub job: Job,
+    /// Its end.
+    pub task: AbortOnDrop<Result<Range, Trouble>>,
+}
+
+/// The state of a `watch`.
+#[derive(Debug)]
+pub struct Session {
+    pub settings: Settings,
+    pub store: Arc<Store>,
+    pub client: Client,
+    pub chain: Chain,
+    pub wanted_first: u64,
+    pub builder: Builder,
+    /// For the tail, at normal priority.
+    pub fetcher: Fetcher,
+    pub publisher: Publisher,
+    pub teller: Teller,
+    pub stop: Stop,
+    /// Sealed ranges, ascending.
+    pub ranges: Vec<Range>,
+    /// The canonical tail, ascending.
+    pub tail: Vec<BlockLink>,
+    /// Pieces that could not be built, by first and last block.
+    pub failures: BTreeMap<(u64, u64), Failure>,
+    pub head: Option<Head>,
+    pub finalized: Option<u64>,
+    /// When the node is asked again for a finalized block after it had none.
+    pub finalized_retry_at: Instant,
+    pub under_way: Option<UnderWay>,
+    /// What is wrong at the head, while it is.
+    pub unhealthy: Option<String>,
+    /// Chunks of the tail that are published, and those that no longer are, with when that was first seen.
+    pub chunks: Vec<PathBuf>,
+    pub chunks_left: BTreeMap<PathBuf, Instant>,
+    /// Whether there is something to publish, and when it was done last.
+    pub dirty: bool,
+    pub published_at: Option<Instant>,
+    /// Blocks and bytes built from the node in this run, for the estimate of a long backfill.
+    pub built: (u64, u64),
+    /// Whether the estimate was told.
+    pub estimated: bool,
+    /// When losers were last looked for.
+    pub collected_at: Option<Instant>,
+}
+
+impl Session {
+    /// Takes up the store where it was left.
+    pub async fn open(
+        settings: Settings,
+        store: Arc<Store>,
+        client: Client,
+        node: Node,
+        publisher: Publisher,
+        teller: Teller,
+        stop: Stop,
+    ) -> Result<Self, Trouble> {
+        let options = Options { weth: settings.weth.or(known_weth(node.chain.identity.chain_id)) };
+        let fetcher = Fetcher {
+            client: client.clone(),
+            store: store.clone(),
+            schedule: Arc::new(node.schedule),
+            options,
+            pool: Arc::new(rayon::ThreadPoolBuilder::new().build()?),
+            warned: Arc::new(Mutex::new(HashSet::new())),
+        };
+        let build_pool = rayon::ThreadPoolBuilder::new().start_handler(|_| yield_to_others()).build()?;
+        let builder = Builder {
+            fetcher: Fetcher { pool: Arc::new(build_pool), ..fetcher.clone() },
+            identity: node.chain.identity,
+            stop: stop.flag.clone(),
+        };
+        let ranges = store.ranges()?;
+        for range in &ranges {
+            if range.manifest.identity != node.chain.identity {
+                bail_other(format!("range `{}` is of another chain", range.path.display()))?;
+            }
+        }
+        let mut session = Self {
+            wanted_first: node.wanted_first,
+            settings,
+            store,
+            client,
+            chain: node.chain,
+            builder,
+            fetcher,
+            publisher,
+            teller,
+            stop,
+            ranges,
+            tail: Vec::new(),
+            failures: BTreeMap::new(),
+            head: None,
+            finalized: None,
+            finalized_retry_at: Instant::now(),
+            under_way: None,
+            unhealthy: None,
+            chunks: Vec::new(),
+            chunks_left: BTreeMap::new(),
+            dirty: true,
+            published_at: None,
+            built: (0, 0),
+            estimated: false,
+            collected_at: None,
+        };
+        session.tail = session.load_tail().await?;
+        // What is held stays wanted: a range is never left alone below a gap.
+        let held_first =
+            session.ranges.first().map(|range| range.first).or(session.tail.first().map(|link| link.number));
+        if let Some(held_first) = held_first
+            && (session.settings.keep_days.is_some() || held_first < session.wanted_first)
+        {
+            session.wanted_first = held_first;
+        }
+        Ok(session)
+    }
+
+    /// The tail's canonical blocks: those that link from the last sealed block upwards. Where two do, the node says which.
+    async fn load_tail(&self) -> Result<Vec<BlockLink>, Trouble> {
+        let sealed = self.sealed();
+        let mut chain: Vec<BlockLink> = Vec::new();
+        let links = tail::list(&self.store)?;
+        let floor = sealed.map(|link| link.number);
+        let mut candidates: BTreeMap<u64, Vec<BlockLink>> = BTreeMap::new();
+        for link in &links {
+            if floor.is_none_or(|floor| link.number > floor) {
+                candidates.entry(link.number).or_default().push(*link);
+            }
+        }
+        for (number, mut level) in candidates {
+            let below = chain.last().copied().or(sealed.filter(|sealed| sealed.number + 1 == number));
+            match below {
+                Some(below) => level.retain(|link| link.number == below.number + 1 && link.parent_hash == below.hash),
+                None if !chain.is_empty() => level.clear(),
+                None => {}
+            }
+            if level.len() > 1 {
+                let hash = self.client.head(Tag::Number(number)).await.map_err(Trouble::Away)?.hash;
+                level.retain(|link| link.hash == hash);
+            }
+            let Some(link) = level.first() else { break };
+            chain.push(*link);
+        }
+        for link in links.iter().filter(|link| !chain.contains(link)) {
+            tail::remove(self.store.root(), link.number, link.hash)?;
+        }
+        Ok(chain)
+    }
+
+    /// The last sealed block.
+    pub fn sealed(&self) -> Option<BlockLink> {
+        self.ranges.last().map(|range| BlockLink {
+            number: range.last,
+            hash: range.manifest.last_hash,
+            parent_hash: range.manifest.first_parent_hash,
+            timestamp: range.manifest.last_timestamp,
+        })
+    }
+
+    /// The last block held.
+    pub fn tip(&self) -> Option<BlockLink> {
+        self.tail.last().copied().or_else(|| self.sealed())
+    }
+
+    /// What the planner needs to know.
+    pub fn known(&self) -> Known {
+        let mut settled: Vec<_> = self.ranges.iter().map(|range| (range.first, range.last)).collect();
+        let now = Instant::now();
+        settled.extend(self.failures.iter().filter(|(_, failure)| failure.retry_at > now).map(|(key, _)| *key));
+        settled.sort_unstable();
+        Known {
+            wanted_first: self.wanted_first,
+            finalized: self.finalized,
+            settled,
+            tail: self.tail.first().zip(self.tail.last()).map(|(first, last)| (first.number, last.number)),
+        }
+    }
+
+    /// Publishes what there is, if it is not published yet and it is time.
+    pub fn publish(&mut self, now: bool) -> Result<()> {
+        let due = self.published_at.is_none_or(|at| at.elapsed() >= PUBLISH_EVERY);
+        if !self.dirty || !(now || due) {
+            return Ok(());
+        }
+        let _phase = phase("publish");
+        let coverage = self.coverage();
+        let reorgs = self.store.reorgs()?;
+        let split = chunk::split(&self.store, self.chain.identity, &self.tail)?;
+        let mut ranges: Vec<_> = self.ranges[self.kept()..].iter().map(|range| range.path.clone()).collect();
+        ranges.extend_from_slice(&split.chunks);
+        let tail = &self.tail[split.blocks..];
+        self.publisher.publish(&self.store, &State { ranges: &ranges, tail, coverage: &coverage, reorgs: &reorgs })?;
+        self.chunks = split.chunks;
+        self.dirty = false;
+        self.published_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// How many of the lowest ranges are older than what is to be kept.
+    pub fn kept(&self) -> usize {
+        let Some(limit) = self.keep_limit() else { return 0 };
+        self.ranges.iter().take_while(|range| range.manifest.last_timestamp < limit).count()
+    }
+
+    /// The time before which blocks are not kept, in seconds since 1970.
+    pub fn keep_limit(&self) -> Option<u64> {
+        Some(self.head?.timestamp.saturating_sub(self.settings.keep_days? * 86_400))
+    }
+
+    /// Tells of a committed step and writes the heartbeat.
+    pub fn committed(&mut self, what: &str) -> Result<()> {
+        let position = self.position();
+        self.teller.step(what, position);
+        self.beat()
+    }
+
+    fn position(&self) -> Position {
+        let head = self.head.map_or(0, |head| head.number);
+        let tip = self.tip().map_or(0, |tip| tip.number);
+        Position {
+            first: self.wanted_first,
+            tip,
+            head,
+            lag: head.saturating_sub(tip),
+            node_lag_s: self.head.map_or(0, |head| now().saturating_sub(head.timestamp)),
+        }
+    }
+
+    /// Writes the heartbeat.
+    pub fn beat(&self) -> Result<()> {
+        let head = self.head.map(|head| head.number);
+        let tip = self.tip().map(|tip| tip.number);
+        let heartbeat = Heartbeat {
+            process: std::process::id(),
+            time: now(),
+            state: self.teller.state().to_owned(),
+            head,
+            finalized: self.finalized,
+            tip,
+            sealed: self.sealed().map(|sealed| sealed.number),
+            lag_blocks: head.map(|head| head.saturating_sub(tip.unwrap_or(0))),
+            node_lag_s: self.head.map(|head| now().saturating_sub(head.timestamp)),
+            unhealthy: self.unhealthy.clone().or_else(|| {
+                let (&(first, last), failure) = self.failures.iter().find(|(_, failure)| failure.status == "failed")?;
+                Some(format!("blocks {first} to {last} failed: {}", failure.reason))
+            }),
+        };
+        self.store.beat(&heartbeat)
+    }
+
+    /// Waits for a while, or until the job under way ends, or the process is to stop.
+    pub async fn wait(&mut self, time: Duration) {
+        let stop = self.stop.clone();
+        match &mut self.under_way {
+            Some(under_way) if !under_way.task.0.is_finished() => {
+                let finished = async {
+                    while !under_way.task.0.is_finished() {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                tokio::select! {
+                    () = stop.pause(time) => {}
+                    () = finished => {}
+                }
+            }
+            _ => stop.pause(time).await,
+        }
+    }
+
+    /// Ends: the job under way finishes or is dropped, and what there is is published.
+    pub async fn close(&mut self) -> Result<()> {
+        self.stop.flag.store(true, std::sync::atomic::Ordering::Relaxed);
+        match self.under_way.take() {
+            // Fetching may wait for the node: what was fetched is dropped.
+            None | Some(UnderWay { job: Job::Fetch(_), .. }) => {}
+            Some(under_way) => match under_way.task.await {
+                Ok(Ok(_)) => {
+                    self.ranges = self.store.ranges()?;
+                    self.drop_sealed_tail()?;
+                    self.dirty = true;
+                }
+                Ok(Err(Trouble::Other(error))) => return Err(error),
+                _ => {}
+            },
+        }
+        self.teller.say("stopped".to_owned());
+        self.publish(true)?;
+        self.beat()
+    }
+
+    /// Removes the tail's blocks that a sealed range holds.
+    pub fn drop_sealed_tail(&mut self) -> Result<()> {
+        let Some(sealed) = self.sealed() else { return Ok(()) };
+        for link in self.tail.extract_if(.., |link| link.number <= sealed.number) {
+            tail::remove(self.store.root(), link.number, link.hash)?;
+        }
+        Ok(())
+    }
+
+    /// An error where a block failed its check and `--once` was to see all of them through.
+    pub fn verdict(&self) -> Result<()> {
+        if self.settings.once
+            && let Some((&(first, last), failure)) =
+                self.failures.iter().find(|(_, failure)| failure.status == "failed")
+        {
+            bail!("blocks {first} to {last} are not held: {}", failure.reason);
+        }
+        Ok(())
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+fn bail_other(message: String) -> Result<(), Trouble> {
+    Err(Trouble::Other(anyhow::anyhow!(message)))
+}

@@ -1,0 +1,68 @@
+//! Room on the volume: geth lives there too, and shuts itself down where there is too little.
+
+use super::session::Session;
+use crate::error::Refused;
+use crate::plan::Piece;
+use crate::store::free_bytes;
+use anyhow::Result;
+use std::path::Path;
+
+impl Session {
+    /// Whether so many bytes can be written and geth still has its room; says so where not.
+    pub fn has_room(&mut self, bytes: u64) -> Result<bool> {
+        let free = free_bytes(self.store.root())?;
+        let reserve = reserve_bytes(self.store.root())?;
+        if free < reserve + bytes {
+            self.teller.say(format!(
+                "waiting for space: {} MB free, {} MB wanted, {} MB kept free for geth",
+                free >> 20,
+                bytes >> 20,
+                reserve >> 20
+            ));
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Refuses a long backfill that does not fit on the volume, once the first ranges tell what a block takes.
+    pub fn estimate(&mut self, pieces_left: impl Iterator<Item = Piece>) -> Result<()> {
+        const MEASURED_MIN: u64 = 1_000;
+        const LONG: u64 = 10_000;
+        let (blocks, bytes) = self.built;
+        if self.estimated || blocks < MEASURED_MIN {
+            return Ok(());
+        }
+        self.estimated = true;
+        let left: u64 = pieces_left.map(|piece| piece.last - piece.first + 1).sum();
+        if left < LONG {
+            return Ok(());
+        }
+        let needed = bytes / blocks * left;
+        let free = free_bytes(self.store.root())?.saturating_sub(reserve_bytes(self.store.root())?);
+        tracing::info!(
+            blocks = left,
+            needed_mb = needed >> 20,
+            free_mb = free >> 20,
+            "disk that the backfill will take, estimated"
+        );
+        if needed > free {
+            return Err(Refused::new(
+                format!(
+                    "{left} more blocks will take about {} GB, and `{}` has {} GB to give",
+                    needed / 1_000_000_000,
+                    self.store.root().display(),
+                    free / 1_000_000_000
+                ),
+                "choose a later --from, or a larger volume; what is there stays",
+            )
+            .into());
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that are left free: twice what geth shuts itself down at (2 GiB), or a tenth of a small volume.
+fn reserve_bytes(root: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(root)?;
+    Ok((4 << 30).min(stat.f_blocks * stat.f_frsize / 10))
+}

@@ -1,0 +1,402 @@
+#!/usr/bin/env python3
+"""Measures spyhop beside ethereum-etl, cryo and the limit of the machine, on the same node, in the same run.
+
+    tests/bench/run.py [--rounds 5] [--blocks 4000] [--only spyhop,limit,cryo,etl] [--etl-blocks 500] [--cryo-blocks 1000]
+
+Needs Python 3.11 (cryo's wheel is for that one), cargo, and geth 1.17.8: $GETH, or the one on the PATH, or the one in the
+cache, or go to install it there. $SPYHOP_BIN, $BENCH_CHAIN and $BENCH_LIMIT name binaries that need not be built.
+The chain and the peers are kept in ${XDG_CACHE_HOME:-~/.cache}/spyhop, and made where they are missing.
+"""
+
+import argparse
+import collections
+import csv
+import json
+import os
+import pathlib
+import platform
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "spyhop"
+VENV = CACHE / "bench-venv"
+GETH_VERSION = "1.17.8"
+TRANSACTIONS = 150
+TIMEOUT_S = 1800
+MIB = 1 << 20
+
+# What one run of a contender gave. `rows` is blocks + transactions + logs for all of them, counted in what they wrote.
+Run = collections.namedtuple("Run", "blocks seconds rows rss fds out cpu geth_cpu")
+
+
+class Meter:
+    """Runs commands one after the other and measures each while it runs: the peak of its resident memory, its open
+    descriptors every 50 ms, the processor time it took."""
+
+    def __init__(self):
+        self.rss, self.cpu, self.fds = 0, 0.0, []
+
+    def run(self, argv, cwd, env=None):
+        with open(cwd / "log", "ab") as log:
+            child = subprocess.Popen(
+                [str(word) for word in argv], cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        CHILDREN.append(child)
+        stop = threading.Event()
+        sampler = threading.Thread(target=self._sample, args=(child.pid, stop), daemon=True)
+        sampler.start()
+        overdue = threading.Timer(TIMEOUT_S, child.kill)
+        overdue.daemon = True
+        overdue.start()
+        _, status, usage = os.wait4(child.pid, 0)
+        overdue.cancel()
+        child.returncode = os.waitstatus_to_exitcode(status)
+        CHILDREN.remove(child)
+        stop.set()
+        sampler.join()
+        self.cpu += usage.ru_utime + usage.ru_stime
+        if child.returncode != 0:
+            sys.exit(f"error: {argv[0]} exited with {child.returncode}:\n{tail(cwd / 'log')}")
+
+    def _sample(self, pid, stop):
+        while not stop.wait(0.05):
+            try:
+                status = pathlib.Path(f"/proc/{pid}/status").read_text()
+                fds = len(os.listdir(f"/proc/{pid}/fd"))
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue
+            for line in status.splitlines():
+                if line.startswith("VmHWM:"):
+                    self.rss = max(self.rss, int(line.split()[1]) * 1024)
+            # A process that is about to be reaped has none left.
+            if fds:
+                self.fds.append(fds)
+
+
+CHILDREN = []
+
+
+def tail(path, lines=20):
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+
+
+# --- the node and its chain
+
+
+class Geth:
+    """geth on the cached chain, until the block ends."""
+
+    def __init__(self, binary, datadir, work):
+        self.ipc, self.log = work / "geth.ipc", work / "geth.log"
+        self.http = f"http://127.0.0.1:{free_port()}"
+        flags = ["--nodiscover", "--maxpeers", "0", "--port", "0", "--authrpc.port", "0", "--nat", "none", "--ipcpath", self.ipc]
+        # A young node would otherwise wait for peers to snap-sync from.
+        flags += ["--syncmode", "full"]
+        flags += ["--http", "--http.api", "eth,debug", "--http.port", self.http.rpartition(":")[2]]
+        self.argv = [str(word) for word in [binary, "--datadir", datadir, *flags]]
+
+    def __enter__(self):
+        with open(self.log, "wb") as log:
+            # Its own session: an interrupt from the terminal is ours to pass on, after the contender is gone.
+            self.process = subprocess.Popen(self.argv, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with socket.socket(socket.AF_UNIX) as probe:
+                    probe.connect(str(self.ipc))
+                return self
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    self.__exit__()
+                    sys.exit(f"error: geth did not start:\n{tail(self.log)}")
+                time.sleep(0.1)
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(300)
+
+    def cpu(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def find_geth():
+    cached = CACHE / "bin" / "geth"
+    for binary in [os.environ.get("GETH"), shutil.which("geth"), cached]:
+        if binary and os.access(binary, os.X_OK):
+            version = subprocess.run([binary, "version"], capture_output=True, text=True).stdout
+            if f"Version: {GETH_VERSION}" in version:
+                return binary
+    say(f"installing geth {GETH_VERSION}")
+    env = {**os.environ, "GOBIN": str(cached.parent)}
+    subprocess.run(["go", "install", f"github.com/ethereum/go-ethereum/cmd/geth@v{GETH_VERSION}"], env=env, check=True)
+    return cached
+
+
+def prepare_chain(geth, bench_chain, blocks):
+    """The datadir for this genesis and this length, initialised if it is new. What the genesis says decides: a changed
+    builder starts afresh."""
+    home = CACHE / "bench-chain" / f"{blocks}x{TRANSACTIONS}"
+    genesis = subprocess.run([bench_chain, "genesis"], capture_output=True, text=True, check=True).stdout
+    written, datadir = home / "genesis.json", home / "geth"
+    if not written.exists() or written.read_text() != genesis:
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        (home / "genesis.new").write_text(genesis)
+        init = [geth, "init", "--datadir", datadir, home / "genesis.new"]
+        subprocess.run([str(word) for word in init], check=True, capture_output=True)
+        (home / "genesis.new").rename(written)
+    return datadir
+
+
+# --- what is compared
+
+
+def prepare_peers():
+    if (VENV / "ready").exists():
+        return
+    say("installing the peers")
+    subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+    pip = [VENV / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # duckdb is what counts the rows that were written, spyhop's too.
+    peers = ["ethereum-etl==2.4.2", "setuptools<81", "cryo==0.3.2", "duckdb==1.4.*"]
+    subprocess.run([*pip, *peers], check=True)
+    # ethereum-etl's own pin imports what Python 3.11 no longer has; pip says that they conflict, and it works.
+    subprocess.run([*pip, "parsimonious==0.10.0"], check=True, stderr=subprocess.DEVNULL)
+    (VENV / "ready").touch()
+
+
+def prepare_binaries():
+    names = {"spyhop": "SPYHOP_BIN", "bench-chain": "BENCH_CHAIN", "bench-limit": "BENCH_LIMIT"}
+    found = {name: os.environ[variable] for name, variable in names.items() if os.environ.get(variable)}
+    missing = {name: ["--bin" if name == "spyhop" else "--example", name] for name in names if name not in found}
+    if missing:
+        build = ["cargo", "build", "--release", "--message-format=json-render-diagnostics", *sum(missing.values(), [])]
+        output = subprocess.run(build, cwd=CHECKOUT, check=True, stdout=subprocess.PIPE, text=True).stdout
+        for message in map(json.loads, output.splitlines()):
+            if message.get("executable"):
+                found[message["target"]["name"]] = message["executable"]
+    return {name: str(pathlib.Path(path).resolve()) for name, path in found.items()}
+
+
+def run_spyhop(meter, options, geth, work):
+    meter.run([options.binaries["spyhop"], "watch", "--ipc", geth.ipc, "--data", work / "data", "--from", "0", "--once"], work)
+    return work / "data"
+
+
+def run_limit(meter, options, geth, work):
+    meter.run([options.binaries["bench-limit"], "--ipc", geth.ipc, "--first", 1, "--last", options.blocks], work)
+    return None
+
+
+def run_etl(meter, options, geth, work):
+    etl, provider = VENV / "bin" / "ethereumetl", f"file://{geth.ipc}"
+    out = work / "data"
+    out.mkdir()
+    blocks_settings, receipts_settings = ["-p", provider, "-w", 8, "-b", 2], ["-p", provider, "-w", 4, "-b", 50]
+    blocks = ["-s", 1, "-e", options.etl_blocks, "--blocks-output", out / "blocks.csv"]
+    blocks += ["--transactions-output", out / "transactions.csv"]
+    meter.run([etl, "export_blocks_and_transactions", *blocks_settings, *blocks], work)
+    with open(out / "transactions.csv", newline="") as transactions, open(work / "hashes", "w") as hashes:
+        hashes.writelines(row["hash"] + "\n" for row in csv.DictReader(transactions))
+    outputs = ["--receipts-output", out / "receipts.csv", "--logs-output", out / "logs.csv"]
+    meter.run([etl, "export_receipts_and_logs", *receipts_settings, "-t", work / "hashes", *outputs], work)
+    return out
+
+
+# Its `transactions` come with what it takes from the receipts. Small chunks let its three data sets find a block in geth's cache.
+CRYO_CALL = """
+import cryo, json, sys
+cryo.freeze(["blocks", "transactions", "logs"], **json.loads(sys.argv[1]))
+"""
+
+
+def run_cryo(meter, options, geth, work):
+    out = work / "data"
+    out.mkdir()
+    settings = {"blocks": [f"1:{options.cryo_blocks + 1}"], "chunk_size": 25, "verbose": False}
+    settings |= {"rpc": geth.http, "output_dir": str(out)}
+    meter.run([VENV / "bin" / "python", "-c", CRYO_CALL, json.dumps(settings)], work)
+    return out
+
+
+# Name, what runs it, how many blocks it is given, and where what it wrote is to be counted.
+TABLES = ["blocks", "transactions", "logs"]
+CONTENDERS = {
+    "spyhop": (run_spyhop, lambda options: options.blocks, lambda table: table),
+    "limit": (run_limit, lambda options: options.blocks, None),
+    "cryo": (run_cryo, lambda options: options.cryo_blocks, lambda table: f"'*__{table}__*.parquet'"),
+    "etl": (run_etl, lambda options: options.etl_blocks, lambda table: f"'{table}.csv'"),
+}
+
+COUNT = """
+import duckdb, json, os, sys
+published = "spyhop.duckdb"
+db = duckdb.connect(published, read_only=True) if os.path.exists(published) else duckdb.connect()
+print(json.dumps([db.sql(f"select count(*) from {source}").fetchone()[0] for source in sys.argv[1:]]))
+"""
+
+
+def measure(name, options, geth, work):
+    run, blocks, source = CONTENDERS[name]
+    blocks = blocks(options)
+    work = work / name
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    meter = Meter()
+    geth_cpu, start = geth.cpu(), time.monotonic()
+    out = run(meter, options, geth, work)
+    seconds, geth_cpu = time.monotonic() - start, geth.cpu() - geth_cpu
+
+    rows = size = None
+    if out:
+        sources = [source(table) for table in TABLES]
+        counted = subprocess.run(
+            [VENV / "bin" / "python", "-c", COUNT, *sources], cwd=out, check=True, capture_output=True, text=True
+        )
+        rows = json.loads(counted.stdout)
+        # spyhop is asked for the genesis too.
+        expected = [blocks + (name == "spyhop"), blocks * TRANSACTIONS, blocks * (TRANSACTIONS // 2)]
+        if rows != expected:
+            sys.exit(f"error: {name} wrote {rows} {', '.join(TABLES)} where {expected} are on the chain")
+        rows = sum(rows)
+        size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    result = Run(blocks, seconds, rows, meter.rss, meter.fds, size, meter.cpu, geth_cpu)
+    shutil.rmtree(work)
+    return result
+
+
+# --- what is printed
+
+
+def report(runs, options):
+    def median(name, value):
+        return statistics.median(value(run) for run in runs[name])
+
+    def rate(run):
+        return run.blocks / run.seconds
+
+    heads = ["", "blocks", "blocks/s", "(min–max)", "rows/s", "peak RSS MiB", "descriptors", "bytes/block", "CPU ms/block own + geth"]
+    table = [heads]
+    for name in runs:
+        rates = [rate(run) for run in runs[name]]
+        fds = [count for run in runs[name] for count in run.fds]
+        written = runs[name][0].rows is not None
+        table.append([
+            name,
+            f"{runs[name][0].blocks:,}",
+            f"{statistics.median(rates):.1f}",
+            f"{min(rates):.1f}–{max(rates):.1f}",
+            f"{median(name, lambda run: run.rows / run.seconds):,.0f}" if written else "–",
+            f"{median(name, lambda run: run.rss) / MIB:.0f}",
+            f"{min(fds)}–{max(fds)}" if fds else "–",
+            f"{median(name, lambda run: run.out / run.blocks):,.0f}" if written else "–",
+            f"{1000 * median(name, lambda run: run.cpu / run.blocks):.1f}"
+            f" + {1000 * median(name, lambda run: run.geth_cpu / run.blocks):.1f}",
+        ])
+    widths = [max(len(row[column]) for row in table) for column in range(len(heads))]
+    print(f"\n{TRANSACTIONS} transactions a block, half ether, half token transfers; median of {options.rounds}")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, geth {GETH_VERSION} on the same cores; rows: {' + '.join(TABLES)}\n")
+    for row in table:
+        print("  ".join([row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]))
+
+    if "spyhop" not in runs:
+        return
+    print()
+    for peer, factor, target in [("limit", 0.8, "80 %"), ("cryo", 3, "3 x"), ("etl", 9, "9 x")]:
+        if peer in runs:
+            ratio = median("spyhop", rate) / median(peer, rate)
+            shown = f"{100 * ratio:.1f} %" if peer == "limit" else f"{ratio:.1f} x"
+            print(f"spyhop / {peer:6} {shown:>9}   at least {target:>5}   {verdict(ratio >= factor)}")
+    rss = max(run.rss for run in runs["spyhop"])
+    print(f"resident memory {rss / MIB:6.0f} MiB   below 512 MiB    {verdict(rss < 512 * MIB)}")
+    # Constant: what is open in the middle of a run is what is open near its end.
+    drift = max(abs(middle - late) for middle, late in map(thirds, runs["spyhop"]))
+    print(f"descriptors     {drift:+6.0f} from the second third of a run to the last   {verdict(drift <= 2)}")
+
+
+def thirds(run):
+    third = len(run.fds) // 3
+    return (statistics.median(run.fds[third : 2 * third] or [0]), statistics.median(run.fds[2 * third :] or [0]))
+
+
+def verdict(good):
+    return "met" if good else "MISSED"
+
+
+def say(words):
+    print(words, file=sys.stderr, flush=True)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--blocks", type=int, default=4_000, help="the chain's length, measured whole by spyhop and the limit")
+    # Not below 500: geth keeps the last 256 blocks decoded, with their senders, and would serve a short slice from memory.
+    parser.add_argument("--cryo-blocks", type=int, default=1_000, help="the first blocks only, as rates are per block")
+    parser.add_argument("--etl-blocks", type=int, default=500)
+    parser.add_argument("--only", default=",".join(CONTENDERS), help="which contenders, '' for making the chain alone")
+    options = parser.parse_args()
+    options.only = [name for name in options.only.split(",") if name]
+    if unknown := set(options.only) - set(CONTENDERS):
+        parser.error(f"no such contender: {', '.join(unknown)}")
+    options.cryo_blocks = min(options.cryo_blocks, options.blocks)
+    options.etl_blocks = min(options.etl_blocks, options.blocks)
+    return options
+
+
+def main():
+    options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    geth_binary = find_geth()
+    options.binaries = prepare_binaries()
+    prepare_peers()
+    datadir = prepare_chain(geth_binary, options.binaries["bench-chain"], options.blocks)
+    runs = collections.defaultdict(list)
+    with tempfile.TemporaryDirectory(prefix="spyhop-bench-") as work:
+        work = pathlib.Path(work)
+        with Geth(geth_binary, datadir, work) as geth:
+            build = ["build", "--ipc", geth.ipc, "--blocks", options.blocks, "--transactions", TRANSACTIONS]
+            chain = [str(word) for word in [options.binaries["bench-chain"], *build]]
+            say(subprocess.run(chain, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
+            try:
+                for turn in range(options.rounds):
+                    # Each round begins with another one, so that none always has the node that the same neighbour left.
+                    first = turn % max(1, len(options.only))
+                    for name in options.only[first:] + options.only[:first]:
+                        load = os.getloadavg()[0]
+                        run = measure(name, options, geth, work)
+                        runs[name].append(run)
+                        say(
+                            f"round {turn + 1}: {name} {run.blocks / run.seconds:.1f} blocks/s, {run.seconds:.1f} s,"
+                            f" {run.rss / MIB:.0f} MiB, load average before {load:.1f}"
+                        )
+            finally:
+                for child in CHILDREN:
+                    child.kill()
+                    child.wait()
+    if runs:
+        report({name: runs[name] for name in CONTENDERS if name in runs}, options)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except subprocess.CalledProcessError as error:
+        stderr = error.stderr.decode() if isinstance(error.stderr, bytes) else error.stderr or ""
+        sys.exit(f"error: {error}\n{stderr}".rstrip())

@@ -1,0 +1,316 @@
+//! What a real node cannot be made to do: lie, forget, and know transactions of a later fork.
+
+use crate::fake_geth::{FakeBlock, FakeGeth, Fault, When};
+use crate::rig::{Running, Spyhop, process::stderr_of, wait_for};
+use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header};
+use alloy_primitives::{B256, Bloom, Bytes, U256};
+use alloy_rlp::Encodable;
+use alloy_trie::root::ordered_trie_root_encoded;
+use std::path::Path;
+
+/// A block with these envelopes, and one successful receipt without logs for each.
+fn block(number: u64, parent_hash: B256, envelopes: &[Vec<u8>], extra: &str) -> FakeBlock {
+    let receipts: Vec<Vec<u8>> = envelopes
+        .iter()
+        .zip(1u64..)
+        .map(|(envelope, count)| {
+            let mut payload = Vec::new();
+            true.encode(&mut payload);
+            (21_000 * count).encode(&mut payload);
+            Bloom::ZERO.encode(&mut payload);
+            Vec::<Bytes>::new().encode(&mut payload);
+            let mut receipt = if envelope[0] >= 0xc0 { Vec::new() } else { vec![envelope[0]] };
+            alloy_rlp::Header { list: true, payload_length: payload.len() }.encode(&mut receipt);
+            receipt.extend(payload);
+            receipt
+        })
+        .collect();
+    let header = Header {
+        number,
+        parent_hash,
+        timestamp: 1_700_000_000 + 12 * number,
+        transactions_root: ordered_trie_root_encoded(envelopes),
+        receipts_root: ordered_trie_root_encoded(&receipts),
+        ommers_hash: EMPTY_OMMER_ROOT_HASH,
+        gas_used: 21_000 * envelopes.len() as u64,
+        base_fee_per_gas: Some(7),
+        extra_data: Bytes::copy_from_slice(extra.as_bytes()),
+        ..Header::default()
+    };
+    let mut payload = Vec::new();
+    header.encode(&mut payload);
+    let mut transactions = Vec::new();
+    for envelope in envelopes {
+        if envelope[0] >= 0xc0 {
+            transactions.extend_from_slice(envelope);
+        } else {
+            Bytes::copy_from_slice(envelope).encode(&mut transactions);
+        }
+    }
+    alloy_rlp::Header { list: true, payload_length: transactions.len() }.encode(&mut payload);
+    payload.extend(transactions);
+    payload.push(0xc0);
+    let mut raw = Vec::new();
+    alloy_rlp::Header { list: true, payload_length: payload.len() }.encode(&mut raw);
+    raw.extend(payload);
+    FakeBlock::from_raw(raw, receipts)
+}
+
+/// A fake node with blocks 0 to `head`, all empty.
+fn node(directory: &Path, head: u64, finalized: Option<u64>) -> FakeGeth {
+    let fake = FakeGeth::start(directory);
+    extend(&fake, head, "");
+    fake.chain().finalized = finalized;
+    fake
+}
+
+/// Adds empty blocks up to `head`.
+pub fn extend(fake: &FakeGeth, head: u64, extra: &str) {
+    let top = fake.chain().head();
+    let (mut next, mut parent_hash) = top.map_or((0, B256::ZERO), |top| (top.number + 1, top.hash));
+    while next <= head {
+        parent_hash = fake.chain().push(block(next, parent_hash, &[], extra));
+        next += 1;
+    }
+}
+
+fn once(fake: &FakeGeth, data: &Path) -> Spyhop {
+    Spyhop::watch(fake.path(), data).args(&["--from", "0", "--once"])
+}
+
+/// A query's rows, each as its values with commas between.
+fn rows(data: &Path, sql: &str) -> Vec<String> {
+    let csv = Spyhop::new("sql").path("--data", data).args(&["--format", "csv", "-c", sql]).succeed();
+    csv.lines().skip(1).map(str::to_owned).collect()
+}
+
+/// Count, least and greatest number of the blocks published.
+fn blocks(data: &Path) -> Vec<String> {
+    rows(data, "SELECT count(*), min(number), max(number) FROM blocks")
+}
+
+fn status(data: &Path) -> String {
+    let output = Spyhop::new("status").path("--data", data).run();
+    format!("{:?} {}{}", output.status.code(), String::from_utf8_lossy(&output.stdout), stderr_of(&output))
+}
+
+fn until_published(running: &mut Running, data: &Path, sql: &str, expected: &str) {
+    let file = data.join("spyhop.duckdb");
+    crate::rig::process::until(running, &format!("{sql} = {expected}"), || {
+        (file.exists() && rows(data, sql) == [expected]).then_some(())
+    });
+}
+
+#[test]
+fn a_block_that_fails_twice_is_quarantined_and_the_rest_is_held() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = node(directory.path(), 350, Some(320));
+    // Another block's body under this header: the transactions root cannot hold.
+    let mut lie = block(150, fake.chain().block(149).unwrap().hash, &[vec![0x7e, 1, 2, 3]], "");
+    lie.hash = fake.chain().block(150).unwrap().hash;
+    let header_of = |raw: &[u8]| {
+        let mut rest = raw;
+        let list = alloy_rlp::Header::decode(&mut rest).unwrap();
+        assert!(list.list);
+        let before = rest;
+        let header = alloy_rlp::Header::decode(&mut rest).unwrap();
+        before[..before.len() - rest.len() + header.payload_length].to_vec()
+    };
+    let honest = fake.chain().block(150).unwrap().raw_block.clone();
+    let body = lie.raw_block[lie.raw_block.len() - 7..].to_vec();
+    let mut payload = header_of(&honest);
+    payload.extend(body);
+    let mut raw = Vec::new();
+    alloy_rlp::Header { list: true, payload_length: payload.len() }.encode(&mut raw);
+    raw.extend(payload);
+    let lie = format!("\"{}\"", const_hex::encode_prefixed(raw));
+    fake.fault(Fault::Replace(lie.into_bytes()), When::method("debug_getRawBlock").block(150).always());
+    fake.fault(Fault::Replace(b"[\"0x7ec0\"]".to_vec()), When::method("debug_getRawReceipts").block(150).always());
+
+    let error = once(&fake, &data).fail(1);
+    assert!(error.contains("blocks 100 to 199 are not held"), "{error}");
+    assert!(error.contains("block 150"), "{error}");
+    assert_eq!(
+        rows(&data, "SELECT first_block, last_block, status FROM coverage WHERE table_name = 'blocks' ORDER BY 1"),
+        ["0,99,held", "100,199,failed", "200,350,held"]
+    );
+    assert_eq!(rows(&data, "SELECT count(*) FROM blocks"), ["251"]);
+    let kept: Vec<_> = std::fs::read_dir(data.join("quarantine")).unwrap().collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert!(status(&data).contains("unhealthy: blocks 100 to 199 failed"), "{}", status(&data));
+
+    // The node is honest again: the hole is filled.
+    fake.no_faults();
+    once(&fake, &data).succeed();
+    assert_eq!(blocks(&data), ["351,0,350"]);
+    assert!(status(&data).starts_with("Some(0)"), "{}", status(&data));
+}
+
+#[test]
+fn a_mismatch_names_block_root_expected_and_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = node(directory.path(), 120, Some(100));
+    // A receipt where the header has none: the count is wrong; a changed header: the hash is wrong for its child.
+    let envelope = vec![0x7e, 1, 2, 3];
+    let top = fake.chain().head().unwrap().hash;
+    let honest = block(121, top, &[envelope], "");
+    fake.chain().push(honest.clone());
+    let mut receipt = honest.raw_receipts[0].clone();
+    // The status byte.
+    let status_at = receipt.iter().position(|byte| *byte == 1).unwrap();
+    receipt[status_at] = 0x80;
+    let lie = format!("[\"{}\"]", const_hex::encode_prefixed(&receipt));
+    fake.fault(Fault::Replace(lie.into_bytes()), When::method("debug_getRawReceipts").block(121).always());
+    let error = once(&fake, &data).fail(1);
+    let expected = ordered_trie_root_encoded(&honest.raw_receipts);
+    let found = ordered_trie_root_encoded(&[receipt]);
+    assert!(error.contains(&format!("block 121: receipts root: expected {expected}, found {found}")), "{error}");
+}
+
+#[test]
+fn one_bad_reply_is_fetched_again_and_is_no_failure() {
+    for fault in [
+        Fault::Truncate,
+        Fault::Glue,
+        Fault::Duplicate,
+        Fault::Null,
+        Fault::Error { code: -32000, message: "database is busy".to_owned() },
+        Fault::Short,
+        Fault::StrayId,
+        Fault::Close,
+        Fault::EofMidReply,
+        Fault::WrongBlock(7),
+        Fault::Replace(b"\"0xc0\"".to_vec()),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        let fake = node(directory.path(), 130, Some(110));
+        for number in [42, 125] {
+            fake.fault(fault.clone(), When::method("debug_getRawBlock").block(number));
+        }
+        let output = once(&fake, &data).run();
+        assert!(output.status.success(), "{fault:?}: {}", stderr_of(&output));
+        assert_eq!(blocks(&data), ["131,0,130"], "{fault:?}");
+    }
+}
+
+#[test]
+fn null_is_never_an_empty_block() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = node(directory.path(), 250, Some(210));
+    fake.fault(Fault::Null, When::method("debug_getRawReceipts").block(42).always());
+    let error = once(&fake, &data).fail(1);
+    assert!(error.contains("block 42"), "{error}");
+    assert_eq!(blocks(&data), ["151,100,250"]);
+}
+
+#[test]
+fn pruned_history_is_named_in_coverage() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = node(directory.path(), 350, Some(320));
+    fake.chain().pruned_below = 150;
+    once(&fake, &data).succeed();
+    assert_eq!(
+        rows(
+            &data,
+            "SELECT first_block, last_block, status, reason LIKE 'pruned history%' FROM coverage \
+             WHERE table_name = 'logs' ORDER BY 1"
+        ),
+        ["0,99,missing,true", "100,199,missing,true", "200,350,held,"]
+    );
+}
+
+#[test]
+fn an_unknown_transaction_type_is_stored_raw() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = node(directory.path(), 10, None);
+    let top = fake.chain().head().unwrap().hash;
+    let envelope = vec![0x7e, 0xde, 0xad];
+    fake.chain().push(block(11, top, std::slice::from_ref(&envelope), ""));
+    let output = once(&fake, &data).run();
+    assert!(output.status.success(), "{}", stderr_of(&output));
+    assert!(stderr_of(&output).contains("unknown transaction type"), "{}", stderr_of(&output));
+    assert_eq!(
+        rows(&data, "SELECT transaction_type, raw, from_address, receipt_gas_used FROM transactions"),
+        ["126,0x7edead,,21000"]
+    );
+}
+
+#[test]
+fn a_chain_that_contradicts_a_sealed_range_is_refused_and_rewind_helps() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = node(directory.path(), 350, Some(320));
+    once(&fake, &data).succeed();
+    fake.chain().rewind(220);
+    extend(&fake, 360, "other");
+    let before = crate::rig::process::listing(&data.join("chain"));
+    let error = once(&fake, &data).fail(2);
+    assert!(error.contains("contradicts"), "{error}");
+    assert!(error.contains("spyhop rewind"), "{error}");
+    assert!(error.contains("--to 199"), "{error}");
+    assert_eq!(crate::rig::process::listing(&data.join("chain")), before);
+
+    Spyhop::new("rewind").path("--data", &data).args(&["--to", "199"]).succeed();
+    once(&fake, &data).succeed();
+    assert_eq!(blocks(&data), ["361,0,360"]);
+    let hash = format!("{}", fake.chain().block(300).unwrap().hash);
+    assert_eq!(rows(&data, "SELECT hash FROM blocks WHERE number = 300"), [hash]);
+}
+
+#[test]
+fn a_long_tail_is_published_whole_and_sealed_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = node(directory.path(), 1_250, None);
+    let run = || once(&fake, &data).args(&["--finality-depth", "5000"]);
+    run().succeed();
+    assert_eq!(blocks(&data), ["1251,0,1250"]);
+    assert!(data.join("tail/first=0000000000").exists(), "the oldest part of a long tail is in chunks");
+    assert_eq!(rows(&data, "SELECT count(*) <= 1000 FROM tail.blocks"), ["true"]);
+    fake.chain().finalized = Some(1_240);
+    run().succeed();
+    assert_eq!(blocks(&data), ["1251,0,1250"]);
+    assert_eq!(rows(&data, "SELECT min(number) FROM tail.blocks"), ["1200"]);
+    assert!(data.join("chain/first=0000000000/last=0000000999/g1/manifest.json").exists(), "ten hundreds are merged");
+}
+
+#[test]
+fn a_bad_block_at_the_head_is_waited_out_and_status_says_unhealthy() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = node(directory.path(), 10, None);
+    fake.fault(Fault::Null, When::method("debug_getRawBlock").block(11).always());
+    let mut running = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
+    until_published(&mut running, &data, "SELECT max(number) FROM blocks", "10");
+    extend(&fake, 11, "");
+    wait_for("an unhealthy status", || status(&data).contains("unhealthy: block 11").then_some(()));
+    fake.no_faults();
+    until_published(&mut running, &data, "SELECT max(number) FROM blocks", "11");
+    wait_for("a healthy status", || status(&data).starts_with("Some(0)").then_some(()));
+    running.stop();
+}
+
+#[test]
+fn a_gas_price_beyond_a_decimal_keeps_its_digits() {
+    // Straight through the library: no node would take such a transaction.
+    let mut rows = spyhop::rows::Rows::new(&spyhop::rows::withdrawals::TABLE);
+    let wide = U256::from(10).pow(U256::from(38));
+    rows.integer(1).unwrap();
+    rows.hex(B256::ZERO);
+    rows.time(0).unwrap();
+    for _ in 0..3 {
+        rows.integer(0).unwrap();
+    }
+    rows.hex([0; 20]);
+    rows.wide(wide);
+    let batch = rows.finish();
+    let text = arrow::util::display::array_value_to_string(batch.column_by_name("amount_text").unwrap(), 0).unwrap();
+    assert_eq!(text, format!("1{}", "0".repeat(38)));
+    assert!(batch.column_by_name("amount").unwrap().is_null(0));
+}

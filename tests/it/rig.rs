@@ -1,0 +1,44 @@
+//! The test rig: a real geth with a genesis of its own, blocks made to order, and spyhop beside it.
+//!
+//! geth runs alone, without peers and without a beacon node: the rig plays the beacon node over geth's own socket. Blocks are built
+//! by geth (`testing_commitBlockV1`, which is `testing_buildBlockV1`, `engine_newPayload` and `engine_forkchoiceUpdated` in one),
+//! so every root and receipt in them is geth's. A forkchoice update to a block that is known makes a real reorganisation
+//! in milliseconds. Everything lies in one temporary directory, and everything started is killed when the rig is dropped.
+
+pub mod contracts;
+pub mod expected;
+pub mod forks;
+pub mod geth;
+pub mod process;
+pub mod published;
+pub mod random;
+pub mod rpc;
+pub mod transaction;
+
+pub use contracts::Log;
+pub use forks::Forks;
+pub use geth::{Block, Geth, Plan, Withdrawal};
+pub use process::{Running, Spyhop};
+pub use published::Published;
+pub use transaction::{Kind, Transaction};
+
+use std::time::{Duration, Instant};
+
+/// How long a test waits for a value that is bound to come: generous, since two cores may run ten geths.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until `probe` gives a value.
+///
+/// # Panics
+/// When it does not within [`PATIENCE`].
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,275 @@
+//! The program under test as its users have it: a process with arguments, an exit code, and two streams of text.
+
+use super::{PATIENCE, wait_for};
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// One command line of spyhop, being put together.
+#[derive(Debug)]
+pub struct Spyhop {
+    command: Command,
+}
+
+/// A spyhop that runs. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    /// What it has logged so far, the latest last.
+    seen: VecDeque<String>,
+}
+
+impl Spyhop {
+    /// A command of spyhop, without arguments yet.
+    pub fn new(command: &str) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_spyhop"));
+        process.arg(command).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // The tests' own environment must not set flags.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("SPYHOP_") {
+                process.env_remove(name);
+            }
+        }
+        process.env("SPYHOP_LOG", "spyhop::phase=debug,info");
+        Self { command: process }
+    }
+
+    /// `spyhop watch` beside a node.
+    pub fn watch(socket: &Path, data: &Path) -> Self {
+        Self::new("watch").path("--ipc", socket).path("--data", data)
+    }
+
+    /// The same with further arguments.
+    pub fn args(mut self, arguments: &[&str]) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// The same with a flag that takes a path.
+    pub fn path(mut self, flag: &str, path: &Path) -> Self {
+        self.command.arg(flag).arg(path);
+        self
+    }
+
+    /// The same with an environment variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Runs it to its end, whatever that is.
+    #[track_caller]
+    pub fn run(mut self) -> Output {
+        let mut child = self.command.spawn().unwrap();
+        let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let read_stdout = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            stdout.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let read_stderr = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            stderr.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let start = Instant::now();
+        let (status, in_time) = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break (status, true);
+            }
+            if start.elapsed() > PATIENCE {
+                child.kill().unwrap();
+                break (child.wait().unwrap(), false);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let output = Output {
+            status,
+            stdout: read_stdout.join().unwrap().unwrap(),
+            stderr: read_stderr.join().unwrap().unwrap(),
+        };
+        assert!(in_time, "{:?} did not end within {PATIENCE:?}:\n{}", self.command, stderr_of(&output));
+        output
+    }
+
+    /// Runs it to its end, which must be a good one, and returns what it printed.
+    #[track_caller]
+    pub fn succeed(self) -> String {
+        let shown = format!("{:?}", self.command);
+        let output = self.run();
+        assert!(output.status.success(), "{shown}: {}\n{}", output.status, stderr_of(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs it to its end, which must be this exit code, and returns what it complained of.
+    #[track_caller]
+    pub fn fail(self, code: i32) -> String {
+        let shown = format!("{:?}", self.command);
+        let output = self.run();
+        assert_eq!(output.status.code(), Some(code), "{shown}:\n{}", stderr_of(&output));
+        stderr_of(&output)
+    }
+
+    /// Starts it.
+    pub fn spawn(mut self) -> Running {
+        let mut child = self.command.stdout(Stdio::null()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Running { child, lines, seen: VecDeque::new() }
+    }
+}
+
+impl Running {
+    /// The next line it logs; `None` where it has ended.
+    #[track_caller]
+    pub fn line(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => {
+                if self.seen.len() == 50 {
+                    self.seen.pop_front();
+                }
+                self.seen.push_back(line.clone());
+                Some(line)
+            }
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("silent for {PATIENCE:?}:\n{}", self.log()),
+        }
+    }
+
+    /// The next line within this time, if there is one.
+    pub fn line_within(&mut self, time: Duration) -> Option<String> {
+        let line = self.lines.recv_timeout(time).ok()?;
+        if self.seen.len() == 50 {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(line.clone());
+        Some(line)
+    }
+
+    /// Waits for a line that contains all of these, and returns it.
+    #[track_caller]
+    pub fn wait_for(&mut self, parts: &[&str]) -> String {
+        let start = Instant::now();
+        loop {
+            let line = self.line().unwrap_or_else(|| panic!("ended before it said {parts:?}:\n{}", self.log()));
+            if parts.iter().all(|part| line.contains(part)) {
+                return line;
+            }
+            assert!(start.elapsed() < PATIENCE, "did not say {parts:?} within {PATIENCE:?}:\n{}", self.log());
+        }
+    }
+
+    /// The lines it logged last.
+    pub fn log(&mut self) -> String {
+        self.seen.extend(self.lines.try_iter());
+        let skip = self.seen.len().saturating_sub(50);
+        self.seen.iter().skip(skip).map(|line| format!("  {line}\n")).collect()
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) {
+        signal_to(&self.child, signal);
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "did not end within {PATIENCE:?}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Sends SIGTERM, waits for its end, which must be a good one, and says how long that took.
+    #[track_caller]
+    pub fn stop(&mut self) -> Duration {
+        let start = Instant::now();
+        self.signal(libc::SIGTERM);
+        let status = self.wait();
+        let took = start.elapsed();
+        assert!(status.success(), "after SIGTERM: {status}:\n{}", self.log());
+        took
+    }
+
+    /// Kills it with SIGKILL and waits for its end.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("spyhop's last words:\n{}", self.log());
+        }
+    }
+}
+
+/// Sends a signal to a process of ours.
+pub fn signal(process: &Child, number: i32) {
+    signal_to(process, number);
+}
+
+fn signal_to(process: &Child, number: i32) {
+    let id = libc::pid_t::try_from(process.id()).unwrap();
+    // SAFETY: `kill` takes two numbers; the process is our child and not yet waited for, so its id is not another's.
+    let result = unsafe { libc::kill(id, number) };
+    assert_eq!(result, 0, "kill({id}, {number})");
+}
+
+/// What a process wrote to standard error.
+pub fn stderr_of(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Every file below a directory with a hash of what is in it.
+pub fn listing(directory: &Path) -> Vec<(PathBuf, String)> {
+    fn visit(directory: &Path, root: &Path, all: &mut Vec<(PathBuf, String)>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                visit(&path, root, all);
+            } else {
+                let content = std::fs::read(&path).unwrap_or_default();
+                let hash = ethers::utils::hex::encode(ethers::utils::keccak256(content));
+                all.push((path.strip_prefix(root).unwrap().to_owned(), hash));
+            }
+        }
+    }
+    let mut all = Vec::new();
+    visit(directory, directory, &mut all);
+    all.sort();
+    all
+}
+
+/// Waits until the process has nothing more to do that `probe` would see.
+#[track_caller]
+pub fn until<T>(running: &mut Running, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let value = wait_for(what, || match probe() {
+        Some(value) => Some(Ok(value)),
+        None if !running.is_running() => Some(Err(())),
+        None => None,
+    });
+    value.unwrap_or_else(|()| panic!("ended while waited for {what}:\n{}", running.log()))
+}

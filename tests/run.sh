@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Runs every test; installs what is missing first.
+#
+# Everything uses the release profile: DuckDB's C++ is most of the build, and a second profile would compile it a second time.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=tests/env.sh
+source tests/env.sh
+
+# need_duckdb VERSION [CLI-VERSION]: a virtual environment of its own in the cache, with DuckDB's Python package and command line;
+# exported as SPYHOP_TEST_DUCKDB_x_y, the directory that holds `python` and, where there is one, `duckdb`.
+need_duckdb() {
+    local home="$cache/python/duckdb-$1"
+    if ! "$home/bin/python" -c 'import duckdb' 2>/dev/null || [[ -n "${2:-}" && ! -x "$home/bin/duckdb" ]]; then
+        python3 -c 'import ensurepip' 2>/dev/null || install python3-venv
+        say "installing DuckDB $1"
+        python3 -m venv --clear "$home"
+        "$home/bin/python" -m pip install --quiet --only-binary :all: "duckdb==$1" ${2:+"duckdb-cli==$2"} >&2
+    fi
+    local name="SPYHOP_TEST_DUCKDB_${1%.*}"
+    export "${name//./_}=$home/bin"
+}
+
+need_compilers
+need_rust
+need_geth
+need_python
+need file file
+# The package index has no command line of 2.0; spyhop's own `sql` is one.
+need_duckdb 2.0.0
+need_duckdb 1.5.6 1.5.6
+need_duckdb 1.4.5 1.4.4.post2
+if [[ -d ../shared/fixtures ]]; then
+    SPYHOP_FIXTURES="$(cd ../shared/fixtures && pwd)"
+    export SPYHOP_FIXTURES
+else
+    say "no ../shared/fixtures: the tests on third-party cases pass without them"
+fi
+
+say "cargo fmt"
+cargo fmt --check
+say "cargo clippy"
+cargo clippy --release --locked --all-targets -- -D warnings
+say "cargo doc"
+RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
+if command -v cargo-deny >/dev/null; then
+    say "cargo deny"
+    cargo deny --all-features check bans licenses sources
+else
+    say "cargo deny is not installed: licences and sources of dependencies are not checked"
+fi
+say "cargo test"
+cargo test --release --locked
