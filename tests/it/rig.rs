@@ -9,6 +9,7 @@ pub mod contracts;
 pub mod expected;
 pub mod forks;
 pub mod geth;
+pub mod mixed;
 pub mod process;
 pub mod published;
 pub mod random;
