@@ -50,4 +50,4 @@ else
     say "cargo deny is not installed: licences and sources of dependencies are not checked"
 fi
 say "cargo test"
-cargo test --release --locked
+cargo test --release --locked --test it

@@ -7,6 +7,7 @@ use crate::publish::{self, literal};
 use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
+use arrow::json::writer::JsonArray;
 use arrow::util::pretty::pretty_format_batches;
 use clap::{Args, ValueEnum};
 use duckdb::{Config, Connection};
@@ -39,7 +40,7 @@ enum Format {
     Table,
     /// With a line of names first.
     Csv,
-    /// One object a line.
+    /// An array of objects.
     Json,
 }
 
@@ -154,7 +155,11 @@ impl Session {
                 format!("{name}::VARCHAR AS {name}")
             })
             .collect();
-        if digits.is_empty() { sql.to_owned() } else { format!("SELECT * REPLACE ({}) FROM ({inner})", digits.join(", ")) }
+        if digits.is_empty() {
+            sql.to_owned()
+        } else {
+            format!("SELECT * REPLACE ({}) FROM ({inner})", digits.join(", "))
+        }
     }
 }
 
@@ -177,7 +182,10 @@ fn print_table(
         }
     }
     // What a statement without an answer answers.
-    if rows == 0 && schema.fields().len() <= 1 && schema.fields().iter().all(|field| field.data_type() == &DataType::Boolean) {
+    if rows == 0
+        && schema.fields().len() <= 1
+        && schema.fields().iter().all(|field| field.data_type() == &DataType::Boolean)
+    {
         return Ok(());
     }
     if shown.is_empty() {
@@ -195,21 +203,23 @@ fn print_csv(
     schema: SchemaRef,
     batches: impl Iterator<Item = Result<RecordBatch>>,
 ) -> Result<()> {
-    let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(out);
-    // The names are printed with the first batch, be it empty.
-    writer.write(&RecordBatch::new_empty(schema))?;
-    for batch in batches {
-        writer.write(&batch?)?;
+    // An empty batch comes first: it prints the names.
+    let names = std::iter::once(Ok(RecordBatch::new_empty(schema)));
+    for (index, batch) in names.chain(batches).enumerate() {
+        let mut text = Vec::new();
+        arrow::csv::WriterBuilder::new().with_header(index == 0).build(&mut text).write(&batch?)?;
+        out.write_all(&text)?;
     }
     Ok(())
 }
 
 fn print_json(out: &mut impl Write, batches: impl Iterator<Item = Result<RecordBatch>>) -> Result<()> {
-    let mut writer = arrow::json::WriterBuilder::new().with_explicit_nulls(true).build::<_, arrow::json::writer::LineDelimited>(out);
+    let mut writer = arrow::json::WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut *out);
     for batch in batches {
         writer.write(&batch?)?;
     }
-    Ok(writer.finish()?)
+    writer.finish()?;
+    Ok(writeln!(out)?)
 }
 
 /// Reads statements and answers them until the end of input. Ctrl-C ends what is being typed, or what is being answered.

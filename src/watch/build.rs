@@ -1,4 +1,5 @@
-//! Building ranges: from the node, from the tail, from smaller ranges. One at a time, at idle priority, on threads of its own.
+//! Building ranges: from the node, from the tail, from smaller ranges. One at a time, on threads of its own, at idle priority
+//! unless somebody waits for the end.
 
 use super::fetch::{AbortOnDrop, Chunk, Fetcher, Near, Trouble};
 use super::phase;
@@ -37,6 +38,8 @@ pub struct Builder {
     pub identity: Identity,
     /// Set when the process is to stop.
     pub stop: Arc<AtomicBool>,
+    /// Whether everything else on the machine goes first.
+    pub idle: bool,
 }
 
 impl Builder {
@@ -89,6 +92,7 @@ impl Builder {
     async fn pump(&self, piece: Piece, sender: &mpsc::Sender<Chunk>) -> Result<(), Trouble> {
         let mut under_way = VecDeque::new();
         let mut firsts = (piece.first..=piece.last).step_by(CHUNK as usize);
+        let mut below = None;
         loop {
             while under_way.len() < CHUNKS_MAX
                 && let Some(first) = firsts.next()
@@ -100,7 +104,8 @@ impl Builder {
                 })));
             }
             let Some(chunk) = under_way.pop_front() else { return Ok(()) };
-            let chunk = chunk.await??;
+            let chunk = self.linked(below, chunk.await??).await?;
+            below = chunk.links.last().copied();
             if self.stopped() {
                 return Err(Trouble::Stopped);
             }
@@ -108,6 +113,19 @@ impl Builder {
                 // The writer has ended: its own error says why.
                 return Ok(());
             }
+        }
+    }
+
+    /// The chunk, where each of its blocks links to the one before; if not, fetched once more on a fresh connection.
+    async fn linked(&self, below: Option<BlockLink>, chunk: Chunk) -> Result<Chunk, Trouble> {
+        let Some((first, last)) = chunk.links.first().zip(chunk.links.last()) else { return Ok(chunk) };
+        let Some((number, reason)) = unlinked(below, &chunk.links) else { return Ok(chunk) };
+        tracing::warn!(block = number, reason, "block failed its check, fetched once more");
+        self.fetcher.client.drop_connections();
+        let chunk = self.fetcher.chunk(first.number, last.number, Near::Finalized).await?;
+        match unlinked(below, &chunk.links) {
+            None => Ok(chunk),
+            Some((number, reason)) => Err(self.fetcher.quarantine(number, reason).await?),
         }
     }
 
@@ -137,7 +155,9 @@ impl Builder {
         let (sender, receiver) = oneshot::channel();
         let builder = self.clone();
         let spawned = thread::Builder::new().name("build".to_owned()).spawn(move || {
-            yield_to_others();
+            if builder.idle {
+                yield_to_others();
+            }
             let result = work(&builder);
             // The receiver is gone only when the result is not wanted any more.
             let _ = sender.send(result);
@@ -147,6 +167,16 @@ impl Builder {
             receiver.await.map_err(|_| Trouble::Other(anyhow::anyhow!("the building thread died")))
         }
     }
+}
+
+/// The first block that does not link to the one before it, and what is wrong.
+fn unlinked(below: Option<BlockLink>, links: &[BlockLink]) -> Option<(u64, String)> {
+    let parents = below.iter().chain(links);
+    let children = if below.is_some() { links } else { &links[1..] };
+    parents.zip(children).find(|(parent, child)| child.parent_hash != parent.hash).map(|(parent, child)| {
+        let BlockLink { number, parent_hash, .. } = child;
+        (*number, format!("block {number}: parent hash: expected {}, found {parent_hash}", parent.hash))
+    })
 }
 
 /// Puts the calling thread behind all others of the machine, for processor and disk. The node comes first; where the system

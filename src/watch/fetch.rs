@@ -125,6 +125,13 @@ impl Fetcher {
         .await?
     }
 
+    /// Keeps the bytes of a proved block that is not of our chain, and says that it is bad.
+    pub async fn quarantine(&self, number: u64, reason: String) -> Result<Trouble, Trouble> {
+        let (raw_block, raw_receipts) = self.raw(number, Near::Head).await?;
+        self.store.quarantine_block(number, &raw_block, &raw_receipts, &reason)?;
+        Ok(Trouble::Bad { number, reason })
+    }
+
     /// One block's bytes, with retries.
     async fn raw(&self, number: u64, near: Near) -> Result<Raw, Trouble> {
         let mut pause = Duration::from_millis(50);

@@ -159,17 +159,19 @@ impl Session {
             .collect();
         let mut below = self.tip().filter(|tip| tip.number + 1 == first);
         let mut blocks = Vec::new();
+        let mut stray = None;
         for request in requests {
             let chunk = request.await??;
             let link = chunk.links[0];
             if below.is_some_and(|below| below.hash != link.parent_hash) {
-                // The chain changed in between: the next step sees it.
+                stray = Some(link);
                 break;
             }
             below = Some(link);
             blocks.push(TailBlock { link, batches: chunk.batches });
         }
-        if blocks.is_empty() {
+        if let (true, Some(stray)) = (blocks.is_empty(), stray) {
+            self.explain(stray).await?;
             return Ok(true);
         }
         {
@@ -184,6 +186,18 @@ impl Session {
         };
         self.committed(&what)?;
         Ok(true)
+    }
+
+    /// The node's next block does not link to our tip: either its chain changed, which the next step sees, or the block is bad.
+    async fn explain(&self, stray: BlockLink) -> Result<(), Trouble> {
+        let Some(tip) = self.tip() else { return Ok(()) };
+        let node = self.client.head(Tag::Number(tip.number)).await.map_err(Trouble::Away)?;
+        if node.hash != tip.hash {
+            return Ok(());
+        }
+        let BlockLink { number, parent_hash, .. } = stray;
+        let reason = format!("block {number}: parent hash: expected {}, found {parent_hash}", tip.hash);
+        Err(self.fetcher.quarantine(number, reason).await?)
     }
 
     /// Goes back to the block that the node's chain and ours share.

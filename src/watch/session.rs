@@ -103,11 +103,19 @@ impl Session {
             pool: Arc::new(rayon::ThreadPoolBuilder::new().build()?),
             warned: Arc::new(Mutex::new(HashSet::new())),
         };
-        let build_pool = rayon::ThreadPoolBuilder::new().start_handler(|_| yield_to_others()).build()?;
+        // With `once` somebody waits for the end.
+        let idle = !settings.once;
+        let yielding = move |_| {
+            if idle {
+                yield_to_others();
+            }
+        };
+        let build_pool = rayon::ThreadPoolBuilder::new().start_handler(yielding).build()?;
         let builder = Builder {
             fetcher: Fetcher { pool: Arc::new(build_pool), ..fetcher.clone() },
             identity: node.chain.identity,
             stop: stop.flag.clone(),
+            idle,
         };
         let ranges = store.ranges()?;
         for range in &ranges {

@@ -152,15 +152,14 @@ fn a_mismatch_names_block_root_expected_and_found() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let fake = node(directory.path(), 120, Some(100));
-    // A receipt where the header has none: the count is wrong; a changed header: the hash is wrong for its child.
     let envelope = vec![0x7e, 1, 2, 3];
     let top = fake.chain().head().unwrap().hash;
     let honest = block(121, top, &[envelope], "");
     fake.chain().push(honest.clone());
     let mut receipt = honest.raw_receipts[0].clone();
-    // The status byte.
-    let status_at = receipt.iter().position(|byte| *byte == 1).unwrap();
-    receipt[status_at] = 0x80;
+    // The status, after the type and a list header of three bytes.
+    assert_eq!(receipt[4], 1);
+    receipt[4] = 0x80;
     let lie = format!("[\"{}\"]", const_hex::encode_prefixed(&receipt));
     fake.fault(Fault::Replace(lie.into_bytes()), When::method("debug_getRawReceipts").block(121).always());
     let error = once(&fake, &data).fail(1);

@@ -2,9 +2,15 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod architecture;
+mod binary;
 mod client;
+mod demo;
 mod fake_geth;
 mod lying_node;
 mod plan;
+mod readers;
+mod readme;
+mod real_geth;
 mod rig;
 mod schema;
+mod sql;

@@ -89,7 +89,7 @@ impl Json {
         put(&mut row, "authorization_list", list(&transaction["authorizationList"]));
         put(&mut row, "blob_versioned_hashes", list(&transaction["blobVersionedHashes"]));
         for part in ["v", "r", "s"] {
-            put(&mut row, part, wide(&transaction[part]).map(|part| part.to_string()));
+            put(&mut row, part, text(&transaction[part]));
         }
         put(&mut row, "raw", None);
         put(&mut row, "receipt_status", number(&receipt["status"]));

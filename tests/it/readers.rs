@@ -1,0 +1,157 @@
+//! Readers of the published file while `watch` runs: DuckDB's Python package and command line, every version from 1.4 on.
+//!
+//! `tests/run.sh` installs them and names each one's directory in `SPYHOP_TEST_DUCKDB_…`.
+
+use crate::rig::{Block, Forks, Geth, Plan, Spyhop, Transaction, contracts, transaction::sender, wait_for};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Opens the file again and again until the file `stop` appears, and checks each time that it shows whole blocks without a gap.
+/// From elsewhere only the tail and the bounded tables are there, as relative names lead to the sealed ranges.
+const READER: &str = r#"
+import duckdb, os, sys
+file, stop, everything = sys.argv[1], sys.argv[2], sys.argv[3] == "everything"
+schema = "main" if everything else "tail"
+opened, heads = 0, set()
+while not os.path.exists(stop) or opened < 3:
+    with duckdb.connect(file, read_only=True) as db:
+        one = lambda sql: db.sql(sql).fetchone()
+        count, low, high, transactions, logs = one(f"""
+            SELECT count(*), min(number), max(number), sum(transaction_count), sum(log_count) FROM {schema}.blocks""")
+        if not count:
+            continue
+        assert count == high - low + 1, f"a gap: {count} blocks from {low} to {high}"
+        assert not everything or low == 0, low
+        broken = one(f"""SELECT count(*) FROM {schema}.blocks AS child JOIN {schema}.blocks AS parent
+            ON child.number = parent.number + 1 WHERE child.parent_hash <> parent.hash""")
+        assert broken == (0,), broken
+        assert one(f"SELECT count(*) FROM {schema}.transactions") == (transactions,)
+        assert one(f"SELECT count(*) FROM {schema}.logs") == (logs,)
+        assert one("SELECT max(last_block) >= ? FROM coverage WHERE table_name = 'blocks'".replace("?", str(high))) == (True,)
+        db.sql("SELECT count(*) FROM reorgs").fetchone()
+        if everything:
+            assert one("SELECT sum(value) FROM transactions")[0] is not None
+    opened += 1
+    heads.add(high)
+print(opened, len(heads))
+"#;
+
+/// The directories of the DuckDB versions that are installed for the tests.
+fn versions() -> Vec<(String, PathBuf)> {
+    let mut versions: Vec<_> = std::env::vars()
+        .filter_map(|(name, value)| Some((name.strip_prefix("SPYHOP_TEST_DUCKDB_")?.replace('_', "."), value.into())))
+        .collect();
+    versions.sort();
+    if versions.is_empty() {
+        println!("no SPYHOP_TEST_DUCKDB_…: passes without other readers than the one compiled in");
+    }
+    versions
+}
+
+fn reader(python: &Path, directory: &Path, file: &Path, stop: &Path, what: &str) -> Child {
+    Command::new(python)
+        .current_dir(directory)
+        .args(["-c", READER])
+        .args([file, stop])
+        .arg(what)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn grow(geth: &Geth, count: u64, extra: &str) -> Block {
+    for number in 0..count {
+        let log = contracts::erc20_transfer(sender(0), sender(1), number.into());
+        let transactions = vec![
+            Transaction::transfer(0, sender(1), 1_000_000_007 + number),
+            Transaction::logs(1, contracts::TOKEN, &[log]),
+        ];
+        geth.block(&Plan { transactions, extra: extra.into(), ..Plan::default() });
+    }
+    geth.head()
+}
+
+#[test]
+fn every_duckdb_opens_the_file_at_any_instant_and_sees_whole_blocks() {
+    let geth = Geth::start(Forks::OSAKA);
+    let data = geth.data("data");
+    let elsewhere = geth.data("elsewhere");
+    let stop = elsewhere.join("stop");
+    grow(&geth, 150, "base");
+    geth.finalize(120);
+    let mut watch = Spyhop::watch(&geth.socket(), &data).args(&["--from", "0"]).spawn();
+    let file = data.join("spyhop.duckdb");
+    wait_for("the published file", || file.exists().then_some(()));
+
+    let mut readers = Vec::new();
+    for (version, directory) in versions() {
+        let python = directory.join("python");
+        readers.push((version.clone(), reader(&python, &data, "spyhop.duckdb".as_ref(), &stop, "everything")));
+        readers.push((version, reader(&python, &elsewhere, &file, &stop, "tail")));
+    }
+    for round in 0..12 {
+        let head = grow(&geth, 10, "grown");
+        geth.finalize(head.number - 15);
+        if round % 3 == 0 {
+            geth.set_head(geth.block_of(head.number - 4));
+            grow(&geth, 6, "winning");
+        }
+        let head = geth.head().number;
+        crate::rig::process::until(&mut watch, &format!("block {head}"), || {
+            let (number, _) = crate::rig::Published::try_open(&data).ok()?.head()?;
+            (number >= head).then_some(())
+        });
+    }
+    std::fs::write(&stop, "").unwrap();
+    for (version, reader) in readers {
+        let output = reader.wait_with_output().unwrap();
+        let (printed, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "DuckDB {version}: {complaint}");
+        let counts: Vec<u32> = printed.split_whitespace().map(|count| count.parse().unwrap()).collect();
+        println!("DuckDB {version}: opened {} times, saw {} heads", counts[0], counts[1]);
+        assert!(counts[0] >= 3 && counts[1] >= 2, "DuckDB {version}: {printed}");
+    }
+
+    // The command line, as the README says.
+    let count = geth.head().number + 1;
+    for (version, directory) in versions() {
+        let duckdb = directory.join("duckdb");
+        if !duckdb.exists() {
+            continue;
+        }
+        let output = Command::new(&duckdb)
+            .current_dir(&data)
+            .args(["-readonly", "-csv", "spyhop.duckdb", "-c", "SELECT count(*) FROM blocks"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "duckdb {version}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout).lines().nth(1),
+            Some(count.to_string().as_str()),
+            "duckdb {version}"
+        );
+    }
+    watch.stop();
+}
+
+#[test]
+fn published_path_makes_the_names_absolute() {
+    let geth = Geth::start(Forks::OSAKA);
+    let data = geth.data("data");
+    grow(&geth, 150, "base");
+    geth.finalize(120);
+    let once = || Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]);
+    once().path("--published-path", &data).succeed();
+    let count = || {
+        let file = data.join("spyhop.duckdb");
+        let config = duckdb::Config::default().access_mode(duckdb::AccessMode::ReadOnly).unwrap();
+        let connection = duckdb::Connection::open_with_flags(file, config).unwrap();
+        connection.query_row("SELECT count(*) FROM blocks", [], |row| row.get::<_, u64>(0))
+    };
+    assert_eq!(count().unwrap(), 151, "from any directory");
+    // With relative names a reader from elsewhere gets an error, and never fewer rows.
+    once().succeed();
+    let error = count().unwrap_err().to_string();
+    assert!(error.contains("blocks.parquet"), "{error}");
+}

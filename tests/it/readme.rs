@@ -1,0 +1,115 @@
+//! The README is true: its blocks are run, its flags and tables are the program's.
+
+use crate::rig::{Forks, Geth, Plan, Published, Spyhop, Transaction, contracts, transaction::sender};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn readme() -> String {
+    std::fs::read_to_string(root().join("README.md")).unwrap()
+}
+
+/// The blocks of a language, in order.
+fn blocks(language: &str) -> Vec<String> {
+    let readme = readme();
+    let mut blocks = Vec::new();
+    let mut lines = readme.lines();
+    while let Some(line) = lines.next() {
+        if line == format!("```{language}") {
+            blocks.push(lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect());
+        }
+    }
+    assert!(blocks.len() > 2, "README.md has no {language} blocks");
+    blocks
+}
+
+/// A geth with transfers of ether and of a token, some of which fail, and 150 blocks of which 100 can be sealed.
+fn geth() -> Geth {
+    let geth = Geth::start(Forks::OSAKA);
+    for number in 0..150 {
+        let log = contracts::erc20_transfer(sender(0), sender(1), number.into());
+        let transactions = vec![
+            Transaction::transfer(0, sender(1), number),
+            Transaction::logs(1, contracts::TOKEN, std::slice::from_ref(&log)),
+            Transaction::logs(2, contracts::REVERTING, &[log]),
+        ];
+        geth.block(&Plan { transactions, ..Plan::default() });
+    }
+    geth.finalize(120);
+    geth
+}
+
+#[test]
+fn every_question_has_an_answer() {
+    let geth = geth();
+    let data = geth.data("data");
+    Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).succeed();
+    for sql in blocks("sql") {
+        let csv = Spyhop::new("sql").path("--data", &data).args(&["--format", "csv", "-c", &sql]).succeed();
+        assert!(csv.lines().count() > 1, "no answer to {sql}");
+    }
+}
+
+#[test]
+fn every_command_runs() {
+    let geth = geth();
+    let home = geth.data("home");
+    std::fs::create_dir(home.join(".ethereum")).unwrap();
+    symlink(geth.socket(), home.join(".ethereum/geth.ipc")).unwrap();
+    let bin = home.join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    symlink(env!("CARGO_BIN_EXE_spyhop"), bin.join("spyhop")).unwrap();
+    let duckdb = std::env::vars_os()
+        .filter(|(name, _)| name.to_string_lossy().starts_with("SPYHOP_TEST_DUCKDB_"))
+        .map(|(_, directory)| PathBuf::from(directory).join("duckdb"))
+        .find(|duckdb| duckdb.exists());
+    if let Some(duckdb) = &duckdb {
+        symlink(duckdb, bin.join("duckdb")).unwrap();
+    }
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut ran = 0;
+    for block in blocks("sh") {
+        if let Some(script) = block.trim().strip_prefix("./") {
+            // The two scripts: one is what runs this test, the other has a test of its own.
+            assert!(root().join(script).is_file(), "README.md names {script}");
+            continue;
+        }
+        if block.contains("duckdb -readonly") && duckdb.is_none() {
+            println!("no duckdb command line: one block is not run");
+            continue;
+        }
+        let output = Command::new("bash")
+            .args(["-euo", "pipefail", "-c", &block])
+            .env("HOME", &home)
+            .env("PATH", &path)
+            .env_remove("SPYHOP_FIXTURES")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{block}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("15"), "{block}: says nothing of 151 blocks");
+        ran += 1;
+    }
+    assert!(ran > 0);
+    assert_eq!(Published::open(&home.join("spyhop-data")).check_prefix(0), Some(150));
+}
+
+#[test]
+fn every_flag_and_table_is_named() {
+    let readme = readme();
+    for command in ["watch", "sql", "status", "rewind", "schema"] {
+        assert!(readme.contains(&format!("spyhop {command}")), "README.md lacks `spyhop {command}`");
+        let help = Spyhop::new(command).args(&["--help"]).succeed();
+        let flags: Vec<_> = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2).collect();
+        for flag in flags {
+            let flag = flag.trim_end_matches([',', '.', ']']);
+            assert!(flag == "--help" || readme.contains(flag), "README.md lacks {flag} of `spyhop {command}`");
+        }
+    }
+    for table in spyhop::rows::TABLES {
+        assert!(readme.contains(&format!("| `{}` |", table.name)), "README.md lacks table {}", table.name);
+    }
+}

@@ -1,0 +1,148 @@
+//! `spyhop sql`: formats, exact digits, errors, the prompt.
+
+use crate::fake_geth::FakeGeth;
+use crate::lying_node::extend;
+use crate::rig::Spyhop;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+/// A volume with blocks 0 to 120, of which 0 to 99 are sealed.
+fn volume() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 120, "");
+    fake.chain().finalized = Some(110);
+    Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
+    (directory, data)
+}
+
+#[test]
+fn answers_are_printed_in_every_format_with_every_digit() {
+    let (_directory, data) = volume();
+    let check = |sql: &str, format: &str, expected: &str| {
+        let printed = Spyhop::new("sql").path("--data", &data).args(&["-c", sql, "--format", format]).succeed();
+        assert_eq!(printed, expected, "{sql} as {format}");
+    };
+    check("SELECT count(*) AS n, max(number) AS top FROM blocks", "csv", "n,top\n121,120\n");
+    check("SELECT number FROM blocks WHERE number < 0", "csv", "number\n");
+    check("SELECT number FROM blocks WHERE number < 0", "json", "[]\n");
+    check("SELECT 1 AS a, NULL AS b, 'x,y' AS c", "csv", "a,b,c\n1,,\"x,y\"\n");
+    check("SELECT 1 AS a, NULL::VARCHAR AS b, 'x' AS c", "json", "[{\"a\":1,\"b\":null,\"c\":\"x\"}]\n");
+    check("SELECT 1 AS a", "table", "+---+\n| a |\n+---+\n| 1 |\n+---+\n");
+    let nines = "9".repeat(38);
+    check(&format!("SELECT {nines}::DECIMAL(38,0) AS v"), "csv", &format!("v\n{nines}\n"));
+    check(&format!("SELECT {nines}::DECIMAL(38,0) AS v"), "json", &format!("[{{\"v\":{nines}}}]\n"));
+    // Sums that no Arrow type holds.
+    let digits = "1".repeat(60);
+    check(&format!("SELECT '{digits}'::BIGNUM AS v;"), "csv", &format!("v\n{digits}\n"));
+    check(
+        "SELECT 170141183460469231731687303715884105727::HUGEINT AS v",
+        "csv",
+        "v\n170141183460469231731687303715884105727\n",
+    );
+    // Several statements: the last one answers.
+    check("SET threads = 1; SELECT current_setting('threads') AS n", "csv", "n\n1\n");
+}
+
+#[test]
+fn a_long_answer_is_cut_in_a_frame_and_says_so() {
+    let (_directory, data) = volume();
+    let ask = |format: &str| {
+        let sql = "SELECT * FROM range(5000)";
+        Spyhop::new("sql").path("--data", &data).args(&["-c", sql, "--format", format]).succeed()
+    };
+    let table = ask("table");
+    assert_eq!(table.lines().count(), 1_000 + 5, "{}", table.lines().last().unwrap());
+    assert!(table.ends_with("the first 1000 rows; `--format csv` and `--format json` print all\n"));
+    assert_eq!(ask("csv").lines().count(), 5_001);
+}
+
+#[test]
+fn the_published_file_cannot_be_written() {
+    let (_directory, data) = volume();
+    let before = crate::rig::process::listing(&data);
+    for sql in ["CREATE TABLE t (i INT)", "DELETE FROM coverage", "DROP VIEW blocks", "DELETE FROM tail.blocks"] {
+        let error = Spyhop::new("sql").path("--data", &data).args(&["-c", sql]).fail(1);
+        assert!(error.starts_with("error: "), "{sql}: {error}");
+    }
+    assert_eq!(crate::rig::process::listing(&data), before);
+}
+
+#[test]
+fn mistakes_are_named_and_exit_with_1() {
+    let (directory, data) = volume();
+    let error = Spyhop::new("sql").path("--data", &data).args(&["-c", "SELECT nothing FROM blocks"]).fail(1);
+    assert!(error.contains("nothing"), "{error}");
+    let empty = directory.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let error = Spyhop::new("sql").path("--data", &empty).args(&["-c", "SELECT 1"]).fail(1);
+    assert!(error.contains("nothing is published yet") && error.contains("spyhop.duckdb"), "{error}");
+    let error = Spyhop::new("sql").path("--data", &directory.path().join("none")).args(&["-c", "SELECT 1"]).fail(1);
+    assert!(error.contains("no data directory"), "{error}");
+    Spyhop::new("sql").path("--data", &data).args(&["--format", "xml", "-c", "SELECT 1"]).fail(2);
+}
+
+#[test]
+fn statements_come_from_a_pipe_too_and_a_closed_pipe_is_no_error() {
+    let (_directory, data) = volume();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_spyhop"))
+        .args(["sql", "--format", "csv", "--data"])
+        .arg(&data)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"SELECT count(*) AS n\nFROM blocks;\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "n\n121\n");
+
+    let head = "set -o pipefail; \"$0\" sql --data \"$1\" --format csv -c 'SELECT * FROM range(1000000)' | head -n 1";
+    let output = Command::new("bash").args(["-c", head, env!("CARGO_BIN_EXE_spyhop")]).arg(&data).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(output.status.success(), "{}", output.status);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "range\n");
+}
+
+#[test]
+fn the_prompt_answers_keeps_a_history_and_sees_the_next_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 120, "");
+    Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
+    // `script` gives it a terminal.
+    let prompt = format!("{} sql --data {} --format csv", env!("CARGO_BIN_EXE_spyhop"), data.display());
+    let mut child = Command::new("script")
+        .args(["--quiet", "--return", "--command", &prompt, "/dev/null"])
+        .env("HOME", directory.path())
+        .env("TERM", "dumb")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut answered = |what: &str| {
+        let mut line = String::new();
+        while line.trim() != what {
+            line.clear();
+            assert_ne!(std::io::BufRead::read_line(&mut stdout, &mut line).unwrap(), 0, "ended before it said {what}");
+        }
+    };
+    stdin.write_all(b"SELECT 'top ' || max(number)\nFROM blocks;\n").unwrap();
+    answered("top 120");
+    stdin.write_all(b"CREATE TEMP TABLE kept AS SELECT 7 AS seven;\nSELECT nothing;\n").unwrap();
+    extend(&fake, 125, "");
+    Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
+    stdin.write_all(b"SELECT 'top ' || max(number) || ' kept ' || any_value(seven) FROM blocks, kept;\n").unwrap();
+    answered("top 125 kept 7");
+    stdin.write_all(b"exit\n").unwrap();
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    let history = std::fs::read_to_string(directory.path().join(".spyhop_history")).unwrap();
+    assert!(history.contains("SELECT 'top ' || max(number)"), "{history}");
+}
