@@ -1,0 +1,64 @@
+//! Data nobody here wrote, with answers nobody here computed: blocks of mainnet, and the chain that all clients are tested with.
+//!
+//! They lie outside the project, where `SPYHOP_FIXTURES` says; without them these tests say so and pass.
+
+mod ethereum_etl;
+mod execution_apis;
+mod geth_json;
+mod portal;
+
+use crate::fake_geth::{FakeBlock, FakeGeth};
+use crate::rig::{Published, Spyhop};
+use serde_json::json;
+use spyhop::rows::{Batch, Options};
+use spyhop::store::{BlockLink, Store, TailBlock, tail};
+use std::path::{Path, PathBuf};
+
+/// The folder of these cases, where it is there.
+fn fixtures(folder: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("SPYHOP_FIXTURES").map(PathBuf::from);
+    if root.is_none() {
+        println!("SPYHOP_FIXTURES is not set: passes without {folder}");
+    }
+    root.map(|root| root.join(folder))
+}
+
+/// Has `spyhop watch` read one block of mainnet from a socket, and opens what it publishes.
+///
+/// Of a chain of its own, this block is all there is, and what is watched begins at a multiple of 100. Where the block is none,
+/// the volume therefore holds the block before it already: a tail file without rows, but with the hash that this one names.
+fn watch_one(directory: &Path, raw_block: Vec<u8>, raw_receipts: Vec<Vec<u8>>) -> Published {
+    let block = FakeBlock::from_raw(raw_block, raw_receipts);
+    let (number, data) = (block.number, directory.join("data"));
+    if !number.is_multiple_of(100) {
+        let below = BlockLink {
+            number: number - 1,
+            hash: block.parent_hash,
+            parent_hash: Default::default(),
+            timestamp: block.timestamp - 12,
+        };
+        let store = Store::open(&data).unwrap();
+        tail::write(&store, &[TailBlock { link: below, batches: Batch::new(Options::default()).finish() }]).unwrap();
+    }
+    let fake = FakeGeth::start(directory);
+    {
+        let mut chain = fake.chain();
+        chain.chain_id = 1;
+        // Source: geth `params/config.go`, `MainnetChainConfig`.
+        chain.config = json!({
+            "chainId": 1,
+            "cancunTime": 1_710_338_135,
+            "pragueTime": 1_746_612_311,
+            "blobSchedule": {
+                "cancun": {"target": 3, "max": 6, "baseFeeUpdateFraction": 3_338_477},
+                "prague": {"target": 6, "max": 9, "baseFeeUpdateFraction": 5_007_716},
+            },
+        });
+        chain.push(FakeBlock::filler(0, 1));
+        chain.push(block);
+    }
+    Spyhop::watch(fake.path(), &data).args(&["--from", &number.to_string(), "--once"]).succeed();
+    let published = Published::open(&data);
+    assert_eq!(published.number("SELECT count(*) FROM blocks"), 1);
+    published
+}
