@@ -138,6 +138,8 @@ pub fn run(settings: Settings) -> Result<()> {
     match ended {
         Err(Trouble::Stopped) if stop.is_set() => Ok(()),
         Err(Trouble::Other(error)) => Err(error),
+        Err(Trouble::Bad { number, reason }) => Err(anyhow::anyhow!(reason).context(format!("block {number} failed"))),
+        Err(Trouble::Pruned(reason)) => Err(anyhow::anyhow!(reason).context("the node has pruned a block of the tail")),
         Err(trouble) => bail!("ended without need: {trouble:?}"),
         Ok(()) => Ok(()),
     }
@@ -170,21 +172,24 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
                 session.unhealthy = Some(reason.clone());
                 session.teller.say(format!("waiting: {reason}"));
                 if session.settings.once {
-                    break Err(Trouble::Other(anyhow::anyhow!(reason).context(format!("block {number} failed"))));
+                    break Err(Trouble::Bad { number, reason });
                 }
                 session.beat().map_err(Trouble::Other)?;
                 session.wait(away_pause).await;
                 away_pause = (away_pause * 2).min(AWAY_PAUSE_MAX);
             }
-            Err(Trouble::Pruned(reason)) => {
-                break Err(Trouble::Other(anyhow::anyhow!(reason).context("the node has pruned a block of the tail")));
-            }
             Err(Trouble::Stopped) => break Ok(()),
-            Err(error @ Trouble::Other(_)) => break Err(error),
+            Err(error) => break Err(error),
         }
     };
-    session.close().await.context("failed to end cleanly").map_err(Trouble::Other)?;
-    ended?;
+    match ended {
+        // Refused, or unable to write: what is published stays as it is.
+        Err(error @ Trouble::Other(_)) => return Err(error),
+        ended => {
+            session.close().await.context("failed to end cleanly").map_err(Trouble::Other)?;
+            ended?;
+        }
+    }
     session.verdict().map_err(Trouble::Other)
 }
 

@@ -34,11 +34,13 @@ fn it_runs_in_a_root_without_anything_else() {
     fake.chain().finalized = Some(110);
     // What every container runtime puts into a root.
     std::fs::create_dir(root.join("dev")).unwrap();
-    std::fs::write(root.join("dev/urandom"), "").unwrap();
-    let enter = "mount --bind /dev/urandom \"$0/dev/urandom\" && exec env -i /usr/sbin/chroot \"$0\" /spyhop \"$@\"";
+    let devices = ["random", "urandom"];
+    devices.iter().for_each(|device| std::fs::write(root.join("dev").join(device), "").unwrap());
+    let enter = "for device in random urandom; do mount --bind /dev/$device \"$0/dev/$device\"; done
+        exec env -i /usr/sbin/chroot \"$0\" /spyhop \"$@\"";
     let inside = |arguments: &[&str]| {
         let mut unshare = Command::new("unshare");
-        unshare.args(["--mount", "--map-root-user", "sh", "-c", enter]).arg(&root).args(arguments);
+        unshare.args(["--mount", "--map-root-user", "sh", "-ec", enter]).arg(&root).args(arguments);
         let output = unshare.output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()

@@ -169,6 +169,37 @@ fn a_mismatch_names_block_root_expected_and_found() {
 }
 
 #[test]
+fn a_block_of_another_chain_is_quarantined_however_whole_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = node(directory.path(), 350, Some(320));
+    let stranger = |number| {
+        let raw = block(number, B256::repeat_byte(7), &[], "stranger").raw_block;
+        Fault::Replace(format!("\"{}\"", const_hex::encode_prefixed(raw)).into_bytes())
+    };
+    // Between two chunks that are fetched together, and inside one.
+    for number in [108, 150] {
+        fake.fault(stranger(number), When::method("debug_getRawBlock").block(number).always());
+        let error = once(&fake, &data).fail(1);
+        let parent = fake.chain().block(number - 1).unwrap().hash;
+        let expected = format!("block {number}: parent hash: expected {parent}, found {}", B256::repeat_byte(7));
+        assert!(error.contains(&expected), "{error}");
+        assert_eq!(blocks(&data), ["251,0,350"]);
+        fake.no_faults();
+    }
+    assert_eq!(std::fs::read_dir(data.join("quarantine")).unwrap().count(), 2);
+    // At the head, where the node says that our tip is of its chain.
+    once(&fake, &data).succeed();
+    extend(&fake, 351, "");
+    fake.fault(stranger(351), When::method("debug_getRawBlock").block(351).always());
+    let error = once(&fake, &data).fail(1);
+    assert!(error.contains("block 351: parent hash: expected"), "{error}");
+    fake.no_faults();
+    once(&fake, &data).succeed();
+    assert_eq!(blocks(&data), ["352,0,351"]);
+}
+
+#[test]
 fn one_bad_reply_is_fetched_again_and_is_no_failure() {
     for fault in [
         Fault::Truncate,

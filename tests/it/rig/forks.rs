@@ -86,6 +86,12 @@ impl Forks {
         })
     }
 
+    /// Blobs that a block takes at most, from Cancun on: as in the schedule of [`Self::genesis`].
+    pub fn blobs_max(&self, number: u64) -> usize {
+        let forks = [(self.bpo2, 21), (self.bpo1, 15), (self.prague, 9), (self.cancun, 6)];
+        forks.into_iter().find(|(first, _)| number >= *first).map_or(0, |(_, max)| max)
+    }
+
     /// Whether the fork that starts at `first` is in force at `number`.
     pub fn active(first: u64, number: u64) -> bool {
         number >= first

@@ -52,8 +52,16 @@ pub fn mixed_block(number: u64) -> Plan {
         Transaction { data: vec![0xfe], ..Transaction::create(4, &[]) },
     ];
     if Forks::active(Forks::ALL.cancun, number) {
-        transactions.push(Transaction::transfer(5, to, 1).kind(Kind::Blobs(1 + number as usize % 3)));
+        let few = 1 + number as usize % 3;
+        transactions.push(Transaction::transfer(5, to, 1).kind(Kind::Blobs(few)));
         transactions.push(Transaction::logs(5, contracts::TOKEN, &logs[..1]).kind(Kind::Blobs(1)));
+        // As many as the block takes, so that their price rises; six to a transaction at most (EIP-7594).
+        let mut left = Forks::ALL.blobs_max(number) - few - 1;
+        while left > 0 {
+            let blobs = left.min(6);
+            transactions.push(Transaction::transfer(12, to, 1).kind(Kind::Blobs(blobs)));
+            left -= blobs;
+        }
     }
     if Forks::active(Forks::ALL.prague, number) {
         let authorization = |authority, chain_id: U256, nonce| Authorization {

@@ -55,12 +55,6 @@ impl Spyhop {
         self
     }
 
-    /// The same with an environment variable.
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.command.env(name, value);
-        self
-    }
-
     /// Runs it to its end, whatever that is.
     #[track_caller]
     pub fn run(mut self) -> Output {

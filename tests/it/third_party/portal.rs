@@ -5,13 +5,12 @@
 use super::{fixtures, watch_one};
 use crate::rig::expected::{self, Json};
 use alloy_consensus::{
-    Block, EthereumTxEnvelope, Header, Receipt, ReceiptEnvelope, Transaction as _, TxEip4844, TxReceipt as _, TxType,
-    Typed2718 as _,
+    Block, EthereumTxEnvelope, Header, Receipt, ReceiptEnvelope, Transaction as _, TxEip4844, TxType, Typed2718 as _,
 };
 use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_eips::eip7840::BlobParams;
 use alloy_primitives::{Address, Bytes, Log, U256, keccak256};
-use alloy_rlp::{Decodable as _, Encodable as _};
+use alloy_rlp::Decodable as _;
 use ethers::types::{H256, Signature};
 use serde_json::{Value, json};
 use std::collections::HashMap;
