@@ -134,6 +134,10 @@ impl Connection {
             let request = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#);
             // Under the lock, so that requests are written in the order of their deadlines.
             if self.requests.try_send((id, request + "\n")).is_err() {
+                drop(state);
+                // There is room for every call in flight, so its task has stopped and is about to say so: nobody shall try
+                // this connection again meanwhile.
+                self.shared.end("the connection takes no more requests");
                 return Err(Lost::Unsent("the connection takes no more requests".to_owned()));
             }
             state.next_id += 1;

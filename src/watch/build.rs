@@ -1,5 +1,5 @@
-//! Building ranges: from the node, from the tail, from smaller ranges. One at a time, on threads of their own, at the lowest
-//! priority unless somebody waits for the end.
+//! Building ranges: from the node, from the tail, from smaller ranges. One at a time, on threads of its own, at idle priority
+//! unless somebody waits for the end.
 
 use super::fetch::{AbortOnDrop, Chunk, Fetcher, Near, Trouble};
 use super::phase;
@@ -181,13 +181,11 @@ fn unlinked(below: Option<BlockLink>, links: &[BlockLink]) -> Option<(u64, Strin
 
 /// Puts the calling thread behind all others of the machine, for processor and disk. The node comes first; where the system
 /// refuses, the work is done all the same.
-///
-/// The lowest nice value and not the idle class: a thread of that class may not run for minutes on a busy machine, and whoever
-/// waits for a lock that it holds (an allocator's, the kernel's of the address space) waits with it.
 pub fn yield_to_others() {
-    // SAFETY: plain system calls on the calling thread; on Linux both are a thread's own.
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: plain system calls on the calling thread, with a pointer to a live value.
     unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+        libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameter);
         // ioprio_set(IOPRIO_WHO_PROCESS, this thread, IOPRIO_CLASS_IDLE).
         libc::syscall(libc::SYS_ioprio_set, 1, 0, 3 << 13);
     }

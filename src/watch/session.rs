@@ -19,6 +19,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// How long a reader of an older published file may go on.
 pub const GRACE: Duration = Duration::from_secs(600);
 
+/// How long a range that is being written is waited for at the end; it is dropped then.
+const DRAIN: Duration = Duration::from_secs(1);
+
 /// How often a state is published while the tail catches up.
 const PUBLISH_EVERY: Duration = Duration::from_secs(2);
 
@@ -320,15 +323,18 @@ impl Session {
         match self.under_way.take() {
             // Fetching may wait for the node: what was fetched is dropped.
             None | Some(UnderWay { job: Job::Fetch(_), .. }) => {}
-            Some(under_way) => match under_way.task.await {
-                Ok(Ok(_)) => {
-                    self.ranges = self.store.ranges()?;
-                    self.drop_sealed_tail()?;
-                    self.dirty = true;
+            // Its thread yields to everything else on the machine, and may not even come to see that it is to stop.
+            Some(under_way) => {
+                match tokio::time::timeout(DRAIN, under_way.task).await.unwrap_or(Ok(Err(Trouble::Stopped))) {
+                    Ok(Ok(_)) => {
+                        self.ranges = self.store.ranges()?;
+                        self.drop_sealed_tail()?;
+                        self.dirty = true;
+                    }
+                    Ok(Err(Trouble::Other(error))) => return Err(error),
+                    _ => {}
                 }
-                Ok(Err(Trouble::Other(error))) => return Err(error),
-                _ => {}
-            },
+            }
         }
         self.teller.say("stopped".to_owned());
         self.publish(true)?;

@@ -465,7 +465,7 @@ fn sigterm_under_backfill_ends_it_within_5_seconds_with_success() {
     let mut longest = Duration::ZERO;
     for _ in 0..6 {
         let mut watch = Spyhop::watch(&geth.socket(), &data).args(&["--from", "0"]).spawn();
-        watch.wait_for(&["enter", "phase=\"range\""]);
+        watch.wait_for(&["enter", "phase=range"]);
         std::thread::sleep(Duration::from_millis(random.within(0..=40)));
         longest = longest.max(watch.stop());
         if let Ok(published) = Published::try_open(&data) {
