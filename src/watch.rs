@@ -1,6 +1,6 @@
 //! The loops that drive everything: `spyhop watch`.
 //!
-//! [`follow`] looks at the node and the store, does the next thing, commits it and returns; only the loop here waits. [`build`]
+//! `follow` looks at the node and the store, does the next thing, commits it and returns; only the loop here waits. `build`
 //! makes ranges beside it, one at a time, and hands over finished directories. geth being absent, starting, syncing, behind or
 //! restarting is a normal state: said once when it changes, and waited out.
 

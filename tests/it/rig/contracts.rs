@@ -92,7 +92,7 @@ pub fn creation(code: &[u8]) -> Vec<u8> {
 
 /// A log of the event with this signature. The first `indexed` words are topics, the others data.
 pub fn event(signature: &str, indexed: usize, words: &[U256]) -> Log {
-    let words: Vec<H256> = words.iter().map(|word| H256::from_uint(word)).collect();
+    let words: Vec<H256> = words.iter().map(H256::from_uint).collect();
     let topics = std::iter::once(H256(keccak256(signature))).chain(words[..indexed].iter().copied()).collect();
     Log { topics, data: words[indexed..].iter().flat_map(|word| word.0).collect() }
 }
