@@ -20,6 +20,7 @@ mod range;
 mod reorg_log;
 mod table_file;
 pub mod tail;
+mod volume;
 
 pub use durable::{free_bytes, replace_file, sync_directory};
 pub use manifest::{Identity, Manifest};
@@ -29,7 +30,7 @@ pub use tail::TailBlock;
 
 use crate::error::Refused;
 use alloy_primitives::Bytes;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
@@ -70,6 +71,7 @@ impl Store {
     /// # Errors
     /// Where another process has it open, it cannot be written, or its format is newer.
     pub fn open(root: &Path) -> Result<Self> {
+        volume::check(root)?;
         for directory in ["chain", "tail", "quarantine", ".spyhop/reorgs"] {
             fs::create_dir_all(root.join(directory))
                 .with_context(|| format!("failed to create directory: `{}`", root.join(directory).display()))?;
@@ -99,11 +101,7 @@ impl Store {
         write!(lock, "{}", std::process::id())?;
         let store = Self { root: root.to_owned(), _lock: lock };
         store.chain()?;
-        let temporary = store.temporary();
-        if temporary.exists() {
-            fs::remove_dir_all(&temporary).with_context(|| format!("failed to clear: `{}`", temporary.display()))?;
-        }
-        fs::create_dir_all(&temporary).with_context(|| format!("failed to create: `{}`", temporary.display()))?;
+        store.clear_temporary()?;
         reorg_log::finish_pending(&store)?;
         Ok(store)
     }
@@ -116,6 +114,15 @@ impl Store {
     /// Where files are built before they are renamed into place; emptied at each start.
     pub fn temporary(&self) -> PathBuf {
         self.root.join(".spyhop/tmp")
+    }
+
+    /// Deletes what is half built. Nothing may be building.
+    pub fn clear_temporary(&self) -> Result<()> {
+        let temporary = self.temporary();
+        if temporary.exists() {
+            fs::remove_dir_all(&temporary).with_context(|| format!("failed to clear: `{}`", temporary.display()))?;
+        }
+        fs::create_dir_all(&temporary).with_context(|| format!("failed to create: `{}`", temporary.display()))
     }
 
     /// Which chain the volume holds; `None` while it is new.
@@ -188,12 +195,17 @@ pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
         Err(error) => return Err(error).with_context(|| format!("failed to read: `{}`", path.display())),
     };
     let chain: Chain = serde_json::from_str(&text).with_context(|| format!("failed to read: `{}`", path.display()))?;
-    ensure!(
-        chain.format <= FORMAT,
-        "`{}` was written by a newer spyhop (format {}, this one knows {FORMAT})",
-        root.display(),
-        chain.format
-    );
+    if chain.format > FORMAT {
+        return Err(Refused::new(
+            format!(
+                "`{}` was written by a newer spyhop (format {}, this one knows {FORMAT})",
+                root.display(),
+                chain.format
+            ),
+            "run that one or a later one; nothing was touched",
+        )
+        .into());
+    }
     Ok(Some(chain))
 }
 
