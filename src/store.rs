@@ -50,7 +50,8 @@ pub const RANGE_MAX: u64 = 100_000;
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    _lock: File,
+    /// Held as long as this is open.
+    lock: File,
 }
 
 /// Which chain the volume holds.
@@ -77,7 +78,7 @@ impl Store {
                 .with_context(|| format!("failed to create directory: `{}`", root.join(directory).display()))?;
         }
         let path = root.join(".spyhop/lock");
-        let mut lock = File::options()
+        let lock = File::options()
             .create(true)
             .truncate(false)
             .write(true)
@@ -93,15 +94,15 @@ impl Store {
                 )
                 .into());
             }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("failed to lock: `{}`", path.display()));
-            }
+            Err(TryLockError::Error(error)) => volume::cannot_hold(root, &format!("files cannot be locked ({error})"))?,
         }
-        lock.set_len(0)?;
-        write!(lock, "{}", std::process::id())?;
-        let store = Self { root: root.to_owned(), _lock: lock };
+        let store = Self { root: root.to_owned(), lock };
         store.chain()?;
+        // First of all, for a full volume may have room again after it.
         store.clear_temporary()?;
+        store.lock.set_len(0)?;
+        write!(&store.lock, "{}", std::process::id())?;
+        volume::try_out(root, &store.temporary())?;
         reorg_log::finish_pending(&store)?;
         Ok(store)
     }

@@ -11,9 +11,6 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Where to go from a volume that cannot be used.
-const ELSEWHERE: &str = "use a local file system or a named volume of the container engine; nothing was touched";
-
 /// Checks a volume that is to be written.
 ///
 /// # Errors
@@ -35,12 +32,17 @@ pub fn check(root: &Path) -> Result<()> {
         writable(&root.join(name))?;
     }
     read_chain(root)?;
-    let kind = kind(there)?;
-    if let Some(Kind { name, danger }) = kind {
+    if let Some(Kind { name, danger }) = kind(there)? {
         tracing::warn!(path = %root.display(), file_system = name, "{danger}");
     }
-    let directory = root.join(".spyhop");
-    fs::create_dir_all(&directory).with_context(|| format!("failed to create: `{}`", directory.display()))?;
+    Ok(())
+}
+
+/// Tries a volume out in a directory of it that holds nothing else.
+///
+/// # Errors
+/// Where the store cannot live on it.
+pub fn try_out(root: &Path, directory: &Path) -> Result<()> {
     let probes = [directory.join("probe"), directory.join("probe.new")];
     let probed = probe(&probes[0], &probes[1]);
     for path in probes {
@@ -49,11 +51,17 @@ pub fn check(root: &Path) -> Result<()> {
     }
     match probed.with_context(|| format!("failed to try out the volume: `{}`", root.display()))? {
         None => Ok(()),
-        Some(fault) => {
-            let name = kind.map_or("its file system", |kind| kind.name);
-            refuse(format!("`{}` cannot hold the data: {fault} ({name})", root.display()), ELSEWHERE)
-        }
+        Some(fault) => cannot_hold(root, fault),
     }
+}
+
+/// The refusal of a volume that lacks what the store needs.
+pub fn cannot_hold(root: &Path, fault: &str) -> Result<()> {
+    let name = kind(root)?.map_or("", |kind| kind.name);
+    refuse(
+        format!("`{}` cannot hold the data: {fault} {name}", root.display()).trim_end().to_owned(),
+        "use a local file system or a named volume of the container engine; nothing was touched",
+    )
 }
 
 fn refuse(message: String, hint: &str) -> Result<()> {
