@@ -23,7 +23,7 @@ pub async fn before_first_block(client: &Client) -> Result<String, Trouble> {
 pub struct Lag(Option<Instant>);
 
 impl Lag {
-    /// Says why nothing new comes, where the node's head is old. What was got by then stays followed.
+    /// Says why nothing new comes, where the node's head is old. It is followed all the same.
     pub async fn tell(&mut self, session: &mut Session) {
         let Some(head) = session.head else { return };
         let age_s = now().saturating_sub(head.timestamp);
@@ -40,8 +40,8 @@ impl Lag {
     }
 }
 
-/// What `eth_syncing` means. geth serves no state-changing block before a snap sync is through, so before that there is nothing
-/// to read (go-ethereum `internal/ethapi/api.go`).
+/// What `eth_syncing` means (go-ethereum `internal/ethapi/api.go`). geth's head stays at block 0 until its first snap sync is
+/// through.
 fn stage(syncing: &Value) -> String {
     let number = |key: &str| {
         let text = syncing.get(key).and_then(Value::as_str)?;

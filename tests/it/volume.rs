@@ -237,3 +237,21 @@ fn fuse_is_warned_of_and_used() {
     assert!(said.contains("locks, renames and syncs are known to be unreliable") && said.contains("FUSE"), "{said}");
     assert_eq!(Published::open(&behind).number("SELECT count(*) FROM blocks"), 11);
 }
+
+#[test]
+fn copy_of_the_sealed_files_is_a_backup() {
+    let directory = directory();
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 350, "");
+    fake.chain().finalized = Some(320);
+    let (data, backup) = (directory.path().join("data"), directory.path().join("backup"));
+    once(&fake, &data).succeed();
+    fs::create_dir_all(backup.join(".spyhop")).unwrap();
+    let copied = Command::new("cp").arg("-r").arg(data.join("chain")).arg(&backup).status().unwrap();
+    assert!(copied.success());
+    fs::copy(data.join(".spyhop/chain.json"), backup.join(".spyhop/chain.json")).unwrap();
+    let sealed = listing(&backup.join("chain"));
+    once(&fake, &backup).succeed();
+    assert_eq!(listing(&backup.join("chain")), sealed);
+    assert_eq!(Published::open(&backup).digests(), Published::open(&data).digests());
+}
