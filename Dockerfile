@@ -24,7 +24,7 @@ COPY src src
 # What is compiled again is decided by time, and the copied files may be older than the empty ones.
 RUN touch src/lib.rs src/main.rs \
     && cargo build --release --locked --bins \
-    && cp target/*/release/spyhop /spyhop
+    && strip --output-file /spyhop target/*/release/spyhop
 
 FROM scratch AS built
 COPY spyhop /spyhop

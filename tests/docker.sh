@@ -82,7 +82,7 @@ lament() {
 
 # Runs the image without a network. The health check is asked often, for tests do not like to wait.
 run() { docker run --network none --health-interval 1s "$@"; }
-log_has() { docker logs "$1" 2>&1 | grep -q -e "$2"; }
+log_has() { docker logs "$1" 2>&1 | grep -e "$2" >/dev/null; }
 health_is() { [[ "$(docker inspect --format '{{.State.Health.Status}}' "$1")" == "$2" ]]; }
 ask() { docker exec "$1" spyhop sql --format csv -c "$2" | tail -n +2; }
 blocks() { ask "$1" "SELECT count(*) FROM blocks"; }
