@@ -102,7 +102,11 @@ print(duckdb.connect('spyhop.duckdb', read_only=True).sql('SELECT count(*) FROM 
 }
 node_head() { docker exec "$1" geth attach --datadir /tmp --exec eth.blockNumber /run/geth/geth.ipc; }
 # grows CONTAINER HEAD: whether geth has gone on since it was at HEAD.
-grows() { (($(node_head "$1") > $2)); }
+grows() {
+    local head
+    # Until geth answers, this is a complaint.
+    head="$(node_head "$1")" && [[ "$head" =~ ^[0-9]+$ ]] && ((head > $2))
+}
 
 if ! start_daemon; then
     say "no Docker daemon can be started here: the image is not tested"
