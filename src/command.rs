@@ -1,14 +1,18 @@
 //! The commands, one file each: arguments as typed, and what they do.
 
+pub mod health;
 pub mod rewind;
+pub mod run;
 pub mod schema;
 pub mod sql;
 pub mod status;
 pub mod watch;
 
 use crate::error::Refused;
+use crate::supervise::relay;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 /// Whale analysis beside your own geth: proved blocks, in a DuckDB file.
@@ -23,10 +27,14 @@ pub struct Command {
 enum Which {
     /// Catch up with the node, prove and store every block, and follow the head.
     Watch(watch::Watch),
+    /// Run geth and, beside it, what `watch` does: for a container that holds both.
+    Run(run::Run),
     /// Ask questions in SQL.
     Sql(sql::Sql),
     /// Say how far the data are, and whether all is well.
     Status(status::Status),
+    /// Say in one line whether geth answers and the data follow it: for a container's health check.
+    Health(health::Health),
     /// Move everything above a block to quarantine.
     Rewind(rewind::Rewind),
     /// Print every table and column, with type and comment.
@@ -34,22 +42,27 @@ enum Which {
 }
 
 impl Command {
-    /// Runs the command.
-    pub fn run(&self) -> Result<()> {
-        log_to_stderr();
+    /// Runs the command; errors aside, 0 is not the only exit code.
+    pub fn run(&self) -> Result<ExitCode> {
         match &self.which {
+            Which::Run(_) => log_to(|| relay::OwnLines, false),
+            _ => log_to(std::io::stderr, std::io::stderr().is_terminal()),
+        }
+        match &self.which {
+            Which::Run(run) => return run::run(run),
+            Which::Health(health) => return health::run(health),
             Which::Watch(watch) => watch::run(watch),
             Which::Sql(sql) => sql::run(sql),
             Which::Status(status) => status::run(status),
             Which::Rewind(rewind) => rewind::run(rewind),
             Which::Schema(schema) => schema::run(schema),
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
 /// Logs go to standard error; `SPYHOP_LOG` chooses which, as `RUST_LOG` does elsewhere.
-fn log_to_stderr() {
-    use std::io::IsTerminal;
+fn log_to<W: std::io::Write + 'static>(stderr: impl Fn() -> W + Send + Sync + 'static, ansi: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SPYHOP_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     // A second call finds one set: the first stays.
@@ -57,8 +70,8 @@ fn log_to_stderr() {
         .compact()
         .with_target(false)
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(stderr)
+        .with_ansi(ansi)
         .try_init();
 }
 

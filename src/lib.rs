@@ -12,6 +12,7 @@
 //! - [`plan`]: which ranges to build next.
 //! - [`publish`]: the file that readers open.
 //! - [`watch`]: the loops that drive all of it.
+//! - [`supervise`]: geth and a writer in one container.
 //! - [`command`]: one file per command.
 //!
 //! `decode`, `prove`, `rows` and `plan` do no input or output, read no clock and know no configuration.
@@ -25,4 +26,5 @@ pub mod prove;
 pub mod publish;
 pub mod rows;
 pub mod store;
+pub mod supervise;
 pub mod watch;

@@ -5,8 +5,5 @@ use spyhop::command::{Command, report};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match Command::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(&error),
-    }
+    Command::parse().run().unwrap_or_else(|error| report(&error))
 }

@@ -20,6 +20,7 @@ mod range;
 mod reorg_log;
 mod table_file;
 pub mod tail;
+mod volume;
 
 pub use durable::{free_bytes, replace_file, sync_directory};
 pub use manifest::{Identity, Manifest};
@@ -29,7 +30,7 @@ pub use tail::TailBlock;
 
 use crate::error::Refused;
 use alloy_primitives::Bytes;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
@@ -49,7 +50,8 @@ pub const RANGE_MAX: u64 = 100_000;
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    _lock: File,
+    /// Held as long as this is open.
+    lock: File,
 }
 
 /// Which chain the volume holds.
@@ -70,12 +72,13 @@ impl Store {
     /// # Errors
     /// Where another process has it open, it cannot be written, or its format is newer.
     pub fn open(root: &Path) -> Result<Self> {
+        volume::check(root)?;
         for directory in ["chain", "tail", "quarantine", ".spyhop/reorgs"] {
             fs::create_dir_all(root.join(directory))
                 .with_context(|| format!("failed to create directory: `{}`", root.join(directory).display()))?;
         }
         let path = root.join(".spyhop/lock");
-        let mut lock = File::options()
+        let lock = File::options()
             .create(true)
             .truncate(false)
             .write(true)
@@ -91,19 +94,15 @@ impl Store {
                 )
                 .into());
             }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("failed to lock: `{}`", path.display()));
-            }
+            Err(TryLockError::Error(error)) => volume::cannot_hold(root, &format!("files cannot be locked ({error})"))?,
         }
-        lock.set_len(0)?;
-        write!(lock, "{}", std::process::id())?;
-        let store = Self { root: root.to_owned(), _lock: lock };
+        let store = Self { root: root.to_owned(), lock };
         store.chain()?;
-        let temporary = store.temporary();
-        if temporary.exists() {
-            fs::remove_dir_all(&temporary).with_context(|| format!("failed to clear: `{}`", temporary.display()))?;
-        }
-        fs::create_dir_all(&temporary).with_context(|| format!("failed to create: `{}`", temporary.display()))?;
+        // First of all, for a full volume may have room again after it.
+        store.clear_temporary()?;
+        store.lock.set_len(0)?;
+        write!(&store.lock, "{}", std::process::id())?;
+        volume::try_out(root, &store.temporary())?;
         reorg_log::finish_pending(&store)?;
         Ok(store)
     }
@@ -116,6 +115,15 @@ impl Store {
     /// Where files are built before they are renamed into place; emptied at each start.
     pub fn temporary(&self) -> PathBuf {
         self.root.join(".spyhop/tmp")
+    }
+
+    /// Deletes what is half built. Nothing may be building.
+    pub fn clear_temporary(&self) -> Result<()> {
+        let temporary = self.temporary();
+        if temporary.exists() {
+            fs::remove_dir_all(&temporary).with_context(|| format!("failed to clear: `{}`", temporary.display()))?;
+        }
+        fs::create_dir_all(&temporary).with_context(|| format!("failed to create: `{}`", temporary.display()))
     }
 
     /// Which chain the volume holds; `None` while it is new.
@@ -188,12 +196,17 @@ pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
         Err(error) => return Err(error).with_context(|| format!("failed to read: `{}`", path.display())),
     };
     let chain: Chain = serde_json::from_str(&text).with_context(|| format!("failed to read: `{}`", path.display()))?;
-    ensure!(
-        chain.format <= FORMAT,
-        "`{}` was written by a newer spyhop (format {}, this one knows {FORMAT})",
-        root.display(),
-        chain.format
-    );
+    if chain.format > FORMAT {
+        return Err(Refused::new(
+            format!(
+                "`{}` was written by a newer spyhop (format {}, this one knows {FORMAT})",
+                root.display(),
+                chain.format
+            ),
+            "run that one or a later one; nothing was touched",
+        )
+        .into());
+    }
     Ok(Some(chain))
 }
 

@@ -8,12 +8,14 @@ mod build;
 mod coverage;
 mod fetch;
 mod follow;
+mod limits;
 mod node;
 mod progress;
+mod readiness;
 mod session;
 mod space;
 
-pub use progress::Heartbeat;
+pub use progress::{Heartbeat, now};
 
 use crate::geth::{Client, Limits};
 use crate::publish::Publisher;
@@ -65,6 +67,8 @@ pub struct Settings {
     pub weth: Option<Address>,
     /// The volume's directory as readers name it; `None` for names relative to it.
     pub published_path: Option<PathBuf>,
+    /// Memory the process may have.
+    pub memory_bytes_max: u64,
 }
 
 /// The end of the process, asked for from outside.
@@ -130,8 +134,12 @@ impl Stop {
 /// # Errors
 /// Where the volume cannot be used or holds another chain; with `once` also where a block failed its check.
 pub fn run(settings: Settings) -> Result<()> {
+    limits::apply(settings.memory_bytes_max);
     let stop = Stop::on_signals()?;
-    let store = Arc::new(Store::open(&settings.data)?);
+    let store = match space::open_when_there_is_room(&settings.data, &stop) {
+        Err(error) if space::is_used_up(&error) && stop.is_set() => return Ok(()),
+        opened => Arc::new(opened?),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ended = runtime.block_on(watch(settings, store, stop.clone()));
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -153,6 +161,7 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
     let opening = Session::open(settings, store, client, node, publisher, teller, stop.clone());
     let mut session = stop.or_stopped(opening).await?;
     let mut away_pause = POLL;
+    let mut lag = readiness::Lag::default();
     let ended = loop {
         // Between its commits a step may be dropped anywhere.
         match stop.or_stopped(session.step()).await {
@@ -160,6 +169,7 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
             Ok(follow::Step::Advanced) => away_pause = POLL,
             Ok(follow::Step::Idle) => {
                 away_pause = POLL;
+                lag.tell(&mut session).await;
                 session.wait(POLL).await;
             }
             Err(Trouble::Away(error)) => {
@@ -179,17 +189,23 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
                 away_pause = (away_pause * 2).min(AWAY_PAUSE_MAX);
             }
             Err(Trouble::Stopped) => break Ok(()),
+            Err(Trouble::Other(error)) if space::is_used_up(&error) => {
+                session.give_way(&error).map_err(Trouble::Other)?;
+                session.wait(away_pause).await;
+                away_pause = (away_pause * 2).min(AWAY_PAUSE_MAX);
+            }
             Err(error) => break Err(error),
         }
     };
-    match ended {
-        // Refused, or unable to write: what is published stays as it is.
-        Err(error @ Trouble::Other(_)) => return Err(error),
-        ended => {
-            session.close().await.context("failed to end cleanly").map_err(Trouble::Other)?;
-            ended?;
-        }
+    // Refused, or unable to write: what is published stays as it is.
+    if matches!(ended, Err(Trouble::Other(_))) {
+        return ended;
     }
+    match session.close().await {
+        Err(error) if space::is_used_up(&error) => tracing::warn!("not published for want of space: {error:#}"),
+        closed => closed.context("failed to end cleanly").map_err(Trouble::Other)?,
+    }
+    ended?;
     session.verdict().map_err(Trouble::Other)
 }
 

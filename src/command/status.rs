@@ -25,10 +25,7 @@ pub fn run(arguments: &Status) -> Result<()> {
     let chain = read_chain(root)?.with_context(|| format!("no data in `{}` yet", root.display()))?;
     let ranges = read_ranges(root)?;
     let tail: Vec<_> = tail::paths(root)?.iter().filter_map(|path| tail::number_of(path)).collect();
-    let heartbeat: Option<Heartbeat> = match std::fs::read(root.join(".spyhop/heartbeat")) {
-        Ok(bytes) => Some(serde_json::from_slice(&bytes).context("failed to read the heartbeat")?),
-        Err(_) => None,
-    };
+    let heartbeat = Heartbeat::read(root)?;
     let running = is_running(root);
     let unhealthy = heartbeat.as_ref().and_then(|heartbeat| heartbeat.unhealthy.clone());
     let bytes: u64 = ranges.iter().map(|range| range.manifest.bytes()).sum();

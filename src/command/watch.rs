@@ -33,6 +33,9 @@ pub struct Watch {
     /// Name the files absolutely in the published views, below this directory, as their readers see it.
     #[arg(long, value_name = "DIR", env = "SPYHOP_PUBLISHED_PATH")]
     published_path: Option<PathBuf>,
+    /// Memory the writer may have; where it needs more it dies, and geth beside it does not.
+    #[arg(long, value_name = "MB", env = "SPYHOP_MEMORY_MAX", default_value_t = 2048)]
+    memory_max: u64,
 }
 
 /// Runs the command.
@@ -46,6 +49,7 @@ pub fn run(arguments: &Watch) -> Result<()> {
         finality_depth: arguments.finality_depth,
         weth: arguments.weth,
         published_path: arguments.published_path.clone(),
+        memory_bytes_max: arguments.memory_max << 20,
     })
 }
 

@@ -1,13 +1,16 @@
 //! Waiting for the node, and making sure that it is the right one.
 
 use super::fetch::Trouble;
-use super::progress::Teller;
+use super::progress::{Heartbeat, Teller};
+use super::readiness::before_first_block;
+use super::space::is_used_up;
 use super::{AWAY_PAUSE_MAX, From, POLL, Settings, Stop};
 use crate::error::Refused;
 use crate::geth::{self, Client, Tag};
 use crate::prove::BlobSchedule;
 use crate::store::{Chain, FORMAT, Identity, RANGE_MIN, Store};
 use alloy_primitives::{Address, address};
+use std::io::ErrorKind;
 
 /// What is known of the node before the first block.
 #[derive(Debug)]
@@ -33,12 +36,12 @@ pub async fn wait(
         match look(client, store, settings, teller).await {
             Ok(Some(node)) => return Ok(node),
             Ok(None) => {}
-            Err(Trouble::Away(error)) => {
-                let what = if error.is_unreachable() { "socket" } else { "answer" };
-                teller.say(format!("waiting for geth's {what}: {:#}", anyhow::Error::new(error)));
-            }
+            Err(Trouble::Away(error)) => teller.say(away(error)),
+            Err(Trouble::Other(error)) if is_used_up(&error) => teller.say(format!("waiting for space: {error:#}")),
             Err(trouble) => return Err(trouble),
         }
+        // A health check shall see that this waits, and for what. Where nothing can be written, that is said above.
+        let _ = store.beat(&Heartbeat::waiting(teller.state(), client.path()));
         stop.pause(pause).await;
         if stop.is_set() {
             return Err(Trouble::Stopped);
@@ -77,7 +80,7 @@ async fn look(
     };
     let head = client.head(Tag::Latest).await.map_err(Trouble::Away)?;
     if head.number == 0 {
-        teller.say("waiting for the node's first block: it has none yet (syncing, or no consensus client)".to_owned());
+        teller.say(before_first_block(client).await?);
         return Ok(None);
     }
     let schedule = match client.node_config().await {
@@ -103,6 +106,15 @@ async fn look(
 
 fn earliest(error: geth::Error) -> Trouble {
     Trouble::Away(error)
+}
+
+/// In words, why the node does not answer.
+fn away(error: geth::Error) -> String {
+    let forbidden =
+        matches!(&error, geth::Error::Unreachable { source, .. } if source.kind() == ErrorKind::PermissionDenied);
+    let what = if error.is_unreachable() { "socket" } else { "answer" };
+    let hint = if forbidden { " (geth opens it to its own user only: run spyhop as that user)" } else { "" };
+    format!("waiting for geth's {what}: {:#}{hint}", anyhow::Error::new(error))
 }
 
 /// The wrapped ether of the public chains.

@@ -1,8 +1,11 @@
 //! What the operator sees: a line per committed step or a progress bar, and the heartbeat that `spyhop status` reads.
 
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `.spyhop/heartbeat`: the writer's state after its last step.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -27,6 +30,39 @@ pub struct Heartbeat {
     pub node_lag_s: Option<u64>,
     /// What is wrong, if anything is.
     pub unhealthy: Option<String>,
+    /// geth's socket.
+    #[serde(default)]
+    pub ipc: PathBuf,
+    /// When a step was committed last, seconds since 1970; `None` where none was since the start.
+    #[serde(default)]
+    pub committed_at: Option<u64>,
+}
+
+impl Heartbeat {
+    /// The one on the volume at `root`; `None` where no writer was there yet.
+    pub fn read(root: &Path) -> Result<Option<Self>> {
+        match std::fs::read(root.join(".spyhop/heartbeat")) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).context("failed to read the heartbeat"),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).context("failed to read the heartbeat"),
+        }
+    }
+
+    /// That of a writer which has no node yet.
+    pub fn waiting(state: &str, ipc: &Path) -> Self {
+        Self {
+            process: std::process::id(),
+            time: now(),
+            state: state.to_owned(),
+            ipc: ipc.to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// Says what happens, once.
@@ -35,6 +71,8 @@ pub struct Teller {
     bar: Option<ProgressBar>,
     /// What was said last; the same is not said again.
     said: String,
+    /// When a step was committed last, seconds since 1970.
+    committed_at: Option<u64>,
 }
 
 impl Teller {
@@ -45,7 +83,7 @@ impl Teller {
             let style = ProgressStyle::with_template(style).expect("the template is constant");
             ProgressBar::new(0).with_style(style.progress_chars("=> ")).with_prefix("spyhop")
         });
-        Self { bar, said: String::new() }
+        Self { bar, said: String::new(), committed_at: None }
     }
 
     /// Says a state when it is entered, and not again until another was said.
@@ -64,9 +102,15 @@ impl Teller {
         &self.said
     }
 
+    /// When a step was committed last, seconds since 1970.
+    pub fn committed_at(&self) -> Option<u64> {
+        self.committed_at
+    }
+
     /// Tells of a committed step: a log line, or the bar moved.
     pub fn step(&mut self, what: &str, position: Position) {
         self.said = what.to_owned();
+        self.committed_at = Some(now());
         let Position { first, tip, head, lag, node_lag_s } = position;
         match &self.bar {
             Some(bar) => {

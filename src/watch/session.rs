@@ -3,6 +3,7 @@
 use super::build::{Builder, Job, yield_to_others};
 use super::fetch::{AbortOnDrop, Fetcher, Trouble};
 use super::node::{Node, known_weth};
+pub use super::progress::now;
 use super::progress::{Heartbeat, Position, Teller};
 use super::{Settings, Stop, phase};
 use crate::geth::{Client, Head, Tag};
@@ -14,7 +15,7 @@ use anyhow::{Result, bail};
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// How long a reader of an older published file may go on.
 pub const GRACE: Duration = Duration::from_secs(600);
@@ -294,6 +295,8 @@ impl Session {
                 let (&(first, last), failure) = self.failures.iter().find(|(_, failure)| failure.status == "failed")?;
                 Some(format!("blocks {first} to {last} failed: {}", failure.reason))
             }),
+            ipc: self.settings.ipc.clone(),
+            committed_at: self.teller.committed_at(),
         };
         self.store.beat(&heartbeat)
     }
@@ -360,11 +363,6 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 fn bail_other(message: String) -> Result<(), Trouble> {

@@ -1,13 +1,26 @@
 //! Room on the volume: geth lives there too, and shuts itself down where there is too little.
 
+use super::Stop;
 use super::session::Session;
 use crate::error::Refused;
 use crate::plan::Piece;
-use crate::store::free_bytes;
+use crate::store::{Store, free_bytes};
 use anyhow::Result;
 use std::path::Path;
+use std::time::Duration;
 
 impl Session {
+    /// After something could not be written: says so, and makes room of what was half done. Nothing that was committed is
+    /// lost by it, and the step is taken again.
+    pub fn give_way(&mut self, error: &anyhow::Error) -> Result<()> {
+        self.teller.say(format!("waiting for space: {error:#}"));
+        if self.under_way.is_none() {
+            self.store.clear_temporary()?;
+        }
+        // There may be no room for this either.
+        self.beat().or_else(|error| if is_used_up(&error) { Ok(()) } else { Err(error) })
+    }
+
     /// Whether so many bytes can be written and geth still has its room; says so where not.
     pub fn has_room(&mut self, bytes: u64) -> Result<bool> {
         let free = free_bytes(self.store.root())?;
@@ -58,6 +71,32 @@ impl Session {
             .into());
         }
         Ok(())
+    }
+}
+
+/// Whether it is for want of space that something failed. DuckDB and Parquet tell it in words only.
+pub fn is_used_up(error: &anyhow::Error) -> bool {
+    let text = format!("{error:#}");
+    ["No space left on device", "Disk quota exceeded"].iter().any(|words| text.contains(words))
+}
+
+/// Opens the volume; where it is full, waits until something can be written to it.
+///
+/// # Errors
+/// Where it cannot be opened for another reason, or the end of the process is asked for first.
+pub fn open_when_there_is_room(root: &Path, stop: &Stop) -> Result<Store> {
+    const LOOK_EVERY: Duration = Duration::from_secs(1);
+    let mut said = false;
+    loop {
+        match Store::open(root) {
+            Err(error) if is_used_up(&error) && !stop.is_set() => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::error!("waiting for space: {error:#}");
+                }
+                std::thread::sleep(LOOK_EVERY);
+            }
+            opened => return opened,
+        }
     }
 }
 

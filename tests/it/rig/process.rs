@@ -174,6 +174,11 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: i32) {
         signal_to(&self.child, signal);
@@ -212,6 +217,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // Those of `spyhop run` would outlive it.
+        for child in children(self.id()) {
+            // It may have ended by now.
+            send(child, libc::SIGKILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
@@ -226,10 +236,28 @@ pub fn signal(process: &Child, number: i32) {
 }
 
 fn signal_to(process: &Child, number: i32) {
-    let id = libc::pid_t::try_from(process.id()).unwrap();
-    // SAFETY: `kill` takes two numbers; the process is our child and not yet waited for, so its id is not another's.
-    let result = unsafe { libc::kill(id, number) };
-    assert_eq!(result, 0, "kill({id}, {number})");
+    // It is our child and not yet waited for, so its id is not another's.
+    assert!(send(process.id(), number), "the process is gone");
+}
+
+/// Sends a signal to a process that was started by a process of ours; says whether it was there.
+pub fn send(process: u32, signal: i32) -> bool {
+    let id = libc::pid_t::try_from(process).unwrap();
+    // SAFETY: `kill` takes two numbers.
+    unsafe { libc::kill(id, signal) == 0 }
+}
+
+/// Every child of a process, zombies too.
+pub fn children(parent: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    let processes = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    processes.filter(|process| stat(*process).is_some_and(|fields| fields[1] == parent.to_string())).collect()
+}
+
+/// `/proc/PROCESS/stat` from the state on; `None` where there is no such process.
+pub fn stat(process: u32) -> Option<Vec<String>> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    Some(stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
 }
 
 /// What a process wrote to standard error.

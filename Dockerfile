@@ -1,0 +1,65 @@
+# geth and spyhop in one image: `docker build -t spyhop .`
+#
+# Building needs BuildKit, which is Docker's default. The first build compiles DuckDB and takes its time; a binary that is built
+# already goes in with `--build-arg BINARY=built`, being the file `spyhop` beside this one.
+
+ARG GETH_IMAGE=ethereum/client-go:v1.17.8
+ARG RUST_IMAGE=rust:1.95-bookworm
+# `build`, or `built`.
+ARG BINARY=build
+
+# Static, on glibc: compiled on Debian, it runs on alpine, and in an empty root.
+FROM ${RUST_IMAGE} AS build
+RUN apt-get update && apt-get install --yes --no-install-recommends clang && rm -rf /var/lib/apt/lists/*
+ENV CC=clang CXX=clang++
+WORKDIR /build
+# The dependencies, DuckDB among them, are a layer of their own: a change of spyhop's source leaves it alone.
+COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
+RUN mkdir -p src tests/it tests/bench \
+    && touch src/lib.rs tests/it/main.rs tests/bench/chain.rs tests/bench/limit.rs \
+    && echo 'fn main() {}' >src/main.rs \
+    && cargo build --release --locked --bins
+COPY src src
+# What is compiled again is decided by time, and the copied files may be older than the empty ones.
+RUN touch src/lib.rs src/main.rs \
+    && cargo build --release --locked --bins \
+    && strip --output-file /spyhop target/*/release/spyhop
+
+FROM scratch AS built
+COPY spyhop /spyhop
+
+FROM ${BINARY} AS binary
+
+# spyhop alone, for a container beside one of geth: `docker build --target alone`. It must run as geth's user, for the socket is
+# open to that one only.
+FROM scratch AS alone
+COPY --from=binary /spyhop /spyhop
+COPY LICENSE /LICENSE
+ENV SPYHOP_IPC=/run/geth/geth.ipc SPYHOP_DATA=/data/spyhop
+VOLUME /data/spyhop
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=10s --start-period=5m CMD ["/spyhop", "health"]
+ENTRYPOINT ["/spyhop"]
+CMD ["watch"]
+
+FROM ${GETH_IMAGE}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="spyhop" \
+    org.opencontainers.image.description="geth, and beside it whale analysis of its chain in a DuckDB file" \
+    org.opencontainers.image.licenses="MIT" \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}"
+# Open to any user, as /tmp is: which one it will be is not known here. A new named volume takes this over.
+RUN mkdir -p /run/geth /data && chmod 1777 /run/geth /data
+COPY --from=binary /spyhop /usr/local/bin/spyhop
+COPY entrypoint.sh /entrypoint.sh
+ENV SPYHOP_IPC=/run/geth/geth.ipc SPYHOP_DATA=/data/spyhop
+# HTTP, WebSocket, peers.
+EXPOSE 8545 8546 30303 30303/udp
+VOLUME /data
+STOPSIGNAL SIGTERM
+# A node may check or upgrade its database for minutes before it answers.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=5m CMD ["spyhop", "health"]
+ENTRYPOINT ["/entrypoint.sh"]

@@ -1,0 +1,151 @@
+//! What is checked of a volume before anything is written to it: each fault has a message that says what to do, and none of the
+//! checks touches what is there.
+
+use super::{read_chain, sync_directory};
+use crate::error::Refused;
+use anyhow::{Context, Result};
+use rustix::fs::{Access, FlockOperation, StatVfsMountFlags, access, fcntl_lock, statfs, statvfs};
+use rustix::process::geteuid;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Checks a volume that is to be written.
+///
+/// # Errors
+/// Where it cannot be written, is not safe to write, or was written by a newer spyhop.
+pub fn check(root: &Path) -> Result<()> {
+    // A directory that is still to be made depends on the one it is made in.
+    let there = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    if !there.is_dir() {
+        return refuse(format!("`{}` is not a directory", there.display()), "name a directory for the data");
+    }
+    if statvfs(there)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return refuse(
+            format!("`{}` is on a file system that is mounted read-only", root.display()),
+            "mount it writable (no `:ro`); one that turned read-only by itself has errors: see the kernel's log",
+        );
+    }
+    writable(there)?;
+    for name in ["chain", "tail", "quarantine", ".spyhop", ".spyhop/reorgs", ".spyhop/lock", ".spyhop/heartbeat"] {
+        writable(&root.join(name))?;
+    }
+    read_chain(root)?;
+    if let Some(Kind { name, danger }) = kind(there)? {
+        tracing::warn!(path = %root.display(), file_system = name, "{danger}");
+    }
+    Ok(())
+}
+
+/// Tries a volume out in a directory of it that holds nothing else.
+///
+/// # Errors
+/// Where the store cannot live on it.
+pub fn try_out(root: &Path, directory: &Path) -> Result<()> {
+    let probes = [directory.join("probe"), directory.join("probe.new")];
+    let probed = probe(&probes[0], &probes[1]);
+    for path in probes {
+        // One that was not made, or has been renamed, is not there.
+        let _ = fs::remove_file(path);
+    }
+    match probed.with_context(|| format!("failed to try out the volume: `{}`", root.display()))? {
+        None => Ok(()),
+        Some(fault) => cannot_hold(root, fault),
+    }
+}
+
+/// The refusal of a volume that lacks what the store needs.
+pub fn cannot_hold(root: &Path, fault: &str) -> Result<()> {
+    let name = kind(root)?.map_or("", |kind| kind.name);
+    refuse(
+        format!("`{}` cannot hold the data: {fault} {name}", root.display()).trim_end().to_owned(),
+        "use a local file system or a named volume of the container engine; nothing was touched",
+    )
+}
+
+fn refuse(message: String, hint: &str) -> Result<()> {
+    Err(Refused::new(message, hint).into())
+}
+
+/// Refuses what is there but cannot be written.
+fn writable(path: &Path) -> Result<()> {
+    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
+    let wanted = if metadata.is_dir() { Access::WRITE_OK | Access::EXEC_OK } else { Access::WRITE_OK };
+    if access(path, wanted).is_ok() {
+        return Ok(());
+    }
+    let user = geteuid().as_raw();
+    let (owner, group, mode) = (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777);
+    refuse(
+        format!(
+            "`{}` cannot be written by user {user}: it belongs to {owner}:{group} with mode {mode:04o}",
+            path.display()
+        ),
+        &format!("`chown -R {user}` the data directory on the host, or run as its owner (`--user {owner}:{group}`)"),
+    )
+}
+
+/// A file system that asks for a word of warning.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    name: &'static str,
+    danger: &'static str,
+}
+
+/// Looks a file system up by its magic number (Linux `include/uapi/linux/magic.h` and the file systems' own headers).
+fn kind(path: &Path) -> Result<Option<Kind>> {
+    const SHARED: &str =
+        "locks, renames and syncs are known to be unreliable here; a local file system or a named volume is safe";
+    const FLEETING: &str = "what lies here is gone with the container or the machine; mount a volume to keep it";
+    // Some are sign-extended, being 32 bits wide.
+    let magic =
+        statfs(path).with_context(|| format!("failed to stat file system: `{}`", path.display()))?.f_type as u32;
+    let (name, danger) = match magic {
+        0x0000_6969 => ("NFS", SHARED),
+        0x0000_517b | 0xff53_4d42 | 0xfe53_4d42 => ("SMB", SHARED),
+        0x0102_1997 => ("9p", SHARED),
+        0x6573_5546 => ("FUSE or virtiofs", SHARED),
+        0x786f_4256 => ("vboxsf", SHARED),
+        0x00c3_6400 => ("Ceph", SHARED),
+        0x0102_1994 => ("tmpfs", FLEETING),
+        0x794c_7630 => ("overlayfs", FLEETING),
+        _ => return Ok(None),
+    };
+    Ok(Some(Kind { name, danger }))
+}
+
+/// Tries what the store lives by: a lock that excludes, DuckDB's kind of lock, a rename that leaves the old file to those who read
+/// it, names that can be made durable. Returns what does not hold.
+///
+/// # Errors
+/// Where it could not be tried, for want of space for one.
+fn probe(path: &Path, aside: &Path) -> Result<Option<&'static str>> {
+    let mut old = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+    old.write_all(b"old")?;
+    old.sync_all()?;
+    let other = File::open(path)?;
+    if old.try_lock().is_err() {
+        return Ok(Some("files cannot be locked"));
+    }
+    if other.try_lock().is_ok() {
+        return Ok(Some("a lock does not keep others out"));
+    }
+    if fcntl_lock(&old, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(Some("files cannot be locked as DuckDB locks them"));
+    }
+    fs::write(aside, b"new")?;
+    if let Err(error) = fs::rename(aside, path) {
+        return match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Err(error.into()),
+            _ => Ok(Some("a file that is open cannot be renamed over")),
+        };
+    }
+    let mut text = String::new();
+    let read = (&other).read_to_string(&mut text);
+    if read.is_err() || text != "old" || fs::read(path).ok().as_deref() != Some(b"new") {
+        return Ok(Some("a rename is seen by those who have the old file open"));
+    }
+    let directory = path.parent().context("the probe lies in a directory")?;
+    Ok(sync_directory(directory).is_err().then_some("names cannot be made durable"))
+}

@@ -1,0 +1,266 @@
+//! Two processes in one container: `spyhop run` starts geth and a writer, and looks after both.
+//!
+//! It is PID 1 there: it passes one SIGTERM or SIGINT on to each, takes in the orphans of both, starts the writer again when that
+//! dies, and ends with geth's exit code. The writer is a process of its own, so that nothing that happens to it (a failed
+//! assertion in DuckDB, the end of memory) can happen to geth. geth is never started again here: whoever runs the
+//! container decides about that.
+//!
+//! `relay` passes on the lines of both, each with the name of its process in front.
+
+pub mod relay;
+
+use crate::error::Refused;
+use anyhow::{Context, Result};
+use relay::Relay;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The first pause before a writer that died is started again, and the longest: a writer that died in the middle of its work
+/// has left work for geth to finish, and must not heap up more.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// A writer that lived so long has nothing to do with the one before it.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// How long the writer may take to end once geth has: it promises less.
+const WRITER_GRACE: Duration = Duration::from_secs(8);
+
+/// The exit code of a writer whose set-up was refused: nothing changes by trying again soon.
+const REFUSED: i32 = 2;
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// geth and its arguments.
+    pub node: Vec<OsString>,
+    /// The writer and its arguments.
+    pub writer: Vec<OsString>,
+}
+
+/// Runs both until geth ends.
+///
+/// Returns geth's exit code; 128 and the signal's number where a signal ended it.
+///
+/// # Errors
+/// Where geth cannot be started.
+pub fn run(plan: &Plan) -> Result<u8> {
+    // Before anything is started, so that no end is missed.
+    let events = signals()?;
+    // Elsewhere than in a container orphans would go to the real PID 1.
+    set_child_subreaper(Some(getpid())).context("failed to become the parent of orphans")?;
+    let relay = Relay::default();
+    let mut supervisor = Supervisor {
+        node: start("geth", &plan.node, &relay).map_err(|error| {
+            let what = plan.node.first().cloned().unwrap_or_default();
+            Refused::new(
+                format!("failed to start `{}`: {error}", what.display()),
+                "what follows `--` is the command that starts geth",
+            )
+        })?,
+        plan,
+        relay: &relay,
+        writer: None,
+        restart_at: Some(Instant::now()),
+        started_at: Instant::now(),
+        pause: PAUSE_MIN,
+        asked_to_stop: false,
+    };
+    let ended = supervisor.until_node_ends(&events)?;
+    supervisor.end_writer(&events)?;
+    relay.finish();
+    tracing::info!("geth {}", words(ended));
+    Ok(code(ended))
+}
+
+/// The state of both processes.
+struct Supervisor<'a> {
+    plan: &'a Plan,
+    relay: &'a Relay,
+    node: Pid,
+    writer: Option<Pid>,
+    /// When a writer is started, while there is none; `None` where it has done all it was told to.
+    restart_at: Option<Instant>,
+    started_at: Instant,
+    pause: Duration,
+    asked_to_stop: bool,
+}
+
+impl Supervisor<'_> {
+    /// Passes signals on, reaps, and starts the writer again, until geth has ended.
+    fn until_node_ends(&mut self, events: &Receiver<i32>) -> Result<WaitStatus> {
+        loop {
+            let due = self.restart_at.filter(|_| self.writer.is_none() && !self.asked_to_stop);
+            match next(events, due)? {
+                None => self.start_writer(),
+                Some(SIGCHLD) => {
+                    for (process, status) in reap()? {
+                        if process == self.node {
+                            return Ok(status);
+                        }
+                        self.note_end(process, status);
+                    }
+                }
+                // geth would die of it, for want of a handler.
+                Some(SIGHUP) => tracing::info!("SIGHUP is not passed on"),
+                Some(signal) => self.forward(signal),
+            }
+        }
+    }
+
+    /// Ends the writer after geth: asks, waits, and in the end kills, which loses nothing that was committed.
+    fn end_writer(&mut self, events: &Receiver<i32>) -> Result<()> {
+        if !self.asked_to_stop {
+            self.forward(SIGTERM);
+        }
+        let deadline = Instant::now() + WRITER_GRACE;
+        // An end may have been reaped, or be due, without a signal of its own.
+        loop {
+            for (process, status) in reap()? {
+                self.note_end(process, status);
+            }
+            let Some(writer) = self.writer else { return Ok(()) };
+            match next(events, Some(deadline))? {
+                None => {
+                    tracing::warn!("the writer did not end within {WRITER_GRACE:?}: it is killed");
+                    let _ = kill_process(writer, Signal::KILL);
+                    return Ok(());
+                }
+                Some(SIGCHLD | SIGHUP) => {}
+                Some(signal) => self.forward(signal),
+            }
+        }
+    }
+
+    fn start_writer(&mut self) {
+        self.started_at = Instant::now();
+        match start("spyhop", &self.plan.writer, self.relay) {
+            Ok(writer) => {
+                self.writer = Some(writer);
+                self.restart_at = None;
+            }
+            Err(error) => self.start_again_later(&format!("could not be started: {error}")),
+        }
+    }
+
+    /// Passes a signal on, one to each.
+    fn forward(&mut self, signal: i32) {
+        let again = std::mem::replace(&mut self.asked_to_stop, true);
+        let signal = if signal == SIGINT { Signal::INT } else { Signal::TERM };
+        tracing::info!(
+            "{}, passed on to geth and the writer",
+            if again { "asked to stop again" } else { "asked to stop" }
+        );
+        for process in [Some(self.node), self.writer].into_iter().flatten() {
+            // It may just have ended: its end is on the way.
+            let _ = kill_process(process, signal);
+        }
+    }
+
+    /// Takes note of an ended process that is not geth: the writer, or an orphan, of which there is nothing to say.
+    fn note_end(&mut self, process: Pid, status: WaitStatus) {
+        if self.writer != Some(process) {
+            return;
+        }
+        self.writer = None;
+        match status.exit_status() {
+            _ if self.asked_to_stop => tracing::info!("the writer {}", words(status)),
+            Some(0) => tracing::info!("the writer has done what it was told to; geth runs on"),
+            Some(REFUSED) => {
+                self.restart_at = Some(Instant::now() + PAUSE_MAX);
+                tracing::error!(
+                    "the writer was refused its set-up, see above; geth runs on, next try in {PAUSE_MAX:?}"
+                );
+            }
+            _ => self.start_again_later(&words(status)),
+        }
+    }
+
+    fn start_again_later(&mut self, why: &str) {
+        if self.started_at.elapsed() >= SETTLED {
+            self.pause = PAUSE_MIN;
+        }
+        self.restart_at = Some(Instant::now() + self.pause);
+        tracing::error!("the writer {why}; geth runs on, next try in {:?}", self.pause);
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// The signals to this process, as they come.
+fn signals() -> Result<Receiver<i32>> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD])?;
+    let (sender, events) = channel();
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            if sender.send(signal).is_err() {
+                break;
+            }
+        }
+    })?;
+    Ok(events)
+}
+
+/// The next signal; `None` where none came before it was `due`.
+fn next(events: &Receiver<i32>, due: Option<Instant>) -> Result<Option<i32>> {
+    let gone = "the signal thread is gone";
+    let Some(due) = due else { return Ok(Some(events.recv().context(gone)?)) };
+    match events.recv_timeout(due.saturating_duration_since(Instant::now())) {
+        Ok(signal) => Ok(Some(signal)),
+        Err(RecvTimeoutError::Timeout) => Ok(None),
+        Err(error) => Err(error).context(gone),
+    }
+}
+
+/// Every child that has ended since, orphans too.
+fn reap() -> Result<Vec<(Pid, WaitStatus)>> {
+    let mut ended = Vec::new();
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((process, status))) if status.exited() || status.signaled() => ended.push((process, status)),
+            Ok(Some(_)) => {}
+            // All live, or there is none left.
+            Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(ended),
+            Err(error) => return Err(error).context("failed to wait for processes"),
+        }
+    }
+}
+
+/// Starts a process in a group of its own, so that Ctrl-C in a terminal reaches this process only, and each of them once.
+fn start(name: &'static str, words: &[OsString], relay: &Relay) -> io::Result<Pid> {
+    let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(stdout) = child.stdout.take() {
+        relay.pass_on(name, stdout, io::stdout())?;
+    }
+    if let Some(stderr) = child.stderr.take() {
+        relay.pass_on(name, stderr, io::stderr())?;
+    }
+    Ok(Pid::from_child(&child))
+}
+
+fn words(status: WaitStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("ended with code {code}"),
+        (_, Some(signal)) => format!("was ended by signal {signal}"),
+        _ => "ended".to_owned(),
+    }
+}
+
+/// The exit code as a shell would give it.
+fn code(status: WaitStatus) -> u8 {
+    let code = status.exit_status().or(status.terminating_signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}

@@ -1,0 +1,92 @@
+//! The lines of the two processes, passed on to the same stream with the name of the process in front.
+
+use std::convert::Infallible;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+/// A line longer than this is passed on in pieces.
+const LINE_BYTES_MAX: u64 = 64 * 1024;
+
+/// How long the last lines may take: an orphan may hold a stream open for ever.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Every stream that is passed on.
+#[derive(Debug)]
+pub struct Relay {
+    /// A copy is held for each open stream, and nothing is ever sent.
+    open: Sender<Infallible>,
+    closed: Receiver<Infallible>,
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        let (open, closed) = channel();
+        Self { open, closed }
+    }
+}
+
+impl Relay {
+    /// Passes on what comes, until the stream's end.
+    pub fn pass_on(
+        &self,
+        name: &'static str,
+        from: impl Read + Send + 'static,
+        to: impl Write + Send + 'static,
+    ) -> io::Result<()> {
+        let open = self.open.clone();
+        thread::Builder::new().name(format!("{name}'s lines")).spawn(move || {
+            copy(name, BufReader::new(from), to);
+            drop(open);
+        })?;
+        Ok(())
+    }
+
+    /// Waits for the last lines of processes that have ended.
+    pub fn finish(self) {
+        drop(self.open);
+        // In time or not, there is nothing more to do.
+        let _ = self.closed.recv_timeout(LAST_LINES);
+    }
+}
+
+fn copy(name: &str, mut from: impl BufRead, mut to: impl Write) {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        line.extend_from_slice(prefix(name).as_bytes());
+        match from.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                if !line.ends_with(b"\n") {
+                    line.push(b'\n');
+                }
+                // Whoever reads may be gone: the process must not wait for him.
+                let _ = to.write_all(&line).and_then(|()| to.flush());
+            }
+        }
+    }
+}
+
+/// What stands in front of a line.
+fn prefix(name: &str) -> String {
+    format!("{name} | ")
+}
+
+/// Standard error for this process's own lines, which are spyhop's too. Written to in whole lines.
+#[derive(Debug)]
+pub struct OwnLines;
+
+impl Write for OwnLines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut prefixed = prefix("spyhop").into_bytes();
+        prefixed.extend_from_slice(line);
+        io::stderr().write_all(&prefixed)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

@@ -1,0 +1,76 @@
+//! What the node still has to do, in words. Coarse ones: a state is said once when it changes, and these change seldom.
+
+use super::fetch::Trouble;
+use super::session::{Session, now};
+use crate::geth::Client;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// A head older than this, in seconds, is not that of a node which keeps up.
+const OLD_S: u64 = 300;
+
+/// How often a node with an old head is asked what it does.
+const ASK_EVERY: Duration = Duration::from_secs(30);
+
+/// Why a node has no block but its first one.
+pub async fn before_first_block(client: &Client) -> Result<String, Trouble> {
+    let syncing = client.syncing().await.map_err(Trouble::Away)?;
+    Ok(format!("waiting for the node's first block: {}", stage(&syncing)))
+}
+
+/// When a node with an old head was asked last.
+#[derive(Debug, Default)]
+pub struct Lag(Option<Instant>);
+
+impl Lag {
+    /// Says why nothing new comes, where the node's head is old. It is followed all the same.
+    pub async fn tell(&mut self, session: &mut Session) {
+        let Some(head) = session.head else { return };
+        let age_s = now().saturating_sub(head.timestamp);
+        let asked = self.0.is_some_and(|at| at.elapsed() < ASK_EVERY);
+        if age_s < OLD_S || asked || session.teller.state().starts_with("waiting") {
+            return;
+        }
+        self.0 = Some(Instant::now());
+        // For a line in the log only: without an answer the next step says what is wrong.
+        if let Ok(syncing) = session.client.syncing().await {
+            let at_least = at_least(age_s);
+            session.teller.say(format!("the node's head is more than {at_least} old: {}", stage(&syncing)));
+        }
+    }
+}
+
+/// What `eth_syncing` means (go-ethereum `internal/ethapi/api.go`). geth's head stays at block 0 until its first snap sync is
+/// through.
+fn stage(syncing: &Value) -> String {
+    let number = |key: &str| {
+        let text = syncing.get(key).and_then(Value::as_str)?;
+        u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
+    };
+    let at = |key| number(key).unwrap_or(0);
+    let (current, highest) = (at("currentBlock"), at("highestBlock"));
+    let state_bytes = at("syncedAccountBytes") + at("syncedBytecodeBytes") + at("syncedStorageBytes");
+    if at("healedTrienodes") + at("healingTrienodes") + at("healedBytecodes") + at("healingBytecode") > 0 {
+        "it is healing the state, the last part of a snap sync".to_owned()
+    } else if state_bytes > 0 && current <= highest {
+        let percent = (current * 100).checked_div(highest).unwrap_or(0);
+        format!("it is in a snap sync, at {percent} % of the blocks and {} GB of state", state_bytes / 1_000_000_000)
+    } else if current < highest {
+        format!("it syncs, at {} % of {highest} blocks", current * 100 / highest)
+    } else if syncing.is_object() && highest > 0 {
+        "it has every block, and is indexing".to_owned()
+    } else {
+        "it knows of no later one. Is a consensus client connected to it, and synced?".to_owned()
+    }
+}
+
+/// An age, rounded down so far that it seldom changes.
+fn at_least(age_s: u64) -> String {
+    match age_s {
+        0..3_600 => "5 minutes".to_owned(),
+        3_600..21_600 => "an hour".to_owned(),
+        21_600..86_400 => "6 hours".to_owned(),
+        86_400..172_800 => "a day".to_owned(),
+        _ => format!("{} days", age_s / 86_400),
+    }
+}

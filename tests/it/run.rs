@@ -1,0 +1,217 @@
+//! `spyhop run`: geth and a writer side by side, their signals, their ends and their lines. Where it does not matter that it is geth,
+//! a shell script takes its place.
+
+use crate::rig::process::{children, send, stat, stderr_of, until};
+use crate::rig::{Running, Spyhop, wait_for};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Says what signals come, and ends with code 3 at the second SIGTERM. `orphan` leaves a process behind that soon ends.
+const SCRIPT: &str = r#"
+    trap 'count=$((count + 1)); echo "got TERM $count" >&2; [ "$count" -lt 2 ] || exit 3' TERM
+    trap 'echo "got HUP" >&2' HUP
+    (sh -c 'echo "orphan $$" >&2; sleep 0.3' &)
+    echo ready >&2
+    while :; do sleep 0.05; done
+"#;
+
+fn directory() -> TempDir {
+    tempfile::Builder::new().prefix("spy").tempdir().unwrap()
+}
+
+fn beside(directory: &Path, node: &[&str]) -> Spyhop {
+    let run = Spyhop::new("run").path("--ipc", &directory.join("geth.ipc")).path("--data", &directory.join("data"));
+    run.args(&["--from", "earliest", "--"]).args(node)
+}
+
+/// A developer chain with a block a second.
+fn developer_node(directory: &Path) -> Spyhop {
+    let geth = std::env::var("GETH").unwrap_or("geth".to_owned());
+    let at = |name: &str| directory.join(name).display().to_string();
+    beside(
+        directory,
+        &[&geth, "--dev", "--dev.period", "1", "--datadir", &at("geth"), "--ipcpath", &at("geth.ipc"), "--cache", "64"],
+    )
+}
+
+/// The child of a process whose command line contains these words, and is not a zombie.
+fn child(parent: u32, words: &str) -> Option<u32> {
+    children(parent).into_iter().find(|child| {
+        let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).replace('\0', " ").contains(words)
+    })
+}
+
+fn writer(run: &Running) -> u32 {
+    wait_for("a writer", || child(run.id(), " watch "))
+}
+
+#[test]
+fn sigterm_ends_both_and_the_exit_code_is_geths() {
+    let directory = directory();
+    let mut run = developer_node(directory.path()).spawn();
+    run.wait_for(&["spyhop | ", "block 2"]);
+    run.signal(libc::SIGTERM);
+    run.wait_for(&["spyhop | ", "the writer ended with code 0"]);
+    run.wait_for(&["geth | ", "Blockchain stopped"]);
+    run.wait_for(&["spyhop | ", "geth ended with code 0"]);
+    assert_eq!(run.wait().code(), Some(0));
+    let blocks = crate::rig::Published::open(&directory.path().join("data")).number("SELECT count(*) FROM blocks");
+    assert!(blocks >= 3, "{blocks} blocks");
+}
+
+#[test]
+fn killed_writer_is_started_again_and_geth_is_not_touched() {
+    let directory = directory();
+    let mut run = developer_node(directory.path()).spawn();
+    run.wait_for(&["spyhop | ", "block 1"]);
+    let geth = child(run.id(), "--dev").unwrap();
+    for pause in ["1s", "2s"] {
+        let killed = writer(&run);
+        assert!(send(killed, libc::SIGKILL));
+        run.wait_for(&["spyhop | ", "the writer was ended by signal 9; geth runs on", pause]);
+        run.wait_for(&["spyhop | ", "node found"]);
+        assert_ne!(writer(&run), killed);
+        run.wait_for(&["spyhop | ", "tip="]);
+    }
+    assert_eq!(child(run.id(), "--dev"), Some(geth));
+    run.signal(libc::SIGINT);
+    assert_eq!(run.wait().code(), Some(0));
+}
+
+#[test]
+fn killed_geth_ends_all_with_its_signal() {
+    let directory = directory();
+    let mut run = developer_node(directory.path()).spawn();
+    run.wait_for(&["spyhop | ", "block 1"]);
+    let writer = writer(&run);
+    assert!(send(child(run.id(), "--dev").unwrap(), libc::SIGKILL));
+    run.wait_for(&["spyhop | ", "the writer ended with code 0"]);
+    assert_eq!(run.wait().code(), Some(137));
+    assert!(stat(writer).is_none(), "the writer is left behind");
+}
+
+#[test]
+fn exit_code_is_that_of_the_command() {
+    let directory = directory();
+    let check = |node: &[&str], expected| {
+        let output = beside(directory.path(), node).run();
+        assert_eq!(output.status.code(), Some(expected), "{node:?}: {}", stderr_of(&output));
+        stderr_of(&output)
+    };
+    check(&["true"], 0);
+    check(&["sh", "-c", "exit 7"], 7);
+    check(&["sh", "-c", "kill -TERM $$"], 143);
+    check(&["sh", "-c", "kill -KILL $$"], 137);
+    assert!(check(&["/no/such/geth"], 2).contains("hint: what follows `--`"));
+    // Wrong usage.
+    assert!(check(&[], 2).contains("Usage"));
+}
+
+#[test]
+fn every_line_has_its_process_in_front_and_keeps_its_stream() {
+    let directory = directory();
+    let long = "x".repeat(100_000);
+    let script = format!("echo out; echo err >&2; echo {long}; printf 'no newline'");
+    let output = beside(directory.path(), &["sh", "-c", &script]).run();
+    let stdout = String::from_utf8(output.stdout.clone()).unwrap();
+    let lines: Vec<_> = stdout.lines().collect();
+    assert!(lines.iter().all(|line| line.starts_with("geth | ")), "{lines:.100?}");
+    assert_eq!((lines[0], *lines.last().unwrap()), ("geth | out", "geth | no newline"));
+    assert_eq!(lines[1..lines.len() - 1].iter().map(|line| line.len() - 7).sum::<usize>(), long.len());
+    let stderr = stderr_of(&output);
+    assert!(stderr.lines().any(|line| line == "geth | err"), "{stderr}");
+    assert!(stderr.lines().all(|line| line.starts_with("geth | ") || line.starts_with("spyhop | ")), "{stderr}");
+}
+
+#[test]
+fn signals_are_passed_on_once_each_and_sighup_never() {
+    let directory = directory();
+    let mut run = beside(directory.path(), &["sh", "-c", SCRIPT]).spawn();
+    run.wait_for(&["geth | ready"]);
+    let writer = writer(&run);
+    run.wait_for(&["spyhop | ", "waiting for geth's socket"]);
+    run.signal(libc::SIGHUP);
+    run.wait_for(&["SIGHUP is not passed on"]);
+    run.signal(libc::SIGTERM);
+    let first = run.wait_for(&["got"]);
+    assert_eq!(first, "geth | got TERM 1");
+    wait_for("the end of the writer", || stat(writer).is_none().then_some(()));
+    assert!(run.is_running(), "it ended before geth did");
+    run.signal(libc::SIGTERM);
+    assert_eq!(run.wait_for(&["got"]), "geth | got TERM 2");
+    assert_eq!(run.wait().code(), Some(3));
+}
+
+#[test]
+fn orphans_are_taken_in_and_leave_no_zombie() {
+    let directory = directory();
+    let mut run = beside(directory.path(), &["sh", "-c", SCRIPT]).spawn();
+    let line = run.wait_for(&["geth | orphan"]);
+    let orphan: u32 = line.rsplit_once(' ').unwrap().1.parse().unwrap();
+    until(&mut run, "the orphan's end", || stat(orphan).is_none().then_some(()));
+    let zombies: Vec<_> =
+        children(run.id()).into_iter().filter(|child| stat(*child).is_some_and(|stat| stat[0] == "Z")).collect();
+    assert!(zombies.is_empty(), "{zombies:?}");
+    run.signal(libc::SIGTERM);
+    run.wait_for(&["got TERM 1"]);
+    run.signal(libc::SIGTERM);
+    assert_eq!(run.wait().code(), Some(3));
+}
+
+#[test]
+fn refused_writer_is_explained_and_not_tried_again_at_once() {
+    let directory = directory();
+    fs::write(directory.path().join("data"), "a file").unwrap();
+    let mut run = beside(directory.path(), &["sh", "-c", SCRIPT]).spawn();
+    run.wait_for(&["spyhop | error: ", "is not a directory"]);
+    run.wait_for(&["spyhop | hint: "]);
+    run.wait_for(&["the writer was refused its set-up", "geth runs on", "60s"]);
+    assert_eq!(run.line_within(Duration::from_millis(1500)), None, "it was tried again");
+    assert!(run.is_running());
+    run.signal(libc::SIGTERM);
+    run.wait_for(&["got TERM 1"]);
+    run.signal(libc::SIGTERM);
+    assert_eq!(run.wait().code(), Some(3));
+}
+
+#[test]
+fn writer_goes_without_before_geth_does() {
+    let directory = directory();
+    let mut run = developer_node(directory.path()).spawn();
+    run.wait_for(&["spyhop | ", "block 1"]);
+    let (writer, geth) = (writer(&run), child(run.id(), "--dev").unwrap());
+    let of = |process: u32, file: &str| fs::read_to_string(format!("/proc/{process}/{file}")).unwrap();
+    let data_max = |process| {
+        let limits = of(process, "limits");
+        let line = limits.lines().find(|line| line.starts_with("Max data size")).unwrap();
+        line.split_whitespace().nth(3).unwrap().to_owned()
+    };
+    let nice = |process| stat(process).unwrap()[16].parse::<i32>().unwrap();
+    assert_eq!(of(writer, "oom_score_adj").trim(), "1000");
+    assert_eq!(data_max(writer), (2048u64 << 20).to_string());
+    assert_eq!((nice(writer) - nice(geth), data_max(geth)), (5, "unlimited".to_owned()));
+    assert_eq!(of(geth, "oom_score_adj"), of(run.id(), "oom_score_adj"));
+    run.signal(libc::SIGTERM);
+    assert_eq!(run.wait().code(), Some(0));
+}
+
+#[test]
+fn writer_without_memory_dies_and_geth_does_not() {
+    let directory = directory();
+    let geth = std::env::var("GETH").unwrap_or("geth".to_owned());
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let (data, socket) = (at("geth"), at("geth.ipc"));
+    let mut run = Spyhop::new("run")
+        .args(&["--ipc", &socket, "--data", &at("data"), "--from", "earliest", "--memory-max", "20", "--"])
+        .args(&[&geth, "--dev", "--dev.period", "1", "--datadir", &data, "--ipcpath", &socket, "--cache", "64"])
+        .spawn();
+    for pause in ["1s", "2s"] {
+        run.wait_for(&["spyhop | ", "the writer ", "geth runs on, next try in", pause]);
+    }
+    assert!(child(run.id(), "--dev").is_some(), "geth is gone");
+    run.signal(libc::SIGTERM);
+    assert_eq!(run.wait().code(), Some(0));
+}

@@ -1,0 +1,257 @@
+//! Volumes that cannot be used, or not yet: each has its message, and none is harmed. They are made with mounts, which only root may do.
+
+use crate::fake_geth::FakeGeth;
+use crate::lying_node::extend;
+use crate::rig::process::{listing, stderr_of, until};
+use crate::rig::{Published, Spyhop};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// A mounted directory; unmounted when it is dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    /// Mounts a file system; `None`, and a word, where that is not permitted.
+    fn new(directory: &Path, arguments: &[&str]) -> Option<Self> {
+        let path = directory.join("volume");
+        fs::create_dir_all(&path).unwrap();
+        let output = Command::new("mount").args(arguments).arg(&path).output().expect("mount is there");
+        if !output.status.success() {
+            println!("skipped: mount {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            return None;
+        }
+        Some(Self(path))
+    }
+
+    fn tmpfs(directory: &Path, options: &str) -> Option<Self> {
+        Self::new(directory, &["-t", "tmpfs", "-o", options, "tmpfs"])
+    }
+
+    /// Fills what is free with a file, but for so many bytes.
+    fn fill(&self, left: u64) -> PathBuf {
+        let path = self.0.join("filler");
+        let mut file = fs::File::create(&path).unwrap();
+        let free = free_bytes(&self.0).saturating_sub(left);
+        let mut rest = vec![1; free as usize + (1 << 20)];
+        rest.truncate(if left == 0 { rest.len() } else { free as usize });
+        // To the last byte where nothing is to be left.
+        let written = file.write_all(&rest);
+        assert_eq!(written.is_err(), left == 0, "{written:?}");
+        path
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+fn free_bytes(path: &Path) -> u64 {
+    let stat = rustix::fs::statvfs(path).unwrap();
+    stat.f_bavail * stat.f_frsize
+}
+
+fn node(directory: &Path) -> FakeGeth {
+    let fake = FakeGeth::start(directory);
+    extend(&fake, 10, "");
+    fake
+}
+
+fn directory() -> TempDir {
+    tempfile::Builder::new().prefix("spy").tempdir().unwrap()
+}
+
+fn once(fake: &FakeGeth, data: &Path) -> Spyhop {
+    Spyhop::watch(fake.path(), data).args(&["--from", "0", "--once"])
+}
+
+#[track_caller]
+fn refused(complaint: &str, message: &str, hint: &str) {
+    assert!(complaint.contains(message), "{message:?} in {complaint}");
+    let line = complaint
+        .lines()
+        .find_map(|line| line.strip_prefix("hint: "))
+        .unwrap_or_else(|| panic!("no hint in {complaint}"));
+    assert!(line.contains(hint), "{hint:?} in {line}");
+}
+
+#[test]
+fn read_only_volume_is_refused() {
+    let directory = directory();
+    let fake = node(directory.path());
+    let Some(volume) = Mount::tmpfs(directory.path(), "ro,size=1m") else { return };
+    refused(&once(&fake, &volume.0).fail(2), "mounted read-only", "mount it writable");
+    // One that is still to be made on it.
+    refused(&once(&fake, &volume.0.join("data")).fail(2), "mounted read-only", "mount it writable");
+}
+
+#[test]
+fn data_directory_that_is_a_file_is_refused() {
+    let directory = directory();
+    let fake = node(directory.path());
+    let file = directory.path().join("file");
+    fs::write(&file, "precious").unwrap();
+    refused(&once(&fake, &file).fail(2), "is not a directory", "name a directory");
+    refused(&once(&fake, &file.join("data")).fail(2), "is not a directory", "name a directory");
+    assert_eq!(fs::read(&file).unwrap(), b"precious");
+}
+
+#[test]
+fn volume_of_another_owner_is_refused() {
+    let directory = directory();
+    let fake = node(directory.path());
+    let data = directory.path().join("data");
+    once(&fake, &data).succeed();
+    // As in a container without capabilities: there root is a user like any other.
+    let without_capabilities = |data: &Path| {
+        let output = Command::new("setpriv")
+            .args(["--bounding-set=-all", env!("CARGO_BIN_EXE_spyhop"), "watch", "--from", "0", "--once", "--ipc"])
+            .arg(fake.path())
+            .arg("--data")
+            .arg(data)
+            .output()
+            .expect("setpriv is there");
+        (output.status.code(), stderr_of(&output))
+    };
+    let owned = |path: &Path| chown(path, Some(1234), Some(1234));
+    if owned(&data).is_err() {
+        println!("skipped: not permitted to give a file away");
+        return;
+    }
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
+    let before = listing(&data);
+    let (code, complaint) = without_capabilities(&data);
+    assert_eq!(code, Some(2), "{complaint}");
+    refused(&complaint, "cannot be written by user 0: it belongs to 1234:1234 with mode 0755", "--user 1234:1234");
+    // The directory is ours, but not what lies in it.
+    chown(&data, Some(0), Some(0)).unwrap();
+    owned(&data.join(".spyhop/lock")).unwrap();
+    let (code, complaint) = without_capabilities(&data);
+    assert_eq!(code, Some(2), "{complaint}");
+    refused(&complaint, ".spyhop/lock` cannot be written by user 0", "chown -R 0");
+    assert_eq!(listing(&data), before);
+    // In a directory of somebody else nothing can be made either.
+    let locked = directory.path().join("locked");
+    fs::create_dir(&locked).unwrap();
+    owned(&locked).unwrap();
+    refused(&without_capabilities(&locked.join("data")).1, "cannot be written by user 0", "--user 1234:1234");
+}
+
+#[test]
+fn volume_of_a_newer_version_is_refused_and_not_touched() {
+    let directory = directory();
+    let fake = node(directory.path());
+    let data = directory.path().join("data");
+    once(&fake, &data).succeed();
+    let path = data.join(".spyhop/chain.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"format\": 1", "\"format\": 99")).unwrap();
+    let before = listing(&data);
+    refused(&once(&fake, &data).fail(2), "written by a newer spyhop (format 99", "run that one or a later one");
+    assert_eq!(listing(&data), before);
+}
+
+#[test]
+fn volume_that_is_full_at_the_start_is_waited_for() {
+    let directory = directory();
+    let fake = node(directory.path());
+    let Some(volume) = Mount::tmpfs(directory.path(), "size=16m") else { return };
+    let filler = volume.fill(0);
+    let data = volume.0.join("data");
+    let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
+    // Memory is no place to keep data.
+    watch.wait_for(&["gone with the container", "tmpfs"]);
+    watch.wait_for(&["waiting for space", "No space left on device"]);
+    fs::remove_file(filler).unwrap();
+    watch.wait_for(&["tip=10"]);
+    watch.stop();
+    assert_eq!(Published::open(&data).number("SELECT count(*) FROM blocks"), 11);
+}
+
+#[test]
+fn volume_that_fills_is_waited_for_and_nothing_is_lost() {
+    let directory = directory();
+    let fake = node(directory.path());
+    let Some(volume) = Mount::tmpfs(directory.path(), "size=64m") else { return };
+    let data = volume.0.join("data");
+    let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--finality-depth", "20"]).spawn();
+    watch.wait_for(&["tip=10"]);
+    let mut head = 10;
+    // Down to what is kept free for geth, and down to nothing.
+    for left in [4 << 20, 0] {
+        let filler = volume.fill(left);
+        head += 200;
+        extend(&fake, head, "");
+        watch.wait_for(&["waiting for space"]);
+        assert!(Published::open(&data).number("SELECT max(number) FROM blocks") < head);
+        fs::remove_file(filler).unwrap();
+        until(&mut watch, "the blocks that were waited for", || {
+            let published = Published::try_open(&data).ok()?;
+            (published.number("SELECT count(*) FROM blocks") == head + 1).then_some(())
+        });
+    }
+    watch.stop();
+    assert_eq!(Published::open(&data).number("SELECT count(DISTINCT hash) FROM blocks"), head + 1);
+}
+
+#[test]
+fn volume_that_is_full_at_the_end_is_left_whole() {
+    let directory = directory();
+    let fake = node(directory.path());
+    let Some(volume) = Mount::tmpfs(directory.path(), "size=16m") else { return };
+    let data = volume.0.join("data");
+    let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
+    watch.wait_for(&["tip=10"]);
+    let filler = volume.fill(0);
+    extend(&fake, 20, "");
+    watch.wait_for(&["waiting for space"]);
+    watch.stop();
+    fs::remove_file(filler).unwrap();
+    once(&fake, &data).succeed();
+    assert_eq!(Published::open(&data).number("SELECT count(*) FROM blocks"), 21);
+}
+
+#[test]
+fn fuse_is_warned_of_and_used() {
+    let directory = directory();
+    let fake = node(directory.path());
+    let behind = directory.path().join("behind");
+    let volume = directory.path().join("volume");
+    for path in [&behind, &volume] {
+        fs::create_dir(path).unwrap();
+    }
+    let mounted = Command::new("bindfs").arg(&behind).arg(&volume).output();
+    if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
+        println!("skipped: no FUSE here: {mounted:?}");
+        return;
+    }
+    let volume = Mount(volume);
+    let output = once(&fake, &volume.0).run();
+    let said = stderr_of(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("locks, renames and syncs are known to be unreliable") && said.contains("FUSE"), "{said}");
+    assert_eq!(Published::open(&behind).number("SELECT count(*) FROM blocks"), 11);
+}
+
+#[test]
+fn copy_of_the_sealed_files_is_a_backup() {
+    let directory = directory();
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 350, "");
+    fake.chain().finalized = Some(320);
+    let (data, backup) = (directory.path().join("data"), directory.path().join("backup"));
+    once(&fake, &data).succeed();
+    fs::create_dir_all(backup.join(".spyhop")).unwrap();
+    let copied = Command::new("cp").arg("-r").arg(data.join("chain")).arg(&backup).status().unwrap();
+    assert!(copied.success());
+    fs::copy(data.join(".spyhop/chain.json"), backup.join(".spyhop/chain.json")).unwrap();
+    let sealed = listing(&backup.join("chain"));
+    once(&fake, &backup).succeed();
+    assert_eq!(listing(&backup.join("chain")), sealed);
+    assert_eq!(Published::open(&backup).digests(), Published::open(&data).digests());
+}
