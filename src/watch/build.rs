@@ -43,10 +43,10 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Does a job to its end; the range is then committed.
-    pub async fn run(self, job: Job) -> Result<Range, Trouble> {
+    /// Does a job to its end; the range is then committed. `drained` is set when the node is not needed any more.
+    pub async fn run(self, job: Job, drained: Arc<AtomicBool>) -> Result<Range, Trouble> {
         match job {
-            Job::Fetch(piece) => self.fetch(piece).await,
+            Job::Fetch(piece) => self.fetch(piece, &drained).await,
             Job::Seal(links) => {
                 self.on_thread(move |builder| {
                     let _phase = phase("range");
@@ -65,7 +65,7 @@ impl Builder {
         }
     }
 
-    async fn fetch(&self, piece: Piece) -> Result<Range, Trouble> {
+    async fn fetch(&self, piece: Piece, drained: &AtomicBool) -> Result<Range, Trouble> {
         let (sender, mut receiver) = mpsc::channel::<Chunk>(CHUNKS_MAX / 2);
         let writer = self.on_thread(move |builder| {
             let _phase = phase("range");
@@ -81,6 +81,7 @@ impl Builder {
             Ok(range.finish()?)
         });
         let pumped = self.pump(piece, &sender).await;
+        drained.store(true, Ordering::Relaxed);
         // Only when the writer has ended may anybody else write here.
         drop(sender);
         let written = writer.await?;

@@ -9,7 +9,9 @@ use crate::error::Refused;
 use crate::geth::{Head, Tag};
 use crate::rows::reorgs::Reorg;
 use crate::store::{BlockLink, TailBlock, chunk, next_merge, tail};
-use anyhow::{Context, Result};
+use anyhow::Result;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// Blocks of the tail that are fetched side by side while it catches up.
@@ -48,7 +50,7 @@ impl Session {
         let advanced = self.follow(head).await?;
         let started = self.start_job()?;
         self.collect()?;
-        let done = !advanced && !started && self.under_way.is_none();
+        let done = !advanced && !started && self.under_way.is_empty();
         self.publish(done)?;
         self.unhealthy = None;
         self.beat()?;
@@ -246,10 +248,9 @@ impl Session {
 
     /// Takes the result of the job under way, if it has ended.
     async fn finish_job(&mut self) -> Result<(), Trouble> {
-        if !self.under_way.as_ref().is_some_and(|under_way| under_way.task.0.is_finished()) {
+        let Some(UnderWay { job, task, .. }) = self.under_way.pop_front_if(|oldest| oldest.task.0.is_finished()) else {
             return Ok(());
-        }
-        let UnderWay { job, task } = self.under_way.take().context("looked at above")?;
+        };
         let trouble = match task.await? {
             Ok(range) => {
                 if let Job::Fetch(piece) = &job {
@@ -308,28 +309,30 @@ impl Session {
         ))
     }
 
-    /// Starts the next job, if there is one and none is under way.
+    /// Starts the next job, if there is one and it need not wait for what is under way.
     fn start_job(&mut self) -> Result<bool, Trouble> {
-        if self.under_way.is_some() || self.stop.is_set() {
+        if !self.can_fetch() || self.stop.is_set() {
             return Ok(false);
         }
-        let known = self.known();
-        let job = match next_merge(&self.ranges) {
+        let alone = self.under_way.is_empty();
+        let known = self.known_soon();
+        let job = match next_merge(&self.ranges).filter(|_| alone) {
             Some(merge) if self.has_room(merge.bytes())? => Some(Job::Merge(merge)),
             _ => known.pieces().next().map(|piece| {
                 let links = self.tail.iter().filter(|link| (piece.first..=piece.last).contains(&link.number));
                 if piece.in_tail { Job::Seal(links.copied().collect()) } else { Job::Fetch(piece) }
             }),
         };
-        let Some(job) = job else { return Ok(false) };
+        let Some(job) = job.filter(|job| alone || matches!(job, Job::Fetch(_))) else { return Ok(false) };
         if !matches!(job, Job::Merge(_)) {
             self.estimate(known.pieces())?;
             if !self.has_room(0)? {
                 return Ok(false);
             }
         }
-        let task = AbortOnDrop(tokio::spawn(self.builder.clone().run(job.clone())));
-        self.under_way = Some(UnderWay { job, task });
+        let drained = Arc::new(AtomicBool::new(false));
+        let task = AbortOnDrop(tokio::spawn(self.builder.clone().run(job.clone(), drained.clone())));
+        self.under_way.push_back(UnderWay { job, task, drained });
         Ok(true)
     }
 
@@ -337,7 +340,7 @@ impl Session {
     fn collect(&mut self) -> Result<()> {
         const EVERY: Duration = Duration::from_secs(60);
         // A merge under way reads ranges.
-        if self.under_way.is_some() || self.collected_at.is_some_and(|at| at.elapsed() < EVERY) {
+        if !self.under_way.is_empty() || self.collected_at.is_some_and(|at| at.elapsed() < EVERY) {
             return Ok(());
         }
         self.collected_at = Some(Instant::now());

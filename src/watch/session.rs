@@ -12,8 +12,9 @@ use crate::publish::{Publisher, State};
 use crate::rows::Options;
 use crate::store::{BlockLink, Chain, Range, Store, chunk, tail};
 use anyhow::{Result, bail};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,8 @@ pub struct UnderWay {
     pub job: Job,
     /// Its end.
     pub task: AbortOnDrop<Result<Range, Trouble>>,
+    /// Set when it has all it needs of the node.
+    pub drained: Arc<AtomicBool>,
 }
 
 /// The state of a `watch`.
@@ -70,7 +73,8 @@ pub struct Session {
     pub finalized: Option<u64>,
     /// When the node is asked again for a finalized block after it had none.
     pub finalized_retry_at: Instant,
-    pub under_way: Option<UnderWay>,
+    /// Jobs, oldest first: one, and where that has all it needs of the node and is only being written, the one after it.
+    pub under_way: VecDeque<UnderWay>,
     /// What is wrong at the head, while it is.
     pub unhealthy: Option<String>,
     /// Chunks of the tail that are published, and those that no longer are, with when that was first seen.
@@ -144,7 +148,7 @@ impl Session {
             head: None,
             finalized: None,
             finalized_retry_at: Instant::now(),
-            under_way: None,
+            under_way: VecDeque::new(),
             unhealthy: None,
             chunks: Vec::new(),
             chunks_left: BTreeMap::new(),
@@ -227,6 +231,17 @@ impl Session {
         }
     }
 
+    /// The same, with the pieces that are being fetched taken as held.
+    pub fn known_soon(&self) -> Known {
+        let mut known = self.known();
+        known.settled.extend(self.under_way.iter().filter_map(|under_way| match under_way.job {
+            Job::Fetch(piece) => Some((piece.first, piece.last)),
+            _ => None,
+        }));
+        known.settled.sort_unstable();
+        known
+    }
+
     /// Publishes what there is, if it is not published yet and it is time.
     pub fn publish(&mut self, now: bool) -> Result<()> {
         let due = self.published_at.is_none_or(|at| at.elapsed() >= PUBLISH_EVERY);
@@ -301,42 +316,46 @@ impl Session {
         self.store.beat(&heartbeat)
     }
 
-    /// Waits for a while, or until the job under way ends, or the process is to stop.
+    /// Whether another piece can be fetched: nothing is under way, or one piece that needs nothing more of the node.
+    pub fn can_fetch(&self) -> bool {
+        match self.under_way.len() {
+            0 => true,
+            1 => self.under_way[0].drained.load(Ordering::Relaxed),
+            _ => false,
+        }
+    }
+
+    /// Waits for a while, or until there is something to do about the jobs under way, or the process is to stop.
     pub async fn wait(&mut self, time: Duration) {
-        let stop = self.stop.clone();
-        match &mut self.under_way {
-            Some(under_way) if !under_way.task.0.is_finished() => {
-                let finished = async {
-                    while !under_way.task.0.is_finished() {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                };
-                tokio::select! {
-                    () = stop.pause(time) => {}
-                    () = finished => {}
-                }
+        const LOOK_EVERY: Duration = Duration::from_millis(5);
+        let could_fetch = self.can_fetch();
+        let ended = async {
+            while self.under_way.front().is_none_or(|job| !job.task.0.is_finished()) && self.can_fetch() == could_fetch
+            {
+                tokio::time::sleep(LOOK_EVERY).await;
             }
-            _ => stop.pause(time).await,
+        };
+        tokio::select! {
+            () = self.stop.pause(time) => {}
+            () = ended => {}
         }
     }
 
     /// Ends: the job under way finishes or is dropped, and what there is is published.
     pub async fn close(&mut self) -> Result<()> {
-        self.stop.flag.store(true, std::sync::atomic::Ordering::Relaxed);
-        match self.under_way.take() {
-            // Fetching may wait for the node: what was fetched is dropped.
-            None | Some(UnderWay { job: Job::Fetch(_), .. }) => {}
+        self.stop.flag.store(true, Ordering::Relaxed);
+        let jobs = std::mem::take(&mut self.under_way);
+        // Fetching may wait for the node: what was fetched is dropped.
+        for job in jobs.into_iter().filter(|job| !matches!(job.job, Job::Fetch(_))) {
             // Its thread yields to everything else on the machine, and may not even come to see that it is to stop.
-            Some(under_way) => {
-                match tokio::time::timeout(DRAIN, under_way.task).await.unwrap_or(Ok(Err(Trouble::Stopped))) {
-                    Ok(Ok(_)) => {
-                        self.ranges = self.store.ranges()?;
-                        self.drop_sealed_tail()?;
-                        self.dirty = true;
-                    }
-                    Ok(Err(Trouble::Other(error))) => return Err(error),
-                    _ => {}
+            match tokio::time::timeout(DRAIN, job.task).await.unwrap_or(Ok(Err(Trouble::Stopped))) {
+                Ok(Ok(_)) => {
+                    self.ranges = self.store.ranges()?;
+                    self.drop_sealed_tail()?;
+                    self.dirty = true;
                 }
+                Ok(Err(Trouble::Other(error))) => return Err(error),
+                _ => {}
             }
         }
         self.teller.say("stopped".to_owned());

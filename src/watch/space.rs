@@ -14,7 +14,7 @@ impl Session {
     /// lost by it, and the step is taken again.
     pub fn give_way(&mut self, error: &anyhow::Error) -> Result<()> {
         self.teller.say(format!("waiting for space: {error:#}"));
-        if self.under_way.is_none() {
+        if self.under_way.is_empty() {
             self.store.clear_temporary()?;
         }
         // There may be no room for this either.
