@@ -81,7 +81,8 @@ impl Builder {
             Ok(range.finish()?)
         });
         let pumped = self.pump(piece, &sender).await;
-        drained.store(true, Ordering::Relaxed);
+        // After a failure no other piece goes ahead: this one is to be taken again first.
+        drained.store(pumped.is_ok(), Ordering::Relaxed);
         // Only when the writer has ended may anybody else write here.
         drop(sender);
         let written = writer.await?;

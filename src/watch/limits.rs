@@ -1,8 +1,8 @@
 //! What the writer may use: it lives beside a node, and where something runs out it is the writer that goes without, or dies.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
 
-/// Behind geth, but before the building of ranges, which runs at idle priority on threads of its own.
+/// Behind what it was started beside, but before the building of ranges, which runs at idle priority on threads of its own.
 const NICE: i32 = 5;
 
 /// Puts this process behind all others for processor and memory. To be called before there are threads. Where the system
@@ -17,7 +17,7 @@ pub fn apply(memory_bytes_max: u64) {
     // The soft limit on open files is low for the sake of old programs that cannot count further.
     let files = getrlimit(Resource::Nofile).maximum;
     note("open files", setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files }));
-    note("priority", setpriority_process(None, NICE));
+    note("priority", nice(NICE).map(drop));
     // The first to go where the container or the machine is out of memory. Raising it needs no privilege.
     note("oom_score_adj", std::fs::write("/proc/self/oom_score_adj", "1000"));
 }

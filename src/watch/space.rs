@@ -61,10 +61,10 @@ impl Session {
         if needed > free {
             return Err(Refused::new(
                 format!(
-                    "{left} more blocks will take about {} GB, and `{}` has {} GB to give",
-                    needed / 1_000_000_000,
+                    "{left} more blocks will take about {} MB, and `{}` has {} MB to give",
+                    needed / 1_000_000,
                     self.store.root().display(),
-                    free / 1_000_000_000
+                    free / 1_000_000
                 ),
                 "choose a later --from, or a larger volume; what is there stays",
             )

@@ -1,18 +1,11 @@
 //! `spyhop schema` and the published file tell the same.
 
-use crate::fake_geth::FakeGeth;
-use crate::lying_node::extend;
 use crate::rig::Spyhop;
 use std::fmt::Write;
 
 #[test]
 fn schema_prints_what_the_published_file_has() {
-    let directory = tempfile::tempdir().unwrap();
-    let data = directory.path().join("data");
-    let fake = FakeGeth::start(directory.path());
-    extend(&fake, 120, "");
-    fake.chain().finalized = Some(110);
-    Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
+    let (_directory, data) = crate::sql::volume();
     let query = |sql: &str| -> Vec<serde_json::Value> {
         let json = Spyhop::new("sql").path("--data", &data).args(&["--format", "json", "-c", sql]).succeed();
         serde_json::from_str(&json).unwrap()

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// A volume with blocks 0 to 120, of which 0 to 99 are sealed.
-fn volume() -> (TempDir, PathBuf) {
+pub fn volume() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let fake = FakeGeth::start(directory.path());

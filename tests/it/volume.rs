@@ -255,3 +255,19 @@ fn copy_of_the_sealed_files_is_a_backup() {
     assert_eq!(listing(&backup.join("chain")), sealed);
     assert_eq!(Published::open(&backup).digests(), Published::open(&data).digests());
 }
+
+#[test]
+fn a_backfill_that_does_not_fit_is_refused_and_what_is_there_stays() {
+    let directory = directory();
+    let Some(volume) = Mount::tmpfs(directory.path(), "size=12m") else { return };
+    let data = volume.0.join("data");
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 120_000, "");
+    fake.chain().finalized = Some(119_950);
+    let complaint = once(&fake, &data).fail(2);
+    assert!(complaint.contains("disk that the backfill will take, estimated"), "{complaint}");
+    refused(&complaint, "more blocks will take about", "choose a later --from");
+    // The first range tells what a block takes: it is there, and published.
+    let found = Published::open(&data);
+    assert_eq!(found.check_prefix(0), Some(999));
+}
