@@ -1,5 +1,6 @@
 //! The commands, one file each: arguments as typed, and what they do.
 
+pub mod backfill;
 pub mod health;
 pub mod rewind;
 pub mod run;
@@ -9,10 +10,15 @@ pub mod status;
 pub mod watch;
 
 use crate::error::Refused;
+use crate::plan::Order;
+use crate::rows::{CHAIN_TABLES, Selection};
 use crate::supervise::relay;
+use crate::watch::{From, Settings, Task};
+use alloy_primitives::Address;
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Whale analysis beside your own geth: proved blocks, in a DuckDB file.
@@ -27,6 +33,8 @@ pub struct Command {
 enum Which {
     /// Catch up with the node, prove and store every block, and follow the head.
     Watch(watch::Watch),
+    /// Build history in the foreground, at full speed, while no `watch` runs.
+    Backfill(backfill::Backfill),
     /// Run geth and, beside it, what `watch` does: for a container that holds both.
     Run(run::Run),
     /// Ask questions in SQL.
@@ -52,6 +60,7 @@ impl Command {
             Which::Run(run) => return run::run(run),
             Which::Health(health) => return health::run(health),
             Which::Watch(watch) => watch::run(watch),
+            Which::Backfill(backfill) => backfill::run(backfill),
             Which::Sql(sql) => sql::run(sql),
             Which::Status(status) => status::run(status),
             Which::Rewind(rewind) => rewind::run(rewind),
@@ -59,6 +68,104 @@ impl Command {
         }?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What `watch` and `backfill` read, what they make of it, and where it goes.
+#[derive(Args, Debug)]
+pub struct Reading {
+    /// geth's IPC socket.
+    #[arg(long, value_name = "PATH", env = "SPYHOP_IPC")]
+    ipc: PathBuf,
+    /// The data directory: a local file system or a named volume.
+    #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
+    data: PathBuf,
+    /// geth's ancient store [default: below the data directory that geth names].
+    #[arg(long, value_name = "DIR", env = "SPYHOP_ANCIENT")]
+    ancient: Option<PathBuf>,
+    /// The tables to store, with commas between them [default: all].
+    #[arg(long, value_name = "LIST", env = "SPYHOP_TABLES", value_parser = parse_tables)]
+    tables: Option<Selection>,
+    /// Ranges to build at the same time [default: one for each core, as far as the memory goes].
+    #[arg(long, value_name = "N", env = "SPYHOP_WORKERS", value_parser = clap::value_parser!(u16).range(1..))]
+    workers: Option<u16>,
+    /// How deep a block counts as final on a chain that never names a finalized block.
+    #[arg(long, value_name = "BLOCKS", env = "SPYHOP_FINALITY_DEPTH", default_value_t = 1024)]
+    finality_depth: u64,
+    /// The chain's wrapped ether contract [default: the known one of mainnet and Sepolia].
+    #[arg(long, value_name = "ADDRESS", env = "SPYHOP_WETH")]
+    weth: Option<Address>,
+    /// Name the files absolutely in the published views, below this directory, as their readers see it.
+    #[arg(long, value_name = "DIR", env = "SPYHOP_PUBLISHED_PATH")]
+    published_path: Option<PathBuf>,
+    /// Memory the writer may have; where it needs more it dies, and geth beside it does not.
+    #[arg(long, value_name = "MB", env = "SPYHOP_MEMORY_MAX", default_value_t = 2048)]
+    memory_max: u64,
+}
+
+/// Memory that a worker may come to need, in MB, and what everything else does.
+const WORKER_MB: u64 = 256;
+const REST_MB: u64 = 512;
+
+impl Reading {
+    /// One worker for each core, as far as the memory goes.
+    fn workers(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let most = (self.memory_max.saturating_sub(REST_MB) / WORKER_MB).max(1) as usize;
+        self.workers.map_or(cores.min(most), usize::from)
+    }
+
+    /// Settings that follow the head from the first block on, for the command to change.
+    fn settings(&self) -> Settings {
+        Settings {
+            task: Task::Follow { once: false },
+            ipc: self.ipc.clone(),
+            data: self.data.clone(),
+            from: From::Block(0),
+            keep_days: None,
+            finality_depth: self.finality_depth,
+            weth: self.weth,
+            published_path: self.published_path.clone(),
+            tables: self.tables.unwrap_or_default(),
+            order: Order::default(),
+            workers: self.workers(),
+            memory_bytes_max: self.memory_max << 20,
+            ancient: self.ancient.clone(),
+        }
+    }
+}
+
+/// Which ranges are built first.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OrderName {
+    Newest,
+    Oldest,
+}
+
+impl std::convert::From<OrderName> for Order {
+    fn from(name: OrderName) -> Self {
+        match name {
+            OrderName::Newest => Self::NewestFirst,
+            OrderName::Oldest => Self::OldestFirst,
+        }
+    }
+}
+
+fn parse_from(text: &str) -> Result<From, String> {
+    let number = |digits: &str| digits.parse::<u64>().map_err(|_| "expected N, -N or `earliest`".to_owned());
+    match text.strip_prefix('-') {
+        _ if text == "earliest" => Ok(From::Earliest),
+        Some(digits) => number(digits).map(From::BelowHead),
+        None => number(text).map(From::Block),
+    }
+}
+
+fn parse_tables(text: &str) -> Result<Selection, String> {
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let selection = Selection::parse(names).map_err(|name| {
+        let known = CHAIN_TABLES.map(|table| table.name).join(", ");
+        format!("there is no table `{name}`; there are {known}")
+    })?;
+    if selection.is_empty() { Err("no table is named".to_owned()) } else { Ok(selection) }
 }
 
 /// Logs go to standard error; `SPYHOP_LOG` chooses which, as `RUST_LOG` does elsewhere.

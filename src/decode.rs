@@ -1,14 +1,18 @@
 //! RLP to typed blocks and receipts.
 //!
 //! Bytes come in as the node gave them and nothing is copied that need not be: every header, transaction and receipt keeps its
-//! own slice of the reply, because hashes and roots are computed from those slices and never from a re-encoding. This stage
-//! does no input or output, reads no clock and trusts nothing: [`crate::prove`] decides whether what was decoded is the chain.
+//! own slice of the reply, because hashes and roots are computed from those slices and never from a re-encoding. Only receipts
+//! out of the ancient store are encoded again, for geth leaves out of them what can be had elsewhere. This stage does no input
+//! or output, reads no clock and trusts nothing: [`crate::prove`] decides whether what was decoded is the chain.
 
+mod bloom;
 mod header;
 mod receipt;
 pub mod rlp;
+mod stored;
 mod transaction;
 
+pub use bloom::BloomBits;
 pub use header::Header;
 pub use receipt::{Log, Outcome, Receipt};
 pub use transaction::{Authorization, Fields, Transaction};
@@ -18,9 +22,16 @@ use anyhow::{Context, Result, ensure};
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefMutIterator, ParallelIterator};
 use rlp::Items;
 
+/// How much of a block's transactions is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Everything, so that the sender can be recovered.
+    Fields,
+    /// Bytes, hash and type: enough to prove the block, and for rows that are not about transactions.
+    Hashes,
+}
+
 /// One block with its receipts, decoded and not yet proved.
-///
-/// Source: the replies of `debug_getRawBlock` and `debug_getRawReceipts`.
 #[derive(Debug)]
 pub struct Block {
     /// The header, with its hash.
@@ -37,10 +48,10 @@ pub struct Block {
     pub withdrawals: Option<Vec<Withdrawal>>,
     /// Length of the block's RLP, in bytes.
     pub size: u64,
-    /// The block's RLP, kept for quarantine.
-    pub raw_block: Bytes,
-    /// The receipts' consensus encodings, kept for quarantine.
+    /// The receipts' consensus encodings: what the receipts root is made of.
     pub raw_receipts: Vec<Bytes>,
+    /// Whether the receipts' blooms were made from their logs here, so that to check one against the other is idle.
+    pub blooms_are_made: bool,
 }
 
 /// A validator's withdrawal (EIP-4895).
@@ -59,64 +70,51 @@ pub struct Withdrawal {
 }
 
 impl Block {
-    /// Decodes one block and its receipts.
+    /// Decodes one block and its receipts, as `debug_getRawBlock` and `debug_getRawReceipts` give them.
     ///
     /// # Errors
     /// Where the bytes are not RLP of that shape, or there is not one receipt per transaction.
-    pub fn decode(raw_block: Bytes, raw_receipts: Vec<Bytes>) -> Result<Self> {
+    pub fn decode(raw_block: Bytes, raw_receipts: Vec<Bytes>, depth: Depth) -> Result<Self> {
         let mut parts = Items::list(&raw_block).context("block")?;
         let header =
             Header::decode(raw_block.slice_ref(parts.next_item().context("block header")?)).context("block header")?;
-        let transactions = Items::list(parts.next_item().context("transactions")?)
-            .context("transactions")?
-            .enumerate()
-            .map(|(index, item)| {
-                item.and_then(|item| Transaction::decode(raw_block.slice_ref(rlp::unwrap_string(item)?)))
-                    .with_context(|| format!("transaction {index}"))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let uncles_list = parts.next_item().context("uncles")?;
-        let uncles = Items::list(uncles_list)
-            .context("uncles")?
-            .enumerate()
-            .map(|(index, item)| {
-                item.and_then(|item| Header::decode(raw_block.slice_ref(item)))
-                    .with_context(|| format!("uncle {index}"))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let withdrawals = match parts.next() {
-            None => None,
-            Some(list) => Some(
-                Items::list(list.context("withdrawals")?)
-                    .context("withdrawals")?
-                    .map(|item| Withdrawal::decode(raw_block.slice_ref(item?)))
-                    .collect::<Result<Vec<_>>>()
-                    .context("withdrawals")?,
-            ),
-        };
-        ensure!(parts.next().is_none(), "block has more than four parts");
-        ensure!(
-            raw_receipts.len() == transactions.len(),
-            "{} receipts for {} transactions",
-            raw_receipts.len(),
-            transactions.len()
-        );
+        let body = Body::decode(&raw_block, parts, depth)?;
+        ensure_one_each(raw_receipts.len(), body.transactions.len())?;
         let receipts = raw_receipts
             .iter()
             .enumerate()
             .map(|(index, raw)| Receipt::decode(raw).with_context(|| format!("receipt {index}")))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self {
-            uncles_hash: keccak256(uncles_list),
-            header,
-            transactions,
-            receipts,
-            uncles,
-            withdrawals,
-            size: raw_block.len() as u64,
-            raw_block,
-            raw_receipts,
-        })
+        let size = raw_block.len() as u64;
+        Ok(Self::new(header, body, receipts, raw_receipts, size, false))
+    }
+
+    /// Decodes one block as geth's ancient store keeps it: header, body and receipts apart, and of the receipts only what is in
+    /// nothing else.
+    ///
+    /// # Errors
+    /// As for [`Block::decode`].
+    pub fn decode_stored(header: Bytes, body: Bytes, receipts: &Bytes, depth: Depth) -> Result<Self> {
+        let parts = Items::list(&body).context("body")?;
+        // Header and body's items, in a list of their own, are the block.
+        let length = header.len() + parts.rest().len();
+        let size = alloy_rlp::Header { list: true, payload_length: length }.length_with_payload() as u64;
+        let header = Header::decode(header).context("block header")?;
+        let body = Body::decode(&body, parts, depth)?;
+        let (receipts, raw_receipts) = stored::receipts(receipts, &body.transactions)?;
+        Ok(Self::new(header, body, receipts, raw_receipts, size, true))
+    }
+
+    fn new(
+        header: Header,
+        body: Body,
+        receipts: Vec<Receipt>,
+        raw_receipts: Vec<Bytes>,
+        size: u64,
+        blooms_are_made: bool,
+    ) -> Self {
+        let Body { transactions, uncles, uncles_hash, withdrawals } = body;
+        Self { header, transactions, receipts, uncles, uncles_hash, withdrawals, size, raw_receipts, blooms_are_made }
     }
 
     /// Recovers the sender of every transaction on all threads of the pool it runs in: about 64 µs each, nearly all of the
@@ -125,9 +123,63 @@ impl Block {
     /// # Errors
     /// Where a signature of a known type has no public key: such a block cannot be of the chain.
     pub fn recover_senders(&mut self) -> Result<()> {
-        self.transactions.par_iter_mut().enumerate().try_for_each(|(index, transaction)| {
-            transaction.recover_sender().with_context(|| format!("sender of transaction {index}"))
-        })
+        self.transactions.par_iter_mut().enumerate().try_for_each(recover)
+    }
+
+    /// The same on the calling thread alone, for workers that each have a block of their own.
+    pub fn recover_senders_alone(&mut self) -> Result<()> {
+        self.transactions.iter_mut().enumerate().try_for_each(recover)
+    }
+}
+
+fn recover((index, transaction): (usize, &mut Transaction)) -> Result<()> {
+    transaction.recover_sender().with_context(|| format!("sender of transaction {index}"))
+}
+
+fn ensure_one_each(receipts: usize, transactions: usize) -> Result<()> {
+    ensure!(receipts == transactions, "{receipts} receipts for {transactions} transactions");
+    Ok(())
+}
+
+/// What a block is beside its header.
+struct Body {
+    transactions: Vec<Transaction>,
+    uncles: Vec<Header>,
+    uncles_hash: B256,
+    withdrawals: Option<Vec<Withdrawal>>,
+}
+
+impl Body {
+    /// Decodes the items of `parts`, which are slices of `raw`.
+    fn decode(raw: &Bytes, mut parts: Items<'_>, depth: Depth) -> Result<Self> {
+        let transactions = Items::list(parts.next_item().context("transactions")?)
+            .context("transactions")?
+            .enumerate()
+            .map(|(index, item)| {
+                item.and_then(|item| Transaction::decode(raw.slice_ref(rlp::unwrap_string(item)?), depth))
+                    .with_context(|| format!("transaction {index}"))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let uncles_list = parts.next_item().context("uncles")?;
+        let uncles = Items::list(uncles_list)
+            .context("uncles")?
+            .enumerate()
+            .map(|(index, item)| {
+                item.and_then(|item| Header::decode(raw.slice_ref(item))).with_context(|| format!("uncle {index}"))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let withdrawals = match parts.next() {
+            None => None,
+            Some(list) => Some(
+                Items::list(list.context("withdrawals")?)
+                    .context("withdrawals")?
+                    .map(|item| Withdrawal::decode(raw.slice_ref(item?)))
+                    .collect::<Result<Vec<_>>>()
+                    .context("withdrawals")?,
+            ),
+        };
+        ensure!(parts.next().is_none(), "block has more than four parts");
+        Ok(Self { transactions, uncles, uncles_hash: keccak256(uncles_list), withdrawals })
     }
 }
 

@@ -278,6 +278,11 @@ impl Client {
         self.pool.call(Method::NodeInfo, "[]", reply::chain_config).await
     }
 
+    /// The node's data directory (`admin_datadir`), as the node names it: it may see another file system than we do.
+    pub async fn datadir(&self) -> Result<PathBuf, Error> {
+        self.pool.call(Method::Datadir, "[]", reply::text).await.map(PathBuf::from)
+    }
+
     /// The path of the socket.
     pub fn path(&self) -> &Path {
         self.pool.path()

@@ -5,6 +5,7 @@
 //!
 //! - [`error`]: the one error that callers tell apart.
 //! - [`geth`]: the client to the node's socket; a compiled-in list of methods, bounded in every way.
+//! - [`freezer`]: the reader of geth's ancient store, the flat files beside the socket.
 //! - [`decode`]: RLP to typed blocks and receipts, senders recovered.
 //! - [`prove`]: header hash, roots and blooms; only a proved block goes on.
 //! - [`rows`]: what a block becomes, one file per table; the one description of every table and column.
@@ -20,6 +21,7 @@
 pub mod command;
 pub mod decode;
 pub mod error;
+pub mod freezer;
 pub mod geth;
 pub mod plan;
 pub mod prove;

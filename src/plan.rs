@@ -1,9 +1,31 @@
-//! Which ranges to build next. Pure: what is wanted, what is held and what is final go in, pieces come out.
+//! Which ranges to build next, and out of what. Pure: what is wanted, what is held, what the ancient store has and what is final
+//! go in, aligned pieces come out.
 
 use crate::store::RANGE_MIN;
 
-/// Blocks of a range built from the node in one go: a kill costs at most so many.
+/// Blocks of a range built in one go: a kill costs at most so many for each that is under way.
 const BACKFILL: u64 = 1_000;
+
+/// Where a piece's blocks come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The tail's own files.
+    Tail,
+    /// geth's ancient store.
+    Freezer,
+    /// geth's socket.
+    Node,
+}
+
+/// Which pieces come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The chain is there from its first wanted block on, and grows upwards.
+    #[default]
+    OldestFirst,
+    /// The useful part is there soonest: the chain grows downwards.
+    NewestFirst,
+}
 
 /// An aligned range to be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +34,8 @@ pub struct Piece {
     pub first: u64,
     /// Last block.
     pub last: u64,
-    /// Whether the tail holds all of it: then nothing is fetched.
-    pub in_tail: bool,
+    /// What all of it is built from.
+    pub source: Source,
 }
 
 /// What is known when pieces are planned. Intervals are of first and last block.
@@ -21,60 +43,150 @@ pub struct Piece {
 pub struct Known {
     /// The first block wanted, a multiple of [`RANGE_MIN`].
     pub wanted_first: u64,
+    /// The last block wanted; `None` for all that can be sealed.
+    pub wanted_last: Option<u64>,
     /// The last block that can be sealed.
     pub finalized: Option<u64>,
+    /// What can be read out of geth's ancient store.
+    pub frozen: Option<(u64, u64)>,
     /// Sealed ranges and pieces that failed, ascending, without overlaps.
     pub settled: Vec<(u64, u64)>,
+    /// Sealed ranges that lack a table which is asked for, ascending.
+    pub lacking: Vec<(u64, u64)>,
+    /// Pieces that are being built.
+    pub under_way: Vec<Piece>,
     /// The tail.
     pub tail: Option<(u64, u64)>,
+    /// Which pieces come first.
+    pub order: Order,
 }
 
 impl Known {
-    /// The pieces to build, ascending.
+    /// The pieces to build, in their order. Those that the tail waits for come before all others, ascending.
     pub fn pieces(&self) -> impl Iterator<Item = Piece> {
-        let mut next = self.wanted_first;
-        let mut settled = self.settled.iter().copied().peekable();
-        let limit = self.finalized;
-        std::iter::from_fn(move || {
-            loop {
-                // Step over what is settled.
-                while let Some(&(first, last)) = settled.peek() {
-                    if last < next {
-                        settled.next();
-                    } else if first <= next {
-                        next = last + 1;
-                        settled.next();
-                    } else {
-                        break;
-                    }
-                }
-                let limit = limit?;
-                let gap_last = settled.peek().map_or(limit, |(first, _)| (first - 1).min(limit));
-                let fits = |size: u64| next.is_multiple_of(size) && next + size - 1 <= gap_last;
-                let in_tail =
-                    |size: u64| self.tail.is_some_and(|(first, last)| first <= next && next + size - 1 <= last);
-                if fits(RANGE_MIN) {
-                    let size = if fits(BACKFILL) && !in_tail(RANGE_MIN) { BACKFILL } else { RANGE_MIN };
-                    let piece = Piece { first: next, last: next + size - 1, in_tail: in_tail(size) };
-                    next += size;
-                    return Some(piece);
-                }
-                // The gap ends before a whole piece does: go on after it, if there is anything after it.
-                let (_, last) = settled.next()?;
-                next = last + 1;
-            }
-        })
+        let (below, above): (Vec<_>, Vec<_>) = self.gaps().into_iter().partition(|(first, _)| !self.is_above(*first));
+        let above = above.into_iter().flat_map(|gap| self.ascending(gap));
+        let below = below.into_iter();
+        let (oldest, newest) = match self.order {
+            Order::OldestFirst => (Some(below.flat_map(|gap| self.ascending(gap)).chain(above)), None),
+            Order::NewestFirst => (None, Some(above.chain(below.rev().flat_map(|gap| self.descending(gap))))),
+        };
+        oldest.into_iter().flatten().chain(newest.into_iter().flatten())
+    }
+
+    /// The ranges to build once more, for tables they lack.
+    pub fn additions(&self) -> impl Iterator<Item = Piece> {
+        let started = |first| self.under_way.iter().any(|piece| piece.first == first);
+        self.lacking.iter().filter(move |(first, _)| !started(*first)).map(|&(first, last)| self.piece(first, last))
     }
 
     /// The first block that the tail lacks: where it goes on, or where it begins.
     pub fn tail_next(&self) -> u64 {
-        let after_settled = self.settled.last().map_or(0, |(_, last)| last + 1).max(self.wanted_first);
-        self.tail.map_or(after_settled, |(_, last)| last + 1)
+        if let Some((_, last)) = self.tail {
+            return last + 1;
+        }
+        let after_settled = self.settled.last().map(|(_, last)| last + 1);
+        match (self.order, after_settled) {
+            (_, Some(next)) => next.max(self.wanted_first),
+            (Order::OldestFirst, None) => self.wanted_first,
+            // Nothing below needs to be there: it begins where nothing can be sealed.
+            (Order::NewestFirst, None) => {
+                self.last().map_or(0, |last| (last + 1) / RANGE_MIN * RANGE_MIN).max(self.wanted_first)
+            }
+        }
     }
 
     /// Whether ranges must be built before the tail can go on: what is published stays one run of blocks.
     pub fn tail_waits(&self) -> bool {
         let next = self.tail_next();
-        self.pieces().any(|piece| !piece.in_tail && piece.last >= next)
+        let waits_for = |piece: &Piece| piece.source != Source::Tail && piece.last >= next;
+        self.under_way.iter().any(waits_for) || self.pieces().any(|piece| waits_for(&piece))
     }
+
+    /// The last block that can be sealed and is wanted.
+    fn last(&self) -> Option<u64> {
+        let finalized = self.finalized?;
+        Some(self.wanted_last.map_or(finalized, |last| last.min(finalized)))
+    }
+
+    /// What is wanted, not settled and not under way, ascending.
+    fn gaps(&self) -> Vec<(u64, u64)> {
+        let Some(limit) = self.last() else { return Vec::new() };
+        let mut taken = self.settled.clone();
+        taken.extend(self.under_way.iter().map(|piece| (piece.first, piece.last)));
+        taken.sort_unstable();
+        let mut gaps = Vec::new();
+        let mut next = self.wanted_first;
+        for (first, last) in taken {
+            if next < first && next <= limit {
+                gaps.push((next, limit.min(first - 1)));
+            }
+            next = next.max(last + 1);
+        }
+        gaps.extend((next <= limit).then_some((next, limit)));
+        gaps
+    }
+
+    /// Whether a block lies above all that is settled, where anything is.
+    fn is_above(&self, block: u64) -> bool {
+        self.settled.last().is_some_and(|(_, last)| block > *last)
+    }
+
+    fn ascending(&self, (first, last): (u64, u64)) -> impl Iterator<Item = Piece> {
+        let mut next = first.next_multiple_of(RANGE_MIN);
+        std::iter::from_fn(move || {
+            let piece = self.piece_with(next, (first, last))?;
+            next = piece.last + 1;
+            Some(piece)
+        })
+    }
+
+    fn descending(&self, (first, last): (u64, u64)) -> impl Iterator<Item = Piece> {
+        let mut end = (last + 1) / RANGE_MIN * RANGE_MIN;
+        std::iter::from_fn(move || {
+            let piece = self.piece_with(end.checked_sub(RANGE_MIN)?, (first, last))?;
+            end = piece.first;
+            Some(piece)
+        })
+    }
+
+    /// The piece of a gap that holds the hundred which begins at `hundred`: a thousand where all of it is in the gap and comes out
+    /// of one source, else the hundred itself.
+    fn piece_with(&self, hundred: u64, (first, last): (u64, u64)) -> Option<Piece> {
+        let thousand = hundred / BACKFILL * BACKFILL;
+        if thousand >= first && thousand + BACKFILL - 1 <= last && self.is_of_one_source(thousand) {
+            return Some(self.piece(thousand, thousand + BACKFILL - 1));
+        }
+        let hundred_last = hundred + RANGE_MIN - 1;
+        (hundred >= first && hundred_last <= last).then(|| self.piece(hundred, hundred_last))
+    }
+
+    /// Whether no hundred of this thousand is sealed out of the tail, and either all or none of them are frozen.
+    fn is_of_one_source(&self, thousand: u64) -> bool {
+        let last = thousand + BACKFILL - 1;
+        let touches = |interval: Option<(u64, u64)>| {
+            hundreds_in(interval).is_some_and(|(first, end)| first <= last && end > thousand)
+        };
+        !touches(self.tail) && (!touches(self.frozen) || covers(self.frozen, thousand, last))
+    }
+
+    fn piece(&self, first: u64, last: u64) -> Piece {
+        let source = match () {
+            () if covers(self.tail, first, last) => Source::Tail,
+            () if covers(self.frozen, first, last) => Source::Freezer,
+            () => Source::Node,
+        };
+        Piece { first, last, source }
+    }
+}
+
+fn covers(interval: Option<(u64, u64)>, first: u64, last: u64) -> bool {
+    interval.is_some_and(|(from, to)| from <= first && last <= to)
+}
+
+/// First block and end of the whole hundreds in an interval, if there are any.
+fn hundreds_in(interval: Option<(u64, u64)>) -> Option<(u64, u64)> {
+    let (first, last) = interval?;
+    let (first, end) = (first.next_multiple_of(RANGE_MIN), (last + 1) / RANGE_MIN * RANGE_MIN);
+    (first < end).then_some((first, end))
 }

@@ -4,7 +4,7 @@
 //! files. A new one is made beside the old one and renamed over it, so whoever opens it sees one state of the chain, whole; a reader
 //! that has the old one open keeps it. It is never opened here where readers see it.
 
-use crate::rows::{self, CHAIN_TABLES, Rows, TABLES, Table, coverage::Interval, reorgs::Reorg};
+use crate::rows::{self, CHAIN_TABLES, Rows, Selection, TABLES, Table, coverage::Interval, reorgs::Reorg};
 use crate::store::{BlockLink, Store, sync_directory, tail};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
@@ -19,11 +19,20 @@ pub const FILE: &str = "spyhop.duckdb";
 /// Incremental publications before one from scratch: deleted rows leave holes.
 const SCRATCH_EVERY: u32 = 200;
 
+/// A directory of Parquet files: a sealed range, or a chunk of the tail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    /// Where it is, relative to the volume.
+    pub path: PathBuf,
+    /// The tables it holds.
+    pub tables: Selection,
+}
+
 /// What is to be seen.
 #[derive(Debug)]
 pub struct State<'a> {
-    /// Directories of Parquet files, ascending: sealed ranges and chunks of the tail, relative to the volume.
-    pub ranges: &'a [PathBuf],
+    /// Sealed ranges and chunks of the tail, ascending.
+    pub ranges: &'a [Directory],
     /// The rest of the canonical tail, ascending.
     pub tail: &'a [BlockLink],
     /// What is held and what is missing.
@@ -42,7 +51,7 @@ pub struct Publisher {
 
 #[derive(Debug)]
 struct Published {
-    ranges: Vec<PathBuf>,
+    ranges: Vec<Directory>,
     tail: Vec<(u64, B256)>,
     age: u32,
 }
@@ -101,8 +110,8 @@ impl Publisher {
                 .iter()
                 .map(|link| tail::read(store.root(), link.number, link.hash))
                 .collect::<Result<Vec<_>>>()?;
-            for (index, table) in CHAIN_TABLES.iter().enumerate() {
-                let batches = blocks.iter().map(|block| &block.batches[index]);
+            for table in CHAIN_TABLES {
+                let batches = blocks.iter().filter_map(|block| block.batch(table));
                 let batch = arrow::compute::concat_batches(&table.schema(), batches)?;
                 append(&connection, "tail", table, batch)?;
             }
@@ -118,16 +127,18 @@ impl Publisher {
     }
 
     /// The views over the whole history, with their comments.
-    fn create_views(&self, ranges: &[PathBuf]) -> String {
+    fn create_views(&self, ranges: &[Directory]) -> String {
         let mut sql = String::new();
         for table in CHAIN_TABLES {
             let name = table.name;
+            let ranges: Vec<_> = ranges.iter().filter(|range| range.tables.has(table)).collect();
             let columns = table.columns.iter().map(|column| quoted(column.name)).collect::<Vec<_>>().join(", ");
             let mut body = format!("SELECT {columns} FROM tail.{name}");
             if ranges.is_empty() {
                 let _ = writeln!(sql, "DROP VIEW IF EXISTS sealed.{name};");
             } else {
-                let files = ranges.iter().map(|range| literal(&self.file(range, name))).collect::<Vec<_>>().join(", ");
+                let files =
+                    ranges.iter().map(|range| literal(&self.file(&range.path, name))).collect::<Vec<_>>().join(", ");
                 let _ = writeln!(
                     sql,
                     "CREATE OR REPLACE VIEW sealed.{name} AS SELECT {columns}, first, last FROM read_parquet([{files}], \

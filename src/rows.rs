@@ -9,11 +9,15 @@ pub mod blocks;
 pub mod coverage;
 pub mod logs;
 pub mod reorgs;
+mod selection;
 pub mod token_transfers;
 pub mod transactions;
 pub mod uncles;
 pub mod withdrawals;
 
+pub use selection::Selection;
+
+use crate::decode::Depth;
 use crate::prove::Proved;
 use alloy_primitives::{Address, U256};
 use anyhow::{Context, Result};
@@ -138,24 +142,47 @@ impl Kind {
     }
 }
 
-/// What decides how a block's logs are read, beside the block itself.
+/// What decides which rows a block becomes, beside the block itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// The chain's wrapped ether, whose deposits and withdrawals are token transfers.
     pub weth: Option<Address>,
+    /// The tables to be made.
+    pub tables: Selection,
+}
+
+impl Options {
+    /// How much of a block the tables need.
+    pub fn depth(&self) -> Depth {
+        if self.tables.needs_senders() { Depth::Fields } else { Depth::Hashes }
+    }
 }
 
 /// The rows of consecutive blocks, growing.
 #[derive(Debug)]
 pub struct Batch {
     options: Options,
-    tables: Vec<Rows>,
+    tables: Vec<(Fill, Rows)>,
 }
 
+/// Appends a block's rows to a table's.
+type Fill = fn(&mut Rows, &Proved, Options) -> Result<()>;
+
+/// What fills each of [`CHAIN_TABLES`].
+const FILLS: [Fill; CHAIN_TABLES.len()] = [
+    |rows, block, _| blocks::push(rows, block),
+    |rows, block, _| transactions::push(rows, block),
+    |rows, block, _| logs::push(rows, block),
+    |rows, block, _| withdrawals::push(rows, block),
+    |rows, block, _| uncles::push(rows, block),
+    token_transfers::push,
+];
+
 impl Batch {
-    /// An empty batch of [`CHAIN_TABLES`].
+    /// An empty batch of the tables chosen.
     pub fn new(options: Options) -> Self {
-        Self { options, tables: CHAIN_TABLES.iter().map(|table| Rows::new(table)).collect() }
+        let tables = CHAIN_TABLES.into_iter().zip(FILLS).filter(|(table, _)| options.tables.has(table));
+        Self { options, tables: tables.map(|(table, fill)| (fill, Rows::new(table))).collect() }
     }
 
     /// Appends one block's rows.
@@ -163,20 +190,12 @@ impl Batch {
     /// # Errors
     /// Where a counter exceeds a `BIGINT`; the block can then not be stored without loss, and is not stored at all.
     pub fn push(&mut self, block: &Proved) -> Result<()> {
-        let [blocks, transactions, logs, withdrawals, uncles, token_transfers] = &mut self.tables[..] else {
-            unreachable!("one builder per chain table");
-        };
-        blocks::push(blocks, block)?;
-        transactions::push(transactions, block)?;
-        logs::push(logs, block)?;
-        withdrawals::push(withdrawals, block)?;
-        uncles::push(uncles, block)?;
-        token_transfers::push(token_transfers, block, self.options)
+        self.tables.iter_mut().try_for_each(|(fill, rows)| fill(rows, block, self.options))
     }
 
-    /// One record batch per table, in the order of [`CHAIN_TABLES`].
+    /// One record batch per chosen table, in their order.
     pub fn finish(self) -> Vec<RecordBatch> {
-        self.tables.into_iter().map(Rows::finish).collect()
+        self.tables.into_iter().map(|(_, rows)| rows.finish()).collect()
     }
 }
 

@@ -25,7 +25,7 @@ mod volume;
 pub use durable::{free_bytes, replace_file, sync_directory};
 pub use manifest::{Identity, Manifest};
 pub use merge::{Merge, next_merge};
-pub use range::{BlockLink, Range, RangeWriter};
+pub use range::{BlockLink, Finished, Range, RangeWriter};
 pub use tail::TailBlock;
 
 use crate::error::Refused;

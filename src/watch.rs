@@ -1,24 +1,34 @@
-//! The loops that drive everything: `spyhop watch`.
+//! The loops that drive everything: `spyhop watch`, and `spyhop backfill`, which is the same without the head.
 //!
 //! `follow` looks at the node and the store, does the next thing, commits it and returns; only the loop here waits. `build`
-//! makes ranges beside it, one at a time, and hands over finished directories. geth being absent, starting, syncing, behind or
-//! restarting is a normal state: said once when it changes, and waited out.
+//! makes ranges beside it, on as many workers as there are cores, and hands over finished directories. geth being absent,
+//! starting, syncing, behind or restarting is a normal state: said once when it changes, and waited out.
+//!
+//! What `watch` publishes is one run of blocks, so it puts ranges in their place in the order they were planned in, oldest first
+//! where nothing else is asked for; `backfill` puts them there as they come, newest first, and `coverage` names the gaps.
 
+mod ancient;
 mod build;
 mod coverage;
 mod fetch;
 mod follow;
 mod limits;
+mod meter;
 mod node;
+mod pressure;
 mod progress;
 mod readiness;
 mod session;
 mod space;
+mod thaw;
 
-pub use progress::{Heartbeat, now};
+pub use progress::{Heartbeat, SourceRate, now};
 
+use crate::error::Refused;
 use crate::geth::{Client, Limits};
+use crate::plan::Order;
 use crate::publish::Publisher;
+use crate::rows::Selection;
 use crate::store::Store;
 use alloy_primitives::Address;
 use anyhow::{Context, Result, bail};
@@ -48,9 +58,26 @@ pub enum From {
     Earliest,
 }
 
-/// What to watch and how.
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Build what is final, follow the head, and with `once` end when it is reached.
+    Follow {
+        /// End when the head is reached.
+        once: bool,
+    },
+    /// Build what is final up to this block, or all of it, at full speed, and end.
+    Backfill {
+        /// The last block wanted.
+        last: Option<u64>,
+    },
+}
+
+/// What to do and how.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// What is to be done.
+    pub task: Task,
     /// geth's socket.
     pub ipc: PathBuf,
     /// The volume.
@@ -59,8 +86,6 @@ pub struct Settings {
     pub from: From,
     /// Drop ranges that are older than so many days.
     pub keep_days: Option<u64>,
-    /// End when the head is reached.
-    pub once: bool,
     /// How deep a block counts as final on a chain that never names a finalized one.
     pub finality_depth: u64,
     /// The chain's wrapped ether, where it is not the known one.
@@ -69,6 +94,26 @@ pub struct Settings {
     pub published_path: Option<PathBuf>,
     /// Memory the process may have.
     pub memory_bytes_max: u64,
+    /// The tables to be made.
+    pub tables: Selection,
+    /// Which ranges are built first.
+    pub order: Order,
+    /// Ranges built at the same time, at most.
+    pub workers: usize,
+    /// geth's ancient store, where it does not lie below the node's data directory.
+    pub ancient: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Whether the process ends by itself when all is done.
+    fn ends(&self) -> bool {
+        self.task != Task::Follow { once: false }
+    }
+
+    /// Whether the head is followed.
+    fn follows(&self) -> bool {
+        matches!(self.task, Task::Follow { .. })
+    }
 }
 
 /// The end of the process, asked for from outside.
@@ -129,16 +174,17 @@ impl Stop {
     }
 }
 
-/// Watches until it is told to stop, or with `once` until the head is reached.
+/// Runs until it is told to stop, or until all is done where it ends by itself.
 ///
 /// # Errors
-/// Where the volume cannot be used or holds another chain; with `once` also where a block failed its check.
+/// Where the volume cannot be used or holds another chain; where it ends by itself also where a block failed its check.
 pub fn run(settings: Settings) -> Result<()> {
-    limits::apply(settings.memory_bytes_max);
+    limits::apply(settings.memory_bytes_max, settings.follows());
     let stop = Stop::on_signals()?;
     let store = match space::open_when_there_is_room(&settings.data, &stop) {
         Err(error) if space::is_used_up(&error) && stop.is_set() => return Ok(()),
-        opened => Arc::new(opened?),
+        Err(error) => return Err(if settings.follows() { error } else { while_watch_runs(error) }),
+        Ok(store) => Arc::new(store),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ended = runtime.block_on(watch(settings, store, stop.clone()));
@@ -150,6 +196,15 @@ pub fn run(settings: Settings) -> Result<()> {
         Err(Trouble::Pruned(reason)) => Err(anyhow::anyhow!(reason).context("the node has pruned a block of the tail")),
         Err(trouble) => bail!("ended without need: {trouble:?}"),
         Ok(()) => Ok(()),
+    }
+}
+
+/// The error of a volume that cannot be opened, with a hint for somebody who wants history built.
+fn while_watch_runs(error: anyhow::Error) -> anyhow::Error {
+    let hint = "`watch` builds history by itself, from its `--from` on; stop it to backfill in the foreground";
+    match error.downcast_ref::<Refused>() {
+        Some(refused) => Refused::new(refused.to_string(), hint).into(),
+        None => error,
     }
 }
 
@@ -181,7 +236,7 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
             Err(Trouble::Bad { number, reason }) => {
                 session.unhealthy = Some(reason.clone());
                 session.teller.say(format!("waiting: {reason}"));
-                if session.settings.once {
+                if session.settings.ends() {
                     break Err(Trouble::Bad { number, reason });
                 }
                 session.beat().map_err(Trouble::Other)?;

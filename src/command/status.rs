@@ -1,7 +1,7 @@
 //! `spyhop status`
 
 use crate::store::{read_chain, read_ranges, tail};
-use crate::watch::Heartbeat;
+use crate::watch::{Heartbeat, SourceRate};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
@@ -56,6 +56,14 @@ pub fn run(arguments: &Status) -> Result<()> {
             let number = |number: &Option<u64>| number.map_or("unknown".to_owned(), |number| number.to_string());
             println!("node's head  {}, {} s old when last seen", number(head), number(node_lag_s));
             println!("lag          {} blocks behind the node", number(lag_blocks));
+        }
+        if let Some(building) = heartbeat.as_ref().and_then(|heartbeat| heartbeat.building.as_ref()) {
+            let done = building.done_permille as f64 / 10.0;
+            let eta = building.eta_s.map_or("unknown".to_owned(), |eta| format!("{eta} s"));
+            println!("building     {done} % done, {} blocks left, ETA {eta}", building.blocks_left);
+            for SourceRate { source, blocks, blocks_s, kb_s } in &building.sources {
+                println!("  {source:<10} {blocks} blocks, {blocks_s} blocks/s, {:.1} MB/s", *kb_s as f64 / 1_000.0);
+            }
         }
     }
     match unhealthy {

@@ -39,6 +39,16 @@ pub struct Log {
     pub data: Bytes,
 }
 
+impl Outcome {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
+        Ok(match bytes {
+            [] => Self::Status(false),
+            [1] => Self::Status(true),
+            root => Self::Root(B256::try_from(root).context("status is neither 0, 1 nor a root")?),
+        })
+    }
+}
+
 impl Receipt {
     /// Decodes one receipt, with its type byte where it has one.
     pub fn decode(raw: &Bytes) -> Result<Self> {
@@ -49,23 +59,24 @@ impl Receipt {
         };
         let list = if kind == 0 { &raw[..] } else { &raw[1..] };
         let mut items = Items::list(list)?;
-        let outcome = match items.bytes().context("status")? {
-            [] => Outcome::Status(false),
-            [1] => Outcome::Status(true),
-            root => Outcome::Root(B256::try_from(root).context("status is neither 0, 1 nor a root")?),
-        };
+        let outcome = Outcome::decode(items.bytes().context("status")?)?;
         let cumulative_gas_used = items.integer().context("cumulative gas")?;
         let logs_bloom = items.fixed().context("bloom")?;
-        let logs = Items::list(items.next_item().context("logs")?)?
-            .enumerate()
-            .map(|(index, item)| item.and_then(|item| Log::decode(raw, item)).with_context(|| format!("log {index}")))
-            .collect::<Result<Vec<_>>>()?;
+        let logs = Log::decode_list(raw, items.next_item().context("logs")?)?;
         ensure!(items.next().is_none(), "more than four fields");
         Ok(Self { kind, outcome, cumulative_gas_used, logs_bloom, logs })
     }
 }
 
 impl Log {
+    /// Decodes a receipt's list of logs, which is a slice of `raw`.
+    pub(super) fn decode_list(raw: &Bytes, list: &[u8]) -> Result<Vec<Self>> {
+        Items::list(list)?
+            .enumerate()
+            .map(|(index, item)| item.and_then(|item| Self::decode(raw, item)).with_context(|| format!("log {index}")))
+            .collect()
+    }
+
     fn decode(raw: &Bytes, item: &[u8]) -> Result<Self> {
         let mut items = Items::list(item)?;
         let address = items.fixed().context("address")?;

@@ -1,11 +1,11 @@
 //! Transactions of types 0 to 4, and the sender of each.
 
-use super::rlp::Items;
-use alloy_consensus::{EthereumTxEnvelope, Transaction as _, TxEip4844};
-use alloy_eips::eip2718::Decodable2718;
+use super::{Depth, rlp::Items};
+use alloy_consensus::transaction::RlpEcdsaDecodableTx;
+use alloy_consensus::{EthereumTxEnvelope, Transaction as _, TxEip1559, TxEip2930, TxEip4844, TxEip7702, TxLegacy};
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
 use alloy_rlp::{Encodable, Header};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use secp256k1::{
     Message,
     ecdsa::{RecoverableSignature, RecoveryId},
@@ -20,7 +20,8 @@ pub struct Transaction {
     pub hash: B256,
     /// 0 for legacy, else the envelope's type byte.
     pub kind: u8,
-    /// `None` where the type is not known here, or its fields do not fit: it is then stored as [`Self::raw`] alone.
+    /// `None` where the type is not known here, or its fields do not fit: it is then stored as [`Self::raw`] alone. `None` too
+    /// where they were not asked for.
     pub fields: Option<Fields>,
     /// Who signed it; `None` until recovered, and where `fields` is.
     pub sender: Option<Address>,
@@ -74,14 +75,20 @@ pub struct Authorization {
 
 impl Transaction {
     /// Decodes one envelope. An unknown type is not an error: it keeps its bytes.
-    pub fn decode(raw: Bytes) -> Result<Self> {
+    pub fn decode(raw: Bytes, depth: Depth) -> Result<Self> {
         let kind = match raw.first().context("empty transaction")? {
             0xc0.. => 0,
             kind => *kind,
         };
-        let fields = Fields::decode(&raw, kind).ok();
+        let fields = match depth {
+            Depth::Fields => Fields::decode(&raw, kind).ok(),
+            Depth::Hashes => None,
+        };
         // A legacy transaction has been a plain list since Frontier: one that cannot be read is no unknown type.
-        ensure!(fields.is_some() || Items::list(&raw).is_err(), "legacy transaction cannot be read");
+        ensure!(
+            fields.is_some() || depth == Depth::Hashes || Items::list(&raw).is_err(),
+            "legacy transaction cannot be read"
+        );
         Ok(Self { hash: keccak256(&raw), raw, kind, fields, sender: None })
     }
 
@@ -104,9 +111,7 @@ impl Transaction {
 
 impl Fields {
     fn decode(raw: &Bytes, kind: u8) -> Result<Self> {
-        let mut rest = &raw[..];
-        let envelope = EthereumTxEnvelope::<TxEip4844>::decode_2718(&mut rest)?;
-        ensure!(rest.is_empty(), "{} bytes after the transaction", rest.len());
+        let envelope = envelope(raw, kind)?;
         let (signing_hash, v, r, s) = signed_part(raw, kind)?;
         let dynamic = envelope.is_dynamic_fee();
         let signature = envelope.signature();
@@ -157,6 +162,21 @@ impl Fields {
         let key = signature.recover_ecdsa(Message::from_digest(self.signing_hash.0))?;
         Ok(Address::from_slice(&keccak256(&key.serialize_uncompressed()[1..])[12..]))
     }
+}
+
+/// The transaction and its signature. Decoded without its envelope, for with it alloy computes the hash, which is known.
+fn envelope(raw: &[u8], kind: u8) -> Result<EthereumTxEnvelope<TxEip4844>> {
+    let mut rest = if kind == 0 { raw } else { &raw[1..] };
+    let envelope = match kind {
+        0 => EthereumTxEnvelope::Legacy(TxLegacy::rlp_decode_signed(&mut rest)?),
+        1 => EthereumTxEnvelope::Eip2930(TxEip2930::rlp_decode_signed(&mut rest)?),
+        2 => EthereumTxEnvelope::Eip1559(TxEip1559::rlp_decode_signed(&mut rest)?),
+        3 => EthereumTxEnvelope::Eip4844(TxEip4844::rlp_decode_signed(&mut rest)?),
+        4 => EthereumTxEnvelope::Eip7702(TxEip7702::rlp_decode_signed(&mut rest)?),
+        kind => bail!("type {kind} is not known"),
+    };
+    ensure!(rest.is_empty(), "{} bytes after the transaction", rest.len());
+    Ok(envelope)
 }
 
 /// The hash that was signed, and `v`, `r`, `s`: from the transaction's own slices. What was signed is the list without its last

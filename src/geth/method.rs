@@ -23,6 +23,8 @@ pub enum Method {
     Syncing,
     /// The node's description of itself, the chain's configuration included.
     NodeInfo,
+    /// The node's data directory, below which its ancient store lies.
+    Datadir,
 }
 
 impl Method {
@@ -36,6 +38,7 @@ impl Method {
             Method::RawReceipts => "debug_getRawReceipts",
             Method::Syncing => "eth_syncing",
             Method::NodeInfo => "admin_nodeInfo",
+            Method::Datadir => "admin_datadir",
         }
     }
 

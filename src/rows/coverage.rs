@@ -13,31 +13,35 @@ pub const TABLE: Table = Table {
         column("first_block", Integer, "First block of the interval."),
         column("last_block", Integer, "Last block of the interval."),
         column("status", Text, "held, failed or missing."),
-        column("reason", Text, "Why it is not held; null where it is."),
+        column(
+            "reason",
+            Text,
+            "Why it is not held, or that the node cannot yet say that it is of its chain; else null.",
+        ),
     ],
 };
 
-/// One interval of blocks, of all chain tables.
+/// One interval of blocks of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interval {
+    /// The table's name.
+    pub table: &'static str,
     /// First block.
     pub first: u64,
     /// Last block.
     pub last: u64,
     /// `held`, `failed` or `missing`.
     pub status: &'static str,
-    /// Why it is not held.
+    /// Why it is not held, or what is not sure of it.
     pub reason: Option<String>,
 }
 
-/// Appends one row per chain table.
+/// Appends one row.
 pub fn push(rows: &mut Rows, interval: &Interval) -> Result<()> {
-    for table in super::CHAIN_TABLES {
-        rows.text(table.name);
-        rows.integer(interval.first)?;
-        rows.integer(interval.last)?;
-        rows.text(interval.status);
-        rows.text(interval.reason.as_deref());
-    }
+    rows.text(interval.table);
+    rows.integer(interval.first)?;
+    rows.integer(interval.last)?;
+    rows.text(interval.status);
+    rows.text(interval.reason.as_deref());
     Ok(())
 }

@@ -4,7 +4,8 @@
 //! instead of as rows that are copied for every new block. The tail's own files stay, for sealing or dropping them is still open.
 
 use super::range::{self, BlockLink, RangeWriter};
-use super::{Identity, RANGE_MIN, Store, tail};
+use super::{Identity, Manifest, RANGE_MIN, Store, tail};
+use crate::rows::Selection;
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -20,8 +21,8 @@ pub struct Split {
     pub blocks: usize,
 }
 
-/// Splits a tail, building the chunks that are not there yet.
-pub fn split(store: &Store, identity: Identity, links: &[BlockLink]) -> Result<Split> {
+/// Splits a tail whose blocks hold these tables, building the chunks that are not there yet.
+pub fn split(store: &Store, identity: Identity, links: &[BlockLink], tables: Selection) -> Result<Split> {
     let mut split = Split::default();
     let aligned = links.iter().position(|link| link.number.is_multiple_of(RANGE_MIN)).unwrap_or(0);
     if aligned > 0 {
@@ -34,8 +35,12 @@ pub fn split(store: &Store, identity: Identity, links: &[BlockLink]) -> Result<S
         }
         let (first, last) = (group[0], group[group.len() - 1]);
         let path = range::chunk_path(first.number, last.number, last.hash);
-        if !store.root().join(&path).exists() {
-            let mut chunk = RangeWriter::create(store, identity, first.number, last.number)?;
+        let held = store.root().join(&path);
+        if held.exists() && Manifest::read(&held)?.selection() != tables {
+            store.delete_directory(&path)?;
+        }
+        if !held.exists() {
+            let mut chunk = RangeWriter::create(store, identity, first.number, last.number, tables)?;
             for link in group {
                 let block = tail::read(store.root(), link.number, link.hash)?;
                 chunk.push(&block.batches, &[block.link])?;

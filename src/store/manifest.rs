@@ -1,5 +1,6 @@
 //! What a sealed range says of itself: written last, so that a directory with a manifest is whole.
 
+use crate::rows::Selection;
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,11 @@ impl Manifest {
         let path = directory.join("manifest.json");
         let bytes = std::fs::read(&path).with_context(|| format!("failed to read: `{}`", path.display()))?;
         serde_json::from_slice(&bytes).with_context(|| format!("failed to read: `{}`", path.display()))
+    }
+
+    /// Which chain tables it holds.
+    pub fn selection(&self) -> Selection {
+        Selection::of_known(self.tables.keys().map(String::as_str))
     }
 
     /// Length of all tables' files.

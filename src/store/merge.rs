@@ -4,7 +4,7 @@ use super::manifest::Manifest;
 use super::range::{self, Range};
 use super::table_file::{GroupLimit, SourceFile, TableWriter};
 use super::{RANGE_MAX, RANGE_MIN, Store};
-use crate::rows::{CHAIN_TABLES, Table};
+use crate::rows::{Selection, Table};
 use anyhow::{Context, Result, ensure};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::FileReader;
@@ -17,13 +17,15 @@ pub struct Merge {
     pub sources: Vec<Range>,
 }
 
-/// The next merge among `ranges`, which are ascending and do not overlap: the smallest sizes first.
-pub fn next_merge(ranges: &[Range]) -> Option<Merge> {
+/// The next merge among `ranges`, which are ascending and do not overlap: the smallest sizes first. Ten that hold the same
+/// tables, and none still lacks one of those asked for.
+pub fn next_merge(ranges: &[Range], asked: Selection) -> Option<Merge> {
     let sizes = std::iter::successors(Some(RANGE_MIN), |size| Some(size * 10)).take_while(|size| *size < RANGE_MAX);
     for size in sizes {
         let start = ranges.windows(10).position(|window| {
             window[0].first % (size * 10) == 0
-                && window.iter().all(|range| range.blocks() == size)
+                && window.iter().all(|range| range.blocks() == size && range.tables() == window[0].tables())
+                && window[0].tables().covers(asked)
                 && window[9].last + 1 == window[0].first + size * 10
                 && window.iter().all(|range| range.manifest.tables.keys().eq(window[0].manifest.tables.keys()))
         });
@@ -60,7 +62,7 @@ impl Merge {
         }
         fs::create_dir_all(&directory)?;
         let mut tables = std::collections::BTreeMap::new();
-        for table in CHAIN_TABLES {
+        for table in bottom.tables().tables() {
             let file = format!("{}.parquet", table.name);
             let limit = GroupLimit::of_range(top.last - bottom.first + 1);
             let mut writer = TableWriter::create(&directory.join(&file), table, limit)?;

@@ -1,12 +1,13 @@
 //! Sealed ranges: one directory of Parquet files per aligned range of finalized blocks.
 
-use super::manifest::{Identity, Manifest};
+use super::manifest::{Identity, Manifest, TableManifest};
 use super::table_file::{GroupLimit, TableWriter};
 use super::{FORMAT, Store, replace_file, sync_directory};
-use crate::rows::CHAIN_TABLES;
+use crate::rows::Selection;
 use alloy_primitives::B256;
 use anyhow::{Context, Result, ensure};
 use arrow::array::RecordBatch;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,11 @@ impl Range {
     /// Blocks in the range.
     pub fn blocks(&self) -> u64 {
         self.last - self.first + 1
+    }
+
+    /// Which chain tables it holds.
+    pub fn tables(&self) -> Selection {
+        self.manifest.selection()
     }
 }
 
@@ -53,27 +59,65 @@ pub struct RangeWriter<'a> {
     last: u64,
     directory: PathBuf,
     tables: Vec<TableWriter>,
+    /// Tables that the range held before, taken over as they are.
+    kept: BTreeMap<String, TableManifest>,
     first_parent_hash: Option<B256>,
     top: Option<BlockLink>,
 }
 
+/// A range that is whole and durable, and still aside: nobody sees it before [`Finished::commit`].
+#[derive(Debug)]
+pub struct Finished {
+    directory: PathBuf,
+    manifest: Manifest,
+}
+
+impl Finished {
+    /// What it will say of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Puts it in its place, as the next generation of its range.
+    pub fn commit(self, store: &Store) -> Result<Range> {
+        commit(store, &self.directory, self.manifest)
+    }
+}
+
 impl<'a> RangeWriter<'a> {
-    /// Starts the range of blocks `first` to `last`.
-    pub fn create(store: &'a Store, identity: Identity, first: u64, last: u64) -> Result<Self> {
+    /// Starts the range of blocks `first` to `last`, with these tables.
+    pub fn create(store: &'a Store, identity: Identity, first: u64, last: u64, tables: Selection) -> Result<Self> {
         let directory = store.temporary().join(format!("range-{first}-{last}"));
         if directory.exists() {
             fs::remove_dir_all(&directory)?;
         }
         fs::create_dir_all(&directory).with_context(|| format!("failed to create: `{}`", directory.display()))?;
         let limit = GroupLimit::of_range(last - first + 1);
-        let tables = CHAIN_TABLES
-            .iter()
+        let tables = tables
+            .tables()
             .map(|table| TableWriter::create(&directory.join(format!("{}.parquet", table.name)), table, limit))
             .collect::<Result<_>>()?;
-        Ok(Self { store, identity, first, last, directory, tables, first_parent_hash: None, top: None })
+        let kept = BTreeMap::new();
+        Ok(Self { store, identity, first, last, directory, tables, kept, first_parent_hash: None, top: None })
     }
 
-    /// Appends the rows of the next blocks: one batch per chain table, and the blocks' links.
+    /// Starts the next generation of a range, which adds these tables to those it has.
+    pub fn create_adding(store: &'a Store, range: &Range, tables: Selection) -> Result<Self> {
+        let added = tables.without(range.tables());
+        let mut writer = Self::create(store, range.manifest.identity, range.first, range.last, added)?;
+        for (name, manifest) in &range.manifest.tables {
+            let file = format!("{name}.parquet");
+            let (held, target) = (store.root().join(&range.path).join(&file), writer.directory.join(&file));
+            // The same file under a second name, where the file system knows that.
+            fs::hard_link(&held, &target)
+                .or_else(|_| fs::copy(&held, &target).and_then(|_| fs::File::open(&target)?.sync_all()))
+                .with_context(|| format!("failed to take over: `{}`", held.display()))?;
+            writer.kept.insert(name.clone(), manifest.clone());
+        }
+        Ok(writer)
+    }
+
+    /// Appends the rows of the next blocks: one batch per table, and the blocks' links.
     pub fn push(&mut self, batches: &[RecordBatch], links: &[BlockLink]) -> Result<()> {
         for link in links {
             let number = self.top.map_or(self.first, |top| top.number + 1);
@@ -89,34 +133,29 @@ impl<'a> RangeWriter<'a> {
             self.first_parent_hash.get_or_insert(link.parent_hash);
             self.top = Some(*link);
         }
+        ensure!(batches.len() == self.tables.len(), "{} batches for {} tables", batches.len(), self.tables.len());
         self.tables.iter_mut().zip(batches).try_for_each(|(table, batch)| table.write(batch))
-    }
-
-    /// Makes the range durable and commits it.
-    pub fn finish(self) -> Result<Range> {
-        let store = self.store;
-        let (directory, manifest) = self.close()?;
-        commit(store, &directory, manifest)
     }
 
     /// Makes the range durable as a chunk of the tail, which stays unsealed: the same files in a place of their own, named by
     /// the last block's hash because a reorganisation may take it back.
     pub fn finish_chunk(self) -> Result<PathBuf> {
         let store = self.store;
-        let (directory, manifest) = self.close()?;
+        let Finished { directory, manifest } = self.finish()?;
         let path = chunk_path(manifest.first, manifest.last, manifest.last_hash);
         place(store, &directory, &manifest, &path)?;
         Ok(path)
     }
 
-    fn close(self) -> Result<(PathBuf, Manifest)> {
+    /// Makes the range's files durable.
+    pub fn finish(self) -> Result<Finished> {
         let top = self.top.filter(|top| top.number == self.last).context("the range is not whole")?;
         let covered = [self.first, self.last];
-        let tables = self
-            .tables
-            .into_iter()
-            .map(|table| table.finish(covered).map(|(name, manifest)| (name.to_owned(), manifest)))
-            .collect::<Result<_>>()?;
+        let mut tables = self.kept;
+        for table in self.tables {
+            let (name, manifest) = table.finish(covered)?;
+            tables.insert(name.to_owned(), manifest);
+        }
         let manifest = Manifest {
             format: FORMAT,
             identity: self.identity,
@@ -128,7 +167,7 @@ impl<'a> RangeWriter<'a> {
             last_timestamp: top.timestamp,
             tables,
         };
-        Ok((self.directory, manifest))
+        Ok(Finished { directory: self.directory, manifest })
     }
 }
 

@@ -1,7 +1,8 @@
 //! One table's Parquet file, written once from front to back.
 //!
-//! Row groups hold about 120,000 rows, and about 64 MiB in the largest ranges, where the footers of many files add up. Bloom
-//! filters are on the columns that are looked up for equality, statistics on those in whose order the rows lie.
+//! Row groups hold about 120,000 rows, and about 64 MiB in the largest ranges, where the footers of many files add up; they never
+//! hold more than that, whatever the rows are, because a group is kept in memory until it is whole. Bloom filters are on the
+//! columns that are looked up for equality, statistics on those in whose order the rows lie.
 
 use super::manifest::TableManifest;
 use crate::rows::{Kind, Table};
@@ -29,10 +30,13 @@ pub enum GroupLimit {
     Bytes(usize),
 }
 
+/// Encoded bytes of a row group at most.
+const GROUP_BYTES_MAX: usize = 64 << 20;
+
 impl GroupLimit {
     /// The limit for a range of so many blocks.
     pub fn of_range(blocks: u64) -> Self {
-        if blocks <= 10_000 { Self::Rows(120_000) } else { Self::Bytes(64 << 20) }
+        if blocks <= 10_000 { Self::Rows(120_000) } else { Self::Bytes(GROUP_BYTES_MAX) }
     }
 }
 
@@ -73,11 +77,10 @@ impl TableWriter {
             }
         }
         self.rows_pending += batch.num_rows();
+        let bytes: usize = self.columns.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum();
         let full = match self.limit {
-            GroupLimit::Rows(rows) => self.rows_pending >= rows,
-            GroupLimit::Bytes(bytes) => {
-                self.columns.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum::<usize>() >= bytes
-            }
+            GroupLimit::Rows(rows) => self.rows_pending >= rows || bytes >= GROUP_BYTES_MAX,
+            GroupLimit::Bytes(limit) => bytes >= limit,
         };
         if full { self.close_group() } else { Ok(()) }
     }

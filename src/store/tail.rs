@@ -5,7 +5,7 @@
 
 use super::range::BlockLink;
 use super::{Store, sync_directory};
-use crate::rows::CHAIN_TABLES;
+use crate::rows::{Selection, Table};
 use alloy_primitives::B256;
 use anyhow::{Context, Result, ensure};
 use arrow::array::RecordBatch;
@@ -25,6 +25,8 @@ struct Head {
     hash: B256,
     parent_hash: B256,
     timestamp: u64,
+    /// The tables it holds.
+    tables: Vec<String>,
     /// Length of each table's stream, in bytes.
     streams: Vec<usize>,
 }
@@ -34,8 +36,17 @@ struct Head {
 pub struct TailBlock {
     /// Which block.
     pub link: BlockLink,
-    /// One batch per chain table.
+    /// The tables it holds.
+    pub tables: Selection,
+    /// One batch for each of them.
     pub batches: Vec<RecordBatch>,
+}
+
+impl TailBlock {
+    /// The block's rows of one table, where it holds that.
+    pub fn batch(&self, table: &Table) -> Option<&RecordBatch> {
+        self.tables.position(table).map(|index| &self.batches[index])
+    }
 }
 
 /// Writes the files of consecutive blocks, in order, and makes them durable.
@@ -80,12 +91,14 @@ pub fn remove(root: &Path, number: u64, hash: B256) -> Result<()> {
     }
 }
 
-/// The links of all blocks in the tail, ascending; a damaged file is moved to quarantine.
-pub fn list(store: &Store) -> Result<Vec<BlockLink>> {
+/// The links of all blocks in the tail that hold exactly these tables, ascending. What holds others is removed, to be fetched
+/// again; a damaged file is moved to quarantine.
+pub fn list(store: &Store, tables: Selection) -> Result<Vec<BlockLink>> {
     let mut links = Vec::new();
     for path in paths(store.root())? {
         match fs::read(&path).map_err(Into::into).and_then(|bytes| decode(&bytes)) {
-            Ok(block) => links.push(block.link),
+            Ok(block) if block.tables == tables => links.push(block.link),
+            Ok(block) => remove(store.root(), block.link.number, block.link.hash)?,
             Err(error) => {
                 tracing::warn!(path = %path.display(), error = format!("{error:#}"), "tail file is damaged, will be fetched again");
                 store.quarantine_path(path.strip_prefix(store.root())?, "damaged")?;
@@ -130,7 +143,9 @@ fn encode(block: &TailBlock) -> Result<Vec<u8>> {
         body.extend_from_slice(&stream);
     }
     let BlockLink { number, hash, parent_hash, timestamp } = block.link;
-    let mut bytes = serde_json::to_vec(&Head { format: super::FORMAT, number, hash, parent_hash, timestamp, streams })?;
+    let tables = block.tables.tables().map(|table| table.name.to_owned()).collect();
+    let head = Head { format: super::FORMAT, number, hash, parent_hash, timestamp, tables, streams };
+    let mut bytes = serde_json::to_vec(&head)?;
     bytes.push(b'\n');
     bytes.append(&mut body);
     bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
@@ -144,14 +159,16 @@ fn decode(bytes: &[u8]) -> Result<TailBlock> {
     let head: Head = serde_json::from_slice(&content[..line])?;
     ensure!(head.format <= super::FORMAT, "written by a newer spyhop");
     let mut rest = &content[line + 1..];
+    let tables = Selection::parse(head.tables.iter().map(String::as_str));
+    let tables = tables.map_err(|name| anyhow::anyhow!("it has a table {name}, which is not known"))?;
     let mut batches = Vec::new();
-    for (table, length) in CHAIN_TABLES.iter().zip(&head.streams) {
+    for (table, length) in tables.tables().zip(&head.streams) {
         let stream;
         (stream, rest) = rest.split_at_checked(*length).context("a table is cut")?;
         let batches_read = StreamReader::try_new(stream, None)?.collect::<Result<Vec<_>, _>>()?;
         batches.push(concat_batches(&table.schema(), &batches_read)?);
     }
-    ensure!(batches.len() == CHAIN_TABLES.len() && rest.is_empty(), "it has not one stream per table");
+    ensure!(tables.tables().count() == head.streams.len() && rest.is_empty(), "it has not one stream per table");
     let Head { number, hash, parent_hash, timestamp, .. } = head;
-    Ok(TailBlock { link: BlockLink { number, hash, parent_hash, timestamp }, batches })
+    Ok(TailBlock { link: BlockLink { number, hash, parent_hash, timestamp }, tables, batches })
 }

@@ -1,12 +1,16 @@
-//! Building ranges: from the node, from the tail, from smaller ranges. One at a time, on threads of its own, at idle priority
-//! unless somebody waits for the end.
+//! Building ranges, each on a worker of its own: from geth's ancient store, from the node's socket, from the tail; and merging.
+//!
+//! A worker ends with a range that is whole and durable but still aside; [`super::follow`] puts it in its place.
 
 use super::fetch::{AbortOnDrop, Chunk, Fetcher, Near, Trouble};
+use super::meter::Meter;
 use super::phase;
-use crate::plan::Piece;
-use crate::store::{BlockLink, Identity, Merge, Range, RangeWriter, Store, tail};
+use super::pressure::Gate;
+use crate::plan::{Piece, Source};
+use crate::store::{BlockLink, Finished, Identity, Merge, Range, RangeWriter, Store, tail};
 use anyhow::{Context, Result};
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,62 +22,98 @@ const CHUNK: u64 = 8;
 /// Chunks under way: enough to keep every core busy while replies travel.
 const CHUNKS_MAX: usize = 8;
 
-/// What a builder works on.
+/// A range to be built.
 #[derive(Clone, Debug)]
-pub enum Job {
-    /// A range out of the node.
-    Fetch(Piece),
-    /// A range out of the tail: its blocks, ascending.
-    Seal(Vec<BlockLink>),
-    /// A range out of ten smaller ones.
-    Merge(Merge),
+pub struct Job {
+    /// Its blocks, and what they come from.
+    pub piece: Piece,
+    /// Its blocks in the tail, ascending, where they come from there.
+    pub links: Vec<BlockLink>,
+    /// The range it is to be the next generation of, with further tables.
+    pub adds_to: Option<Range>,
 }
 
-/// Builds ranges.
+/// Builds ranges. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Builder {
     /// For ranges out of the node.
     pub fetcher: Fetcher,
     /// Which chain.
     pub identity: Identity,
-    /// Set when the process is to stop.
-    pub stop: Arc<AtomicBool>,
+    /// The directory of geth's ancient store, once it is found.
+    pub ancient: Option<PathBuf>,
+    /// Whether the node can say which chain is its own.
+    pub anchored: bool,
     /// Whether everything else on the machine goes first.
     pub idle: bool,
+    /// Closed while the node needs the machine for itself.
+    pub gate: Arc<Gate>,
+    /// What was read.
+    pub meter: Arc<Meter>,
+    /// Set when the process is to stop.
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Builder {
-    /// Does a job to its end; the range is then committed. `drained` is set when the node is not needed any more.
-    pub async fn run(self, job: Job, drained: Arc<AtomicBool>) -> Result<Range, Trouble> {
-        match job {
-            Job::Fetch(piece) => self.fetch(piece, &drained).await,
-            Job::Seal(links) => {
+    /// Builds a range, aside. `drained` is set when the node is not needed any more.
+    pub async fn build(mut self, job: Job, drained: Arc<AtomicBool>) -> Result<Finished, Trouble> {
+        if let Some(range) = &job.adds_to {
+            self.fetcher.options.tables = self.fetcher.options.tables.without(range.tables());
+        }
+        let finished = match job.piece.source {
+            Source::Freezer => self.thaw(job.clone()).await,
+            Source::Node => self.fetch(job.clone(), &drained).await,
+            Source::Tail => {
+                let links = job.links;
                 self.on_thread(move |builder| {
                     let _phase = phase("range");
                     builder.seal(&links)
                 })
                 .await?
             }
-            Job::Merge(merge) => {
-                self.on_thread(move |builder| {
-                    let _phase = phase("merge");
-                    let stopped = || builder.stopped();
-                    merge.run(&builder.fetcher.store, &stopped)?.ok_or(Trouble::Stopped)
-                })
-                .await?
+        }?;
+        if let Some(range) = &job.adds_to {
+            let (held, added) = (&range.manifest, finished.manifest());
+            if (held.first_parent_hash, held.last_hash) != (added.first_parent_hash, added.last_hash) {
+                let what = format!("the node's blocks {} to {} are not those that are sealed", range.first, range.last);
+                return Err(Trouble::Other(anyhow::anyhow!(what)));
             }
+        }
+        Ok(finished)
+    }
+
+    /// Merges ranges, and commits the result.
+    pub async fn merge(self, merge: Merge) -> Result<Range, Trouble> {
+        self.on_thread(move |builder| {
+            let _phase = phase("merge");
+            let stopped = || builder.stopped();
+            merge.run(&builder.fetcher.store, &stopped)?.ok_or(Trouble::Stopped)
+        })
+        .await?
+    }
+
+    /// Starts the files of a job's range, for the tables that are left to be made.
+    pub fn writer(&self, job: &Job) -> Result<RangeWriter<'_>> {
+        let store: &Store = &self.fetcher.store;
+        let tables = self.fetcher.options.tables;
+        match &job.adds_to {
+            Some(range) => RangeWriter::create_adding(store, range, tables),
+            None => RangeWriter::create(store, self.identity, job.piece.first, job.piece.last, tables),
         }
     }
 
-    async fn fetch(&self, piece: Piece, drained: &AtomicBool) -> Result<Range, Trouble> {
+    /// Builds a range out of the node.
+    async fn fetch(&self, job: Job, drained: &AtomicBool) -> Result<Finished, Trouble> {
+        let piece = job.piece;
         let (sender, mut receiver) = mpsc::channel::<Chunk>(CHUNKS_MAX / 2);
         let writer = self.on_thread(move |builder| {
             let _phase = phase("range");
-            let mut range = RangeWriter::create(&builder.fetcher.store, builder.identity, piece.first, piece.last)?;
+            let mut range = builder.writer(&job)?;
             let mut next = piece.first;
             while let Some(chunk) = receiver.blocking_recv() {
                 range.push(&chunk.batches, &chunk.links)?;
                 next += chunk.links.len() as u64;
+                builder.meter.node.add(chunk.links.len() as u64, chunk.bytes);
             }
             if next <= piece.last || builder.stopped() {
                 return Err(Trouble::Stopped);
@@ -96,6 +136,7 @@ impl Builder {
         let mut firsts = (piece.first..=piece.last).step_by(CHUNK as usize);
         let mut below = None;
         loop {
+            self.gate.wait().await;
             while under_way.len() < CHUNKS_MAX
                 && let Some(first) = firsts.next()
             {
@@ -131,10 +172,11 @@ impl Builder {
         }
     }
 
-    fn seal(&self, links: &[BlockLink]) -> Result<Range, Trouble> {
+    fn seal(&self, links: &[BlockLink]) -> Result<Finished, Trouble> {
         let (first, last) = links.first().zip(links.last()).context("nothing to seal")?;
         let store: &Store = &self.fetcher.store;
-        let mut range = RangeWriter::create(store, self.identity, first.number, last.number)?;
+        let tables = self.fetcher.options.tables;
+        let mut range = RangeWriter::create(store, self.identity, first.number, last.number, tables)?;
         for link in links {
             if self.stopped() {
                 return Err(Trouble::Stopped);
@@ -145,12 +187,13 @@ impl Builder {
         Ok(range.finish()?)
     }
 
-    fn stopped(&self) -> bool {
+    /// Whether the process is to stop.
+    pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Runs blocking work on a thread of its own, which yields to everything else on the machine.
-    fn on_thread<T: Send + 'static>(
+    /// Runs blocking work on a thread of its own, which in the background yields to everything else on the machine.
+    pub fn on_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Builder) -> T + Send + 'static,
     ) -> impl Future<Output = Result<T, Trouble>> + Send + 'static {

@@ -1,30 +1,51 @@
 //! What is held and what is missing.
 
+use super::Task;
 use super::session::Session;
 use crate::rows::coverage::Interval;
+use crate::rows::{CHAIN_TABLES, Table};
 
 impl Session {
-    /// What is held and what is missing, ascending, from the first block wanted to the node's head.
+    /// What is held and what is missing of each table, ascending, from the first block wanted or held to the node's head.
     pub fn coverage(&self) -> Vec<Interval> {
-        let held = |first, last| Interval { first, last, status: "held", reason: None };
-        let mut known: Vec<Interval> =
-            self.ranges[self.kept()..].iter().map(|range| held(range.first, range.last)).collect();
-        known.extend(self.tail.first().zip(self.tail.last()).map(|(first, last)| held(first.number, last.number)));
-        known.extend(self.failures.iter().map(|(&(first, last), failure)| Interval {
-            first,
-            last,
-            status: failure.status,
-            reason: Some(failure.reason.clone()),
-        }));
+        CHAIN_TABLES.into_iter().flat_map(|table| self.coverage_of(table)).collect()
+    }
+
+    fn coverage_of(&self, table: &Table) -> Vec<Interval> {
+        let asked = self.settings.tables.has(table);
+        let unanchored = (!self.is_anchored()).then(|| "not yet anchored".to_owned());
+        let held =
+            |first, last| Interval { table: table.name, first, last, status: "held", reason: unanchored.clone() };
+        let ranges = &self.ranges[self.kept()..];
+        let mut known: Vec<Interval> = ranges
+            .iter()
+            .filter(|range| range.tables().has(table))
+            .map(|range| held(range.first, range.last))
+            .collect();
+        if asked {
+            known.extend(self.tail.first().zip(self.tail.last()).map(|(first, last)| held(first.number, last.number)));
+            let failures = self.failures.iter().map(|(&(first, last), failure)| Interval {
+                table: table.name,
+                first,
+                last,
+                status: failure.status,
+                reason: Some(failure.reason.clone()),
+            });
+            let new: Vec<_> =
+                failures.filter(|failure| !known.iter().any(|held| held.first == failure.first)).collect();
+            known.extend(new);
+        }
         known.sort_unstable_by_key(|interval| interval.first);
+        let lowest = ranges.first().map(|range| range.first).or(self.tail.first().map(|link| link.number));
+        let mut next = match lowest {
+            Some(lowest) if self.kept() > 0 => self.wanted_first.max(lowest),
+            Some(lowest) => self.wanted_first.min(lowest),
+            None => self.wanted_first,
+        };
         let mut whole: Vec<Interval> = Vec::new();
-        let mut next =
-            self.wanted_first.max(known.first().map_or(0, |interval| if self.kept() > 0 { interval.first } else { 0 }));
-        let missing =
-            |first, last| Interval { first, last, status: "missing", reason: Some("not read yet".to_owned()) };
         for interval in known {
             if interval.first > next {
-                whole.push(missing(next, interval.first - 1));
+                self.push_missing(&mut whole, table, next, interval.first - 1);
             }
             next = interval.last + 1;
             match whole.last_mut() {
@@ -35,8 +56,27 @@ impl Session {
             }
         }
         if let Some(head) = self.head.filter(|head| head.number >= next) {
-            whole.push(missing(next, head.number));
+            self.push_missing(&mut whole, table, next, head.number);
         }
         whole
+    }
+
+    /// Appends a gap, cut where what is wanted begins and ends.
+    fn push_missing(&self, whole: &mut Vec<Interval>, table: &Table, first: u64, last: u64) {
+        let wanted_end = match self.settings.task {
+            Task::Backfill { last: Some(last) } => last + 1,
+            _ => u64::MAX,
+        };
+        let mut next = first;
+        for end in [self.wanted_first, wanted_end, u64::MAX] {
+            let end = end.min(last + 1);
+            if next < end {
+                let wanted = (self.wanted_first..wanted_end).contains(&next) && self.settings.tables.has(table);
+                let reason = if wanted { "not read yet" } else { "not asked for" };
+                let reason = Some(reason.to_owned());
+                whole.push(Interval { table: table.name, first: next, last: end - 1, status: "missing", reason });
+                next = end;
+            }
+        }
     }
 }

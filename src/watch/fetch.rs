@@ -1,6 +1,6 @@
 //! From the node's socket to proved rows.
 
-use crate::decode::Block;
+use crate::decode::{Block, Depth};
 use crate::geth::{self, At, Client};
 use crate::prove::{BlobSchedule, Expected, Proved, prove};
 use crate::rows::{Batch, Options};
@@ -30,6 +30,8 @@ pub enum Trouble {
         /// What is wrong with it.
         reason: String,
     },
+    /// geth's ancient store did not give these blocks, or not as they are on the chain: the node is to be asked.
+    Frozen(String),
     /// Stopped from outside.
     Stopped,
     /// Our own side failed: the volume, or a bug.
@@ -47,8 +49,10 @@ impl<E: Into<anyhow::Error>> From<E> for Trouble {
 pub struct Chunk {
     /// The blocks.
     pub links: Vec<BlockLink>,
-    /// One batch per chain table.
+    /// One batch per table asked for.
     pub batches: Vec<RecordBatch>,
+    /// Bytes they were made of.
+    pub bytes: u64,
 }
 
 /// How a block's bytes are asked for.
@@ -93,6 +97,8 @@ impl Fetcher {
         for (number, request) in (first..).zip(requests) {
             raws.push((number, request.await??));
         }
+        let length = |(block, receipts): &Raw| block.len() + receipts.iter().map(|raw| raw.len()).sum::<usize>();
+        let bytes = raws.iter().map(|(_, raw)| length(raw) as u64).sum();
         let this = self.clone();
         let (proved, failed) = self.compute(move || this.prove_all(raws)).await?;
         let mut proved = proved;
@@ -120,7 +126,7 @@ impl Fetcher {
                     .map_err(|error| Trouble::Bad { number: block.header.number, reason: format!("{error:#}") })?;
             }
             let links = proved.iter().map(link).collect();
-            Ok(Chunk { links, batches: batch.finish() })
+            Ok(Chunk { links, batches: batch.finish(), bytes })
         })
         .await?
     }
@@ -180,13 +186,23 @@ impl Fetcher {
     }
 
     fn prove_one(&self, number: u64, (raw_block, raw_receipts): Raw) -> Result<Proved, String> {
-        let mut block = Block::decode(raw_block, raw_receipts).map_err(|error| format!("block {number}: {error:#}"))?;
-        block.recover_senders().map_err(|error| format!("block {number}: {error:#}"))?;
+        let depth = self.options.depth();
+        let decoded = Block::decode(raw_block, raw_receipts, depth).and_then(|mut block| {
+            if depth == Depth::Fields {
+                block.recover_senders()?;
+            }
+            Ok(block)
+        });
+        let block = decoded.map_err(|error| format!("block {number}: {error:#}"))?;
         let expected = Expected { number, hash: None, parent_hash: None };
         prove(block, &expected, &self.schedule).map_err(|failed| failed.0.to_string())
     }
 
-    fn warn_of_unknown_types(&self, blocks: &[Proved]) {
+    /// Says once of each type that is not known here that it is stored raw.
+    pub fn warn_of_unknown_types(&self, blocks: &[Proved]) {
+        if self.options.depth() == Depth::Hashes {
+            return;
+        }
         for block in blocks {
             for transaction in block.transactions.iter().filter(|transaction| transaction.fields.is_none()) {
                 let mut warned = self.warned.lock().expect("nothing panics while holding it");
@@ -219,7 +235,8 @@ fn hash_of(raw_block: &[u8]) -> B256 {
     header.map(alloy_primitives::keccak256).unwrap_or_default()
 }
 
-fn link(block: &Proved) -> BlockLink {
+/// What links a block to its neighbours.
+pub fn link(block: &Proved) -> BlockLink {
     let header = &block.header;
     BlockLink { number: header.number, hash: header.hash, parent_hash: header.parent_hash, timestamp: header.timestamp }
 }

@@ -1,17 +1,18 @@
 //! One step: look at the node and the store, do the next thing, commit it.
 
 use super::build::Job;
-use super::fetch::AbortOnDrop;
-use super::fetch::{Near, Trouble};
+use super::fetch::{AbortOnDrop, Near, Trouble};
 use super::phase;
+use super::pressure::ANSWER_MAX;
 use super::session::{Failure, GRACE, Session, UnderWay, now};
 use crate::error::Refused;
 use crate::geth::{Head, Tag};
+use crate::plan::{Piece, Source};
 use crate::rows::reorgs::Reorg;
-use crate::store::{BlockLink, TailBlock, chunk, next_merge, tail};
+use crate::store::{BlockLink, Finished, TailBlock, chunk, next_merge, tail};
 use anyhow::Result;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Blocks of the tail that are fetched side by side while it catches up.
@@ -37,27 +38,75 @@ pub enum Step {
 impl Session {
     /// Does the next thing.
     pub async fn step(&mut self) -> Result<Step, Trouble> {
-        self.finish_job().await?;
-        let head = self.client.head(Tag::Latest).await.map_err(Trouble::Away)?;
+        self.finish_jobs().await?;
+        let head = self.look_at_head().await?;
         if self.head != Some(head) {
             self.look_for_finalized(head).await?;
         }
-        let first_look = self.head.is_none();
+        let was_anchored = self.is_anchored();
         self.head = Some(head);
-        if first_look {
+        if self.is_anchored() && !was_anchored {
             self.check_sealed().await?;
+            self.dirty = true;
         }
-        let advanced = self.follow(head).await?;
-        let started = self.start_job()?;
+        self.look_at_ancient().await?;
+        let advanced = if self.settings.follows() { self.follow(head).await? } else { false };
+        let started = self.start_jobs()?;
         self.collect()?;
-        let done = !advanced && !started && self.under_way.is_empty();
+        let done = !advanced && !started && self.under_way.is_empty() && self.merging.is_none();
         self.publish(done)?;
         self.unhealthy = None;
+        self.tell_building();
         self.beat()?;
-        if done && self.settings.once && self.known().tail_next() > head.number {
+        if done && self.settings.ends() && self.is_complete(head) {
             return Ok(Step::Done);
         }
         Ok(if advanced { Step::Advanced } else { Step::Idle })
+    }
+
+    /// Asks for the head. While the node is slow to answer or falls behind, building in the background pauses.
+    async fn look_at_head(&mut self) -> Result<Head, Trouble> {
+        let client = self.client.clone();
+        let mut answer = std::pin::pin!(client.head(Tag::Latest));
+        let head = match tokio::time::timeout(ANSWER_MAX, &mut answer).await {
+            Ok(head) => head,
+            Err(_) => {
+                self.pause_building(Some("the node is slow to answer".to_owned()));
+                answer.await
+            }
+        };
+        let head = head.map_err(Trouble::Away)?;
+        let behind = self.is_behind(head).await?.then(|| "the node has fallen behind".to_owned());
+        self.pause_building(behind);
+        Ok(head)
+    }
+
+    /// Whether the node once kept up and now has blocks to catch up with. A chain that makes no blocks has an old head too.
+    async fn is_behind(&mut self, head: Head) -> Result<bool, Trouble> {
+        if !self.pressure.is_late(now().saturating_sub(head.timestamp)) {
+            return Ok(false);
+        }
+        let syncing = self.client.syncing().await.map_err(Trouble::Away)?;
+        let block = |name: &str| syncing[name].as_str().map(str::to_owned);
+        Ok(block("currentBlock") != block("highestBlock"))
+    }
+
+    fn pause_building(&mut self, why: Option<String>) {
+        let pauses = self.builder.idle && why.is_some();
+        if self.builder.gate.set_closed(pauses) {
+            match why {
+                Some(why) => tracing::info!("building pauses: {why}"),
+                None => tracing::info!("building goes on"),
+            }
+        }
+    }
+
+    /// Whether nothing is left to be read.
+    fn is_complete(&self, head: Head) -> bool {
+        let known = self.known();
+        known.pieces().next().is_none()
+            && known.additions().next().is_none()
+            && (!self.settings.follows() || known.tail_next() > head.number)
     }
 
     /// Asks which block is final; without an answer, and if there never was one, depth decides.
@@ -118,6 +167,9 @@ impl Session {
 
     /// Brings the tail nearer to the node's head. Says whether anything was done.
     async fn follow(&mut self, head: Head) -> Result<bool, Trouble> {
+        if !self.is_anchored() {
+            return Ok(false);
+        }
         if let Some(tip) = self.tip().filter(|tip| self.is_next(tip.number + 1)) {
             if head.number < tip.number {
                 // After an unclean stop geth comes back some blocks lower: that is no reorganisation while the hashes agree.
@@ -170,7 +222,7 @@ impl Session {
                 break;
             }
             below = Some(link);
-            blocks.push(TailBlock { link, batches: chunk.batches });
+            blocks.push(TailBlock { link, tables: self.settings.tables, batches: chunk.batches });
         }
         if let (true, Some(stray)) = (blocks.is_empty(), stray) {
             self.explain(stray).await?;
@@ -246,34 +298,62 @@ impl Session {
         Ok(())
     }
 
-    /// Takes the result of the job under way, if it has ended.
-    async fn finish_job(&mut self) -> Result<(), Trouble> {
-        let Some(UnderWay { job, task, .. }) = self.under_way.pop_front_if(|oldest| oldest.task.0.is_finished()) else {
-            return Ok(());
-        };
-        let trouble = match task.await? {
-            Ok(range) => {
-                if let Job::Fetch(piece) = &job {
-                    self.built.0 += range.blocks();
-                    self.built.1 += range.manifest.bytes();
-                    self.failures.remove(&(piece.first, piece.last));
+    /// Takes in the results of jobs that have ended.
+    async fn finish_jobs(&mut self) -> Result<(), Trouble> {
+        if let Some(merging) = self.merging.take_if(|merging| merging.0.is_finished()) {
+            let range = merging.await??;
+            let what = format!("merged blocks {} to {}", range.first, range.last);
+            self.add_range(range);
+            self.dirty = true;
+            self.committed(&what)?;
+            self.publish(self.settings.follows())?;
+        }
+        while let Some(index) = self.ended() {
+            let UnderWay { job, task, .. } = self.under_way.remove(index);
+            match task.await? {
+                Ok(finished) => self.commit(&job, finished)?,
+                Err(Trouble::Frozen(reason)) => {
+                    let Piece { first, last, .. } = job.piece;
+                    tracing::warn!(first, last, reason, "the ancient store failed, these blocks come from the node");
+                    self.thawed_in_vain.insert(first);
+                    let piece = Piece { source: Source::Node, ..job.piece };
+                    // In its old place, so that nothing overtakes it.
+                    self.start(index, Job { piece, ..job });
                 }
-                self.check_neighbours(&range)?;
-                self.ranges = self.store.ranges()?;
-                self.drop_sealed_tail()?;
-                self.dirty = true;
-                let act = match job {
-                    Job::Fetch(_) => "read",
-                    Job::Seal(_) => "sealed",
-                    Job::Merge(_) => "merged",
-                };
-                self.committed(&format!("{act} blocks {} to {}", range.first, range.last))?;
-                self.publish(true)?;
-                return Ok(());
+                Err(trouble) => self.note_failure(job.piece, trouble)?,
             }
-            Err(trouble) => trouble,
+        }
+        Ok(())
+    }
+
+    /// Puts a range that was built in its place.
+    fn commit(&mut self, job: &Job, finished: Finished) -> Result<(), Trouble> {
+        let range = {
+            let _phase = phase("range");
+            finished.commit(&self.store)?
         };
-        let Job::Fetch(piece) = job else { return Err(trouble) };
+        if job.piece.source != Source::Tail {
+            self.built.0 += range.blocks();
+            self.built.1 += range.manifest.bytes();
+            self.failures.remove(&(range.first, range.last));
+        }
+        self.check_neighbours(&range)?;
+        let act = match (&job.adds_to, job.piece.source) {
+            (Some(_), _) => "completed",
+            (None, Source::Tail) => "sealed",
+            (None, Source::Freezer | Source::Node) => "read",
+        };
+        let what = format!("{act} blocks {} to {}", range.first, range.last);
+        self.add_range(range);
+        self.drop_sealed_tail()?;
+        self.dirty = true;
+        self.committed(&what)?;
+        self.publish(self.settings.follows())?;
+        Ok(())
+    }
+
+    /// Notes why a piece is not held, to be tried again later; what is no fault of the piece is returned.
+    fn note_failure(&mut self, piece: Piece, trouble: Trouble) -> Result<(), Trouble> {
         let (status, reason) = match trouble {
             Trouble::Pruned(reason) => ("missing", format!("pruned history: {reason}")),
             Trouble::Bad { reason, .. } => ("failed", reason),
@@ -309,38 +389,72 @@ impl Session {
         ))
     }
 
-    /// Starts the next job, if there is one and it need not wait for what is under way.
-    fn start_job(&mut self) -> Result<bool, Trouble> {
-        if !self.can_fetch() || self.stop.is_set() {
+    /// Starts what can be started. Says whether anything was.
+    fn start_jobs(&mut self) -> Result<bool, Trouble> {
+        if self.stop.is_set() {
             return Ok(false);
         }
-        let alone = self.under_way.is_empty();
-        let known = self.known_soon();
-        let job = match next_merge(&self.ranges).filter(|_| alone) {
-            Some(merge) if self.has_room(merge.bytes())? => Some(Job::Merge(merge)),
-            _ => known.pieces().next().map(|piece| {
-                let links = self.tail.iter().filter(|link| (piece.first..=piece.last).contains(&link.number));
-                if piece.in_tail { Job::Seal(links.copied().collect()) } else { Job::Fetch(piece) }
-            }),
-        };
-        let Some(job) = job.filter(|job| alone || matches!(job, Job::Fetch(_))) else { return Ok(false) };
-        if !matches!(job, Job::Merge(_)) {
-            self.estimate(known.pieces())?;
-            if !self.has_room(0)? {
-                return Ok(false);
-            }
+        let mut started = false;
+        if self.merging.is_none()
+            && let Some(merge) = next_merge(&self.ranges, self.settings.tables)
+            && self.has_room(merge.bytes())?
+        {
+            self.merging = Some(AbortOnDrop(tokio::spawn(self.builder.clone().merge(merge))));
+            started = true;
         }
+        while let Some(piece) = self.next_piece()? {
+            let links = self.tail.iter().filter(|link| (piece.first..=piece.last).contains(&link.number));
+            let adds_to = self.ranges.iter().find(|range| range.first == piece.first && range.last == piece.last);
+            let links = if piece.source == Source::Tail { links.copied().collect() } else { Vec::new() };
+            let job = Job { piece, links, adds_to: adds_to.cloned() };
+            self.start(self.under_way.len(), job);
+            started = true;
+        }
+        Ok(started)
+    }
+
+    /// The next piece that a worker is free for. What comes from the node or the tail keeps every core busy by itself, so there is
+    /// one of those at a time, and the one after it while it is only being written.
+    fn next_piece(&mut self) -> Result<Option<Piece>, Trouble> {
+        // One that is only being written needs no worker's core.
+        let working = self.under_way.iter().filter(|under_way| !under_way.drained.load(Ordering::Relaxed));
+        if working.count() >= self.settings.workers {
+            return Ok(None);
+        }
+        let others = self.under_way.iter().filter(|under_way| under_way.job.piece.source != Source::Freezer);
+        let busy = others.clone().count() > 1 || others.clone().any(|other| !other.drained.load(Ordering::Relaxed));
+        let known = self.known();
+        let mut pieces = known.pieces().chain(known.additions()).map(|piece| match piece.source {
+            Source::Freezer if self.thawed_in_vain.contains(&piece.first) => Piece { source: Source::Node, ..piece },
+            _ => piece,
+        });
+        let from_node = self.is_anchored() && !busy;
+        let startable = |piece: &Piece| piece.source == Source::Freezer || from_node;
+        // Where they are put in their places in order, none is started before those ahead of it.
+        let piece = match self.settings.follows() {
+            true => pieces.next().filter(startable),
+            false => pieces.find(startable),
+        };
+        drop(pieces);
+        let Some(piece) = piece else { return Ok(None) };
+        self.estimate(known.pieces())?;
+        Ok(self.has_room(0)?.then_some(piece))
+    }
+
+    fn start(&mut self, index: usize, job: Job) {
         let drained = Arc::new(AtomicBool::new(false));
-        let task = AbortOnDrop(tokio::spawn(self.builder.clone().run(job.clone(), drained.clone())));
-        self.under_way.push_back(UnderWay { job, task, drained });
-        Ok(true)
+        let task = AbortOnDrop(tokio::spawn(self.builder.clone().build(job.clone(), drained.clone())));
+        self.under_way.insert(index, UnderWay { job, task, drained });
     }
 
     /// Deletes what lost to other ranges or is older than what is kept, once nobody reads it any more.
     fn collect(&mut self) -> Result<()> {
         const EVERY: Duration = Duration::from_secs(60);
-        // A merge under way reads ranges.
-        if !self.under_way.is_empty() || self.collected_at.is_some_and(|at| at.elapsed() < EVERY) {
+        // What is under way reads ranges.
+        if self.merging.is_some()
+            || self.under_way.iter().any(|under_way| under_way.job.adds_to.is_some())
+            || self.collected_at.is_some_and(|at| at.elapsed() < EVERY)
+        {
             return Ok(());
         }
         self.collected_at = Some(Instant::now());

@@ -1,5 +1,6 @@
 //! Waiting for the node, and making sure that it is the right one.
 
+use super::ancient::Ancient;
 use super::fetch::Trouble;
 use super::progress::{Heartbeat, Teller};
 use super::readiness::before_first_block;
@@ -21,6 +22,8 @@ pub struct Node {
     pub schedule: BlobSchedule,
     /// The first block wanted, a multiple of [`RANGE_MIN`].
     pub wanted_first: u64,
+    /// Its ancient store.
+    pub ancient: Ancient,
 }
 
 /// Waits for the socket, for an answer and for a block; then checks that the volume is of this chain.
@@ -32,9 +35,10 @@ pub async fn wait(
     teller: &mut Teller,
 ) -> Result<Node, Trouble> {
     let mut pause = POLL;
+    let mut ancient = Ancient::new(settings.ancient.clone());
     loop {
-        match look(client, store, settings, teller).await {
-            Ok(Some(node)) => return Ok(node),
+        match look(client, store, settings, &mut ancient, teller).await {
+            Ok(Some((chain, schedule, wanted_first))) => return Ok(Node { chain, schedule, wanted_first, ancient }),
             Ok(None) => {}
             Err(Trouble::Away(error)) => teller.say(away(error)),
             Err(Trouble::Other(error)) if is_used_up(&error) => teller.say(format!("waiting for space: {error:#}")),
@@ -54,8 +58,9 @@ async fn look(
     client: &Client,
     store: &Store,
     settings: &Settings,
+    ancient: &mut Ancient,
     teller: &mut Teller,
-) -> Result<Option<Node>, Trouble> {
+) -> Result<Option<(Chain, BlobSchedule, u64)>, Trouble> {
     let version = client.client_version().await.map_err(Trouble::Away)?;
     let chain_id = client.chain_id().await.map_err(Trouble::Away)?;
     let genesis_hash = client.head(Tag::Number(0)).await.map_err(Trouble::Away)?.hash;
@@ -80,8 +85,13 @@ async fn look(
     };
     let head = client.head(Tag::Latest).await.map_err(Trouble::Away)?;
     if head.number == 0 {
-        teller.say(before_first_block(client).await?);
-        return Ok(None);
+        ancient.look(client, genesis_hash).await?;
+        let below_head = matches!(settings.from, From::BelowHead(_));
+        if below_head || ancient.extent.is_none_or(|(_, last)| last == 0) {
+            teller.say(before_first_block(client).await?);
+            return Ok(None);
+        }
+        tracing::info!("the node has no head yet: what its ancient store holds is read, and not yet anchored");
     }
     let schedule = match client.node_config().await {
         Ok(config) => BlobSchedule::from_config(&config),
@@ -101,7 +111,7 @@ async fn look(
         store.set_chain(&chain)?;
     }
     tracing::info!(node = version, chain_id, head = head.number, from = wanted_first, "node found");
-    Ok(Some(Node { chain, schedule, wanted_first }))
+    Ok(Some((chain, schedule, wanted_first)))
 }
 
 fn earliest(error: geth::Error) -> Trouble {

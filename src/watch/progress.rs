@@ -1,11 +1,15 @@
 //! What the operator sees: a line per committed step or a progress bar, and the heartbeat that `spyhop status` reads.
 
+use super::meter::{Counter, Meter, process_time};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How often the progress of building is told.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// `.spyhop/heartbeat`: the writer's state after its last step.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -36,6 +40,9 @@ pub struct Heartbeat {
     /// When a step was committed last, seconds since 1970; `None` where none was since the start.
     #[serde(default)]
     pub committed_at: Option<u64>,
+    /// How building goes on, while it does.
+    #[serde(default)]
+    pub building: Option<Building>,
 }
 
 impl Heartbeat {
@@ -63,6 +70,105 @@ impl Heartbeat {
 /// Seconds since 1970.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// How building goes on.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Building {
+    /// Blocks that are sealed of those wanted, in thousandths.
+    pub done_permille: u64,
+    /// Blocks still to be read.
+    pub blocks_left: u64,
+    /// Seconds until all are, at the present rate; `None` while there is none.
+    pub eta_s: Option<u64>,
+    /// The sources that gave blocks lately.
+    pub sources: Vec<SourceRate>,
+}
+
+/// What one source gives.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub struct SourceRate {
+    /// `freezer` or `node`.
+    pub source: String,
+    /// Blocks so far in this run.
+    pub blocks: u64,
+    /// Blocks a second, lately.
+    pub blocks_s: u64,
+    /// Thousand bytes read a second, lately: as they are stored in the ancient store, or of RLP from the node.
+    pub kb_s: u64,
+}
+
+/// The rates of building, from one telling to the next.
+#[derive(Debug)]
+pub struct Rates {
+    started: Instant,
+    at: Instant,
+    /// Blocks and bytes of each source by then.
+    before: [(u64, u64); 2],
+    rates: Vec<SourceRate>,
+}
+
+impl Rates {
+    /// Nothing was read yet.
+    pub fn new() -> Self {
+        Self { started: Instant::now(), at: Instant::now(), before: [(0, 0); 2], rates: Vec::new() }
+    }
+
+    /// Measures anew, where it is time; says whether it was.
+    pub fn measure(&mut self, meter: &Meter) -> bool {
+        let elapsed = self.at.elapsed();
+        if elapsed < TELL_EVERY {
+            return false;
+        }
+        let now =
+            [("freezer", &meter.freezer), ("node", &meter.node)].map(|(name, counter)| (name, Counter::read(counter)));
+        let rate = |now: u64, before: u64| ((now - before) as f64 / elapsed.as_secs_f64()).round() as u64;
+        self.rates = now
+            .iter()
+            .zip(self.before)
+            .filter(|((_, now), before)| now.0 > before.0)
+            .map(|((source, now), before)| SourceRate {
+                source: (*source).to_owned(),
+                blocks: now.0,
+                blocks_s: rate(now.0, before.0),
+                kb_s: rate(now.1, before.1) / 1_000,
+            })
+            .collect();
+        self.before = now.map(|(_, now)| now);
+        self.at = Instant::now();
+        true
+    }
+
+    /// Tells what the whole run came to: what each source gave, and what the processors did.
+    pub fn tell_total(&self, meter: &Meter) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let rounded = |value: f64| (value * 10.0).round() / 10.0;
+        for (source, counter) in [("freezer", &meter.freezer), ("node", &meter.node)] {
+            let (blocks, bytes) = counter.read();
+            if blocks > 0 {
+                let (blocks_s, mb_s) = (rounded(blocks as f64 / seconds), rounded(bytes as f64 / 1e6 / seconds));
+                tracing::info!(source, blocks, seconds = rounded(seconds), blocks_s, mb_s, "read");
+            }
+        }
+        let processor_s = process_time().as_secs_f64();
+        let recovery_s = meter.recovery().as_secs_f64();
+        if recovery_s > 0.0 {
+            let share = rounded(100.0 * recovery_s / processor_s);
+            let (processor_s, recovery_s) = (rounded(processor_s), rounded(recovery_s));
+            tracing::info!(processor_s, recovery_s, recovery_percent = share, "processor time");
+        }
+    }
+
+    /// How building goes on, with so many blocks sealed and so many left.
+    pub fn building(&self, sealed: u64, left: u64) -> Building {
+        let blocks_s: u64 = self.rates.iter().map(|rate| rate.blocks_s).sum();
+        Building {
+            done_permille: sealed * 1_000 / (sealed + left).max(1),
+            blocks_left: left,
+            eta_s: left.checked_div(blocks_s),
+            sources: self.rates.clone(),
+        }
+    }
 }
 
 /// Says what happens, once.
@@ -111,14 +217,38 @@ impl Teller {
     pub fn step(&mut self, what: &str, position: Position) {
         self.said = what.to_owned();
         self.committed_at = Some(now());
-        let Position { first, tip, head, lag, node_lag_s } = position;
-        match &self.bar {
-            Some(bar) => {
-                bar.set_length(head.saturating_sub(first) + 1);
-                bar.set_position((tip + 1).saturating_sub(first));
-                bar.set_message(format!("lag {lag} blocks, node {node_lag_s} s: {what}"));
+        let (done, all, message) = match position {
+            Position::Head { first, tip, head, lag, node_lag_s } => {
+                let message = format!("lag {lag} blocks, node {node_lag_s} s: {what}");
+                ((tip + 1).saturating_sub(first), head.saturating_sub(first) + 1, message)
             }
-            None => tracing::info!(tip, head, lag_blocks = lag, node_lag_s, "{what}"),
+            Position::History { sealed, wanted } => (sealed, wanted, what.to_owned()),
+        };
+        match (&self.bar, position) {
+            (Some(bar), _) => {
+                bar.set_length(all);
+                bar.set_position(done);
+                bar.set_message(message);
+            }
+            (None, Position::Head { tip, head, lag, node_lag_s, .. }) => {
+                tracing::info!(tip, head, lag_blocks = lag, node_lag_s, "{what}");
+            }
+            (None, Position::History { sealed, wanted }) => tracing::info!(sealed, wanted, "{what}"),
+        }
+    }
+
+    /// Tells how building goes on.
+    pub fn building(&mut self, building: &Building) {
+        let done = building.done_permille as f64 / 10.0;
+        let eta = building.eta_s.map_or("unknown".to_owned(), |eta| format!("{eta} s"));
+        for SourceRate { source, blocks, blocks_s, kb_s } in &building.sources {
+            let mb_s = *kb_s as f64 / 1_000.0;
+            match &self.bar {
+                Some(bar) => {
+                    bar.set_message(format!("{source} {blocks_s} blocks/s, {mb_s:.1} MB/s, {done} %, ETA {eta}"))
+                }
+                None => tracing::info!(source, blocks, blocks_s, mb_s, done_percent = done, eta, "building"),
+            }
         }
     }
 
@@ -132,15 +262,25 @@ impl Teller {
 
 /// Where the writer is.
 #[derive(Clone, Copy, Debug)]
-pub struct Position {
-    /// The first block wanted.
-    pub first: u64,
-    /// The last block held without a gap.
-    pub tip: u64,
-    /// The node's head.
-    pub head: u64,
-    /// Blocks between the two.
-    pub lag: u64,
-    /// Age of the node's head, in seconds.
-    pub node_lag_s: u64,
+pub enum Position {
+    /// On the way to the node's head.
+    Head {
+        /// The first block wanted.
+        first: u64,
+        /// The last block held.
+        tip: u64,
+        /// The node's head.
+        head: u64,
+        /// Blocks between the two.
+        lag: u64,
+        /// Age of the node's head, in seconds.
+        node_lag_s: u64,
+    },
+    /// On the way through history.
+    History {
+        /// Blocks sealed of those wanted.
+        sealed: u64,
+        /// Blocks wanted that can be.
+        wanted: u64,
+    },
 }

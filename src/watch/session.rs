@@ -1,18 +1,22 @@
-//! What the loops know: the store's ranges, the tail, the job under way; and how it is published.
+//! What the loops know: the store's ranges, the tail, the jobs under way; and how it is published.
 
+use super::ancient::Ancient;
 use super::build::{Builder, Job, yield_to_others};
 use super::fetch::{AbortOnDrop, Fetcher, Trouble};
+use super::meter::Meter;
 use super::node::{Node, known_weth};
+use super::pressure::{Gate, Pressure};
 pub use super::progress::now;
-use super::progress::{Heartbeat, Position, Teller};
-use super::{Settings, Stop, phase};
+use super::progress::{Building, Heartbeat, Position, Rates, Teller};
+use super::{Settings, Stop, Task, phase};
+use crate::error::Refused;
 use crate::geth::{Client, Head, Tag};
-use crate::plan::Known;
-use crate::publish::{Publisher, State};
+use crate::plan::{Known, Piece};
+use crate::publish::{Directory, Publisher, State};
 use crate::rows::Options;
-use crate::store::{BlockLink, Chain, Range, Store, chunk, tail};
+use crate::store::{BlockLink, Chain, Finished, Range, Store, chunk, tail};
 use anyhow::{Result, bail};
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,6 +31,9 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How often a state is published while the tail catches up.
 const PUBLISH_EVERY: Duration = Duration::from_secs(2);
 
+/// How often a state is published while history is built at full speed: each takes some of that speed.
+const PUBLISH_BACKFILL_EVERY: Duration = Duration::from_secs(30);
+
 /// A piece that could not be built.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -38,18 +45,18 @@ pub struct Failure {
     pub retry_at: Instant,
 }
 
-/// A job under way.
+/// A range that is being built.
 #[derive(Debug)]
 pub struct UnderWay {
     /// What it is.
     pub job: Job,
     /// Its end.
-    pub task: AbortOnDrop<Result<Range, Trouble>>,
+    pub task: AbortOnDrop<Result<Finished, Trouble>>,
     /// Set when it has all it needs of the node.
     pub drained: Arc<AtomicBool>,
 }
 
-/// The state of a `watch`.
+/// The state of a `watch` or a `backfill`.
 #[derive(Debug)]
 pub struct Session {
     pub settings: Settings,
@@ -73,8 +80,15 @@ pub struct Session {
     pub finalized: Option<u64>,
     /// When the node is asked again for a finalized block after it had none.
     pub finalized_retry_at: Instant,
-    /// Jobs, oldest first: one, and where that has all it needs of the node and is only being written, the one after it.
-    pub under_way: VecDeque<UnderWay>,
+    /// Ranges that are being built, in the order they were planned in.
+    pub under_way: Vec<UnderWay>,
+    /// The merge that is being made.
+    pub merging: Option<AbortOnDrop<Result<Range, Trouble>>>,
+    pub ancient: Ancient,
+    /// First blocks of pieces that the ancient store did not give: they come from the node.
+    pub thawed_in_vain: BTreeSet<u64>,
+    pub pressure: Pressure,
+    pub rates: Rates,
     /// What is wrong at the head, while it is.
     pub unhealthy: Option<String>,
     /// Chunks of the tail that are published, and those that no longer are, with when that was first seen.
@@ -102,7 +116,14 @@ impl Session {
         teller: Teller,
         stop: Stop,
     ) -> Result<Self, Trouble> {
-        let options = Options { weth: settings.weth.or(known_weth(node.chain.identity.chain_id)) };
+        if let Task::Backfill { last: Some(last) } = settings.task
+            && last < node.wanted_first
+        {
+            let range = format!("blocks {} to {last} are none", node.wanted_first);
+            return Err(Trouble::Other(Refused::new(range, "give a `--to` that is not below `--from`").into()));
+        }
+        let weth = settings.weth.or(known_weth(node.chain.identity.chain_id));
+        let options = Options { weth, tables: settings.tables };
         let fetcher = Fetcher {
             client: client.clone(),
             store: store.clone(),
@@ -111,8 +132,8 @@ impl Session {
             pool: Arc::new(rayon::ThreadPoolBuilder::new().build()?),
             warned: Arc::new(Mutex::new(HashSet::new())),
         };
-        // With `once` somebody waits for the end.
-        let idle = !settings.once;
+        // Where it ends by itself somebody waits for the end.
+        let idle = !settings.ends();
         let yielding = move |_| {
             if idle {
                 yield_to_others();
@@ -122,8 +143,12 @@ impl Session {
         let builder = Builder {
             fetcher: Fetcher { pool: Arc::new(build_pool), ..fetcher.clone() },
             identity: node.chain.identity,
-            stop: stop.flag.clone(),
+            ancient: None,
+            anchored: false,
             idle,
+            gate: Arc::new(Gate::default()),
+            meter: Arc::new(Meter::default()),
+            stop: stop.flag.clone(),
         };
         let ranges = store.ranges()?;
         for range in &ranges {
@@ -133,6 +158,7 @@ impl Session {
         }
         let mut session = Self {
             wanted_first: node.wanted_first,
+            ancient: node.ancient,
             settings,
             store,
             client,
@@ -148,7 +174,11 @@ impl Session {
             head: None,
             finalized: None,
             finalized_retry_at: Instant::now(),
-            under_way: VecDeque::new(),
+            under_way: Vec::new(),
+            merging: None,
+            thawed_in_vain: BTreeSet::new(),
+            pressure: Pressure::default(),
+            rates: Rates::new(),
             unhealthy: None,
             chunks: Vec::new(),
             chunks_left: BTreeMap::new(),
@@ -159,22 +189,37 @@ impl Session {
             collected_at: None,
         };
         session.tail = session.load_tail().await?;
-        // What is held stays wanted: a range is never left alone below a gap.
-        let held_first =
-            session.ranges.first().map(|range| range.first).or(session.tail.first().map(|link| link.number));
-        if let Some(held_first) = held_first
-            && (session.settings.keep_days.is_some() || held_first < session.wanted_first)
-        {
-            session.wanted_first = held_first;
+        if session.settings.follows() {
+            session.want_what_is_held();
         }
         Ok(session)
+    }
+
+    /// What is held up to the tip stays wanted: that run of blocks never gets a gap above it.
+    fn want_what_is_held(&mut self) {
+        let tail_first = self.tail.first().map(|link| link.number);
+        let mut held_first = tail_first.or(self.ranges.last().map(|range| range.last + 1));
+        for range in self.ranges.iter().rev() {
+            if held_first == Some(range.last + 1) {
+                held_first = Some(range.first);
+            }
+        }
+        if self.settings.keep_days.is_some() {
+            // What is older was dropped.
+            held_first = self.ranges.first().map(|range| range.first).or(tail_first);
+        }
+        if let Some(held_first) = held_first
+            && (self.settings.keep_days.is_some() || held_first < self.wanted_first)
+        {
+            self.wanted_first = held_first;
+        }
     }
 
     /// The tail's canonical blocks: those that link from the last sealed block upwards. Where two do, the node says which.
     async fn load_tail(&self) -> Result<Vec<BlockLink>, Trouble> {
         let sealed = self.sealed();
         let mut chain: Vec<BlockLink> = Vec::new();
-        let links = tail::list(&self.store)?;
+        let links = tail::list(&self.store, self.settings.tables)?;
         let floor = sealed.map(|link| link.number);
         let mut candidates: BTreeMap<u64, Vec<BlockLink>> = BTreeMap::new();
         for link in &links {
@@ -219,41 +264,56 @@ impl Session {
 
     /// What the planner needs to know.
     pub fn known(&self) -> Known {
-        let mut settled: Vec<_> = self.ranges.iter().map(|range| (range.first, range.last)).collect();
         let now = Instant::now();
-        settled.extend(self.failures.iter().filter(|(_, failure)| failure.retry_at > now).map(|(key, _)| *key));
+        let failed = |key| self.failures.get(&key).is_some_and(|failure| failure.retry_at > now);
+        let mut settled: Vec<_> = self.ranges.iter().map(|range| (range.first, range.last)).collect();
+        settled.extend(self.failures.keys().copied().filter(|key| failed(*key)));
         settled.sort_unstable();
+        settled.dedup();
+        let wanted_last = self.wanted_last();
+        let lacking = self.ranges.iter().filter(|range| {
+            !range.tables().covers(self.settings.tables)
+                && range.first >= self.wanted_first
+                && wanted_last.is_none_or(|last| range.last <= last)
+                && !failed((range.first, range.last))
+        });
         Known {
             wanted_first: self.wanted_first,
-            finalized: self.finalized,
+            wanted_last,
+            finalized: if self.is_anchored() { self.finalized } else { self.frozen().map(|(_, last)| last) },
+            frozen: self.frozen(),
+            lacking: lacking.map(|range| (range.first, range.last)).collect(),
             settled,
+            under_way: self.under_way.iter().map(|under_way| under_way.job.piece).collect(),
             tail: self.tail.first().zip(self.tail.last()).map(|(first, last)| (first.number, last.number)),
+            order: self.settings.order,
         }
     }
 
-    /// The same, with the pieces that are being fetched taken as held.
-    pub fn known_soon(&self) -> Known {
-        let mut known = self.known();
-        known.settled.extend(self.under_way.iter().filter_map(|under_way| match under_way.job {
-            Job::Fetch(piece) => Some((piece.first, piece.last)),
-            _ => None,
-        }));
-        known.settled.sort_unstable();
-        known
+    /// The last block wanted, where not all are.
+    pub fn wanted_last(&self) -> Option<u64> {
+        match self.settings.task {
+            Task::Backfill { last } => last,
+            Task::Follow { .. } => None,
+        }
     }
 
     /// Publishes what there is, if it is not published yet and it is time.
     pub fn publish(&mut self, now: bool) -> Result<()> {
-        let due = self.published_at.is_none_or(|at| at.elapsed() >= PUBLISH_EVERY);
+        let every = if self.settings.follows() { PUBLISH_EVERY } else { PUBLISH_BACKFILL_EVERY };
+        let due = self.published_at.is_none_or(|at| at.elapsed() >= every);
         if !self.dirty || !(now || due) {
             return Ok(());
         }
         let _phase = phase("publish");
         let coverage = self.coverage();
         let reorgs = self.store.reorgs()?;
-        let split = chunk::split(&self.store, self.chain.identity, &self.tail)?;
-        let mut ranges: Vec<_> = self.ranges[self.kept()..].iter().map(|range| range.path.clone()).collect();
-        ranges.extend_from_slice(&split.chunks);
+        let tables = self.settings.tables;
+        let split = chunk::split(&self.store, self.chain.identity, &self.tail, tables)?;
+        let kept = self.ranges[self.kept()..].iter();
+        let mut ranges: Vec<_> =
+            kept.map(|range| Directory { path: range.path.clone(), tables: range.tables() }).collect();
+        ranges.extend(split.chunks.iter().map(|path| Directory { path: path.clone(), tables }));
         let tail = &self.tail[split.blocks..];
         self.publisher.publish(&self.store, &State { ranges: &ranges, tail, coverage: &coverage, reorgs: &reorgs })?;
         self.chunks = split.chunks;
@@ -281,9 +341,13 @@ impl Session {
     }
 
     fn position(&self) -> Position {
+        if !self.settings.follows() {
+            let (sealed, left) = self.sealed_and_left();
+            return Position::History { sealed, wanted: sealed + left };
+        }
         let head = self.head.map_or(0, |head| head.number);
         let tip = self.tip().map_or(0, |tip| tip.number);
-        Position {
+        Position::Head {
             first: self.wanted_first,
             tip,
             head,
@@ -312,26 +376,42 @@ impl Session {
             }),
             ipc: self.settings.ipc.clone(),
             committed_at: self.teller.committed_at(),
+            building: self.building(),
         };
         self.store.beat(&heartbeat)
     }
 
-    /// Whether another piece can be fetched: nothing is under way, or one piece that needs nothing more of the node.
-    pub fn can_fetch(&self) -> bool {
-        match self.under_way.len() {
-            0 => true,
-            1 => self.under_way[0].drained.load(Ordering::Relaxed),
-            _ => false,
+    /// Blocks that are sealed of those wanted, and blocks that are still to be.
+    fn sealed_and_left(&self) -> (u64, u64) {
+        let length = |piece: &Piece| piece.last - piece.first + 1;
+        let under_way: u64 = self.under_way.iter().map(|under_way| length(&under_way.job.piece)).sum();
+        let left: u64 = self.known().pieces().map(|piece| length(&piece)).sum();
+        let wanted = self.ranges.iter().filter(|range| range.first >= self.wanted_first);
+        (wanted.map(Range::blocks).sum(), left + under_way)
+    }
+
+    /// How building goes on, while it does.
+    fn building(&self) -> Option<Building> {
+        let (sealed, left) = self.sealed_and_left();
+        (!self.under_way.is_empty()).then(|| self.rates.building(sealed, left))
+    }
+
+    /// Tells how building goes on, where it does and it is time.
+    pub fn tell_building(&mut self) {
+        if self.rates.measure(&self.builder.meter)
+            && let Some(building) = self.building()
+        {
+            self.teller.building(&building);
         }
     }
 
-    /// Waits for a while, or until there is something to do about the jobs under way, or the process is to stop.
+    /// Waits for a while, or until there is something to do about what is under way, or the process is to stop.
     pub async fn wait(&mut self, time: Duration) {
         const LOOK_EVERY: Duration = Duration::from_millis(5);
-        let could_fetch = self.can_fetch();
+        let drained = self.drained();
+        let merged = || self.merging.as_ref().is_some_and(|merging| merging.0.is_finished());
         let ended = async {
-            while self.under_way.front().is_none_or(|job| !job.task.0.is_finished()) && self.can_fetch() == could_fetch
-            {
+            while self.ended().is_none() && !merged() && self.drained() == drained {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
@@ -341,22 +421,42 @@ impl Session {
         }
     }
 
-    /// Ends: the job under way finishes or is dropped, and what there is is published.
+    /// How many of those under way have all they need of the node, and are only being written.
+    fn drained(&self) -> usize {
+        self.under_way.iter().filter(|under_way| under_way.drained.load(Ordering::Relaxed)).count()
+    }
+
+    /// The range that can be put in its place next: as they were planned where the published chain is to be one run of blocks,
+    /// else any that is whole.
+    pub fn ended(&self) -> Option<usize> {
+        let candidates = if self.settings.follows() { 1 } else { usize::MAX };
+        self.under_way.iter().take(candidates).position(|under_way| under_way.task.0.is_finished())
+    }
+
+    /// Takes a range into account that was committed, in the place of those it holds.
+    pub fn add_range(&mut self, range: Range) {
+        self.ranges.retain(|held| held.first < range.first || held.last > range.last);
+        let at = self.ranges.partition_point(|held| held.first < range.first);
+        self.ranges.insert(at, range);
+    }
+
+    /// Ends: ranges being built are dropped, a merge finishes or is dropped, and what there is is published.
     pub async fn close(&mut self) -> Result<()> {
         self.stop.flag.store(true, Ordering::Relaxed);
-        let jobs = std::mem::take(&mut self.under_way);
-        // Fetching may wait for the node: what was fetched is dropped.
-        for job in jobs.into_iter().filter(|job| !matches!(job.job, Job::Fetch(_))) {
+        self.under_way.clear();
+        if let Some(merging) = self.merging.take() {
             // Its thread yields to everything else on the machine, and may not even come to see that it is to stop.
-            match tokio::time::timeout(DRAIN, job.task).await.unwrap_or(Ok(Err(Trouble::Stopped))) {
-                Ok(Ok(_)) => {
-                    self.ranges = self.store.ranges()?;
-                    self.drop_sealed_tail()?;
+            match tokio::time::timeout(DRAIN, merging).await.unwrap_or(Ok(Err(Trouble::Stopped))) {
+                Ok(Ok(range)) => {
+                    self.add_range(range);
                     self.dirty = true;
                 }
                 Ok(Err(Trouble::Other(error))) => return Err(error),
                 _ => {}
             }
+        }
+        if !self.settings.follows() {
+            self.rates.tell_total(&self.builder.meter);
         }
         self.teller.say("stopped".to_owned());
         self.publish(true)?;
@@ -365,16 +465,19 @@ impl Session {
 
     /// Removes the tail's blocks that a sealed range holds.
     pub fn drop_sealed_tail(&mut self) -> Result<()> {
-        let Some(sealed) = self.sealed() else { return Ok(()) };
-        for link in self.tail.extract_if(.., |link| link.number <= sealed.number) {
+        let is_sealed = |number: u64| {
+            let below = self.ranges.partition_point(|range| range.first <= number);
+            below > 0 && self.ranges[below - 1].last >= number
+        };
+        for link in self.tail.extract_if(.., |link| is_sealed(link.number)) {
             tail::remove(self.store.root(), link.number, link.hash)?;
         }
         Ok(())
     }
 
-    /// An error where a block failed its check and `--once` was to see all of them through.
+    /// An error where a block failed its check and all of them were to be seen through.
     pub fn verdict(&self) -> Result<()> {
-        if self.settings.once
+        if self.settings.ends()
             && let Some((&(first, last), failure)) =
                 self.failures.iter().find(|(_, failure)| failure.status == "failed")
         {

@@ -3,7 +3,7 @@
 use super::Stop;
 use super::session::Session;
 use crate::error::Refused;
-use crate::plan::Piece;
+use crate::plan::{Order, Piece};
 use crate::store::{Store, free_bytes};
 use anyhow::Result;
 use std::path::Path;
@@ -14,7 +14,7 @@ impl Session {
     /// lost by it, and the step is taken again.
     pub fn give_way(&mut self, error: &anyhow::Error) -> Result<()> {
         self.teller.say(format!("waiting for space: {error:#}"));
-        if self.under_way.is_empty() {
+        if self.under_way.is_empty() && self.merging.is_none() {
             self.store.clear_temporary()?;
         }
         // There may be no room for this either.
@@ -58,7 +58,12 @@ impl Session {
             free_mb = free >> 20,
             "disk that the backfill will take, estimated"
         );
-        if needed > free {
+        if needed > free && self.settings.order == Order::NewestFirst {
+            // Blocks were smaller once, so it may fit all the same; if not, writing stops in time.
+            tracing::warn!(
+                "the volume may be too small for all of it: the newest blocks, which are the largest, come first"
+            );
+        } else if needed > free {
             return Err(Refused::new(
                 format!(
                     "{left} more blocks will take about {} MB, and `{}` has {} MB to give",

@@ -1,4 +1,5 @@
-//! The chain to measure on: blocks of 150 transactions in a real geth, half of them ether transfers, half token transfers.
+//! The chains to measure on, in a real geth: blocks of 150 transactions, half of them ether transfers, half token transfers; or
+//! shaped like mainnet's, with about 2.5 logs and 330 bytes of input for each transaction, and mixed types and tokens.
 //!
 //! `bench-chain genesis` prints the genesis; `bench-chain build` builds blocks in a running geth over its socket until the chain
 //! has its length, and makes all but the last 64 final. Everything is a function of the block's number, so building can be
@@ -10,19 +11,17 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use alloy_consensus::{SignableTransaction, Signed, TxEip1559, TxEnvelope, TxLegacy};
+use alloy_consensus::{SignableTransaction, Signed, TxEip1559, TxEip2930, TxEnvelope, TxLegacy};
 use alloy_eips::eip2718::Encodable2718;
 use alloy_eips::{eip2935, eip4788, eip7002, eip7251};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, address, b256, hex, keccak256};
 use anyhow::{Context, Result, bail, ensure};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use rayon::prelude::*;
 use secp256k1::ecdsa::RecoverableSignature;
 use secp256k1::{Message, SecretKey};
 use serde_json::{Value, json};
 
-/// To be raised when what the blocks hold is changed: a cached chain is known by its genesis.
-const CHAIN_ID: u64 = 5_000_713;
 const GENESIS_TIME: u64 = 1_750_000_000;
 const SENDERS: u64 = 500;
 const RECIPIENTS: u64 = 20_000;
@@ -34,8 +33,33 @@ const NO_HASH: &str = "0x0000000000000000000000000000000000000000000000000000000
 const TOKEN: Address = address!("0x00000000000000000000000000000000000070ce");
 const TRANSFER: B256 = b256!("0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
 
+/// Contracts of the mainnet shape: they emit as many logs as their first word says.
+const BUSY: u64 = 0x7100;
+const BUSY_COUNT: u64 = 50;
+/// Logs and input bytes of the calls of that shape, in turn.
+const CALLS: [(u8, usize); 8] = [(1, 164), (2, 264), (3, 364), (4, 496), (5, 564), (8, 664), (3, 764), (4, 684)];
+
+/// What the blocks hold.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Shape {
+    Lab,
+    Mainnet,
+}
+
+impl Shape {
+    /// To be raised when what the blocks hold is changed: a cached chain is known by its genesis.
+    fn chain_id(self) -> u64 {
+        match self {
+            Shape::Lab => 5_000_713,
+            Shape::Mainnet => 5_000_714,
+        }
+    }
+}
+
 #[derive(Parser)]
 struct Arguments {
+    #[arg(long, value_enum, default_value = "lab", global = true)]
+    shape: Shape,
     #[command(subcommand)]
     command: Command,
 }
@@ -57,20 +81,26 @@ enum Command {
 }
 
 fn main() -> Result<()> {
-    match Arguments::parse().command {
-        Command::Genesis => println!("{:#}", genesis()),
-        Command::Build { ipc, blocks, transactions } => println!("{}", build(&ipc, blocks, transactions)?),
+    let Arguments { shape, command } = Arguments::parse();
+    match command {
+        Command::Genesis => println!("{:#}", genesis(shape)),
+        Command::Build { ipc, blocks, transactions } => println!("{}", build(shape, &ipc, blocks, transactions)?),
     }
     Ok(())
 }
 
-fn genesis() -> Value {
+fn genesis(shape: Shape) -> Value {
     let mut alloc = serde_json::Map::new();
     let mut account = |address: Address, fields: Value| alloc.insert(address.to_string().to_lowercase(), fields);
     for sender in 0..SENDERS {
         account(address_of(&key(sender)), json!({ "balance": "0xd3c21bcecceda1000000" }));
     }
     account(TOKEN, json!({ "balance": "0x0", "code": hex::encode_prefixed(token()) }));
+    if shape == Shape::Mainnet {
+        for token in 0..BUSY_COUNT {
+            account(busy_address(token), json!({ "balance": "0x0", "code": hex::encode_prefixed(busy()) }));
+        }
+    }
     // Prague's system calls fail a block where the contracts they call are missing.
     for (address, code) in [
         (eip4788::BEACON_ROOTS_ADDRESS, &eip4788::BEACON_ROOTS_CODE),
@@ -82,7 +112,7 @@ fn genesis() -> Value {
     }
     json!({
         "config": {
-            "chainId": CHAIN_ID,
+            "chainId": shape.chain_id(),
             "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0, "eip158Block": 0, "byzantiumBlock": 0,
             "constantinopleBlock": 0, "petersburgBlock": 0, "istanbulBlock": 0, "muirGlacierBlock": 0, "berlinBlock": 0,
             "londonBlock": 0, "arrowGlacierBlock": 0, "grayGlacierBlock": 0, "mergeNetsplitBlock": 0,
@@ -125,8 +155,26 @@ fn address_of(key: &SecretKey) -> Address {
     Address::from_raw_public_key(&key.public_key().serialize_uncompressed()[1..])
 }
 
+fn busy_address(token: u64) -> Address {
+    Address::left_padding_from(&(BUSY + token).to_be_bytes())
+}
+
+/// Emits transfers from its caller, as many as the first word of its input says, each with the second word as the amount.
+fn busy() -> Vec<u8> {
+    let mut code = Vec::new();
+    code.extend(hex!("5f35")); // count: CALLDATALOAD(0)
+    code.extend(hex!("5b8015603b57")); // 2: while count is not 0, else to 59
+    code.extend(hex!("6020355f52")); // memory[0..32] = CALLDATALOAD(0x20)
+    code.extend(hex!("80337f")); // topic 2 = count, topic 1 = CALLER, topic 0: PUSH32
+    code.extend(TRANSFER);
+    code.extend(hex!("60205fa3")); // LOG3(0, 32, …)
+    code.extend(hex!("60019003600256")); // count -= 1, to 2
+    code.extend(hex!("5b00")); // 59: STOP
+    code
+}
+
 /// The transactions of a block. Senders take turns, so each one's nonces are known from the block's number alone.
-fn transactions_of(block: u64, count: u64, keys: &[SecretKey]) -> Vec<String> {
+fn transactions_of(shape: Shape, block: u64, count: u64, keys: &[SecretKey]) -> Vec<String> {
     let sign = |index: u64| {
         let turn = (block - 1) * count + index;
         let (sender, nonce) = (turn % SENDERS, turn / SENDERS);
@@ -135,20 +183,32 @@ fn transactions_of(block: u64, count: u64, keys: &[SecretKey]) -> Vec<String> {
         let recipient = Address::from_word(keccak256(format!("spyhop bench recipient {recipient}")));
         let amount = U256::from_be_slice(&random[20..28]);
 
-        let (to, value, input, gas_limit) = if index.is_multiple_of(2) {
-            (recipient, amount, Bytes::new(), 21_000)
-        } else {
-            let call = [&hex!("a9059cbb")[..], &recipient.into_word()[..], &amount.to_be_bytes::<32>()[..]].concat();
-            (TOKEN, U256::ZERO, call.into(), 60_000)
+        let ether = (recipient, amount, Bytes::new(), 21_000);
+        let (to, value, input, gas_limit) = match shape {
+            Shape::Lab if index.is_multiple_of(2) => ether,
+            Shape::Lab => {
+                let call =
+                    [&hex!("a9059cbb")[..], &recipient.into_word()[..], &amount.to_be_bytes::<32>()[..]].concat();
+                (TOKEN, U256::ZERO, call.into(), 60_000)
+            }
+            Shape::Mainnet if index.is_multiple_of(3) => ether,
+            Shape::Mainnet => {
+                let (logs, length) = CALLS[(index - index / 3 - 1) as usize % CALLS.len()];
+                let token = u64::from(random[0]) % BUSY_COUNT;
+                (busy_address(token), U256::ZERO, busy_input(logs, length, amount, random), 150_000)
+            }
         };
-        let (to, key) = (TxKind::Call(to), &keys[sender as usize]);
+        let (to, key, chain_id) = (TxKind::Call(to), &keys[sender as usize], shape.chain_id());
+        let gas_price = 10 * GWEI;
         // A fifth is of the old type, as on mainnet.
         let envelope: TxEnvelope = if (index / 2).is_multiple_of(5) {
-            let gas_price = 10 * GWEI;
-            signed(TxLegacy { chain_id: Some(CHAIN_ID), nonce, gas_price, gas_limit, to, value, input }, key).into()
+            signed(TxLegacy { chain_id: Some(chain_id), nonce, gas_price, gas_limit, to, value, input }, key).into()
+        } else if shape == Shape::Mainnet && index % 30 == 7 {
+            let access_list = Default::default();
+            signed(TxEip2930 { chain_id, nonce, gas_price, gas_limit, to, value, access_list, input }, key).into()
         } else {
             let transaction = TxEip1559 {
-                chain_id: CHAIN_ID,
+                chain_id,
                 nonce,
                 gas_limit,
                 max_fee_per_gas: 10 * GWEI,
@@ -165,16 +225,38 @@ fn transactions_of(block: u64, count: u64, keys: &[SecretKey]) -> Vec<String> {
     (0..count).into_par_iter().map(sign).collect()
 }
 
+/// Words as calls have them: every second one an amount or an address with its zeros, the others without any.
+fn busy_input(logs: u8, length: usize, amount: U256, random: B256) -> Bytes {
+    let mut input = [&B256::with_last_byte(logs)[..], &amount.to_be_bytes::<32>()[..]].concat();
+    let mut word = random;
+    while input.len() < length {
+        word = keccak256(word);
+        if input.len() % 64 == 0 { input.extend(Address::from_word(word).into_word()) } else { input.extend(word) }
+    }
+    input.truncate(length);
+    input.into()
+}
+
+/// Logs of a block.
+fn logs_of(shape: Shape, count: u64) -> u64 {
+    match shape {
+        Shape::Lab => count / 2,
+        Shape::Mainnet => {
+            (0..count - count.div_ceil(3)).map(|call| u64::from(CALLS[call as usize % CALLS.len()].0)).sum()
+        }
+    }
+}
+
 fn signed<T: SignableTransaction<Signature>>(transaction: T, key: &SecretKey) -> Signed<T> {
     let message = Message::from_digest(transaction.signature_hash().0);
     let (parity, bytes) = RecoverableSignature::sign_ecdsa_recoverable(message, key).serialize_compact();
     transaction.into_signed(Signature::from_bytes_and_parity(&bytes, parity.to_u8() == 1))
 }
 
-fn build(ipc: &Path, blocks: u64, count: u64) -> Result<Value> {
+fn build(shape: Shape, ipc: &Path, blocks: u64, count: u64) -> Result<Value> {
     let mut node = Node::connect(ipc)?;
     let chain_id = node.call("eth_chainId", json!([]))?;
-    ensure!(chain_id == format!("{CHAIN_ID:#x}"), "the node has another chain: chain id {chain_id}");
+    ensure!(chain_id == format!("{:#x}", shape.chain_id()), "the node has another chain: chain id {chain_id}");
     let head = node.header("latest")?;
     let (have, mut parent) = (quantity(&head["number"])?, hash(&head)?);
     ensure!(have <= blocks, "the node has {have} blocks, more than {blocks}");
@@ -186,7 +268,7 @@ fn build(ipc: &Path, blocks: u64, count: u64) -> Result<Value> {
         scope.spawn(move || {
             let keys: Vec<_> = (0..SENDERS).map(key).collect();
             for number in have + 1..=blocks {
-                if sender.send((number, transactions_of(number, count, &keys))).is_err() {
+                if sender.send((number, transactions_of(shape, number, count, &keys))).is_err() {
                     break;
                 }
             }
@@ -217,7 +299,7 @@ fn build(ipc: &Path, blocks: u64, count: u64) -> Result<Value> {
         "finalized": finalized,
         "frozen": frozen,
         "transactions": head * count,
-        "logs": head * (count / 2),
+        "logs": head * logs_of(shape, count),
     }))
 }
 

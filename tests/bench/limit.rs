@@ -2,13 +2,16 @@
 //! senders of their transactions recovered with libsecp256k1 on all cores. Nothing else: receipts are counted and dropped,
 //! of a block only the signatures and what they sign is looked at, nothing is proved and nothing is written.
 //!
+//! With `--ancient` the same for the ancient store: its files read from front to back, and the senders of transactions that were
+//! loaded beforehand recovered.
+//!
 //! The readers mostly sleep, the workers take whatever the node leaves of the cores, and the channel between them is
 //! bounded, so neither side ever waits while there is work for it.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,14 +22,18 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use secp256k1::Message;
 use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
+use spyhop::freezer::Freezer;
 
 /// Blocks that wait for a worker: about 4 MB.
 const WAITING_MAX: usize = 64;
 
 #[derive(Parser)]
 struct Arguments {
-    #[arg(long)]
-    ipc: PathBuf,
+    #[arg(long, required_unless_present = "ancient")]
+    ipc: Option<PathBuf>,
+    /// The directory of the ancient store's tables, instead of the socket
+    #[arg(long, conflicts_with = "ipc")]
+    ancient: Option<PathBuf>,
     #[arg(long)]
     first: u64,
     #[arg(long)]
@@ -44,6 +51,9 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     ensure!(arguments.first <= arguments.last, "the first block is above the last");
+    if let Some(ancient) = &arguments.ancient {
+        return frozen(&arguments, ancient);
+    }
     let start = Instant::now();
     let next = AtomicU64::new(2 * arguments.first);
     let end = 2 * arguments.last + 2;
@@ -78,6 +88,10 @@ fn main() -> Result<()> {
         Ok((bytes, recovered))
     })?;
 
+    report(&arguments, start, &recovered, bytes)
+}
+
+fn report(arguments: &Arguments, start: Instant, recovered: &Recovered, bytes: u64) -> Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     let blocks = arguments.last - arguments.first + 1;
     ensure!(recovered.blocks == blocks, "{} of {blocks} blocks came", recovered.blocks);
@@ -87,7 +101,7 @@ fn main() -> Result<()> {
             "blocks": blocks,
             "transactions": recovered.transactions,
             "senders_sum": format!("{:016x}", recovered.senders_sum),
-            "reply_bytes": bytes,
+            "bytes": bytes,
             "seconds": seconds,
             "rss_peak": rss_peak()?,
             "fds": std::fs::read_dir("/proc/self/fd")?.count() - 1,
@@ -96,10 +110,66 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// The ancient store's limit.
+fn frozen(arguments: &Arguments, ancient: &Path) -> Result<()> {
+    let mut freezer = Freezer::open(ancient)?;
+    let mut bodies = Vec::new();
+    let mut next = arguments.first;
+    while next <= arguments.last {
+        let run = freezer.read(next, arguments.last)?;
+        next += run.blocks.len() as u64;
+        bodies.extend(run.blocks.into_iter().map(|block| block.body.to_vec()));
+    }
+    let workers = std::thread::available_parallelism()?.get();
+    let taken = AtomicUsize::new(0);
+    let start = Instant::now();
+    let (bytes, recovered) = std::thread::scope(|scope| -> Result<_> {
+        let reader = scope.spawn(|| plain_read(ancient));
+        let workers: Vec<_> = (0..workers)
+            .map(|_| {
+                scope.spawn(|| -> Result<_> {
+                    let mut recovered = Recovered::default();
+                    let mut scratch = Vec::new();
+                    while let Some(body) = bodies.get(taken.fetch_add(1, Ordering::Relaxed)) {
+                        let mut fields = Header::decode_bytes(&mut &body[..], true)?;
+                        recovered.block(&mut fields, &mut scratch)?;
+                    }
+                    Ok(recovered)
+                })
+            })
+            .collect();
+        let mut recovered = Recovered::default();
+        for worker in workers {
+            recovered.add(worker.join().expect("a worker returns its errors")?);
+        }
+        Ok((reader.join().expect("the reader returns its errors")?, recovered))
+    })?;
+    report(arguments, start, &recovered, bytes)
+}
+
+/// Reads every file of a directory, and says how many bytes that were.
+fn plain_read(directory: &Path) -> Result<u64> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_file() {
+            let mut file = std::fs::File::open(&path)?;
+            loop {
+                match file.read(&mut buffer)? {
+                    0 => break,
+                    read => bytes += read as u64,
+                }
+            }
+        }
+    }
+    Ok(bytes)
+}
+
 /// Keeps one connection's window full until the shared counter is used up. An id is twice the block's number, plus one for
 /// its receipts, so that it says by itself what a reply is. Returns the bytes drained.
 fn drain(arguments: &Arguments, next: &AtomicU64, end: u64, blocks: SyncSender<Vec<u8>>) -> Result<u64> {
-    let mut socket = connect(&arguments.ipc)?;
+    let mut socket = connect(arguments.ipc.as_deref().context("no socket is named")?)?;
     let mut in_flight = 0;
     let ask = |socket: &mut UnixStream| -> Result<u64> {
         let id = next.fetch_add(1, Ordering::Relaxed);
@@ -176,6 +246,19 @@ impl Recovered {
         self.transactions += other.transactions;
         self.senders_sum = self.senders_sum.wrapping_add(other.senders_sum);
     }
+
+    /// Recovers the senders of a block; `fields` stands before its list of transactions.
+    fn block(&mut self, fields: &mut &[u8], scratch: &mut Vec<u8>) -> Result<()> {
+        let mut transactions = Header::decode_bytes(fields, true)?;
+        while !transactions.is_empty() {
+            let sender = sender(&mut transactions, scratch)?;
+            let head = sender.first_chunk().expect("an address has 20 bytes");
+            self.senders_sum = self.senders_sum.wrapping_add(u64::from_be_bytes(*head));
+            self.transactions += 1;
+        }
+        self.blocks += 1;
+        Ok(())
+    }
 }
 
 fn recover(blocks: Arc<Mutex<Receiver<Vec<u8>>>>, drain_only: bool) -> Result<Recovered> {
@@ -184,20 +267,14 @@ fn recover(blocks: Arc<Mutex<Receiver<Vec<u8>>>>, drain_only: bool) -> Result<Re
     loop {
         let next = blocks.lock().expect("no worker panics while it waits").recv();
         let Ok(hex) = next else { return Ok(recovered) };
-        recovered.blocks += 1;
         if drain_only {
+            recovered.blocks += 1;
             continue;
         }
         let block = const_hex::decode(&hex).context("failed to decode a block's hex")?;
         let mut fields = Header::decode_bytes(&mut &block[..], true)?;
         Header::decode_bytes(&mut fields, true).context("failed to step over a header")?;
-        let mut transactions = Header::decode_bytes(&mut fields, true)?;
-        while !transactions.is_empty() {
-            let sender = sender(&mut transactions, &mut scratch)?;
-            let head = sender.first_chunk().expect("an address has 20 bytes");
-            recovered.senders_sum = recovered.senders_sum.wrapping_add(u64::from_be_bytes(*head));
-            recovered.transactions += 1;
-        }
+        recovered.block(&mut fields, &mut scratch)?;
     }
 }
 

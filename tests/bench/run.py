@@ -1,7 +1,12 @@
 #!/usr/bin/env python3
 """Measures spyhop beside ethereum-etl, cryo and the limit of the machine, on the same node, in the same run.
 
-    tests/bench/run.py [--rounds 5] [--blocks 4000] [--only spyhop,limit,cryo,etl] [--etl-blocks 500] [--cryo-blocks 1000]
+    tests/bench/run.py [--rounds 5] [--blocks 4000] [--shape lab|mainnet] [--only freezer,spyhop,limit,cryo,etl,…]
+                       [--etl-blocks 500] [--cryo-blocks 1000]
+
+`spyhop` is `watch --once` over the socket alone; `freezer` is `backfill` from geth's ancient store, on all cores, and `freezer-1`
+on one; `freezer-limit` is what nothing can beat that has to recover the senders. `freezer-logs` asks for the tables that need no
+sender, and is held against `cryo-logs`.
 
 Needs Python 3.11 (cryo's wheel is for that one), cargo, and geth 1.17.8: $GETH, or the one on the PATH, or the one in the
 cache, or go to install it there. $SPYHOP_BIN, $BENCH_CHAIN and $BENCH_LIMIT name binaries that need not be built.
@@ -15,6 +20,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 import signal
 import socket
@@ -33,8 +39,14 @@ TRANSACTIONS = 150
 TIMEOUT_S = 1800
 MIB = 1 << 20
 
-# What one run of a contender gave. `rows` is blocks + transactions + logs for all of them, counted in what they wrote.
-Run = collections.namedtuple("Run", "blocks seconds rows rss fds out cpu geth_cpu")
+# How far the finalized block stands behind the head in the chain that is built, and how many blocks the smallest range has.
+FINALITY, RANGE = 64, 100
+# Logs of a block.
+LOGS = {"lab": TRANSACTIONS // 2, "mainnet": 370}
+
+# What one run of a contender gave. `rows` is the rows of the tables that are compared, counted in what was written; `recovery` is
+# the share of its own processor time that went into recovering senders, where the contender says so.
+Run = collections.namedtuple("Run", "blocks seconds rows rss fds out cpu geth_cpu recovery")
 
 
 class Meter:
@@ -43,6 +55,8 @@ class Meter:
 
     def __init__(self):
         self.rss, self.cpu, self.fds = 0, 0.0, []
+        # Where not all of the run counts, the part that does.
+        self.seconds = None
 
     def run(self, argv, cwd, env=None):
         with open(cwd / "log", "ab") as log:
@@ -95,7 +109,7 @@ class Geth:
     """geth on the cached chain, until the block ends."""
 
     def __init__(self, binary, datadir, work):
-        self.ipc, self.log = work / "geth.ipc", work / "geth.log"
+        self.ipc, self.log, self.datadir = work / "geth.ipc", work / "geth.log", datadir
         self.http = f"http://127.0.0.1:{free_port()}"
         flags = ["--nodiscover", "--maxpeers", "0", "--port", "0", "--authrpc.port", "0", "--nat", "none", "--ipcpath", self.ipc]
         # A young node would otherwise wait for peers to snap-sync from.
@@ -148,11 +162,11 @@ def find_geth():
     return cached
 
 
-def prepare_chain(geth, bench_chain, blocks):
+def prepare_chain(geth, bench_chain, blocks, shape):
     """The datadir for this genesis and this length, initialised if it is new. What the genesis says decides: a changed
     builder starts afresh."""
-    home = CACHE / "bench-chain" / f"{blocks}x{TRANSACTIONS}"
-    genesis = subprocess.run([bench_chain, "genesis"], capture_output=True, text=True, check=True).stdout
+    home = CACHE / "bench-chain" / (f"{blocks}x{TRANSACTIONS}" + ("" if shape == "lab" else f"-{shape}"))
+    genesis = subprocess.run([bench_chain, "genesis", "--shape", shape], capture_output=True, text=True, check=True).stdout
     written, datadir = home / "genesis.json", home / "geth"
     if not written.exists() or written.read_text() != genesis:
         shutil.rmtree(home, ignore_errors=True)
@@ -195,13 +209,40 @@ def prepare_binaries():
 
 
 def run_spyhop(meter, options, geth, work):
-    meter.run([options.binaries["spyhop"], "watch", "--ipc", geth.ipc, "--data", work / "data", "--from", "0", "--once"], work)
+    # An ancient directory with nothing in it: over the socket alone.
+    flags = ["--data", work / "data", "--ancient", work, "--from", "0", "--once"]
+    meter.run([options.binaries["spyhop"], "watch", "--ipc", geth.ipc, *flags], work)
     return work / "data"
+
+
+def backfill(*flags, prefix=()):
+    def run(meter, options, geth, work):
+        argv = [*prefix, options.binaries["spyhop"], "backfill", "--ipc", geth.ipc, "--data", work / "data", "--from", "0", *flags]
+        meter.run(argv, work)
+        if "source=\"node\"" in (work / "log").read_text():
+            sys.exit(f"error: not all blocks came from the ancient store:\n{tail(work / 'log')}")
+        return work / "data"
+
+    return run
 
 
 def run_limit(meter, options, geth, work):
     meter.run([options.binaries["bench-limit"], "--ipc", geth.ipc, "--first", 1, "--last", options.blocks], work)
     return None
+
+
+def run_freezer_limit(meter, options, geth, work):
+    ancient = geth.datadir / "geth" / "chaindata" / "ancient" / "chain"
+    argv = [options.binaries["bench-limit"], "--ancient", ancient, "--first", 1, "--last", frozen_blocks(options)]
+    meter.run(argv, work)
+    # Loading the transactions beforehand is not part of it.
+    meter.seconds = json.loads((work / "log").read_text().strip().splitlines()[-1])["seconds"]
+    return None
+
+
+def frozen_blocks(options):
+    """Blocks after the genesis that are final and make whole ranges."""
+    return (options.blocks - FINALITY + 1) // RANGE * RANGE - 1
 
 
 def run_etl(meter, options, geth, work):
@@ -222,27 +263,39 @@ def run_etl(meter, options, geth, work):
 # Its `transactions` come with what it takes from the receipts. Small chunks let its three data sets find a block in geth's cache.
 CRYO_CALL = """
 import cryo, json, sys
-cryo.freeze(["blocks", "transactions", "logs"], **json.loads(sys.argv[1]))
+cryo.freeze(json.loads(sys.argv[2]), **json.loads(sys.argv[1]))
 """
 
 
-def run_cryo(meter, options, geth, work):
-    out = work / "data"
-    out.mkdir()
-    settings = {"blocks": [f"1:{options.cryo_blocks + 1}"], "chunk_size": 25, "verbose": False}
-    settings |= {"rpc": geth.http, "output_dir": str(out)}
-    meter.run([VENV / "bin" / "python", "-c", CRYO_CALL, json.dumps(settings)], work)
-    return out
+def cryo(*datasets):
+    def run(meter, options, geth, work):
+        out = work / "data"
+        out.mkdir()
+        settings = {"blocks": [f"1:{options.cryo_blocks + 1}"], "chunk_size": 25, "verbose": False}
+        settings |= {"rpc": geth.http, "output_dir": str(out)}
+        meter.run([VENV / "bin" / "python", "-c", CRYO_CALL, json.dumps(settings), json.dumps(datasets)], work)
+        return out
+
+    return run
 
 
-# Name, what runs it, how many blocks it is given, and where what it wrote is to be counted.
+# What runs it, how many blocks it is given, where what it wrote is to be counted, and the tables that are counted.
 TABLES = ["blocks", "transactions", "logs"]
+WITHOUT_SENDERS = "blocks,logs,token_transfers,withdrawals"
+Contender = collections.namedtuple("Contender", "run blocks source tables", defaults=(TABLES,))
 CONTENDERS = {
-    "spyhop": (run_spyhop, lambda options: options.blocks, lambda table: table),
-    "limit": (run_limit, lambda options: options.blocks, None),
-    "cryo": (run_cryo, lambda options: options.cryo_blocks, lambda table: f"'*__{table}__*.parquet'"),
-    "etl": (run_etl, lambda options: options.etl_blocks, lambda table: f"'{table}.csv'"),
+    "freezer": Contender(backfill(), frozen_blocks, lambda table: table),
+    "freezer-1": Contender(backfill("--workers", 1, prefix=("taskset", "-c", "0")), frozen_blocks, lambda table: table),
+    "freezer-limit": Contender(run_freezer_limit, frozen_blocks, None),
+    "spyhop": Contender(run_spyhop, lambda options: options.blocks, lambda table: table),
+    "limit": Contender(run_limit, lambda options: options.blocks, None),
+    "cryo": Contender(cryo(*TABLES), lambda options: options.cryo_blocks, lambda table: f"'*__{table}__*.parquet'"),
+    "etl": Contender(run_etl, lambda options: options.etl_blocks, lambda table: f"'{table}.csv'"),
+    "freezer-logs": Contender(backfill("--tables", WITHOUT_SENDERS), frozen_blocks, lambda table: table, ["logs"]),
+    "cryo-logs": Contender(cryo("logs"), lambda options: options.cryo_blocks, lambda table: f"'*__{table}__*.parquet'", ["logs"]),
 }
+# These are asked for the genesis too.
+WITH_GENESIS = {"spyhop", "freezer", "freezer-1", "freezer-logs"}
 
 COUNT = """
 import duckdb, json, os, sys
@@ -253,7 +306,7 @@ print(json.dumps([db.sql(f"select count(*) from {source}").fetchone()[0] for sou
 
 
 def measure(name, options, geth, work):
-    run, blocks, source = CONTENDERS[name]
+    run, blocks, source, tables = CONTENDERS[name]
     blocks = blocks(options)
     work = work / name
     shutil.rmtree(work, ignore_errors=True)
@@ -261,22 +314,24 @@ def measure(name, options, geth, work):
     meter = Meter()
     geth_cpu, start = geth.cpu(), time.monotonic()
     out = run(meter, options, geth, work)
-    seconds, geth_cpu = time.monotonic() - start, geth.cpu() - geth_cpu
+    seconds, geth_cpu = meter.seconds or time.monotonic() - start, geth.cpu() - geth_cpu
 
     rows = size = None
     if out:
-        sources = [source(table) for table in TABLES]
+        sources = [source(table) for table in tables]
         counted = subprocess.run(
             [VENV / "bin" / "python", "-c", COUNT, *sources], cwd=out, check=True, capture_output=True, text=True
         )
         rows = json.loads(counted.stdout)
-        # spyhop is asked for the genesis too.
-        expected = [blocks + (name == "spyhop"), blocks * TRANSACTIONS, blocks * (TRANSACTIONS // 2)]
+        counts = {"blocks": blocks + (name in WITH_GENESIS), "transactions": blocks * TRANSACTIONS, "logs": blocks * LOGS[options.shape]}
+        expected = [counts[table] for table in tables]
         if rows != expected:
-            sys.exit(f"error: {name} wrote {rows} {', '.join(TABLES)} where {expected} are on the chain")
+            sys.exit(f"error: {name} wrote {rows} {', '.join(tables)} where {expected} are on the chain")
         rows = sum(rows)
         size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-    result = Run(blocks, seconds, rows, meter.rss, meter.fds, size, meter.cpu, geth_cpu)
+    recovery = re.search(r"recovery_percent=([0-9.]+)", (work / "log").read_text(errors="replace"))
+    recovery = float(recovery[1]) if recovery else None
+    result = Run(blocks, seconds, rows, meter.rss, meter.fds, size, meter.cpu, geth_cpu, recovery)
     shutil.rmtree(work)
     return result
 
@@ -291,7 +346,7 @@ def report(runs, options):
     def rate(run):
         return run.blocks / run.seconds
 
-    heads = ["", "blocks", "blocks/s", "(min–max)", "rows/s", "peak RSS MiB", "descriptors", "bytes/block", "CPU ms/block own + geth"]
+    heads = ["", "blocks", "blocks/s", "(min–max)", "rows/s", "peak RSS MiB", "descriptors", "bytes/block", "CPU ms/block own + geth", "recovery % of own CPU"]
     table = [heads]
     for name in runs:
         rates = [rate(run) for run in runs[name]]
@@ -308,21 +363,38 @@ def report(runs, options):
             f"{median(name, lambda run: run.out / run.blocks):,.0f}" if written else "–",
             f"{1000 * median(name, lambda run: run.cpu / run.blocks):.1f}"
             f" + {1000 * median(name, lambda run: run.geth_cpu / run.blocks):.1f}",
+            f"{median(name, lambda run: run.recovery):.1f}" if runs[name][0].recovery is not None else "–",
         ])
     widths = [max(len(row[column]) for row in table) for column in range(len(heads))]
-    print(f"\n{TRANSACTIONS} transactions a block, half ether, half token transfers; median of {options.rounds}")
+    shape = "half ether, half token transfers" if options.shape == "lab" else "shaped like mainnet's"
+    print(f"\n{TRANSACTIONS} transactions and {LOGS[options.shape]} logs a block, {shape}; median of {options.rounds}")
     print(f"{platform.machine()}, {os.cpu_count()} cores, geth {GETH_VERSION} on the same cores; rows: {' + '.join(TABLES)}\n")
     for row in table:
         print("  ".join([row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]))
 
+    print()
+    ratios = [
+        ("freezer", "freezer-limit", 0, "%"),
+        ("freezer", "freezer-1", 1.8, "x"),
+        ("freezer", "cryo", 5, "x"),
+        ("freezer", "etl", 15, "x"),
+        ("freezer-logs", "cryo-logs", 2.5, "x"),
+        ("spyhop", "limit", 80, "%"),
+        ("spyhop", "cryo", 3, "x"),
+        ("spyhop", "etl", 9, "x"),
+    ]
+    for name, peer, target, unit in ratios:
+        if name in runs and peer in runs:
+            ratio = median(name, rate) / median(peer, rate) * (100 if unit == "%" else 1)
+            wanted = f"at least {target:>4} {unit}   {verdict(ratio >= target)}" if target else ""
+            print(f"{name} / {peer:13} {ratio:9.1f} {unit}   {wanted}".rstrip())
+    if "freezer" in runs:
+        share, target = median("freezer", lambda run: run.recovery), {"lab": 88, "mainnet": 80}[options.shape]
+        print(f"recovery of freezer's CPU {share:7.1f} %   at least {target:>4} %   {verdict(share >= target)}")
+    if "freezer-logs" in runs:
+        print(f"freezer-logs recovers nothing   {verdict(all(run.recovery is None for run in runs['freezer-logs']))}")
     if "spyhop" not in runs:
         return
-    print()
-    for peer, factor, target in [("limit", 0.8, "80 %"), ("cryo", 3, "3 x"), ("etl", 9, "9 x")]:
-        if peer in runs:
-            ratio = median("spyhop", rate) / median(peer, rate)
-            shown = f"{100 * ratio:.1f} %" if peer == "limit" else f"{ratio:.1f} x"
-            print(f"spyhop / {peer:6} {shown:>9}   at least {target:>5}   {verdict(ratio >= factor)}")
     rss = max(run.rss for run in runs["spyhop"])
     print(f"resident memory {rss / MIB:6.0f} MiB   below 512 MiB    {verdict(rss < 512 * MIB)}")
     # Constant: what is open in the middle of a run is what is open near its end.
@@ -350,6 +422,7 @@ def arguments():
     # Not below 500: geth keeps the last 256 blocks decoded, with their senders, and would serve a short slice from memory.
     parser.add_argument("--cryo-blocks", type=int, default=1_000, help="the first blocks only, as rates are per block")
     parser.add_argument("--etl-blocks", type=int, default=500)
+    parser.add_argument("--shape", choices=LOGS, default="lab", help="what the blocks hold")
     parser.add_argument("--only", default=",".join(CONTENDERS), help="which contenders, '' for making the chain alone")
     options = parser.parse_args()
     options.only = [name for name in options.only.split(",") if name]
@@ -366,12 +439,12 @@ def main():
     geth_binary = find_geth()
     options.binaries = prepare_binaries()
     prepare_peers()
-    datadir = prepare_chain(geth_binary, options.binaries["bench-chain"], options.blocks)
+    datadir = prepare_chain(geth_binary, options.binaries["bench-chain"], options.blocks, options.shape)
     runs = collections.defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="spyhop-bench-") as work:
         work = pathlib.Path(work)
         with Geth(geth_binary, datadir, work) as geth:
-            build = ["build", "--ipc", geth.ipc, "--blocks", options.blocks, "--transactions", TRANSACTIONS]
+            build = ["build", "--shape", options.shape, "--ipc", geth.ipc, "--blocks", options.blocks, "--transactions", TRANSACTIONS]
             chain = [str(word) for word in [options.binaries["bench-chain"], *build]]
             say(subprocess.run(chain, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
             try:

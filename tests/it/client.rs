@@ -316,7 +316,12 @@ async fn a_late_reply_breaks_what_else_is_pending_on_its_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reply_of_100_mib_is_searched_once_whatever_pieces_it_comes_in() {
-    let (_dir, fake, client) = node(Limits { reply_bytes_max: 128 << 20, ..Limits::default() });
+    let (_dir, fake, client) = node(Limits {
+        reply_bytes_max: 128 << 20,
+        // However busy the machine is.
+        reply_timeout: Duration::from_secs(300),
+        ..Limits::default()
+    });
     let size = 50 << 20;
     fake.chain().push(FakeBlock::filler(10, size));
     fake.chain().push(FakeBlock::filler(11, 1 << 20));

@@ -80,6 +80,8 @@ pub struct Chain {
     pub syncing: Value,
     /// The chain configuration, where `admin_nodeInfo` has it.
     pub config: Value,
+    /// The data directory it names; none where it does not know the call.
+    pub datadir: Option<PathBuf>,
     /// The last finalized block, or none where the node has not heard of one.
     pub finalized: Option<u64>,
     /// Bodies and receipts below this are pruned (error 4444).
@@ -95,6 +97,7 @@ impl Default for Chain {
             client_version: "Geth/v1.17.8-fake/linux-amd64/go1.26".to_owned(),
             syncing: json!(false),
             config: json!({"chainId": 1337, "terminalTotalDifficulty": 0}),
+            datadir: None,
             finalized: None,
             pruned_below: 0,
             canonical: BTreeMap::new(),
@@ -161,6 +164,7 @@ impl Chain {
             "eth_chainId" => json(json!(format!("{:#x}", self.chain_id))),
             "eth_blockNumber" => json(json!(format!("{:#x}", self.head().map_or(0, |head| head.number)))),
             "eth_syncing" => json(self.syncing.clone()),
+            "admin_datadir" if self.datadir.is_some() => json(json!(self.datadir)),
             "admin_nodeInfo" => json(json!({
                 "name": self.client_version,
                 "protocols": {"eth": {"network": self.chain_id, "config": self.config}, "snap": {}},

@@ -4,6 +4,7 @@ use crate::rig::random::Random;
 use crate::rig::transaction::{SENDERS, sender};
 use crate::rig::{Forks, Geth, Plan, Published, Spyhop, Transaction, Withdrawal, contracts};
 use ethers::types::{Address, U256};
+use spyhop::rows::Selection;
 use spyhop::store::{next_merge, read_ranges, tail};
 use std::io::Write;
 use std::path::PathBuf;
@@ -143,7 +144,7 @@ impl Scene {
                 0
             }
             "merge" => {
-                if next_merge(&read_ranges(&self.data).unwrap()).is_none() {
+                if next_merge(&read_ranges(&self.data).unwrap(), Selection::ALL).is_none() {
                     let first = self.sealed();
                     if first.is_multiple_of(1_000) {
                         // A thousand blocks read in one go would be one range.

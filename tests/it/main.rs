@@ -7,6 +7,7 @@ mod client;
 mod demo;
 mod entrypoint;
 mod fake_geth;
+mod freezer;
 mod health;
 mod kills;
 mod lying_node;

@@ -1,15 +1,21 @@
 //! Which ranges are built next.
 
-use spyhop::plan::Known;
+use spyhop::plan::{Known, Order, Piece, Source};
 
-/// `settled`, `tail` as intervals; the expected pieces as `first-last`, with `t` where the tail holds them.
+/// `settled`, `tail` as intervals; the expected pieces as [`shown`].
 fn check(wanted_first: u64, finalized: Option<u64>, settled: &[(u64, u64)], tail: Option<(u64, u64)>, expected: &str) {
-    let known = Known { wanted_first, finalized, settled: settled.to_vec(), tail };
-    let pieces: Vec<_> = known
-        .pieces()
-        .map(|piece| format!("{}-{}{}", piece.first, piece.last, if piece.in_tail { "t" } else { "" }))
-        .collect();
-    assert_eq!(pieces.join(" "), expected, "{known:?}");
+    let known = Known { wanted_first, finalized, settled: settled.to_vec(), tail, ..Known::default() };
+    assert_eq!(shown(known.pieces()), expected, "{known:?}");
+}
+
+/// Pieces as `first-last`, with `t` where the tail holds them and `f` where the ancient store does.
+fn shown(pieces: impl Iterator<Item = Piece>) -> String {
+    let source = |piece: &Piece| match piece.source {
+        Source::Tail => "t",
+        Source::Freezer => "f",
+        Source::Node => "",
+    };
+    pieces.map(|piece| format!("{}-{}{}", piece.first, piece.last, source(&piece))).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -55,6 +61,7 @@ fn the_tail_waits_for_the_ranges_below_it() {
         finalized: Some(finalized),
         settled: settled.to_vec(),
         tail,
+        ..Known::default()
     };
     assert!(known(2_000, &[], None).tail_waits());
     assert!(!known(2_000, &[(0, 1_999)], None).tail_waits());
@@ -66,4 +73,106 @@ fn the_tail_waits_for_the_ranges_below_it() {
     assert!(!known(2_050, &[(1_000, 1_999)], Some((2_000, 2_040))).tail_waits());
     assert_eq!(known(2_000, &[(0, 1_999)], None).tail_next(), 2_000);
     assert_eq!(known(2_000, &[(0, 1_999)], Some((2_000, 2_040))).tail_next(), 2_041);
+}
+
+#[test]
+fn a_thousand_comes_out_of_one_source_or_in_hundreds() {
+    let check = |frozen, tail, expected: &str| {
+        let known = Known { finalized: Some(2_350), frozen: Some(frozen), tail, ..Known::default() };
+        assert_eq!(shown(known.pieces()), expected, "{known:?}");
+    };
+    check((0, 2_350), None, "0-999f 1000-1999f 2000-2099f 2100-2199f 2200-2299f");
+    check((0, 2_150), None, "0-999f 1000-1999f 2000-2099f 2100-2199 2200-2299");
+    // A store that ends within a hundred has nothing of it.
+    check((0, 1_050), None, "0-999f 1000-1999 2000-2099 2100-2199 2200-2299");
+    // One that was pruned up to a block begins with the next hundred.
+    check(
+        (750, 1_999),
+        None,
+        &format!("{} 1000-1999f 2000-2099 2100-2199 2200-2299", hundreds(0..8, "") + " 800-899f 900-999f"),
+    );
+    check(
+        (0, 2_350),
+        Some((1_800, 2_400)),
+        &format!("0-999f {} 1800-1899t 1900-1999t 2000-2099t 2100-2199t 2200-2299t", hundreds(10..18, "f")),
+    );
+}
+
+fn hundreds(range: std::ops::Range<u64>, source: &str) -> String {
+    range.map(|hundred| format!("{}-{}{source}", hundred * 100, hundred * 100 + 99)).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn newest_first_is_the_same_pieces_from_the_top() {
+    let check = |wanted: (u64, Option<u64>), settled: &[(u64, u64)], expected: &str| {
+        let known = |order| Known {
+            wanted_first: wanted.0,
+            wanted_last: wanted.1,
+            finalized: Some(3_350),
+            settled: settled.to_vec(),
+            order,
+            ..Known::default()
+        };
+        assert_eq!(shown(known(Order::NewestFirst).pieces()), expected);
+        let sorted = |order| {
+            let mut pieces: Vec<_> = known(order).pieces().map(|piece| (piece.first, piece.last)).collect();
+            pieces.sort_unstable();
+            pieces
+        };
+        assert_eq!(sorted(Order::NewestFirst), sorted(Order::OldestFirst));
+    };
+    check((0, None), &[], "3200-3299 3100-3199 3000-3099 2000-2999 1000-1999 0-999");
+    check((800, None), &[], "3200-3299 3100-3199 3000-3099 2000-2999 1000-1999 900-999 800-899");
+    check((0, Some(2_199)), &[], "2100-2199 2000-2099 1000-1999 0-999");
+    check((0, Some(9_999)), &[], "3200-3299 3100-3199 3000-3099 2000-2999 1000-1999 0-999");
+    // What is above all that is held comes first, from the bottom: the tail waits for it.
+    check((0, None), &[(1_000, 1_999)], "2000-2999 3000-3099 3100-3199 3200-3299 0-999");
+    check((0, None), &[(1_000, 1_999), (3_200, 3_299)], "3100-3199 3000-3099 2000-2999 0-999");
+    check((5_000, None), &[], "");
+}
+
+#[test]
+fn the_tail_waits_for_history_only_where_it_is_built_upwards() {
+    let known = |order| Known { finalized: Some(3_350), order, ..Known::default() };
+    assert!(known(Order::OldestFirst).tail_waits());
+    assert_eq!(known(Order::OldestFirst).tail_next(), 0);
+    assert!(!known(Order::NewestFirst).tail_waits());
+    assert_eq!(known(Order::NewestFirst).tail_next(), 3_300);
+    // After a long pause the blocks between come first.
+    let paused = Known { settled: vec![(1_000, 1_999)], ..known(Order::NewestFirst) };
+    assert!(paused.tail_waits());
+    assert_eq!(paused.tail_next(), 2_000);
+}
+
+#[test]
+fn what_is_under_way_is_not_planned_again_and_is_waited_for() {
+    let under_way = |pieces: &[Piece]| Known {
+        finalized: Some(2_999),
+        frozen: Some((0, 2_999)),
+        under_way: pieces.to_vec(),
+        ..Known::default()
+    };
+    let piece = |first, last| Piece { first, last, source: Source::Freezer };
+    let known = under_way(&[piece(0, 999)]);
+    assert_eq!(shown(known.pieces()), "1000-1999f 2000-2999f");
+    let known = under_way(&[piece(1_000, 1_999), piece(0, 999), piece(2_000, 2_999)]);
+    assert_eq!(shown(known.pieces()), "");
+    assert_eq!(known.tail_next(), 0);
+    assert!(known.tail_waits());
+    let sealing = Known { tail: Some((0, 3_100)), ..under_way(&[Piece { source: Source::Tail, ..piece(0, 99) }]) };
+    assert!(!sealing.tail_waits());
+}
+
+#[test]
+fn ranges_that_lack_a_table_are_built_again_as_they_are() {
+    let known = Known {
+        finalized: Some(15_000),
+        frozen: Some((0, 12_000)),
+        settled: vec![(0, 9_999), (10_000, 14_999)],
+        lacking: vec![(0, 9_999), (12_000, 12_999), (14_900, 14_999)],
+        under_way: vec![Piece { first: 14_900, last: 14_999, source: Source::Node }],
+        ..Known::default()
+    };
+    assert_eq!(shown(known.pieces()), "");
+    assert_eq!(shown(known.additions()), "0-9999f 12000-12999");
 }

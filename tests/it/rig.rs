@@ -5,6 +5,7 @@
 //! so every root and receipt in them is geth's. A forkchoice update to a block that is known makes a real reorganisation
 //! in milliseconds. Everything lies in one temporary directory, and everything started is killed when the rig is dropped.
 
+pub mod ancient;
 pub mod contracts;
 pub mod expected;
 pub mod forks;
@@ -16,6 +17,7 @@ pub mod random;
 pub mod rpc;
 pub mod transaction;
 
+pub use ancient::{Ancient, AncientBlock};
 pub use contracts::Log;
 pub use forks::Forks;
 pub use geth::{Block, Geth, Plan, Withdrawal};

@@ -10,7 +10,7 @@ mod portal;
 use crate::fake_geth::{FakeBlock, FakeGeth};
 use crate::rig::{Published, Spyhop};
 use serde_json::json;
-use spyhop::rows::{Batch, Options};
+use spyhop::rows::{Batch, Options, Selection};
 use spyhop::store::{BlockLink, Store, TailBlock, tail};
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,11 @@ fn watch_one(directory: &Path, raw_block: Vec<u8>, raw_receipts: Vec<Vec<u8>>) -
             timestamp: block.timestamp - 12,
         };
         let store = Store::open(&data).unwrap();
-        tail::write(&store, &[TailBlock { link: below, batches: Batch::new(Options::default()).finish() }]).unwrap();
+        tail::write(
+            &store,
+            &[TailBlock { link: below, tables: Selection::ALL, batches: Batch::new(Options::default()).finish() }],
+        )
+        .unwrap();
     }
     let fake = FakeGeth::start(directory);
     {

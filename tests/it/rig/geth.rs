@@ -132,6 +132,23 @@ impl Geth {
         self.directory.path().join("geth.ipc")
     }
 
+    /// Restarts, which makes geth move what is final to its ancient store at once, and waits until blocks 0 to `number` are there.
+    pub fn freeze(&mut self, number: u64) {
+        self.stop();
+        self.restart();
+        self.wait_frozen(number);
+    }
+
+    /// Waits until blocks 0 to `number` are in the ancient store; geth moves what is final once a minute.
+    pub fn wait_frozen(&self, number: u64) {
+        wait_for(&format!("block {number} to be frozen"), || (self.frozen() > number).then_some(()));
+    }
+
+    /// How many blocks the ancient store holds.
+    pub fn frozen(&self) -> u64 {
+        self.call("debug_dbAncients", json!([])).as_u64().unwrap()
+    }
+
     /// A new directory for spyhop, gone with this geth.
     pub fn data(&self, name: &str) -> PathBuf {
         let path = self.directory.path().join(name);

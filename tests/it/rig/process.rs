@@ -43,6 +43,11 @@ impl Spyhop {
         Self::new("watch").path("--ipc", socket).path("--data", data)
     }
 
+    /// `spyhop backfill` beside a node.
+    pub fn backfill(socket: &Path, data: &Path) -> Self {
+        Self::new("backfill").path("--ipc", socket).path("--data", data)
+    }
+
     /// The same with further arguments.
     pub fn args(mut self, arguments: &[&str]) -> Self {
         self.command.args(arguments);

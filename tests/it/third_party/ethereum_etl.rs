@@ -15,7 +15,7 @@ use arrow::array::{Array, RecordBatch};
 use arrow::util::display::array_value_to_string;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use spyhop::decode::Block;
+use spyhop::decode::{Block, Depth};
 use spyhop::prove::{BlobSchedule, Expected, prove};
 use spyhop::rows::{Batch, CHAIN_TABLES, Options};
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ fn token_transfers_logs_receipts_and_withdrawals_equal_ethereum_etls() {
     let (blocks, transactions, logs, transfers) =
         (read("blocks"), read("transactions"), read("logs"), read("token_transfers"));
     let weth = address!("c02aaa39b223fe8d0a0e5c4f27ead9083c756cc2");
-    let mut batch = Batch::new(Options { weth: Some(weth) });
+    let mut batch = Batch::new(Options { weth: Some(weth), ..Options::default() });
     for block in &blocks {
         let of_block = |lines: &[Line]| -> Vec<Line> {
             lines.iter().filter(|line| text(line, "block_number") == text(block, "number")).cloned().collect()
@@ -39,7 +39,7 @@ fn token_transfers_logs_receipts_and_withdrawals_equal_ethereum_etls() {
         let (transactions, logs) = (of_block(&transactions), of_block(&logs));
         let json = json(block, &transactions, &logs);
         let raw_receipts = geth_json::raw_receipts(&json).into_iter().map(Bytes::from).collect();
-        let mut block = Block::decode(geth_json::raw_block(&json).into(), raw_receipts).unwrap();
+        let mut block = Block::decode(geth_json::raw_block(&json).into(), raw_receipts, Depth::Fields).unwrap();
         for (transaction, line) in block.transactions.iter_mut().zip(&transactions) {
             transaction.sender = Some(text(line, "from_address").unwrap().parse().unwrap());
         }

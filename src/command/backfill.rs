@@ -1,0 +1,31 @@
+//! `spyhop backfill`
+
+use super::{OrderName, Reading, parse_from};
+use crate::store::RANGE_MIN;
+use crate::watch::{self, From, Settings, Task};
+use anyhow::Result;
+use clap::Args;
+
+/// Arguments of `spyhop backfill`.
+#[derive(Args, Debug)]
+pub struct Backfill {
+    #[command(flatten)]
+    reading: Reading,
+    /// First block: a number, -N for N blocks below the head, or `earliest`; rounded down to a multiple of 100.
+    #[arg(long, value_name = "BLOCK", env = "SPYHOP_FROM", value_parser = parse_from, allow_hyphen_values = true)]
+    from: From,
+    /// Last block, rounded up to the end of its hundred [default: the last that is final].
+    #[arg(long, value_name = "BLOCK", env = "SPYHOP_TO")]
+    to: Option<u64>,
+    /// Which ranges are built first.
+    #[arg(long, env = "SPYHOP_ORDER", default_value = "newest")]
+    order: OrderName,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Backfill) -> Result<()> {
+    let Backfill { reading, from, to, order } = arguments;
+    let last = to.map(|to| to / RANGE_MIN * RANGE_MIN + RANGE_MIN - 1);
+    let task = Task::Backfill { last };
+    watch::run(Settings { task, from: *from, order: (*order).into(), ..reading.settings() })
+}

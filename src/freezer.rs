@@ -1,0 +1,186 @@
+//! geth's ancient store: flat files that hold every finalized block, on the volume that spyhop shares with geth.
+//!
+//! geth keeps the store open, appends to it once a minute, cuts its front when it prunes history and its end after a crash. It
+//! holds a lock that keeps its own tools out; plain reading is not kept out, and is all that happens here: positional reads,
+//! never a map (a file that is cut would kill the process), never a lock, never a write. What is read is one run of consecutive
+//! blocks at a time, each file's part of it in one piece.
+//!
+//! - `error`: why a read gave nothing.
+//! - `meta`: the file that says what of a table is hidden, and what is durable.
+//! - `table`: one table, its index and its data files.
+//!
+//! Nothing here is believed: hashes and roots are checked later as they are for blocks that come over the socket. Every error
+//! means the same to the caller, that the node is to be asked instead. The table `bals` (EIP-7928) is left alone: no column is
+//! made of it, and it may end elsewhere than the others.
+//!
+//! Source: geth 1.17, `core/rawdb/freezer_table.go`, `freezer_meta.go`, `chain_freezer.go`, `ancient_scheme.go`.
+
+mod error;
+mod meta;
+mod table;
+
+pub use error::Error;
+
+use alloy_primitives::{B256, Bytes};
+use bytes::BytesMut;
+use std::path::{Path, PathBuf};
+use table::{Span, Table};
+
+/// Stored bytes of a run at most, unless a single block has more. What they decompress to is a few times as much.
+const RUN_BYTES_MAX: u64 = 2 << 20;
+
+/// Blocks of a run at most.
+const RUN_BLOCKS_MAX: u64 = 256;
+
+/// One block as geth keeps it.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Height.
+    pub number: u64,
+    /// The hash that geth noted for it.
+    pub hash: B256,
+    /// The header's RLP.
+    pub header: Bytes,
+    /// RLP of the list of transactions, uncles and, since Shanghai, withdrawals.
+    pub body: Bytes,
+    /// RLP of the list of receipts, each status or root, cumulative gas and logs: neither type nor bloom.
+    pub receipts: Bytes,
+}
+
+/// Consecutive blocks, and what reading them took.
+#[derive(Debug)]
+pub struct Run {
+    /// The blocks, ascending.
+    pub blocks: Vec<Stored>,
+    /// Bytes read from the data files.
+    pub bytes: u64,
+}
+
+/// The ancient store, opened by one reader.
+#[derive(Debug)]
+pub struct Freezer {
+    hashes: Table,
+    headers: Table,
+    bodies: Table,
+    receipts: Table,
+    /// What a run was decompressed to; its memory is used again once the run's blocks are gone.
+    plain: BytesMut,
+}
+
+/// The directory of the chain's tables below a data directory of geth or an ancient directory, as now and as it was before
+/// there was more than one ancient store; `None` where neither is there.
+pub fn find(directory: &Path) -> Option<PathBuf> {
+    ["geth/chaindata/ancient/chain", "geth/chaindata/ancient", "chain", ""]
+        .into_iter()
+        .map(|below| directory.join(below).components().collect())
+        .find(|candidate: &PathBuf| candidate.join("headers.cidx").is_file())
+}
+
+impl Freezer {
+    /// Opens the tables in this directory.
+    ///
+    /// # Errors
+    /// Where a table's index cannot be read.
+    pub fn open(directory: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            hashes: Table::open(directory, "hashes", false)?,
+            headers: Table::open(directory, "headers", true)?,
+            bodies: Table::open(directory, "bodies", true)?,
+            receipts: Table::open(directory, "receipts", true)?,
+            plain: BytesMut::new(),
+        })
+    }
+
+    /// The first and last block that every table has whole and durable; `None` while there is none.
+    ///
+    /// geth may still take back what it has not called finalized.
+    pub fn extent(&mut self) -> Result<Option<(u64, u64)>, Error> {
+        let (mut first, mut end) = (0, u64::MAX);
+        for table in [&mut self.hashes, &mut self.headers, &mut self.bodies, &mut self.receipts] {
+            let extent = table.extent()?;
+            first = first.max(extent.start);
+            end = end.min(extent.end);
+        }
+        Ok((first < end).then(|| (first, end - 1)))
+    }
+
+    /// The hash that geth noted for a block.
+    pub fn hash(&mut self, number: u64) -> Result<B256, Error> {
+        let spans = self.hashes.spans(number, 1)?;
+        self.hashes.read(&spans)?;
+        hash_in(&self.hashes, &spans[0], number)
+    }
+
+    /// Reads blocks from `first` on, not beyond `last`: as many as make one run, at least one.
+    ///
+    /// # Errors
+    /// Where anything is not as it should be; then nothing of the run is to be had here.
+    pub fn read(&mut self, first: u64, last: u64) -> Result<Run, Error> {
+        let count = (last - first + 1).min(RUN_BLOCKS_MAX);
+        let mut spans = [
+            self.hashes.spans(first, count)?,
+            self.headers.spans(first, count)?,
+            self.bodies.spans(first, count)?,
+            self.receipts.spans(first, count)?,
+        ];
+        let (count, bytes) = run_of(&spans);
+        for (table, spans) in
+            [&mut self.hashes, &mut self.headers, &mut self.bodies, &mut self.receipts].into_iter().zip(&mut spans)
+        {
+            spans.truncate(count);
+            table.read(spans)?;
+        }
+        let [hashes, headers, bodies, receipts] = &spans;
+        let mut end = 0;
+        let mut parts = [Vec::new(), Vec::new(), Vec::new()];
+        let tables = [(&self.headers, headers), (&self.bodies, bodies), (&self.receipts, receipts)];
+        for ((table, spans), parts) in tables.iter().zip(&mut parts) {
+            for (span, number) in spans.iter().zip(first..) {
+                let length = table.plain_length(span, number)?;
+                parts.push(end..end + length);
+                end += length;
+            }
+        }
+        self.plain.clear();
+        self.plain.resize(end, 0);
+        for ((table, spans), parts) in tables.iter().zip(&parts) {
+            for ((span, part), number) in spans.iter().zip(parts).zip(first..) {
+                table.decompress(span, number, &mut self.plain[part.clone()])?;
+            }
+        }
+        let plain = Bytes::from(self.plain.split().freeze());
+        let [headers, bodies, receipts] = parts;
+        let blocks = (first..)
+            .zip(hashes)
+            .zip(headers.into_iter().zip(bodies).zip(receipts))
+            .map(|((number, hash), ((header, body), receipts))| {
+                Ok(Stored {
+                    number,
+                    hash: hash_in(&self.hashes, hash, number)?,
+                    header: plain.slice(header),
+                    body: plain.slice(body),
+                    receipts: plain.slice(receipts),
+                })
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Run { blocks, bytes })
+    }
+}
+
+/// How many of the items make a run, and their stored bytes.
+fn run_of(spans: &[Vec<Span>; 4]) -> (usize, u64) {
+    let mut bytes = 0;
+    for index in 0..spans[0].len() {
+        let more: u64 = spans.iter().map(|spans| spans[index].length()).sum();
+        if index > 0 && bytes + more > RUN_BYTES_MAX {
+            return (index, bytes);
+        }
+        bytes += more;
+    }
+    (spans[0].len(), bytes)
+}
+
+fn hash_in(hashes: &Table, span: &Span, number: u64) -> Result<B256, Error> {
+    let stored = hashes.stored(span);
+    B256::try_from(stored).map_err(|_| hashes.damaged(number, format!("a hash of {} bytes", stored.len())))
+}

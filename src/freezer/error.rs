@@ -1,0 +1,65 @@
+//! Why a read gave nothing.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why the ancient store did not give what was asked for. To the caller all mean that the node is to be asked instead.
+#[derive(Debug)]
+pub enum Error {
+    /// A file is not there, or cannot be read.
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file ends before what its table's index names does.
+    Short {
+        /// Which.
+        path: PathBuf,
+        /// Where the read began and where it should have ended, in bytes.
+        wanted: (u64, u64),
+    },
+    /// The table does not hold this block: it was pruned, or is not there yet.
+    Absent {
+        /// Which table.
+        table: &'static str,
+        /// Which block.
+        number: u64,
+    },
+    /// What is stored for this block cannot be right.
+    Damaged {
+        /// Which table.
+        table: &'static str,
+        /// Which block.
+        number: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A table's metadata cannot be right.
+    Meta {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Unreadable { path, source } => write!(f, "failed to read `{}`: {source}", path.display()),
+            Error::Short { path, wanted: (start, end) } => {
+                write!(f, "`{}` ends before the bytes {start} to {end}", path.display())
+            }
+            Error::Absent { table, number } => write!(f, "block {number} is not in the table {table}"),
+            Error::Damaged { table, number, reason } => {
+                write!(f, "block {number} is damaged in the table {table}: {reason}")
+            }
+            Error::Meta { path, reason } => write!(f, "`{}` is damaged: {reason}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

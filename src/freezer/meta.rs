@@ -1,0 +1,26 @@
+//! `TABLE.meta`: how many items are gone or hidden, and how much of the index is durable.
+//!
+//! geth writes it over itself at the start of the file and does not cut it, so bytes may follow what counts.
+
+use alloy_rlp::{Decodable, Header};
+
+/// A table's metadata, in either version.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Meta {
+    /// Items below this number are deleted, or will be once the file that holds them can go.
+    pub virtual_tail: u64,
+    /// Length of the index, in bytes, up to which index and data are durable; version 1 does not say.
+    pub flush_offset: Option<u64>,
+}
+
+impl Meta {
+    pub(super) fn decode(mut bytes: &[u8]) -> Result<Self, String> {
+        let mut fields = Header::decode_bytes(&mut bytes, true).map_err(|error| error.to_string())?;
+        let mut number = || u64::decode(&mut fields).map_err(|error| error.to_string());
+        match number()? {
+            1 => Ok(Self { virtual_tail: number()?, flush_offset: None }),
+            2 => Ok(Self { virtual_tail: number()?, flush_offset: Some(number()?) }),
+            version => Err(format!("it is of version {version}, 1 and 2 are known")),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Which of the chain tables are wanted.
+
+use super::{CHAIN_TABLES, Table, transactions};
+
+/// A choice of [`CHAIN_TABLES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection(u32);
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self::ALL
+    }
+}
+
+impl Selection {
+    /// Every chain table.
+    pub const ALL: Self = Self((1 << CHAIN_TABLES.len()) - 1);
+
+    /// The tables of these names; a name of none is given back.
+    pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, &'a str> {
+        names.into_iter().try_fold(Self(0), |selection, name| {
+            let index = CHAIN_TABLES.iter().position(|table| table.name == name).ok_or(name)?;
+            Ok(Self(selection.0 | 1 << index))
+        })
+    }
+
+    /// The tables of these names, names of others left out.
+    pub fn of_known<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        names.into_iter().filter_map(|name| Self::parse([name]).ok()).fold(Self(0), Self::with)
+    }
+
+    /// The tables, in the order they are written.
+    pub fn tables(self) -> impl Iterator<Item = &'static Table> {
+        CHAIN_TABLES
+            .into_iter()
+            .enumerate()
+            .filter(move |(index, _)| self.0 & (1 << index) != 0)
+            .map(|(_, table)| table)
+    }
+
+    /// Whether a table is among them.
+    pub fn has(self, table: &Table) -> bool {
+        self.position(table).is_some()
+    }
+
+    /// Which of the chosen tables a table is, from 0.
+    pub fn position(self, table: &Table) -> Option<usize> {
+        self.tables().position(|chosen| chosen.name == table.name)
+    }
+
+    /// Whether all of `other` are among them.
+    pub fn covers(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Those that are not in `other`.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether any row of them says who sent a transaction: nothing else needs senders.
+    pub fn needs_senders(self) -> bool {
+        self.has(&transactions::TABLE)
+    }
+}

@@ -1,0 +1,65 @@
+//! What building has read so far, counted by the workers and looked at now and then.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Running totals of all workers.
+#[derive(Debug, Default)]
+pub struct Meter {
+    /// Out of geth's ancient store; bytes as they are stored.
+    pub freezer: Counter,
+    /// Over geth's socket; bytes of RLP.
+    pub node: Counter,
+    /// Processor time that recovering senders took, of blocks out of the ancient store.
+    recovery_ns: AtomicU64,
+}
+
+/// Blocks and bytes of one source.
+#[derive(Debug, Default)]
+pub struct Counter {
+    blocks: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counter {
+    /// Counts blocks that were read, proved and written, and their bytes.
+    pub fn add(&self, blocks: u64, bytes: u64) {
+        self.blocks.fetch_add(blocks, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Blocks and bytes so far.
+    pub fn read(&self) -> (u64, u64) {
+        (self.blocks.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+impl Meter {
+    /// Counts processor time of recovery.
+    pub fn recovered(&self, time: Duration) {
+        self.recovery_ns.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Processor time of recovery so far.
+    pub fn recovery(&self) -> Duration {
+        Duration::from_nanos(self.recovery_ns.load(Ordering::Relaxed))
+    }
+}
+
+/// What the calling thread has used of a processor.
+pub fn thread_time() -> Duration {
+    clock(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// What this process has used of all processors.
+pub fn process_time() -> Duration {
+    clock(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+// By libc: with the feature for it, rustix would have other features in the build of DuckDB, which would be compiled anew.
+fn clock(id: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a plain system call with a pointer to a live value; these two clocks are always there.
+    unsafe { libc::clock_gettime(id, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}

@@ -1,0 +1,99 @@
+//! A range out of geth's ancient store: one worker, one thread, from the files to the rows.
+//!
+//! The worker reads a run of blocks, proves and writes them one after the other, and reads the next; meanwhile the system reads
+//! ahead and writes behind, and the other workers do the same with other ranges. What it holds is one run and the open row groups,
+//! whatever the blocks are.
+
+use super::build::{Builder, Job};
+use super::fetch::{Trouble, link};
+use super::meter::thread_time;
+use super::phase;
+use crate::decode::{Block, Depth};
+use crate::freezer::{Freezer, Run, Stored};
+use crate::geth::Tag;
+use crate::prove::{Expected, Proved, prove};
+use crate::rows::Batch;
+use crate::store::{BlockLink, Finished};
+use alloy_primitives::B256;
+use anyhow::{Context, Result};
+
+impl Builder {
+    /// Builds a range out of geth's ancient store. The node says what its last block is: all below is linked to that.
+    pub async fn thaw(&self, job: Job) -> Result<Finished, Trouble> {
+        let anchor = if self.anchored { Some(self.anchor(job.piece.last).await?) } else { None };
+        self.on_thread(move |builder| {
+            let _phase = phase("range");
+            builder.thaw_all(&job, anchor)
+        })
+        .await?
+    }
+
+    async fn anchor(&self, number: u64) -> Result<B256, Trouble> {
+        match self.fetcher.client.head(Tag::Number(number)).await {
+            Ok(head) => Ok(head.hash),
+            Err(error) if error.is_passing() => Err(Trouble::Away(error)),
+            Err(error) => Err(Trouble::Frozen(error.to_string())),
+        }
+    }
+
+    fn thaw_all(&self, job: &Job, anchor: Option<B256>) -> Result<Finished, Trouble> {
+        let directory = self.ancient.as_deref().context("the ancient store was found")?;
+        let mut freezer = Freezer::open(directory).map_err(frozen)?;
+        let mut range = self.writer(job)?;
+        let mut below: Option<BlockLink> = None;
+        let mut next = job.piece.first;
+        while next <= job.piece.last {
+            let run = freezer.read(next, job.piece.last).map_err(frozen)?;
+            let (count, bytes) = (run.blocks.len() as u64, run.bytes);
+            let blocks = self.prove_run(run, &mut below)?;
+            let mut batch = Batch::new(self.fetcher.options);
+            blocks
+                .iter()
+                .try_for_each(|block| batch.push(block))
+                .map_err(|error| Trouble::Frozen(format!("{error:#}")))?;
+            let links: Vec<_> = blocks.iter().map(link).collect();
+            range.push(&batch.finish(), &links)?;
+            self.fetcher.warn_of_unknown_types(&blocks);
+            self.meter.freezer.add(count, bytes);
+            next += count;
+        }
+        if let Some(anchor) = anchor.filter(|anchor| below.is_none_or(|top| top.hash != *anchor)) {
+            return Err(Trouble::Frozen(format!("block {} is {anchor} on the node", job.piece.last)));
+        }
+        Ok(range.finish()?)
+    }
+
+    /// Decodes and proves the blocks of a run, each linked to the one before.
+    fn prove_run(&self, run: Run, below: &mut Option<BlockLink>) -> Result<Vec<Proved>, Trouble> {
+        let mut proved = Vec::with_capacity(run.blocks.len());
+        for stored in run.blocks {
+            self.gate.wait_on_thread(&|| self.stopped());
+            if self.stopped() {
+                return Err(Trouble::Stopped);
+            }
+            let number = stored.number;
+            let expected = Expected { number, hash: Some(stored.hash), parent_hash: below.map(|below| below.hash) };
+            let block = self.decode(stored).map_err(|error| Trouble::Frozen(format!("block {number}: {error:#}")))?;
+            let block = prove(block, &expected, &self.fetcher.schedule);
+            let block = block.map_err(|failed| Trouble::Frozen(failed.0.to_string()))?;
+            *below = Some(link(&block));
+            proved.push(block);
+        }
+        Ok(proved)
+    }
+
+    fn decode(&self, Stored { header, body, receipts, .. }: Stored) -> Result<Block> {
+        let depth = self.fetcher.options.depth();
+        let mut block = Block::decode_stored(header, body, &receipts, depth)?;
+        if depth == Depth::Fields {
+            let start = thread_time();
+            block.recover_senders_alone()?;
+            self.meter.recovered(thread_time().saturating_sub(start));
+        }
+        Ok(block)
+    }
+}
+
+fn frozen(error: crate::freezer::Error) -> Trouble {
+    Trouble::Frozen(error.to_string())
+}
