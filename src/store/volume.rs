@@ -31,11 +31,7 @@ pub fn check(root: &Path) -> Result<()> {
     for name in ["chain", "tail", "quarantine", ".spyhop", ".spyhop/reorgs", ".spyhop/lock", ".spyhop/heartbeat"] {
         writable(&root.join(name))?;
     }
-    read_chain(root)?;
-    if let Some(Kind { name, danger }) = kind(there)? {
-        tracing::warn!(path = %root.display(), file_system = name, "{danger}");
-    }
-    Ok(())
+    read_chain(root).map(drop)
 }
 
 /// Tries a volume out in a directory of it that holds nothing else.
@@ -43,6 +39,9 @@ pub fn check(root: &Path) -> Result<()> {
 /// # Errors
 /// Where the store cannot live on it.
 pub fn try_out(root: &Path, directory: &Path) -> Result<()> {
+    if let Some(Kind { name, danger }) = kind(root)? {
+        tracing::warn!(path = %root.display(), file_system = name, "{danger}");
+    }
     let probes = [directory.join("probe"), directory.join("probe.new")];
     let probed = probe(&probes[0], &probes[1]);
     for path in probes {

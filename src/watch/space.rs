@@ -13,7 +13,10 @@ impl Session {
     /// After something could not be written: says so, and makes room of what was half done. Nothing that was committed is
     /// lost by it, and the step is taken again.
     pub fn give_way(&mut self, error: &anyhow::Error) -> Result<()> {
-        self.teller.say(format!("waiting for space: {error:#}"));
+        // Not by turns with what `has_room` says.
+        if !self.teller.state().starts_with("waiting for space") {
+            self.teller.say(format!("waiting for space: {error:#}"));
+        }
         if self.under_way.is_empty() && self.merging.is_none() {
             self.store.clear_temporary()?;
         }

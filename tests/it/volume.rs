@@ -164,10 +164,10 @@ fn volume_that_is_full_at_the_start_is_waited_for() {
     let filler = volume.fill(0);
     let data = volume.0.join("data");
     let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
-    // Memory is no place to keep data.
-    watch.wait_for(&["gone with the container", "tmpfs"]);
     watch.wait_for(&["waiting for space", "No space left on device"]);
     fs::remove_file(filler).unwrap();
+    // Memory is no place to keep data.
+    watch.wait_for(&["gone with the container", "tmpfs"]);
     watch.wait_for(&["tip=10"]);
     watch.stop();
     assert_eq!(Published::open(&data).number("SELECT count(*) FROM blocks"), 11);
