@@ -80,7 +80,7 @@ impl Geth {
     fn run(&self, command: &[&str]) {
         let output = Command::new(binary())
             .current_dir(self.directory.path())
-            .args(["--datadir", "data", "--verbosity", "2"])
+            .args(["--datadir", "node", "--verbosity", "2"])
             .args(command)
             .output()
             .expect("geth is there: set GETH to its path");
@@ -93,7 +93,7 @@ impl Geth {
         let log = File::options().create(true).append(true).open(self.directory.path().join("log")).unwrap();
         let process = Command::new(binary())
             .current_dir(self.directory.path())
-            .args(["--datadir", "data", "--ipcpath", self.socket().to_str().unwrap()])
+            .args(["--datadir", "node", "--ipcpath", self.socket().to_str().unwrap()])
             .args(["--nodiscover", "--maxpeers", "0", "--port", "0", "--authrpc.port", "0", "--nat", "none"])
             .args(["--syncmode", "full", "--cache", "64", "--verbosity", "2"])
             .stdin(Stdio::null())
