@@ -66,4 +66,8 @@ directory="$(dirname "$socket")"
 # Tried, for busybox believes that root may write anywhere.
 { mkdir -p "$directory" && touch "$directory/.spyhop" && rm "$directory/.spyhop"; } 2>/dev/null ||
     explain "geth's socket cannot be made in $directory" "if the root file system is read-only, mount a tmpfs: --tmpfs $directory"
+# For whoever sees the volume under the same path, inside this container or in another.
+case "${SPYHOP_DATA-}" in
+/*) export SPYHOP_PUBLISHED_PATH="${SPYHOP_PUBLISHED_PATH-$SPYHOP_DATA}" ;;
+esac
 exec spyhop run --ipc "$socket" -- geth "$@"

@@ -94,7 +94,7 @@ pub struct Reading {
     /// The chain's wrapped ether contract [default: the known one of mainnet and Sepolia].
     #[arg(long, value_name = "ADDRESS", env = "SPYHOP_WETH")]
     weth: Option<Address>,
-    /// Name the files absolutely in the published views, below this directory, as their readers see it.
+    /// Publish `spyhop-absolute.duckdb` too, with this absolute path of the data directory in its views.
     #[arg(long, value_name = "DIR", env = "SPYHOP_PUBLISHED_PATH")]
     published_path: Option<PathBuf>,
     /// Memory the writer may have; where it needs more it dies, and geth beside it does not.

@@ -4,6 +4,7 @@
 //! files. A new one is made beside the old one and renamed over it, so whoever opens it sees one state of the chain, whole; a reader
 //! that has the old one open keeps it. It is never opened here where readers see it.
 
+use crate::error::Refused;
 use crate::rows::{self, CHAIN_TABLES, Rows, Selection, TABLES, Table, coverage::Interval, reorgs::Reorg};
 use crate::store::{BlockLink, Store, sync_directory, tail};
 use alloy_primitives::B256;
@@ -11,10 +12,14 @@ use anyhow::{Context, Result};
 use duckdb::{Config, Connection};
 use std::fmt::Write;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The name of the published file on the volume.
 pub const FILE: &str = "spyhop.duckdb";
+
+/// The name of the same with absolute names in its views.
+pub const ABSOLUTE_FILE: &str = "spyhop-absolute.duckdb";
 
 /// Incremental publications before one from scratch: deleted rows leave holes.
 const SCRATCH_EVERY: u32 = 200;
@@ -44,7 +49,7 @@ pub struct State<'a> {
 /// Makes published files, each from the one before where it can.
 #[derive(Debug)]
 pub struct Publisher {
-    /// The volume's directory as readers name it; `None` for names relative to it.
+    /// The volume's directory as it is named in a second file; `None` for no such file.
     absolute: Option<PathBuf>,
     last: Option<Published>,
 }
@@ -58,8 +63,22 @@ struct Published {
 
 impl Publisher {
     /// Nothing is known of what was published before: the first publication is from scratch.
-    pub fn new(absolute: Option<PathBuf>) -> Self {
-        Self { absolute, last: None }
+    ///
+    /// # Errors
+    /// Where `absolute` is not the volume: DuckDB looks at the files when a view is made.
+    pub fn new(store: &Store, absolute: Option<PathBuf>) -> Result<Self> {
+        if let Some(path) = &absolute {
+            let place = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+            if !path.is_absolute() || place(path) != place(store.root()) {
+                let what = format!("`{}` is not an absolute path of the data directory", path.display());
+                let hint = "it must have this path here and where the file will be opened, as in two containers with one volume";
+                return Err(Refused::new(what, hint).into());
+            }
+        } else {
+            // Nobody would keep it up to date.
+            remove(&store.root().join(ABSOLUTE_FILE))?;
+        }
+        Ok(Self { absolute, last: None })
     }
 
     /// Publishes a state: afterwards, and not before, readers see it.
@@ -68,20 +87,16 @@ impl Publisher {
     /// Where a tail file cannot be read or the volume cannot be written; readers then keep what they have.
     pub fn publish(&mut self, store: &Store, state: &State) -> Result<()> {
         let published = store.root().join(FILE);
-        let aside = store.temporary().join(FILE);
-        for leftover in [aside.clone(), aside.with_extension("duckdb.wal")] {
-            if leftover.exists() {
-                fs::remove_file(&leftover)?;
-            }
-        }
         let last = self.last.take().filter(|last| last.age < SCRATCH_EVERY && published.exists());
-        if last.is_some() {
-            fs::copy(&published, &aside).with_context(|| format!("failed to copy: `{}`", published.display()))?;
+        let copied = last.is_some().then_some(&published);
+        let now = replace_file(store, FILE, copied, |aside| self.write(store, state, aside, last))?;
+        if let Some(root) = &self.absolute {
+            replace_file(store, ABSOLUTE_FILE, Some(&published), |aside| {
+                let connection = open(store, aside)?;
+                connection.execute_batch(&create_views(state.ranges, Some(root))).context("views")?;
+                connection.close().map_err(|(_, error)| error.into())
+            })?;
         }
-        let now = self.write(store, state, &aside, last).context("failed to write the published file")?;
-        File::open(&aside).and_then(|file| file.sync_all())?;
-        fs::rename(&aside, &published).with_context(|| format!("failed to rename to: `{}`", published.display()))?;
-        sync_directory(store.root())?;
         self.last = Some(now);
         Ok(())
     }
@@ -119,44 +134,77 @@ impl Publisher {
         replace(&connection, &rows::coverage::TABLE, state.coverage, rows::coverage::push)?;
         replace(&connection, &rows::reorgs::TABLE, state.reorgs, rows::reorgs::push)?;
         if scratch || ranges != last.ranges {
-            connection.execute_batch(&self.create_views(&ranges)).context("views")?;
+            connection.execute_batch(&create_views(&ranges, None)).context("views")?;
         }
         connection.execute_batch("COMMIT; CHECKPOINT")?;
         connection.close().map_err(|(_, error)| error)?;
         Ok(Published { ranges, tail: blocks, age })
     }
+}
 
-    /// The views over the whole history, with their comments.
-    fn create_views(&self, ranges: &[Directory]) -> String {
-        let mut sql = String::new();
-        for table in CHAIN_TABLES {
-            let name = table.name;
-            let ranges: Vec<_> = ranges.iter().filter(|range| range.tables.has(table)).collect();
-            let columns = table.columns.iter().map(|column| quoted(column.name)).collect::<Vec<_>>().join(", ");
-            let mut body = format!("SELECT {columns} FROM tail.{name}");
-            if ranges.is_empty() {
-                let _ = writeln!(sql, "DROP VIEW IF EXISTS sealed.{name};");
-            } else {
-                let files =
-                    ranges.iter().map(|range| literal(&self.file(&range.path, name))).collect::<Vec<_>>().join(", ");
-                let _ = writeln!(
-                    sql,
-                    "CREATE OR REPLACE VIEW sealed.{name} AS SELECT {columns}, first, last FROM read_parquet([{files}], \
-                     hive_partitioning = true, hive_types = {{first: BIGINT, last: BIGINT}});"
-                );
-                body = format!("SELECT {columns} FROM sealed.{name} UNION ALL {body}");
-            }
-            let _ = writeln!(sql, "CREATE OR REPLACE VIEW main.{name} AS {body};");
-            sql.push_str(&comments("VIEW", "main", table));
+/// The views over the whole history, with their comments.
+fn create_views(ranges: &[Directory], root: Option<&Path>) -> String {
+    let mut sql = String::new();
+    for table in CHAIN_TABLES {
+        let name = table.name;
+        let ranges: Vec<_> = ranges.iter().filter(|range| range.tables.has(table)).collect();
+        let columns = table.columns.iter().map(|column| quoted(column.name)).collect::<Vec<_>>().join(", ");
+        let mut body = format!("SELECT {columns} FROM tail.{name}");
+        if ranges.is_empty() {
+            let _ = writeln!(sql, "DROP VIEW IF EXISTS sealed.{name};");
+        } else {
+            let files = ranges.iter().map(|range| literal(&file(root, &range.path, name))).collect::<Vec<_>>();
+            let files = files.join(", ");
+            let _ = writeln!(
+                sql,
+                "CREATE OR REPLACE VIEW sealed.{name} AS SELECT {columns}, first, last FROM read_parquet([{files}], \
+                 hive_partitioning = true, hive_types = {{first: BIGINT, last: BIGINT}});"
+            );
+            body = format!("SELECT {columns} FROM sealed.{name} UNION ALL {body}");
         }
-        sql
+        let _ = writeln!(sql, "CREATE OR REPLACE VIEW main.{name} AS {body};");
+        sql.push_str(&comments("VIEW", "main", table));
     }
+    sql
+}
 
-    fn file(&self, range: &Path, table: &str) -> String {
-        let relative = range.join(format!("{table}.parquet"));
-        let path = self.absolute.as_ref().map_or(relative.clone(), |root| root.join(relative));
-        path.display().to_string()
+fn file(root: Option<&Path>, range: &Path, table: &str) -> String {
+    root.unwrap_or(Path::new("")).join(range).join(format!("{table}.parquet")).display().to_string()
+}
+
+/// Removes a published file, if it is there.
+///
+/// # Errors
+/// Where it is there and stays.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove: `{}`", path.display()))
+        }
+        _ => Ok(()),
     }
+}
+
+/// Makes a file of the volume anew, from a copy of another where one is given: whoever opens it sees the old one or the new one.
+fn replace_file<T>(
+    store: &Store,
+    name: &str,
+    copied: Option<&PathBuf>,
+    write: impl FnOnce(&Path) -> Result<T>,
+) -> Result<T> {
+    let (path, aside) = (store.root().join(name), store.temporary().join(name));
+    for leftover in [aside.clone(), aside.with_extension("duckdb.wal")] {
+        remove(&leftover)?;
+    }
+    if let Some(copied) = copied {
+        fs::copy(copied, &aside).with_context(|| format!("failed to copy: `{}`", copied.display()))?;
+    }
+    let written =
+        write(&aside).with_context(|| format!("failed to write the published file: `{}`", aside.display()))?;
+    File::open(&aside).and_then(|file| file.sync_all())?;
+    fs::rename(&aside, &path).with_context(|| format!("failed to rename to: `{}`", path.display()))?;
+    sync_directory(store.root())?;
+    Ok(written)
 }
 
 /// Opens the file being made, in the oldest format that all readers from DuckDB 1.4 on know.

@@ -90,7 +90,7 @@ pub struct Settings {
     pub finality_depth: u64,
     /// The chain's wrapped ether, where it is not the known one.
     pub weth: Option<Address>,
-    /// The volume's directory as readers name it; `None` for names relative to it.
+    /// The volume's directory as a second published file names it; `None` for no such file.
     pub published_path: Option<PathBuf>,
     /// Memory the process may have.
     pub memory_bytes_max: u64,
@@ -212,7 +212,7 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
     let client = Client::new(&settings.ipc, Limits::default());
     let mut teller = progress::Teller::new();
     let node = stop.or_stopped(node::wait(&client, &store, &settings, &stop, &mut teller)).await?;
-    let publisher = Publisher::new(settings.published_path.clone());
+    let publisher = Publisher::new(&store, settings.published_path.clone())?;
     let opening = Session::open(settings, store, client, node, publisher, teller, stop.clone());
     let mut session = stop.or_stopped(opening).await?;
     let mut away_pause = POLL;

@@ -1,5 +1,6 @@
 //! `spyhop rewind`
 
+use crate::publish;
 use crate::store::{Store, tail};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -36,10 +37,11 @@ pub fn run(arguments: &Rewind) -> Result<()> {
             moved += 1;
         }
     }
-    // The published file names what has moved: it goes with it, and the next watch makes a new one.
-    let published = root.join(crate::publish::FILE);
+    // The published files name what has moved: they go with it, and the next watch makes new ones.
+    let published = root.join(publish::FILE);
     if moved > 0 && published.exists() {
-        store.quarantine_path(crate::publish::FILE.as_ref(), &label)?;
+        store.quarantine_path(publish::FILE.as_ref(), &label)?;
+        publish::remove(&root.join(publish::ABSOLUTE_FILE))?;
     }
     println!("moved {moved} files and ranges above block {} to quarantine/{label}", arguments.to);
     Ok(())

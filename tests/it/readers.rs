@@ -136,22 +136,32 @@ fn every_duckdb_opens_the_file_at_any_instant_and_sees_whole_blocks() {
 }
 
 #[test]
-fn published_path_makes_the_names_absolute() {
+fn published_path_adds_a_file_with_absolute_names() {
     let geth = Geth::start(Forks::OSAKA);
     let data = geth.data("data");
     grow(&geth, 150, "base");
     geth.finalize(120);
-    let once = || Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]);
-    once().path("--published-path", &data).succeed();
-    let count = || {
-        let file = data.join("spyhop.duckdb");
+    let once = || Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).path("--published-path", &data);
+    once().succeed();
+    let count = |name: &str| {
         let config = duckdb::Config::default().access_mode(duckdb::AccessMode::ReadOnly).unwrap();
-        let connection = duckdb::Connection::open_with_flags(file, config).unwrap();
+        let connection = duckdb::Connection::open_with_flags(data.join(name), config).unwrap();
         connection.query_row("SELECT count(*) FROM blocks", [], |row| row.get::<_, u64>(0))
     };
-    assert_eq!(count().unwrap(), 151, "from any directory");
+    assert_eq!(count("spyhop-absolute.duckdb").unwrap(), 151, "from any directory");
     // With relative names a reader from elsewhere gets an error, and never fewer rows.
-    once().succeed();
-    let error = count().unwrap_err().to_string();
+    let error = count("spyhop.duckdb").unwrap_err().to_string();
     assert!(error.contains("blocks.parquet"), "{error}");
+    geth.blocks(30, "more");
+    once().succeed();
+    assert_eq!(count("spyhop-absolute.duckdb").unwrap(), 181);
+    // It must be the volume: DuckDB looks at the files when it makes a view.
+    let elsewhere =
+        Spyhop::watch(&geth.socket(), &data).args(&["--once"]).path("--published-path", Path::new("/elsewhere"));
+    let refused = elsewhere.run();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        refused.status.code() == Some(2) && said.contains("is not an absolute path of the data directory"),
+        "{said}"
+    );
 }
