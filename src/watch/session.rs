@@ -139,7 +139,8 @@ impl Session {
                 yield_to_others();
             }
         };
-        let build_pool = rayon::ThreadPoolBuilder::new().start_handler(yielding).build()?;
+        let build_pool =
+            rayon::ThreadPoolBuilder::new().num_threads(settings.workers).start_handler(yielding).build()?;
         let builder = Builder {
             fetcher: Fetcher { pool: Arc::new(build_pool), ..fetcher.clone() },
             identity: node.chain.identity,

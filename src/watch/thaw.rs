@@ -1,8 +1,8 @@
-//! A range out of geth's ancient store: one worker, one thread, from the files to the rows.
+//! A range out of geth's ancient store: one worker, from the files to the rows.
 //!
-//! The worker reads a run of blocks, proves and writes them one after the other, and reads the next; meanwhile the system reads
-//! ahead and writes behind, and the other workers do the same with other ranges. What it holds is one run and the open row groups,
-//! whatever the blocks are.
+//! The worker reads a run of blocks, has them proved by all cores, writes them, and reads the next; meanwhile the system reads
+//! ahead and writes behind, and the other workers do the same with other ranges, so that no core waits. What a worker holds is one
+//! run and the open row groups, whatever the blocks are.
 
 use super::build::{Builder, Job};
 use super::fetch::{Trouble, link};
@@ -16,6 +16,7 @@ use crate::rows::Batch;
 use crate::store::{BlockLink, Finished};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
+use rayon::prelude::*;
 
 impl Builder {
     /// Builds a range out of geth's ancient store. The node says what its last block is: all below is linked to that.
@@ -63,23 +64,34 @@ impl Builder {
         Ok(range.finish()?)
     }
 
-    /// Decodes and proves the blocks of a run, each linked to the one before.
+    /// Decodes and proves the blocks of a run, each by itself and on any core that is free, and links each to the one before.
     fn prove_run(&self, run: Run, below: &mut Option<BlockLink>) -> Result<Vec<Proved>, Trouble> {
-        let mut proved = Vec::with_capacity(run.blocks.len());
-        for stored in run.blocks {
-            self.gate.wait_on_thread(&|| self.stopped());
-            if self.stopped() {
-                return Err(Trouble::Stopped);
-            }
-            let number = stored.number;
-            let expected = Expected { number, hash: Some(stored.hash), parent_hash: below.map(|below| below.hash) };
-            let block = self.decode(stored).map_err(|error| Trouble::Frozen(format!("block {number}: {error:#}")))?;
-            let block = prove(block, &expected, &self.fetcher.schedule);
-            let block = block.map_err(|failed| Trouble::Frozen(failed.0.to_string()))?;
-            *below = Some(link(&block));
-            proved.push(block);
+        let pool = &self.fetcher.pool;
+        let proved: Vec<_> = pool.install(|| run.blocks.into_par_iter().map(|stored| self.prove_one(stored)).collect());
+        proved
+            .into_iter()
+            .map(|block| {
+                let block = block?;
+                let (number, parent_hash) = (block.header.number, block.header.parent_hash);
+                if let Some(below) = below.filter(|below| below.hash != parent_hash) {
+                    let reason = format!("block {number}: parent hash: expected {}, found {parent_hash}", below.hash);
+                    return Err(Trouble::Frozen(reason));
+                }
+                *below = Some(link(&block));
+                Ok(block)
+            })
+            .collect()
+    }
+
+    fn prove_one(&self, stored: Stored) -> Result<Proved, Trouble> {
+        self.gate.wait_on_thread(&|| self.stopped());
+        if self.stopped() {
+            return Err(Trouble::Stopped);
         }
-        Ok(proved)
+        let number = stored.number;
+        let expected = Expected { number, hash: Some(stored.hash), parent_hash: None };
+        let block = self.decode(stored).map_err(|error| Trouble::Frozen(format!("block {number}: {error:#}")))?;
+        prove(block, &expected, &self.fetcher.schedule).map_err(|failed| Trouble::Frozen(failed.0.to_string()))
     }
 
     fn decode(&self, Stored { header, body, receipts, .. }: Stored) -> Result<Block> {
