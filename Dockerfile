@@ -1,7 +1,7 @@
 # geth and spyhop in one image: `docker build -t spyhop .`
 #
 # Building needs BuildKit, which is Docker's default. The first build compiles DuckDB and takes its time; a binary that is built
-# already goes in with `--build-arg BINARY=built`, being the file `spyhop` beside this one.
+# already goes in with `--build-arg BINARY=built`, being the file `spyhop` beside this one, with `spyhop.cdx.json` where there is one.
 
 ARG GETH_IMAGE=ethereum/client-go:v1.17.8
 ARG RUST_IMAGE=rust:1.95-bookworm
@@ -12,6 +12,7 @@ ARG BINARY=build
 FROM ${RUST_IMAGE} AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends clang && rm -rf /var/lib/apt/lists/*
 ENV CC=clang CXX=clang++
+RUN cargo install --locked cargo-cyclonedx@0.5.9
 WORKDIR /build
 # The dependencies, DuckDB among them, are a layer of their own: a change of spyhop's source leaves it alone.
 COPY Cargo.toml Cargo.lock ./
@@ -25,16 +26,19 @@ COPY src src
 RUN touch src/lib.rs src/main.rs \
     && cargo build --release --locked --bins \
     && strip --output-file /spyhop target/*/release/spyhop
+# What is in it, in CycloneDX.
+RUN SOURCE_DATE_EPOCH=0 cargo cyclonedx --format json --no-build-deps --override-filename spyhop.cdx && mv spyhop.cdx.json /
 
 FROM scratch AS built
-COPY spyhop /spyhop
+# The pattern is for a file that need not be there.
+COPY spyhop spyhop.cdx.jso[n] /
 
 FROM ${BINARY} AS binary
 
 # spyhop alone, for a container beside one of geth: `docker build --target alone`. It must run as geth's user, for the socket is
 # open to that one only.
 FROM scratch AS alone
-COPY --from=binary /spyhop /spyhop
+COPY --from=binary /spyhop /spyhop.cdx.jso[n] /
 COPY LICENSE /LICENSE
 ENV SPYHOP_IPC=/run/geth/geth.ipc SPYHOP_DATA=/data/spyhop
 VOLUME /data/spyhop
@@ -54,6 +58,7 @@ LABEL org.opencontainers.image.title="spyhop" \
 # Open to any user, as /tmp is: which one it will be is not known here. A new named volume takes this over.
 RUN mkdir -p /run/geth /data && chmod 1777 /run/geth /data
 COPY --from=binary /spyhop /usr/local/bin/spyhop
+COPY --from=binary /spyhop.cdx.jso[n] /usr/local/share/spyhop/
 COPY entrypoint.sh /entrypoint.sh
 ENV SPYHOP_IPC=/run/geth/geth.ipc SPYHOP_DATA=/data/spyhop
 # HTTP, WebSocket, peers.

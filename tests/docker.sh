@@ -98,7 +98,7 @@ volume() { docker volume inspect --format '{{.Mountpoint}}' "$1"; }
 host_count() {
     (cd "$(volume "$1")/spyhop" && "$python" -c "
 import duckdb
-print(duckdb.connect('spyhop.duckdb', read_only=True).sql('SELECT count(*) FROM blocks').fetchone()[0])")
+print(duckdb.connect('${2:-spyhop.duckdb}', read_only=True).sql('SELECT count(*) FROM blocks').fetchone()[0])")
 }
 node_head() { docker exec "$1" geth attach --datadir /tmp --exec eth.blockNumber /run/geth/geth.ipc; }
 # grows CONTAINER HEAD: whether geth has gone on since it was at HEAD.
@@ -135,11 +135,24 @@ docker build --quiet --network none --tag base "$work/base" >/dev/null
 # The project's files as they are, and the binary beside them.
 cp -r Dockerfile .dockerignore .cargo Cargo.toml Cargo.lock LICENSE entrypoint.sh src "$work/context/"
 cp "$spyhop" "$work/context/spyhop"
+# The same as in the Dockerfile, where that compiles.
+if command -v cargo-cyclonedx >/dev/null; then
+    SOURCE_DATE_EPOCH=0 cargo cyclonedx --quiet --format json --no-build-deps --override-filename spyhop.cdx
+    mv spyhop.cdx.json "$work/context/"
+else
+    say "cargo cyclonedx is not installed: the image is built without a list of what is in it"
+fi
 docker build --quiet --network none --build-arg GETH_IMAGE=base --build-arg BINARY=built --tag spyhop "$work/context" >/dev/null
 docker build --quiet --network none --build-arg GETH_IMAGE=base --build-arg BINARY=built --target alone --tag spyhop-alone "$work/context" >/dev/null
 pass "both images are built from a binary that was built before"
 docker history --format '{{.Size}}	{{.CreatedBy}}' spyhop | head -n 12
-printf 'what spyhop adds, compressed: %s bytes\n' "$(gzip --stdout "$spyhop" | wc -c)"
+added="$(gzip --stdout "$spyhop" | wc -c)"
+printf 'what spyhop adds, compressed: %s bytes\n' "$added"
+((added < 32000000)) || fail "the layer is 32 MB or more, compressed"
+if [[ -e "$work/context/spyhop.cdx.json" ]]; then
+    expect "the image holds a CycloneDX list of what is in it" bash -c '/usr/bin/docker run --rm --network none --entrypoint cat spyhop \
+        /usr/local/share/spyhop/spyhop.cdx.json | grep -e "\"name\": \"libduckdb-sys\"" >/dev/null'
+fi
 
 say "what is geth's, or spyhop's, alone"
 expect "a command of geth runs geth alone" run --rm spyhop version
@@ -162,6 +175,10 @@ life() {
     count="$(host_count "$name")"
     ((count > 3)) || fail "$name: the host's DuckDB sees $count blocks"
     pass "$name: the host's DuckDB reads the volume while it is written"
+
+    # Bounded tables and the tail are in the file itself, so that this one can be asked here too, where the volume has another path.
+    (($(host_count "$name" spyhop-absolute.duckdb) > 3)) || fail "$name: the file with absolute names lacks blocks"
+    pass "$name: a second file has absolute names"
 
     docker exec "$name" sh -c 'kill -STOP $(pidof geth)'
     within 60 "$name: health becomes unhealthy when geth hangs" health_is "$name" unhealthy
