@@ -7,6 +7,7 @@ pub mod run;
 pub mod schema;
 pub mod sql;
 pub mod status;
+pub mod verify;
 pub mod watch;
 
 use crate::error::Refused;
@@ -43,6 +44,8 @@ enum Which {
     Status(status::Status),
     /// Say in one line whether geth answers and the data follow it: for a container's health check.
     Health(health::Health),
+    /// Prove what is stored: that it is the chain, and complete.
+    Verify(verify::Verify),
     /// Move everything above a block to quarantine.
     Rewind(rewind::Rewind),
     /// Print every table and column, with type and comment.
@@ -63,6 +66,7 @@ impl Command {
             Which::Backfill(backfill) => backfill::run(backfill),
             Which::Sql(sql) => sql::run(sql),
             Which::Status(status) => status::run(status),
+            Which::Verify(verify) => verify::run(verify),
             Which::Rewind(rewind) => rewind::run(rewind),
             Which::Schema(schema) => schema::run(schema),
         }?;

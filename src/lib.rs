@@ -13,6 +13,7 @@
 //! - [`plan`]: which ranges to build next.
 //! - [`publish`]: the file that readers open.
 //! - [`watch`]: the loops that drive all of it.
+//! - [`verify`]: from the stored rows back to the chain.
 //! - [`supervise`]: geth and a writer in one container.
 //! - [`command`]: one file per command.
 //!
@@ -29,4 +30,5 @@ pub mod publish;
 pub mod rows;
 pub mod store;
 pub mod supervise;
+pub mod verify;
 pub mod watch;

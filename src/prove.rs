@@ -7,6 +7,7 @@
 use crate::decode::{Block, BloomBits, Header, Log};
 use alloy_primitives::{B256, Bloom, U256};
 use alloy_trie::root::ordered_trie_root_encoded;
+use serde::{Deserialize, Serialize};
 use std::ops::Deref;
 
 /// What the block must be, as far as it is known beforehand.
@@ -79,7 +80,7 @@ impl Proved {
 /// How a chain prices blobs: from when on which update fraction holds (EIP-7840).
 ///
 /// Source: `blobSchedule` and the fork times in the node's chain configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct BlobSchedule {
     /// Fork time in seconds since 1970, and `baseFeeUpdateFraction` from then on; ascending.
     pub update_fractions: Vec<(u64, u64)>,

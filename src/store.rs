@@ -23,13 +23,14 @@ pub mod tail;
 mod volume;
 
 pub use durable::{free_bytes, replace_file, sync_directory};
-pub use manifest::{Identity, Manifest};
+pub use manifest::{Identity, Manifest, TableManifest};
 pub use merge::{Merge, next_merge};
-pub use range::{BlockLink, Finished, Range, RangeWriter};
+pub use range::{BlockLink, Finished, Range, RangeWriter, Unreadable};
 pub use tail::TailBlock;
 
 use crate::error::Refused;
-use alloy_primitives::Bytes;
+use crate::prove::BlobSchedule;
+use alloy_primitives::{Address, Bytes};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
@@ -64,6 +65,12 @@ pub struct Chain {
     pub identity: Identity,
     /// Whether the node ever named a finalized block: depth then decides nothing any more.
     pub finalized_seen: bool,
+    /// How the chain prices blobs, as the node last told it. Rows are made by it; without a node they are proved by it.
+    #[serde(default)]
+    pub blob_schedule: Option<BlobSchedule>,
+    /// The chain's wrapped ether, whose deposits and withdrawals are token transfers.
+    #[serde(default)]
+    pub weth: Option<Address>,
 }
 
 impl Store {
@@ -213,4 +220,9 @@ pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
 /// The sealed ranges that count in the volume at `root`, for readers.
 pub fn read_ranges(root: &Path) -> Result<Vec<Range>> {
     range::list(root)
+}
+
+/// The same, and the ranges whose manifest cannot be read, which are an error elsewhere.
+pub fn read_readable_ranges(root: &Path) -> Result<(Vec<Range>, Vec<Unreadable>)> {
+    range::list_readable(root)
 }

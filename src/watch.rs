@@ -18,11 +18,14 @@ mod node;
 mod pressure;
 mod progress;
 mod readiness;
+mod repair;
 mod session;
 mod space;
 mod thaw;
 
+pub use limits::go_behind;
 pub use progress::{Heartbeat, SourceRate, now};
+pub use repair::{Faulty, repair};
 
 use crate::error::Refused;
 use crate::geth::{Client, Limits};

@@ -7,7 +7,7 @@ use super::range::{self, BlockLink, RangeWriter};
 use super::{Identity, Manifest, RANGE_MIN, Store, tail};
 use crate::rows::Selection;
 use anyhow::Result;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Blocks of the tail that are published as rows at most, and a range's length.
 const ROWS_MAX: usize = 1_000;
@@ -55,15 +55,16 @@ pub fn split(store: &Store, identity: Identity, links: &[BlockLink], tables: Sel
 
 /// The chunks on the volume that are not among `published`, relative to it.
 pub fn unpublished(store: &Store, published: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    Ok(paths(store.root())?.into_iter().filter(|path| !published.contains(path)).collect())
+}
+
+/// Every chunk on the volume, relative to it.
+pub fn paths(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for (_, path) in range::keyed(&store.root().join("tail"), "first=")? {
+    for (_, path) in range::keyed(&root.join("tail"), "first=")? {
         for (_, path) in range::keyed(&path, "last=")? {
             for entry in std::fs::read_dir(&path)? {
-                let path = entry?.path();
-                let path = path.strip_prefix(store.root())?.to_owned();
-                if !published.contains(&path) {
-                    found.push(path);
-                }
+                found.push(entry?.path().strip_prefix(root)?.to_owned());
             }
         }
     }

@@ -196,36 +196,85 @@ pub(super) fn commit(store: &Store, directory: &Path, manifest: Manifest) -> Res
     Ok(Range { first, last, generation, path, manifest })
 }
 
+/// A range whose manifest cannot be read.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// First block.
+    pub first: u64,
+    /// Last block.
+    pub last: u64,
+    /// Its directory, relative to the volume.
+    pub path: PathBuf,
+    /// Why not.
+    pub reason: String,
+}
+
 /// Every range directory with a manifest, winners and losers.
 pub(super) fn list_all(root: &Path) -> Result<Vec<Range>> {
-    let mut ranges = Vec::new();
+    directories(root)?.into_iter().map(|directory| directory.read(root)).collect()
+}
+
+/// The ranges that count among those that can be read, and those that cannot.
+pub(super) fn list_readable(root: &Path) -> Result<(Vec<Range>, Vec<Unreadable>)> {
+    let (mut ranges, mut unreadable) = (Vec::new(), Vec::new());
+    for directory in directories(root)? {
+        match directory.read(root) {
+            Ok(range) => ranges.push(range),
+            // Deleted meanwhile: it had lost to another.
+            Err(_) if !root.join(&directory.path).exists() => {}
+            Err(error) => {
+                let Directory { first, last, path, .. } = directory;
+                unreadable.push(Unreadable { first, last, path, reason: error.root_cause().to_string() });
+            }
+        }
+    }
+    Ok((winners(ranges), unreadable))
+}
+
+/// A range by the names of its directories.
+struct Directory {
+    first: u64,
+    last: u64,
+    generation: u32,
+    path: PathBuf,
+}
+
+fn directories(root: &Path) -> Result<Vec<Directory>> {
+    let mut directories = Vec::new();
     for (first, path) in keyed(&root.join("chain"), "first=")? {
         for (last, path) in keyed(&path, "last=")? {
             for generation in generations(&path)? {
                 let path = path.join(format!("g{generation}"));
-                if !path.join("manifest.json").exists() {
-                    continue;
+                if path.join("manifest.json").exists() {
+                    let path = path.strip_prefix(root).expect("it was found below").to_owned();
+                    directories.push(Directory { first, last, generation, path });
                 }
-                let manifest = Manifest::read(&path)?;
-                ensure!(
-                    (manifest.first, manifest.last) == (first, last),
-                    "`{}` holds blocks {} to {}",
-                    path.display(),
-                    manifest.first,
-                    manifest.last
-                );
-                ensure!(
-                    manifest.format <= FORMAT,
-                    "`{}` was written by a newer spyhop (format {}, this one knows {FORMAT})",
-                    path.display(),
-                    manifest.format
-                );
-                let path = path.strip_prefix(root).expect("it was found below").to_owned();
-                ranges.push(Range { first, last, generation, path, manifest });
             }
         }
     }
-    Ok(ranges)
+    Ok(directories)
+}
+
+impl Directory {
+    fn read(&self, root: &Path) -> Result<Range> {
+        let Self { first, last, generation, ref path } = *self;
+        let shown = root.join(path);
+        let manifest = Manifest::read(&shown)?;
+        ensure!(
+            (manifest.first, manifest.last) == (first, last),
+            "`{}` holds blocks {} to {}",
+            shown.display(),
+            manifest.first,
+            manifest.last
+        );
+        ensure!(
+            manifest.format <= FORMAT,
+            "`{}` was written by a newer spyhop (format {}, this one knows {FORMAT})",
+            shown.display(),
+            manifest.format
+        );
+        Ok(Range { first, last, generation, path: path.clone(), manifest })
+    }
 }
 
 /// The ranges that count: of overlapping ones the largest, of equal ones the highest generation; ascending.

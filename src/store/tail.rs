@@ -75,14 +75,14 @@ pub fn write(store: &Store, blocks: &[TailBlock]) -> Result<()> {
 /// # Errors
 /// Where it is missing, or its checksum does not hold.
 pub fn read(root: &Path, number: u64, hash: B256) -> Result<TailBlock> {
-    let path = root.join("tail").join(name(number, hash));
+    let path = root.join(self::path(number, hash));
     let bytes = fs::read(&path).with_context(|| format!("failed to read: `{}`", path.display()))?;
     decode(&bytes).with_context(|| format!("`{}` is damaged", path.display()))
 }
 
 /// Removes one block's file, if it is there.
 pub fn remove(root: &Path, number: u64, hash: B256) -> Result<()> {
-    let path = root.join("tail").join(name(number, hash));
+    let path = root.join(self::path(number, hash));
     match fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("failed to remove: `{}`", path.display()))
@@ -121,6 +121,17 @@ pub fn paths(root: &Path) -> Result<Vec<PathBuf>> {
     }
     paths.sort_unstable();
     Ok(paths)
+}
+
+/// Where a block's file lies, relative to the volume.
+pub fn path(number: u64, hash: B256) -> PathBuf {
+    Path::new("tail").join(name(number, hash))
+}
+
+/// The block in a tail file's name: its height and its hash.
+pub fn block_of(path: &Path) -> Option<(u64, B256)> {
+    let (number, hash) = path.file_name()?.to_str()?.split_once('-')?;
+    Some((number.parse().ok()?, hash.parse().ok()?))
 }
 
 /// The height in a tail file's name.

@@ -18,10 +18,15 @@ pub fn apply(memory_bytes_max: u64, behind: bool) {
     let files = getrlimit(Resource::Nofile).maximum;
     note("open files", setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files }));
     if behind {
-        note("priority", nice(NICE).map(drop));
+        go_behind();
     }
     // The first to go where the container or the machine is out of memory. Raising it needs no privilege.
     note("oom_score_adj", std::fs::write("/proc/self/oom_score_adj", "1000"));
+}
+
+/// Puts this process behind what it was started beside, for the processor. To be called before there are threads.
+pub fn go_behind() {
+    note("priority", nice(NICE).map(drop));
 }
 
 fn note<E: std::fmt::Display>(limit: &str, applied: Result<(), E>) {

@@ -65,8 +65,9 @@ async fn look(
     let chain_id = client.chain_id().await.map_err(Trouble::Away)?;
     let genesis_hash = client.head(Tag::Number(0)).await.map_err(Trouble::Away)?.hash;
     let identity = Identity { chain_id, genesis_hash };
-    let chain = match store.chain()? {
-        None => Chain { format: FORMAT, identity, finalized_seen: false },
+    let held = store.chain()?;
+    let mut chain = match held.clone() {
+        None => Chain { format: FORMAT, identity, finalized_seen: false, blob_schedule: None, weth: None },
         Some(chain) if chain.identity == identity => chain,
         Some(Chain { identity: held, .. }) => {
             return Err(Trouble::Other(
@@ -97,17 +98,21 @@ async fn look(
         Ok(config) => BlobSchedule::from_config(&config),
         Err(error) if error.is_passing() => return Err(Trouble::Away(error)),
         Err(error) => {
-            tracing::warn!(error = %error, "the node does not tell its blob schedule: Cancun's is taken");
-            BlobSchedule::default()
+            let known = chain.blob_schedule.clone();
+            let taken = if known.is_some() { "the one it told before" } else { "Cancun's" };
+            tracing::warn!(error = %error, "the node does not tell its blob schedule: {taken} is taken");
+            known.unwrap_or_default()
         }
     };
+    chain.blob_schedule = Some(schedule.clone());
+    chain.weth = settings.weth.or(chain.weth).or(known_weth(chain_id));
     let wanted_first = match settings.from {
         From::Block(number) => number / RANGE_MIN * RANGE_MIN,
         From::BelowHead(depth) => head.number.saturating_sub(depth) / RANGE_MIN * RANGE_MIN,
         // A range that is half pruned could never be whole.
         From::Earliest => client.head(Tag::Earliest).await.map_err(earliest)?.number.next_multiple_of(RANGE_MIN),
     };
-    if store.chain()?.is_none() {
+    if held.as_ref() != Some(&chain) {
         store.set_chain(&chain)?;
     }
     tracing::info!(node = version, chain_id, head = head.number, from = wanted_first, "node found");
@@ -128,7 +133,7 @@ fn away(error: geth::Error) -> String {
 }
 
 /// The wrapped ether of the public chains.
-pub fn known_weth(chain_id: u64) -> Option<Address> {
+fn known_weth(chain_id: u64) -> Option<Address> {
     match chain_id {
         1 => Some(address!("c02aaa39b223fe8d0a0e5c4f27ead9083c756cc2")),
         11_155_111 => Some(address!("fff9976782d46cc05630d1f6ebab18b2324d6b14")),

@@ -4,7 +4,7 @@ use super::ancient::Ancient;
 use super::build::{Builder, Job, yield_to_others};
 use super::fetch::{AbortOnDrop, Fetcher, Trouble};
 use super::meter::Meter;
-use super::node::{Node, known_weth};
+use super::node::Node;
 use super::pressure::{Gate, Pressure};
 pub use super::progress::now;
 use super::progress::{Building, Heartbeat, Position, Rates, Teller};
@@ -122,8 +122,7 @@ impl Session {
             let range = format!("blocks {} to {last} are none", node.wanted_first);
             return Err(Trouble::Other(Refused::new(range, "give a `--to` that is not below `--from`").into()));
         }
-        let weth = settings.weth.or(known_weth(node.chain.identity.chain_id));
-        let options = Options { weth, tables: settings.tables };
+        let options = Options { weth: node.chain.weth, tables: settings.tables };
         let fetcher = Fetcher {
             client: client.clone(),
             store: store.clone(),

@@ -20,4 +20,5 @@ mod run;
 mod schema;
 mod sql;
 mod third_party;
+mod verify;
 mod volume;

@@ -105,7 +105,7 @@ fn every_command_runs() {
 #[test]
 fn every_flag_and_table_is_named() {
     let readme = readme();
-    for command in ["watch", "backfill", "sql", "status", "rewind", "schema", "run", "health"] {
+    for command in ["watch", "backfill", "sql", "status", "verify", "rewind", "schema", "run", "health"] {
         assert!(readme.contains(&format!("spyhop {command}")), "README.md lacks `spyhop {command}`");
         let help = Spyhop::new(command).args(&["--help"]).succeed();
         let flags: Vec<_> = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2).collect();

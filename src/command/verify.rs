@@ -1,0 +1,92 @@
+//! `spyhop verify`
+
+use crate::store::Store;
+use crate::verify::{self, Fault, Report, Settings};
+use crate::watch;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Arguments of `spyhop verify`.
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// The data directory.
+    #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
+    data: PathBuf,
+    /// First block [default: the first that is held].
+    #[arg(long, value_name = "BLOCK")]
+    from: Option<u64>,
+    /// Last block [default: the last that is held].
+    #[arg(long, value_name = "BLOCK")]
+    to: Option<u64>,
+    /// Recompute the rows, too: rebuild every block from them, prove it, and compare every column of every table.
+    #[arg(long)]
+    deep: bool,
+    /// Build faulty ranges again from the node, publish, and move the old ones to quarantine.
+    #[arg(long, requires = "ipc")]
+    repair: bool,
+    /// geth's IPC socket: what is held is also compared with the node's hashes.
+    #[arg(long, value_name = "PATH", env = "SPYHOP_IPC")]
+    ipc: Option<PathBuf>,
+    /// With --repair: name the files absolutely in the published views, below this directory.
+    #[arg(long, value_name = "DIR", env = "SPYHOP_PUBLISHED_PATH")]
+    published_path: Option<PathBuf>,
+}
+
+/// Runs the command: exit code 0 where there is no fault, or none is left after a repair.
+pub fn run(arguments: &Verify) -> Result<()> {
+    watch::go_behind();
+    // A repair needs the volume for itself, and what it repairs must be what was verified.
+    let store = if arguments.repair { Some(Arc::new(Store::open(&arguments.data)?)) } else { None };
+    let mut report = check(arguments)?;
+    if let Some(store) = store
+        && !report.faulty.is_empty()
+    {
+        let ipc = arguments.ipc.clone().context("--repair comes with --ipc")?;
+        let quarantine = watch::repair(ipc, store, arguments.published_path.clone(), report.faulty)?;
+        say(&format!("built again; the old is in {}", quarantine.display()))?;
+        report = check(arguments)?;
+    }
+    let what = if arguments.deep { "rows recomputed" } else { "files, counts and links checked" };
+    say(&format!(
+        "{} blocks in {} ranges and {} tail files, {what}: {} faults",
+        report.blocks, report.ranges, report.tail, report.faults
+    ))?;
+    if arguments.deep && report.not_recomputed > 0 {
+        let tables: Vec<_> = report.lacking.into_iter().collect();
+        say(&format!("{} of the blocks could not be recomputed for want of {}", report.not_recomputed, tables.join(", ")))?;
+    }
+    for (first, last) in &report.missing {
+        say(&format!("not held: blocks {first} to {last}"))?;
+    }
+    match report.faults {
+        0 => Ok(()),
+        count => bail!("{count} faults in `{}`", arguments.data.display()),
+    }
+}
+
+fn check(arguments: &Verify) -> Result<Report> {
+    let Verify { data, from, to, deep, ipc, .. } = arguments;
+    let settings = Settings { data: data.clone(), from: *from, to: *to, deep: *deep, ipc: ipc.clone() };
+    let style = ProgressStyle::with_template("spyhop [{bar:40}] {human_pos}/{human_len} blocks  {per_sec}  ETA {eta}");
+    // It is drawn on a terminal only.
+    let bar = ProgressBar::new(0).with_style(style.context("the template is constant")?.progress_chars("=> "));
+    let mut told = Ok(());
+    let mut tell = |fault: &Fault| {
+        let said = bar.suspend(|| say(&fault.to_string()));
+        if told.is_ok() {
+            told = said;
+        }
+    };
+    let report = verify::check(&settings, &bar, &mut tell);
+    bar.finish_and_clear();
+    told.and(report)
+}
+
+/// Prints a line.
+fn say(line: &str) -> Result<()> {
+    Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+}

@@ -1,0 +1,135 @@
+//! Whether what is stored is the chain: `spyhop verify`.
+//!
+//! Two depths. The files: each is what was written (BLAKE3), its manifest is true, blocks follow on each other inside and between
+//! ranges up to what the node calls final, and there are as many rows as the blocks say. The rows: every block is rebuilt from them,
+//! as RLP, decoded and proved as if it came from the node, and everything that it becomes is compared with what is stored, cell by
+//! cell, so that there is no column that is not recomputed. Nothing is taken from the node but hashes.
+//!
+//! A writer may be at work meanwhile: ranges that are merged away are looked for where they went, and tail files that are sealed
+//! are no longer looked for.
+
+mod block;
+mod cell;
+mod cursor;
+mod fault;
+mod files;
+mod links;
+mod node;
+mod pass;
+mod range;
+mod rebuild;
+mod tail;
+
+pub use fault::Fault;
+
+use crate::error::Refused;
+use crate::geth::{Client, Limits};
+use crate::rows::Selection;
+use crate::store::{self, Chain};
+use crate::watch::Faulty;
+use anyhow::{Context, Result};
+use block::Rules;
+use indicatif::ProgressBar;
+use pass::Pass;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+/// What to verify and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The volume.
+    pub data: PathBuf,
+    /// The first block, where not all that is held is to be verified.
+    pub from: Option<u64>,
+    /// The last block, likewise.
+    pub to: Option<u64>,
+    /// Whether the rows are recomputed, too.
+    pub deep: bool,
+    /// geth's socket, where there is a node to compare with.
+    pub ipc: Option<PathBuf>,
+}
+
+/// What was verified, and what came of it.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Blocks in sealed ranges and in the tail.
+    pub blocks: u64,
+    /// Sealed ranges.
+    pub ranges: usize,
+    /// Blocks of those, in the tail.
+    pub tail: usize,
+    /// Blocks whose rows could not be recomputed for want of tables.
+    pub not_recomputed: u64,
+    /// The tables that they lack.
+    pub lacking: BTreeSet<&'static str>,
+    /// First and last block of what is not held between those that are.
+    pub missing: Vec<(u64, u64)>,
+    /// How many faults were told.
+    pub faults: u64,
+    /// Where they lie.
+    pub faulty: Faulty,
+}
+
+/// Verifies what is held, telling each fault as it is found.
+///
+/// # Errors
+/// Where there is nothing to verify, or the node cannot be asked. What cannot be read is a fault, not an error.
+pub fn check(settings: &Settings, bar: &ProgressBar, tell: &mut (dyn FnMut(&Fault) + Send)) -> Result<Report> {
+    let root = &settings.data;
+    let (from, to) = settings.blocks();
+    if from > to {
+        return Err(Refused::new(
+            format!("blocks {from} to {to} are none"),
+            "give a `--to` that is not below `--from`",
+        )
+        .into());
+    }
+    let chain = store::read_chain(root)?.with_context(|| format!("no data in `{}` yet", root.display()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let client = settings.ipc.as_ref().map(|ipc| Client::new(ipc, Limits::default()));
+    let told = match &client {
+        Some(client) => runtime.block_on(node::schedule(client, chain.identity))?,
+        None => None,
+    };
+    let client = client.filter(|_| told.is_some());
+    let rules = if settings.deep { Some(rules(&chain, told)?) } else { None };
+    let mut pass = Pass { settings, chain, rules, bar, tell, report: Report::default() };
+    let pool = rayon::ThreadPoolBuilder::new().build()?;
+    let held = pool.install(|| pass.held())?;
+    if let Some(client) = &client {
+        for (range, fault) in runtime.block_on(node::ranges(client, &held.ranges))? {
+            pass.tell(vec![fault]);
+            pass.report.faulty.add_range(range);
+        }
+        let fault = runtime.block_on(node::tail(client, &held.tail))?;
+        pass.tell(fault.into_iter().collect());
+    }
+    pass.count(&held);
+    Ok(pass.report)
+}
+
+/// What the rows depend on beside the blocks.
+fn rules(chain: &Chain, told: Option<crate::prove::BlobSchedule>) -> Result<Rules> {
+    let schedule = chain.blob_schedule.clone().or(told).ok_or_else(|| {
+        Refused::new(
+            "it is not known how this chain prices blobs: the data were written before that was noted",
+            "give --ipc, or run `spyhop watch` once",
+        )
+    })?;
+    Ok(Rules { schedule, weth: chain.weth })
+}
+
+impl Report {
+    /// Notes blocks that could not be recomputed.
+    fn lacks(&mut self, tables: Selection, blocks: u64) {
+        self.lacking.extend(tables.tables().map(|table| table.name));
+        self.not_recomputed += blocks;
+    }
+}
+
+impl Settings {
+    /// The first and the last block that are to be verified, if they are held.
+    fn blocks(&self) -> (u64, u64) {
+        (self.from.unwrap_or(0), self.to.unwrap_or(u64::MAX))
+    }
+}

@@ -1,0 +1,169 @@
+//! A table's Parquet file from front to back, a block's rows at a time, with no more than a few megabytes of it in memory.
+
+use super::fault::Fault;
+use crate::rows::Table;
+use anyhow::{Context, Result};
+use arrow::array::{Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::compute::concat_batches;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use std::fs::File;
+use std::path::Path;
+
+/// What is decoded at a time, about, in bytes.
+const BATCH_BYTES: u64 = 4 << 20;
+
+/// Rows decoded at a time at most.
+const BATCH_ROWS_MAX: u64 = 8_192;
+
+/// A place in the file.
+pub struct Cursor {
+    table: &'static Table,
+    file: File,
+    metadata: ArrowReaderMetadata,
+    next_group: usize,
+    reader: Option<ParquetRecordBatchReader>,
+    batch: RecordBatch,
+    at: usize,
+    /// Rows handed out so far.
+    taken: u64,
+    /// Size of a row, uncompressed, on the average of its row group.
+    row_bytes: u64,
+}
+
+/// The three things that every row of a block repeats of it.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Its height.
+    pub number: i64,
+    /// Its hash as its own row has it.
+    pub hash: Option<String>,
+    /// Its time as its own row has it.
+    pub timestamp: Option<i64>,
+}
+
+impl Cursor {
+    /// Opens the file, whose columns must be the table's.
+    pub fn open(path: &Path, table: &'static Table) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("failed to open: `{}`", path.display()))?;
+        let metadata = ArrowReaderMetadata::load(&file, Default::default())
+            .with_context(|| format!("failed to read: `{}`", path.display()))?;
+        let batch = RecordBatch::new_empty(table.schema());
+        Ok(Self { table, file, metadata, next_group: 0, reader: None, batch, at: 0, taken: 0, row_bytes: 0 })
+    }
+
+    /// Whose rows they are.
+    pub fn table(&self) -> &'static Table {
+        self.table
+    }
+
+    /// Rows not yet handed out.
+    pub fn rows_left(&self) -> u64 {
+        (self.metadata.metadata().file_metadata().num_rows() as u64).saturating_sub(self.taken)
+    }
+
+    /// Size of a row, about, in bytes.
+    pub fn row_bytes(&self) -> u64 {
+        self.row_bytes
+    }
+
+    /// The next row without taking it: its batch and its place in there; `None` at the end.
+    pub fn peek(&mut self) -> Result<Option<(&RecordBatch, usize)>> {
+        while self.at == self.batch.num_rows() {
+            let next = match &mut self.reader {
+                Some(reader) => reader.next().transpose()?,
+                None => None,
+            };
+            match next {
+                Some(batch) => (self.batch, self.at) = (batch, 0),
+                None if self.next_group == self.metadata.metadata().num_row_groups() => return Ok(None),
+                None => self.open_group()?,
+            }
+        }
+        Ok(Some((&self.batch, self.at)))
+    }
+
+    fn open_group(&mut self) -> Result<()> {
+        let group = self.metadata.metadata().row_group(self.next_group);
+        self.row_bytes = (group.total_byte_size().max(0) as u64 / group.num_rows().max(1) as u64).max(1);
+        let rows = (BATCH_BYTES / self.row_bytes).clamp(1, BATCH_ROWS_MAX);
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.try_clone()?, self.metadata.clone());
+        self.reader = Some(builder.with_row_groups(vec![self.next_group]).with_batch_size(rows as usize).build()?);
+        self.next_group += 1;
+        Ok(())
+    }
+
+    /// Takes the next row, whatever it is.
+    pub fn take_row(&mut self) -> Result<Option<RecordBatch>> {
+        let row = self.peek()?.map(|(batch, at)| batch.slice(at, 1));
+        self.advance(usize::from(row.is_some()));
+        Ok(row)
+    }
+
+    /// Takes the rows of a block. Rows that stand in the way and are of no block are taken too, and named as faults.
+    pub fn take_block(&mut self, key: &Key, faults: &mut Vec<Fault>) -> Result<RecordBatch> {
+        let mut parts = Vec::new();
+        while self.peek()?.is_some() {
+            let copies = Copies::of(&self.batch);
+            let count = (self.at..self.batch.num_rows()).take_while(|row| copies.are_of(key, *row)).count();
+            if count > 0 {
+                parts.push(self.batch.slice(self.at, count));
+                self.advance(count);
+            } else if copies.are_astray(key, self.at) {
+                let (number, hash) = copies.named(self.at);
+                let block = u64::try_from(key.number).unwrap_or_default();
+                faults.push(
+                    Fault::new(self.table.name, "block of a row", "one that is here", format!("{number} {hash}"))
+                        .of_block(block),
+                );
+                self.advance(1);
+            } else {
+                break;
+            }
+        }
+        match &parts[..] {
+            [] => Ok(RecordBatch::new_empty(self.table.schema())),
+            [whole] => Ok(whole.clone()),
+            parts => Ok(concat_batches(parts[0].schema_ref(), parts)?),
+        }
+    }
+
+    fn advance(&mut self, rows: usize) {
+        self.at += rows;
+        self.taken += rows as u64;
+    }
+}
+
+/// The columns in which rows repeat which block they are of.
+struct Copies<'a> {
+    numbers: &'a Int64Array,
+    hashes: &'a StringArray,
+    timestamps: &'a TimestampMicrosecondArray,
+}
+
+impl<'a> Copies<'a> {
+    fn of(batch: &'a RecordBatch) -> Self {
+        Self {
+            numbers: batch["block_number"].as_any().downcast_ref().expect("the file has the table's columns"),
+            hashes: batch["block_hash"].as_any().downcast_ref().expect("the file has the table's columns"),
+            timestamps: batch["block_timestamp"].as_any().downcast_ref().expect("the file has the table's columns"),
+        }
+    }
+
+    /// Whether a row is of the block: two copies of three say so, so that one that is wrong can be told.
+    fn are_of(&self, key: &Key, row: usize) -> bool {
+        let number = self.numbers.is_valid(row) && self.numbers.value(row) == key.number;
+        let hash = self.hashes.is_valid(row) && key.hash.as_deref() == Some(self.hashes.value(row));
+        let timestamp = self.timestamps.is_valid(row) && key.timestamp == Some(self.timestamps.value(row));
+        u8::from(number) + u8::from(hash) + u8::from(timestamp) >= 2
+    }
+
+    /// Whether a row that is not of the block is of none that is still to come.
+    fn are_astray(&self, key: &Key, row: usize) -> bool {
+        let passed = self.numbers.is_null(row) || self.numbers.value(row) <= key.number;
+        passed || (row + 1 < self.numbers.len() && self.are_of(key, row + 1))
+    }
+
+    fn named(&self, row: usize) -> (String, String) {
+        (super::cell::text_of(self.numbers, row), super::cell::text_of(self.hashes, row))
+    }
+}

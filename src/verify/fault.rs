@@ -1,0 +1,71 @@
+//! One thing that is not as it should be, as one line.
+
+use std::fmt;
+
+/// Texts up to this length are shown whole, in characters.
+const SHOWN_MAX: usize = 80;
+
+/// A fault: where, what was checked, what it should be, what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The table, or the file relative to the volume.
+    pub place: String,
+    /// The block; `None` where it is about a whole file.
+    pub block: Option<u64>,
+    /// The row among the table's rows of that block, from 0.
+    pub row: Option<usize>,
+    /// The column, or the check that failed.
+    pub check: String,
+    /// What it should be.
+    pub expected: String,
+    /// What it is.
+    pub found: String,
+}
+
+impl Fault {
+    /// A fault of a whole file or table.
+    pub fn new(place: impl Into<String>, check: &str, expected: impl ToString, found: impl ToString) -> Self {
+        let (expected, found) = differing(&expected.to_string(), &found.to_string());
+        Self { place: place.into(), block: None, row: None, check: check.to_owned(), expected, found }
+    }
+
+    /// The same, of one block.
+    pub fn of_block(self, block: u64) -> Self {
+        Self { block: Some(block), ..self }
+    }
+
+    /// The same, of one row of the block.
+    pub fn of_row(self, row: usize) -> Self {
+        Self { row: Some(row), ..self }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if let Some(block) = self.block {
+            write!(f, "block {block}, ")?;
+        }
+        if let Some(row) = self.row {
+            write!(f, "row {row}, ")?;
+        }
+        write!(f, "{}: expected {}, found {}", self.check, self.expected, self.found)
+    }
+}
+
+/// Both texts fit for a line: long ones are cut to the part where they first differ.
+fn differing(expected: &str, found: &str) -> (String, String) {
+    let [expected, found]: [Vec<char>; 2] = [expected, found].map(|text| {
+        let printable = |char: char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char };
+        text.chars().map(printable).collect()
+    });
+    let same = expected.iter().zip(&found).take_while(|(expected, found)| expected == found).count();
+    let start = if expected.len().max(found.len()) > SHOWN_MAX { same.saturating_sub(8) } else { 0 };
+    let cut = |text: &[char]| {
+        let shown: String = text.iter().skip(start).take(SHOWN_MAX).collect();
+        let before = if start > 0 { "…" } else { "" };
+        let after = if text.len() > start + SHOWN_MAX { "…" } else { "" };
+        format!("{before}{shown}{after}")
+    };
+    (cut(&expected), cut(&found))
+}

@@ -1,0 +1,67 @@
+//! What the node beside says of the blocks that are held.
+
+use super::fault::Fault;
+use crate::error::Refused;
+use crate::geth::{self, Client, Tag};
+use crate::prove::BlobSchedule;
+use crate::store::{BlockLink, Identity, Range};
+use alloy_primitives::B256;
+use anyhow::{Context, Result};
+
+/// Makes sure that the node is on the chain that is held, and asks how it prices blobs. `None` where there is no node.
+pub async fn schedule(client: &Client, held: Identity) -> Result<Option<BlobSchedule>> {
+    let chain_id = match client.chain_id().await {
+        Err(error) if error.is_unreachable() => {
+            tracing::warn!(error = %error, "no node is there: what is held is not compared with its hashes");
+            return Ok(None);
+        }
+        chain_id => chain_id.context("failed to ask the node")?,
+    };
+    let genesis_hash = client.head(Tag::Number(0)).await.context("failed to ask the node")?.hash;
+    if (Identity { chain_id, genesis_hash }) != held {
+        return Err(Refused::new(
+            format!(
+                "chain {} with genesis {} is held, the node is on chain {chain_id} with genesis {genesis_hash}",
+                held.chain_id, held.genesis_hash
+            ),
+            "give the socket of the node that the data came from, or none",
+        )
+        .into());
+    }
+    let config = client.node_config().await.context("failed to ask the node")?;
+    Ok(Some(BlobSchedule::from_config(&config)))
+}
+
+/// The ranges whose last block is not the node's, each with its fault. What the node does not have is no fault.
+pub async fn ranges<'a>(client: &Client, ranges: &'a [Range]) -> Result<Vec<(&'a Range, Fault)>> {
+    let mut faults = Vec::new();
+    for range in ranges {
+        let Some(hash) = hash_of(client, Tag::Number(range.last)).await?.map(|(_, hash)| hash) else { continue };
+        if hash != range.manifest.last_hash {
+            let place = range.path.display().to_string();
+            let fault = Fault::new(place, "last hash, the node's", hash, range.manifest.last_hash);
+            faults.push((range, fault.of_block(range.last)));
+        }
+    }
+    Ok(faults)
+}
+
+/// The fault of a tail that holds another block where the node's finalized one is.
+pub async fn tail(client: &Client, links: &[BlockLink]) -> Result<Option<Fault>> {
+    let Some((number, hash)) = hash_of(client, Tag::Finalized).await? else { return Ok(None) };
+    let held: Vec<_> = links.iter().filter(|link| link.number == number).map(|link| link.hash).collect();
+    if held.is_empty() || held.contains(&hash) {
+        return Ok(None);
+    }
+    let held = held.iter().map(B256::to_string).collect::<Vec<_>>().join(" and ");
+    Ok(Some(Fault::new("tail", "hash, the node's finalized", hash, held).of_block(number)))
+}
+
+async fn hash_of(client: &Client, tag: Tag) -> Result<Option<(u64, B256)>> {
+    match client.head(tag).await {
+        Ok(head) => Ok(Some((head.number, head.hash))),
+        Err(geth::Error::Pruned { .. }) => Ok(None),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error).context("failed to ask the node"),
+    }
+}

@@ -1,0 +1,226 @@
+//! One pass over everything that is held: the tail, its chunks, the sealed ranges, and what links them.
+
+use super::block::Rules;
+use super::fault::Fault;
+use super::{Report, Settings, files, links, range, tail};
+use crate::store::{self, BlockLink, Chain, Manifest, Range, Unreadable, chunk, read_readable_ranges};
+use alloy_primitives::B256;
+use anyhow::Result;
+use indicatif::ProgressBar;
+use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+/// Tail files that are checked between two faults told.
+const TAIL_ROUND: usize = 256;
+
+/// One pass.
+pub struct Pass<'a> {
+    pub settings: &'a Settings,
+    pub chain: Chain,
+    /// What rows are recomputed by, where they are.
+    pub rules: Option<Rules>,
+    /// Moved on by each block.
+    pub bar: &'a ProgressBar,
+    /// Called with each fault.
+    pub tell: &'a mut (dyn FnMut(&Fault) + Send),
+    pub report: Report,
+}
+
+/// What counts of what lies on the volume, ascending.
+pub struct Held {
+    pub ranges: Vec<Range>,
+    /// The tail above the ranges.
+    pub tail: Vec<BlockLink>,
+}
+
+impl Pass<'_> {
+    /// Verifies everything that lies on the volume, and returns what counts of it.
+    pub fn held(&mut self) -> Result<Held> {
+        // The tail before the ranges: what is sealed meanwhile is then seen in one of them, if not in both.
+        let mut links = self.tail()?;
+        for path in chunk::paths(&self.settings.data)? {
+            self.chunk(path);
+        }
+        let (ranges, unreadable) = self.ranges()?;
+        for range in unreadable {
+            let place = range.path.join("manifest.json").display().to_string();
+            self.tell(vec![Fault::new(place, "manifest", "one that can be read", range.reason)]);
+            self.report.faulty.ranges.push((range.first, range.last, range.path));
+        }
+        for (below, above, fault) in links::between(&ranges) {
+            self.tell(vec![fault]);
+            self.report.faulty.add_range(below);
+            self.report.faulty.add_range(above);
+        }
+        let sealed = ranges.last().map(|range| (range.last, range.manifest.last_hash));
+        let mut apart = links::tail(&links, sealed);
+        if !apart.is_empty() {
+            // A list that is made while files come and go may lack some: a second look tells.
+            let check = |(number, hash)| tail::check(&self.settings.data, number, hash, None)?.link;
+            links = self.tail_blocks()?.into_par_iter().filter_map(check).collect();
+            apart = links::tail(&links, sealed);
+        }
+        self.tell(apart);
+        links.retain(|link| sealed.is_none_or(|(number, _)| link.number > number));
+        links.sort_unstable_by_key(|link| link.number);
+        Ok(Held { ranges, tail: links })
+    }
+
+    /// Verifies the ranges that count, those too that take their place meanwhile, and returns the ones that count at the end.
+    fn ranges(&mut self) -> Result<(Vec<Range>, Vec<Unreadable>)> {
+        let mut seen = HashSet::new();
+        loop {
+            let (mut ranges, mut unreadable) = read_readable_ranges(&self.settings.data)?;
+            ranges.retain(|range| self.wants(range.first, range.last));
+            unreadable.retain(|range| self.wants(range.first, range.last));
+            let new: Vec<_> = ranges.iter().filter(|range| !seen.contains(&range.path)).cloned().collect();
+            if new.is_empty() {
+                return Ok((ranges, unreadable));
+            }
+            self.bar.inc_length(new.iter().map(Range::blocks).sum());
+            for range in new {
+                if self.files_and_rows(&range) {
+                    self.report.faulty.add_range(&range);
+                }
+                seen.insert(range.path);
+            }
+        }
+    }
+
+    /// Verifies a chunk of the tail, which is made like a range.
+    fn chunk(&mut self, path: PathBuf) {
+        let root = &self.settings.data;
+        let faulty = match Manifest::read(&root.join(&path)) {
+            // It is published no longer.
+            Err(_) if !root.join(&path).exists() => false,
+            Err(error) => {
+                let place = path.join("manifest.json").display().to_string();
+                self.tell(vec![Fault::new(place, "manifest", "one that can be read", error.root_cause())]);
+                true
+            }
+            Ok(manifest) if !self.wants(manifest.first, manifest.last) => false,
+            Ok(manifest) => {
+                let (first, last, path) = (manifest.first, manifest.last, path.clone());
+                let range = Range { first, last, generation: 0, path, manifest };
+                self.bar.inc_length(range.blocks());
+                self.files_and_rows(&range)
+            }
+        };
+        if faulty {
+            self.report.faulty.chunks.push(path);
+        }
+    }
+
+    /// Verifies one range's files, and its rows where they are to be recomputed. Says whether there was a fault.
+    fn files_and_rows(&mut self, range: &Range) -> bool {
+        let (start, before) = (self.bar.position(), self.report.faults);
+        // A range that is deleted meanwhile has lost to another.
+        if let Err(error) = self.look_into(range)
+            && self.settings.data.join(&range.path).exists()
+        {
+            let place = range.path.display().to_string();
+            self.tell(vec![Fault::new(place, "files", "such as can be read", format!("{error:#}"))]);
+        }
+        self.bar.set_position(start + range.blocks());
+        self.report.faults > before
+    }
+
+    fn look_into(&mut self, range: &Range) -> Result<()> {
+        let root = &self.settings.data;
+        let faults = files::check(root, range, self.chain.identity)?;
+        // A file that is not what was written is not read any further.
+        if !faults.is_empty() {
+            self.tell(if root.join(&range.path).exists() { faults } else { Vec::new() });
+            return Ok(());
+        }
+        let before = self.report.faults;
+        let lacking = range::lacking(range.tables());
+        match &self.rules {
+            Some(rules) if lacking.is_empty() => {
+                let mut tell = |faults: Vec<Fault>| {
+                    self.report.faults += faults.len() as u64;
+                    faults.iter().for_each(&mut *self.tell);
+                };
+                range::check(root, range, self.settings.blocks(), rules, self.bar, &mut tell)?;
+            }
+            Some(_) => self.report.lacks(lacking, range.blocks()),
+            None => {}
+        }
+        // Where a cell is wrong, what that does to links and counts has been said.
+        if self.report.faults == before && range.tables().has(&crate::rows::blocks::TABLE) {
+            self.tell(links::inside(root, range)?);
+        }
+        Ok(())
+    }
+
+    /// Verifies the tail's files, and returns what links their blocks.
+    fn tail(&mut self) -> Result<Vec<BlockLink>> {
+        let blocks = self.tail_blocks()?;
+        self.bar.inc_length(blocks.len() as u64);
+        let mut links = Vec::new();
+        for round in blocks.chunks(TAIL_ROUND) {
+            let (root, rules) = (&self.settings.data, self.rules.as_ref());
+            let check = |(number, hash): &(u64, B256)| tail::check(root, *number, *hash, rules);
+            let seen: Vec<_> = round.par_iter().map(check).collect();
+            for ((number, hash), seen) in round.iter().zip(seen) {
+                let Some(seen) = seen else { continue };
+                links.extend(seen.link);
+                if self.rules.is_some() && !seen.lacking.is_empty() {
+                    self.report.lacks(seen.lacking, 1);
+                }
+                if !seen.faults.is_empty() {
+                    self.report.faulty.tail.push(store::tail::path(*number, *hash));
+                }
+                self.tell(seen.faults);
+            }
+            self.bar.inc(round.len() as u64);
+        }
+        Ok(links)
+    }
+
+    /// The blocks that the tail has files of.
+    fn tail_blocks(&self) -> Result<Vec<(u64, B256)>> {
+        let paths = store::tail::paths(&self.settings.data)?;
+        let blocks = paths.iter().filter_map(|path| store::tail::block_of(path));
+        Ok(blocks.filter(|(number, _)| self.wants(*number, *number)).collect())
+    }
+
+    /// Whether an interval of blocks has any that are to be verified.
+    fn wants(&self, first: u64, last: u64) -> bool {
+        let (from, to) = self.settings.blocks();
+        from <= last && first <= to
+    }
+
+    /// Tells faults.
+    pub fn tell(&mut self, faults: Vec<Fault>) {
+        self.report.faults += faults.len() as u64;
+        faults.iter().for_each(&mut *self.tell);
+    }
+
+    /// Counts what is held; what is not, between blocks that are, is noted, and a fault where it was asked for.
+    pub fn count(&mut self, held: &Held) {
+        self.report.ranges = held.ranges.len();
+        self.report.tail = held.tail.len();
+        let (from, to) = self.settings.blocks();
+        let intervals = held.ranges.iter().map(|range| (range.first.max(from), range.last.min(to)));
+        let intervals: Vec<_> = intervals.chain(held.tail.iter().map(|link| (link.number, link.number))).collect();
+        let mut next = self.settings.from.or(intervals.first().map(|(first, _)| *first)).unwrap_or(0);
+        for (first, last) in intervals {
+            if first > next {
+                self.report.missing.push((next, first - 1));
+            }
+            self.report.blocks += (last + 1).saturating_sub(next.max(first));
+            next = next.max(last + 1);
+        }
+        if let Some(to) = self.settings.to.filter(|to| *to >= next) {
+            self.report.missing.push((next, to));
+        }
+        if self.settings.from.is_some() || self.settings.to.is_some() {
+            for (first, last) in self.report.missing.clone() {
+                let fault = Fault::new("coverage", "held", format!("blocks {first} to {last}"), "none of them");
+                self.tell(vec![fault.of_block(first)]);
+            }
+        }
+    }
+}

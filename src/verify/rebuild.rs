@@ -1,0 +1,282 @@
+//! From stored rows back to a block's RLP, in the form of geth's ancient store: header, body and receipts apart, and of the receipts
+//! only what is in nothing else.
+//!
+//! Nothing is checked here beyond what is needed to put bytes together: what was rebuilt is decoded and proved as if the node
+//! had sent it, and every cell that is not used here is compared with what the rebuilt block becomes.
+
+use super::cell::{Row, rows};
+use super::fault::Fault;
+use crate::rows::{CHAIN_TABLES, Selection};
+use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_rlp::{Encodable, Header};
+use arrow::array::RecordBatch;
+use serde::Deserialize;
+
+/// A block's bytes as geth's ancient store would have them.
+#[derive(Debug)]
+pub struct Raw {
+    pub header: Bytes,
+    pub body: Bytes,
+    pub receipts: Bytes,
+}
+
+/// The tables without which a block cannot be rebuilt. They are the first ones; the rest is only compared.
+pub fn needed() -> Selection {
+    Selection::of_known(["blocks", "transactions", "logs", "withdrawals", "uncles"])
+}
+
+/// One entry of an access list as its column has it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Access {
+    address: Address,
+    storage_keys: Vec<B256>,
+}
+
+/// One authorization as its column has it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Authorization {
+    chain_id: U256,
+    address: Address,
+    nonce: U256,
+    y_parity: U256,
+    r: U256,
+    s: U256,
+}
+
+/// Rebuilds a block from its rows, one batch for each table that is [`needed`]; the one of `blocks` has one row.
+///
+/// # Errors
+/// The first cell that cannot be what was stored.
+pub fn block(number: u64, tables: &[RecordBatch]) -> Result<Raw, Fault> {
+    let table = |index: usize| rows(CHAIN_TABLES[index], number, &tables[index]);
+    let [blocks, transactions, logs, withdrawals, uncles] = [0, 1, 2, 3, 4].map(table);
+    let [block] = blocks.collect::<Vec<_>>()[..] else { unreachable!("one row of `blocks` per block") };
+
+    let envelopes = transactions.clone().map(|row| envelope(&row)).collect::<Result<Vec<_>, _>>()?;
+    let mut body = List::default();
+    let mut transaction_list = List::default();
+    for envelope in &envelopes {
+        match envelope.first() {
+            Some(0xc0..) => transaction_list.raw(envelope),
+            _ => transaction_list.push(&envelope[..]),
+        }
+    }
+    let mut uncle_list = List::default();
+    for uncle in uncles {
+        uncle_list.raw(&header(&uncle)?);
+    }
+    body.raw(&transaction_list.finish());
+    body.raw(&uncle_list.finish());
+    if block.text("withdrawals_root").is_some() {
+        let mut withdrawal_list = List::default();
+        for row in withdrawals {
+            withdrawal_list.raw(&withdrawal(&row)?);
+        }
+        body.raw(&withdrawal_list.finish());
+    }
+    let receipts = receipts(transactions, logs)?;
+    Ok(Raw { header: header(&block)?.into(), body: body.finish().into(), receipts: receipts.into() })
+}
+
+/// A header's RLP out of the columns that `blocks` and `uncles` share.
+fn header(row: &Row) -> Result<Vec<u8>, Fault> {
+    let mut list = List::default();
+    for column in
+        ["parent_hash", "sha3_uncles", "miner", "state_root", "transactions_root", "receipts_root", "logs_bloom"]
+    {
+        list.push(&row.some(column, Row::bytes)?[..]);
+    }
+    list.push(&row.some("difficulty", Row::wide)?);
+    for column in ["number", "gas_limit", "gas_used"] {
+        list.push(&row.some(column, Row::integer)?);
+    }
+    list.push(&row.some("timestamp", Row::time)?);
+    for column in ["extra_data", "mix_hash", "nonce"] {
+        list.push(&row.some(column, Row::bytes)?[..]);
+    }
+    // What later forks appended, in their order: a header ends with the first that it lacks.
+    let bytes = |column| Ok(row.bytes(column)?.map(|bytes| encoded(&bytes[..])));
+    let integer = |column| Ok(row.integer(column)?.map(|number| encoded(&number)));
+    let appended = [
+        row.wide("base_fee_per_gas")?.map(|fee| encoded(&fee)),
+        bytes("withdrawals_root")?,
+        integer("blob_gas_used")?,
+        integer("excess_blob_gas")?,
+        bytes("parent_beacon_block_root")?,
+        bytes("requests_hash")?,
+        bytes("block_access_list_hash")?,
+        integer("slot_number")?,
+        row.bytes("extra_fields")?,
+    ];
+    appended.iter().map_while(Option::as_ref).for_each(|item| list.raw(item));
+    Ok(list.finish())
+}
+
+/// A transaction's envelope (EIP-2718).
+fn envelope(row: &Row) -> Result<Vec<u8>, Fault> {
+    let fields = ["nonce", "gas", "input", "v", "r", "s"];
+    if let Some(raw) = row.bytes("raw")?
+        && !fields.iter().all(|column| row.is_valid(column))
+    {
+        return Ok(raw);
+    }
+    let kind = row.some("transaction_type", Row::integer)?;
+    let mut list = List::default();
+    if kind > 0 {
+        list.push(&row.some("chain_id", Row::decimal)?);
+    }
+    list.push(&row.some("nonce", Row::integer)?);
+    match kind {
+        0 | 1 => list.push(&row.some("gas_price", Row::wide)?),
+        2..=4 => {
+            list.push(&row.some("max_priority_fee_per_gas", Row::wide)?);
+            list.push(&row.some("max_fee_per_gas", Row::wide)?);
+        }
+        _ => return Err(row.fault("raw", "the envelope of a type that this version does not know")),
+    }
+    list.push(&row.some("gas", Row::integer)?);
+    list.push(&row.bytes("to_address")?.unwrap_or_default()[..]);
+    list.push(&row.some("value", Row::wide)?);
+    list.push(&row.some("input", Row::bytes)?[..]);
+    if kind > 0 {
+        list.raw(&access_list(row.some("access_list", Row::json)?));
+    }
+    if kind == 3 {
+        list.push(&row.some("max_fee_per_blob_gas", Row::wide)?);
+        let mut hashes = List::default();
+        row.some("blob_versioned_hashes", Row::bytes_list)?.iter().for_each(|hash| hashes.push(&hash[..]));
+        list.raw(&hashes.finish());
+    }
+    if kind == 4 {
+        list.raw(&authorization_list(row.some("authorization_list", Row::json)?));
+    }
+    for column in ["v", "r", "s"] {
+        list.push(&row.some(column, Row::quantity)?);
+    }
+    let mut envelope = list.finish();
+    if kind > 0 {
+        envelope.insert(0, kind as u8);
+    }
+    Ok(envelope)
+}
+
+fn access_list(items: Vec<Access>) -> Vec<u8> {
+    let mut list = List::default();
+    for item in items {
+        let mut keys = List::default();
+        item.storage_keys.iter().for_each(|key| keys.push(key));
+        let mut pair = List::default();
+        pair.push(&item.address);
+        pair.raw(&keys.finish());
+        list.raw(&pair.finish());
+    }
+    list.finish()
+}
+
+fn authorization_list(items: Vec<Authorization>) -> Vec<u8> {
+    let mut list = List::default();
+    for item in items {
+        let mut signed = List::default();
+        signed.push(&item.chain_id);
+        signed.push(&item.address);
+        for number in [item.nonce, item.y_parity, item.r, item.s] {
+            signed.push(&number);
+        }
+        list.raw(&signed.finish());
+    }
+    list.finish()
+}
+
+fn withdrawal(row: &Row) -> Result<Vec<u8>, Fault> {
+    let amount = row.some("amount", Row::wide)?;
+    let (gwei, rest) = amount.div_rem(U256::from(1_000_000_000));
+    if !rest.is_zero() {
+        return Err(row.fault("amount", "whole gwei"));
+    }
+    let mut list = List::default();
+    list.push(&row.some("index", Row::integer)?);
+    list.push(&row.some("validator_index", Row::integer)?);
+    list.push(&row.some("address", Row::bytes)?[..]);
+    list.push(&gwei);
+    Ok(list.finish())
+}
+
+/// The receipts: outcome, cumulative gas, logs.
+fn receipts<'a>(
+    transactions: impl ExactSizeIterator<Item = Row<'a>>,
+    logs: impl Iterator<Item = Row<'a>>,
+) -> Result<Vec<u8>, Fault> {
+    let mut logs_of: Vec<List> = Vec::new();
+    logs_of.resize_with(transactions.len(), List::default);
+    for row in logs {
+        let index = row.some("transaction_index", Row::integer)?;
+        let list = usize::try_from(index).ok().and_then(|index| logs_of.get_mut(index));
+        let list = list.ok_or_else(|| row.fault("transaction_index", format!("below {}", transactions.len())))?;
+        list.raw(&log(&row)?);
+    }
+    let mut list = List::default();
+    for (row, logs) in transactions.zip(logs_of) {
+        list.raw(&receipt(&row, logs)?);
+    }
+    Ok(list.finish())
+}
+
+fn receipt(row: &Row, logs: List) -> Result<Vec<u8>, Fault> {
+    let mut list = List::default();
+    match (row.integer("receipt_status")?, row.bytes("receipt_root")?) {
+        (Some(status @ (0 | 1)), _) => list.push(&status),
+        (None, Some(root)) => list.push(&root[..]),
+        (None, None) => return Err(row.fault("receipt_status", "a status or a root")),
+        (Some(_), _) => return Err(row.fault("receipt_status", "0 or 1")),
+    }
+    list.push(&row.some("receipt_cumulative_gas_used", Row::integer)?);
+    list.raw(&logs.finish());
+    Ok(list.finish())
+}
+
+fn log(row: &Row) -> Result<Vec<u8>, Fault> {
+    let mut topics = List::default();
+    for column in ["topic0", "topic1", "topic2", "topic3"] {
+        let Some(topic) = row.bytes(column)? else { break };
+        topics.push(&topic[..]);
+    }
+    let mut list = List::default();
+    list.push(&row.some("address", Row::bytes)?[..]);
+    list.raw(&topics.finish());
+    list.push(&row.some("data", Row::bytes)?[..]);
+    Ok(list.finish())
+}
+
+/// An RLP list growing by its items.
+#[derive(Default)]
+struct List {
+    payload: Vec<u8>,
+}
+
+impl List {
+    /// Appends an item that is still to be encoded.
+    fn push(&mut self, item: &(impl Encodable + ?Sized)) {
+        item.encode(&mut self.payload);
+    }
+
+    /// Appends items that are encoded.
+    fn raw(&mut self, items: &[u8]) {
+        self.payload.extend_from_slice(items);
+    }
+
+    fn finish(self) -> Vec<u8> {
+        let header = Header { list: true, payload_length: self.payload.len() };
+        let mut list = Vec::with_capacity(header.length_with_payload());
+        header.encode(&mut list);
+        list.extend_from_slice(&self.payload);
+        list
+    }
+}
+
+fn encoded(item: &(impl Encodable + ?Sized)) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(item.length());
+    item.encode(&mut bytes);
+    bytes
+}

@@ -1,0 +1,55 @@
+//! The blocks that are not yet sealed, a file each.
+
+use super::block::{Rules, StoredBlock};
+use super::fault::Fault;
+use super::range::lacking;
+use crate::rows::Selection;
+use crate::store::{BlockLink, TailBlock, tail};
+use alloy_primitives::B256;
+use std::path::Path;
+
+/// A tail file that was looked at.
+#[derive(Debug)]
+pub struct Seen {
+    /// What the file says of its block; `None` where it could not be read.
+    pub link: Option<BlockLink>,
+    /// The tables without which its block could not be rebuilt.
+    pub lacking: Selection,
+    /// What is wrong with it.
+    pub faults: Vec<Fault>,
+}
+
+/// Checks the file of one block; with rules, its rows too. `None` where the file is no longer there.
+pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Option<Seen> {
+    let place = tail::path(number, hash);
+    let block = match tail::read(root, number, hash) {
+        Ok(block) => block,
+        Err(_) if !root.join(&place).exists() => return None,
+        Err(error) => {
+            let cause = error.root_cause().to_string();
+            let fault = Fault::new(place.display().to_string(), "file", "one that is whole", cause).of_block(number);
+            return Some(Seen { link: None, lacking: Selection::of_known([]), faults: vec![fault] });
+        }
+    };
+    let link = block.link;
+    let mut faults = Vec::new();
+    let mut same = |check, expected: String, found: String| {
+        if expected != found {
+            faults.push(Fault::new(place.display().to_string(), check, expected, found).of_block(number));
+        }
+    };
+    same("number", number.to_string(), link.number.to_string());
+    same("hash", hash.to_string(), link.hash.to_string());
+    if let Some(rows) = block.batch(&crate::rows::blocks::TABLE) {
+        same("rows of `blocks`", "1".to_owned(), rows.num_rows().to_string());
+    }
+    let lacking = lacking(block.tables);
+    if faults.is_empty()
+        && lacking.is_empty()
+        && let Some(rules) = rules
+    {
+        let TailBlock { tables: selection, batches: tables, .. } = block;
+        faults = StoredBlock { number, named: Some(hash), selection, tables }.check(rules, Some(&link));
+    }
+    Some(Seen { link: Some(link), lacking, faults })
+}
