@@ -104,6 +104,13 @@ pub fn check(settings: &Settings, bar: &ProgressBar, tell: &mut (dyn FnMut(&Faul
         let fault = runtime.block_on(node::tail(client, &held.tail))?;
         pass.tell(fault.into_iter().collect());
     }
+    for (below, above) in &held.apart {
+        let faulty = &mut pass.report.faulty;
+        if ![below, above].iter().any(|range| faulty.has_range(range)) {
+            faulty.add_range(below);
+            faulty.add_range(above);
+        }
+    }
     pass.count(&held);
     Ok(pass.report)
 }

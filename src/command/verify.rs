@@ -31,7 +31,7 @@ pub struct Verify {
     /// geth's IPC socket: what is held is also compared with the node's hashes.
     #[arg(long, value_name = "PATH", env = "SPYHOP_IPC")]
     ipc: Option<PathBuf>,
-    /// With --repair: name the files absolutely in the published views, below this directory.
+    /// With --repair, name the files absolutely in the published views, below this directory.
     #[arg(long, value_name = "DIR", env = "SPYHOP_PUBLISHED_PATH")]
     published_path: Option<PathBuf>,
 }
@@ -56,8 +56,9 @@ pub fn run(arguments: &Verify) -> Result<()> {
         report.blocks, report.ranges, report.tail, report.faults
     ))?;
     if arguments.deep && report.not_recomputed > 0 {
-        let tables: Vec<_> = report.lacking.into_iter().collect();
-        say(&format!("{} of the blocks could not be recomputed for want of {}", report.not_recomputed, tables.join(", ")))?;
+        let checked = if report.lacking.contains("blocks") { "files" } else { "headers, links and files" };
+        let tables = report.lacking.into_iter().collect::<Vec<_>>().join(", ");
+        say(&format!("{} of the blocks lack {tables}: only their {checked} could be checked", report.not_recomputed))?;
     }
     for (first, last) in &report.missing {
         say(&format!("not held: blocks {first} to {last}"))?;

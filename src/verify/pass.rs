@@ -3,6 +3,7 @@
 use super::block::Rules;
 use super::fault::Fault;
 use super::{Report, Settings, files, links, range, tail};
+use crate::rows::blocks;
 use crate::store::{self, BlockLink, Chain, Manifest, Range, Unreadable, chunk, read_readable_ranges};
 use alloy_primitives::B256;
 use anyhow::Result;
@@ -30,6 +31,8 @@ pub struct Pass<'a> {
 /// What counts of what lies on the volume, ascending.
 pub struct Held {
     pub ranges: Vec<Range>,
+    /// Neighbours that do not link: which of them is wrong the node knows.
+    pub apart: Vec<(Range, Range)>,
     /// The tail above the ranges.
     pub tail: Vec<BlockLink>,
 }
@@ -48,23 +51,23 @@ impl Pass<'_> {
             self.tell(vec![Fault::new(place, "manifest", "one that can be read", range.reason)]);
             self.report.faulty.ranges.push((range.first, range.last, range.path));
         }
+        let mut apart = Vec::new();
         for (below, above, fault) in links::between(&ranges) {
             self.tell(vec![fault]);
-            self.report.faulty.add_range(below);
-            self.report.faulty.add_range(above);
+            apart.push((below.clone(), above.clone()));
         }
         let sealed = ranges.last().map(|range| (range.last, range.manifest.last_hash));
-        let mut apart = links::tail(&links, sealed);
-        if !apart.is_empty() {
+        let mut unlinked = links::tail(&links, sealed);
+        if !unlinked.is_empty() {
             // A list that is made while files come and go may lack some: a second look tells.
             let check = |(number, hash)| tail::check(&self.settings.data, number, hash, None)?.link;
             links = self.tail_blocks()?.into_par_iter().filter_map(check).collect();
-            apart = links::tail(&links, sealed);
+            unlinked = links::tail(&links, sealed);
         }
-        self.tell(apart);
+        self.tell(unlinked);
         links.retain(|link| sealed.is_none_or(|(number, _)| link.number > number));
         links.sort_unstable_by_key(|link| link.number);
-        Ok(Held { ranges, tail: links })
+        Ok(Held { ranges, apart, tail: links })
     }
 
     /// Verifies the ranges that count, those too that take their place meanwhile, and returns the ones that count at the end.
@@ -144,11 +147,16 @@ impl Pass<'_> {
                 };
                 range::check(root, range, self.settings.blocks(), rules, self.bar, &mut tell)?;
             }
-            Some(_) => self.report.lacks(lacking, range.blocks()),
+            Some(_) => {
+                self.report.lacks(lacking, range.blocks());
+                if !lacking.has(&blocks::TABLE) {
+                    self.tell(range::check_headers(root, range, self.settings.blocks())?);
+                }
+            }
             None => {}
         }
         // Where a cell is wrong, what that does to links and counts has been said.
-        if self.report.faults == before && range.tables().has(&crate::rows::blocks::TABLE) {
+        if self.report.faults == before && range.tables().has(&blocks::TABLE) {
             self.tell(links::inside(root, range)?);
         }
         Ok(())

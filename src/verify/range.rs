@@ -6,7 +6,7 @@ use super::block::{Rules, StoredBlock};
 use super::cursor::{Cursor, Key};
 use super::fault::Fault;
 use super::rebuild;
-use crate::rows::{Selection, Table};
+use crate::rows::{Selection, Table, blocks};
 use crate::store::Range;
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
@@ -61,6 +61,22 @@ pub fn check(
     Ok(())
 }
 
+/// Recomputes the headers `from` to `to` of a range that has `blocks` and lacks what else a block is rebuilt from.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub fn check_headers(root: &Path, range: &Range, (from, to): (u64, u64)) -> Result<Vec<Fault>> {
+    let mut blocks = Cursor::open(&root.join(&range.path).join("blocks.parquet"), &blocks::TABLE)?;
+    let mut faults = Vec::new();
+    for number in range.first..=range.last.min(to) {
+        let row = blocks.take_row()?.with_context(|| format!("no row of block {number} in `blocks`"))?;
+        if number >= from {
+            faults.extend(rebuild::header_fault(number, &row));
+        }
+    }
+    Ok(faults)
+}
+
 /// Consecutive blocks, and what was found wrong in reading them.
 #[derive(Default)]
 struct Round {
@@ -86,8 +102,7 @@ impl Reader {
     fn open(root: &Path, range: &Range, (from, to): (u64, u64)) -> Result<Self> {
         let directory = root.join(&range.path);
         let selection = range.tables();
-        let cursor =
-            |table: &'static Table| Cursor::open(&directory.join(format!("{}.parquet", table.name)), table);
+        let cursor = |table: &'static Table| Cursor::open(&directory.join(format!("{}.parquet", table.name)), table);
         let mut cursors = selection.tables().map(cursor).collect::<Result<Vec<_>>>()?;
         Ok(Self {
             selection,

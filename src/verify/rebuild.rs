@@ -7,7 +7,7 @@
 use super::cell::{Row, rows};
 use super::fault::Fault;
 use crate::rows::{CHAIN_TABLES, Selection};
-use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_rlp::{Encodable, Header};
 use arrow::array::RecordBatch;
 use serde::Deserialize;
@@ -78,6 +78,17 @@ pub fn block(number: u64, tables: &[RecordBatch]) -> Result<Raw, Fault> {
     }
     let receipts = receipts(transactions, logs)?;
     Ok(Raw { header: header(&block)?.into(), body: body.finish().into(), receipts: receipts.into() })
+}
+
+/// The fault of a row of `blocks` whose header is another than its hash says.
+pub fn header_fault(number: u64, blocks: &RecordBatch) -> Option<Fault> {
+    let row = rows(CHAIN_TABLES[0], number, blocks).next()?;
+    let found = match header(&row) {
+        Ok(header) => keccak256(header).to_string(),
+        Err(fault) => return Some(fault),
+    };
+    let stored = row.text("hash").unwrap_or("null");
+    (stored != found).then(|| Fault::new("blocks", "header hash", stored, found).of_block(number))
 }
 
 /// A header's RLP out of the columns that `blocks` and `uncles` share.

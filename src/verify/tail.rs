@@ -3,7 +3,8 @@
 use super::block::{Rules, StoredBlock};
 use super::fault::Fault;
 use super::range::lacking;
-use crate::rows::Selection;
+use super::rebuild;
+use crate::rows::{Selection, blocks};
 use crate::store::{BlockLink, TailBlock, tail};
 use alloy_primitives::B256;
 use std::path::Path;
@@ -40,16 +41,19 @@ pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Opt
     };
     same("number", number.to_string(), link.number.to_string());
     same("hash", hash.to_string(), link.hash.to_string());
-    if let Some(rows) = block.batch(&crate::rows::blocks::TABLE) {
+    if let Some(rows) = block.batch(&blocks::TABLE) {
         same("rows of `blocks`", "1".to_owned(), rows.num_rows().to_string());
     }
     let lacking = lacking(block.tables);
     if faults.is_empty()
-        && lacking.is_empty()
         && let Some(rules) = rules
     {
-        let TailBlock { tables: selection, batches: tables, .. } = block;
-        faults = StoredBlock { number, named: Some(hash), selection, tables }.check(rules, Some(&link));
+        faults = if lacking.is_empty() {
+            let TailBlock { tables: selection, batches: tables, .. } = block;
+            StoredBlock { number, named: Some(hash), selection, tables }.check(rules, Some(&link))
+        } else {
+            block.batch(&blocks::TABLE).and_then(|rows| rebuild::header_fault(number, rows)).into_iter().collect()
+        };
     }
     Some(Seen { link: Some(link), lacking, faults })
 }

@@ -33,10 +33,14 @@ pub struct Faulty {
 impl Faulty {
     /// Adds a range, once.
     pub fn add_range(&mut self, range: &Range) {
-        let range = (range.first, range.last, range.path.clone());
-        if !self.ranges.contains(&range) {
-            self.ranges.push(range);
+        if !self.has_range(range) {
+            self.ranges.push((range.first, range.last, range.path.clone()));
         }
+    }
+
+    /// Whether a range is among them.
+    pub fn has_range(&self, range: &Range) -> bool {
+        self.ranges.iter().any(|(.., path)| *path == range.path)
     }
 
     /// Whether there is nothing to build.
@@ -108,7 +112,7 @@ async fn rebuild(
         ranges.push((Piece { first, last, source: Source::Node }, tables_of(&directory)?, path.clone()));
         // Without its manifest a directory is no range, and its files are still there for those who read them.
         if !is_range(&directory, node.chain.identity, (first, last)) {
-            store.quarantine_path(&path.join("manifest.json"), label)?;
+            fs::rename(directory.join("manifest.json"), directory.join("manifest.json.faulty"))?;
         }
     }
     let publisher = Publisher::new(settings.published_path.clone());

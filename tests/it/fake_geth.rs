@@ -43,8 +43,13 @@ impl FakeBlock {
         let mut header = alloy_rlp::Header::decode_bytes(&mut fields, true).expect("a header is a list");
         let header_rlp = &before[..before.len() - fields.len()];
         let items: Vec<&[u8]> = std::iter::from_fn(|| {
-            (!header.is_empty())
-                .then(|| alloy_rlp::Header::decode_bytes(&mut header, false).expect("a header field is a string"))
+            (!header.is_empty()).then(|| {
+                // A string; in a fork to come perhaps a list.
+                let field = alloy_rlp::Header::decode(&mut header).expect("a header field is RLP");
+                let (payload, rest) = header.split_at(field.payload_length);
+                header = rest;
+                payload
+            })
         })
         .collect();
         let number = |item: &[u8]| item.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte));

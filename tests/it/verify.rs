@@ -369,6 +369,43 @@ fn a_repaired_range_equals_the_old_good_one() {
 }
 
 #[test]
+fn what_lacks_tables_is_checked_as_far_as_it_goes_and_repaired_with_the_tables_it_had() {
+    let directory = tempfile::tempdir().unwrap();
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 350, "");
+    fake.chain().finalized = Some(320);
+    let held = |name: &str, tables: &str| {
+        let data = directory.path().join(name);
+        once(fake.path(), &data).args(&["--tables", tables]).succeed();
+        data
+    };
+    let summary = "351 blocks in 3 ranges and 51 tail files, rows recomputed: 0 faults\n";
+    // Nothing is made from what is left out.
+    let enough = held("enough", "blocks,transactions,logs,withdrawals,uncles");
+    assert_eq!(verify(&enough).args(&["--deep"]).succeed(), summary);
+    let logs = held("logs", "logs");
+    let lack = "351 of the blocks lack blocks, transactions, uncles, withdrawals: only their files could be checked\n";
+    assert_eq!(verify(&logs).args(&["--deep"]).succeed(), format!("{summary}{lack}"));
+
+    let few = held("few", "blocks,logs");
+    let lack = "351 of the blocks lack transactions, uncles, withdrawals: only their headers, links and files could be checked\n";
+    assert_eq!(verify(&few).args(&["--deep"]).path("--ipc", fake.path()).succeed(), format!("{summary}{lack}"));
+    let (good, count) = (blake3_of(&range(&few, 100, 1)), "SELECT count(*) FROM blocks");
+    let table = CHAIN_TABLES[0];
+    let file = RangeFile::open(&range(&few, 100, 1), table);
+    let column = table.columns.iter().find(|column| column.name == "state_root").unwrap();
+    file.write(column, 50, Change::Other);
+    std::mem::forget(file);
+    verify(&few).succeed();
+    let printed = verify(&few).args(&["--deep", "--repair"]).path("--ipc", fake.path()).succeed();
+    assert!(printed.starts_with("blocks: block 150, header hash: expected 0x"), "{printed}");
+    assert_eq!(blake3_of(&range(&few, 100, 2)), good);
+    assert_eq!(good.keys().collect::<Vec<_>>(), ["blocks", "logs"]);
+    assert_eq!(Published::open(&few).number(count), 351);
+    assert_eq!(tail::paths(&few).unwrap().len(), 51);
+}
+
+#[test]
 fn a_damaged_chunk_of_a_long_tail_is_found_and_made_again() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
