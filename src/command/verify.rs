@@ -31,7 +31,7 @@ pub struct Verify {
     /// geth's IPC socket: what is held is also compared with the node's hashes.
     #[arg(long, value_name = "PATH", env = "SPYHOP_IPC")]
     ipc: Option<PathBuf>,
-    /// With --repair, name the files absolutely in the published views, below this directory.
+    /// With --repair, publish `spyhop-absolute.duckdb` too, with this absolute path of the data directory in its views.
     #[arg(long, value_name = "DIR", env = "SPYHOP_PUBLISHED_PATH")]
     published_path: Option<PathBuf>,
 }

@@ -115,7 +115,7 @@ async fn rebuild(
             fs::rename(directory.join("manifest.json"), directory.join("manifest.json.faulty"))?;
         }
     }
-    let publisher = Publisher::new(settings.published_path.clone());
+    let publisher = Publisher::new(&store, settings.published_path.clone())?;
     let mut session = Session::open(settings, store.clone(), client, node, publisher, teller, stop).await?;
     for (piece, tables, path) in ranges {
         let what = format!("blocks {} to {}", piece.first, piece.last);

@@ -46,7 +46,12 @@ fn odd_block(parent: B256) -> FakeBlock {
         let typed = envelopes[count - 1][0] < 0xc0;
         bloom |= bloom_of(if typed { &logs[..count % 3] } else { &logs });
     }
-    let uncles = [Header::default().rlp(false), Header { seed: 9, difficulty: wide(3), ..Header::default() }.rlp(true)];
+    let late = Header { seed: 9, difficulty: wide(3), ..Header::default() };
+    let uncles = [
+        Header::default().rlp(false),
+        Header { base_fee: wide(1), ..late }.rlp(true),
+        Header { base_fee: U256::from(7), ..late }.rlp(true),
+    ];
     let withdrawals: Vec<Vec<u8>> = (0..3u64)
         .map(|index| {
             let mut rlp = RlpStream::new_list(4);
@@ -64,6 +69,7 @@ fn odd_block(parent: B256) -> FakeBlock {
         bloom,
         number: ODD,
         difficulty: wide(7),
+        base_fee: wide(1),
         seed: 1,
     };
     let mut block = RlpStream::new_list(4);
@@ -156,7 +162,7 @@ fn list_of(items: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// What differs between the headers of this chain.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Header {
     parent: B256,
     uncles_hash: B256,
@@ -166,6 +172,7 @@ struct Header {
     bloom: Bloom,
     number: u64,
     difficulty: U256,
+    base_fee: U256,
     seed: u8,
 }
 
@@ -180,7 +187,7 @@ impl Header {
         rlp.append(&30_000_000u64).append(&350_000u64).append(&(1_700_000_000 + 12 * self.number));
         rlp.append(&vec![0xda; 5]).append(&hash(2)).append(&vec![self.seed; 8]);
         if later {
-            rlp.append(&wide(1)).append(&self.withdrawals_root.to_vec()).append(&262_144u64);
+            rlp.append(&self.base_fee).append(&self.withdrawals_root.to_vec()).append(&262_144u64);
             // e^(this / 3338477) is beyond 10^38.
             rlp.append(&300_000_000u64).append(&hash(3)).append(&hash(4)).append(&hash(5)).append(&1_234u64);
             rlp.append(&vec![1u8, 2]).begin_list(1).append(&5u64);
