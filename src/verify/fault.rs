@@ -9,13 +9,13 @@ const SHOWN_MAX: usize = 80;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The table, or the file relative to the volume.
-    pub place: String,
+    pub place: Box<str>,
     /// The block; `None` where it is about a whole file.
     pub block: Option<u64>,
     /// The row among the table's rows of that block, from 0.
     pub row: Option<usize>,
     /// The column, or the check that failed.
-    pub check: String,
+    pub check: Box<str>,
     /// What it should be.
     pub expected: String,
     /// What it is.
@@ -26,7 +26,7 @@ impl Fault {
     /// A fault of a whole file or table.
     pub fn new(place: impl Into<String>, check: &str, expected: impl ToString, found: impl ToString) -> Self {
         let (expected, found) = differing(&expected.to_string(), &found.to_string());
-        Self { place: place.into(), block: None, row: None, check: check.to_owned(), expected, found }
+        Self { place: place.into().into(), block: None, row: None, check: check.into(), expected, found }
     }
 
     /// The same, of one block.
