@@ -14,7 +14,7 @@ use crate::error::Refused;
 use crate::plan::Order;
 use crate::rows::{CHAIN_TABLES, Selection};
 use crate::supervise::relay;
-use crate::watch::{From, Settings, Task};
+use crate::watch::{From, Settings, Task, Traces};
 use alloy_primitives::Address;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -86,9 +86,12 @@ pub struct Reading {
     /// geth's ancient store [default: below the data directory that geth names].
     #[arg(long, value_name = "DIR", env = "SPYHOP_ANCIENT")]
     ancient: Option<PathBuf>,
-    /// The tables to store, with commas between them [default: all].
+    /// The tables to store, with commas between them [default: all but traces]; `+traces` adds to the default.
     #[arg(long, value_name = "LIST", env = "SPYHOP_TABLES", value_parser = parse_tables)]
     tables: Option<Selection>,
+    /// Which blocks geth is asked to trace: those at the head, all whose state it serves, or none.
+    #[arg(long, env = "SPYHOP_TRACES", default_value = "head")]
+    traces: TracesName,
     /// Ranges to build at the same time [default: one for each core, as far as the memory goes].
     #[arg(long, value_name = "N", env = "SPYHOP_WORKERS", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
@@ -101,6 +104,9 @@ pub struct Reading {
     /// Publish `spyhop-absolute.duckdb` too, with this absolute path of the data directory in its views.
     #[arg(long, value_name = "DIR", env = "SPYHOP_PUBLISHED_PATH")]
     published_path: Option<PathBuf>,
+    /// Names of addresses: a CSV file with address, name and category; it is read again when it changes.
+    #[arg(long, value_name = "FILE", env = "SPYHOP_LABELS")]
+    labels: Option<PathBuf>,
     /// Memory the writer may have; where it needs more it dies, and geth beside it does not.
     #[arg(long, value_name = "MB", env = "SPYHOP_MEMORY_MAX", default_value_t = 2048)]
     memory_max: u64,
@@ -129,7 +135,9 @@ impl Reading {
             finality_depth: self.finality_depth,
             weth: self.weth,
             published_path: self.published_path.clone(),
+            labels: self.labels.clone(),
             tables: self.tables.unwrap_or_default(),
+            traces: self.traces.into(),
             order: Order::default(),
             workers: self.workers(),
             memory_bytes_max: self.memory_max << 20,
@@ -154,6 +162,24 @@ impl std::convert::From<OrderName> for Order {
     }
 }
 
+/// Which blocks are traced.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TracesName {
+    Head,
+    All,
+    Off,
+}
+
+impl std::convert::From<TracesName> for Traces {
+    fn from(name: TracesName) -> Self {
+        match name {
+            TracesName::Head => Self::Head,
+            TracesName::All => Self::All,
+            TracesName::Off => Self::Off,
+        }
+    }
+}
+
 fn parse_from(text: &str) -> Result<From, String> {
     let number = |digits: &str| digits.parse::<u64>().map_err(|_| "expected N, -N or `earliest`".to_owned());
     match text.strip_prefix('-') {
@@ -164,12 +190,14 @@ fn parse_from(text: &str) -> Result<From, String> {
 }
 
 fn parse_tables(text: &str) -> Result<Selection, String> {
-    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-    let selection = Selection::parse(names).map_err(|name| {
+    let names: Vec<_> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let adds = names.iter().any(|name| name.starts_with('+'));
+    let base = if adds { Selection::default() } else { Selection::of_known([]) };
+    let selection = Selection::parse(names.iter().map(|name| name.trim_start_matches('+'))).map_err(|name| {
         let known = CHAIN_TABLES.map(|table| table.name).join(", ");
         format!("there is no table `{name}`; there are {known}")
     })?;
-    if selection.is_empty() { Err("no table is named".to_owned()) } else { Ok(selection) }
+    if selection.is_empty() { Err("no table is named".to_owned()) } else { Ok(selection.with(base)) }
 }
 
 /// Logs go to standard error; `SPYHOP_LOG` chooses which, as `RUST_LOG` does elsewhere.

@@ -6,15 +6,19 @@
 //! or output, reads no clock and trusts nothing: [`crate::prove`] decides whether what was decoded is the chain.
 
 mod bloom;
+mod genesis;
 mod header;
 mod receipt;
 pub mod rlp;
 mod stored;
+pub mod trace;
 mod transaction;
 
 pub use bloom::BloomBits;
+pub use genesis::Allocation;
 pub use header::Header;
 pub use receipt::{Log, Outcome, Receipt};
+pub use trace::Frame;
 pub use transaction::{Authorization, Fields, Transaction};
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};

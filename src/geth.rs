@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::{B256, Bytes};
+use alloy_primitives::{Address, B256, Bytes, U256};
 
 pub use method::Method;
 use pool::Pool;
@@ -195,6 +195,15 @@ pub enum At {
     Hash(B256),
 }
 
+/// What a transaction did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Which transaction.
+    pub transaction_hash: B256,
+    /// The JSON of its outermost call frame, with those below in it.
+    pub frames: String,
+}
+
 /// What has passed through a client since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -281,6 +290,27 @@ impl Client {
     /// The node's data directory (`admin_datadir`), as the node names it: it may see another file system than we do.
     pub async fn datadir(&self) -> Result<PathBuf, Error> {
         self.pool.call(Method::Datadir, "[]", reply::text).await.map(PathBuf::from)
+    }
+
+    /// What a block's transactions did (`debug_traceBlockByHash` with `callTracer`), in their order. The node executes the
+    /// block again, and needs the state before it.
+    pub async fn trace_block(&self, block: B256) -> Result<Vec<Trace>, Error> {
+        self.pool.call(Method::TraceBlock, &reply::trace_params(block), reply::traces).await
+    }
+
+    /// An account's ether in wei after a block (`eth_getBalance`).
+    pub async fn balance(&self, address: Address, block: B256) -> Result<U256, Error> {
+        self.pool.call(Method::Balance, &reply::balance_params(address, block), reply::amount).await
+    }
+
+    /// The oldest block of which the node says that it serves the state (`eth_capabilities`); it may yet lack it.
+    pub async fn oldest_state(&self) -> Result<u64, Error> {
+        self.pool.call(Method::Capabilities, "[]", reply::oldest_state).await
+    }
+
+    /// The JSON that geth keeps of its genesis block's accounts (`debug_dbGet`).
+    pub async fn genesis_allocation(&self, genesis: B256) -> Result<Bytes, Error> {
+        self.pool.call(Method::DbGet, &reply::genesis_params(genesis), reply::bytes).await
     }
 
     /// The path of the socket.

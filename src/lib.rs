@@ -11,6 +11,7 @@
 //! - [`rows`]: what a block becomes, one file per table; the one description of every table and column.
 //! - [`store`]: tail files, sealed ranges, merging, quarantine; every commit is a rename.
 //! - [`plan`]: which ranges to build next.
+//! - [`whales`]: names of addresses, and the views and macros that answer.
 //! - [`publish`]: the file that readers open.
 //! - [`watch`]: the loops that drive all of it.
 //! - [`verify`]: from the stored rows back to the chain.
@@ -32,3 +33,4 @@ pub mod store;
 pub mod supervise;
 pub mod verify;
 pub mod watch;
+pub mod whales;

@@ -5,8 +5,12 @@
 //! that has the old one open keeps it. It is never opened here where readers see it.
 
 use crate::error::Refused;
-use crate::rows::{self, CHAIN_TABLES, Rows, Selection, TABLES, Table, coverage::Interval, reorgs::Reorg};
+use crate::rows::answers::{NET_FLOWS, WHALE_MOVES};
+use crate::rows::{
+    self, BOUNDED_TABLES, CHAIN_TABLES, Rows, Selection, TABLES, Table, coverage::Interval, reorgs::Reorg,
+};
 use crate::store::{BlockLink, Store, sync_directory, tail};
+use crate::whales::{Labels, answers, windows};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 use duckdb::{Config, Connection};
@@ -31,6 +35,19 @@ pub struct Directory {
     pub path: PathBuf,
     /// The tables it holds.
     pub tables: Selection,
+    /// First block.
+    pub first: u64,
+    /// Last block.
+    pub last: u64,
+    /// When that was made, in seconds since 1970.
+    pub last_timestamp: u64,
+}
+
+impl Directory {
+    fn held(&self) -> windows::Held {
+        let Self { tables, first, last, last_timestamp, .. } = *self;
+        windows::Held { tables, first, last, last_timestamp }
+    }
 }
 
 /// What is to be seen.
@@ -40,10 +57,14 @@ pub struct State<'a> {
     pub ranges: &'a [Directory],
     /// The rest of the canonical tail, ascending.
     pub tail: &'a [BlockLink],
+    /// The tables that the tail holds.
+    pub tables: Selection,
     /// What is held and what is missing.
     pub coverage: &'a [Interval],
     /// Reorganisations seen.
     pub reorgs: &'a [Reorg],
+    /// The names of addresses.
+    pub labels: &'a Labels,
 }
 
 /// Makes published files, each from the one before where it can.
@@ -58,6 +79,8 @@ pub struct Publisher {
 struct Published {
     ranges: Vec<Directory>,
     tail: Vec<(u64, B256)>,
+    /// The revision of the labels.
+    labels: Option<u64>,
     age: u32,
 }
 
@@ -93,7 +116,9 @@ impl Publisher {
         if let Some(root) = &self.absolute {
             replace_file(store, ABSOLUTE_FILE, Some(&published), |aside| {
                 let connection = open(store, aside)?;
-                connection.execute_batch(&create_views(state.ranges, Some(root))).context("views")?;
+                connection
+                    .execute_batch(&sealed_views(state.ranges, Some(root)))
+                    .context("views of the sealed ranges")?;
                 connection.close().map_err(|(_, error)| error.into())
             })?;
         }
@@ -107,15 +132,15 @@ impl Publisher {
         let blocks: Vec<_> = state.tail.iter().map(|link| (link.number, link.hash)).collect();
         let age = last.as_ref().map_or(0, |last| last.age + 1);
         let scratch = last.is_none();
-        let last = last.unwrap_or(Published { ranges: Vec::new(), tail: Vec::new(), age: 0 });
+        let last = last.unwrap_or(Published { ranges: Vec::new(), tail: Vec::new(), labels: None, age: 0 });
         connection.execute_batch("BEGIN")?;
         if scratch {
             connection.execute_batch(&create_tables()).context("tables")?;
         }
         for (number, _) in last.tail.iter().filter(|block| blocks.binary_search(block).is_err()) {
             for table in CHAIN_TABLES {
-                let column = if table.name == "blocks" { "number" } else { "block_number" };
-                connection.execute(&format!("DELETE FROM tail.{} WHERE {column} = ?", table.name), [*number as i64])?;
+                let height = height(table);
+                connection.execute(&format!("DELETE FROM tail.{} WHERE {height} = ?", table.name), [*number as i64])?;
             }
         }
         let new: Vec<_> =
@@ -133,37 +158,46 @@ impl Publisher {
         }
         replace(&connection, &rows::coverage::TABLE, state.coverage, rows::coverage::push)?;
         replace(&connection, &rows::reorgs::TABLE, state.reorgs, rows::reorgs::push)?;
-        if scratch || ranges != last.ranges {
-            connection.execute_batch(&create_views(&ranges, None)).context("views")?;
+        let labels = Some(state.labels.revision());
+        if labels != last.labels {
+            replace(&connection, &rows::labels::TABLE, state.labels.list(), rows::labels::push)?;
         }
+        if scratch || ranges != last.ranges {
+            connection.execute_batch(&sealed_views(&ranges, None)).context("views of the sealed ranges")?;
+        }
+        if scratch {
+            connection.execute_batch(&answers::movements()).context("movements")?;
+            connection.execute_batch(&create_views()).context("views")?;
+            connection.execute_batch(&answers::macros()).context("macros")?;
+        }
+        connection.execute_batch(&window_views(state)).context("views of the time up to the newest block")?;
         connection.execute_batch("COMMIT; CHECKPOINT")?;
         connection.close().map_err(|(_, error)| error)?;
-        Ok(Published { ranges, tail: blocks, age })
+        Ok(Published { ranges, tail: blocks, labels, age })
     }
 }
 
-/// The views over the whole history, with their comments.
-fn create_views(ranges: &[Directory], root: Option<&Path>) -> String {
+/// The views over the sealed ranges, one for each chain table; `first` and `last` are the range that a file holds. Names are
+/// relative to the volume where no root is given.
+fn sealed_views(ranges: &[Directory], root: Option<&Path>) -> String {
     let mut sql = String::new();
     for table in CHAIN_TABLES {
-        let name = table.name;
-        let ranges: Vec<_> = ranges.iter().filter(|range| range.tables.has(table)).collect();
-        let columns = table.columns.iter().map(|column| quoted(column.name)).collect::<Vec<_>>().join(", ");
-        let mut body = format!("SELECT {columns} FROM tail.{name}");
-        if ranges.is_empty() {
-            let _ = writeln!(sql, "DROP VIEW IF EXISTS sealed.{name};");
+        let (name, columns) = (table.name, columns(table));
+        let files: Vec<_> = ranges
+            .iter()
+            .filter(|range| range.tables.has(table))
+            .map(|range| literal(&file(root, &range.path, name)))
+            .collect();
+        let source = if files.is_empty() {
+            format!("SELECT {columns}, 0::BIGINT AS first, 0::BIGINT AS last FROM tail.{name} WHERE false")
         } else {
-            let files = ranges.iter().map(|range| literal(&file(root, &range.path, name))).collect::<Vec<_>>();
-            let files = files.join(", ");
-            let _ = writeln!(
-                sql,
-                "CREATE OR REPLACE VIEW sealed.{name} AS SELECT {columns}, first, last FROM read_parquet([{files}], \
-                 hive_partitioning = true, hive_types = {{first: BIGINT, last: BIGINT}});"
-            );
-            body = format!("SELECT {columns} FROM sealed.{name} UNION ALL {body}");
-        }
-        let _ = writeln!(sql, "CREATE OR REPLACE VIEW main.{name} AS {body};");
-        sql.push_str(&comments("VIEW", "main", table));
+            format!(
+                "SELECT {columns}, first, last FROM read_parquet([{}], hive_partitioning = true, \
+                 hive_types = {{first: BIGINT, last: BIGINT}})",
+                files.join(", ")
+            )
+        };
+        let _ = writeln!(sql, "CREATE OR REPLACE VIEW sealed.{name} AS {source};");
     }
     sql
 }
@@ -224,15 +258,47 @@ fn open(store: &Store, path: &Path) -> Result<Connection> {
 
 fn create_tables() -> String {
     let mut sql = "CREATE SCHEMA tail; CREATE SCHEMA sealed;\n".to_owned();
-    for table in TABLES {
-        let chain = CHAIN_TABLES.iter().any(|other| other.name == table.name);
-        let schema = if chain { "tail" } else { "main" };
+    let chain = CHAIN_TABLES.into_iter().map(|table| ("tail", table));
+    for (schema, table) in chain.chain(BOUNDED_TABLES.into_iter().map(|table| ("main", table))) {
         let columns = table.columns.iter().map(|column| format!("{} {}", quoted(column.name), column.kind.sql()));
         let columns = columns.collect::<Vec<_>>().join(", ");
         let _ = writeln!(sql, "CREATE TABLE {schema}.{} ({columns});", table.name);
         sql.push_str(&comments("TABLE", schema, table));
     }
     sql
+}
+
+/// The views over the whole history, with their comments.
+fn create_views() -> String {
+    let mut sql = String::new();
+    for table in TABLES {
+        let (name, columns) = (table.name, columns(table));
+        let is_chain = CHAIN_TABLES.iter().any(|chain| chain.name == name);
+        let body = answers::body(table).or_else(|| {
+            is_chain.then(|| format!("SELECT {columns} FROM sealed.{name} UNION ALL SELECT {columns} FROM tail.{name}"))
+        });
+        if let Some(body) = body {
+            let _ = writeln!(sql, "CREATE VIEW main.{name} AS {body};");
+            sql.push_str(&comments("VIEW", "main", table));
+        }
+    }
+    sql
+}
+
+/// The views whose periods end with the newest block.
+fn window_views(state: &State) -> String {
+    let held = state.ranges.iter().map(Directory::held);
+    let windows = windows::of(held, state.tail, state.tables, state.coverage);
+    let bodies = [(&NET_FLOWS, windows::net_flows(&windows)), (&WHALE_MOVES, windows::whale_moves(&windows))];
+    bodies
+        .map(|(table, body)| {
+            format!("CREATE OR REPLACE VIEW main.{} AS {body};\n{}", table.name, comments("VIEW", "main", table))
+        })
+        .concat()
+}
+
+fn columns(table: &Table) -> String {
+    table.columns.iter().map(|column| quoted(column.name)).collect::<Vec<_>>().join(", ")
 }
 
 fn comments(what: &str, schema: &str, table: &Table) -> String {
@@ -264,6 +330,14 @@ fn append(connection: &Connection, schema: &str, table: &Table, batch: arrow::ar
     appender.append_record_batch(batch)?;
     // Dropping an appender swallows its error.
     appender.flush().with_context(|| format!("table {schema}.{}", table.name))
+}
+
+/// The column with the height of a row's block, in the tail: there no row is of more than one block.
+fn height(table: &Table) -> &'static str {
+    ["block_number", "first_block", "number"]
+        .into_iter()
+        .find(|name| table.columns.iter().any(|column| column.name == *name))
+        .expect("every chain table says where its rows are from")
 }
 
 fn quoted(name: &str) -> String {

@@ -5,17 +5,34 @@
 //! where it has them; what it lacks takes the execution API's name in snake case. The rows hold all that is needed to rebuild the
 //! block's RLP.
 
+pub mod address_flows;
+pub mod answers;
+pub mod balances;
 pub mod blocks;
+pub mod combine;
 pub mod coverage;
+mod dao_fork;
+mod fees;
+pub mod gas_blocks;
+pub mod gas_flows;
+mod issuance;
+pub mod labels;
+pub mod large_transfers;
 pub mod logs;
+mod movements;
+pub mod native_transfers;
 pub mod reorgs;
 mod selection;
+mod state;
 pub mod token_transfers;
+pub mod traces;
 pub mod transactions;
 pub mod uncles;
 pub mod withdrawals;
 
+pub use issuance::Issuance;
 pub use selection::Selection;
+pub use state::{Gap, MADE_OF_MOVEMENTS, State};
 
 use crate::decode::Depth;
 use crate::prove::Proved;
@@ -57,6 +74,8 @@ pub enum Kind {
     Integer,
     /// `DECIMAL(38,0)`; always followed by a `Text` column of the same name and `_text` that holds what does not fit.
     Wide,
+    /// `DECIMAL(5,2)`, in percent.
+    Percent,
     /// `VARCHAR`; hashes, addresses and byte strings as lower-case `0x` text.
     Text,
     /// `VARCHAR` that is looked up for equality: files carry a Bloom filter of it.
@@ -68,19 +87,54 @@ pub enum Kind {
 }
 
 /// The tables that blocks become, in the order they are written.
-pub const CHAIN_TABLES: [&Table; 6] =
-    [&blocks::TABLE, &transactions::TABLE, &logs::TABLE, &withdrawals::TABLE, &uncles::TABLE, &token_transfers::TABLE];
-
-/// Every table there is.
-pub const TABLES: [&Table; 8] = [
+pub const CHAIN_TABLES: [&Table; 13] = [
     &blocks::TABLE,
     &transactions::TABLE,
     &logs::TABLE,
     &withdrawals::TABLE,
     &uncles::TABLE,
     &token_transfers::TABLE,
+    &native_transfers::TABLE,
+    &traces::TABLE,
+    &balances::TABLE,
+    &gas_blocks::TABLE,
+    &gas_flows::TABLE,
+    &address_flows::TABLE,
+    &large_transfers::TABLE,
+];
+
+/// The tables that are not of the chain, and small.
+pub const BOUNDED_TABLES: [&Table; 3] = [&coverage::TABLE, &reorgs::TABLE, &labels::TABLE];
+
+/// Every table and view that readers see.
+pub const TABLES: [&Table; 27] = [
+    &blocks::TABLE,
+    &transactions::TABLE,
+    &logs::TABLE,
+    &withdrawals::TABLE,
+    &uncles::TABLE,
+    &token_transfers::TABLE,
+    &native_transfers::TABLE,
+    &traces::TABLE,
+    &balances::TABLE,
+    &gas_blocks::TABLE,
+    &gas_flows::TABLE,
+    &address_flows::TABLE,
+    &answers::MOVEMENTS,
+    &answers::LARGE_TRANSFERS,
+    &answers::NET_FLOWS,
+    &answers::EXCHANGE_FLOWS,
+    &answers::SUPPLY,
+    &answers::WHALES,
+    &answers::WHALES_COVERAGE,
+    &answers::WHALE_MOVES,
+    &answers::GAS_HOURLY,
+    &answers::GAS_DAILY,
+    &answers::GAS_SPENDERS,
+    &answers::GAS_GUZZLERS,
     &coverage::TABLE,
     &reorgs::TABLE,
+    &labels::TABLE,
 ];
 
 /// The largest magnitude that `DECIMAL(38,0)` holds.
@@ -124,6 +178,7 @@ impl Kind {
         match self {
             Self::Integer => DataType::Int64,
             Self::Wide => DataType::Decimal128(38, 0),
+            Self::Percent => DataType::Decimal128(5, 2),
             Self::Text | Self::Key => DataType::Utf8,
             Self::TextList => DataType::List(Arc::new(Field::new("item", DataType::Utf8, true))),
             Self::Time => DataType::Timestamp(TimeUnit::Microsecond, None),
@@ -135,6 +190,7 @@ impl Kind {
         match self {
             Self::Integer => "BIGINT",
             Self::Wide => "DECIMAL(38,0)",
+            Self::Percent => "DECIMAL(5,2)",
             Self::Text | Self::Key => "VARCHAR",
             Self::TextList => "VARCHAR[]",
             Self::Time => "TIMESTAMP",
@@ -147,6 +203,8 @@ impl Kind {
 pub struct Options {
     /// The chain's wrapped ether, whose deposits and withdrawals are token transfers.
     pub weth: Option<Address>,
+    /// How the chain makes ether.
+    pub issuance: Issuance,
     /// The tables to be made.
     pub tables: Selection,
 }
@@ -163,34 +221,55 @@ impl Options {
 pub struct Batch {
     options: Options,
     tables: Vec<(Fill, Rows)>,
+    gaps: Vec<Gap>,
 }
 
 /// Appends a block's rows to a table's.
-type Fill = fn(&mut Rows, &Proved, Options) -> Result<()>;
+type Fill = fn(&mut Rows, &Proved, &State, Options) -> Result<()>;
 
 /// What fills each of [`CHAIN_TABLES`].
 const FILLS: [Fill; CHAIN_TABLES.len()] = [
-    |rows, block, _| blocks::push(rows, block),
-    |rows, block, _| transactions::push(rows, block),
-    |rows, block, _| logs::push(rows, block),
-    |rows, block, _| withdrawals::push(rows, block),
-    |rows, block, _| uncles::push(rows, block),
-    token_transfers::push,
+    |rows, block, _, _| blocks::push(rows, block),
+    |rows, block, _, _| transactions::push(rows, block),
+    |rows, block, _, _| logs::push(rows, block),
+    |rows, block, _, _| withdrawals::push(rows, block),
+    |rows, block, _, _| uncles::push(rows, block),
+    |rows, block, _, options| token_transfers::push(rows, block, options),
+    native_transfers::push,
+    |rows, block, state, _| traces::push(rows, block, state),
+    |rows, block, state, _| balances::push(rows, block, state),
+    |rows, block, _, _| gas_blocks::push(rows, block),
+    |rows, block, _, _| gas_flows::push(rows, block),
+    address_flows::push,
+    large_transfers::push,
 ];
 
 impl Batch {
     /// An empty batch of the tables chosen.
     pub fn new(options: Options) -> Self {
         let tables = CHAIN_TABLES.into_iter().zip(FILLS).filter(|(table, _)| options.tables.has(table));
-        Self { options, tables: tables.map(|(table, fill)| (fill, Rows::new(table))).collect() }
+        Self { options, tables: tables.map(|(table, fill)| (fill, Rows::new(table))).collect(), gaps: Vec::new() }
     }
 
-    /// Appends one block's rows.
+    /// Appends one block's rows, and notes where they are not all that there are.
     ///
     /// # Errors
     /// Where a counter exceeds a `BIGINT`; the block can then not be stored without loss, and is not stored at all.
-    pub fn push(&mut self, block: &Proved) -> Result<()> {
-        self.tables.iter_mut().try_for_each(|(fill, rows)| fill(rows, block, self.options))
+    pub fn push(&mut self, block: &Proved, state: &State) -> Result<()> {
+        for (fill, rows) in &mut self.tables {
+            fill(rows, block, state, self.options)?;
+            if let Some(reason) = state.gap(rows.table, block, self.options) {
+                let number = block.header.number;
+                let table = rows.table.name.to_owned();
+                Gap::push(&mut self.gaps, Gap { table, first: number, last: number, reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Of which blocks pushed which rows are not all there.
+    pub fn take_gaps(&mut self) -> Vec<Gap> {
+        std::mem::take(&mut self.gaps)
     }
 
     /// One record batch per chosen table, in their order.
@@ -235,7 +314,9 @@ impl Rows {
             .iter()
             .map(|column| match column.kind {
                 Kind::Integer => Builder::Integer(Int64Builder::new()),
-                Kind::Wide => Builder::Wide(Decimal128Builder::new().with_data_type(column.kind.arrow())),
+                Kind::Wide | Kind::Percent => {
+                    Builder::Wide(Decimal128Builder::new().with_data_type(column.kind.arrow()))
+                }
                 Kind::Text | Kind::Key => Builder::Text(StringBuilder::new()),
                 Kind::TextList => Builder::TextList(ListBuilder::new(StringBuilder::new())),
                 Kind::Time => Builder::Time(TimestampMicrosecondBuilder::new()),
@@ -260,9 +341,18 @@ impl Rows {
     pub fn wide(&mut self, value: impl Into<Option<U256>>) {
         let value = value.into();
         let narrow = value.and_then(|value| u128::try_from(value).ok()).filter(|value| *value <= WIDE_MAX);
+        self.wide_parts(narrow, value.filter(|_| narrow.is_none()).map(|value| value.to_string()));
+    }
+
+    fn wide_parts(&mut self, narrow: Option<u128>, text: Option<String>) {
         builder!(self, Wide).append_option(narrow.map(|value| value as i128));
-        let text = value.filter(|_| narrow.is_none()).map(|value| value.to_string());
         builder!(self, Text).append_option(text);
+    }
+
+    /// Appends what share of `whole` a part is, rounded down to a hundredth of a percent; null from 1,000 % on.
+    pub fn percent(&mut self, part: u64, whole: u64) {
+        let hundredths = u128::from(part) * 10_000 / u128::from(whole.max(1));
+        builder!(self, Wide).append_option((hundredths < 100_000).then_some(hundredths as i128));
     }
 
     /// Appends bytes as `0x` text.

@@ -18,6 +18,7 @@ mod merge;
 mod quarantine;
 mod range;
 mod reorg_log;
+mod sorted;
 mod table_file;
 pub mod tail;
 mod volume;

@@ -3,7 +3,8 @@
 //! Two depths. The files: each is what was written (BLAKE3), its manifest is true, blocks follow on each other inside and between
 //! ranges up to what the node calls final, and there are as many rows as the blocks say. The rows: every block is rebuilt from them,
 //! as RLP, decoded and proved as if it came from the node, and everything that it becomes is compared with what is stored, cell by
-//! cell, so that there is no column that is not recomputed. Nothing is taken from the node but hashes.
+//! cell. Tables of what only the node's state could tell, and those combined over many blocks, are as their manifest says, and that
+//! is all that can be said of them here. Nothing is taken from the node but hashes.
 //!
 //! A writer may be at work meanwhile: ranges that are merged away are looked for where they went, and tail files that are sealed
 //! are no longer looked for.
@@ -21,6 +22,7 @@ mod rebuild;
 mod tail;
 
 pub use fault::Fault;
+pub use rebuild::recomputed;
 
 use crate::error::Refused;
 use crate::geth::{Client, Limits};

@@ -21,6 +21,7 @@ mod readiness;
 mod repair;
 mod session;
 mod space;
+mod state;
 mod thaw;
 
 pub use limits::go_behind;
@@ -76,6 +77,18 @@ pub enum Task {
     },
 }
 
+/// Which blocks the node is asked to trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Traces {
+    /// None.
+    Off,
+    /// Those that enter the tail.
+    #[default]
+    Head,
+    /// Those of history too, where the node serves their state. They then come over its socket.
+    All,
+}
+
 /// What to do and how.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -95,10 +108,14 @@ pub struct Settings {
     pub weth: Option<Address>,
     /// The volume's directory as a second published file names it; `None` for no such file.
     pub published_path: Option<PathBuf>,
+    /// The operator's names of addresses.
+    pub labels: Option<PathBuf>,
     /// Memory the process may have.
     pub memory_bytes_max: u64,
     /// The tables to be made.
     pub tables: Selection,
+    /// Which blocks are traced.
+    pub traces: Traces,
     /// Which ranges are built first.
     pub order: Order,
     /// Ranges built at the same time, at most.

@@ -25,6 +25,14 @@ pub enum Method {
     NodeInfo,
     /// The node's data directory, below which its ancient store lies.
     Datadir,
+    /// What a block's transactions did, frame by frame.
+    TraceBlock,
+    /// An account's ether after a block.
+    Balance,
+    /// From which block on the node serves what.
+    Capabilities,
+    /// A value of the node's database: asked for the genesis allocation and for nothing else.
+    DbGet,
 }
 
 impl Method {
@@ -39,13 +47,18 @@ impl Method {
             Method::Syncing => "eth_syncing",
             Method::NodeInfo => "admin_nodeInfo",
             Method::Datadir => "admin_datadir",
+            Method::TraceBlock => "debug_traceBlockByHash",
+            Method::Balance => "eth_getBalance",
+            Method::Capabilities => "eth_capabilities",
+            Method::DbGet => "debug_dbGet",
         }
     }
 
     /// Whether the answer is a few kilobytes at most, and so travels on the connection kept for such answers: geth writes
-    /// one reply at a time to a connection, and the head must not wait behind somebody's block.
+    /// one reply at a time to a connection, and the head must not wait behind somebody's block. Nor behind the balances of
+    /// all accounts of a block, however small each is.
     pub(super) fn is_small(self) -> bool {
-        !matches!(self, Method::RawBlock | Method::RawReceipts)
+        !matches!(self, Method::RawBlock | Method::RawReceipts | Method::TraceBlock | Method::Balance | Method::DbGet)
     }
 }
 

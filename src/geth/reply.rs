@@ -9,11 +9,11 @@
 
 use std::borrow::Cow;
 
-use alloy_primitives::{B256, Bytes};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{At, Head, Tag};
+use super::{At, Head, Tag, Trace};
 
 /// How every reply of geth begins.
 const PREFIX: &[u8] = br#"{"jsonrpc":"2.0","id":"#;
@@ -157,6 +157,42 @@ pub(super) fn chain_config(result: &[u8]) -> Result<Option<serde_json::Value>, S
     }
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TraceItem<'a> {
+    tx_hash: B256,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    error: Option<String>,
+}
+
+/// The frames of each transaction, still as text: they nest deeper than a reader of JSON goes.
+pub(super) fn traces(result: &[u8]) -> Result<Option<Vec<Trace>>, String> {
+    let items: Vec<TraceItem<'_>> = json(result)?;
+    let trace = |item: TraceItem<'_>| match item.result {
+        Some(frames) => Ok(Trace { transaction_hash: item.tx_hash, frames: frames.get().to_owned() }),
+        None => Err(format!("no trace of transaction {}: {}", item.tx_hash, item.error.unwrap_or_default())),
+    };
+    items.into_iter().map(trace).collect::<Result<_, _>>().map(Some)
+}
+
+pub(super) fn amount(result: &[u8]) -> Result<Option<U256>, String> {
+    let text: &str = json(result)?;
+    let digits = text.strip_prefix("0x").filter(|digits| !digits.is_empty());
+    let amount = digits.and_then(|digits| U256::from_str_radix(digits, 16).ok());
+    amount.map(Some).ok_or_else(|| format!("`{text}` is not a number of up to 256 bits in hexadecimal"))
+}
+
+pub(super) fn bytes(result: &[u8]) -> Result<Option<Bytes>, String> {
+    hex(json(result)?).map(Some)
+}
+
+/// The oldest block of which the node serves the state, where it says so.
+pub(super) fn oldest_state(result: &[u8]) -> Result<Option<u64>, String> {
+    let capabilities: serde_json::Value = json(result)?;
+    capabilities["state"]["oldestBlock"].as_str().map(quantity).transpose()
+}
+
 fn quantity(text: &str) -> Result<u64, String> {
     text.strip_prefix("0x")
         .and_then(|digits| u64::from_str_radix(digits, 16).ok())
@@ -173,6 +209,24 @@ pub(super) fn at_params(at: At) -> String {
         At::Number(number) => format!(r#"["{number:#x}"]"#),
         At::Hash(hash) => format!(r#"["{hash}"]"#),
     }
+}
+
+/// How long geth may take for one transaction of a block that it traces.
+const TRACE_TIMEOUT: &str = "20s";
+
+/// The parameters of `debug_traceBlockByHash`: which tracer is fixed here, for one given by a caller is code that geth runs.
+pub(super) fn trace_params(block: B256) -> String {
+    format!(r#"["{block}",{{"tracer":"callTracer","timeout":"{TRACE_TIMEOUT}"}}]"#)
+}
+
+/// The parameters of `eth_getBalance` after a block, canonical or not.
+pub(super) fn balance_params(address: Address, block: B256) -> String {
+    format!(r#"["{address:#x}",{{"blockHash":"{block}"}}]"#)
+}
+
+/// The parameters of `debug_dbGet` for what geth keeps of its genesis block's state (`core/rawdb/schema.go`, `genesisPrefix`).
+pub(super) fn genesis_params(genesis: B256) -> String {
+    format!(r#"["0x{}{genesis:x}"]"#, const_hex::encode("ethereum-genesis-"))
 }
 
 /// The parameters of `eth_getBlockByNumber` without its transactions.

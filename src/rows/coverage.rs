@@ -12,7 +12,11 @@ pub const TABLE: Table = Table {
         column("table_name", Text, "The table it is about."),
         column("first_block", Integer, "First block of the interval."),
         column("last_block", Integer, "Last block of the interval."),
-        column("status", Text, "held, failed or missing."),
+        column(
+            "status",
+            Text,
+            "held, partial (only what transactions themselves move is known, nothing within them), failed or missing.",
+        ),
         column(
             "reason",
             Text,
@@ -30,7 +34,7 @@ pub struct Interval {
     pub first: u64,
     /// Last block.
     pub last: u64,
-    /// `held`, `failed` or `missing`.
+    /// `held`, `partial`, `failed` or `missing`.
     pub status: &'static str,
     /// Why it is not held, or what is not sure of it.
     pub reason: Option<String>,

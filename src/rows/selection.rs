@@ -1,14 +1,17 @@
 //! Which of the chain tables are wanted.
 
-use super::{CHAIN_TABLES, Table, transactions};
+use super::{
+    CHAIN_TABLES, Table, address_flows, balances, gas_blocks, gas_flows, large_transfers, native_transfers, traces,
+    transactions,
+};
 
-/// A choice of [`CHAIN_TABLES`].
+/// A choice of [`CHAIN_TABLES`]; by default all but the traces, which are many and rarely wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Selection(u32);
 
 impl Default for Selection {
     fn default() -> Self {
-        Self::ALL
+        Self::ALL.without(Self::of_known([traces::TABLE.name]))
     }
 }
 
@@ -65,13 +68,34 @@ impl Selection {
         Self(self.0 & !other.0)
     }
 
+    /// Whether any of them needs to know what a block's transactions did.
+    pub fn needs_traces(self) -> bool {
+        let needing = [
+            &native_transfers::TABLE,
+            &traces::TABLE,
+            &balances::TABLE,
+            &address_flows::TABLE,
+            &large_transfers::TABLE,
+        ];
+        needing.into_iter().any(|table| self.has(table))
+    }
+
     /// Whether there is none.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether any row of them says who sent a transaction: nothing else needs senders.
+    /// Whether any row of them says who sent a transaction, what it paid, or had to pay for one: nothing else needs senders.
     pub fn needs_senders(self) -> bool {
-        self.has(&transactions::TABLE)
+        let needing = [
+            &transactions::TABLE,
+            &native_transfers::TABLE,
+            &balances::TABLE,
+            &gas_blocks::TABLE,
+            &gas_flows::TABLE,
+            &address_flows::TABLE,
+            &large_transfers::TABLE,
+        ];
+        needing.into_iter().any(|table| self.has(table))
     }
 }

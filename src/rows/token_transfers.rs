@@ -39,7 +39,7 @@ pub const TABLE: Table = Table {
 };
 
 /// `Transfer(address,address,uint256)`.
-const TRANSFER: B256 = b256!("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
+pub(super) const TRANSFER: B256 = b256!("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
 /// `TransferSingle(address,address,address,uint256,uint256)`.
 const TRANSFER_SINGLE: B256 = b256!("c3d58168c5ae7397731d063d5bbf3d657854427343f4c083240f7aacaa2d0f62");
 /// `TransferBatch(address,address,address,uint256[],uint256[])`.
@@ -49,39 +49,58 @@ const DEPOSIT: B256 = b256!("e1fffcc4923d04b559f4d29a8bfc6cda04eb5b0d3c460751c24
 /// `Withdrawal(address,uint256)` of wrapped ether.
 const WITHDRAWAL: B256 = b256!("7fcf532c15f0a6db0bd6d0e038bea71d30d808c7d98cb3bf7268a95bf5081b65");
 /// Logs of this address are movements of ether (EIP-7708), never tokens.
-const SYSTEM_ADDRESS: Address = address!("fffffffffffffffffffffffffffffffffffffffe");
+pub(super) const SYSTEM_ADDRESS: Address = address!("fffffffffffffffffffffffffffffffffffffffe");
 
 /// One movement, as a log tells it.
 #[derive(Debug, PartialEq, Eq)]
-struct Transfer {
-    standard: &'static str,
-    from: Address,
-    to: Address,
+pub(super) struct Transfer {
+    pub standard: &'static str,
+    pub from: Address,
+    pub to: Address,
     operator: Option<Address>,
-    value: Option<U256>,
+    pub value: Option<U256>,
     token_id: Option<U256>,
 }
 
+/// A movement in its block.
+#[derive(Debug)]
+pub(super) struct Placed<'a> {
+    pub log: &'a Log,
+    pub log_index: u64,
+    pub transaction_index: u64,
+    pub batch_index: u64,
+    pub transfer: Transfer,
+}
+
 pub(super) fn push(rows: &mut Rows, block: &Proved, options: Options) -> Result<()> {
-    for (log_index, transaction_index, log) in block.logs() {
-        for (batch_index, transfer) in transfers(log, options.weth).into_iter().enumerate() {
-            rows.integer(block.header.number)?;
-            rows.hex(block.header.hash);
-            rows.time(block.header.timestamp)?;
-            rows.integer(transaction_index)?;
-            rows.hex(block.transactions[transaction_index as usize].hash);
-            rows.integer(log_index)?;
-            rows.integer(batch_index as u64)?;
-            rows.hex(log.address);
-            rows.text(transfer.standard);
-            rows.hex(transfer.from);
-            rows.hex(transfer.to);
-            rows.hex_option(transfer.operator);
-            rows.wide(transfer.value);
-            rows.wide(transfer.token_id);
-        }
+    for Placed { log, log_index, transaction_index, batch_index, transfer } in of(block, options) {
+        rows.integer(block.header.number)?;
+        rows.hex(block.header.hash);
+        rows.time(block.header.timestamp)?;
+        rows.integer(transaction_index)?;
+        rows.hex(block.transactions[transaction_index as usize].hash);
+        rows.integer(log_index)?;
+        rows.integer(batch_index)?;
+        rows.hex(log.address);
+        rows.text(transfer.standard);
+        rows.hex(transfer.from);
+        rows.hex(transfer.to);
+        rows.hex_option(transfer.operator);
+        rows.wide(transfer.value);
+        rows.wide(transfer.token_id);
     }
     Ok(())
+}
+
+/// The movements of a block's tokens.
+pub(super) fn of(block: &Proved, options: Options) -> impl Iterator<Item = Placed<'_>> {
+    block.logs().flat_map(move |(log_index, transaction_index, log)| {
+        let transfers = transfers(log, options.weth).into_iter().enumerate();
+        transfers.map(move |(batch_index, transfer)| {
+            let batch_index = batch_index as u64;
+            Placed { log, log_index, transaction_index, batch_index, transfer }
+        })
+    })
 }
 
 /// The movements a log stands for; none where it is no transfer or not well formed.

@@ -1,6 +1,7 @@
 //! `transactions`: one row per transaction, with its receipt.
 
 use super::Kind::{Integer, Key, Text, TextList, Time, Wide};
+use super::fees::{self, Paid};
 use super::{Rows, Table, column};
 use crate::decode::{Authorization, Outcome};
 use crate::prove::Proved;
@@ -75,22 +76,8 @@ pub const TABLE: Table = Table {
 
 pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
     let header = &block.header;
-    let base_fee = header.base_fee_per_gas.unwrap_or_default();
-    let mut gas_before = 0;
-    for (index, (transaction, receipt)) in block.transactions.iter().zip(&block.receipts).enumerate() {
-        let fields = transaction.fields.as_ref();
-        let gas_used = receipt.cumulative_gas_used - gas_before;
-        gas_before = receipt.cumulative_gas_used;
-        let effective_gas_price = fields.map(|fields| match (fields.gas_price, fields.max_fee_per_gas) {
-            (Some(gas_price), _) => U256::from(gas_price),
-            (None, max_fee) => {
-                let tip = U256::from(fields.max_priority_fee_per_gas.unwrap_or_default());
-                U256::from(max_fee.unwrap_or_default()).min(base_fee + tip)
-            }
-        });
-        let tip = effective_gas_price.map(|price| price.saturating_sub(base_fee) * U256::from(gas_used));
-        let blob_gas_used = (transaction.blob_count() > 0).then(|| transaction.blob_count() * GAS_PER_BLOB);
-        let blob_gas_price = blob_gas_used.and(block.blob_gas_price());
+    for (index, paid) in fees::paid(block).enumerate() {
+        let Paid { transaction, fields, receipt, gas_used, .. } = paid;
 
         rows.integer(header.number)?;
         rows.hex(header.hash);
@@ -102,7 +89,7 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
         rows.hex_option(fields.and_then(|fields| fields.to));
         rows.wide(fields.map(|fields| fields.value));
         rows.integer(fields.map(|fields| fields.gas_limit))?;
-        rows.wide(effective_gas_price);
+        rows.wide(paid.effective_gas_price);
         rows.wide(fields.and_then(|fields| fields.max_fee_per_gas).map(U256::from));
         rows.wide(fields.and_then(|fields| fields.max_priority_fee_per_gas).map(U256::from));
         rows.wide(fields.and_then(|fields| fields.max_fee_per_blob_gas).map(U256::from));
@@ -124,20 +111,16 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
         rows.hex_option(root);
         rows.integer(receipt.cumulative_gas_used)?;
         rows.integer(gas_used)?;
-        let creates = fields.filter(|fields| fields.to.is_none()).zip(transaction.sender);
-        rows.hex_option(creates.map(|(fields, sender)| sender.create(fields.nonce)));
-        rows.wide(effective_gas_price);
-        rows.integer(blob_gas_used)?;
-        rows.wide(blob_gas_price);
-        rows.wide(fields.map(|_| base_fee * U256::from(gas_used)));
-        rows.wide(tip);
-        rows.wide(blob_gas_price.zip(blob_gas_used).map(|(price, gas)| price * U256::from(gas)));
+        rows.hex_option(paid.creates());
+        rows.wide(paid.effective_gas_price);
+        rows.integer(paid.blob_gas_used)?;
+        rows.wide(paid.blob_gas_price);
+        rows.wide(paid.burnt);
+        rows.wide(paid.tip);
+        rows.wide(paid.blob);
     }
     Ok(())
 }
-
-/// Gas of one blob (EIP-4844, `GAS_PER_BLOB`).
-const GAS_PER_BLOB: u64 = 1 << 17;
 
 fn access_list_json(list: &[(Address, Vec<B256>)]) -> String {
     let items: Vec<_> = list

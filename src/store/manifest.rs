@@ -1,6 +1,6 @@
 //! What a sealed range says of itself: written last, so that a directory with a manifest is whole.
 
-use crate::rows::Selection;
+use crate::rows::{Gap, Selection, Table};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,10 @@ pub struct Manifest {
     pub last_timestamp: u64,
     /// The tables, by name.
     pub tables: BTreeMap<String, TableManifest>,
+    /// Where a table has not all its rows, ascending for each: nothing was traced, or no state was served. A transaction's own
+    /// movement of ether is in `native_transfers` all the same.
+    #[serde(default)]
+    pub gaps: Vec<Gap>,
 }
 
 /// One table's file in a sealed range.
@@ -47,7 +51,7 @@ pub struct TableManifest {
     pub rows: u64,
     /// Length of the file.
     pub bytes: u64,
-    /// First and last block of each interval that the rows cover.
+    /// First and last block of each interval of which all rows are there.
     pub covered: Vec<[u64; 2]>,
     /// BLAKE3 of the file.
     pub blake3: String,
@@ -66,8 +70,34 @@ impl Manifest {
         Selection::of_known(self.tables.keys().map(String::as_str))
     }
 
+    /// What the range covers between the gaps of a table: first and last block of each interval.
+    pub fn covered(&self, table: &str) -> Vec<[u64; 2]> {
+        covered(self.first, self.last, table, &self.gaps)
+    }
+
+    /// Where a table has not all its rows, ascending.
+    pub fn gaps_of(&self, table: &Table) -> impl Iterator<Item = &Gap> {
+        self.gaps.iter().filter(|gap| gap.table == table.name)
+    }
+
     /// Length of all tables' files.
     pub fn bytes(&self) -> u64 {
         self.tables.values().map(|table| table.bytes).sum()
     }
+}
+
+/// What a range of blocks covers between the gaps of a table.
+pub(super) fn covered(first: u64, last: u64, table: &str, gaps: &[Gap]) -> Vec<[u64; 2]> {
+    let mut covered = Vec::new();
+    let mut next = first;
+    for gap in gaps.iter().filter(|gap| gap.table == table) {
+        if next < gap.first {
+            covered.push([next, gap.first - 1]);
+        }
+        next = gap.last + 1;
+    }
+    if next <= last {
+        covered.push([next, last]);
+    }
+    covered
 }

@@ -1,10 +1,11 @@
 //! Ten complete neighbours become one range of the next size.
 
-use super::manifest::Manifest;
+use super::manifest::{Manifest, covered};
 use super::range::{self, Range};
+use super::sorted::{self, Source};
 use super::table_file::{GroupLimit, SourceFile, TableWriter};
 use super::{RANGE_MAX, RANGE_MIN, Store};
-use crate::rows::{Selection, Table};
+use crate::rows::{Gap, Selection, Table};
 use anyhow::{Context, Result, ensure};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::FileReader;
@@ -61,21 +62,28 @@ impl Merge {
             fs::remove_dir_all(&directory)?;
         }
         fs::create_dir_all(&directory)?;
+        let mut gaps = Vec::new();
+        self.sources.iter().flat_map(|source| &source.manifest.gaps).for_each(|gap| Gap::push(&mut gaps, gap.clone()));
         let mut tables = std::collections::BTreeMap::new();
         for table in bottom.tables().tables() {
             let file = format!("{}.parquet", table.name);
             let limit = GroupLimit::of_range(top.last - bottom.first + 1);
             let mut writer = TableWriter::create(&directory.join(&file), table, limit)?;
-            for source in &self.sources {
-                let path = store.root().join(&source.path).join(&file);
-                let expected = source.manifest.tables.get(table.name).map_or(0, |table| table.rows);
-                let Some(rows) = append(&mut writer, &path, table, limit, cancelled)? else {
-                    fs::remove_dir_all(&directory)?;
-                    return Ok(None);
-                };
-                ensure!(rows == expected, "`{}` has {rows} rows, its manifest says {expected}", path.display());
+            let sources: Vec<_> = self
+                .sources
+                .iter()
+                .map(|source| Source {
+                    path: store.root().join(&source.path).join(&file),
+                    rows: source.manifest.tables.get(table.name).map_or(0, |table| table.rows),
+                })
+                .collect();
+            let merged = sorted::merge(table, &sources, &mut writer, cancelled)
+                .unwrap_or_else(|| append_all(&mut writer, &sources, table, limit, cancelled))?;
+            if merged.is_none() {
+                fs::remove_dir_all(&directory)?;
+                return Ok(None);
             }
-            let (name, manifest) = writer.finish([bottom.first, top.last])?;
+            let (name, manifest) = writer.finish(|table| covered(bottom.first, top.last, table, &gaps))?;
             tables.insert(name.to_owned(), manifest);
         }
         let manifest = Manifest {
@@ -84,10 +92,26 @@ impl Merge {
             first_parent_hash: bottom.manifest.first_parent_hash,
             spyhop_version: env!("CARGO_PKG_VERSION").to_owned(),
             tables,
+            gaps,
             ..top.manifest.clone()
         };
         range::commit(store, &directory, manifest).map(Some)
     }
+}
+
+/// Appends whole files, one after the other.
+fn append_all(
+    writer: &mut TableWriter,
+    sources: &[Source],
+    table: &'static Table,
+    limit: GroupLimit,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Option<()>> {
+    for Source { path, rows: expected } in sources {
+        let Some(rows) = append(writer, path, table, limit, cancelled)? else { return Ok(None) };
+        ensure!(rows == *expected, "`{}` has {rows} rows, its manifest says {expected}", path.display());
+    }
+    Ok(Some(()))
 }
 
 /// Appends a whole file: row groups that are large enough as they lie, the others decoded and encoded again.

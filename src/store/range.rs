@@ -1,9 +1,9 @@
 //! Sealed ranges: one directory of Parquet files per aligned range of finalized blocks.
 
-use super::manifest::{Identity, Manifest, TableManifest};
-use super::table_file::{GroupLimit, TableWriter};
-use super::{FORMAT, Store, replace_file, sync_directory};
-use crate::rows::Selection;
+use super::manifest::{Identity, Manifest, TableManifest, covered};
+use super::table_file::{GroupLimit, Sink, TableWriter};
+use super::{FORMAT, Store, replace_file, sorted, sync_directory};
+use crate::rows::{Gap, Selection};
 use alloy_primitives::B256;
 use anyhow::{Context, Result, ensure};
 use arrow::array::RecordBatch;
@@ -58,9 +58,11 @@ pub struct RangeWriter<'a> {
     first: u64,
     last: u64,
     directory: PathBuf,
-    tables: Vec<TableWriter>,
+    tables: Vec<Box<dyn Sink>>,
     /// Tables that the range held before, taken over as they are.
     kept: BTreeMap<String, TableManifest>,
+    /// Of the tables that are made and of those that are kept.
+    gaps: Vec<Gap>,
     first_parent_hash: Option<B256>,
     top: Option<BlockLink>,
 }
@@ -95,10 +97,15 @@ impl<'a> RangeWriter<'a> {
         let limit = GroupLimit::of_range(last - first + 1);
         let tables = tables
             .tables()
-            .map(|table| TableWriter::create(&directory.join(format!("{}.parquet", table.name)), table, limit))
+            .map(|table| {
+                let path = directory.join(format!("{}.parquet", table.name));
+                sorted::create(&path, table, limit)
+                    .unwrap_or_else(|| Ok(Box::new(TableWriter::create(&path, table, limit)?)))
+            })
             .collect::<Result<_>>()?;
         let kept = BTreeMap::new();
-        Ok(Self { store, identity, first, last, directory, tables, kept, first_parent_hash: None, top: None })
+        let gaps = Vec::new();
+        Ok(Self { store, identity, first, last, directory, tables, kept, gaps, first_parent_hash: None, top: None })
     }
 
     /// Starts the next generation of a range, which adds these tables to those it has.
@@ -114,11 +121,13 @@ impl<'a> RangeWriter<'a> {
                 .with_context(|| format!("failed to take over: `{}`", held.display()))?;
             writer.kept.insert(name.clone(), manifest.clone());
         }
+        writer.gaps.clone_from(&range.manifest.gaps);
         Ok(writer)
     }
 
-    /// Appends the rows of the next blocks: one batch per table, and the blocks' links.
-    pub fn push(&mut self, batches: &[RecordBatch], links: &[BlockLink]) -> Result<()> {
+    /// Appends the rows of the next blocks: one batch per table, the blocks' links, and which rows are not all there.
+    pub fn push(&mut self, batches: &[RecordBatch], links: &[BlockLink], gaps: &[Gap]) -> Result<()> {
+        gaps.iter().for_each(|gap| Gap::push(&mut self.gaps, gap.clone()));
         for link in links {
             let number = self.top.map_or(self.first, |top| top.number + 1);
             ensure!(link.number == number, "block {} comes where {number} should", link.number);
@@ -150,10 +159,9 @@ impl<'a> RangeWriter<'a> {
     /// Makes the range's files durable.
     pub fn finish(self) -> Result<Finished> {
         let top = self.top.filter(|top| top.number == self.last).context("the range is not whole")?;
-        let covered = [self.first, self.last];
         let mut tables = self.kept;
         for table in self.tables {
-            let (name, manifest) = table.finish(covered)?;
+            let (name, manifest) = table.finish(&|table| covered(self.first, self.last, table, &self.gaps))?;
             tables.insert(name.to_owned(), manifest);
         }
         let manifest = Manifest {
@@ -166,6 +174,7 @@ impl<'a> RangeWriter<'a> {
             last_hash: top.hash,
             last_timestamp: top.timestamp,
             tables,
+            gaps: self.gaps,
         };
         Ok(Finished { directory: self.directory, manifest })
     }

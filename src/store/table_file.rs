@@ -2,10 +2,10 @@
 //!
 //! Row groups hold about 120,000 rows, and about 64 MiB in the largest ranges, where the footers of many files add up; they never
 //! hold more than that, whatever the rows are, because a group is kept in memory until it is whole. Bloom filters are on the
-//! columns that are looked up for equality, statistics on those in whose order the rows lie.
+//! columns that are looked up for equality, statistics on those in whose order the rows lie, or may lie.
 
 use super::manifest::TableManifest;
-use crate::rows::{Kind, Table};
+use crate::rows::{Kind, Table, combine};
 use anyhow::{Context, Result, ensure};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -37,6 +37,25 @@ impl GroupLimit {
     /// The limit for a range of so many blocks.
     pub fn of_range(blocks: u64) -> Self {
         if blocks <= 10_000 { Self::Rows(120_000) } else { Self::Bytes(GROUP_BYTES_MAX) }
+    }
+}
+
+/// A table's file being written.
+pub trait Sink {
+    /// Appends rows.
+    fn write(&mut self, batch: &RecordBatch) -> Result<()>;
+
+    /// Writes the rest and makes the file durable. `covered` says of which blocks a table has all rows.
+    fn finish(self: Box<Self>, covered: &dyn Fn(&str) -> Vec<[u64; 2]>) -> Result<(&'static str, TableManifest)>;
+}
+
+impl Sink for TableWriter {
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        Self::write(self, batch)
+    }
+
+    fn finish(self: Box<Self>, covered: &dyn Fn(&str) -> Vec<[u64; 2]>) -> Result<(&'static str, TableManifest)> {
+        Self::finish(*self, covered)
     }
 }
 
@@ -123,12 +142,12 @@ impl TableWriter {
         Ok(())
     }
 
-    /// Writes the footer and makes the file durable.
-    pub fn finish(mut self, covered: [u64; 2]) -> Result<(&'static str, TableManifest)> {
+    /// Writes the footer and makes the file durable. `covered` says of which blocks a table has all rows.
+    pub fn finish(mut self, covered: impl FnOnce(&str) -> Vec<[u64; 2]>) -> Result<(&'static str, TableManifest)> {
         self.close_group()?;
         let hashing = self.file.into_inner()?;
         let (bytes, blake3) = hashing.finish()?;
-        Ok((self.table.name, TableManifest { rows: self.rows, bytes, covered: vec![covered], blake3 }))
+        Ok((self.table.name, TableManifest { rows: self.rows, bytes, covered: covered(self.table.name), blake3 }))
     }
 }
 
@@ -174,7 +193,8 @@ fn properties(table: &Table) -> WriterProperties {
         .set_max_row_group_row_count(None);
     for column in table.columns {
         let path = ColumnPath::from(column.name);
-        if matches!(column.kind, Kind::Integer | Kind::Time) {
+        let ordered = column.kind == Kind::Key && combine::is_combined(table);
+        if ordered || matches!(column.kind, Kind::Integer | Kind::Time) {
             builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::Chunk);
         }
         if column.kind == Kind::Key {

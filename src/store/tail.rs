@@ -5,7 +5,7 @@
 
 use super::range::BlockLink;
 use super::{Store, sync_directory};
-use crate::rows::{Selection, Table};
+use crate::rows::{Gap, Selection, Table};
 use alloy_primitives::B256;
 use anyhow::{Context, Result, ensure};
 use arrow::array::RecordBatch;
@@ -29,6 +29,9 @@ struct Head {
     tables: Vec<String>,
     /// Length of each table's stream, in bytes.
     streams: Vec<usize>,
+    /// Which tables have not all their rows.
+    #[serde(default)]
+    gaps: Vec<Gap>,
 }
 
 /// A block in the tail.
@@ -40,6 +43,8 @@ pub struct TailBlock {
     pub tables: Selection,
     /// One batch for each of them.
     pub batches: Vec<RecordBatch>,
+    /// Which of them have not all their rows, and why.
+    pub gaps: Vec<Gap>,
 }
 
 impl TailBlock {
@@ -91,13 +96,13 @@ pub fn remove(root: &Path, number: u64, hash: B256) -> Result<()> {
     }
 }
 
-/// The links of all blocks in the tail that hold exactly these tables, ascending. What holds others is removed, to be fetched
+/// The links of all blocks in the tail that hold exactly these tables, ascending, with what they lack. What holds others is removed, to be fetched
 /// again; a damaged file is moved to quarantine.
-pub fn list(store: &Store, tables: Selection) -> Result<Vec<BlockLink>> {
+pub fn list(store: &Store, tables: Selection) -> Result<Vec<(BlockLink, Vec<Gap>)>> {
     let mut links = Vec::new();
     for path in paths(store.root())? {
         match fs::read(&path).map_err(Into::into).and_then(|bytes| decode(&bytes)) {
-            Ok(block) if block.tables == tables => links.push(block.link),
+            Ok(block) if block.tables == tables => links.push((block.link, block.gaps)),
             Ok(block) => remove(store.root(), block.link.number, block.link.hash)?,
             Err(error) => {
                 tracing::warn!(path = %path.display(), error = format!("{error:#}"), "tail file is damaged, will be fetched again");
@@ -105,7 +110,7 @@ pub fn list(store: &Store, tables: Selection) -> Result<Vec<BlockLink>> {
             }
         }
     }
-    links.sort_unstable_by_key(|link| (link.number, link.hash));
+    links.sort_unstable_by_key(|(link, _)| (link.number, link.hash));
     Ok(links)
 }
 
@@ -155,7 +160,8 @@ fn encode(block: &TailBlock) -> Result<Vec<u8>> {
     }
     let BlockLink { number, hash, parent_hash, timestamp } = block.link;
     let tables = block.tables.tables().map(|table| table.name.to_owned()).collect();
-    let head = Head { format: super::FORMAT, number, hash, parent_hash, timestamp, tables, streams };
+    let gaps = block.gaps.clone();
+    let head = Head { format: super::FORMAT, number, hash, parent_hash, timestamp, tables, streams, gaps };
     let mut bytes = serde_json::to_vec(&head)?;
     bytes.push(b'\n');
     bytes.append(&mut body);
@@ -180,6 +186,6 @@ fn decode(bytes: &[u8]) -> Result<TailBlock> {
         batches.push(concat_batches(&table.schema(), &batches_read)?);
     }
     ensure!(tables.tables().count() == head.streams.len() && rest.is_empty(), "it has not one stream per table");
-    let Head { number, hash, parent_hash, timestamp, .. } = head;
-    Ok(TailBlock { link: BlockLink { number, hash, parent_hash, timestamp }, tables, batches })
+    let Head { number, hash, parent_hash, timestamp, gaps, .. } = head;
+    Ok(TailBlock { link: BlockLink { number, hash, parent_hash, timestamp }, tables, batches, gaps })
 }

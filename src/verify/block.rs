@@ -5,7 +5,7 @@ use super::fault::Fault;
 use super::rebuild::{self, Raw};
 use crate::decode::{Block, Depth};
 use crate::prove::{BlobSchedule, Expected, Mismatch, Proved, prove};
-use crate::rows::{Batch, Options, Selection, Table};
+use crate::rows::{Batch, Options, Selection, State, Table};
 use crate::store::BlockLink;
 use alloy_primitives::{Address, B256};
 use arrow::array::{RecordBatch, StringArray};
@@ -106,8 +106,8 @@ impl StoredBlock {
     }
 
     fn compare(&self, proved: &Proved, rules: &Rules) -> Vec<Fault> {
-        let mut batch = Batch::new(Options { weth: rules.weth, tables: self.selection });
-        if let Err(error) = batch.push(proved) {
+        let mut batch = Batch::new(Options { weth: rules.weth, tables: self.selection, ..Options::default() });
+        if let Err(error) = batch.push(proved, &State::missing("not asked for")) {
             return vec![Fault::new("blocks", "rows", "numbers that fit", format!("{error:#}")).of_block(self.number)];
         }
         let tables = self.selection.tables().zip(batch.finish()).zip(&self.tables);

@@ -101,7 +101,7 @@ struct Reader {
 impl Reader {
     fn open(root: &Path, range: &Range, (from, to): (u64, u64)) -> Result<Self> {
         let directory = root.join(&range.path);
-        let selection = range.tables();
+        let selection = rebuild::recomputed(range.tables());
         let cursor = |table: &'static Table| Cursor::open(&directory.join(format!("{}.parquet", table.name)), table);
         let mut cursors = selection.tables().map(cursor).collect::<Result<Vec<_>>>()?;
         Ok(Self {

@@ -25,6 +25,13 @@ pub fn needed() -> Selection {
     Selection::of_known(["blocks", "transactions", "logs", "withdrawals", "uncles"])
 }
 
+/// Of these tables, those that are recomputed: they lie in the order of the blocks, and follow from nothing but the blocks. What the
+/// node's state told, and what is made of that or combined over many blocks, is held against the manifest's BLAKE3.
+pub fn recomputed(held: Selection) -> Selection {
+    let all = needed().with(Selection::of_known(["token_transfers", "gas_blocks"]));
+    held.without(Selection::ALL.without(all))
+}
+
 /// One entry of an access list as its column has it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -5,7 +5,7 @@ use super::fault::Fault;
 use super::range::lacking;
 use super::rebuild;
 use crate::rows::{Selection, blocks};
-use crate::store::{BlockLink, TailBlock, tail};
+use crate::store::{BlockLink, tail};
 use alloy_primitives::B256;
 use std::path::Path;
 
@@ -49,7 +49,8 @@ pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Opt
         && let Some(rules) = rules
     {
         faults = if lacking.is_empty() {
-            let TailBlock { tables: selection, batches: tables, .. } = block;
+            let selection = rebuild::recomputed(block.tables);
+            let tables = selection.tables().filter_map(|table| block.batch(table).cloned()).collect();
             StoredBlock { number, named: Some(hash), selection, tables }.check(rules, Some(&link))
         } else {
             block.batch(&blocks::TABLE).and_then(|rows| rebuild::header_fault(number, rows)).into_iter().collect()

@@ -111,7 +111,7 @@ impl Builder {
             let mut range = builder.writer(&job)?;
             let mut next = piece.first;
             while let Some(chunk) = receiver.blocking_recv() {
-                range.push(&chunk.batches, &chunk.links)?;
+                range.push(&chunk.batches, &chunk.links, &chunk.gaps)?;
                 next += chunk.links.len() as u64;
                 builder.meter.node.add(chunk.links.len() as u64, chunk.bytes);
             }
@@ -182,7 +182,7 @@ impl Builder {
                 return Err(Trouble::Stopped);
             }
             let block = tail::read(store.root(), link.number, link.hash)?;
-            range.push(&block.batches, &[block.link])?;
+            range.push(&block.batches, &[block.link], &block.gaps)?;
         }
         Ok(range.finish()?)
     }

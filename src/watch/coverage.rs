@@ -3,7 +3,7 @@
 use super::Task;
 use super::session::Session;
 use crate::rows::coverage::Interval;
-use crate::rows::{CHAIN_TABLES, Table};
+use crate::rows::{CHAIN_TABLES, Gap, MADE_OF_MOVEMENTS, Table};
 
 impl Session {
     /// What is held and what is missing of each table, ascending, from the first block wanted or held to the node's head.
@@ -17,13 +17,15 @@ impl Session {
         let held =
             |first, last| Interval { table: table.name, first, last, status: "held", reason: unanchored.clone() };
         let ranges = &self.ranges[self.kept()..];
-        let mut known: Vec<Interval> = ranges
-            .iter()
-            .filter(|range| range.tables().has(table))
-            .map(|range| held(range.first, range.last))
-            .collect();
+        let mut known: Vec<Interval> = Vec::new();
+        for range in ranges.iter().filter(|range| range.tables().has(table)) {
+            push_between_gaps(&mut known, held(range.first, range.last), range.manifest.gaps_of(table));
+        }
         if asked {
-            known.extend(self.tail.first().zip(self.tail.last()).map(|(first, last)| held(first.number, last.number)));
+            if let Some((first, last)) = self.tail.first().zip(self.tail.last()) {
+                let gaps = self.tail_gaps.iter().filter(|gap| gap.table == table.name);
+                push_between_gaps(&mut known, held(first.number, last.number), gaps);
+            }
             let failures = self.failures.iter().map(|(&(first, last), failure)| Interval {
                 table: table.name,
                 first,
@@ -49,7 +51,11 @@ impl Session {
             }
             next = interval.last + 1;
             match whole.last_mut() {
-                Some(last) if last.status == "held" && interval.status == "held" && last.last + 1 == interval.first => {
+                Some(last)
+                    if last.status == interval.status
+                        && last.reason == interval.reason
+                        && last.last + 1 == interval.first =>
+                {
                     last.last = interval.last;
                 }
                 _ => whole.push(interval),
@@ -78,5 +84,23 @@ impl Session {
                 next = end;
             }
         }
+    }
+}
+
+/// Appends what is held between gaps, and the gaps. Of a block that was not traced what its transactions themselves moved is
+/// there all the same.
+fn push_between_gaps<'a>(known: &mut Vec<Interval>, whole: Interval, gaps: impl Iterator<Item = &'a Gap>) {
+    let status = if MADE_OF_MOVEMENTS.contains(&whole.table) { "partial" } else { "missing" };
+    let mut next = whole.first;
+    for gap in gaps {
+        if next < gap.first {
+            known.push(Interval { first: next, last: gap.first - 1, ..whole.clone() });
+        }
+        let reason = Some(gap.reason.clone());
+        known.push(Interval { table: whole.table, first: gap.first, last: gap.last, status, reason });
+        next = gap.last + 1;
+    }
+    if next <= whole.last {
+        known.push(Interval { first: next, ..whole });
     }
 }

@@ -1,9 +1,10 @@
 //! From the node's socket to proved rows.
 
-use crate::decode::{Block, Depth};
+use super::Traces;
+use crate::decode::{Allocation, Block, Depth};
 use crate::geth::{self, At, Client};
 use crate::prove::{BlobSchedule, Expected, Proved, prove};
-use crate::rows::{Batch, Options};
+use crate::rows::{Batch, Gap, Options};
 use crate::store::{BlockLink, Store};
 use alloy_primitives::{B256, Bytes};
 use anyhow::Result;
@@ -11,10 +12,10 @@ use arrow::array::RecordBatch;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// Tries of one request before its failure is believed.
-const TRIES: u32 = 4;
+pub const TRIES: u32 = 4;
 
 /// Why blocks could not be had.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub struct Chunk {
     pub links: Vec<BlockLink>,
     /// One batch per table asked for.
     pub batches: Vec<RecordBatch>,
+    /// Which of them have not all their rows, and why.
+    pub gaps: Vec<Gap>,
     /// Bytes they were made of.
     pub bytes: u64,
 }
@@ -75,6 +78,12 @@ pub struct Fetcher {
     pub schedule: Arc<BlobSchedule>,
     /// How logs are read.
     pub options: Options,
+    /// Which blocks are traced.
+    pub traces: Traces,
+    /// One permit, for the block that the node traces.
+    pub tracing: Arc<Semaphore>,
+    /// What the chain began with, where the node tells it.
+    pub genesis: Option<Arc<Allocation>>,
     /// Where the work is done.
     pub pool: Arc<rayon::ThreadPool>,
     /// Transaction types that were warned of.
@@ -117,16 +126,17 @@ impl Fetcher {
         }
         proved.sort_unstable_by_key(|block| block.header.number);
         self.warn_of_unknown_types(&proved);
+        let states = self.states(&proved, near).await?;
         let options = self.options;
         self.compute(move || {
             let mut batch = Batch::new(options);
-            for block in &proved {
+            for (block, state) in proved.iter().zip(&states) {
                 batch
-                    .push(block)
+                    .push(block, state)
                     .map_err(|error| Trouble::Bad { number: block.header.number, reason: format!("{error:#}") })?;
             }
             let links = proved.iter().map(link).collect();
-            Ok(Chunk { links, batches: batch.finish(), bytes })
+            Ok(Chunk { links, gaps: batch.take_gaps(), batches: batch.finish(), bytes })
         })
         .await?
     }

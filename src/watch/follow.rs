@@ -1,14 +1,14 @@
 //! One step: look at the node and the store, do the next thing, commit it.
 
 use super::build::Job;
-use super::fetch::{AbortOnDrop, Near, Trouble};
+use super::fetch::{AbortOnDrop, Chunk, Near, Trouble};
 use super::phase;
 use super::pressure::ANSWER_MAX;
 use super::session::{Failure, GRACE, Session, UnderWay, now};
 use crate::error::Refused;
 use crate::geth::{Head, Tag};
 use crate::plan::{Piece, Source};
-use crate::rows::reorgs::Reorg;
+use crate::rows::{Gap, reorgs::Reorg};
 use crate::store::{BlockLink, Finished, TailBlock, chunk, next_merge, tail};
 use anyhow::Result;
 use std::sync::Arc;
@@ -39,6 +39,7 @@ impl Session {
     /// Does the next thing.
     pub async fn step(&mut self) -> Result<Step, Trouble> {
         self.finish_jobs().await?;
+        self.dirty |= self.labels.refresh();
         let head = self.look_at_head().await?;
         if self.head != Some(head) {
             self.look_for_finalized(head).await?;
@@ -222,7 +223,8 @@ impl Session {
                 break;
             }
             below = Some(link);
-            blocks.push(TailBlock { link, tables: self.settings.tables, batches: chunk.batches });
+            let Chunk { batches, gaps, .. } = chunk;
+            blocks.push(TailBlock { link, tables: self.settings.tables, batches, gaps });
         }
         if let (true, Some(stray)) = (blocks.is_empty(), stray) {
             self.explain(stray).await?;
@@ -233,6 +235,7 @@ impl Session {
             tail::write(&self.store, &blocks)?;
         }
         self.tail.extend(blocks.iter().map(|block| block.link));
+        blocks.iter().flat_map(|block| &block.gaps).for_each(|gap| Gap::push(&mut self.tail_gaps, gap.clone()));
         self.dirty = true;
         let what = match &blocks[..] {
             [block] => format!("block {}", block.link.number),
@@ -293,6 +296,7 @@ impl Session {
             self.store.reorganise(&reorg)?;
         }
         self.tail.truncate(kept);
+        self.trim_tail_gaps();
         self.dirty = true;
         self.committed(&format!("reorganisation of {} blocks above {fork_block}", reorg.old_hashes.len()))?;
         Ok(())
@@ -424,8 +428,11 @@ impl Session {
         let others = self.under_way.iter().filter(|under_way| under_way.job.piece.source != Source::Freezer);
         let busy = others.clone().count() > 1 || others.clone().any(|other| !other.drained.load(Ordering::Relaxed));
         let known = self.known();
+        let is_traced = self.is_traced();
         let mut pieces = known.pieces().chain(known.additions()).map(|piece| match piece.source {
-            Source::Freezer if self.thawed_in_vain.contains(&piece.first) => Piece { source: Source::Node, ..piece },
+            Source::Freezer if self.thawed_in_vain.contains(&piece.first) || is_traced => {
+                Piece { source: Source::Node, ..piece }
+            }
             _ => piece,
         });
         let from_node = self.is_anchored() && !busy;

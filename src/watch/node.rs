@@ -9,6 +9,7 @@ use super::{AWAY_PAUSE_MAX, From, POLL, Settings, Stop};
 use crate::error::Refused;
 use crate::geth::{self, Client, Tag};
 use crate::prove::BlobSchedule;
+use crate::rows::Issuance;
 use crate::store::{Chain, FORMAT, Identity, RANGE_MIN, Store};
 use alloy_primitives::{Address, address};
 use std::io::ErrorKind;
@@ -20,6 +21,8 @@ pub struct Node {
     pub chain: Chain,
     /// How it prices blobs.
     pub schedule: BlobSchedule,
+    /// How it makes ether.
+    pub issuance: Issuance,
     /// The first block wanted, a multiple of [`RANGE_MIN`].
     pub wanted_first: u64,
     /// Its ancient store.
@@ -38,7 +41,9 @@ pub async fn wait(
     let mut ancient = Ancient::new(settings.ancient.clone());
     loop {
         match look(client, store, settings, &mut ancient, teller).await {
-            Ok(Some((chain, schedule, wanted_first))) => return Ok(Node { chain, schedule, wanted_first, ancient }),
+            Ok(Some((chain, (schedule, issuance), wanted_first))) => {
+                return Ok(Node { chain, schedule, issuance, wanted_first, ancient });
+            }
             Ok(None) => {}
             Err(Trouble::Away(error)) => teller.say(away(error)),
             Err(Trouble::Other(error)) if is_used_up(&error) => teller.say(format!("waiting for space: {error:#}")),
@@ -60,7 +65,7 @@ async fn look(
     settings: &Settings,
     ancient: &mut Ancient,
     teller: &mut Teller,
-) -> Result<Option<(Chain, BlobSchedule, u64)>, Trouble> {
+) -> Result<Option<(Chain, (BlobSchedule, Issuance), u64)>, Trouble> {
     let version = client.client_version().await.map_err(Trouble::Away)?;
     let chain_id = client.chain_id().await.map_err(Trouble::Away)?;
     let genesis_hash = client.head(Tag::Number(0)).await.map_err(Trouble::Away)?.hash;
@@ -94,17 +99,17 @@ async fn look(
         }
         tracing::info!("the node has no head yet: what its ancient store holds is read, and not yet anchored");
     }
-    let schedule = match client.node_config().await {
-        Ok(config) => BlobSchedule::from_config(&config),
+    let rules = match client.node_config().await {
+        Ok(config) => (BlobSchedule::from_config(&config), Issuance::from_config(&config)),
         Err(error) if error.is_passing() => return Err(Trouble::Away(error)),
         Err(error) => {
             let known = chain.blob_schedule.clone();
-            let taken = if known.is_some() { "the one it told before" } else { "Cancun's" };
-            tracing::warn!(error = %error, "the node does not tell its blob schedule: {taken} is taken");
-            known.unwrap_or_default()
+            let taken = if known.is_some() { "the blob schedule it told before" } else { "Cancun's blob schedule" };
+            tracing::warn!(error = %error, "the node does not tell its chain's configuration: {taken} and mainnet's rewards are taken");
+            (known.unwrap_or_default(), Issuance::MAINNET)
         }
     };
-    chain.blob_schedule = Some(schedule.clone());
+    chain.blob_schedule = Some(rules.0.clone());
     chain.weth = settings.weth.or(chain.weth).or(known_weth(chain_id));
     let wanted_first = match settings.from {
         From::Block(number) => number / RANGE_MIN * RANGE_MIN,
@@ -116,7 +121,7 @@ async fn look(
         store.set_chain(&chain)?;
     }
     tracing::info!(node = version, chain_id, head = head.number, from = wanted_first, "node found");
-    Ok(Some((chain, schedule, wanted_first)))
+    Ok(Some((chain, rules, wanted_first)))
 }
 
 fn earliest(error: geth::Error) -> Trouble {

@@ -6,8 +6,8 @@
 use super::build::Job;
 use super::fetch::Trouble;
 use super::session::{Session, now};
-use super::{From, Settings, Stop, Task, node, progress};
-use crate::geth::{Client, Limits};
+use super::{From, Settings, Stop, Task, Traces, node, progress};
+use crate::geth::{Client, Limits, Tag};
 use crate::plan::{Order, Piece, Source};
 use crate::publish::Publisher;
 use crate::rows::Selection;
@@ -82,6 +82,8 @@ fn settings(ipc: PathBuf, store: &Store, published_path: Option<PathBuf>) -> Res
         order: Order::default(),
         workers: 1,
         ancient: None,
+        labels: None,
+        traces: Traces::Off,
     })
 }
 
@@ -132,17 +134,49 @@ async fn rebuild(
 
 impl Session {
     /// Builds the next generation of a range, with these tables, and commits it.
-    async fn build_again(&mut self, piece: Piece, tables: Selection, old: &Path) -> Result<Range, Trouble> {
-        let old = fs::read_dir(self.store.root().join(old))?.map(|entry| Ok(entry?.metadata()?.len()));
+    async fn build_again(&mut self, piece: Piece, tables: Selection, directory: &Path) -> Result<Range, Trouble> {
+        let old = fs::read_dir(self.store.root().join(directory))?.map(|entry| Ok(entry?.metadata()?.len()));
         if !self.has_room(old.sum::<Result<u64>>()?)? {
             return Err(Trouble::Other(anyhow!("there is no room for it: {}", self.teller.state())));
         }
         let mut builder = self.builder.clone();
         builder.fetcher.options.tables = tables;
-        let job = Job { piece, links: Vec::new(), adds_to: None };
+        let job = Job { piece, links: Vec::new(), adds_to: self.sound_state(piece, directory).await? };
         let finished = builder.build(job, Arc::new(AtomicBool::new(false))).await?;
         Ok(finished.commit(&self.store)?)
     }
+}
+
+/// What only a node that had the state could tell, and what is made of it.
+const OF_STATE: [&str; 5] = ["native_transfers", "traces", "balances", "address_flows", "large_transfers"];
+
+impl Session {
+    /// The faulty range with nothing but those of its tables that the node could not tell again and whose files are as they were
+    /// written; they are taken over. `None` where there are none, or where the range is not of the node's chain.
+    async fn sound_state(&self, piece: Piece, directory: &Path) -> Result<Option<Range>, Trouble> {
+        let root = self.store.root();
+        let Ok(mut manifest) = Manifest::read(&root.join(directory)) else { return Ok(None) };
+        let node = self.client.head(Tag::Number(piece.last)).await.map_err(Trouble::Away)?;
+        if (manifest.last, manifest.last_hash) != (piece.last, node.hash) {
+            return Ok(None);
+        }
+        manifest.tables.retain(|name, table| {
+            let path = root.join(directory).join(format!("{name}.parquet"));
+            let sound = || hash_of(&path).is_ok_and(|hash| hash == table.blake3);
+            OF_STATE.contains(&&name[..]) && sound()
+        });
+        manifest.gaps.retain(|gap| manifest.tables.contains_key(&gap.table));
+        let Piece { first, last, .. } = piece;
+        let path = directory.to_owned();
+        Ok((!manifest.tables.is_empty()).then_some(Range { first, last, generation: 0, path, manifest }))
+    }
+}
+
+/// BLAKE3 of a file.
+fn hash_of(path: &Path) -> std::io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(fs::File::open(path)?)?;
+    Ok(hasher.finalize().to_string())
 }
 
 /// The chain tables of a range: those that its manifest names, or where that cannot be read those that it has files of.

@@ -8,19 +8,22 @@ use super::node::Node;
 use super::pressure::{Gate, Pressure};
 pub use super::progress::now;
 use super::progress::{Building, Heartbeat, Position, Rates, Teller};
-use super::{Settings, Stop, Task, phase};
+use super::{Settings, Stop, Task, Traces, phase};
+use crate::decode::Allocation;
 use crate::error::Refused;
 use crate::geth::{Client, Head, Tag};
 use crate::plan::{Known, Piece};
 use crate::publish::{Directory, Publisher, State};
-use crate::rows::Options;
-use crate::store::{BlockLink, Chain, Finished, Range, Store, chunk, tail};
+use crate::rows::{Gap, Options};
+use crate::store::{BlockLink, Chain, Finished, RANGE_MIN, Range, Store, chunk, tail};
+use crate::whales::Labels;
 use anyhow::{Result, bail};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// How long a reader of an older published file may go on.
 pub const GRACE: Duration = Duration::from_secs(600);
@@ -68,12 +71,15 @@ pub struct Session {
     /// For the tail, at normal priority.
     pub fetcher: Fetcher,
     pub publisher: Publisher,
+    pub labels: Labels,
     pub teller: Teller,
     pub stop: Stop,
     /// Sealed ranges, ascending.
     pub ranges: Vec<Range>,
     /// The canonical tail, ascending.
     pub tail: Vec<BlockLink>,
+    /// Which tables have not all rows of it.
+    pub tail_gaps: Vec<Gap>,
     /// Pieces that could not be built, by first and last block.
     pub failures: BTreeMap<(u64, u64), Failure>,
     pub head: Option<Head>,
@@ -122,12 +128,18 @@ impl Session {
             let range = format!("blocks {} to {last} are none", node.wanted_first);
             return Err(Trouble::Other(Refused::new(range, "give a `--to` that is not below `--from`").into()));
         }
-        let options = Options { weth: node.chain.weth, tables: settings.tables };
+        let weth = node.chain.weth;
+        let options = Options { weth, issuance: node.issuance, tables: settings.tables };
+        let labels = Labels::open(node.chain.identity.chain_id, weth, settings.labels.clone())?;
+        let genesis = allocation(&client, &node.chain).await?.map(Arc::new);
         let fetcher = Fetcher {
             client: client.clone(),
             store: store.clone(),
             schedule: Arc::new(node.schedule),
             options,
+            traces: settings.traces,
+            tracing: Arc::new(Semaphore::new(1)),
+            genesis,
             pool: Arc::new(rayon::ThreadPoolBuilder::new().build()?),
             warned: Arc::new(Mutex::new(HashSet::new())),
         };
@@ -166,10 +178,12 @@ impl Session {
             builder,
             fetcher,
             publisher,
+            labels,
             teller,
             stop,
             ranges,
             tail: Vec::new(),
+            tail_gaps: Vec::new(),
             failures: BTreeMap::new(),
             head: None,
             finalized: None,
@@ -188,7 +202,7 @@ impl Session {
             estimated: false,
             collected_at: None,
         };
-        session.tail = session.load_tail().await?;
+        session.load_tail().await?;
         if session.settings.follows() {
             session.want_what_is_held();
         }
@@ -216,10 +230,10 @@ impl Session {
     }
 
     /// The tail's canonical blocks: those that link from the last sealed block upwards. Where two do, the node says which.
-    async fn load_tail(&self) -> Result<Vec<BlockLink>, Trouble> {
+    async fn load_tail(&mut self) -> Result<(), Trouble> {
         let sealed = self.sealed();
         let mut chain: Vec<BlockLink> = Vec::new();
-        let links = tail::list(&self.store, self.settings.tables)?;
+        let (links, gaps): (Vec<_>, Vec<_>) = tail::list(&self.store, self.settings.tables)?.into_iter().unzip();
         let floor = sealed.map(|link| link.number);
         let mut candidates: BTreeMap<u64, Vec<BlockLink>> = BTreeMap::new();
         for link in &links {
@@ -244,7 +258,13 @@ impl Session {
         for link in links.iter().filter(|link| !chain.contains(link)) {
             tail::remove(self.store.root(), link.number, link.hash)?;
         }
-        Ok(chain)
+        for (link, gaps) in links.iter().zip(gaps) {
+            if chain.contains(link) {
+                gaps.into_iter().for_each(|gap| Gap::push(&mut self.tail_gaps, gap));
+            }
+        }
+        self.tail = chain;
+        Ok(())
     }
 
     /// The last sealed block.
@@ -311,11 +331,24 @@ impl Session {
         let tables = self.settings.tables;
         let split = chunk::split(&self.store, self.chain.identity, &self.tail, tables)?;
         let kept = self.ranges[self.kept()..].iter();
-        let mut ranges: Vec<_> =
-            kept.map(|range| Directory { path: range.path.clone(), tables: range.tables() }).collect();
-        ranges.extend(split.chunks.iter().map(|path| Directory { path: path.clone(), tables }));
-        let tail = &self.tail[split.blocks..];
-        self.publisher.publish(&self.store, &State { ranges: &ranges, tail, coverage: &coverage, reorgs: &reorgs })?;
+        let sealed = kept.map(|range| Directory {
+            path: range.path.clone(),
+            tables: range.tables(),
+            first: range.first,
+            last: range.last,
+            last_timestamp: range.manifest.last_timestamp,
+        });
+        let (chunked, tail) = self.tail.split_at(split.blocks);
+        let chunks = split.chunks.iter().zip(chunked.chunks(RANGE_MIN as usize)).map(|(path, links)| Directory {
+            path: path.clone(),
+            tables,
+            first: links[0].number,
+            last: links[links.len() - 1].number,
+            last_timestamp: links[links.len() - 1].timestamp,
+        });
+        let ranges: Vec<_> = sealed.chain(chunks).collect();
+        let state = State { ranges: &ranges, tail, tables, coverage: &coverage, reorgs: &reorgs, labels: &self.labels };
+        self.publisher.publish(&self.store, &state)?;
         self.chunks = split.chunks;
         self.dirty = false;
         self.published_at = Some(Instant::now());
@@ -472,7 +505,21 @@ impl Session {
         for link in self.tail.extract_if(.., |link| is_sealed(link.number)) {
             tail::remove(self.store.root(), link.number, link.hash)?;
         }
+        self.trim_tail_gaps();
         Ok(())
+    }
+
+    /// Forgets what is missing of blocks that are not in the tail any more.
+    pub fn trim_tail_gaps(&mut self) {
+        match self.tail.first().zip(self.tail.last()) {
+            Some((first, last)) => Gap::trim(&mut self.tail_gaps, first.number, last.number),
+            None => self.tail_gaps.clear(),
+        }
+    }
+
+    /// Whether a piece is traced, and so does not come out of the ancient store.
+    pub fn is_traced(&self) -> bool {
+        self.settings.traces == Traces::All && self.settings.tables.needs_traces() && self.is_anchored()
     }
 
     /// An error where a block failed its check and all of them were to be seen through.
@@ -485,6 +532,16 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// What the chain began with, where the node tells it.
+async fn allocation(client: &Client, chain: &Chain) -> Result<Option<Allocation>, Trouble> {
+    let allocation = match client.genesis_allocation(chain.identity.genesis_hash).await {
+        Ok(json) => Allocation::decode(&json).map_err(|error| format!("{error:#}")),
+        Err(error) if error.is_passing() => return Err(Trouble::Away(error)),
+        Err(error) => Err(error.to_string()),
+    };
+    Ok(allocation.inspect_err(|reason| tracing::info!(reason, "the genesis allocation is not known")).ok())
 }
 
 fn bail_other(message: String) -> Result<(), Trouble> {

@@ -50,10 +50,11 @@ impl Builder {
             let mut batch = Batch::new(self.fetcher.options);
             blocks
                 .iter()
-                .try_for_each(|block| batch.push(block))
+                .try_for_each(|block| batch.push(block, &self.fetcher.history_state(block)))
                 .map_err(|error| Trouble::Frozen(format!("{error:#}")))?;
             let links: Vec<_> = blocks.iter().map(link).collect();
-            range.push(&batch.finish(), &links)?;
+            let gaps = batch.take_gaps();
+            range.push(&batch.finish(), &links, &gaps)?;
             self.fetcher.warn_of_unknown_types(&blocks);
             self.meter.freezer.add(count, bytes);
             next += count;

@@ -89,6 +89,8 @@ pub struct Chain {
     pub datadir: Option<PathBuf>,
     /// The last finalized block, or none where the node has not heard of one.
     pub finalized: Option<u64>,
+    /// What it answers when it is to trace a block; nothing else is traced.
+    pub traces: HashMap<B256, Value>,
     /// Bodies and receipts below this are pruned (error 4444).
     pub pruned_below: u64,
     canonical: BTreeMap<u64, B256>,
@@ -104,6 +106,7 @@ impl Default for Chain {
             config: json!({"chainId": 1337, "terminalTotalDifficulty": 0}),
             datadir: None,
             finalized: None,
+            traces: HashMap::new(),
             pruned_below: 0,
             canonical: BTreeMap::new(),
             blocks: HashMap::new(),
@@ -199,6 +202,12 @@ impl Chain {
                     // Receipts are an empty array by hash and a nil slice by number, which marshals as `null`.
                     (None, _) if is_hash => Ok(b"[]".to_vec()),
                     (None, _) => Ok(b"null".to_vec()),
+                }
+            }
+            "debug_traceBlockByHash" if !self.traces.is_empty() => {
+                match name.as_str().and_then(|hash| self.traces.get(&hash.parse::<B256>().ok()?)) {
+                    Some(traces) => json(traces.clone()),
+                    None => Err((-32000, "historical state is not available".to_owned())),
                 }
             }
             _ => Err((-32601, format!("the method {method} does not exist/is not available"))),

@@ -13,7 +13,7 @@ use serde_json::json;
 use spyhop::decode::{Block, Depth};
 use spyhop::freezer::{Freezer, Stored};
 use spyhop::prove::{BlobSchedule, Expected, prove};
-use spyhop::rows::{Batch, Options};
+use spyhop::rows::{Batch, Options, State};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -175,7 +175,7 @@ fn rows_of(directory: &Path, first: u64, last: u64, schedule: &BlobSchedule) -> 
             let expected = Expected { number, hash: Some(hash), parent_hash: below };
             let block = prove(block, &expected, schedule).map_err(|failed| failed.0.to_string())?;
             below = Some(block.header.hash);
-            batch.push(&block).map_err(|error| format!("{error:#}"))?;
+            batch.push(&block, &State::missing("not asked")).map_err(|error| format!("{error:#}"))?;
             next = number + 1;
         }
     }
@@ -432,7 +432,7 @@ fn mainnet_blocks_as_a_store_are_what_they_are_over_the_socket() {
         block.recover_senders().unwrap();
         let block = prove(block, &Expected { number, ..Expected::default() }, &schedule).unwrap();
         let mut batch = Batch::new(Options::default());
-        batch.push(&block).unwrap();
+        batch.push(&block, &State::missing("not asked")).unwrap();
         assert!(found == batch.finish(), "block {number}");
         checked += 1;
     }
@@ -478,7 +478,10 @@ fn tables_not_asked_for_are_not_stored_and_come_later_as_a_new_generation() {
     assert_eq!(held("g2"), "blocks logs uncles");
     // All of them, out of the store, and the head too.
     Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).succeed();
-    assert_eq!(held("g3"), "blocks logs token_transfers transactions uncles withdrawals");
+    assert_eq!(
+        held("g3"),
+        "address_flows balances blocks gas_blocks gas_flows large_transfers logs native_transfers token_transfers transactions uncles withdrawals"
+    );
     let found = Published::open(&data);
     assert_eq!(found.check_prefix(0), Some(330));
     assert_eq!(coverage(&found, "transactions"), "0-330 held ");

@@ -144,7 +144,7 @@ impl Scene {
                 0
             }
             "merge" => {
-                if next_merge(&read_ranges(&self.data).unwrap(), Selection::ALL).is_none() {
+                if next_merge(&read_ranges(&self.data).unwrap(), Selection::default()).is_none() {
                     let first = self.sealed();
                     if first.is_multiple_of(1_000) {
                         // A thousand blocks read in one go would be one range.

@@ -250,7 +250,7 @@ fn pruned_history_is_named_in_coverage() {
             "SELECT first_block, last_block, status, reason LIKE 'pruned history%' FROM coverage \
              WHERE table_name = 'logs' ORDER BY 1"
         ),
-        ["0,99,missing,true", "100,199,missing,true", "200,350,held,"]
+        ["0,199,missing,true", "200,350,held,"]
     );
 }
 

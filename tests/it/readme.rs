@@ -29,7 +29,7 @@ fn blocks(language: &str) -> Vec<String> {
 
 /// A geth with transfers of ether and of a token, some of which fail, and 150 blocks of which 100 can be sealed.
 fn geth() -> Geth {
-    let geth = Geth::start(Forks::OSAKA);
+    let geth = Geth::start(Forks { block_time: 1_200, ..Forks::OSAKA });
     for number in 0..150 {
         let log = contracts::erc20_transfer(sender(0), sender(1), number.into());
         let transactions = vec![
@@ -47,7 +47,9 @@ fn geth() -> Geth {
 fn every_question_has_an_answer() {
     let geth = geth();
     let data = geth.data("data");
-    Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).succeed();
+    let labels = geth.data("labels").join("labels.csv");
+    std::fs::write(&labels, format!("{:?},Alice,exchange\n", sender(1))).unwrap();
+    Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).path("--labels", &labels).succeed();
     for sql in blocks("sql") {
         let csv = Spyhop::new("sql").path("--data", &data).args(&["--format", "csv", "-c", &sql]).succeed();
         assert!(csv.lines().count() > 1, "no answer to {sql}");

@@ -21,7 +21,7 @@ fn once(geth: &Geth, data: &Path) -> Spyhop {
 
 /// What the chain tables hold after one undisturbed run over the chain as it is now.
 #[track_caller]
-fn undisturbed(geth: &Geth, name: &str) -> BTreeMap<&'static str, String> {
+pub fn undisturbed(geth: &Geth, name: &str) -> BTreeMap<&'static str, String> {
     let data = geth.data(name);
     once(geth, &data).succeed();
     Published::open(&data).digests()
@@ -29,7 +29,7 @@ fn undisturbed(geth: &Geth, name: &str) -> BTreeMap<&'static str, String> {
 
 /// Waits until readers see this block as the highest.
 #[track_caller]
-fn published(watch: &mut Running, data: &Path, head: Block) {
+pub fn published(watch: &mut Running, data: &Path, head: Block) {
     let hash = format!("{:?}", head.hash);
     until(watch, &format!("block {} {hash} in the published file", head.number), || {
         let (number, found) = Published::try_open(data).ok()?.head()?;
@@ -74,7 +74,10 @@ fn every_field_of_every_block_equals_geths() {
         FROM transactions JOIN blocks ON number = block_number GROUP BY number HAVING used <> header)";
     assert_ne!(found.number(differ), 0);
 
-    let held = found.rows("SELECT DISTINCT first_block, last_block, status FROM coverage ORDER BY ALL");
+    let held = found.rows(
+        "SELECT DISTINCT first_block, last_block, status FROM coverage
+         WHERE table_name NOT IN ('native_transfers', 'traces', 'balances', 'address_flows', 'large_transfers') ORDER BY ALL",
+    );
     let held: Vec<Vec<_>> =
         held.iter().map(|row| row.values().map(|value| value.as_deref().unwrap()).collect()).collect();
     assert!(held.iter().all(|row| row.contains(&"held")), "{held:?}");

@@ -6,10 +6,11 @@ mod ethereum_etl;
 mod execution_apis;
 mod geth_json;
 mod portal;
+mod traces;
 
 use crate::fake_geth::{FakeBlock, FakeGeth};
 use crate::rig::{Published, Spyhop};
-use serde_json::json;
+use serde_json::{Value, json};
 use spyhop::rows::{Batch, Options, Selection};
 use spyhop::store::{BlockLink, Store, TailBlock, tail};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ fn fixtures(folder: &str) -> Option<PathBuf> {
 ///
 /// Of a chain of its own, this block is all there is, and what is watched begins at a multiple of 100. Where the block is none,
 /// the volume therefore holds the block before it already: a tail file without rows, but with the hash that this one names.
-fn watch_one(directory: &Path, raw_block: Vec<u8>, raw_receipts: Vec<Vec<u8>>) -> Published {
+fn watch_one(directory: &Path, raw_block: Vec<u8>, raw_receipts: Vec<Vec<u8>>, traces: Option<Value>) -> Published {
     let block = FakeBlock::from_raw(raw_block, raw_receipts);
     let (number, data) = (block.number, directory.join("data"));
     if !number.is_multiple_of(100) {
@@ -40,7 +41,12 @@ fn watch_one(directory: &Path, raw_block: Vec<u8>, raw_receipts: Vec<Vec<u8>>) -
         let store = Store::open(&data).unwrap();
         tail::write(
             &store,
-            &[TailBlock { link: below, tables: Selection::ALL, batches: Batch::new(Options::default()).finish() }],
+            &[TailBlock {
+                link: below,
+                tables: Selection::default(),
+                batches: Batch::new(Options::default()).finish(),
+                gaps: Vec::new(),
+            }],
         )
         .unwrap();
     }
@@ -51,6 +57,8 @@ fn watch_one(directory: &Path, raw_block: Vec<u8>, raw_receipts: Vec<Vec<u8>>) -
         // Source: geth `params/config.go`, `MainnetChainConfig`.
         chain.config = json!({
             "chainId": 1,
+            "byzantiumBlock": 4_370_000,
+            "constantinopleBlock": 7_280_000,
             "cancunTime": 1_710_338_135,
             "pragueTime": 1_746_612_311,
             "blobSchedule": {
@@ -59,7 +67,8 @@ fn watch_one(directory: &Path, raw_block: Vec<u8>, raw_receipts: Vec<Vec<u8>>) -
             },
         });
         chain.push(FakeBlock::filler(0, 1));
-        chain.push(block);
+        let hash = chain.push(block);
+        chain.traces.extend(traces.map(|traces| (hash, traces)));
     }
     Spyhop::watch(fake.path(), &data).args(&["--from", &number.to_string(), "--once"]).succeed();
     let published = Published::open(&data);

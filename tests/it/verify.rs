@@ -12,9 +12,9 @@ use change::{Change, RangeFile, changed};
 use ethers::types::U256;
 use indicatif::ProgressBar;
 use odd_chain::odd_chain;
-use spyhop::rows::CHAIN_TABLES;
+use spyhop::rows::{CHAIN_TABLES, Selection};
 use spyhop::store::{Store, TailBlock, tail};
-use spyhop::verify::{Fault, Settings, check};
+use spyhop::verify::{Fault, Settings, check, recomputed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -90,7 +90,7 @@ fn is_rebuilt_from(table: &str, column: &str) -> bool {
 fn change_every_column(data: &Path) -> BTreeSet<String> {
     let mut done = BTreeSet::new();
     let directory = data.join(RANGE).join("g1");
-    for table in CHAIN_TABLES {
+    for table in recomputed(Selection::ALL).tables() {
         let file = RangeFile::open(&directory, table);
         for column in table.columns {
             for change in [Change::Other, Change::Null, Change::Value] {
@@ -101,6 +101,12 @@ fn change_every_column(data: &Path) -> BTreeSet<String> {
                 let shown = format!("{}.{}: {change:?} in block {number}, row {place}", table.name, column.name);
                 let faults = faults(data, Some((number.saturating_sub(1), (number + 1).min(99))), true);
                 let lines: Vec<_> = faults.iter().map(Fault::to_string).collect();
+                // A row that is not of its block is told there, and here it lacks: in a table with one row a block that is two faults.
+                if table.name == "gas_blocks" && faults.len() == 2 {
+                    assert!(faults.iter().all(|fault| &fault.place[..] == "gas_blocks"), "{shown}: {lines:?}");
+                    done.insert(format!("{}.{} {change:?}", table.name, column.name));
+                    continue;
+                }
                 let [fault] = &faults[..] else { panic!("{shown}: {} faults: {lines:#?}", faults.len()) };
                 assert_eq!(fault.block, Some(number), "{shown}: {lines:?}");
                 if !is_rebuilt_from(table.name, column.name) {
@@ -131,7 +137,7 @@ fn a_single_cell_changed_in_any_column_is_found() {
         done.extend(change_every_column(data));
         assert_eq!(faults(data, None, true), [], "after everything was put back");
     }
-    for table in CHAIN_TABLES {
+    for table in recomputed(Selection::ALL).tables() {
         for column in table.columns {
             let changes = [Change::Other, Change::Null, Change::Value];
             let changed =
@@ -141,7 +147,9 @@ fn a_single_cell_changed_in_any_column_is_found() {
     }
     // What the two chains do not have: no withdrawal is so large, and no blob so dear.
     let values: BTreeSet<_> = done.iter().filter_map(|done| done.strip_suffix(" Other")).collect();
-    let all = CHAIN_TABLES.iter().flat_map(|table| table.columns.iter().map(move |column| (table.name, column.name)));
+    let all = recomputed(Selection::ALL)
+        .tables()
+        .flat_map(|table| table.columns.iter().map(move |column| (table.name, column.name)));
     let without: Vec<_> = all.filter(|(table, column)| !values.contains(&format!("{table}.{column}")[..])).collect();
     assert_eq!(without, [("transactions", "max_fee_per_blob_gas_text"), ("withdrawals", "amount_text")]);
 }
@@ -177,13 +185,13 @@ fn change_gas_limit(data: &Path, number: u64) {
     let store = Store::open(data).unwrap();
     let paths = tail::paths(data).unwrap();
     let (number, hash) = paths.iter().filter_map(|path| tail::block_of(path)).find(|block| block.0 == number).unwrap();
-    let TailBlock { link, tables, mut batches } = tail::read(data, number, hash).unwrap();
+    let TailBlock { link, tables, mut batches, gaps } = tail::read(data, number, hash).unwrap();
     let column = CHAIN_TABLES[0].columns.iter().find(|column| column.name == "gas_limit").unwrap();
     let columns = CHAIN_TABLES[0].columns.iter().zip(batches[0].columns()).map(|(other, cells)| {
         if other.name == column.name { changed(cells, column, 0, Change::Other) } else { cells.clone() }
     });
     batches[0] = arrow::array::RecordBatch::try_new(batches[0].schema(), columns.collect()).unwrap();
-    tail::write(&store, &[TailBlock { link, tables, batches }]).unwrap();
+    tail::write(&store, &[TailBlock { link, tables, batches, gaps }]).unwrap();
 }
 
 /// A volume with blocks 0 to 350, of which 0 to 299 are sealed in three ranges.
@@ -233,7 +241,7 @@ fn files_that_are_not_what_was_written_are_found_without_recomputing() {
             fs::write(path, bytes).unwrap();
         }
     };
-    for table in CHAIN_TABLES {
+    for table in Selection::default().tables() {
         let file = format!("{}.parquet", table.name);
         let length = fs::metadata(good.join(&file)).unwrap().len() as usize;
         for at in [0, 7, length / 2, length - 1] {
@@ -260,7 +268,7 @@ fn files_that_are_not_what_was_written_are_found_without_recomputing() {
     check(&manifest("\"chain_id\": 1337", "\"chain_id\": 1"), "manifest.json: chain id: expected 1337, found 1");
     check(
         &manifest("      100,\n", "      101,\n"),
-        "blocks covered by `blocks`: expected [[100, 199]], found [[101, 199]]",
+        "blocks covered by `address_flows`: expected [[100, 199]], found [[101, 199]]",
     );
     check(&manifest("\"last_timestamp\": 17", "\"last_timestamp\": 18"), "manifest.json: last timestamp");
     check(&manifest("{", "["), "manifest.json: manifest: expected one that can be read");

@@ -26,6 +26,13 @@ pub const SELF_DESTRUCT: u64 = 0x2006;
 pub const FACTORY: u64 = 0x2007;
 /// Calls the address in its first word with the rest of its calldata, and does not care for the outcome.
 pub const RELAY: u64 = 0x2008;
+/// Does as [`RELAY`] does, and then reverts.
+pub const RELAY_REVERTING: u64 = 0x2009;
+/// Destroys itself in favour of itself.
+pub const SELF_DESTRUCT_TO_SELF: u64 = 0x200a;
+/// The same two for when the first are gone: from Cancun on they stay.
+pub const LATE_SELF_DESTRUCT: u64 = 0x200b;
+pub const LATE_SELF_DESTRUCT_TO_SELF: u64 = 0x200c;
 
 /// The address of one of the contracts above.
 pub fn address(contract: u64) -> Address {
@@ -50,14 +57,15 @@ pub fn alloc() -> Map<String, Value> {
         assemble("CALLDATASIZE 0x00 0x00 CALLDATACOPY CALLDATASIZE 0x00 CALLVALUE CREATE STOP"),
         "0x0",
     );
-    put(
-        format!("{:?}", address(RELAY)),
-        assemble(
-            "0x20 CALLDATASIZE SUB DUP1 0x20 0x00 CALLDATACOPY
-             0x00 0x00 DUP3 0x00 CALLVALUE 0x00 CALLDATALOAD GAS CALL STOP",
-        ),
-        "0x0",
-    );
+    put(format!("{:?}", address(LATE_SELF_DESTRUCT)), assemble("CALLER SELFDESTRUCT"), "0xde0b6b3a7640000");
+    for contract in [SELF_DESTRUCT_TO_SELF, LATE_SELF_DESTRUCT_TO_SELF] {
+        put(format!("{:?}", address(contract)), assemble("ADDRESS SELFDESTRUCT"), "0x0");
+    }
+    for (contract, end) in [(RELAY, "STOP"), (RELAY_REVERTING, "0x00 0x00 REVERT")] {
+        let relay = "0x20 CALLDATASIZE SUB DUP1 0x20 0x00 CALLDATACOPY
+             0x00 0x00 DUP3 0x00 CALLVALUE 0x00 CALLDATALOAD GAS CALL ";
+        put(format!("{:?}", address(contract)), assemble(&format!("{relay}{end}")), "0x0");
+    }
     for (address, code) in SYSTEM {
         put(address.to_owned(), ethers::utils::hex::decode(code).unwrap(), "0x0");
     }
@@ -137,7 +145,8 @@ fn emitter_source(end: &str) -> String {
 /// Assembles EVM code: opcodes by name, `0x…` pushes a byte, `JUMPDEST:name` defines a label and `@name` pushes it,
 /// `ALIGN` fills up to a multiple of 16 bytes.
 pub fn assemble(source: &str) -> Vec<u8> {
-    const OPCODES: [(&str, u8); 30] = [
+    const OPCODES: [(&str, u8); 31] = [
+        ("ADDRESS", 0x30),
         ("STOP", 0x00),
         ("ADD", 0x01),
         ("MUL", 0x02),

@@ -17,8 +17,19 @@ use tempfile::TempDir;
 pub struct Geth {
     directory: TempDir,
     forks: Forks,
+    archive: Archive,
     process: Option<Child>,
     client: Option<Client>,
+}
+
+/// Whether a geth keeps the state after every block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Archive(pub bool);
+
+impl Archive {
+    fn arguments(self) -> &'static [&'static str] {
+        if self.0 { &["--gcmode", "archive", "--state.scheme", "hash"] } else { &[] }
+    }
 }
 
 /// A block of the chain, or of a branch of it.
@@ -50,25 +61,30 @@ pub struct Withdrawal {
 impl Geth {
     /// Starts a geth at its genesis block.
     pub fn start(forks: Forks) -> Self {
-        let geth = Self::prepare(forks, &forks.genesis());
+        Self::start_with(forks, Archive(false))
+    }
+
+    /// The same, with the state after every block or without.
+    pub fn start_with(forks: Forks, archive: Archive) -> Self {
+        let geth = Self::prepare(forks, &forks.genesis(), archive);
         geth.run(&["init", "genesis.json"]);
         geth.started()
     }
 
     /// Starts a geth that has imported a chain file.
-    pub fn import(genesis: &Path, chain: &Path) -> Self {
+    pub fn import(genesis: &Path, chain: &Path, archive: Archive) -> Self {
         let genesis = serde_json::from_slice(&std::fs::read(genesis).unwrap()).unwrap();
-        let geth = Self::prepare(Forks::OSAKA, &genesis);
+        let geth = Self::prepare(Forks::OSAKA, &genesis, archive);
         geth.run(&["init", "genesis.json"]);
         geth.run(&["import", chain.to_str().expect("a path in UTF-8")]);
         geth.started()
     }
 
-    fn prepare(forks: Forks, genesis: &Value) -> Self {
+    fn prepare(forks: Forks, genesis: &Value, archive: Archive) -> Self {
         // Short: a socket's path has at most 107 bytes.
         let directory = tempfile::Builder::new().prefix("spy").tempdir().unwrap();
         std::fs::write(directory.path().join("genesis.json"), genesis.to_string()).unwrap();
-        Self { directory, forks, process: None, client: None }
+        Self { directory, forks, archive, process: None, client: None }
     }
 
     fn started(mut self) -> Self {
@@ -81,6 +97,7 @@ impl Geth {
         let output = Command::new(binary())
             .current_dir(self.directory.path())
             .args(["--datadir", "node", "--verbosity", "2"])
+            .args(self.archive.arguments())
             .args(command)
             .output()
             .expect("geth is there: set GETH to its path");
@@ -96,6 +113,7 @@ impl Geth {
             .args(["--datadir", "node", "--ipcpath", self.socket().to_str().unwrap()])
             .args(["--nodiscover", "--maxpeers", "0", "--port", "0", "--authrpc.port", "0", "--nat", "none"])
             .args(["--syncmode", "full", "--cache", "64", "--verbosity", "2"])
+            .args(self.archive.arguments())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

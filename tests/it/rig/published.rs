@@ -10,14 +10,28 @@ pub type Row = BTreeMap<String, Option<String>>;
 /// The published file, open read-only. It shows what was published when it was opened.
 pub struct Published(Connection);
 
-/// What a chain table's rows are ordered by.
-pub const CHAIN_TABLES: [(&str, &str); 6] = [
+/// What the rows are ordered by, of each table and view that the blocks alone decide.
+pub const CHAIN_TABLES: [(&str, &str); 11] = [
     ("blocks", "number"),
     ("transactions", "block_number, transaction_index"),
     ("logs", "block_number, log_index"),
     ("withdrawals", "block_number, withdrawal_index"),
     ("uncles", "block_number, uncle_index"),
     ("token_transfers", "block_number, log_index, batch_index"),
+    ("gas_blocks", "block_number"),
+    ("gas_flows", "day, role, address"),
+    ("gas_daily", "day"),
+    ("gas_spenders", "day, rank"),
+    ("gas_guzzlers", "day, rank"),
+];
+
+/// The same of those of which movements within transactions are a part, for tokens only.
+const TOKENS: [(&str, &str); 5] = [
+    ("movements", "block_number, asset, kind, transfer_index, batch_index"),
+    ("address_flows", "asset, address, day"),
+    ("large_transfers", "asset, day, rank"),
+    ("net_flows", "period, asset, address"),
+    ("supply", "asset"),
 ];
 
 impl Published {
@@ -95,14 +109,27 @@ impl Published {
     /// Row count and digest of every chain table, in the order of its blocks.
     #[track_caller]
     pub fn digests(&self) -> BTreeMap<&'static str, String> {
-        let digest = |(table, order): (&'static str, &str)| {
+        let digest = |(table, order): (&str, &str)| {
             let sql = format!(
                 "SELECT count(*) || ' rows, ' || coalesce(md5(string_agg(text, chr(10))), '-') FROM \
                  (SELECT t::VARCHAR AS text FROM {table} AS t ORDER BY {order})"
             );
-            (table, self.value(&sql).unwrap())
+            self.value(&sql).unwrap()
         };
-        CHAIN_TABLES.into_iter().map(digest).collect()
+        // What follows from the blocks alone: movements within transactions depend on when the node was asked.
+        let alone =
+            "(SELECT * EXCLUDE (transfer_index), row_number() OVER (ORDER BY block_number, transfer_index) AS place
+            FROM native_transfers WHERE kind NOT IN ('call', 'create', 'selfdestruct'))";
+        let native = ("native_transfers", digest((alone, "place")));
+        let tokens = TOKENS
+            .into_iter()
+            .map(|(table, order)| (table, digest((&format!("(SELECT * FROM {table} WHERE asset <> 'ETH')"), order))));
+        CHAIN_TABLES
+            .into_iter()
+            .map(|(table, order)| (table, digest((table, order))))
+            .chain([native])
+            .chain(tokens)
+            .collect()
     }
 
     /// Checks that it shows blocks `first` to some head without a gap, linked, and each with all its rows.

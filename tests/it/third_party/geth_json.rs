@@ -3,6 +3,7 @@
 //! Their RLP is put together here from the JSON; that it is the chain's own, the roots in the header say.
 
 use super::{fixtures, watch_one};
+use crate::rig::Published;
 use crate::rig::expected::{self, Json};
 use ethers::utils::rlp::RlpStream;
 use serde_json::Value;
@@ -17,7 +18,7 @@ fn two_blocks_of_geths_json_become_the_rows_they_are() {
         };
         let json = Json { block: read("block"), receipts: read("receipts"), uncles: Vec::new() };
         let directory = tempfile::tempdir().unwrap();
-        let published = watch_one(directory.path(), raw_block(&json), raw_receipts(&json));
+        let published = watch_one(directory.path(), raw_block(&json), raw_receipts(&json), None);
         expected::check(&published, std::slice::from_ref(&json));
         let rows = |table| published.number(&format!("SELECT count(*) FROM {table}"));
         if number == 1_000_000 {
@@ -30,10 +31,27 @@ fn two_blocks_of_geths_json_become_the_rows_they_are() {
             );
             let moved = published.value("SELECT sum(value) FROM transactions");
             assert_eq!(moved.as_deref(), Some("100437194980000000000"));
+            check_million(&published, "partial");
+            let directory = tempfile::tempdir().unwrap();
+            let traces = super::traces::of_block_1_000_000(&json);
+            let published = watch_one(directory.path(), raw_block(&json), raw_receipts(&json), Some(traces));
+            check_million(&published, "held");
         } else {
             assert_eq!((rows("transactions"), rows("withdrawals")), (94, 16));
         }
     }
+}
+
+/// What block 1,000,000 moved: two transactions, and the reward. A `CALLCODE` of 100 ether in it moves nothing.
+fn check_million(published: &Published, status: &str) {
+    let moved = "SELECT count(*) || ' ' || sum(value) || ' ' || sum(assumed) FROM native_transfers WHERE ";
+    let of_kind = |kinds: &str| published.value(&format!("{moved} kind IN ({kinds})")).unwrap();
+    assert_eq!(of_kind("'transaction', 'call'"), "2 100437194980000000000 0");
+    assert_eq!(of_kind("'block_reward'"), "1 5000000000000000000 0");
+    assert_eq!(published.number("SELECT count(*) FROM native_transfers"), 3);
+    let found =
+        published.value("SELECT status FROM coverage WHERE table_name = 'native_transfers' AND last_block = 1000000");
+    assert_eq!(found.as_deref(), Some(status));
 }
 
 /// A block without uncles as RLP.

@@ -38,7 +38,7 @@ fn six_blocks_of_mainnet_become_the_rows_they_are() {
         assert_eq!(block.header.number, number);
         let directory = tempfile::tempdir().unwrap();
         let raw_receipts = receipts.iter().map(|receipt| receipt.encoded_2718()).collect();
-        let published = watch_one(directory.path(), raw_block.clone(), raw_receipts);
+        let published = watch_one(directory.path(), raw_block.clone(), raw_receipts, None);
         for (table, rows) in ["transactions", "logs", "withdrawals", "uncles"].into_iter().zip(counts) {
             assert_eq!(published.number(&format!("SELECT count(*) FROM {table}")), rows, "{table} of {number}");
         }

@@ -112,7 +112,9 @@ pub fn changed(cells: &ArrayRef, column: &Column, row: usize, change: Change) ->
     match column.kind {
         Kind::Integer => Arc::new(numbers!(Int64Type, Int64Array)),
         Kind::Time => Arc::new(numbers!(TimestampMicrosecondType, TimestampMicrosecondArray)),
-        Kind::Wide => Arc::new(numbers!(Decimal128Type, Decimal128Array).with_precision_and_scale(38, 0).unwrap()),
+        Kind::Wide | Kind::Percent => {
+            Arc::new(numbers!(Decimal128Type, Decimal128Array).with_data_type(cells.data_type().clone()))
+        }
         Kind::Text | Kind::Key => {
             let mut values: Vec<_> = cells.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect();
             values[row] = match change {

@@ -1,0 +1,221 @@
+//! What geth's `callTracer` says of a transaction: JSON to call frames.
+//!
+//! Frames are nested as deep as the EVM calls, 1,024 levels, which is more than a recursive reader of JSON allows itself; so the
+//! text is walked here, once, from front to back, and the frames come out flat, each after the one that made it.
+//!
+//! Source: geth `eth/tracers/native/call.go`.
+
+use alloy_primitives::{Address, Bytes, U256};
+use anyhow::{Context, Result, bail, ensure};
+use std::borrow::Cow;
+
+/// One call frame.
+#[derive(Clone, Debug, Default)]
+pub struct Frame {
+    /// The operation in geth's words: `CALL`, `CREATE2`, `SELFDESTRUCT` …
+    pub kind: String,
+    /// Who called; for a selfdestruct the contract that ends.
+    pub from: Address,
+    /// Who was called, or what was created; for a selfdestruct who inherits. None where a creation failed.
+    pub to: Option<Address>,
+    /// Wei given along; none for `STATICCALL`.
+    pub value: Option<U256>,
+    /// Gas given along.
+    pub gas: u64,
+    /// Gas used, by the frames below too.
+    pub gas_used: u64,
+    /// Call data, or the code that creates.
+    pub input: Bytes,
+    /// What it returned.
+    pub output: Option<Bytes>,
+    /// Why it failed by itself.
+    pub error: Option<String>,
+    /// Whether it and all frames above it came to a good end: only then did anything happen.
+    pub succeeded: bool,
+    /// The frame that made it, as an index of the list it is in, and which of that one's frames it is, from 0.
+    pub parent: Option<(usize, u32)>,
+    /// Frames that it made.
+    pub subtraces: u32,
+}
+
+/// The path to a frame from its transaction's, as in `0,1`; empty for the transaction's own.
+pub fn trace_address(frames: &[Frame], index: usize) -> String {
+    let parents = std::iter::successors(frames[index].parent, |(parent, _)| frames[*parent].parent);
+    let mut path: Vec<_> = parents.map(|(_, position)| position.to_string()).collect();
+    path.reverse();
+    path.join(",")
+}
+
+/// The frames of one transaction, in the order they were entered.
+///
+/// # Errors
+/// Where the text is not one frame of that shape.
+pub fn frames(json: &str) -> Result<Vec<Frame>> {
+    let mut reader = Reader { text: json.as_bytes(), at: 0 };
+    let mut frames: Vec<Frame> = Vec::new();
+    let mut open: Vec<usize> = Vec::new();
+    enter(&mut reader, &mut frames, &mut open)?;
+    while let Some(&current) = open.last() {
+        let Some(key) = reader.key()? else {
+            open.pop();
+            if !open.is_empty() && reader.next_item()? {
+                enter(&mut reader, &mut frames, &mut open)?;
+            }
+            continue;
+        };
+        if key == "calls" {
+            reader.expect(b'[')?;
+            if reader.peek()? == b']' {
+                reader.expect(b']')?;
+            } else {
+                enter(&mut reader, &mut frames, &mut open)?;
+            }
+        } else {
+            field(&mut reader, &key, &mut frames[current]).with_context(|| format!("{key} of frame {current}"))?;
+        }
+    }
+    reader.end()?;
+    for index in 0..frames.len() {
+        ensure!(!frames[index].kind.is_empty(), "frame {index} has no type");
+        let above = frames[index].parent.is_none_or(|(parent, _)| frames[parent].succeeded);
+        frames[index].succeeded = above && frames[index].error.is_none();
+    }
+    Ok(frames)
+}
+
+fn enter(reader: &mut Reader, frames: &mut Vec<Frame>, open: &mut Vec<usize>) -> Result<()> {
+    reader.expect(b'{')?;
+    let parent = open.last().map(|&parent| {
+        frames[parent].subtraces += 1;
+        (parent, frames[parent].subtraces - 1)
+    });
+    open.push(frames.len());
+    frames.push(Frame { parent, ..Frame::default() });
+    Ok(())
+}
+
+fn field(reader: &mut Reader, key: &str, frame: &mut Frame) -> Result<()> {
+    match key {
+        "type" => frame.kind = reader.string()?.into_owned(),
+        "from" => frame.from = reader.string()?.parse()?,
+        "to" => frame.to = Some(reader.string()?.parse()?),
+        "value" => frame.value = Some(quantity(&reader.string()?)?),
+        "gas" => frame.gas = quantity(&reader.string()?)?.try_into()?,
+        "gasUsed" => frame.gas_used = quantity(&reader.string()?)?.try_into()?,
+        "input" => frame.input = reader.string()?.parse()?,
+        "output" => frame.output = Some(reader.string()?.parse()?),
+        "error" => frame.error = Some(reader.string()?.into_owned()),
+        _ => reader.skip()?,
+    }
+    Ok(())
+}
+
+fn quantity(text: &str) -> Result<U256> {
+    let digits = text.strip_prefix("0x").context("not a quantity")?;
+    Ok(U256::from_str_radix(digits, 16)?)
+}
+
+/// A place in JSON that is known to be well formed: what is wrong here is its shape.
+struct Reader<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// The next byte that is no space, still to be taken.
+    fn peek(&mut self) -> Result<u8> {
+        while self.text.get(self.at).is_some_and(u8::is_ascii_whitespace) {
+            self.at += 1;
+        }
+        self.text.get(self.at).copied().context("it ends too early")
+    }
+
+    fn take(&mut self) -> Result<u8> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<()> {
+        let found = self.take()?;
+        ensure!(found == byte, "`{}` where `{}` should be", found.escape_ascii(), byte.escape_ascii());
+        Ok(())
+    }
+
+    /// The key of an object's next member; none at the object's end.
+    fn key(&mut self) -> Result<Option<Cow<'a, str>>> {
+        match self.peek()? {
+            b'}' => {
+                self.at += 1;
+                return Ok(None);
+            }
+            b',' => self.at += 1,
+            _ => {}
+        }
+        let key = self.string()?;
+        self.expect(b':')?;
+        Ok(Some(key))
+    }
+
+    /// Whether another item of an array follows, after one that has ended.
+    fn next_item(&mut self) -> Result<bool> {
+        match self.take()? {
+            b',' => Ok(true),
+            b']' => Ok(false),
+            other => bail!("`{}` in a list", other.escape_ascii()),
+        }
+    }
+
+    fn string(&mut self) -> Result<Cow<'a, str>> {
+        ensure!(self.peek()? == b'"', "text is missing");
+        let start = self.at;
+        let mut end = start + 1;
+        loop {
+            let rest = self.text.get(end..).context("text does not end")?;
+            end += memchr::memchr2(b'"', b'\\', rest).context("text does not end")?;
+            if self.text[end] == b'"' {
+                break;
+            }
+            end += 2;
+        }
+        self.at = end + 1;
+        let inner = &self.text[start + 1..end];
+        Ok(match inner.contains(&b'\\') {
+            true => Cow::Owned(serde_json::from_slice(&self.text[start..=end])?),
+            false => Cow::Borrowed(std::str::from_utf8(inner)?),
+        })
+    }
+
+    /// Passes over a value of any shape.
+    fn skip(&mut self) -> Result<()> {
+        let mut depth = 0u64;
+        loop {
+            match self.peek()? {
+                b'"' => drop(self.string()?),
+                b'{' | b'[' => {
+                    depth += 1;
+                    self.at += 1;
+                }
+                b'}' | b']' => {
+                    // Below the value's own brackets lies what it is in.
+                    depth = depth.checked_sub(1).context("a value is missing")?;
+                    self.at += 1;
+                }
+                b',' | b':' if depth > 0 => self.at += 1,
+                _ => {
+                    let rest = &self.text[self.at..];
+                    self.at += rest.iter().position(|byte| b",:}]".contains(byte)).unwrap_or(rest.len());
+                }
+            }
+            if depth == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let rest = &self.text[self.at..];
+        ensure!(rest.iter().all(u8::is_ascii_whitespace), "{} bytes after the frame", rest.len());
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! `address_flows`: what went in and out of each address, by asset and day.
+
+use super::Kind::{Integer, Key, Text, Time, Wide};
+use super::combine::{self, Cells, Entry};
+use super::movements::{self, Movement};
+use super::{Options, Rows, State, Table, column};
+use crate::prove::Proved;
+use alloy_primitives::{Address, U512};
+use anyhow::{Context, Result};
+use std::cmp::Ordering;
+
+/// The table.
+pub const TABLE: Table = Table {
+    name: "address_flows",
+    comment: "One row per asset, address and UTC day: what went in and out. Of tokens that are not amounts only the movements are counted.",
+    columns: &[
+        column("asset", Key, "ETH, or the token's contract."),
+        column("address", Key, "Who gave or took."),
+        column("day", Time, "The day's first instant, UTC."),
+        column("amount_in", Wide, "What came in, in wei or in the token's smallest unit."),
+        column("amount_in_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
+        column("amount_out", Wide, "What went out. Fees are not among it."),
+        column("amount_out_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
+        column("count_in", Integer, "Movements in."),
+        column("count_out", Integer, "Movements out."),
+        column("first_block", Integer, "The first block with one of them."),
+        column("last_block", Integer, "The last block with one of them."),
+    ],
+};
+
+/// Seconds of a day.
+pub(super) const DAY_S: u64 = 86_400;
+
+/// One row.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// `None` for ether.
+    asset: Option<Address>,
+    address: Address,
+    /// Seconds since 1970.
+    day: u64,
+    amount_in: U512,
+    amount_out: U512,
+    count_in: u64,
+    count_out: u64,
+    first_block: u64,
+    last_block: u64,
+}
+
+impl Flow {
+    fn key(&self) -> (bool, Option<Address>, Address, u64) {
+        // As text: `0x…` comes before `ETH`.
+        (self.asset.is_none(), self.asset, self.address, self.day)
+    }
+}
+
+impl Entry for Flow {
+    const TABLE: &'static Table = &TABLE;
+
+    fn read(cells: &Cells, row: usize) -> Result<Self> {
+        let integer = |column| cells.integer(column, row)?.context("a number is missing");
+        Ok(Self {
+            asset: movements::read_asset(cells, 0, row)?,
+            address: cells.address(1, row)?.context("no address")?,
+            day: cells.time(2, row)?,
+            amount_in: cells.amount(3, row)?,
+            amount_out: cells.amount(5, row)?,
+            count_in: integer(7)?,
+            count_out: integer(8)?,
+            first_block: integer(9)?,
+            last_block: integer(10)?,
+        })
+    }
+
+    fn push(&self, rows: &mut Rows) -> Result<()> {
+        movements::push_asset(rows, self.asset);
+        rows.hex(self.address);
+        rows.time(self.day)?;
+        rows.sum(self.amount_in);
+        rows.sum(self.amount_out);
+        rows.integer(self.count_in)?;
+        rows.integer(self.count_out)?;
+        rows.integer(self.first_block)?;
+        rows.integer(self.last_block)
+    }
+
+    fn order(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+
+    fn is_of_group(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+
+    fn reduce(group: &mut Vec<Self>) {
+        for part in group.split_off(1) {
+            let whole = &mut group[0];
+            whole.amount_in += part.amount_in;
+            whole.amount_out += part.amount_out;
+            whole.count_in += part.count_in;
+            whole.count_out += part.count_out;
+            whole.first_block = whole.first_block.min(part.first_block);
+            whole.last_block = whole.last_block.max(part.last_block);
+        }
+    }
+}
+
+pub(super) fn push(rows: &mut Rows, block: &Proved, state: &State, options: Options) -> Result<()> {
+    let (number, day) = (block.header.number, block.header.timestamp / DAY_S * DAY_S);
+    let mut flows = Vec::new();
+    for Movement { asset, from, to, amount, .. } in movements::of(block, state, options) {
+        let amount = U512::from(amount.unwrap_or_default());
+        let flow = |address, amount_in, amount_out, count_in, count_out| Flow {
+            asset,
+            address,
+            day,
+            amount_in,
+            amount_out,
+            count_in,
+            count_out,
+            first_block: number,
+            last_block: number,
+        };
+        flows.extend(from.map(|from| flow(from, U512::ZERO, amount, 0, 1)));
+        flows.extend(to.map(|to| flow(to, amount, U512::ZERO, 1, 0)));
+    }
+    combine::compact(&mut flows);
+    flows.iter().try_for_each(|flow| flow.push(rows))
+}

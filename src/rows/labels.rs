@@ -1,0 +1,40 @@
+//! `labels`: one row per address that has a name.
+
+use super::Kind::{Key, Text};
+use super::{Rows, Table, column};
+use alloy_primitives::Address;
+use anyhow::Result;
+
+/// The table.
+pub const TABLE: Table = Table {
+    name: "labels",
+    comment: "One row per address with a name: a short list of what the protocol itself names, and the operator's own.",
+    columns: &[
+        column("address", Key, "The address."),
+        column("name", Text, "What it is."),
+        column("category", Text, "What kind of thing it is; of the operator's own choice, or null."),
+        column("source", Text, "Where the name is from: an EIP, a specification, or `labels file`."),
+    ],
+};
+
+/// The name of an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The address.
+    pub address: Address,
+    /// What it is.
+    pub name: String,
+    /// What kind of thing it is.
+    pub category: Option<String>,
+    /// Where the name is from.
+    pub source: &'static str,
+}
+
+/// Appends one row.
+pub fn push(rows: &mut Rows, label: &Label) -> Result<()> {
+    rows.hex(label.address);
+    rows.text(label.name.as_str());
+    rows.text(label.category.as_deref());
+    rows.text(label.source);
+    Ok(())
+}

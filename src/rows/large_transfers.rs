@@ -1,0 +1,142 @@
+//! `large_transfers`: the largest movements of each asset and day.
+
+use super::Kind::{Integer, Key, Text, Time, Wide};
+use super::combine::{self, Cells, Entry};
+use super::{Options, Rows, State, Table, address_flows::DAY_S, column, movements};
+use crate::prove::Proved;
+use alloy_primitives::{Address, B256, U512};
+use anyhow::{Context, Result};
+use std::cmp::Ordering;
+
+/// The table.
+pub const TABLE: Table = Table {
+    name: "large_transfers",
+    comment: "One row per large movement: the 100 largest of each asset and UTC day, and all of ether from 100 ether up.",
+    columns: &[
+        column("asset", Key, "ETH, or the token's contract."),
+        column("day", Time, "The day's first instant, UTC."),
+        column("amount", Wide, "In wei, or in the token's smallest unit."),
+        column("amount_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
+        column("block_number", Integer, "The block it is in."),
+        column("block_timestamp", Time, "When the block was made, UTC."),
+        column("kind", Text, "As in native_transfers; or the token's standard."),
+        column("transaction_hash", Key, "Its transaction, or null."),
+        column(
+            "transfer_index",
+            Integer,
+            "Of a token: position of its log in the block; of ether: as in native_transfers.",
+        ),
+        column("batch_index", Integer, "Position within an ERC-1155 batch, from 0; else 0."),
+        column("from_address", Key, "Who gave; null where ether is made."),
+        column("to_address", Key, "Who took; null where ether is destroyed."),
+    ],
+};
+
+/// How many of each asset and day there are.
+const COUNT_MAX: usize = 100;
+
+/// 100 ether, in wei: from there on all ether that moves is large.
+const ETHER_LARGE: U512 = U512::from_limbs([0x6bc7_5e2d_6310_0000, 5, 0, 0, 0, 0, 0, 0]);
+
+/// One row.
+#[derive(Clone, Debug)]
+pub struct Large {
+    /// `None` for ether.
+    asset: Option<Address>,
+    amount: U512,
+    block_number: u64,
+    /// Seconds since 1970.
+    block_timestamp: u64,
+    kind: &'static str,
+    transaction_hash: Option<B256>,
+    index: u64,
+    batch_index: u64,
+    from: Option<Address>,
+    to: Option<Address>,
+}
+
+impl Large {
+    fn day(&self) -> u64 {
+        self.block_timestamp / DAY_S * DAY_S
+    }
+
+    fn group(&self) -> (bool, Option<Address>, u64) {
+        // As text: `0x…` comes before `ETH`.
+        (self.asset.is_none(), self.asset, self.day())
+    }
+
+    fn place(&self) -> (u64, &str, u64, u64) {
+        (self.block_number, self.kind, self.index, self.batch_index)
+    }
+}
+
+impl Entry for Large {
+    const TABLE: &'static Table = &TABLE;
+
+    fn read(cells: &Cells, row: usize) -> Result<Self> {
+        let integer = |column| cells.integer(column, row)?.context("a number is missing");
+        Ok(Self {
+            asset: movements::read_asset(cells, 0, row)?,
+            amount: cells.amount(2, row)?,
+            block_number: integer(4)?,
+            block_timestamp: cells.time(5, row)?,
+            kind: cells.text(6, row)?.and_then(movements::kind).context("no kind")?,
+            transaction_hash: cells.bytes(7, row)?.map(B256::new),
+            index: integer(8)?,
+            batch_index: integer(9)?,
+            from: cells.address(10, row)?,
+            to: cells.address(11, row)?,
+        })
+    }
+
+    fn push(&self, rows: &mut Rows) -> Result<()> {
+        movements::push_asset(rows, self.asset);
+        rows.time(self.day())?;
+        rows.sum(self.amount);
+        rows.integer(self.block_number)?;
+        rows.time(self.block_timestamp)?;
+        rows.text(self.kind);
+        rows.hex_option(self.transaction_hash);
+        rows.integer(self.index)?;
+        rows.integer(self.batch_index)?;
+        rows.hex_option(self.from);
+        rows.hex_option(self.to);
+        Ok(())
+    }
+
+    fn order(&self, other: &Self) -> Ordering {
+        let by_amount = || other.amount.cmp(&self.amount);
+        self.group().cmp(&other.group()).then_with(by_amount).then_with(|| self.place().cmp(&other.place()))
+    }
+
+    fn is_of_group(&self, other: &Self) -> bool {
+        self.group() == other.group()
+    }
+
+    fn reduce(group: &mut Vec<Self>) {
+        let large = |entry: &Self| entry.asset.is_none() && entry.amount >= ETHER_LARGE;
+        let kept = group.partition_point(large).max(COUNT_MAX);
+        group.truncate(kept);
+    }
+}
+
+pub(super) fn push(rows: &mut Rows, block: &Proved, state: &State, options: Options) -> Result<()> {
+    let mut entries = Vec::new();
+    for movement in movements::of(block, state, options) {
+        let Some(amount) = movement.amount.filter(|amount| !amount.is_zero()) else { continue };
+        entries.push(Large {
+            asset: movement.asset,
+            amount: U512::from(amount),
+            block_number: block.header.number,
+            block_timestamp: block.header.timestamp,
+            kind: movement.kind,
+            transaction_hash: movement.transaction_hash,
+            index: movement.index,
+            batch_index: movement.batch_index,
+            from: movement.from,
+            to: movement.to,
+        });
+    }
+    combine::compact(&mut entries);
+    entries.iter().try_for_each(|entry| entry.push(rows))
+}

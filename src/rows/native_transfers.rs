@@ -1,0 +1,233 @@
+//! `native_transfers`: one row per movement of ether.
+//!
+//! Part of them follows from the block alone: what transactions that succeeded gave along, withdrawals, rewards, and from
+//! Amsterdam on what the logs of the system address tell (EIP-7708). The rest is in the call frames, where the node traced
+//! the block; the frames then stand for the transactions and the logs too, so that nothing counts twice. What failed moved
+//! nothing, nor did anything below it; `DELEGATECALL` and `CALLCODE` move nothing. Fees are no movements: they are in
+//! `transactions`.
+
+use super::Kind::{Integer, Key, Text, Time, Wide};
+use super::token_transfers::{SYSTEM_ADDRESS, TRANSFER};
+use super::{Options, Rows, State, Table, column, dao_fork};
+use crate::decode::trace::trace_address;
+use crate::decode::{Frame, Log, Outcome, Receipt, Transaction};
+use crate::prove::Proved;
+use alloy_primitives::{Address, U256};
+use anyhow::Result;
+use std::collections::{BTreeMap, HashSet};
+
+/// The table.
+pub const TABLE: Table = Table {
+    name: "native_transfers",
+    comment: "One row per movement of ether, fees aside; coverage says where movements within transactions are not known.",
+    columns: &[
+        column("block_number", Integer, "The block it is in."),
+        column("block_timestamp", Time, "When the block was made, UTC."),
+        column("block_hash", Key, "The block it is in."),
+        column("transfer_index", Integer, "Position among the block's movements, in order of execution, from 0."),
+        column(
+            "kind",
+            Text,
+            "transaction, call, create, selfdestruct, withdrawal, block_reward, uncle_reward, genesis or dao_fork; call for all within transactions that only a log tells.",
+        ),
+        column("transaction_hash", Key, "Its transaction, or null."),
+        column("transaction_index", Integer, "Position of its transaction in the block, from 0, or null."),
+        column(
+            "trace_address",
+            Text,
+            "Path to its call frame, as in 0,1; empty for the transaction itself; null where there is none.",
+        ),
+        column("from_address", Key, "Who gave; null where ether is made."),
+        column("to_address", Key, "Who took; null where ether is destroyed."),
+        column("value", Wide, "In wei; never 0."),
+        column("value_text", Text, "The value where it does not fit a DECIMAL(38,0), else null."),
+        column(
+            "assumed",
+            Integer,
+            "1 where only a trace could tell whether the transaction succeeded: before Byzantium, with all its gas used.",
+        ),
+    ],
+};
+
+/// One movement of ether.
+#[derive(Clone, Debug, Default)]
+pub struct Movement {
+    pub(super) kind: &'static str,
+    pub(super) transaction: Option<usize>,
+    trace_address: Option<String>,
+    /// Who gave.
+    pub from: Option<Address>,
+    /// Who took.
+    pub to: Option<Address>,
+    pub(super) value: U256,
+    assumed: bool,
+}
+
+pub(super) fn push(rows: &mut Rows, block: &Proved, state: &State, options: Options) -> Result<()> {
+    for (index, movement) in movements(block, state, options).into_iter().enumerate() {
+        rows.integer(block.header.number)?;
+        rows.time(block.header.timestamp)?;
+        rows.hex(block.header.hash);
+        rows.integer(index as u64)?;
+        rows.text(movement.kind);
+        rows.hex_option(movement.transaction.map(|index| block.transactions[index].hash));
+        rows.integer(movement.transaction.map(|index| index as u64))?;
+        rows.text(movement.trace_address.as_deref());
+        rows.hex_option(movement.from);
+        rows.hex_option(movement.to);
+        rows.wide(movement.value);
+        rows.integer(u64::from(movement.assumed))?;
+    }
+    Ok(())
+}
+
+/// Why not all movements of a block are known; none where they are.
+pub(super) fn gap(block: &Proved, state: &State, options: Options) -> Option<String> {
+    if block.header.number == 0 {
+        return state.genesis.is_none().then(|| "the node does not tell the genesis allocation".to_owned());
+    }
+    if options.issuance.dao_fork == Some(block.header.number) && block.header.number != dao_fork::BLOCK {
+        return Some("what the DAO fork moved is in the state only".to_owned());
+    }
+    let told_by_logs = |transaction: &Transaction| logs_tell(block) && transaction.fields.is_some();
+    if block.transactions.iter().all(told_by_logs) {
+        return None;
+    }
+    state.frames.as_ref().err().cloned()
+}
+
+/// Every movement of a block that is known, in order of execution.
+pub fn movements(block: &Proved, state: &State, options: Options) -> Vec<Movement> {
+    let mut movements = Vec::new();
+    if block.header.number == 0 {
+        let accounts = state.genesis.iter().flat_map(|genesis| &genesis.balances);
+        movements.extend(accounts.map(|&(address, value)| made("genesis", address, value)));
+    }
+    if options.issuance.dao_fork == Some(block.header.number) && block.header.number == dao_fork::BLOCK {
+        movements.extend(dao_fork::DRAINED.map(|(from, value)| Movement {
+            from: Some(from),
+            ..made("dao_fork", dao_fork::REFUND, U256::from(value))
+        }));
+    }
+    match &state.frames {
+        Ok(traced) => {
+            for (index, frames) in traced.iter().enumerate() {
+                within(block, index, frames, &mut movements);
+            }
+        }
+        Err(_) => {
+            for (index, (transaction, receipt)) in block.transactions.iter().zip(&block.receipts).enumerate() {
+                let gas_before = index.checked_sub(1).map_or(0, |before| block.receipts[before].cumulative_gas_used);
+                alone(index, transaction, receipt, receipt.cumulative_gas_used - gas_before, &mut movements);
+            }
+        }
+    }
+    for withdrawal in block.withdrawals.iter().flatten() {
+        let value = U256::from(withdrawal.amount_gwei) * U256::from(1_000_000_000);
+        movements.push(made("withdrawal", withdrawal.address, value));
+    }
+    if let Some((for_uncles, for_block)) = options.issuance.rewards(&block.header, &block.uncles) {
+        let uncles = block.uncles.iter().zip(for_uncles);
+        movements.extend(uncles.map(|(uncle, value)| made("uncle_reward", uncle.miner, value)));
+        movements.push(made("block_reward", block.header.miner, for_block));
+    }
+    movements.retain(|movement| !movement.value.is_zero());
+    movements
+}
+
+fn made(kind: &'static str, to: Address, value: U256) -> Movement {
+    Movement { kind, to: Some(to), value, ..Movement::default() }
+}
+
+/// Whether every movement within the block's transactions left a log (EIP-7708, in force with EIP-7928).
+fn logs_tell(block: &Proved) -> bool {
+    block.header.block_access_list_hash.is_some()
+}
+
+/// What a transaction moved, as far as it and its receipt tell.
+fn alone(index: usize, transaction: &Transaction, receipt: &Receipt, gas_used: u64, movements: &mut Vec<Movement>) {
+    let mut logged = receipt.logs.iter().filter_map(moved).peekable();
+    if let Some((fields, sender)) = transaction.fields.as_ref().zip(transaction.sender) {
+        let assumed = match receipt.outcome {
+            Outcome::Status(false) => return,
+            Outcome::Status(true) => false,
+            // Before Byzantium whatever failed used up all its gas.
+            Outcome::Root(_) => gas_used == fields.gas_limit,
+        };
+        let to = fields.to.unwrap_or_else(|| sender.create(fields.nonce));
+        let own = (sender, to, fields.value);
+        // The transaction's own movement comes first, and leaves a log too.
+        logged.next_if_eq(&own);
+        let trace_address = Some(String::new());
+        movements.push(Movement { trace_address, ..transfer("transaction", index, own) });
+        if let Some(movement) = movements.last_mut() {
+            movement.assumed = assumed;
+        }
+    }
+    movements.extend(logged.map(|moved| transfer("call", index, moved)));
+}
+
+fn transfer(kind: &'static str, index: usize, (from, to, value): (Address, Address, U256)) -> Movement {
+    Movement { kind, transaction: Some(index), from: Some(from), to: Some(to), value, ..Movement::default() }
+}
+
+/// From whom, to whom and how much, where a log tells of ether.
+fn moved(log: &Log) -> Option<(Address, Address, U256)> {
+    let [TRANSFER, from, to] = log.topics[..] else { return None };
+    let value = <[u8; 32]>::try_from(&log.data[..]).ok()?;
+    let system = log.address == SYSTEM_ADDRESS;
+    system.then(|| (Address::from_word(from), Address::from_word(to), U256::from_be_bytes(value)))
+}
+
+/// What a transaction moved, as its call frames tell.
+fn within(block: &Proved, index: usize, frames: &[Frame], movements: &mut Vec<Movement>) {
+    let mut created = HashSet::new();
+    // Contracts that end with the transaction, and what they have taken in since.
+    let mut ended: BTreeMap<Address, U256> = BTreeMap::new();
+    for (at, frame) in frames.iter().enumerate().filter(|(_, frame)| frame.succeeded) {
+        let Some(to) = frame.to else { continue };
+        let kind = match frame.kind.as_str() {
+            "CREATE" | "CREATE2" => {
+                created.insert(to);
+                "create"
+            }
+            "CALL" => "call",
+            "SELFDESTRUCT" => "selfdestruct",
+            _ => continue,
+        };
+        let value = frame.value.unwrap_or_default();
+        let kind = if frame.parent.is_none() { "transaction" } else { kind };
+        let mut movement = transfer(kind, index, (frame.from, to, value));
+        movement.trace_address = Some(trace_address(frames, at));
+        if kind == "selfdestruct" {
+            let ends = ends(block, created.contains(&frame.from));
+            if frame.from == to {
+                if !ends {
+                    // It stays, and so does its ether.
+                    continue;
+                }
+                movement.to = None;
+            }
+            if ends {
+                ended.insert(frame.from, U256::ZERO);
+            }
+        } else if let Some(left) = ended.get_mut(&frame.from) {
+            *left = left.saturating_sub(value);
+        }
+        if let Some(left) = movement.to.and_then(|to| ended.get_mut(&to)) {
+            *left += value;
+        }
+        movements.push(movement);
+    }
+    let lost = ended
+        .into_iter()
+        .map(|(address, value)| Movement { to: None, ..transfer("selfdestruct", index, (address, address, value)) });
+    movements.extend(lost);
+}
+
+/// Whether a contract that destroys itself is gone after the transaction, with all that it still has: always before Cancun,
+/// then only where it was made in the same transaction (EIP-6780), and not at all from Amsterdam on (EIP-8246).
+fn ends(block: &Proved, created: bool) -> bool {
+    let header = &block.header;
+    header.block_access_list_hash.is_none() && (created || header.parent_beacon_block_root.is_none())
+}

@@ -1,0 +1,322 @@
+//! The SQL of what answers: macros, and views over the tables.
+//!
+//! Nothing here grows with the history: what is heavy was done when a range was sealed or merged, and the views combine what the
+//! ranges and the tail hold. So a reorganisation undoes nothing, and the order in which ranges come does not matter.
+//!
+//! A macro's body is looked up where it is called, so whoever attaches the published file under a name says `USE` first.
+
+use crate::rows::answers::{
+    EXCHANGE_FLOWS, GAS_DAILY, GAS_GUZZLERS, GAS_HOURLY, GAS_SPENDERS, LARGE_TRANSFERS, MOVEMENTS, SUPPLY, WHALES,
+    WHALES_COVERAGE,
+};
+use crate::rows::{Table, address_flows, blocks, gas_flows, large_transfers, transactions};
+
+/// The zero address: tokens come from it and go to it.
+const ZERO: &str = "0x0000000000000000000000000000000000000000";
+
+/// The body of a view in `main`; `None` where it is made of its ranges and its tail as they lie, or is made anew for every block.
+pub fn body(table: &Table) -> Option<String> {
+    Some(match table.name {
+        name if name == address_flows::TABLE.name => address_flows(),
+        name if name == gas_flows::TABLE.name => gas_flows(),
+        name if name == MOVEMENTS.name => both(&MOVEMENTS),
+        name if name == LARGE_TRANSFERS.name => large_transfers(),
+        name if name == EXCHANGE_FLOWS.name => exchange_flows(),
+        name if name == SUPPLY.name => supply(),
+        name if name == WHALES.name => whales(),
+        name if name == WHALES_COVERAGE.name => whales_coverage(),
+        name if name == GAS_HOURLY.name => gas_by("hour"),
+        name if name == GAS_DAILY.name => gas_by("day"),
+        name if name == GAS_SPENDERS.name => {
+            gas_rank("sender", "fees_text IS NULL, length(fees_text) DESC, fees_text DESC, fees DESC")
+        }
+        name if name == GAS_GUZZLERS.name => gas_rank("contract", "gas_used DESC"),
+        _ => return None,
+    })
+}
+
+/// A table's rows in the ranges and in the tail.
+fn both(table: &Table) -> String {
+    let (name, columns) = (table.name, columns(table));
+    format!("SELECT {columns} FROM sealed.{name} UNION ALL SELECT {columns} FROM tail.{name}")
+}
+
+fn columns(table: &Table) -> String {
+    table.columns.iter().map(|column| format!("\"{}\"", column.name)).collect::<Vec<_>>().join(", ")
+}
+
+/// The exact sum of an amount in two columns, as a `BIGNUM`. These are slow: so what is below 10^27, nearly all, is summed as it
+/// is, which is safe for 10^11 rows.
+pub(super) fn sum(value: &str) -> String {
+    let small = format!("abs({value}) < 1{}", "0".repeat(27));
+    format!(
+        "(coalesce(sum(CASE WHEN {small} THEN {value} END), 0)::HUGEINT::BIGNUM + coalesce(sum(CASE WHEN {small} THEN NULL \
+         WHEN {value} IS NOT NULL THEN {value}::HUGEINT::BIGNUM ELSE {value}_text::BIGNUM END), 0::BIGNUM))"
+    )
+}
+
+/// A `BIGNUM` as the two columns of an amount.
+pub(super) fn split(bignum: &str, name: &str) -> String {
+    let narrow = format!("try_cast({bignum}::VARCHAR AS DECIMAL(38,0))");
+    format!("{narrow} AS {name}, CASE WHEN {narrow} IS NULL THEN {bignum}::VARCHAR END AS {name}_text")
+}
+
+/// Every movement, out of the chain's own tables: `sealed.movements` with the range of its file, and `tail.movements`.
+pub fn movements() -> String {
+    ["sealed", "tail"]
+        .map(|schema| {
+            let range = if schema == "sealed" { ", first, last" } else { "" };
+            format!(
+                "CREATE VIEW {schema}.movements AS
+                SELECT 'ETH' AS asset, kind, block_number, block_timestamp, transaction_hash, transfer_index,
+                    0::BIGINT AS batch_index, from_address, to_address, value AS amount, value_text AS amount_text{range}
+                FROM {schema}.native_transfers
+                UNION ALL
+                SELECT token_address, standard, block_number, block_timestamp, transaction_hash, log_index, batch_index,
+                    from_address, to_address, CASE WHEN standard <> 'unindexed' THEN value END,
+                    CASE WHEN standard <> 'unindexed' THEN value_text END{range}
+                FROM {schema}.token_transfers;\n"
+            )
+        })
+        .concat()
+}
+
+fn address_flows() -> String {
+    format!(
+        "SELECT asset, address, day, {amount_in}, {amount_out}, count_in, count_out, first_block, last_block FROM (
+            SELECT asset, address, day, {sum_in} AS amount_in, {sum_out} AS amount_out, sum(count_in)::BIGINT AS count_in,
+                sum(count_out)::BIGINT AS count_out, min(first_block) AS first_block, max(last_block) AS last_block
+            FROM ({both}) GROUP BY asset, address, day)",
+        amount_in = split("amount_in", "amount_in"),
+        amount_out = split("amount_out", "amount_out"),
+        sum_in = sum("amount_in"),
+        sum_out = sum("amount_out"),
+        both = both(&address_flows::TABLE),
+    )
+}
+
+fn gas_flows() -> String {
+    format!(
+        "SELECT day, role, address, transaction_count, failed_count, gas_used, {fees}, first_block, last_block FROM (
+            SELECT day, role, address, sum(transaction_count)::BIGINT AS transaction_count,
+                sum(failed_count)::BIGINT AS failed_count, sum(gas_used)::BIGINT AS gas_used, {sum} AS fees,
+                min(first_block) AS first_block, max(last_block) AS last_block
+            FROM ({both}) GROUP BY day, role, address)",
+        fees = split("fees", "fees"),
+        sum = sum("fees"),
+        both = both(&gas_flows::TABLE),
+    )
+}
+
+/// The ranges hold the largest of each of them: of those together the largest are taken, in the order that `Large` has.
+fn large_transfers() -> String {
+    format!(
+        "SELECT asset, day, rank, amount, amount_text, kind, from_address, f.name AS from_label, to_address, t.name AS to_label,
+            block_number, block_timestamp, transaction_hash, transfer_index, batch_index
+        FROM (SELECT *, row_number() OVER (PARTITION BY asset, day ORDER BY amount_text IS NULL, length(amount_text) DESC,
+                amount_text DESC, amount DESC, block_number, kind, transfer_index, batch_index) AS rank FROM ({both})) AS large
+        LEFT JOIN main.labels AS f ON f.address = from_address LEFT JOIN main.labels AS t ON t.address = to_address
+        WHERE rank <= 100 OR (asset = 'ETH' AND (amount >= 100000000000000000000 OR amount_text IS NOT NULL))",
+        both = both(&large_transfers::TABLE),
+    )
+}
+
+fn exchange_flows() -> String {
+    format!(
+        "SELECT day, category, asset, {amount_in}, {amount_out}, {amount_net}, address_count FROM (
+            SELECT day, category, asset, {sum_in} AS amount_in, {sum_out} AS amount_out,
+                count(DISTINCT address) AS address_count
+            FROM main.labels JOIN ({both}) USING (address) WHERE category IS NOT NULL GROUP BY day, category, asset)",
+        amount_in = split("amount_in", "amount_in"),
+        amount_out = split("amount_out", "amount_out"),
+        amount_net = split("(amount_in - amount_out)", "amount_net"),
+        sum_in = sum("amount_in"),
+        sum_out = sum("amount_out"),
+        both = both(&address_flows::TABLE),
+    )
+}
+
+/// Of ether, what moved cancels out, and what is left over all addresses was made. Tokens that are counted only, as their ids are
+/// no amounts, have neither sum and are left out.
+fn supply() -> String {
+    format!(
+        "SELECT asset, {made}, {burnt}, {supply} FROM (
+            SELECT * EXCLUDE (whole, traced), CASE WHEN made >= burnt AND whole AND (asset <> 'ETH' OR traced) THEN made - burnt END AS supply
+            FROM (SELECT asset, {sum_out} AS made, {sum_in} AS burnt FROM ({both})
+                WHERE address = '{ZERO}' AND asset <> 'ETH' GROUP BY asset
+                UNION ALL SELECT 'ETH', (SELECT {sum_in} - {sum_out} FROM ({both}) WHERE asset = 'ETH'),
+                    (SELECT {sum_burnt} + {sum_blobs} FROM main.gas_blocks)),
+                (SELECT min(first_block) = 0 AND bool_and(status IN ('held', 'partial')) AS whole, bool_and(status = 'held') AS traced
+                FROM main.coverage WHERE table_name = '{flows}' AND first_block <= (SELECT max(number) FROM main.blocks))
+            WHERE made > 0::BIGNUM OR burnt > 0::BIGNUM)",
+        made = split("made", "made"),
+        burnt = split("burnt", "burnt"),
+        supply = split("supply", "supply"),
+        flows = address_flows::TABLE.name,
+        sum_in = sum("amount_in"),
+        sum_out = sum("amount_out"),
+        sum_burnt = sum("burnt"),
+        sum_blobs = sum("blob_burnt"),
+        both = both(&address_flows::TABLE),
+    )
+}
+
+/// How many of those that have most there are of each asset.
+const WHALES_MAX: u32 = 10_000;
+
+/// A part of the supply in percent, rounded down to hundredths; both in decimal.
+fn share(part: &str) -> String {
+    // Divided as wholes: the quotient of two numbers of any length has at most five digits.
+    let scaled = format!("try_cast({part}::VARCHAR || '0000' AS DECIMAL(38,0))");
+    format!("try_cast(({scaled}::HUGEINT // nullif(try_cast(s.supply AS HUGEINT), 0)) * 0.01 AS DECIMAL(5,2)) AS share")
+}
+
+fn whales() -> String {
+    format!(
+        "WITH times AS (SELECT max(number) FILTER (WHERE timestamp <= newest - INTERVAL 1 DAY) AS day_ago,
+                max(number) FILTER (WHERE timestamp <= newest - INTERVAL 7 DAY) AS week_ago
+            FROM main.blocks, (SELECT max(timestamp) AS newest FROM main.blocks)),
+        latest AS (SELECT asset, address, arg_max(known, block_number)::BIGNUM AS balance, max(block_number) AS block_number,
+                arg_max(known, block_number) FILTER (WHERE block_number <= day_ago)::BIGNUM AS balance_24h,
+                arg_max(known, block_number) FILTER (WHERE block_number <= week_ago)::BIGNUM AS balance_7d
+            FROM (SELECT *, coalesce(balance::VARCHAR, balance_text) AS known FROM main.balances), times GROUP BY asset, address),
+        top AS (SELECT *, row_number() OVER (PARTITION BY asset ORDER BY balance DESC, address) AS rank FROM latest
+            WHERE balance > 0::BIGNUM QUALIFY rank <= {WHALES_MAX}),
+        seen AS (SELECT asset, address, min(first_block) AS first_block, max(last_block) AS last_block FROM ({both})
+            WHERE address IN (SELECT address FROM top) GROUP BY asset, address)
+        SELECT top.asset, rank, top.address, labels.name AS label, {balance}, block_number, {share}, {change_24h}, {change_7d},
+            seen.first_block, seen.last_block
+        FROM top LEFT JOIN seen ON seen.asset = top.asset AND seen.address = top.address
+            LEFT JOIN main.supply AS s ON s.asset = top.asset LEFT JOIN main.labels ON labels.address = top.address",
+        both = both(&address_flows::TABLE),
+        balance = split("top.balance", "balance"),
+        share = share("top.balance"),
+        change_24h = split("(top.balance - balance_24h)", "change_24h"),
+        change_7d = split("(top.balance - balance_7d)", "change_7d"),
+    )
+}
+
+fn whales_coverage() -> String {
+    format!(
+        "SELECT k.asset, address_count, {balance}, s.supply, s.supply_text, {share},
+            (SELECT max(first_block) FROM main.coverage WHERE table_name = 'balances' AND status = 'held'
+                AND last_block = (SELECT max(number) FROM main.blocks)) AS since_block
+        FROM (SELECT asset, count(*) AS address_count, sum(balance) AS balance
+            FROM (SELECT asset, address, arg_max(coalesce(balance::VARCHAR, balance_text), block_number)::BIGNUM AS balance
+                FROM main.balances GROUP BY asset, address) GROUP BY asset) AS k
+        LEFT JOIN main.supply AS s ON s.asset = k.asset",
+        balance = split("k.balance", "balance"),
+        share = share("k.balance"),
+    )
+}
+
+/// Hours or days that are whole: their blocks have no gap, and both neighbours are held, or the chain begins there.
+fn gas_by(unit: &str) -> String {
+    let sums = ["burnt", "tips", "failed_fees", "blob_burnt"].map(|name| format!("{} AS {name}", sum(name))).join(", ");
+    let splits = |name| split(name, name);
+    // Null where one does not fit, and never the quantile of the rest.
+    let of =
+        |value: &str, what: &str| format!("CASE WHEN count({value}_text) = 0 THEN {} END", what.replace('?', value));
+    format!(
+        "SELECT {unit}, first_block, last_block, block_count, transaction_count, failed_count, gas_limit, gas_used,
+            try_cast((gas_used * 10000 // greatest(gas_limit, 1)) * 0.01 AS DECIMAL(5,2)) AS utilisation,
+            base_fee_min, base_fee_50, base_fee_max, tip_10, tip_50, tip_90, {burnt}, {tips}, {failed_fees}, blob_count, {blob_burnt}
+        FROM (SELECT *, lag(last_block) OVER (ORDER BY {unit}) AS last_before, lead(first_block) OVER (ORDER BY {unit}) AS first_after
+            FROM (SELECT date_trunc('{unit}', block_timestamp)::TIMESTAMP AS {unit}, min(block_number) AS first_block,
+                max(block_number) AS last_block, count(*) AS block_count, sum(transaction_count)::BIGINT AS transaction_count,
+                sum(failed_count)::BIGINT AS failed_count, sum(gas_limit)::BIGINT AS gas_limit, sum(gas_used)::BIGINT AS gas_used,
+                {base_fee_min} AS base_fee_min, {base_fee_50} AS base_fee_50, {base_fee_max} AS base_fee_max,
+                {tip_10} AS tip_10, {tip_50} AS tip_50, {tip_90} AS tip_90, sum(blob_count)::BIGINT AS blob_count, {sums}
+                FROM main.gas_blocks GROUP BY ALL))
+        WHERE block_count = last_block - first_block + 1 AND (first_block = 0 OR last_before = first_block - 1)
+            AND first_after = last_block + 1",
+        base_fee_min = of("base_fee_per_gas", "min(?)"),
+        base_fee_50 = of("base_fee_per_gas", "quantile_disc(?, 0.5)"),
+        base_fee_max = of("base_fee_per_gas", "max(?)"),
+        tip_10 = of("tip_10", "quantile_disc(?, 0.5)"),
+        tip_50 = of("tip_50", "quantile_disc(?, 0.5)"),
+        tip_90 = of("tip_90", "quantile_disc(?, 0.5)"),
+        burnt = splits("burnt"),
+        tips = splits("tips"),
+        failed_fees = splits("failed_fees"),
+        blob_burnt = splits("blob_burnt"),
+    )
+}
+
+/// The first 100 of each day in one role.
+fn gas_rank(role: &str, order: &str) -> String {
+    format!(
+        "SELECT day, rank, address, name AS label, transaction_count, failed_count, gas_used, fees, fees_text, last_block
+        FROM (SELECT *, row_number() OVER (PARTITION BY day ORDER BY {order}, address) AS rank
+            FROM main.gas_flows WHERE role = '{role}')
+        LEFT JOIN main.labels USING (address) WHERE rank <= 100"
+    )
+}
+
+/// The macros of the published file.
+pub fn macros() -> String {
+    [exact_sum(), tx(), block(), address_summary()].join("\n")
+}
+
+/// Amounts may have 78 digits, and their sums more: `BIGNUM` has no limit, in every DuckDB from 1.4 on.
+fn exact_sum() -> String {
+    let sum = sum("value");
+    let narrow = sum.replace("ELSE value_text::BIGNUM ", "");
+    format!(
+        "CREATE OR REPLACE MACRO main.exact_sum(value) AS CASE WHEN count(value) > 0 THEN {narrow} END,
+            (value, value_text) AS CASE WHEN count(value) + count(value_text) > 0 THEN {sum} END;"
+    )
+}
+
+/// `tx(hash)`: the files' Bloom filters say which to open; `tx(hash, in_block := n)` opens one.
+fn tx() -> String {
+    lookup("tx(wanted, in_block := NULL)", &transactions::TABLE, "hash = lower(wanted)", "in_block")
+}
+
+/// `block(n)`: opens one file.
+fn block() -> String {
+    lookup("block(wanted)", &blocks::TABLE, "number = wanted", "wanted")
+}
+
+/// A macro that finds rows by `condition`, and opens the file only of the range that holds block `height`, if it is known.
+fn lookup(head: &str, table: &Table, condition: &str, height: &str) -> String {
+    let (name, columns) = (table.name, columns(table));
+    format!(
+        "CREATE OR REPLACE MACRO main.{head} AS TABLE
+            SELECT {columns} FROM sealed.{name} WHERE {condition} AND ({height} IS NULL OR (first <= {height} AND last >= {height}))
+            UNION ALL SELECT {columns} FROM tail.{name} WHERE {condition};"
+    )
+}
+
+/// `address_summary(address)`: one row.
+fn address_summary() -> String {
+    let fees = sum("fees");
+    let ether = |direction: &str| {
+        let amount = format!("amount_{direction}");
+        sum(&amount).replace("CASE WHEN", "CASE WHEN asset <> 'ETH' THEN NULL WHEN")
+    };
+    format!(
+        "CREATE OR REPLACE MACRO main.address_summary(wanted) AS TABLE
+        WITH flows AS (SELECT {ether_in} AS ether_in, {ether_out} AS ether_out,
+                count(DISTINCT asset) FILTER (WHERE asset <> 'ETH') AS token_count,
+                coalesce(sum(count_in) FILTER (WHERE asset <> 'ETH'), 0)::BIGINT AS tokens_in,
+                coalesce(sum(count_out) FILTER (WHERE asset <> 'ETH'), 0)::BIGINT AS tokens_out,
+                min(first_block) AS first_block, max(last_block) AS last_block
+            FROM ({address_flows}) WHERE address = lower(wanted)),
+        gas AS (SELECT {fees} AS fees, coalesce(sum(transaction_count), 0)::BIGINT AS transaction_count,
+                coalesce(sum(failed_count), 0)::BIGINT AS failed_count, coalesce(sum(gas_used), 0)::BIGINT AS gas_used,
+                min(first_block) AS first_block, max(last_block) AS last_block
+            FROM ({gas_flows}) WHERE role = 'sender' AND address = lower(wanted))
+        SELECT lower(wanted) AS address, (SELECT any_value(name) FROM main.labels WHERE address = lower(wanted)) AS label,
+            least(flows.first_block, gas.first_block) AS first_block, greatest(flows.last_block, gas.last_block) AS last_block,
+            {split_in}, {split_out}, {split_fees}, transaction_count, failed_count, gas_used, token_count, tokens_in, tokens_out
+        FROM flows, gas;",
+        ether_in = ether("in"),
+        ether_out = ether("out"),
+        address_flows = both(&address_flows::TABLE),
+        gas_flows = both(&gas_flows::TABLE),
+        split_in = split("ether_in", "ether_in"),
+        split_out = split("ether_out", "ether_out"),
+        split_fees = split("fees", "fees"),
+    )
+}

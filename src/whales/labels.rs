@@ -1,0 +1,199 @@
+//! The names of addresses: a short list that ships, and the operator's own file.
+
+use crate::error::Refused;
+use crate::rows::labels::Label;
+use alloy_primitives::{Address, address};
+use anyhow::{Context, Result};
+use std::collections::{BTreeMap, btree_map::Entry};
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Lines of the operator's file that are read.
+const LINES_MAX: usize = 1_000_000;
+
+/// Bad lines that are named one by one.
+const NAMED_MAX: usize = 20;
+
+/// What ships for every chain: category, name, source and address.
+const SHIPPED: [(&str, &str, &str, Address); 26] = [
+    ("burn", "Zero address", "Ethereum Yellow Paper", Address::ZERO),
+    ("system", "System caller", "EIP-4788", address!("fffffffffffffffffffffffffffffffffffffffe")),
+    ("system", "Beacon roots", "EIP-4788", address!("000f3df6d732807ef1319fb7b8bb8522d0beac02")),
+    ("system", "Block hash history", "EIP-2935", address!("0000f90827f1c53a10cb7a02335b175320002935")),
+    ("system", "Withdrawal requests", "EIP-7002", address!("00000961ef480eb55e80d19ad83579a64c007002")),
+    ("system", "Consolidation requests", "EIP-7251", address!("0000bbddc7ce488642fb579f8b00f3a590007251")),
+    ("system", "Builder deposit requests", "EIP-8282", address!("0000bff46984e3725691fa540a8c7589300d8282")),
+    ("system", "Builder exit requests", "EIP-8282", address!("000064d678505ad48f8ccb093bc65613800e8282")),
+    ("precompile", "ecrecover", "Ethereum Yellow Paper", address!("0000000000000000000000000000000000000001")),
+    ("precompile", "SHA-256", "Ethereum Yellow Paper", address!("0000000000000000000000000000000000000002")),
+    ("precompile", "RIPEMD-160", "Ethereum Yellow Paper", address!("0000000000000000000000000000000000000003")),
+    ("precompile", "identity", "Ethereum Yellow Paper", address!("0000000000000000000000000000000000000004")),
+    ("precompile", "modexp", "EIP-198", address!("0000000000000000000000000000000000000005")),
+    ("precompile", "bn254 add", "EIP-196", address!("0000000000000000000000000000000000000006")),
+    ("precompile", "bn254 mul", "EIP-196", address!("0000000000000000000000000000000000000007")),
+    ("precompile", "bn254 pairing", "EIP-197", address!("0000000000000000000000000000000000000008")),
+    ("precompile", "blake2f", "EIP-152", address!("0000000000000000000000000000000000000009")),
+    ("precompile", "KZG point evaluation", "EIP-4844", address!("000000000000000000000000000000000000000a")),
+    ("precompile", "BLS12-381 G1 add", "EIP-2537", address!("000000000000000000000000000000000000000b")),
+    ("precompile", "BLS12-381 G1 MSM", "EIP-2537", address!("000000000000000000000000000000000000000c")),
+    ("precompile", "BLS12-381 G2 add", "EIP-2537", address!("000000000000000000000000000000000000000d")),
+    ("precompile", "BLS12-381 G2 MSM", "EIP-2537", address!("000000000000000000000000000000000000000e")),
+    ("precompile", "BLS12-381 pairing", "EIP-2537", address!("000000000000000000000000000000000000000f")),
+    ("precompile", "BLS12-381 map to G1", "EIP-2537", address!("0000000000000000000000000000000000000010")),
+    ("precompile", "BLS12-381 map to G2", "EIP-2537", address!("0000000000000000000000000000000000000011")),
+    ("precompile", "secp256r1 verify", "EIP-7951", address!("0000000000000000000000000000000000000100")),
+];
+
+/// The beacon chain's deposit contract, by chain (go-ethereum `params/config.go`).
+const DEPOSIT_CONTRACTS: [(u64, Address); 3] = [
+    (1, address!("00000000219ab540356cbb839cbe05303d7705fa")),
+    (11_155_111, address!("7f02c3e3c98b133055b8b348b2ac625669ed295d")),
+    (560_048, address!("00000000219ab540356cbb839cbe05303d7705fa")),
+];
+
+/// The names known, kept up with the operator's file.
+#[derive(Debug)]
+pub struct Labels {
+    shipped: BTreeMap<Address, Label>,
+    file: Option<PathBuf>,
+    /// The file as it was when it was read.
+    seen: Option<Seen>,
+    list: Vec<Label>,
+    revision: u64,
+}
+
+/// What tells one state of a file from another: when it was changed, its length, its inode.
+type Seen = (SystemTime, u64, u64);
+
+impl Labels {
+    /// What ships for a chain, and what the operator's file says.
+    ///
+    /// # Errors
+    /// Where the file cannot be read now; later on, the names it had stay.
+    pub fn open(chain_id: u64, weth: Option<Address>, file: Option<PathBuf>) -> Result<Self> {
+        let shipped = shipped(chain_id, weth).map(|label| (label.address, label)).collect();
+        let mut labels = Self { shipped, file, seen: None, list: Vec::new(), revision: 0 };
+        if let Some(path) = &labels.file {
+            File::open(path).map_err(|error| {
+                Refused::new(
+                    format!("labels cannot be read: `{}`: {error}", path.display()),
+                    "`--labels` names a CSV file: address,name,category",
+                )
+            })?;
+        }
+        labels.list = labels.shipped.values().cloned().collect();
+        labels.refresh();
+        Ok(labels)
+    }
+
+    /// Every name, by address.
+    pub fn list(&self) -> &[Label] {
+        &self.list
+    }
+
+    /// Another number for every other list.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Reads the operator's file again if it is another than before. Says whether the names are others now.
+    pub fn refresh(&mut self) -> bool {
+        let Some(path) = &self.file else { return false };
+        // A file that is gone, or cannot be read now, may come back.
+        let Ok(seen) = fs::metadata(path).and_then(|file| Ok((file.modified()?, file.len(), file.ino()))) else {
+            return false;
+        };
+        if self.seen == Some(seen) {
+            return false;
+        }
+        match read(path) {
+            Ok(own) => {
+                tracing::info!(path = %path.display(), labels = own.len(), "read labels");
+                let mut all = self.shipped.clone();
+                all.extend(own);
+                self.list = all.into_values().collect();
+                self.revision += 1;
+                self.seen = Some(seen);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), "labels stay as they were: {error:#}");
+                self.seen = Some(seen);
+                false
+            }
+        }
+    }
+}
+
+fn shipped(chain_id: u64, weth: Option<Address>) -> impl Iterator<Item = Label> {
+    let label = |category: &str, name: &str, source, address| Label {
+        address,
+        name: name.to_owned(),
+        category: Some(category.to_owned()),
+        source,
+    };
+    let deposit = DEPOSIT_CONTRACTS.iter().find(|(chain, _)| *chain == chain_id);
+    SHIPPED
+        .into_iter()
+        .map(move |(category, name, source, address)| label(category, name, source, address))
+        .chain(deposit.map(|(_, address)| label("staking", "Beacon deposit contract", "consensus specs", *address)))
+        .chain(weth.map(|address| label("token", "Wrapped ether", "chain's wrapped ether", address)))
+}
+
+/// The operator's names. A line that is none is named in the log, and skipped.
+fn read(path: &Path) -> Result<BTreeMap<Address, Label>> {
+    let mut lines = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .comment(Some(b'#'))
+        .from_path(path)
+        .with_context(|| format!("failed to open: `{}`", path.display()))?;
+    let mut labels = BTreeMap::new();
+    let mut bad = 0;
+    for (index, record) in lines.byte_records().enumerate() {
+        let record = record.with_context(|| format!("failed to read: `{}`", path.display()))?;
+        let line = record.position().map_or(index as u64 + 1, csv::Position::line);
+        if index >= LINES_MAX {
+            tracing::warn!(line, "labels from here on are not read: there are more than {LINES_MAX}");
+            break;
+        }
+        let reason = match parse(&record) {
+            Ok(label) => match labels.entry(label.address) {
+                Entry::Vacant(free) => {
+                    free.insert(label);
+                    continue;
+                }
+                Entry::Occupied(_) => "the address has a name already",
+            },
+            Err("address") if index == 0 => continue,
+            Err(reason) => reason,
+        };
+        bad += 1;
+        if bad <= NAMED_MAX {
+            tracing::warn!(path = %path.display(), line, reason, "label skipped");
+        }
+    }
+    if bad > NAMED_MAX {
+        tracing::warn!(path = %path.display(), "{bad} lines were skipped in all");
+    }
+    Ok(labels)
+}
+
+fn parse(record: &csv::ByteRecord) -> Result<Label, &'static str> {
+    let text = |index| record.get(index).map(std::str::from_utf8).transpose().map_err(|_| "it is not UTF-8");
+    let address = text(0)?.unwrap_or_default();
+    if address.eq_ignore_ascii_case("address") {
+        return Err("address");
+    }
+    let address = address.strip_prefix("0x").and_then(|hex| const_hex::decode_to_array(hex).ok());
+    let address = Address::new(address.ok_or("it begins with no address")?);
+    let name = text(1)?.filter(|name| !name.is_empty()).ok_or("it has no name")?;
+    let category = text(2)?.filter(|category| !category.is_empty());
+    if record.len() > 3 {
+        return Err("it has more than three fields");
+    }
+    Ok(Label { address, name: name.to_owned(), category: category.map(str::to_owned), source: "labels file" })
+}

@@ -1,0 +1,425 @@
+//! Ether to the wei: our movements and fees add up to what geth says each account has, balances are geth's own, call frames are
+//! those that it traced, and what nobody asked for in time is named.
+
+use crate::real_geth::{published, undisturbed};
+use crate::rig::forks::Forks;
+use crate::rig::geth::{Archive, Block, Plan};
+use crate::rig::mixed::mixed_block;
+use crate::rig::process::until;
+use crate::rig::transaction::{Authorization, sender};
+use crate::rig::{Geth, Kind, Published, Spyhop, Transaction, contracts};
+use ethers::types::U256;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The tables that depend on the node's state, and their order.
+const STATE_TABLES: [(&str, &str); 3] = [
+    ("native_transfers", "block_number, transfer_index"),
+    ("traces", "block_number, transaction_index, trace_address"),
+    ("balances", "block_number, asset, address"),
+];
+
+/// Code for a call or what is like one: two bytes of address, one of value, no data; the outcome is dropped.
+fn call(opcode: u8, to: u64, value: Option<u8>) -> Vec<u8> {
+    let [high, low] = u16::try_from(to).unwrap().to_be_bytes();
+    let value = value.map_or(Vec::new(), |value| vec![0x60, value]);
+    [&[0x60, 0, 0x60, 0, 0x60, 0, 0x60, 0], &value[..], &[0x61, high, low, 0x5a, opcode, 0x50]].concat()
+}
+
+const CALL: u8 = 0xf1;
+const CALLCODE: u8 = 0xf2;
+const DELEGATECALL: u8 = 0xf4;
+const STATICCALL: u8 = 0xfa;
+
+/// Code that makes a contract of two bytes of code with 5 wei, and leaves its address on the stack.
+fn create_tiny(code: [u8; 2]) -> Vec<u8> {
+    [&[0x61], &code[..], &[0x60, 0, 0x52, 0x60, 2, 0x60, 0x1e, 0x60, 5, 0xf0]].concat()
+}
+
+/// What moves ether in every way there is, on top of a mixed block.
+fn busy_block(number: u64) -> Plan {
+    let mut plan = mixed_block(number);
+    let at = contracts::address;
+    let program = |code: Vec<u8>| Transaction { data: code, ..Transaction::create(13, &[]) };
+    let relay = |to: u64, data: &[u8]| contracts::relay(at(to), data);
+    // Down through ten relays; what is at the bottom gets the ether, or reverts.
+    let deep =
+        |bottom: u64, depth: usize| (1..depth).fold(relay(bottom, &[]), |data, _| relay(contracts::RELAY, &data));
+    // Those that are there from the start are gone after the first block, until Cancun lets them stay.
+    let (end, end_for_itself) = match Forks::active(Forks::ALL.cancun, number) {
+        true => (contracts::LATE_SELF_DESTRUCT, contracts::LATE_SELF_DESTRUCT_TO_SELF),
+        false => (contracts::SELF_DESTRUCT, contracts::SELF_DESTRUCT_TO_SELF),
+    };
+    let send = |to: u64, data: Vec<u8>, value: u64| Transaction::call(14, at(to), data).value(value);
+    plan.transactions.extend([
+        send(contracts::RELAY, deep(0x5151, 10), 1_000 + number),
+        send(contracts::RELAY, deep(contracts::REVERTING, 10), 2_000),
+        // What the relay below gave along comes back when the one above reverts.
+        send(contracts::RELAY, relay(contracts::RELAY_REVERTING, &relay(0x5252, &[])), 3_000),
+        send(contracts::RELAY_REVERTING, relay(0x5353, &[]), 4_000),
+        send(contracts::RELAY, deep(end, 2), 5_000),
+        send(contracts::RELAY, deep(end_for_itself, 2), 6_000),
+        // It ends while it is being made, for its maker and for itself.
+        send(contracts::FACTORY, vec![0x33, 0xff], 7_000),
+        send(contracts::FACTORY, vec![0x30, 0xff], 8_000),
+        program(
+            [
+                call(CALL, 0x5454, Some(1)),
+                call(CALLCODE, contracts::TOKEN, Some(2)),
+                call(DELEGATECALL, contracts::TOKEN, None),
+                call(STATICCALL, contracts::TOKEN, None),
+                call(CALL, contracts::REVERTING, Some(3)),
+                // More than it has.
+                call(CALL, 0x5454, Some(255)),
+                // To itself, which changes nothing: it has no code yet.
+                [&[0x60, 0, 0x60, 0, 0x60, 0, 0x60, 0, 0x60, 4, 0x30, 0x5a, CALL, 0x50][..]].concat(),
+                // One that ends at once and is then given 3 wei: they end with it.
+                create_tiny([0x33, 0xff]),
+                vec![0x60, 0, 0x60, 0, 0x60, 0, 0x60, 0, 0x60, 3, 0x85, 0x5a, CALL, 0x50],
+                // One that fails.
+                create_tiny([0xfe, 0xfe]),
+                vec![0x00],
+            ]
+            .concat(),
+        )
+        .value(100),
+        // All of it undone.
+        program([call(CALL, 0x5555, Some(9)), create_tiny([0x33, 0xff]), vec![0xfe]].concat()).value(100),
+        Transaction::transfer(15, sender(15), 12_345),
+    ]);
+    if Forks::active(Forks::ALL.prague, number) {
+        let authorization = Authorization {
+            authority: 12,
+            chain_id: U256::zero(),
+            delegate: at(contracts::RELAY),
+            nonce: number - Forks::ALL.prague,
+        };
+        // An account that relays ether as its delegate does.
+        plan.transactions.push(
+            Transaction::call(14, sender(12), relay(0x5656, &[])).value(11).kind(Kind::SetCode(vec![authorization])),
+        );
+    }
+    // Sender 12 must not send by itself: its nonce is the authorizations'.
+    plan.transactions
+        .iter_mut()
+        .filter(|transaction| transaction.from == 12)
+        .for_each(|transaction| transaction.from = 5);
+    plan
+}
+
+fn amount(text: &Option<String>) -> U256 {
+    text.as_deref().map_or(U256::zero(), |digits| U256::from_dec_str(digits).unwrap())
+}
+
+/// What each account has by our rows: what it took less what it gave, less its fees, with the tips of the blocks it made.
+pub fn ledger(found: &Published) -> BTreeMap<String, U256> {
+    let mut ledger: BTreeMap<String, U256> = BTreeMap::new();
+    let mut add = |address: &Option<String>, value: U256, sign: bool| {
+        let Some(address) = address else { return };
+        let balance = ledger.entry(address.clone()).or_default();
+        // Below zero on the way, for the order is not that of the chain.
+        *balance = if sign { balance.overflowing_add(value).0 } else { balance.overflowing_sub(value).0 };
+    };
+    for row in found
+        .rows("SELECT from_address, to_address, coalesce(value::VARCHAR, value_text) AS value FROM native_transfers")
+    {
+        let value = amount(&row["value"]);
+        assert!(!value.is_zero(), "{row:?} moves nothing");
+        add(&row["from_address"], value, false);
+        add(&row["to_address"], value, true);
+    }
+    for row in found.rows(
+        "SELECT from_address, miner, coalesce(fee_burnt::VARCHAR, fee_burnt_text) AS burnt,
+            coalesce(fee_tip::VARCHAR, fee_tip_text) AS tip, coalesce(fee_blob::VARCHAR, fee_blob_text) AS blob
+         FROM transactions JOIN blocks ON number = block_number",
+    ) {
+        let tip = amount(&row["tip"]);
+        add(&row["from_address"], tip + amount(&row["burnt"]) + amount(&row["blob"]), false);
+        add(&row["miner"], tip, true);
+    }
+    ledger
+}
+
+/// geth's own answer.
+fn balance(geth: &Geth, address: &str, at: Value) -> U256 {
+    serde_json::from_value(geth.call("eth_getBalance", json!([address, at]))).unwrap()
+}
+
+/// Checks that our movements and fees add up to what geth says every account has at the head.
+#[track_caller]
+fn check_ledger(geth: &Geth, found: &Published) {
+    let ledger = ledger(found);
+    for (address, sum) in &ledger {
+        assert_eq!(*sum, balance(geth, address, json!("latest")), "{address} by its movements and fees");
+    }
+    assert!(ledger.len() > 40, "{} accounts", ledger.len());
+}
+
+/// Checks every balance against geth's at its own block, and that the newest of each account touched is that of the head.
+#[track_caller]
+fn check_balances(geth: &Geth, found: &Published) {
+    let rows = found.rows(
+        "SELECT asset, address, hash, coalesce(balance::VARCHAR, balance_text) AS balance
+         FROM balances JOIN blocks ON number = block_number ORDER BY block_number",
+    );
+    let mut newest = BTreeMap::new();
+    for row in &rows {
+        let address = row["address"].as_deref().unwrap();
+        assert_eq!(row["asset"].as_deref(), Some("ETH"));
+        assert_eq!(amount(&row["balance"]), balance(geth, address, json!({"blockHash": row["hash"]})), "{row:?}");
+        newest.insert(address, amount(&row["balance"]));
+    }
+    for address in ledger(found).keys() {
+        assert_eq!(newest[address.as_str()], balance(geth, address, json!("latest")), "{address} at the head");
+    }
+}
+
+/// The frames that geth tells of a block, flat: path, type, from, to, value, error, status.
+fn frames(geth: &Geth, hash: &str) -> Vec<Vec<String>> {
+    fn flatten(frame: &Value, path: &str, above: bool, rows: &mut Vec<Vec<String>>) {
+        let text = |key: &str| frame[key].as_str().unwrap_or("-").to_owned();
+        let status = above && frame["error"].is_null();
+        let value = frame["value"]
+            .as_str()
+            .map_or("-".to_owned(), |value| U256::from_str_radix(value, 16).unwrap().to_string());
+        let status_text = u8::from(status).to_string();
+        rows.push(vec![
+            path.to_owned(),
+            text("type").to_lowercase(),
+            text("from"),
+            text("to"),
+            value,
+            text("error"),
+            status_text,
+        ]);
+        for (index, call) in frame["calls"].as_array().into_iter().flatten().enumerate() {
+            let path = if path.is_empty() { index.to_string() } else { format!("{path},{index}") };
+            flatten(call, &path, status, rows);
+        }
+    }
+    let traces = geth.call("debug_traceBlockByHash", json!([hash, {"tracer": "callTracer"}]));
+    let mut rows = Vec::new();
+    traces.as_array().unwrap().iter().for_each(|trace| flatten(&trace["result"], "", true, &mut rows));
+    rows
+}
+
+/// Checks the traces of these blocks against those that geth tells.
+#[track_caller]
+fn check_traces(geth: &Geth, found: &Published, blocks: &[Block]) {
+    for block in blocks {
+        let hash = format!("{:?}", block.hash);
+        let rows = found.rows(&format!(
+            "SELECT trace_address AS a, CASE WHEN trace_type = 'selfdestruct' THEN trace_type ELSE coalesce(call_type, trace_type) END AS b,
+                from_address AS c, coalesce(to_address, '-') AS d, coalesce(value::VARCHAR, value_text, '-') AS e,
+                coalesce(error, '-') AS f, status AS g
+             FROM traces WHERE block_hash = '{hash}'"
+        ));
+        let mut rows: Vec<Vec<String>> =
+            rows.into_iter().map(|row| row.into_values().map(|value| value.unwrap()).collect()).collect();
+        let mut expected = frames(geth, &hash);
+        rows.sort();
+        expected.sort();
+        assert_eq!(rows, expected, "traces of block {}", block.number);
+    }
+}
+
+/// What coverage says of a table, in one line.
+fn coverage(found: &Published, table: &str) -> String {
+    let sql = format!(
+        "SELECT string_agg(concat(first_block, '-', last_block, ' ', status, ' ', reason), ' ; ' ORDER BY first_block)
+         FROM coverage WHERE table_name = '{table}'"
+    );
+    found.value(&sql).unwrap_or_default()
+}
+
+/// Row count and digest of the tables that depend on the state.
+fn digests(data: &Path) -> BTreeMap<&'static str, String> {
+    let found = Published::open(data);
+    let digest = |(table, order): (&'static str, &str)| {
+        let sql = format!(
+            "SELECT count(*) || ' rows, ' || coalesce(md5(string_agg(text, chr(10))), '-') FROM \
+             (SELECT t::VARCHAR AS text FROM {table} AS t ORDER BY {order})"
+        );
+        (table, found.value(&sql).unwrap())
+    };
+    STATE_TABLES.into_iter().map(digest).collect()
+}
+
+#[test]
+fn movements_fees_and_balances_equal_geths_to_the_wei() {
+    let geth = Geth::start(Forks::ALL);
+    let data = geth.data("data");
+    let mut blocks: Vec<Block> = (1..=9).map(|number| geth.block(&busy_block(number))).collect();
+    let mut watch = Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--tables", "+traces"]).spawn();
+    published(&mut watch, &data, geth.head());
+    // A branch that loses.
+    for number in 10..=14 {
+        geth.block(&Plan { extra: vec![1], ..busy_block(number) });
+    }
+    published(&mut watch, &data, geth.head());
+    geth.set_head(blocks[8]);
+    blocks.extend((10..=40).map(|number| geth.block(&busy_block(number))));
+    published(&mut watch, &data, geth.head());
+    watch.stop();
+
+    let found = Published::open(&data);
+    assert_eq!(found.number("SELECT count(*) FROM reorgs"), 1);
+    for (table, _) in STATE_TABLES {
+        assert_eq!(coverage(&found, table), "0-40 held ", "{table}");
+    }
+    check_ledger(&geth, &found);
+    check_balances(&geth, &found);
+    check_traces(&geth, &found, &blocks);
+    let disorder = "SELECT count(*) FROM (SELECT transfer_index,
+            row_number() OVER (PARTITION BY block_number ORDER BY transfer_index) - 1 AS place FROM native_transfers)
+        WHERE transfer_index <> place";
+    assert_eq!(found.number(disorder), 0);
+
+    // The chain does hold what the test is about.
+    for condition in [
+        "kind = 'genesis'",
+        "kind = 'transaction' AND trace_address = ''",
+        "kind = 'transaction' AND from_address = to_address",
+        "kind = 'withdrawal'",
+        "kind = 'call' AND len(trace_address) > 17",
+        "kind = 'create'",
+        "kind = 'selfdestruct' AND to_address IS NOT NULL",
+        // Destroyed: by ending for itself, and by coming after the end.
+        "kind = 'selfdestruct' AND to_address IS NULL AND value > 5000",
+        "kind = 'selfdestruct' AND to_address IS NULL AND trace_address IS NULL AND value = 3",
+    ] {
+        assert_ne!(found.number(&format!("SELECT count(*) FROM native_transfers WHERE {condition}")), 0, "{condition}");
+    }
+    for (condition, moved) in [("IN ('0x5252', '0x5353', '0x5555')", 0), ("= '0x5151'", 40), ("= '0x5656'", 29)] {
+        let sql =
+            format!("SELECT count(*) FROM native_transfers WHERE replace(to_address, repeat('0', 36), '') {condition}");
+        assert_eq!(found.number(&sql), moved, "{condition}");
+    }
+    for condition in
+        ["status = 0 AND error IS NULL", "call_type = 'callcode' AND value > 0", "call_type = 'delegatecall'"]
+    {
+        assert_ne!(found.number(&format!("SELECT count(*) FROM traces WHERE {condition}")), 0, "{condition}");
+    }
+
+    // From Amsterdam on the blocks alone tell the same, but for what an account gives to itself.
+    let alone = geth.data("alone");
+    Spyhop::watch(&geth.socket(), &alone).args(&["--from", "0", "--once", "--traces", "off"]).succeed();
+    let alone = Published::open(&alone);
+    let reason = "traces are off";
+    assert_eq!(coverage(&alone, "native_transfers"), format!("0-0 held  ; 1-27 partial {reason} ; 28-40 held "));
+    let moved = "SELECT block_number, transaction_index, from_address, to_address, value, count(*) AS times FROM native_transfers
+        WHERE block_number >= 28 AND (kind = 'transaction' OR from_address IS DISTINCT FROM to_address) GROUP BY ALL ORDER BY ALL";
+    assert_eq!(alone.rows(moved), found.rows(moved));
+}
+
+#[test]
+fn history_nobody_asked_about_in_time_is_partial_and_coverage_says_why() {
+    let geth = Geth::start(Forks::OSAKA);
+    geth.blocks(330, "base");
+    let data = geth.data("data");
+    let once = || Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]);
+    // Nothing is final: all enters the tail, and a full node has the state of the last 128 blocks.
+    once().succeed();
+    let found = Published::open(&data);
+    let told = |found: &Published, table: &str| {
+        let rows = found.rows(&format!(
+            "SELECT first_block, last_block, status, coalesce(reason, '') AS reason FROM coverage
+             WHERE table_name = '{table}' ORDER BY first_block"
+        ));
+        let field = |row: &crate::rig::published::Row, name: &str| row[name].clone().unwrap();
+        rows.iter()
+            .map(|row| {
+                let number = |name| field(row, name).parse::<u64>().unwrap();
+                (number("first_block"), number("last_block"), field(row, "status"), field(row, "reason"))
+            })
+            .collect::<Vec<_>>()
+    };
+    let check = |found: &Published, first_known: std::ops::Range<u64>| {
+        for (table, status) in [("native_transfers", "partial"), ("balances", "missing")] {
+            let rows = told(found, table);
+            let [genesis, lost, held] = &rows[..] else { panic!("{table}: {rows:?}") };
+            assert_eq!((genesis.0, genesis.1, genesis.2.as_str()), (0, 0, "held"), "{table}");
+            assert_eq!((lost.0, lost.2.as_str()), (1, status), "{table}");
+            assert!(lost.3.contains("state"), "{table}: {lost:?}");
+            assert_eq!((held.1, held.2.as_str(), held.3.as_str()), (330, "held", ""), "{table}");
+            assert!(first_known.contains(&held.0), "{table}: {held:?}");
+        }
+    };
+    check(&found, 200..210);
+    let before = digests(&data);
+    // What a transaction itself moves is there all the same.
+    assert_eq!(found.number("SELECT count(*) FROM native_transfers WHERE kind = 'transaction'"), 330);
+    check_ledger(&geth, &found);
+    assert_eq!(found.number("SELECT count(*) FROM balances WHERE block_number BETWEEN 1 AND 199"), 0);
+
+    // Sealing asks for nothing and forgets nothing.
+    geth.finalize(320);
+    once().succeed();
+    let found = Published::open(&data);
+    check(&found, 200..210);
+    assert_eq!(digests(&data), before);
+    let manifest = data.join("chain/first=0000000200/last=0000000299/g1/manifest.json");
+    let manifest: Value = serde_json::from_slice(&std::fs::read(manifest).unwrap()).unwrap();
+    let first_known = told(&found, "balances")[2].0;
+    for table in ["native_transfers", "balances"] {
+        assert_eq!(manifest["tables"][table]["covered"], json!([[first_known, 299]]), "{table}");
+    }
+    assert_eq!(manifest["tables"]["logs"]["covered"], json!([[200, 299]]));
+
+    // Built from what is final, and not asked about.
+    let data = geth.data("built");
+    Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).succeed();
+    let found = Published::open(&data);
+    assert_eq!(
+        coverage(&found, "native_transfers"),
+        "0-0 held  ; 1-299 partial traced at the head only ; 300-330 held "
+    );
+    assert_eq!(coverage(&found, "balances"), "0-0 held  ; 1-299 missing asked for at the head only ; 300-330 held ");
+}
+
+#[test]
+fn any_chunking_beside_an_archive_gives_equal_movements_and_balances() {
+    let geth = Geth::start_with(Forks::ALL, Archive(true));
+    let data = geth.data("data");
+    let arguments = ["--from", "0", "--traces", "all", "--tables", "+traces"];
+    let start = || Spyhop::watch(&geth.socket(), &data).args(&arguments);
+    let grow = |count: u64, extra: u8| {
+        for _ in 0..count {
+            geth.block(&Plan { extra: vec![extra], ..busy_block(geth.head().number + 1) });
+        }
+    };
+    grow(12, 0);
+    start().args(&["--once"]).succeed();
+    let fork = geth.head();
+    grow(9, 1);
+    let mut watch = start().spawn();
+    published(&mut watch, &data, geth.head());
+    geth.set_head(fork);
+    grow(20, 2);
+    // Killed while it takes in the other branch.
+    watch.wait_for(&["enter", "phase=tail"]);
+    watch.kill();
+    start().args(&["--once"]).succeed();
+    geth.blocks(80, "plain");
+    geth.finalize(105);
+    let mut watch = start().spawn();
+    until(&mut watch, "blocks 0 to 99 sealed", || data.join("chain/first=0000000000").is_dir().then_some(()));
+    grow(5, 4);
+    published(&mut watch, &data, geth.head());
+    watch.stop();
+
+    let fresh = geth.data("fresh");
+    Spyhop::watch(&geth.socket(), &fresh).args(&arguments).args(&["--once"]).succeed();
+    assert_eq!(digests(&data), digests(&fresh));
+    for data in [&data, &fresh] {
+        let found = Published::open(data);
+        for (table, _) in STATE_TABLES {
+            assert_eq!(coverage(&found, table), "0-117 held ", "{table}");
+        }
+    }
+    let found = Published::open(&data);
+    check_ledger(&geth, &found);
+    check_balances(&geth, &found);
+    assert_eq!(found.digests(), undisturbed(&geth, "undisturbed"));
+}

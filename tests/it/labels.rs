@@ -1,0 +1,76 @@
+//! The names of addresses: what ships, the operator's file, and its changes.
+
+use crate::fake_geth::FakeGeth;
+use crate::lying_node::extend;
+use crate::rig::process::until;
+use crate::rig::{Published, Spyhop};
+use std::fs;
+
+#[test]
+fn labels_of_the_operator_are_read_again_when_they_change_and_bad_lines_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, file) = (directory.path().join("data"), directory.path().join("labels.csv"));
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 20, "");
+    let exchange = "0x00000000000000000000000000000000000000AA";
+    let lines = [
+        "address,name,category",
+        "# a remark",
+        &format!("{exchange},\"Exchange, hot\",exchange"),
+        "0x00000000000000000000000000000000000000bb,Fund,",
+        "0x0000000000000000000000000000000000000001,My own name,test",
+        "nonsense,name,category",
+        "0x00000000000000000000000000000000000000cc",
+        &format!("{},Again,exchange", exchange.to_lowercase()),
+        "0x00000000000000000000000000000000000000dd,a,b,c",
+    ];
+    fs::write(&file, [lines.join("\n").as_bytes(), b"\n0x00000000000000000000000000000000000000ee,\xff,b\n"].concat())
+        .unwrap();
+    let watch = || Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).path("--labels", &file);
+    let mut running = watch().spawn();
+    for (line, reason) in [
+        (6, "it begins with no address"),
+        (7, "it has no name"),
+        (8, "the address has a name already"),
+        (9, "it has more than three fields"),
+        (10, "it is not UTF-8"),
+    ] {
+        running.wait_for(&["label skipped", &format!("line={line}"), reason]);
+    }
+    let names = || {
+        let found = Published::try_open(&data).ok()?;
+        let rows = found.try_rows("SELECT * FROM labels WHERE source = 'labels file' ORDER BY address").ok()?;
+        let text = |name: &'static str| move |row: &crate::rig::published::Row| row[name].clone().unwrap_or_default();
+        Some(
+            rows.iter()
+                .map(|row| [text("address")(row), text("name")(row), text("category")(row)].join("|"))
+                .collect::<Vec<_>>(),
+        )
+    };
+    let expected = vec![
+        "0x0000000000000000000000000000000000000001|My own name|test".to_owned(),
+        "0x00000000000000000000000000000000000000aa|Exchange, hot|exchange".to_owned(),
+        "0x00000000000000000000000000000000000000bb|Fund|".to_owned(),
+    ];
+    until(&mut running, "the labels", || (names()? == expected).then_some(()));
+    let found = Published::open(&data);
+    // What ships: one name each, and the operator's stands for its own.
+    assert_eq!(found.number("SELECT count(*) FROM labels"), found.number("SELECT count(DISTINCT address) FROM labels"));
+    let zero =
+        "SELECT category || ' ' || name FROM labels WHERE address = '0x0000000000000000000000000000000000000000'";
+    assert_eq!(found.value(zero).as_deref(), Some("burn Zero address"));
+    assert_eq!(found.number("SELECT count(*) FROM labels WHERE category = 'system'"), 7);
+    assert_eq!(found.number("SELECT count(*) FROM labels WHERE category = 'precompile'"), 17);
+
+    // Changed while it runs, with no new block; and gone: then they stay.
+    fs::write(&file, format!("{exchange},Renamed,exchange\n")).unwrap();
+    let renamed = vec!["0x00000000000000000000000000000000000000aa|Renamed|exchange".to_owned()];
+    until(&mut running, "the changed labels", || (names()? == renamed).then_some(()));
+    fs::remove_file(&file).unwrap();
+    extend(&fake, 25, "");
+    until(&mut running, "block 25", || (Published::try_open(&data).ok()?.head()?.0 == 25).then_some(()));
+    assert_eq!(names().unwrap(), renamed);
+    running.stop();
+    let error = watch().fail(2);
+    assert!(error.contains("labels cannot be read") && error.contains("labels.csv"), "{error}");
+}
