@@ -30,6 +30,7 @@ pub mod transactions;
 pub mod uncles;
 pub mod withdrawals;
 
+pub use combine::Part;
 pub use issuance::Issuance;
 pub use selection::Selection;
 pub use state::{Gap, MADE_OF_MOVEMENTS, State};
@@ -42,6 +43,7 @@ use arrow::array::{
     ArrayRef, Decimal128Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use combine::Entries;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -220,15 +222,21 @@ impl Options {
 #[derive(Debug)]
 pub struct Batch {
     options: Options,
-    tables: Vec<(Fill, Rows)>,
+    tables: Vec<(&'static Table, Growing)>,
     gaps: Vec<Gap>,
+}
+
+#[derive(Debug)]
+enum Growing {
+    Rows(Fill, Rows),
+    Entries(Box<dyn Entries>),
 }
 
 /// Appends a block's rows to a table's.
 type Fill = fn(&mut Rows, &Proved, &State, Options) -> Result<()>;
 
-/// What fills each of [`CHAIN_TABLES`].
-const FILLS: [Fill; CHAIN_TABLES.len()] = [
+/// What fills each of the [`CHAIN_TABLES`] whose rows are in the order of their blocks, in that order.
+const FILLS: [Fill; 9] = [
     |rows, block, _, _| blocks::push(rows, block),
     |rows, block, _, _| transactions::push(rows, block),
     |rows, block, _, _| logs::push(rows, block),
@@ -237,18 +245,19 @@ const FILLS: [Fill; CHAIN_TABLES.len()] = [
     |rows, block, _, options| token_transfers::push(rows, block, options),
     native_transfers::push,
     |rows, block, state, _| traces::push(rows, block, state),
-    |rows, block, state, _| balances::push(rows, block, state),
     |rows, block, _, _| gas_blocks::push(rows, block),
-    |rows, block, _, _| gas_flows::push(rows, block),
-    address_flows::push,
-    large_transfers::push,
 ];
 
 impl Batch {
     /// An empty batch of the tables chosen.
     pub fn new(options: Options) -> Self {
-        let tables = CHAIN_TABLES.into_iter().zip(FILLS).filter(|(table, _)| options.tables.has(table));
-        Self { options, tables: tables.map(|(table, fill)| (fill, Rows::new(table))).collect(), gaps: Vec::new() }
+        let mut fills = FILLS.into_iter();
+        let growing = CHAIN_TABLES.map(|table| match combine::none(table) {
+            Some(entries) => (table, Growing::Entries(entries)),
+            None => (table, Growing::Rows(fills.next().expect("one for each such table"), Rows::new(table))),
+        });
+        let tables = growing.into_iter().filter(|(table, _)| options.tables.has(table)).collect();
+        Self { options, tables, gaps: Vec::new() }
     }
 
     /// Appends one block's rows, and notes where they are not all that there are.
@@ -256,12 +265,14 @@ impl Batch {
     /// # Errors
     /// Where a counter exceeds a `BIGINT`; the block can then not be stored without loss, and is not stored at all.
     pub fn push(&mut self, block: &Proved, state: &State) -> Result<()> {
-        for (fill, rows) in &mut self.tables {
-            fill(rows, block, state, self.options)?;
-            if let Some(reason) = state.gap(rows.table, block, self.options) {
+        for (table, growing) in &mut self.tables {
+            match growing {
+                Growing::Rows(fill, rows) => fill(rows, block, state, self.options)?,
+                Growing::Entries(entries) => entries.push(block, state, self.options),
+            }
+            if let Some(reason) = state.gap(table, block, self.options) {
                 let number = block.header.number;
-                let table = rows.table.name.to_owned();
-                Gap::push(&mut self.gaps, Gap { table, first: number, last: number, reason });
+                Gap::push(&mut self.gaps, Gap { table: table.name.to_owned(), first: number, last: number, reason });
             }
         }
         Ok(())
@@ -272,9 +283,21 @@ impl Batch {
         std::mem::take(&mut self.gaps)
     }
 
+    /// One part per chosen table, in their order.
+    pub fn parts(self) -> Vec<Part> {
+        let part = |growing| match growing {
+            Growing::Rows(_, rows) => Part::Rows(rows.finish()),
+            Growing::Entries(entries) => Part::Entries(entries),
+        };
+        self.tables.into_iter().map(|(_, growing)| part(growing)).collect()
+    }
+
     /// One record batch per chosen table, in their order.
-    pub fn finish(self) -> Vec<RecordBatch> {
-        self.tables.into_iter().map(|(_, rows)| rows.finish()).collect()
+    ///
+    /// # Errors
+    /// Where a counter exceeds a `BIGINT`.
+    pub fn finish(self) -> Result<Vec<RecordBatch>> {
+        self.parts().into_iter().map(Part::rows).collect()
     }
 }
 
@@ -371,13 +394,11 @@ impl Rows {
     /// Appends a number in the execution API's form, `0x` and no leading zeros, or null.
     pub fn quantity(&mut self, value: Option<U256>) {
         let Some(value) = value else { return self.text(None) };
-        let mut hex = [0; 64];
-        const_hex::encode_to_slice(value.to_be_bytes::<32>(), &mut hex).expect("twice as long");
-        let start = hex.iter().position(|digit| *digit != b'0').unwrap_or(63);
-        let mut text = String::with_capacity(66);
-        text.push_str("0x");
-        text.extend(hex[start..].iter().map(|digit| char::from(*digit)));
-        self.text(text.as_str());
+        let mut text = [0; 66];
+        const_hex::encode_to_slice(value.to_be_bytes::<32>(), &mut text[2..]).expect("twice as long");
+        let start = text[2..].iter().position(|digit| *digit != b'0').unwrap_or(63);
+        text[start..start + 2].copy_from_slice(b"0x");
+        self.text(std::str::from_utf8(&text[start..]).expect("hex is ASCII"));
     }
 
     /// Appends text, or null.
@@ -425,9 +446,19 @@ impl Rows {
 /// Appends `0x` and the bytes in hex without an intermediate string.
 fn append_hex(builder: &mut StringBuilder, bytes: &[u8]) {
     use std::fmt::Write;
+    // A hash, with room for the prefix.
+    let mut text = [0; 2 + 2 * 32];
+    text[..2].copy_from_slice(b"0x");
+    let (first, rest) = bytes.split_at(bytes.len().min(32));
+    let length = 2 + 2 * first.len();
+    const_hex::encode_to_slice(first, &mut text[2..length]).expect("twice as long");
+    let start = std::str::from_utf8(&text[..length]).expect("hex is ASCII");
+    if rest.is_empty() {
+        return builder.append_value(start);
+    }
+    builder.write_str(start).expect("a string builder takes all");
     let mut chunk = [0; 512];
-    builder.write_str("0x").expect("a string builder takes all");
-    for part in bytes.chunks(chunk.len() / 2) {
+    for part in rest.chunks(chunk.len() / 2) {
         let hex = &mut chunk[..part.len() * 2];
         const_hex::encode_to_slice(part, hex).expect("twice as long");
         builder.write_str(std::str::from_utf8(hex).expect("hex is ASCII")).expect("a string builder takes all");

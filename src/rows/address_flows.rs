@@ -1,7 +1,7 @@
 //! `address_flows`: what went in and out of each address, by asset and day.
 
 use super::Kind::{Integer, Key, Text, Time, Wide};
-use super::combine::{self, Cells, Entry};
+use super::combine::{Cells, Entry};
 use super::movements::{self, Movement};
 use super::{Options, Rows, State, Table, column};
 use crate::prove::Proved;
@@ -57,6 +57,26 @@ impl Flow {
 impl Entry for Flow {
     const TABLE: &'static Table = &TABLE;
 
+    fn collect(flows: &mut Vec<Self>, block: &Proved, state: &State, options: Options) {
+        let (number, day) = (block.header.number, block.header.timestamp / DAY_S * DAY_S);
+        for Movement { asset, from, to, amount, .. } in movements::of(block, state, options) {
+            let amount = U512::from(amount.unwrap_or_default());
+            let flow = |address, amount_in, amount_out, count_in, count_out| Self {
+                asset,
+                address,
+                day,
+                amount_in,
+                amount_out,
+                count_in,
+                count_out,
+                first_block: number,
+                last_block: number,
+            };
+            flows.extend(from.map(|from| flow(from, U512::ZERO, amount, 0, 1)));
+            flows.extend(to.map(|to| flow(to, amount, U512::ZERO, 1, 0)));
+        }
+    }
+
     fn read(cells: &Cells, row: usize) -> Result<Self> {
         let integer = |column| cells.integer(column, row)?.context("a number is missing");
         Ok(Self {
@@ -103,27 +123,4 @@ impl Entry for Flow {
             whole.last_block = whole.last_block.max(part.last_block);
         }
     }
-}
-
-pub(super) fn push(rows: &mut Rows, block: &Proved, state: &State, options: Options) -> Result<()> {
-    let (number, day) = (block.header.number, block.header.timestamp / DAY_S * DAY_S);
-    let mut flows = Vec::new();
-    for Movement { asset, from, to, amount, .. } in movements::of(block, state, options) {
-        let amount = U512::from(amount.unwrap_or_default());
-        let flow = |address, amount_in, amount_out, count_in, count_out| Flow {
-            asset,
-            address,
-            day,
-            amount_in,
-            amount_out,
-            count_in,
-            count_out,
-            first_block: number,
-            last_block: number,
-        };
-        flows.extend(from.map(|from| flow(from, U512::ZERO, amount, 0, 1)));
-        flows.extend(to.map(|to| flow(to, amount, U512::ZERO, 1, 0)));
-    }
-    combine::compact(&mut flows);
-    flows.iter().try_for_each(|flow| flow.push(rows))
 }

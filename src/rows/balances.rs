@@ -1,10 +1,12 @@
 //! `balances`: one row per account touched by a block, in the node's own words.
 
 use super::Kind::{Integer, Key, Text, Wide};
-use super::{Options, Rows, State, Table, column, native_transfers};
+use super::combine::{Cells, Entry};
+use super::{Options, Rows, State, Table, column, movements, native_transfers};
 use crate::prove::Proved;
-use alloy_primitives::Address;
-use anyhow::Result;
+use alloy_primitives::{Address, U256};
+use anyhow::{Context, Result};
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 /// The table.
@@ -12,7 +14,7 @@ pub const TABLE: Table = Table {
     name: "balances",
     comment: "One row per account touched by a block: what it had after it, as the node says; where the node serves the state.",
     columns: &[
-        column("asset", Text, "ETH, or the token's contract."),
+        column("asset", Key, "ETH, or the token's contract."),
         column("address", Key, "Whose balance."),
         column("block_number", Integer, "After this block."),
         column("balance", Wide, "In wei, or in the token's smallest unit."),
@@ -20,17 +22,53 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// The asset that is no token.
-const ETHER: &str = "ETH";
+/// One row.
+#[derive(Debug)]
+pub struct Balance {
+    /// `None` for ether.
+    asset: Option<Address>,
+    address: Address,
+    block_number: u64,
+    balance: U256,
+}
 
-pub(super) fn push(rows: &mut Rows, block: &Proved, state: &State) -> Result<()> {
-    for (address, balance) in state.balances.iter().flatten() {
-        rows.text(ETHER);
-        rows.hex(address);
-        rows.integer(block.header.number)?;
-        rows.wide(*balance);
+impl Entry for Balance {
+    const TABLE: &'static Table = &TABLE;
+
+    fn collect(entries: &mut Vec<Self>, block: &Proved, state: &State, _: Options) {
+        let block_number = block.header.number;
+        let told = state.balances.iter().flatten();
+        entries.extend(told.map(|&(address, balance)| Self { asset: None, address, block_number, balance }));
     }
-    Ok(())
+
+    fn read(cells: &Cells, row: usize) -> Result<Self> {
+        Ok(Self {
+            asset: movements::read_asset(cells, 0, row)?,
+            address: cells.address(1, row)?.context("no address")?,
+            block_number: cells.integer(2, row)?.context("no block")?,
+            balance: cells.wide(3, row)?,
+        })
+    }
+
+    fn push(&self, rows: &mut Rows) -> Result<()> {
+        movements::push_asset(rows, self.asset);
+        rows.hex(self.address);
+        rows.integer(self.block_number)?;
+        rows.wide(self.balance);
+        Ok(())
+    }
+
+    fn order(&self, other: &Self) -> Ordering {
+        let key = |entry: &Self| (entry.asset.is_none(), entry.asset, entry.address, entry.block_number);
+        key(self).cmp(&key(other))
+    }
+
+    /// Each is kept: what an account had at any time can be asked for.
+    fn is_of_group(&self, _: &Self) -> bool {
+        false
+    }
+
+    fn reduce(_: &mut Vec<Self>) {}
 }
 
 /// Every account whose ether a block can have changed or that took part in it: makers of blocks, parties of transactions,

@@ -1,17 +1,25 @@
 //! Tables that are sorted by a key of their own, and whose rows are combined when ranges merge: sums, first and last blocks, the
-//! largest of a day. What is combined commutes, so the same comes out whatever the order of ranges and merges.
+//! largest of a day; of balances each stays. What is combined commutes, so the same comes out whatever the order of ranges and merges.
 
-use super::{Rows, Table, WIDE_MAX, address_flows::Flow, gas_flows::GasFlow, large_transfers::Large};
-use alloy_primitives::{Address, U512};
+use super::{
+    Options, Rows, State, Table, WIDE_MAX, address_flows::Flow, balances::Balance, gas_flows::GasFlow,
+    large_transfers::Large,
+};
+use crate::prove::Proved;
+use alloy_primitives::{Address, U256, U512};
 use anyhow::{Context, Result};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
+use std::any::Any;
 use std::cmp::Ordering;
 
 /// A row of such a table.
-pub trait Entry: Sized + Send + 'static {
+pub trait Entry: std::fmt::Debug + Sized + Send + 'static {
     /// The table.
     const TABLE: &'static Table;
+
+    /// Appends what a block adds, in any order.
+    fn collect(entries: &mut Vec<Self>, block: &Proved, state: &State, options: Options);
 
     /// Reads rows back.
     ///
@@ -44,6 +52,7 @@ pub trait Work {
 /// Does work for the entries of a table; `None` where the table's rows are in the order of their blocks.
 pub fn with_entries<W: Work>(table: &Table, work: W) -> Option<W::Output> {
     match table.name {
+        name if name == Balance::TABLE.name => Some(work.run::<Balance>()),
         name if name == Flow::TABLE.name => Some(work.run::<Flow>()),
         name if name == GasFlow::TABLE.name => Some(work.run::<GasFlow>()),
         name if name == Large::TABLE.name => Some(work.run::<Large>()),
@@ -53,7 +62,78 @@ pub fn with_entries<W: Work>(table: &Table, work: W) -> Option<W::Output> {
 
 /// Whether a table is one of these.
 pub fn is_combined(table: &Table) -> bool {
-    [Flow::TABLE.name, GasFlow::TABLE.name, Large::TABLE.name].contains(&table.name)
+    struct Nothing;
+    impl Work for Nothing {
+        type Output = ();
+
+        fn run<E: Entry>(self) {}
+    }
+    with_entries(table, Nothing).is_some()
+}
+
+/// Entries of one table, whichever it is, on their way to a file.
+pub trait Entries: std::fmt::Debug + Send {
+    /// Appends what a block adds.
+    fn push(&mut self, block: &Proved, state: &State, options: Options);
+
+    /// The entries combined, as rows.
+    ///
+    /// # Errors
+    /// Where a counter exceeds a `BIGINT`.
+    fn rows(self: Box<Self>) -> Result<RecordBatch>;
+
+    /// A `Vec` of the table's [`Entry`].
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+impl<E: Entry> Entries for Vec<E> {
+    fn push(&mut self, block: &Proved, state: &State, options: Options) {
+        E::collect(self, block, state, options);
+    }
+
+    fn rows(mut self: Box<Self>) -> Result<RecordBatch> {
+        compact(&mut *self);
+        write(self.iter())
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// No entries yet; `None` where the table's rows are in the order of their blocks.
+pub fn none(table: &Table) -> Option<Box<dyn Entries>> {
+    struct Empty;
+    impl Work for Empty {
+        type Output = Box<dyn Entries>;
+
+        fn run<E: Entry>(self) -> Self::Output {
+            Box::new(Vec::<E>::new())
+        }
+    }
+    with_entries(table, Empty)
+}
+
+/// The rows of one table out of consecutive blocks.
+#[derive(Debug)]
+pub enum Part {
+    /// As they are stored.
+    Rows(RecordBatch),
+    /// Still to be combined, with those of other blocks too.
+    Entries(Box<dyn Entries>),
+}
+
+impl Part {
+    /// As they are stored.
+    ///
+    /// # Errors
+    /// Where a counter exceeds a `BIGINT`.
+    pub fn rows(self) -> Result<RecordBatch> {
+        match self {
+            Self::Rows(rows) => Ok(rows),
+            Self::Entries(entries) => entries.rows(),
+        }
+    }
 }
 
 /// Sorts entries and combines what belongs together.
@@ -61,10 +141,8 @@ pub fn compact<E: Entry>(entries: &mut Vec<E>) {
     entries.sort_unstable_by(E::order);
     let mut groups = Groups::default();
     let mut whole = Vec::with_capacity(entries.len());
-    for entry in entries.drain(..) {
-        whole.append(&mut groups.push(entry));
-    }
-    whole.append(&mut groups.finish());
+    entries.drain(..).for_each(|entry| groups.push(entry, &mut whole));
+    groups.finish(&mut whole);
     *entries = whole;
 }
 
@@ -79,23 +157,20 @@ impl<E> Default for Groups<E> {
 }
 
 impl<E: Entry> Groups<E> {
-    /// Takes in the next entry, and gives what a group that is whole by now comes down to.
-    pub fn push(&mut self, entry: E) -> Vec<E> {
-        let whole = match self.0.last() {
-            Some(last) if !last.is_of_group(&entry) => self.finish(),
-            _ => Vec::new(),
-        };
+    /// Takes in the next entry, and appends to `whole` what a group that is whole by now comes down to.
+    pub fn push(&mut self, entry: E, whole: &mut Vec<E>) {
+        if self.0.last().is_some_and(|last| !last.is_of_group(&entry)) {
+            self.finish(whole);
+        }
         self.0.push(entry);
-        whole
     }
 
-    /// What the last group comes down to.
-    pub fn finish(&mut self) -> Vec<E> {
-        let mut group = std::mem::take(&mut self.0);
-        if !group.is_empty() {
-            E::reduce(&mut group);
+    /// Appends what the last group comes down to.
+    pub fn finish(&mut self, whole: &mut Vec<E>) {
+        if !self.0.is_empty() {
+            E::reduce(&mut self.0);
         }
-        group
+        whole.append(&mut self.0);
     }
 }
 
@@ -155,6 +230,11 @@ impl Cells<'_> {
         }
         let text = self.text(column + 1, row)?.context("no amount")?;
         U512::from_str_radix(text, 10).context("not a number")
+    }
+
+    /// An amount of at most 256 bits, out of its column and the column for its text.
+    pub fn wide(&self, column: usize, row: usize) -> Result<U256> {
+        U256::checked_from_limbs_slice(self.amount(column, row)?.as_limbs()).context("more than 256 bits")
     }
 }
 

@@ -1,8 +1,8 @@
 //! `gas_flows`: what gas each address paid for, and was called with, by day.
 
 use super::Kind::{Integer, Key, Text, Time, Wide};
-use super::combine::{self, Cells, Entry};
-use super::{Rows, Table, address_flows::DAY_S, column, fees};
+use super::combine::{Cells, Entry};
+use super::{Options, Rows, State, Table, address_flows::DAY_S, column, fees};
 use crate::prove::Proved;
 use alloy_primitives::{Address, U512};
 use anyhow::{Context, Result};
@@ -57,6 +57,29 @@ impl GasFlow {
 impl Entry for GasFlow {
     const TABLE: &'static Table = &TABLE;
 
+    fn collect(flows: &mut Vec<Self>, block: &Proved, _: &State, _: Options) {
+        let (number, day) = (block.header.number, block.header.timestamp / DAY_S * DAY_S);
+        for paid in fees::paid(block) {
+            let Some(fields) = paid.fields else { continue };
+            let contract =
+                if fields.to.is_none() { paid.creates() } else { fields.to.filter(|_| !fields.input.is_empty()) };
+            let roles = [(Role::Sender, paid.transaction.sender), (Role::Contract, contract)];
+            flows.extend(roles.into_iter().filter_map(|(role, address)| {
+                Some(Self {
+                    day,
+                    role,
+                    address: address?,
+                    transaction_count: 1,
+                    failed_count: u64::from(paid.failed()),
+                    gas_used: paid.gas_used,
+                    fees: U512::from(paid.total()),
+                    first_block: number,
+                    last_block: number,
+                })
+            }));
+        }
+    }
+
     fn read(cells: &Cells, row: usize) -> Result<Self> {
         let integer = |column| cells.integer(column, row)?.context("a number is missing");
         Ok(Self {
@@ -106,30 +129,4 @@ impl Entry for GasFlow {
             whole.last_block = whole.last_block.max(part.last_block);
         }
     }
-}
-
-pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
-    let (number, day) = (block.header.number, block.header.timestamp / DAY_S * DAY_S);
-    let mut flows = Vec::new();
-    for paid in fees::paid(block) {
-        let Some(fields) = paid.fields else { continue };
-        let contract =
-            if fields.to.is_none() { paid.creates() } else { fields.to.filter(|_| !fields.input.is_empty()) };
-        let roles = [(Role::Sender, paid.transaction.sender), (Role::Contract, contract)];
-        flows.extend(roles.into_iter().filter_map(|(role, address)| {
-            Some(GasFlow {
-                day,
-                role,
-                address: address?,
-                transaction_count: 1,
-                failed_count: u64::from(paid.failed()),
-                gas_used: paid.gas_used,
-                fees: U512::from(paid.total()),
-                first_block: number,
-                last_block: number,
-            })
-        }));
-    }
-    combine::compact(&mut flows);
-    flows.iter().try_for_each(|flow| flow.push(rows))
 }

@@ -1,10 +1,10 @@
 //! `large_transfers`: the largest movements of each asset and day.
 
 use super::Kind::{Integer, Key, Text, Time, Wide};
-use super::combine::{self, Cells, Entry};
+use super::combine::{Cells, Entry};
 use super::{Options, Rows, State, Table, address_flows::DAY_S, column, movements};
 use crate::prove::Proved;
-use alloy_primitives::{Address, B256, U512};
+use alloy_primitives::{Address, B256, U256};
 use anyhow::{Context, Result};
 use std::cmp::Ordering;
 
@@ -36,14 +36,14 @@ pub const TABLE: Table = Table {
 const COUNT_MAX: usize = 100;
 
 /// 100 ether, in wei: from there on all ether that moves is large.
-const ETHER_LARGE: U512 = U512::from_limbs([0x6bc7_5e2d_6310_0000, 5, 0, 0, 0, 0, 0, 0]);
+const ETHER_LARGE: U256 = U256::from_limbs([0x6bc7_5e2d_6310_0000, 5, 0, 0]);
 
 /// One row.
 #[derive(Clone, Debug)]
 pub struct Large {
     /// `None` for ether.
     asset: Option<Address>,
-    amount: U512,
+    amount: U256,
     block_number: u64,
     /// Seconds since 1970.
     block_timestamp: u64,
@@ -73,11 +73,29 @@ impl Large {
 impl Entry for Large {
     const TABLE: &'static Table = &TABLE;
 
+    fn collect(entries: &mut Vec<Self>, block: &Proved, state: &State, options: Options) {
+        let movements = movements::of(block, state, options);
+        entries.extend(movements.filter_map(|movement| {
+            Some(Self {
+                asset: movement.asset,
+                amount: movement.amount.filter(|amount| !amount.is_zero())?,
+                block_number: block.header.number,
+                block_timestamp: block.header.timestamp,
+                kind: movement.kind,
+                transaction_hash: movement.transaction_hash,
+                index: movement.index,
+                batch_index: movement.batch_index,
+                from: movement.from,
+                to: movement.to,
+            })
+        }));
+    }
+
     fn read(cells: &Cells, row: usize) -> Result<Self> {
         let integer = |column| cells.integer(column, row)?.context("a number is missing");
         Ok(Self {
             asset: movements::read_asset(cells, 0, row)?,
-            amount: cells.amount(2, row)?,
+            amount: cells.wide(2, row)?,
             block_number: integer(4)?,
             block_timestamp: cells.time(5, row)?,
             kind: cells.text(6, row)?.and_then(movements::kind).context("no kind")?,
@@ -92,7 +110,7 @@ impl Entry for Large {
     fn push(&self, rows: &mut Rows) -> Result<()> {
         movements::push_asset(rows, self.asset);
         rows.time(self.day())?;
-        rows.sum(self.amount);
+        rows.wide(self.amount);
         rows.integer(self.block_number)?;
         rows.time(self.block_timestamp)?;
         rows.text(self.kind);
@@ -118,25 +136,4 @@ impl Entry for Large {
         let kept = group.partition_point(large).max(COUNT_MAX);
         group.truncate(kept);
     }
-}
-
-pub(super) fn push(rows: &mut Rows, block: &Proved, state: &State, options: Options) -> Result<()> {
-    let mut entries = Vec::new();
-    for movement in movements::of(block, state, options) {
-        let Some(amount) = movement.amount.filter(|amount| !amount.is_zero()) else { continue };
-        entries.push(Large {
-            asset: movement.asset,
-            amount: U512::from(amount),
-            block_number: block.header.number,
-            block_timestamp: block.header.timestamp,
-            kind: movement.kind,
-            transaction_hash: movement.transaction_hash,
-            index: movement.index,
-            batch_index: movement.batch_index,
-            from: movement.from,
-            to: movement.to,
-        });
-    }
-    combine::compact(&mut entries);
-    entries.iter().try_for_each(|entry| entry.push(rows))
 }

@@ -43,7 +43,7 @@ pub fn split(store: &Store, identity: Identity, links: &[BlockLink], tables: Sel
             let mut chunk = RangeWriter::create(store, identity, first.number, last.number, tables)?;
             for link in group {
                 let block = tail::read(store.root(), link.number, link.hash)?;
-                chunk.push(&block.batches, &[block.link], &block.gaps)?;
+                chunk.push_tail(block)?;
             }
             chunk.finish_chunk()?;
         }

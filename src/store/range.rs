@@ -2,11 +2,11 @@
 
 use super::manifest::{Identity, Manifest, TableManifest, covered};
 use super::table_file::{GroupLimit, Sink, TableWriter};
+use super::tail::TailBlock;
 use super::{FORMAT, Store, replace_file, sorted, sync_directory};
-use crate::rows::{Gap, Selection};
+use crate::rows::{Gap, Part, Selection};
 use alloy_primitives::B256;
 use anyhow::{Context, Result, ensure};
-use arrow::array::RecordBatch;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -125,8 +125,8 @@ impl<'a> RangeWriter<'a> {
         Ok(writer)
     }
 
-    /// Appends the rows of the next blocks: one batch per table, the blocks' links, and which rows are not all there.
-    pub fn push(&mut self, batches: &[RecordBatch], links: &[BlockLink], gaps: &[Gap]) -> Result<()> {
+    /// Appends the rows of the next blocks: one part per table, the blocks' links, and which rows are not all there.
+    pub fn push(&mut self, parts: Vec<Part>, links: &[BlockLink], gaps: &[Gap]) -> Result<()> {
         gaps.iter().for_each(|gap| Gap::push(&mut self.gaps, gap.clone()));
         for link in links {
             let number = self.top.map_or(self.first, |top| top.number + 1);
@@ -142,8 +142,13 @@ impl<'a> RangeWriter<'a> {
             self.first_parent_hash.get_or_insert(link.parent_hash);
             self.top = Some(*link);
         }
-        ensure!(batches.len() == self.tables.len(), "{} batches for {} tables", batches.len(), self.tables.len());
-        self.tables.iter_mut().zip(batches).try_for_each(|(table, batch)| table.write(batch))
+        ensure!(parts.len() == self.tables.len(), "{} parts for {} tables", parts.len(), self.tables.len());
+        self.tables.iter_mut().zip(parts).try_for_each(|(table, part)| table.write(part))
+    }
+
+    /// Appends a block of the tail.
+    pub fn push_tail(&mut self, block: TailBlock) -> Result<()> {
+        self.push(block.batches.into_iter().map(Part::Rows).collect(), &[block.link], &block.gaps)
     }
 
     /// Makes the range durable as a chunk of the tail, which stays unsealed: the same files in a place of their own, named by

@@ -2,17 +2,16 @@
 
 use super::manifest::TableManifest;
 use super::table_file::{GroupLimit, Sink, TableWriter};
-use crate::rows::Table;
 use crate::rows::combine::{self, Entry, Groups, Work};
+use crate::rows::{Part, Table};
 use anyhow::{Context, Result, ensure};
-use arrow::array::RecordBatch;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::vec;
 
 /// Entries that are kept in memory before they are combined, at least and at most.
-const PENDING: std::ops::RangeInclusive<usize> = 20_000..=150_000;
+const PENDING: std::ops::RangeInclusive<usize> = 50_000..=150_000;
 
 /// Entries that are left after that, at most; more are written to a file, to be combined at the end.
 const RUN: usize = 100_000;
@@ -74,8 +73,11 @@ struct Sorted<E> {
 }
 
 impl<E: Entry> Sink for Sorted<E> {
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.pending.append(&mut combine::read(batch)?);
+    fn write(&mut self, part: Part) -> Result<()> {
+        self.pending.append(&mut match part {
+            Part::Rows(rows) => combine::read(&rows)?,
+            Part::Entries(entries) => *entries.into_any().downcast().expect("they are of this table"),
+        });
         if self.pending.len() >= (2 * self.combined).clamp(*PENDING.start(), *PENDING.end()) {
             combine::compact(&mut self.pending);
             self.combined = self.pending.len();
@@ -129,7 +131,7 @@ fn merge_files<E: Entry>(
         let heads = streams.iter().enumerate().filter_map(|(index, stream)| Some((index, stream.head.as_ref()?)));
         let Some((least, _)) = heads.min_by(|(_, one), (_, other)| one.order(other)) else { break };
         let entry = streams[least].next()?.context("it has a head")?;
-        whole.append(&mut groups.push(entry));
+        groups.push(entry, &mut whole);
         if whole.len() >= BATCH_ROWS {
             write_all(writer, &whole)?;
             whole.clear();
@@ -138,7 +140,7 @@ fn merge_files<E: Entry>(
             }
         }
     }
-    whole.append(&mut groups.finish());
+    groups.finish(&mut whole);
     write_all(writer, &whole)?;
     Ok(Some(()))
 }

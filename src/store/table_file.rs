@@ -5,7 +5,7 @@
 //! columns that are looked up for equality, statistics on those in whose order the rows lie, or may lie.
 
 use super::manifest::TableManifest;
-use crate::rows::{Kind, Table, combine};
+use crate::rows::{Kind, Part, Table, combine};
 use anyhow::{Context, Result, ensure};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -43,15 +43,15 @@ impl GroupLimit {
 /// A table's file being written.
 pub trait Sink {
     /// Appends rows.
-    fn write(&mut self, batch: &RecordBatch) -> Result<()>;
+    fn write(&mut self, part: Part) -> Result<()>;
 
     /// Writes the rest and makes the file durable. `covered` says of which blocks a table has all rows.
     fn finish(self: Box<Self>, covered: &dyn Fn(&str) -> Vec<[u64; 2]>) -> Result<(&'static str, TableManifest)>;
 }
 
 impl Sink for TableWriter {
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        Self::write(self, batch)
+    fn write(&mut self, part: Part) -> Result<()> {
+        Self::write(self, &part.rows()?)
     }
 
     fn finish(self: Box<Self>, covered: &dyn Fn(&str) -> Vec<[u64; 2]>) -> Result<(&'static str, TableManifest)> {

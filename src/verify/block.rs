@@ -107,10 +107,14 @@ impl StoredBlock {
 
     fn compare(&self, proved: &Proved, rules: &Rules) -> Vec<Fault> {
         let mut batch = Batch::new(Options { weth: rules.weth, tables: self.selection, ..Options::default() });
-        if let Err(error) = batch.push(proved, &State::missing("not asked for")) {
-            return vec![Fault::new("blocks", "rows", "numbers that fit", format!("{error:#}")).of_block(self.number)];
-        }
-        let tables = self.selection.tables().zip(batch.finish()).zip(&self.tables);
+        let expected = match batch.push(proved, &State::missing("not asked for")).and_then(|()| batch.finish()) {
+            Ok(expected) => expected,
+            Err(error) => {
+                let found = format!("{error:#}");
+                return vec![Fault::new("blocks", "rows", "numbers that fit", found).of_block(self.number)];
+            }
+        };
+        let tables = self.selection.tables().zip(expected).zip(&self.tables);
         tables.flat_map(|((table, expected), found)| differing(table, self.number, &expected, found)).collect()
     }
 }

@@ -111,9 +111,10 @@ impl Builder {
             let mut range = builder.writer(&job)?;
             let mut next = piece.first;
             while let Some(chunk) = receiver.blocking_recv() {
-                range.push(&chunk.batches, &chunk.links, &chunk.gaps)?;
-                next += chunk.links.len() as u64;
-                builder.meter.node.add(chunk.links.len() as u64, chunk.bytes);
+                let count = chunk.links.len() as u64;
+                range.push(chunk.parts, &chunk.links, &chunk.gaps)?;
+                next += count;
+                builder.meter.node.add(count, chunk.bytes);
             }
             if next <= piece.last || builder.stopped() {
                 return Err(Trouble::Stopped);
@@ -182,7 +183,7 @@ impl Builder {
                 return Err(Trouble::Stopped);
             }
             let block = tail::read(store.root(), link.number, link.hash)?;
-            range.push(&block.batches, &[block.link], &block.gaps)?;
+            range.push_tail(block)?;
         }
         Ok(range.finish()?)
     }

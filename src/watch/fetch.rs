@@ -4,11 +4,10 @@ use super::Traces;
 use crate::decode::{Allocation, Block, Depth};
 use crate::geth::{self, At, Client};
 use crate::prove::{BlobSchedule, Expected, Proved, prove};
-use crate::rows::{Batch, Gap, Options};
+use crate::rows::{Batch, Gap, Options, Part};
 use crate::store::{BlockLink, Store};
 use alloy_primitives::{B256, Bytes};
 use anyhow::Result;
-use arrow::array::RecordBatch;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -50,8 +49,8 @@ impl<E: Into<anyhow::Error>> From<E> for Trouble {
 pub struct Chunk {
     /// The blocks.
     pub links: Vec<BlockLink>,
-    /// One batch per table asked for.
-    pub batches: Vec<RecordBatch>,
+    /// One part per table asked for.
+    pub parts: Vec<Part>,
     /// Which of them have not all their rows, and why.
     pub gaps: Vec<Gap>,
     /// Bytes they were made of.
@@ -136,7 +135,7 @@ impl Fetcher {
                     .map_err(|error| Trouble::Bad { number: block.header.number, reason: format!("{error:#}") })?;
             }
             let links = proved.iter().map(link).collect();
-            Ok(Chunk { links, gaps: batch.take_gaps(), batches: batch.finish(), bytes })
+            Ok(Chunk { links, gaps: batch.take_gaps(), parts: batch.parts(), bytes })
         })
         .await?
     }

@@ -8,7 +8,7 @@ use super::session::{Failure, GRACE, Session, UnderWay, now};
 use crate::error::Refused;
 use crate::geth::{Head, Tag};
 use crate::plan::{Piece, Source};
-use crate::rows::{Gap, reorgs::Reorg};
+use crate::rows::{Gap, Part, reorgs::Reorg};
 use crate::store::{BlockLink, Finished, TailBlock, chunk, next_merge, tail};
 use anyhow::Result;
 use std::sync::Arc;
@@ -223,7 +223,8 @@ impl Session {
                 break;
             }
             below = Some(link);
-            let Chunk { batches, gaps, .. } = chunk;
+            let Chunk { parts, gaps, .. } = chunk;
+            let batches = parts.into_iter().map(Part::rows).collect::<Result<_>>()?;
             blocks.push(TailBlock { link, tables: self.settings.tables, batches, gaps });
         }
         if let (true, Some(stray)) = (blocks.is_empty(), stray) {

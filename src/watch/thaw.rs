@@ -1,8 +1,8 @@
 //! A range out of geth's ancient store: one worker, from the files to the rows.
 //!
-//! The worker reads a run of blocks, has them proved by all cores, writes them, and reads the next; meanwhile the system reads
-//! ahead and writes behind, and the other workers do the same with other ranges, so that no core waits. What a worker holds is one
-//! run and the open row groups, whatever the blocks are.
+//! The worker reads a run of blocks and has them proved by all cores; meanwhile it writes the run before, and the other workers do
+//! the same with other ranges, so that no core waits. What a worker holds is two runs and the open row groups, whatever the
+//! blocks are.
 
 use super::build::{Builder, Job};
 use super::fetch::{Trouble, link};
@@ -13,10 +13,17 @@ use crate::freezer::{Freezer, Run, Stored};
 use crate::geth::Tag;
 use crate::prove::{Expected, Proved, prove};
 use crate::rows::Batch;
-use crate::store::{BlockLink, Finished};
+use crate::store::{BlockLink, Finished, RangeWriter};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 use rayon::prelude::*;
+use std::sync::mpsc::{self, Receiver};
+
+/// The blocks of a run, in order, each proved or not.
+struct ProvedRun {
+    blocks: Vec<Result<Proved, Trouble>>,
+    bytes: u64,
+}
 
 impl Builder {
     /// Builds a range out of geth's ancient store. The node says what its last block is: all below is linked to that.
@@ -43,21 +50,17 @@ impl Builder {
         let mut range = self.writer(job)?;
         let mut below: Option<BlockLink> = None;
         let mut next = job.piece.first;
-        while next <= job.piece.last {
-            let run = freezer.read(next, job.piece.last).map_err(frozen)?;
-            let (count, bytes) = (run.blocks.len() as u64, run.bytes);
-            let blocks = self.prove_run(run, &mut below)?;
-            let mut batch = Batch::new(self.fetcher.options);
-            blocks
-                .iter()
-                .try_for_each(|block| batch.push(block, &self.fetcher.history_state(block)))
-                .map_err(|error| Trouble::Frozen(format!("{error:#}")))?;
-            let links: Vec<_> = blocks.iter().map(link).collect();
-            let gaps = batch.take_gaps();
-            range.push(&batch.finish(), &links, &gaps)?;
-            self.fetcher.warn_of_unknown_types(&blocks);
-            self.meter.freezer.add(count, bytes);
-            next += count;
+        let mut proving = None;
+        loop {
+            let run =
+                (next <= job.piece.last).then(|| freezer.read(next, job.piece.last)).transpose().map_err(frozen)?;
+            next += run.as_ref().map_or(0, |run| run.blocks.len() as u64);
+            let ahead = run.map(|run| self.prove_aside(run));
+            match std::mem::replace(&mut proving, ahead) {
+                Some(proved) => self.write(proved.recv().map_err(|_| Trouble::Stopped)?, &mut below, &mut range)?,
+                None if proving.is_none() => break,
+                None => {}
+            }
         }
         if let Some(anchor) = anchor.filter(|anchor| below.is_none_or(|top| top.hash != *anchor)) {
             return Err(Trouble::Frozen(format!("block {} is {anchor} on the node", job.piece.last)));
@@ -65,23 +68,40 @@ impl Builder {
         Ok(range.finish()?)
     }
 
-    /// Decodes and proves the blocks of a run, each by itself and on any core that is free, and links each to the one before.
-    fn prove_run(&self, run: Run, below: &mut Option<BlockLink>) -> Result<Vec<Proved>, Trouble> {
-        let pool = &self.fetcher.pool;
-        let proved: Vec<_> = pool.install(|| run.blocks.into_par_iter().map(|stored| self.prove_one(stored)).collect());
-        proved
-            .into_iter()
-            .map(|block| {
-                let block = block?;
-                let (number, parent_hash) = (block.header.number, block.header.parent_hash);
-                if let Some(below) = below.filter(|below| below.hash != parent_hash) {
-                    let reason = format!("block {number}: parent hash: expected {}, found {parent_hash}", below.hash);
-                    return Err(Trouble::Frozen(reason));
-                }
-                *below = Some(link(&block));
-                Ok(block)
-            })
-            .collect()
+    /// Decodes and proves the blocks of a run while the caller goes on: each by itself, on any core that is free.
+    fn prove_aside(&self, run: Run) -> Receiver<ProvedRun> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let builder = self.clone();
+        self.fetcher.pool.spawn(move || {
+            let bytes = run.bytes;
+            let blocks = run.blocks.into_par_iter().map(|stored| builder.prove_one(stored)).collect();
+            // The receiver is gone only when the range is given up.
+            let _ = sender.send(ProvedRun { blocks, bytes });
+        });
+        receiver
+    }
+
+    /// Links the blocks of a run to those below, and writes their rows.
+    fn write(&self, run: ProvedRun, below: &mut Option<BlockLink>, range: &mut RangeWriter) -> Result<(), Trouble> {
+        let blocks = run.blocks.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let mut batch = Batch::new(self.fetcher.options);
+        for block in &blocks {
+            let (number, parent_hash) = (block.header.number, block.header.parent_hash);
+            if let Some(below) = below.filter(|below| below.hash != parent_hash) {
+                let reason = format!("block {number}: parent hash: expected {}, found {parent_hash}", below.hash);
+                return Err(Trouble::Frozen(reason));
+            }
+            *below = Some(link(block));
+            batch
+                .push(block, &self.fetcher.history_state(block))
+                .map_err(|error| Trouble::Frozen(format!("{error:#}")))?;
+        }
+        let links: Vec<_> = blocks.iter().map(link).collect();
+        let gaps = batch.take_gaps();
+        range.push(batch.parts(), &links, &gaps)?;
+        self.fetcher.warn_of_unknown_types(&blocks);
+        self.meter.freezer.add(links.len() as u64, run.bytes);
+        Ok(())
     }
 
     fn prove_one(&self, stored: Stored) -> Result<Proved, Trouble> {

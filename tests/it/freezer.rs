@@ -179,7 +179,7 @@ fn rows_of(directory: &Path, first: u64, last: u64, schedule: &BlobSchedule) -> 
             next = number + 1;
         }
     }
-    Ok(batch.finish())
+    batch.finish().map_err(|error| format!("{error:#}"))
 }
 
 #[test]
@@ -433,7 +433,7 @@ fn mainnet_blocks_as_a_store_are_what_they_are_over_the_socket() {
         let block = prove(block, &Expected { number, ..Expected::default() }, &schedule).unwrap();
         let mut batch = Batch::new(Options::default());
         batch.push(&block, &State::missing("not asked")).unwrap();
-        assert!(found == batch.finish(), "block {number}");
+        assert!(found == batch.finish().unwrap(), "block {number}");
         checked += 1;
     }
     assert_eq!(checked, 6);

@@ -3,7 +3,7 @@
 use crate::rig::random::Random;
 use alloy_primitives::B256;
 use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use spyhop::rows::{Selection, address_flows};
+use spyhop::rows::{Part, Selection, address_flows};
 use spyhop::store::{BlockLink, Identity, RangeWriter, Store, next_merge};
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ fn flows_of_a_merged_range_are_the_sums_of_its_parts() {
             appender.flush().unwrap();
             let parent_hash = if number == 0 { B256::ZERO } else { hash(number - 1) };
             let link = BlockLink { number, hash: hash(number), parent_hash, timestamp: number };
-            writer.push(&[batch], &[link], &[]).unwrap();
+            writer.push(vec![Part::Rows(batch)], &[link], &[]).unwrap();
         }
         let range = writer.finish().unwrap().commit(&store).unwrap();
         check(&duckdb, &store.root().join(&range.path), &format!("f BETWEEN {} AND {}", range.first, range.last));

@@ -44,7 +44,7 @@ fn watch_one(directory: &Path, raw_block: Vec<u8>, raw_receipts: Vec<Vec<u8>>, t
             &[TailBlock {
                 link: below,
                 tables: Selection::default(),
-                batches: Batch::new(Options::default()).finish(),
+                batches: Batch::new(Options::default()).finish().unwrap(),
                 gaps: Vec::new(),
             }],
         )

@@ -48,7 +48,8 @@ fn token_transfers_logs_receipts_and_withdrawals_equal_ethereum_etls() {
         let proved = proved.unwrap_or_else(|failed| panic!("{}", failed.0));
         batch.push(&proved, &State::missing("not asked")).unwrap();
     }
-    let tables: BTreeMap<_, _> = Selection::default().tables().map(|table| table.name).zip(batch.finish()).collect();
+    let tables: BTreeMap<_, _> =
+        Selection::default().tables().map(|table| table.name).zip(batch.finish().unwrap()).collect();
 
     check("transactions", &rows(&tables["transactions"]), &transactions, 298, TRANSACTION);
     let found = rows(&tables["logs"]);
