@@ -86,6 +86,9 @@ pub struct Reading {
     /// geth's ancient store [default: below the data directory that geth names].
     #[arg(long, value_name = "DIR", env = "SPYHOP_ANCIENT")]
     ancient: Option<PathBuf>,
+    /// Era files, which hold what geth has pruned [default: beside its ancient store].
+    #[arg(long, value_name = "DIR", env = "SPYHOP_ERA")]
+    era: Option<PathBuf>,
     /// The tables to store, with commas between them [default: all but traces]; `+traces` adds to the default.
     #[arg(long, value_name = "LIST", env = "SPYHOP_TABLES", value_parser = parse_tables)]
     tables: Option<Selection>,
@@ -142,6 +145,7 @@ impl Reading {
             workers: self.workers(),
             memory_bytes_max: self.memory_max << 20,
             ancient: self.ancient.clone(),
+            era: self.era.clone(),
         }
     }
 }

@@ -6,6 +6,8 @@
 //! blocks at a time, each file's part of it in one piece.
 //!
 //! - `error`: why a read gave nothing.
+//! - `era`, `eras`, `receipts`: era files, which hold what a node has pruned.
+//! - `history`: the store and the era files as one.
 //! - `meta`: the file that says what of a table is hidden, and what is durable.
 //! - `table`: one table, its index and its data files.
 //!
@@ -15,11 +17,16 @@
 //!
 //! Source: geth 1.17, `core/rawdb/freezer_table.go`, `freezer_meta.go`, `chain_freezer.go`, `ancient_scheme.go`.
 
+mod era;
+mod eras;
 mod error;
+mod history;
 mod meta;
+mod receipts;
 mod table;
 
 pub use error::Error;
+pub use history::{History, Places};
 
 use alloy_primitives::{B256, Bytes};
 use bytes::BytesMut;

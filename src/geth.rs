@@ -250,20 +250,23 @@ impl Client {
         self.pool.call(Method::RawReceipts, &params, reply::raw_receipts).await
     }
 
-    /// The block the tag stands for now (`eth_getBlockByNumber`).
+    /// The block the tag stands for now (`eth_getBlockByNumber`, and `eth_getHeaderByNumber` where only the header is left).
     pub async fn head(&self, tag: Tag) -> Result<Head, Error> {
-        let params = reply::tag_params(tag);
-        self.pool
-            .call(Method::BlockByNumber, &params, move |result| {
-                let head = reply::head(result)?;
-                match (tag, head) {
-                    (Tag::Number(asked), Some(head)) if head.number != asked => {
-                        Err(format!("block {asked} was asked for and block {} came", head.number))
-                    }
-                    _ => Ok(head),
+        let read = move |result: &[u8]| {
+            let head = reply::head(result)?;
+            match (tag, head) {
+                (Tag::Number(asked), Some(head)) if head.number != asked => {
+                    Err(format!("block {asked} was asked for and block {} came", head.number))
                 }
-            })
-            .await
+                _ => Ok(head),
+            }
+        };
+        match (self.pool.call(Method::BlockByNumber, &reply::tag_params(tag), read).await, tag) {
+            (Err(Error::Pruned { .. }), Tag::Number(number)) => {
+                self.pool.call(Method::HeaderByNumber, &format!(r#"["{number:#x}"]"#), read).await
+            }
+            (head, _) => head,
+        }
     }
 
     /// The chain's id (`eth_chainId`).

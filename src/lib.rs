@@ -5,7 +5,7 @@
 //!
 //! - [`error`]: the one error that callers tell apart.
 //! - [`geth`]: the client to the node's socket; a compiled-in list of methods, bounded in every way.
-//! - [`freezer`]: the reader of geth's ancient store, the flat files beside the socket.
+//! - [`freezer`]: the reader of geth's ancient store, the flat files beside the socket, and of the era files beside it.
 //! - [`decode`]: RLP to typed blocks and receipts, senders recovered.
 //! - [`prove`]: header hash, roots and blooms; only a proved block goes on.
 //! - [`rows`]: what a block becomes, one file per table; the one description of every table and column.

@@ -11,7 +11,7 @@ const BACKFILL: u64 = 1_000;
 pub enum Source {
     /// The tail's own files.
     Tail,
-    /// geth's ancient store.
+    /// geth's ancient store, or the era files beside it.
     Freezer,
     /// geth's socket.
     Node,
@@ -47,8 +47,8 @@ pub struct Known {
     pub wanted_last: Option<u64>,
     /// The last block that can be sealed.
     pub finalized: Option<u64>,
-    /// What can be read out of geth's ancient store.
-    pub frozen: Option<(u64, u64)>,
+    /// What can be read out of geth's ancient store and the era files beside it, ascending.
+    pub frozen: Vec<(u64, u64)>,
     /// Sealed ranges and pieces that failed, ascending, without overlaps.
     pub settled: Vec<(u64, u64)>,
     /// Sealed ranges that lack a table which is asked for, ascending.
@@ -167,13 +167,18 @@ impl Known {
         let touches = |interval: Option<(u64, u64)>| {
             hundreds_in(interval).is_some_and(|(first, end)| first <= last && end > thousand)
         };
-        !touches(self.tail) && (!touches(self.frozen) || covers(self.frozen, thousand, last))
+        let is_frozen_in_part = self.frozen.iter().any(|interval| touches(Some(*interval)));
+        !touches(self.tail) && (!is_frozen_in_part || self.is_frozen(thousand, last))
+    }
+
+    fn is_frozen(&self, first: u64, last: u64) -> bool {
+        self.frozen.iter().any(|interval| covers(Some(*interval), first, last))
     }
 
     fn piece(&self, first: u64, last: u64) -> Piece {
         let source = match () {
             () if covers(self.tail, first, last) => Source::Tail,
-            () if covers(self.frozen, first, last) => Source::Freezer,
+            () if self.is_frozen(first, last) => Source::Freezer,
             () => Source::Node,
         };
         Piece { first, last, source }

@@ -122,6 +122,8 @@ pub struct Settings {
     pub workers: usize,
     /// geth's ancient store, where it does not lie below the node's data directory.
     pub ancient: Option<PathBuf>,
+    /// Era files, where they do not lie beside the ancient store.
+    pub era: Option<PathBuf>,
 }
 
 impl Settings {

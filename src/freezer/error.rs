@@ -44,6 +44,20 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// What an era file has for this block cannot be right.
+    Era {
+        /// The file.
+        path: PathBuf,
+        /// Which block.
+        number: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The tables do not hold this block, and no era file does.
+    Nowhere {
+        /// Which block.
+        number: u64,
+    },
 }
 
 impl fmt::Display for Error {
@@ -57,6 +71,10 @@ impl fmt::Display for Error {
             Error::Damaged { table, number, reason } => {
                 write!(f, "block {number} is damaged in the table {table}: {reason}")
             }
+            Error::Era { path, number, reason } => {
+                write!(f, "block {number} is damaged in `{}`: {reason}", path.display())
+            }
+            Error::Nowhere { number } => write!(f, "block {number} is neither in the tables nor in an era file"),
             Error::Meta { path, reason } => write!(f, "`{}` is damaged: {reason}", path.display()),
         }
     }

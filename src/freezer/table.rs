@@ -229,7 +229,7 @@ fn parse(entry: &[u8; ENTRY as usize]) -> (u16, u64) {
     (u16::from_be_bytes([file_high, file_low]), u64::from(u32::from_be_bytes(offset)))
 }
 
-fn read_exact(file: &File, path: &Path, bytes: &mut [u8], offset: u64) -> Result<(), Error> {
+pub(super) fn read_exact(file: &File, path: &Path, bytes: &mut [u8], offset: u64) -> Result<(), Error> {
     file.read_exact_at(bytes, offset).map_err(|source| match source.kind() {
         io::ErrorKind::UnexpectedEof => {
             Error::Short { path: path.to_owned(), wanted: (offset, offset + bytes.len() as u64) }

@@ -15,6 +15,8 @@ pub enum Method {
     ClientVersion,
     /// A block's header fields, by number or tag.
     BlockByNumber,
+    /// The same of a block that has lost the rest to pruning.
+    HeaderByNumber,
     /// A block as RLP: header, transactions, uncles, withdrawals.
     RawBlock,
     /// A block's receipts, each in its consensus encoding.
@@ -42,6 +44,7 @@ impl Method {
             Method::ChainId => "eth_chainId",
             Method::ClientVersion => "web3_clientVersion",
             Method::BlockByNumber => "eth_getBlockByNumber",
+            Method::HeaderByNumber => "eth_getHeaderByNumber",
             Method::RawBlock => "debug_getRawBlock",
             Method::RawReceipts => "debug_getRawReceipts",
             Method::Syncing => "eth_syncing",

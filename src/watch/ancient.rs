@@ -5,7 +5,7 @@
 
 use super::fetch::Trouble;
 use super::session::Session;
-use crate::freezer::{self, Freezer};
+use crate::freezer::{self, History, Places};
 use crate::geth::Client;
 use alloy_primitives::B256;
 use std::path::PathBuf;
@@ -14,86 +14,115 @@ use std::time::{Duration, Instant};
 /// How often it is looked at, or looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// What is known of the ancient store.
+/// How often era files are looked for: there are thousands, and they seldom change.
+const ERAS_EVERY: Duration = Duration::from_secs(60);
+
+/// What is known of the ancient store, and of the era files that have what was pruned from it.
 #[derive(Debug, Default)]
 pub struct Ancient {
     /// Where it is looked for; `None` while the node was not asked, or does not tell.
     root: Option<PathBuf>,
+    /// Where era files are, if not beside it.
+    eras: Option<PathBuf>,
     /// Whether the node does not tell: it is not asked again, for geth logs a warning each time.
     untold: bool,
-    /// The directory of its tables, once it was found.
-    pub directory: Option<PathBuf>,
-    freezer: Option<Freezer>,
-    /// The first and last block that can be read, whether or not they are final.
-    pub extent: Option<(u64, u64)>,
+    /// Where they are, once they were found.
+    pub places: Places,
+    history: Option<History>,
+    /// The first and last block of each run of blocks that can be read, whether or not they are final; ascending.
+    pub extents: Vec<(u64, u64)>,
     looked_at: Option<Instant>,
+    looked_at_eras: Option<Instant>,
     /// Whether its genesis block was seen to be the chain's.
     checked: bool,
     /// What was said last of why it cannot be read.
     said: String,
+    /// What was said last of the era files, and of those that cannot be read.
+    said_of_eras: (String, String),
 }
 
 impl Ancient {
-    /// It is looked for there, or below the directory that the node names.
-    pub fn new(root: Option<PathBuf>) -> Self {
-        Self { root, ..Self::default() }
+    /// It is looked for there, or below the directory that the node names; era files there, or beside it.
+    pub fn new(root: Option<PathBuf>, eras: Option<PathBuf>) -> Self {
+        Self { root, eras, ..Self::default() }
     }
 
     /// Looks for the ancient store of the chain with this genesis block, or at what it holds by now.
     pub async fn look(&mut self, client: &Client, genesis: B256) -> Result<(), Trouble> {
-        if self.untold || self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+        if self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
             return Ok(());
         }
         self.looked_at = Some(Instant::now());
-        if self.root.is_none() {
+        if self.root.is_none() && !self.untold {
             match client.datadir().await {
                 Ok(datadir) => self.root = Some(datadir),
                 Err(error) if error.is_passing() => return Err(Trouble::Away(error)),
                 Err(error) => {
                     self.untold = true;
                     self.say(format!("the node does not tell where its ancient store is ({error})"));
-                    return Ok(());
                 }
             }
         }
-        self.extent = match self.look_inside(genesis) {
-            Ok(extent) => extent,
+        if self.root.is_none() && self.eras.is_none() {
+            return Ok(());
+        }
+        self.extents = match self.look_inside(genesis) {
+            Ok(extents) => extents,
             Err(why) => {
-                self.freezer = None;
+                self.history = None;
                 self.say(why);
-                None
+                Vec::new()
             }
         };
         Ok(())
     }
 
-    fn look_inside(&mut self, genesis: B256) -> Result<Option<(u64, u64)>, String> {
-        let root = self.root.as_deref().expect("it was asked for above");
-        if self.freezer.is_none() {
-            let directory =
-                freezer::find(root).ok_or_else(|| format!("no ancient store is found at `{}`", root.display()))?;
-            self.freezer = Some(Freezer::open(&directory).map_err(|error| error.to_string())?);
-            self.directory = Some(directory);
-            self.checked = false;
-        }
-        let freezer = self.freezer.as_mut().expect("it was opened above");
-        let extent = freezer.extent().map_err(|error| error.to_string())?;
-        if let Some((first, last)) = extent
-            && !self.checked
-        {
-            let found = freezer.hash(0).map_err(|error| error.to_string())?;
-            if found != genesis {
-                return Err(format!(
-                    "the ancient store at `{}` is of another chain, with genesis {found}",
-                    root.display()
-                ));
+    fn look_inside(&mut self, genesis: B256) -> Result<Vec<(u64, u64)>, String> {
+        if self.history.is_none() {
+            let tables = self.root.as_deref().and_then(freezer::find);
+            if let (None, None, Some(root)) = (&tables, &self.eras, &self.root) {
+                return Err(format!("no ancient store is found at `{}`", root.display()));
             }
-            let directory = self.directory.as_deref().unwrap_or(root).display();
+            self.places = Places::new(tables, self.eras.clone());
+            self.history = Some(History::open(&self.places).map_err(|error| error.to_string())?);
+            (self.checked, self.looked_at_eras) = (false, None);
+        }
+        self.look_at_eras().map_err(|error| error.to_string())?;
+        let history = self.history.as_mut().expect("it was opened above");
+        let extents = history.extents().map_err(|error| error.to_string())?;
+        if let (Some((first, _)), Some((_, last)), false) = (extents.first(), extents.last(), self.checked) {
+            let found = history.genesis().map_err(|error| error.to_string())?;
+            let directory =
+                self.places.tables.as_deref().or(self.places.eras.as_deref()).unwrap_or("".as_ref()).display();
+            if let Some(found) = found.filter(|found| *found != genesis) {
+                return Err(format!("the ancient store at `{directory}` is of another chain, with genesis {found}"));
+            }
             tracing::info!(first, last, "history up to the finalized block is read from `{directory}`");
             self.checked = true;
             self.said.clear();
         }
-        Ok(extent)
+        Ok(extents)
+    }
+
+    /// Looks for era files, now and then, and says what has changed.
+    fn look_at_eras(&mut self) -> Result<(), freezer::Error> {
+        if self.looked_at_eras.is_some_and(|at| at.elapsed() < ERAS_EVERY) {
+            return Ok(());
+        }
+        self.looked_at_eras = Some(Instant::now());
+        let Some(history) = &mut self.history else { return Ok(()) };
+        let failures = history.look_at_eras()?;
+        let directory = self.places.eras.as_deref().unwrap_or("".as_ref()).display();
+        let blocks: Vec<_> = history.in_eras().iter().map(|(first, last)| format!("{first}-{last}")).collect();
+        let said = (blocks.join(", "), failures.join("; "));
+        if self.said_of_eras.0 != said.0 {
+            tracing::info!(blocks = said.0, "what geth has pruned is read from the era files in `{directory}`");
+        }
+        if self.said_of_eras.1 != said.1 && !failures.is_empty() {
+            tracing::warn!(files = failures.len(), reason = failures[0], "era files in `{directory}` cannot be read");
+        }
+        self.said_of_eras = said;
+        Ok(())
     }
 
     fn say(&mut self, why: String) {
@@ -108,16 +137,18 @@ impl Session {
     /// Looks for the ancient store, or at what it holds by now.
     pub async fn look_at_ancient(&mut self) -> Result<(), Trouble> {
         self.ancient.look(&self.client, self.chain.identity.genesis_hash).await?;
-        self.builder.ancient.clone_from(&self.ancient.directory);
+        self.builder.history.clone_from(&self.ancient.places);
         self.builder.anchored = self.is_anchored();
         Ok(())
     }
 
-    /// The blocks that can be read out of the ancient store: there, durable, and final.
-    pub fn frozen(&self) -> Option<(u64, u64)> {
-        let (first, last) = self.ancient.extent?;
-        let last = if self.is_anchored() { last.min(self.finalized?) } else { last };
-        (first <= last).then_some((first, last))
+    /// The blocks that can be read out of the ancient store and the era files: there, durable, and final. First and last of each
+    /// run of them, ascending.
+    pub fn frozen(&self) -> Vec<(u64, u64)> {
+        let end = if self.is_anchored() { self.finalized } else { Some(u64::MAX) };
+        let Some(end) = end else { return Vec::new() };
+        let extents = self.ancient.extents.iter().map(|&(first, last)| (first, last.min(end)));
+        extents.filter(|(first, last)| first <= last).collect()
     }
 
     /// Whether the node has a head, and so can say which chain is its own. In snap sync it has none for hours, while its ancient

@@ -6,11 +6,11 @@ use super::fetch::{AbortOnDrop, Chunk, Fetcher, Near, Trouble};
 use super::meter::Meter;
 use super::phase;
 use super::pressure::Gate;
+use crate::freezer::Places;
 use crate::plan::{Piece, Source};
 use crate::store::{BlockLink, Finished, Identity, Merge, Range, RangeWriter, Store, tail};
 use anyhow::{Context, Result};
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -40,8 +40,8 @@ pub struct Builder {
     pub fetcher: Fetcher,
     /// Which chain.
     pub identity: Identity,
-    /// The directory of geth's ancient store, once it is found.
-    pub ancient: Option<PathBuf>,
+    /// Where history lies in files, once it is found.
+    pub history: Places,
     /// Whether the node can say which chain is its own.
     pub anchored: bool,
     /// Whether everything else on the machine goes first.

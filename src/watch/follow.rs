@@ -319,8 +319,13 @@ impl Session {
                 Ok(finished) => self.commit(&job, finished)?,
                 Err(Trouble::Frozen(reason)) => {
                     let Piece { first, last, .. } = job.piece;
-                    tracing::warn!(first, last, reason, "the ancient store failed, these blocks come from the node");
-                    self.thawed_in_vain.insert(first);
+                    tracing::warn!(
+                        first,
+                        last,
+                        reason = reason.as_str(),
+                        "the ancient store failed, these blocks come from the node"
+                    );
+                    self.thawed_in_vain.insert(first, reason);
                     let piece = Piece { source: Source::Node, ..job.piece };
                     // In its old place, so that nothing overtakes it.
                     self.start(index, Job { piece, ..job });
@@ -360,7 +365,11 @@ impl Session {
     /// Notes why a piece is not held, to be tried again later; what is no fault of the piece is returned.
     fn note_failure(&mut self, piece: Piece, trouble: Trouble) -> Result<(), Trouble> {
         let (status, reason) = match trouble {
-            Trouble::Pruned(reason) => ("missing", format!("pruned history: {reason}")),
+            // Once more out of the files, next time: somebody may have mended them.
+            Trouble::Pruned(reason) => match self.thawed_in_vain.remove(&piece.first) {
+                Some(why) => ("missing", format!("pruned history: {reason}; the files have it not: {why}")),
+                None => ("missing", format!("pruned history: {reason}")),
+            },
             Trouble::Bad { reason, .. } => ("failed", reason),
             other => return Err(other),
         };
@@ -431,7 +440,7 @@ impl Session {
         let known = self.known();
         let is_traced = self.is_traced();
         let mut pieces = known.pieces().chain(known.additions()).map(|piece| match piece.source {
-            Source::Freezer if self.thawed_in_vain.contains(&piece.first) || is_traced => {
+            Source::Freezer if self.thawed_in_vain.contains_key(&piece.first) || is_traced => {
                 Piece { source: Source::Node, ..piece }
             }
             _ => piece,

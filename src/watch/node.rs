@@ -38,7 +38,7 @@ pub async fn wait(
     teller: &mut Teller,
 ) -> Result<Node, Trouble> {
     let mut pause = POLL;
-    let mut ancient = Ancient::new(settings.ancient.clone());
+    let mut ancient = Ancient::new(settings.ancient.clone(), settings.era.clone());
     loop {
         match look(client, store, settings, &mut ancient, teller).await {
             Ok(Some((chain, (schedule, issuance), wanted_first))) => {
@@ -93,7 +93,7 @@ async fn look(
     if head.number == 0 {
         ancient.look(client, genesis_hash).await?;
         let below_head = matches!(settings.from, From::BelowHead(_));
-        if below_head || ancient.extent.is_none_or(|(_, last)| last == 0) {
+        if below_head || ancient.extents.last().is_none_or(|(_, last)| *last == 0) {
             teller.say(before_first_block(client).await?);
             return Ok(None);
         }

@@ -82,6 +82,7 @@ fn settings(ipc: PathBuf, store: &Store, published_path: Option<PathBuf>) -> Res
         order: Order::default(),
         workers: 1,
         ancient: None,
+        era: None,
         labels: None,
         traces: Traces::Off,
     })

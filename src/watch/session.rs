@@ -11,6 +11,7 @@ use super::progress::{Building, Heartbeat, Position, Rates, Teller};
 use super::{Settings, Stop, Task, Traces, phase};
 use crate::decode::Allocation;
 use crate::error::Refused;
+use crate::freezer::Places;
 use crate::geth::{Client, Head, Tag};
 use crate::plan::{Known, Piece};
 use crate::publish::{Directory, Publisher, State};
@@ -18,7 +19,7 @@ use crate::rows::{Gap, Options};
 use crate::store::{BlockLink, Chain, Finished, RANGE_MIN, Range, Store, chunk, tail};
 use crate::whales::Labels;
 use anyhow::{Result, bail};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -91,8 +92,8 @@ pub struct Session {
     /// The merge that is being made.
     pub merging: Option<AbortOnDrop<Result<Range, Trouble>>>,
     pub ancient: Ancient,
-    /// First blocks of pieces that the ancient store did not give: they come from the node.
-    pub thawed_in_vain: BTreeSet<u64>,
+    /// First blocks of pieces that the ancient store or an era file did not give, and why: they come from the node.
+    pub thawed_in_vain: BTreeMap<u64, String>,
     pub pressure: Pressure,
     pub rates: Rates,
     /// What is wrong at the head, while it is.
@@ -155,7 +156,7 @@ impl Session {
         let builder = Builder {
             fetcher: Fetcher { pool: Arc::new(build_pool), ..fetcher.clone() },
             identity: node.chain.identity,
-            ancient: None,
+            history: Places::default(),
             anchored: false,
             idle,
             gate: Arc::new(Gate::default()),
@@ -190,7 +191,7 @@ impl Session {
             finalized_retry_at: Instant::now(),
             under_way: Vec::new(),
             merging: None,
-            thawed_in_vain: BTreeSet::new(),
+            thawed_in_vain: BTreeMap::new(),
             pressure: Pressure::default(),
             rates: Rates::new(),
             unhealthy: None,
@@ -300,7 +301,7 @@ impl Session {
         Known {
             wanted_first: self.wanted_first,
             wanted_last,
-            finalized: if self.is_anchored() { self.finalized } else { self.frozen().map(|(_, last)| last) },
+            finalized: if self.is_anchored() { self.finalized } else { self.frozen().last().map(|(_, last)| *last) },
             frozen: self.frozen(),
             lacking: lacking.map(|range| (range.first, range.last)).collect(),
             settled,

@@ -1,4 +1,4 @@
-//! A range out of geth's ancient store: one worker, from the files to the rows.
+//! A range out of geth's ancient store, or of era files: one worker, from the files to the rows.
 //!
 //! The worker reads a run of blocks and has them proved by all cores; meanwhile it writes the run before, and the other workers do
 //! the same with other ranges, so that no core waits. What a worker holds is two runs and the open row groups, whatever the
@@ -9,13 +9,13 @@ use super::fetch::{Trouble, link};
 use super::meter::thread_time;
 use super::phase;
 use crate::decode::{Block, Depth};
-use crate::freezer::{Freezer, Run, Stored};
+use crate::freezer::{History, Run, Stored};
 use crate::geth::Tag;
 use crate::prove::{Expected, Proved, prove};
 use crate::rows::Batch;
 use crate::store::{BlockLink, Finished, RangeWriter};
 use alloy_primitives::B256;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rayon::prelude::*;
 use std::sync::mpsc::{self, Receiver};
 
@@ -45,15 +45,14 @@ impl Builder {
     }
 
     fn thaw_all(&self, job: &Job, anchor: Option<B256>) -> Result<Finished, Trouble> {
-        let directory = self.ancient.as_deref().context("the ancient store was found")?;
-        let mut freezer = Freezer::open(directory).map_err(frozen)?;
+        let mut history = History::open(&self.history).map_err(frozen)?;
         let mut range = self.writer(job)?;
         let mut below: Option<BlockLink> = None;
         let mut next = job.piece.first;
         let mut proving = None;
         loop {
             let run =
-                (next <= job.piece.last).then(|| freezer.read(next, job.piece.last)).transpose().map_err(frozen)?;
+                (next <= job.piece.last).then(|| history.read(next, job.piece.last)).transpose().map_err(frozen)?;
             next += run.as_ref().map_or(0, |run| run.blocks.len() as u64);
             let ahead = run.map(|run| self.prove_aside(run));
             match std::mem::replace(&mut proving, ahead) {

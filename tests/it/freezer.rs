@@ -11,7 +11,7 @@ use alloy_primitives::{B256, Bytes};
 use arrow::array::RecordBatch;
 use serde_json::json;
 use spyhop::decode::{Block, Depth};
-use spyhop::freezer::{Freezer, Stored};
+use spyhop::freezer::{Error, Freezer, Run, Stored};
 use spyhop::prove::{BlobSchedule, Expected, prove};
 use spyhop::rows::{Batch, Options, State};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use std::fs;
 use std::path::Path;
 
 /// A chain with everything in it: 330 blocks, of which 0 to 299 can be sealed.
-fn chain() -> Geth {
+pub fn chain() -> Geth {
     let geth = mixed_chain();
     for number in 131..=330 {
         match number % 40 {
@@ -32,12 +32,12 @@ fn chain() -> Geth {
 }
 
 /// `backfill` of all that is final.
-fn backfill(geth: &Geth, data: &Path) -> Spyhop {
+pub fn backfill(geth: &Geth, data: &Path) -> Spyhop {
     Spyhop::backfill(&geth.socket(), data).args(&["--from", "0"])
 }
 
 /// What the chain tables hold after everything came over the socket.
-fn over_the_socket(geth: &Geth) -> BTreeMap<&'static str, String> {
+pub fn over_the_socket(geth: &Geth) -> BTreeMap<&'static str, String> {
     let data = geth.data("over the socket");
     let nowhere = geth.data("nowhere");
     assert_eq!(read(backfill(geth, &data).path("--ancient", &nowhere)), (0, 300));
@@ -46,7 +46,7 @@ fn over_the_socket(geth: &Geth) -> BTreeMap<&'static str, String> {
 
 /// Runs a backfill to its end, which must be a good one, and says how many blocks the ancient store and the node gave.
 #[track_caller]
-fn read(backfill: Spyhop) -> (u64, u64) {
+pub fn read(backfill: Spyhop) -> (u64, u64) {
     let output = backfill.run();
     let log = stderr_of(&output);
     assert!(output.status.success(), "{log}");
@@ -54,7 +54,7 @@ fn read(backfill: Spyhop) -> (u64, u64) {
 }
 
 /// How many blocks the ancient store and the node gave, as the log's last words say.
-fn blocks_read(log: &str) -> (u64, u64) {
+pub fn blocks_read(log: &str) -> (u64, u64) {
     let of = |source: &str| {
         let line =
             log.lines().rev().find(|line| line.contains("read") && line.contains(&format!("source=\"{source}\"")));
@@ -67,7 +67,7 @@ fn blocks_read(log: &str) -> (u64, u64) {
 }
 
 /// Every block of a geth up to `last`, as its raw calls give them.
-fn raw_blocks(geth: &Geth, last: u64) -> Vec<AncientBlock> {
+pub fn raw_blocks(geth: &Geth, last: u64) -> Vec<AncientBlock> {
     let bytes = |value: &serde_json::Value| const_hex::decode(value.as_str().unwrap()).unwrap();
     (0..=last)
         .map(|number| {
@@ -162,12 +162,22 @@ fn rows_of(directory: &Path, first: u64, last: u64, schedule: &BlobSchedule) -> 
     if !extent.is_some_and(|(from, to)| from <= first && last <= to) {
         return Err(format!("it holds {extent:?}"));
     }
+    rows_from(first, last, schedule, |first, last| freezer.read(first, last))
+}
+
+/// The rows of stored blocks, which are read a run at a time.
+pub fn rows_from(
+    first: u64,
+    last: u64,
+    schedule: &BlobSchedule,
+    mut read: impl FnMut(u64, u64) -> Result<Run, Error>,
+) -> Result<Vec<RecordBatch>, String> {
     let mut batch = Batch::new(Options::default());
     let mut below: Option<B256> = None;
     let mut next = first;
     while next <= last {
         for Stored { number, hash, header, body, receipts } in
-            freezer.read(next, last).map_err(|error| error.to_string())?.blocks
+            read(next, last).map_err(|error| error.to_string())?.blocks
         {
             let block = Block::decode_stored(header, body, &receipts, Depth::Fields);
             let mut block = block.map_err(|error| format!("{error:#}"))?;
@@ -256,13 +266,13 @@ fn a_damaged_store_costs_one_warning_and_the_node_gives_the_range() {
     }
 }
 
-fn flip(path: &Path, at: usize) {
+pub fn flip(path: &Path, at: usize) {
     let mut bytes = fs::read(path).unwrap();
     bytes[at] ^= 0x40;
     fs::write(path, bytes).unwrap();
 }
 
-fn cut(path: &Path, length: u64) {
+pub fn cut(path: &Path, length: u64) {
     fs::File::options().write(true).open(path).unwrap().set_len(length).unwrap();
 }
 

@@ -7,6 +7,7 @@ mod binary;
 mod client;
 mod demo;
 mod entrypoint;
+mod era;
 mod ether;
 mod fake_geth;
 mod freezer;

@@ -78,7 +78,7 @@ fn the_tail_waits_for_the_ranges_below_it() {
 #[test]
 fn a_thousand_comes_out_of_one_source_or_in_hundreds() {
     let check = |frozen, tail, expected: &str| {
-        let known = Known { finalized: Some(2_350), frozen: Some(frozen), tail, ..Known::default() };
+        let known = Known { finalized: Some(2_350), frozen: vec![frozen], tail, ..Known::default() };
         assert_eq!(shown(known.pieces()), expected, "{known:?}");
     };
     check((0, 2_350), None, "0-999f 1000-1999f 2000-2099f 2100-2199f 2200-2299f");
@@ -148,7 +148,7 @@ fn the_tail_waits_for_history_only_where_it_is_built_upwards() {
 fn what_is_under_way_is_not_planned_again_and_is_waited_for() {
     let under_way = |pieces: &[Piece]| Known {
         finalized: Some(2_999),
-        frozen: Some((0, 2_999)),
+        frozen: vec![(0, 2_999)],
         under_way: pieces.to_vec(),
         ..Known::default()
     };
@@ -167,7 +167,7 @@ fn what_is_under_way_is_not_planned_again_and_is_waited_for() {
 fn ranges_that_lack_a_table_are_built_again_as_they_are() {
     let known = Known {
         finalized: Some(15_000),
-        frozen: Some((0, 12_000)),
+        frozen: vec![(0, 12_000)],
         settled: vec![(0, 9_999), (10_000, 14_999)],
         lacking: vec![(0, 9_999), (12_000, 12_999), (14_900, 14_999)],
         under_way: vec![Piece { first: 14_900, last: 14_999, source: Source::Node }],

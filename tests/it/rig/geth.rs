@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// geth with a chain of its own, in a temporary directory that goes with it.
@@ -94,14 +94,37 @@ impl Geth {
 
     /// Runs a subcommand of geth to its end.
     fn run(&self, command: &[&str]) {
-        let output = Command::new(binary())
+        let output = self.try_run(command);
+        assert!(output.status.success(), "geth {command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn try_run(&self, command: &[&str]) -> Output {
+        Command::new(binary())
             .current_dir(self.directory.path())
             .args(["--datadir", "node", "--verbosity", "2"])
             .args(self.archive.arguments())
             .args(command)
             .output()
-            .expect("geth is there: set GETH to its path");
-        assert!(output.status.success(), "geth {command:?}: {}", String::from_utf8_lossy(&output.stderr));
+            .expect("geth is there: set GETH to its path")
+    }
+
+    /// Has a stopped geth write blocks as era files, in the format `era1` or `ere`.
+    #[track_caller]
+    pub fn export(&self, format: &str, directory: &Path, first: u64, last: u64) {
+        let output = self.try_export(format, directory, first, last);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// The same where it may fail.
+    pub fn try_export(&self, format: &str, directory: &Path, first: u64, last: u64) -> Output {
+        let directory = directory.to_str().expect("a path in UTF-8");
+        let blocks = [first, last].map(|number| number.to_string());
+        self.try_run(&["export-history", "--era.format", format, directory, &blocks[0], &blocks[1]])
+    }
+
+    /// The directory of its ancient store's tables.
+    pub fn ancient(&self) -> PathBuf {
+        self.directory.path().join("node/geth/chaindata/ancient/chain")
     }
 
     /// Starts geth again, and waits until its socket answers.

@@ -1,0 +1,135 @@
+//! The era files of a directory, by their names: `NETWORK-EPOCH-HASH.era1`, and `.ere` with a profile behind the hash.
+
+use super::era::{BLOCKS_MAX, Era};
+use super::error::Error;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// geth writes a file under this hash until it knows the right one.
+const UNFINISHED: &str = "00000000";
+
+/// The era files of a directory.
+#[derive(Debug)]
+pub(super) struct Eras {
+    directory: PathBuf,
+    /// Epoch and path of each.
+    files: Vec<(u64, PathBuf)>,
+    /// The file that was read last.
+    open: Option<Era>,
+    /// What was found out of each file, while it is the same.
+    seen: BTreeMap<PathBuf, Seen>,
+}
+
+/// A file that was looked at: what it was then, and which blocks it has or why none can be read.
+#[derive(Debug)]
+struct Seen {
+    stamp: (u64, Option<SystemTime>),
+    found: Result<(u64, u64), String>,
+}
+
+impl Eras {
+    /// Lists a directory; one that is not there has no files.
+    pub(super) fn list(directory: PathBuf) -> Result<Self, Error> {
+        let mut eras = Self { directory, files: Vec::new(), open: None, seen: BTreeMap::new() };
+        eras.list_again()?;
+        Ok(eras)
+    }
+
+    fn list_again(&mut self) -> Result<(), Error> {
+        let unreadable = |source| Error::Unreadable { path: self.directory.clone(), source };
+        let entries = match std::fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.files.clear()),
+            entries => entries.map_err(unreadable)?,
+        };
+        let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(unreadable)?;
+        self.files = paths.into_iter().filter_map(|path| Some((epoch(&path)?, path))).collect();
+        self.files.sort_unstable();
+        Ok(())
+    }
+
+    /// Lists the directory once more and looks into each file that is new or changed: the blocks of those that can be read, and
+    /// why the others cannot.
+    pub(super) fn look(
+        &mut self,
+        mut check: impl FnMut(&mut Era) -> Result<(), Error>,
+    ) -> Result<(Vec<(u64, u64)>, Vec<String>), Error> {
+        self.list_again()?;
+        let mut before = std::mem::take(&mut self.seen);
+        for (epoch, path) in &self.files {
+            let metadata = std::fs::metadata(path).ok();
+            let stamp = metadata.map_or((0, None), |metadata| (metadata.len(), metadata.modified().ok()));
+            let seen = before.remove(path).filter(|seen| seen.stamp == stamp).unwrap_or_else(|| Seen {
+                stamp,
+                found: look_into(*epoch, path, &mut check).map_err(|error| error.to_string()),
+            });
+            self.seen.insert(path.clone(), seen);
+        }
+        let found = self.seen.values().map(|seen| &seen.found);
+        let failures = found.clone().filter_map(|found| found.clone().err()).collect();
+        Ok((found.flatten().copied().collect(), failures))
+    }
+
+    /// The file that has this block, opened.
+    ///
+    /// # Errors
+    /// Where none has it that is right by `check`, but one should, and why that one was not taken.
+    pub(super) fn of(
+        &mut self,
+        number: u64,
+        mut check: impl FnMut(&mut Era) -> Result<(), Error>,
+    ) -> Result<Option<&mut Era>, Error> {
+        if !self.open.as_ref().is_some_and(|era| era.holds(number)) {
+            self.open = None;
+            let mut failure = None;
+            let epoch = number / BLOCKS_MAX;
+            // One that does not begin where its epoch does goes on into the next.
+            for (_, path) in self.files.iter().filter(|(of_file, _)| *of_file == epoch || of_file + 1 == epoch) {
+                match Era::open(path.clone()) {
+                    Ok(era) if !era.holds(number) => {}
+                    Ok(mut era) => match check(&mut era) {
+                        Ok(()) => {
+                            self.open = Some(era);
+                            break;
+                        }
+                        Err(error) => failure = Some(error),
+                    },
+                    Err(error) => failure = Some(error),
+                }
+            }
+            if let Some(failure) = failure.filter(|_| self.open.is_none()) {
+                return Err(failure);
+            }
+        }
+        Ok(self.open.as_mut())
+    }
+
+    /// Closes the file that was read last: what it is halfway through is forgotten.
+    pub(super) fn close(&mut self) {
+        self.open = None;
+    }
+}
+
+fn look_into(
+    epoch: u64,
+    path: &Path,
+    check: &mut impl FnMut(&mut Era) -> Result<(), Error>,
+) -> Result<(u64, u64), Error> {
+    let mut era = Era::open(path.to_owned())?;
+    if era.first / BLOCKS_MAX != epoch {
+        let reason = format!("it begins at block {}, which is not of epoch {epoch}", era.first);
+        return Err(Error::Meta { path: era.path, reason });
+    }
+    check(&mut era)?;
+    Ok((era.first, era.last))
+}
+
+/// The epoch in the name of an era file.
+fn epoch(path: &Path) -> Option<u64> {
+    path.extension().filter(|extension| *extension == "era1" || *extension == "ere")?;
+    let mut words = path.file_stem()?.to_str()?.split('-').skip(1);
+    let epoch = words.next()?.parse().ok()?;
+    words.next().filter(|hash| *hash != UNFINISHED)?;
+    Some(epoch)
+}
