@@ -110,6 +110,9 @@ pub struct Reading {
     /// Names of addresses: a CSV file with address, name and category; it is read again when it changes.
     #[arg(long, value_name = "FILE", env = "SPYHOP_LABELS")]
     labels: Option<PathBuf>,
+    /// A directory of ABI files, NAME.json each: one view for each of their events; they are read again when they change.
+    #[arg(long, value_name = "DIR", env = "SPYHOP_ABI")]
+    abi: Option<PathBuf>,
     /// Memory the writer may have; where it needs more it dies, and geth beside it does not.
     #[arg(long, value_name = "MB", env = "SPYHOP_MEMORY_MAX", default_value_t = 2048)]
     memory_max: u64,
@@ -139,6 +142,7 @@ impl Reading {
             weth: self.weth,
             published_path: self.published_path.clone(),
             labels: self.labels.clone(),
+            abi: self.abi.clone(),
             tables: self.tables.unwrap_or_default(),
             traces: self.traces.into(),
             order: Order::default(),

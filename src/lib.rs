@@ -12,6 +12,7 @@
 //! - [`store`]: tail files, sealed ranges, merging, quarantine; every commit is a rename.
 //! - [`plan`]: which ranges to build next.
 //! - [`whales`]: names of addresses, and the views and macros that answer.
+//! - [`events`]: the views of decoded events.
 //! - [`publish`]: the file that readers open.
 //! - [`watch`]: the loops that drive all of it.
 //! - [`verify`]: from the stored rows back to the chain.
@@ -23,6 +24,7 @@
 pub mod command;
 pub mod decode;
 pub mod error;
+pub mod events;
 pub mod freezer;
 pub mod geth;
 pub mod plan;

@@ -5,6 +5,7 @@
 //! that has the old one open keeps it. It is never opened here where readers see it.
 
 use crate::error::Refused;
+use crate::events::Events;
 use crate::rows::answers::{NET_FLOWS, WHALE_MOVES};
 use crate::rows::{
     self, BOUNDED_TABLES, CHAIN_TABLES, Rows, Selection, TABLES, Table, coverage::Interval, reorgs::Reorg,
@@ -65,6 +66,8 @@ pub struct State<'a> {
     pub reorgs: &'a [Reorg],
     /// The names of addresses.
     pub labels: &'a Labels,
+    /// The views of decoded events.
+    pub events: &'a Events,
 }
 
 /// Makes published files, each from the one before where it can.
@@ -81,6 +84,8 @@ struct Published {
     tail: Vec<(u64, B256)>,
     /// The revision of the labels.
     labels: Option<u64>,
+    /// The revision of the views of decoded events.
+    events: Option<u64>,
     age: u32,
 }
 
@@ -132,7 +137,8 @@ impl Publisher {
         let blocks: Vec<_> = state.tail.iter().map(|link| (link.number, link.hash)).collect();
         let age = last.as_ref().map_or(0, |last| last.age + 1);
         let scratch = last.is_none();
-        let last = last.unwrap_or(Published { ranges: Vec::new(), tail: Vec::new(), labels: None, age: 0 });
+        let last =
+            last.unwrap_or(Published { ranges: Vec::new(), tail: Vec::new(), labels: None, events: None, age: 0 });
         connection.execute_batch("BEGIN")?;
         if scratch {
             connection.execute_batch(&create_tables()).context("tables")?;
@@ -170,10 +176,14 @@ impl Publisher {
             connection.execute_batch(&create_views()).context("views")?;
             connection.execute_batch(&answers::macros()).context("macros")?;
         }
+        let events = Some(state.events.revision());
+        if events != last.events {
+            connection.execute_batch(&state.events.sql()).context("views of decoded events")?;
+        }
         connection.execute_batch(&window_views(state)).context("views of the time up to the newest block")?;
         connection.execute_batch("COMMIT; CHECKPOINT")?;
         connection.close().map_err(|(_, error)| error)?;
-        Ok(Published { ranges, tail: blocks, labels, age })
+        Ok(Published { ranges, tail: blocks, labels, events, age })
     }
 }
 

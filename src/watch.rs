@@ -110,6 +110,8 @@ pub struct Settings {
     pub published_path: Option<PathBuf>,
     /// The operator's names of addresses.
     pub labels: Option<PathBuf>,
+    /// The operator's directory of ABI files.
+    pub abi: Option<PathBuf>,
     /// Memory the process may have.
     pub memory_bytes_max: u64,
     /// The tables to be made.

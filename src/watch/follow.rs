@@ -40,6 +40,7 @@ impl Session {
     pub async fn step(&mut self) -> Result<Step, Trouble> {
         self.finish_jobs().await?;
         self.dirty |= self.labels.refresh();
+        self.dirty |= self.events.refresh();
         let head = self.look_at_head().await?;
         if self.head != Some(head) {
             self.look_for_finalized(head).await?;

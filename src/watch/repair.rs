@@ -84,6 +84,7 @@ fn settings(ipc: PathBuf, store: &Store, published_path: Option<PathBuf>) -> Res
         ancient: None,
         era: None,
         labels: None,
+        abi: None,
         traces: Traces::Off,
     })
 }

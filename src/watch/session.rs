@@ -11,6 +11,7 @@ use super::progress::{Building, Heartbeat, Position, Rates, Teller};
 use super::{Settings, Stop, Task, Traces, phase};
 use crate::decode::Allocation;
 use crate::error::Refused;
+use crate::events::Events;
 use crate::freezer::Places;
 use crate::geth::{Client, Head, Tag};
 use crate::plan::{Known, Piece};
@@ -73,6 +74,7 @@ pub struct Session {
     pub fetcher: Fetcher,
     pub publisher: Publisher,
     pub labels: Labels,
+    pub events: Events,
     pub teller: Teller,
     pub stop: Stop,
     /// Sealed ranges, ascending.
@@ -132,6 +134,7 @@ impl Session {
         let weth = node.chain.weth;
         let options = Options { weth, issuance: node.issuance, tables: settings.tables };
         let labels = Labels::open(node.chain.identity.chain_id, weth, settings.labels.clone())?;
+        let events = Events::open(settings.abi.clone())?;
         let genesis = allocation(&client, &node.chain).await?.map(Arc::new);
         let fetcher = Fetcher {
             client: client.clone(),
@@ -180,6 +183,7 @@ impl Session {
             fetcher,
             publisher,
             labels,
+            events,
             teller,
             stop,
             ranges,
@@ -348,7 +352,8 @@ impl Session {
             last_timestamp: links[links.len() - 1].timestamp,
         });
         let ranges: Vec<_> = sealed.chain(chunks).collect();
-        let state = State { ranges: &ranges, tail, tables, coverage: &coverage, reorgs: &reorgs, labels: &self.labels };
+        let (labels, events) = (&self.labels, &self.events);
+        let state = State { ranges: &ranges, tail, tables, coverage: &coverage, reorgs: &reorgs, labels, events };
         self.publisher.publish(&self.store, &state)?;
         self.chunks = split.chunks;
         self.dirty = false;

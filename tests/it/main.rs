@@ -9,6 +9,7 @@ mod demo;
 mod entrypoint;
 mod era;
 mod ether;
+mod events;
 mod fake_geth;
 mod freezer;
 mod health;

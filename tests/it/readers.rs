@@ -37,7 +37,7 @@ print(opened, len(heads))
 "#;
 
 /// The directories of the DuckDB versions that are installed for the tests.
-fn versions() -> Vec<(String, PathBuf)> {
+pub fn versions() -> Vec<(String, PathBuf)> {
     let mut versions: Vec<_> = std::env::vars()
         .filter_map(|(name, value)| Some((name.strip_prefix("SPYHOP_TEST_DUCKDB_")?.replace('_', "."), value.into())))
         .collect();

@@ -5,6 +5,10 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+const ERC20: &str = r#"[{"type": "event", "name": "Transfer", "anonymous": false, "inputs": [
+    {"name": "from", "type": "address", "indexed": true}, {"name": "to", "type": "address", "indexed": true},
+    {"name": "value", "type": "uint256", "indexed": false}]}]"#;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -49,7 +53,10 @@ fn every_question_has_an_answer() {
     let data = geth.data("data");
     let labels = geth.data("labels").join("labels.csv");
     std::fs::write(&labels, format!("{:?},Alice,exchange\n", sender(1))).unwrap();
-    Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).path("--labels", &labels).succeed();
+    let abi = geth.data("abi");
+    std::fs::write(abi.join("ERC20.json"), ERC20).unwrap();
+    let watch = Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]);
+    watch.path("--labels", &labels).path("--abi", &abi).succeed();
     for sql in blocks("sql") {
         let csv = Spyhop::new("sql").path("--data", &data).args(&["--format", "csv", "-c", &sql]).succeed();
         assert!(csv.lines().count() > 1, "no answer to {sql}");

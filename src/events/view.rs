@@ -1,0 +1,262 @@
+//! An event as a view.
+
+use super::file::Contract;
+use super::kind::{Kind, WORDS_MAX, Word};
+use super::{literal, quoted};
+use alloy_json_abi::Event;
+use anyhow::{Result, ensure};
+use std::collections::BTreeSet;
+
+/// The columns that every view begins with, and `decoded`.
+const FIXED: [&str; 5] = ["block_number", "block_timestamp", "transaction_hash", "log_index", "address"];
+const DECODED: &str = "decoded";
+
+/// Words that an element of a list may have: a regular expression tells them apart, and repeats at most a thousand times.
+const ELEMENT_WORDS_MAX: u64 = 15;
+
+/// Dynamic tuples in each other that are followed: the expression grows fourfold with each.
+const DEPTH_MAX: u32 = 2;
+
+/// The view's query.
+///
+/// # Errors
+/// Where the event cannot be, or cannot be told from others.
+pub fn of(contract: &Contract, event: &Event) -> Result<String> {
+    let mut columns = Columns::new();
+    let mut topics = (usize::from(!event.anonymous)..4).map(|topic| format!("l.topic{topic}"));
+    let mut place = 0;
+    for (index, input) in event.inputs.iter().enumerate() {
+        let kind = Kind::parse(&input.ty, &input.components)?;
+        let name = named(&input.name, index);
+        if !input.indexed {
+            columns.push(&name, &kind, &Frame::data(), place);
+            place += kind.words();
+            ensure!(place <= WORDS_MAX, "it is too large");
+            continue;
+        }
+        let topic = topics.next();
+        ensure!(topic.is_some(), "more parameters are indexed than a log has topics for");
+        let topic = topic.unwrap_or_default();
+        match kind {
+            Kind::Word(word) => columns.word(&name, word, &format!("substr({topic}, 3)")),
+            _ => columns.add(&format!("{name}_hash"), topic),
+        }
+    }
+    let first_unused = topics.next();
+    let indexed = event.inputs.iter().filter(|input| input.indexed).count();
+    let used = indexed + usize::from(!event.anonymous);
+    let last_used = used.checked_sub(1).map(|topic| format!("l.topic{topic} IS NOT NULL"));
+    let rest_unused = first_unused.map(|topic| format!("{topic} IS NULL"));
+    let shape = last_used.into_iter().chain(rest_unused).collect::<Vec<_>>().join(" AND ");
+    Ok(columns.select(&shape, &condition(contract, event, &shape)?))
+}
+
+/// Which logs it is.
+fn condition(contract: &Contract, event: &Event, shape: &str) -> Result<String> {
+    let list = |texts: Vec<String>| texts.iter().map(|text| literal(text)).collect::<Vec<_>>().join(", ");
+    let addresses = list(contract.addresses.iter().map(|address| format!("{address:?}")).collect());
+    let bound = if addresses.is_empty() { String::new() } else { format!(" AND l.address IN ({addresses})") };
+    if !event.anonymous {
+        return Ok(format!("l.topic0 = {}{bound}", literal(&event.selector().to_string())));
+    }
+    ensure!(!bound.is_empty(), "an anonymous event can be told by its contract only: its file needs an `address`");
+    let others = list(contract.topics().map(|topic| topic.to_string()).collect());
+    let others = if others.is_empty() { others } else { format!(" AND coalesce(l.topic0 NOT IN ({others}), true)") };
+    Ok(format!("{shape}{bound}{others}"))
+}
+
+fn named(name: &str, index: usize) -> String {
+    if name.is_empty() { format!("arg{index}") } else { name.to_owned() }
+}
+
+/// Where places are counted from: an expression of hexadecimal digits, the position of the first, and how many tuples it is in.
+struct Frame {
+    hex: String,
+    start: u64,
+    depth: u32,
+}
+
+impl Frame {
+    fn data() -> Self {
+        Self { hex: "l.data".to_owned(), start: 3, depth: 0 }
+    }
+
+    /// So many words, or what there is of them.
+    fn words(&self, place: u64, count: u64) -> String {
+        format!("substr({}, {}, {})", self.hex, self.start + 64 * place, 64 * count)
+    }
+
+    /// What begins where a word says.
+    fn tail(&self, place: u64) -> String {
+        format!("events.abi_tail({}, {}, {})", self.hex, self.start, self.words(place, 1))
+    }
+}
+
+/// The columns of a view that are the event's own.
+struct Columns {
+    /// Names in use, in lower case: SQL does not tell them apart.
+    taken: BTreeSet<String>,
+    /// Name and expression.
+    list: Vec<(String, String)>,
+    /// What is true where all is decoded.
+    conditions: Vec<String>,
+}
+
+impl Columns {
+    fn new() -> Self {
+        let taken = FIXED.into_iter().chain([DECODED]).map(str::to_owned).collect();
+        Self { taken, list: Vec::new(), conditions: Vec::new() }
+    }
+
+    fn push(&mut self, name: &str, kind: &Kind, frame: &Frame, place: u64) {
+        match kind {
+            Kind::Word(word) => self.word(name, *word, &frame.words(place, 1)),
+            Kind::Bytes => self.add(name, format!("'0x' || events.abi_content({})", frame.tail(place))),
+            Kind::Text => self.add(name, format!("events.abi_string({})", frame.tail(place))),
+            Kind::Tuple(parts) if kind.is_dynamic() && frame.depth < DEPTH_MAX => {
+                self.parts(name, parts, &Frame { hex: frame.tail(place), start: 1, depth: frame.depth + 1 }, 0);
+            }
+            Kind::Tuple(_) if kind.is_dynamic() => self.add(name, format!("events.abi_raw({})", frame.tail(place))),
+            Kind::Tuple(parts) => self.parts(name, parts, frame, place),
+            Kind::List(element, count) => match parts_of(element) {
+                Some(parts) => self.list(name, &parts, &elements(kind, element, *count, frame, place)),
+                None if kind.is_dynamic() => self.add(name, format!("events.abi_raw({})", frame.tail(place))),
+                None => self.add(name, format!("'0x' || {}", whole(frame, place, kind.words()))),
+            },
+        }
+    }
+
+    fn parts(&mut self, name: &str, parts: &[(String, Kind)], frame: &Frame, mut place: u64) {
+        for (index, (part, kind)) in parts.iter().enumerate() {
+            self.push(&format!("{name}_{}", named(part, index)), kind, frame, place);
+            place += kind.words();
+        }
+    }
+
+    fn word(&mut self, name: &str, word: Word, digits: &str) {
+        let value = value(word, digits);
+        let Some(text) = text(word, digits) else { return self.add(name, value) };
+        let name = self.free(name, &["", "_text"]);
+        let name_text = format!("{name}_text");
+        self.conditions.push(format!("({} IS NOT NULL OR {} IS NOT NULL)", quoted(&name), quoted(&name_text)));
+        self.list.push((name_text, format!("CASE WHEN {value} IS NULL THEN {text} END")));
+        let at = self.list.len() - 1;
+        self.list.insert(at, (name, value));
+    }
+
+    fn list(&mut self, name: &str, parts: &[(String, Word)], elements: &str) {
+        let words = format!("regexp_extract_all({elements}, '[0-9a-f]{{{}}}')", 64 * parts.len());
+        let (element, null) = match parts {
+            [(name, word)] if name.is_empty() => (as_element(*word, "e"), "e IS NULL".to_owned()),
+            _ => {
+                let value = |(index, (name, word)): (usize, &(String, Word))| {
+                    let digits = format!("substr(e, {}, 64)", 1 + 64 * index);
+                    format!("{}: {}", literal(name), as_element(*word, &digits))
+                };
+                let values = parts.iter().enumerate().map(value).collect::<Vec<_>>().join(", ");
+                let nulls = parts.iter().map(|(name, _)| format!("e.{} IS NULL", quoted(name)));
+                (format!("{{{values}}}"), nulls.collect::<Vec<_>>().join(" OR "))
+            }
+        };
+        self.add(name, format!("list_transform({words}, lambda e: {element})"));
+        let name = &self.list[self.list.len() - 1].0;
+        self.conditions.push(format!("len(list_filter({}, lambda e: {null})) = 0", quoted(name)));
+    }
+
+    fn add(&mut self, name: &str, sql: String) {
+        let name = self.free(name, &[""]);
+        self.conditions.push(format!("{} IS NOT NULL", quoted(&name)));
+        self.list.push((name, sql));
+    }
+
+    /// A name that no column has yet, with any of the endings.
+    fn free(&mut self, name: &str, endings: &[&str]) -> String {
+        let lower = |name: &str, ending| format!("{name}{ending}").to_lowercase();
+        let mut name = name.to_owned();
+        while endings.iter().any(|ending| self.taken.contains(&lower(&name, ending))) {
+            name.push('_');
+        }
+        self.taken.extend(endings.iter().map(|ending| lower(&name, ending)));
+        name
+    }
+
+    fn select(&self, shape: &str, condition: &str) -> String {
+        let fixed = FIXED.join(", ");
+        let inner: String = self.list.iter().map(|(name, sql)| format!(", {sql} AS {}", quoted(name))).collect();
+        let outer: String = self.list.iter().map(|(name, _)| format!(", {}", quoted(name))).collect();
+        let decoded: String = self.conditions.iter().map(|condition| format!(" AND {condition}")).collect();
+        // A name with a space in it is none that an ABI has.
+        let shape = if shape.is_empty() { "true" } else { shape };
+        format!(
+            "SELECT {fixed}, \"topics fit\"{decoded} AS {DECODED}{outer} FROM (SELECT {}, {shape} AS \"topics fit\"{inner} \
+             FROM main.logs AS l WHERE {condition})",
+            FIXED.map(|name| format!("l.{name}")).join(", ")
+        )
+    }
+}
+
+/// The parts of an element of a list: one without a name, or those of a tuple. `None` where there are others than words, or too many.
+fn parts_of(element: &Kind) -> Option<Vec<(String, Word)>> {
+    let parts = match element {
+        Kind::Word(word) => vec![(String::new(), *word)],
+        Kind::Tuple(parts) if (1..=ELEMENT_WORDS_MAX).contains(&element.words()) => {
+            let mut taken = BTreeSet::new();
+            let mut words = Vec::new();
+            for (index, (name, kind)) in parts.iter().enumerate() {
+                let Kind::Word(word) = kind else { return None };
+                let mut name = named(name, index);
+                while !taken.insert(name.to_lowercase()) {
+                    name.push('_');
+                }
+                words.push((name, *word));
+            }
+            words
+        }
+        _ => return None,
+    };
+    Some(parts)
+}
+
+/// The digits of a list's elements.
+fn elements(list: &Kind, element: &Kind, count: Option<u64>, frame: &Frame, place: u64) -> String {
+    match count {
+        Some(_) => whole(frame, place, list.words()),
+        None => format!("events.abi_elements({}, {})", frame.tail(place), element.words()),
+    }
+}
+
+/// So many words, or null where they are not all there.
+fn whole(frame: &Frame, place: u64, words: u64) -> String {
+    format!("events.abi_exactly({}, {})", frame.words(place, words), 64 * words)
+}
+
+/// The value of a word; null where it is none, or a number that may not fit and does not.
+fn value(word: Word, digits: &str) -> String {
+    match word {
+        Word::Address => format!("events.abi_address({digits})"),
+        Word::Bool => format!("events.abi_bool({digits})"),
+        Word::Bytes(size) => format!("events.abi_bytes({digits}, {})", 2 * size),
+        Word::Uint(bits @ ..=56) => format!("events.abi_uint({digits}, {})", bits / 4),
+        Word::Int(bits @ ..=64) => format!("events.abi_int({digits}, {})", bits / 4),
+        Word::Uint(bits) => format!("events.abi_uint_decimal({digits}, {})", bits / 4),
+        Word::Int(bits) => format!("events.abi_int_decimal({digits}, {})", bits / 4),
+    }
+}
+
+/// The same as decimal text, of a number that 38 digits may not hold.
+fn text(word: Word, digits: &str) -> Option<String> {
+    match word {
+        Word::Uint(bits @ 128..) => Some(format!("events.abi_uint_text({digits}, {})", bits / 4)),
+        Word::Int(bits @ 128..) => Some(format!("events.abi_int_text({digits}, {})", bits / 4)),
+        _ => None,
+    }
+}
+
+/// The one value of a word in a list.
+fn as_element(word: Word, digits: &str) -> String {
+    let value = value(word, digits);
+    match text(word, digits) {
+        Some(text) => format!("coalesce({value}::VARCHAR, {text})"),
+        None => value,
+    }
+}
