@@ -2,10 +2,11 @@
 //! shaped like mainnet's, with about 2.5 logs and 330 bytes of input for each transaction, and mixed types and tokens.
 //!
 //! `bench-chain genesis` prints the genesis; `bench-chain build` builds blocks in a running geth over its socket until the chain
-//! has its length, and makes all but the last 64 final. Everything is a function of the block's number, so building can be
+//! has its length, and makes all but the last 64 final; with `--requests` it keeps what another geth needs to import them. Everything is a function of the block's number, so building can be
 //! interrupted and taken up again, and two machines get the same chain, hash for hash.
 
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
@@ -77,6 +78,9 @@ enum Command {
         /// Transactions in a block
         #[arg(long, default_value_t = 150)]
         transactions: u64,
+        /// Write what imports each block into this file, a request a line, and make nothing final
+        #[arg(long)]
+        requests: Option<PathBuf>,
     },
 }
 
@@ -84,7 +88,15 @@ fn main() -> Result<()> {
     let Arguments { shape, command } = Arguments::parse();
     match command {
         Command::Genesis => println!("{:#}", genesis(shape)),
-        Command::Build { ipc, blocks, transactions } => println!("{}", build(shape, &ipc, blocks, transactions)?),
+        Command::Build { ipc, blocks, transactions, requests: None } => {
+            println!("{}", build(shape, &ipc, blocks, transactions)?);
+        }
+        Command::Build { ipc, blocks, transactions, requests: Some(path) } => {
+            let mut node = Node::connect(&ipc)?;
+            node.record = Some(BufWriter::new(File::create(&path)?));
+            node.extend(shape, blocks, transactions)?;
+            node.record.take().context("it was set above")?.flush()?;
+        }
     }
     Ok(())
 }
@@ -255,34 +267,7 @@ fn signed<T: SignableTransaction<Signature>>(transaction: T, key: &SecretKey) ->
 
 fn build(shape: Shape, ipc: &Path, blocks: u64, count: u64) -> Result<Value> {
     let mut node = Node::connect(ipc)?;
-    let chain_id = node.call("eth_chainId", json!([]))?;
-    ensure!(chain_id == format!("{:#x}", shape.chain_id()), "the node has another chain: chain id {chain_id}");
-    let head = node.header("latest")?;
-    let (have, mut parent) = (quantity(&head["number"])?, hash(&head)?);
-    ensure!(have <= blocks, "the node has {have} blocks, more than {blocks}");
-
-    let started = Instant::now();
-    std::thread::scope(|scope| -> Result<()> {
-        // Signing the next blocks while geth executes this one.
-        let (sender, receiver) = sync_channel(16);
-        scope.spawn(move || {
-            let keys: Vec<_> = (0..SENDERS).map(key).collect();
-            for number in have + 1..=blocks {
-                if sender.send((number, transactions_of(shape, number, count, &keys))).is_err() {
-                    break;
-                }
-            }
-        });
-        for (number, transactions) in receiver {
-            parent = node.append(number, &parent, &transactions)?;
-            if number % 100 == 0 {
-                let rate = (number - have) as f64 / started.elapsed().as_secs_f64();
-                eprintln!("built {number} of {blocks} blocks, {rate:.0} blocks/s");
-            }
-        }
-        Ok(())
-    })?;
-
+    let parent = node.extend(shape, blocks, count)?;
     let last = node.call("eth_getBlockByNumber", json!(["latest", false]))?;
     let (head, in_last) = (quantity(&last["number"])?, last["transactions"].as_array().map_or(0, Vec::len) as u64);
     ensure!(
@@ -307,13 +292,15 @@ fn build(shape: Shape, ipc: &Path, blocks: u64, count: u64) -> Result<Value> {
 struct Node {
     socket: BufReader<UnixStream>,
     line: String,
+    /// Where the requests that import blocks are kept.
+    record: Option<BufWriter<File>>,
 }
 
 impl Node {
     fn connect(ipc: &Path) -> Result<Node> {
         let socket = UnixStream::connect(ipc).with_context(|| format!("failed to connect: `{}`", ipc.display()))?;
         socket.set_read_timeout(Some(Duration::from_secs(60)))?;
-        Ok(Node { socket: BufReader::with_capacity(1 << 20, socket), line: String::new() })
+        Ok(Node { socket: BufReader::with_capacity(1 << 20, socket), line: String::new(), record: None })
     }
 
     fn call(&mut self, method: &str, params: Value) -> Result<Value> {
@@ -334,6 +321,37 @@ impl Node {
         Ok(header)
     }
 
+    /// Has the node build its chain up to this many blocks. Returns the hash of the last.
+    fn extend(&mut self, shape: Shape, blocks: u64, count: u64) -> Result<String> {
+        let chain_id = self.call("eth_chainId", json!([]))?;
+        ensure!(chain_id == format!("{:#x}", shape.chain_id()), "the node has another chain: chain id {chain_id}");
+        let head = self.header("latest")?;
+        let (have, mut parent) = (quantity(&head["number"])?, hash(&head)?);
+        ensure!(have <= blocks, "the node has {have} blocks, more than {blocks}");
+
+        let started = Instant::now();
+        std::thread::scope(|scope| -> Result<String> {
+            // Signing the next blocks while geth executes this one.
+            let (sender, receiver) = sync_channel(16);
+            scope.spawn(move || {
+                let keys: Vec<_> = (0..SENDERS).map(key).collect();
+                for number in have + 1..=blocks {
+                    if sender.send((number, transactions_of(shape, number, count, &keys))).is_err() {
+                        break;
+                    }
+                }
+            });
+            for (number, transactions) in receiver {
+                parent = self.append(number, &parent, &transactions)?;
+                if number % 100 == 0 {
+                    let rate = (number - have) as f64 / started.elapsed().as_secs_f64();
+                    eprintln!("built {number} of {blocks} blocks, {rate:.0} blocks/s");
+                }
+            }
+            Ok(parent)
+        })
+    }
+
     /// Has the node build, import and choose one block. Returns its hash.
     fn append(&mut self, number: u64, parent: &str, transactions: &[String]) -> Result<String> {
         let attributes = json!({
@@ -352,7 +370,12 @@ impl Node {
             transactions.len()
         );
         let block = payload["blockHash"].as_str().context("a payload without its hash")?;
-        let status = self.call("engine_newPayloadV4", json!([payload, [], NO_HASH, []]))?;
+        let import = json!([payload, [], NO_HASH, []]);
+        if let Some(record) = &mut self.record {
+            let request = json!({ "jsonrpc": "2.0", "id": 1, "method": "engine_newPayloadV4", "params": &import });
+            writeln!(record, "{request}")?;
+        }
+        let status = self.call("engine_newPayloadV4", import)?;
         ensure!(status["status"] == "VALID", "block {number} is not valid: {status}");
         self.choose(block, NO_HASH)?;
         Ok(block.to_owned())

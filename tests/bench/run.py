@@ -49,6 +49,10 @@ LOGS = {"lab": TRANSACTIONS // 2, "mainnet": 370}
 Run = collections.namedtuple("Run", "blocks seconds rows rss fds out cpu geth_cpu recovery")
 
 
+class Killed(Exception):
+    """A contender was ended by a signal: cryo dies with SIGSEGV now and then."""
+
+
 class Meter:
     """Runs commands one after the other and measures each while it runs: the peak of its resident memory, its open
     descriptors every 50 ms, the processor time it took."""
@@ -77,6 +81,8 @@ class Meter:
         stop.set()
         sampler.join()
         self.cpu += usage.ru_utime + usage.ru_stime
+        if child.returncode < 0:
+            raise Killed(f"{argv[0]} was ended by {signal.Signals(-child.returncode).name}")
         if child.returncode != 0:
             sys.exit(f"error: {argv[0]} exited with {child.returncode}:\n{tail(cwd / 'log')}")
 
@@ -195,8 +201,8 @@ def prepare_peers():
     (VENV / "ready").touch()
 
 
-def prepare_binaries():
-    names = {"spyhop": "SPYHOP_BIN", "bench-chain": "BENCH_CHAIN", "bench-limit": "BENCH_LIMIT"}
+def prepare_binaries(*names):
+    names = {name: "SPYHOP_BIN" if name == "spyhop" else name.upper().replace("-", "_") for name in names}
     found = {name: os.environ[variable] for name, variable in names.items() if os.environ.get(variable)}
     missing = {name: ["--bin" if name == "spyhop" else "--example", name] for name in names if name not in found}
     if missing:
@@ -294,6 +300,8 @@ CONTENDERS = {
     "freezer-logs": Contender(backfill("--tables", WITHOUT_SENDERS), frozen_blocks, lambda table: table, ["logs"]),
     "cryo-logs": Contender(cryo("logs"), lambda options: options.cryo_blocks, lambda table: f"'*__{table}__*.parquet'", ["logs"]),
 }
+# Others' programs: where one crashes, the measurement goes on without that round of it.
+PEERS = {"cryo", "cryo-logs", "etl"}
 # These are asked for the genesis too.
 WITH_GENESIS = {"spyhop", "freezer", "freezer-1", "freezer-logs"}
 
@@ -346,7 +354,7 @@ def report(runs, options):
     def rate(run):
         return run.blocks / run.seconds
 
-    heads = ["", "blocks", "blocks/s", "(min–max)", "rows/s", "peak RSS MiB", "descriptors", "bytes/block", "CPU ms/block own + geth", "recovery % of own CPU"]
+    heads = ["", "rounds", "blocks", "blocks/s", "(min–max)", "rows/s", "peak RSS MiB", "descriptors", "bytes/block", "CPU ms/block own + geth", "recovery % of own CPU"]
     table = [heads]
     for name in runs:
         rates = [rate(run) for run in runs[name]]
@@ -354,6 +362,7 @@ def report(runs, options):
         written = runs[name][0].rows is not None
         table.append([
             name,
+            str(options.rounds) if len(rates) == options.rounds else f"{len(rates)} of {options.rounds}",
             f"{runs[name][0].blocks:,}",
             f"{statistics.median(rates):.1f}",
             f"{min(rates):.1f}–{max(rates):.1f}",
@@ -365,6 +374,8 @@ def report(runs, options):
             f" + {1000 * median(name, lambda run: run.geth_cpu / run.blocks):.1f}",
             f"{median(name, lambda run: run.recovery):.1f}" if runs[name][0].recovery is not None else "–",
         ])
+    for name in set(options.only) - set(runs):
+        table.append([name, f"0 of {options.rounds}", *["–"] * (len(heads) - 2)])
     widths = [max(len(row[column]) for row in table) for column in range(len(heads))]
     shape = "half ether, half token transfers" if options.shape == "lab" else "shaped like mainnet's"
     print(f"\n{TRANSACTIONS} transactions and {LOGS[options.shape]} logs a block, {shape}; median of {options.rounds}")
@@ -437,7 +448,7 @@ def main():
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     geth_binary = find_geth()
-    options.binaries = prepare_binaries()
+    options.binaries = prepare_binaries("spyhop", "bench-chain", "bench-limit")
     prepare_peers()
     datadir = prepare_chain(geth_binary, options.binaries["bench-chain"], options.blocks, options.shape)
     runs = collections.defaultdict(list)
@@ -453,7 +464,13 @@ def main():
                     first = turn % max(1, len(options.only))
                     for name in options.only[first:] + options.only[:first]:
                         load = os.getloadavg()[0]
-                        run = measure(name, options, geth, work)
+                        try:
+                            run = measure(name, options, geth, work)
+                        except Killed as killed:
+                            if name not in PEERS:
+                                raise
+                            say(f"round {turn + 1}: {name} is missing: {killed}")
+                            continue
                         runs[name].append(run)
                         say(
                             f"round {turn + 1}: {name} {run.blocks / run.seconds:.1f} blocks/s, {run.seconds:.1f} s,"
@@ -470,6 +487,8 @@ def main():
 if __name__ == "__main__":
     try:
         main()
+    except Killed as killed:
+        sys.exit(f"error: {killed}")
     except subprocess.CalledProcessError as error:
         stderr = error.stderr.decode() if isinstance(error.stderr, bytes) else error.stderr or ""
         sys.exit(f"error: {error}\n{stderr}".rstrip())

@@ -1,0 +1,251 @@
+//! Writes sealed ranges of made-up blocks into a volume, to measure what depends on how much is held: rows of the real schema, with
+//! hashes and addresses that are all different, in the real files with real manifests. Nothing in them can be proved.
+//!
+//! A block has none, one or two transactions. `balances` and `address_flows` name so many addresses in each range, none of them
+//! in another one. A volume that is new becomes one of chain 1; one that holds a chain stays of it.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use alloy_primitives::{Address, B256, U256, keccak256};
+use anyhow::{Result, ensure};
+use clap::Parser;
+use rayon::prelude::*;
+use serde_json::json;
+use spyhop::publish::{Directory, Publisher, State};
+use spyhop::rows::coverage::Interval;
+use spyhop::rows::{Kind, Rows, Selection, Table};
+use spyhop::store::{self, BlockLink, Chain, FORMAT, Identity, RangeWriter, Store};
+use spyhop::whales::Labels;
+
+/// The blocks' time starts here, as that of the chains of chain.rs does.
+const GENESIS_TIME: u64 = 1_750_000_000;
+const DAY_S: u64 = 86_400;
+/// Blocks, and rows of a table, that are made together at most.
+const CHUNK: u64 = 5_000;
+const CHUNK_ROWS: u64 = 100_000;
+/// Addresses that take part in transactions.
+const PARTIES: u64 = 500;
+
+#[derive(Parser)]
+struct Arguments {
+    /// The volume
+    #[arg(long)]
+    data: PathBuf,
+    /// First block of the first range
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Ranges to write
+    #[arg(long, default_value_t = 270)]
+    ranges: u64,
+    /// Blocks of a range
+    #[arg(long, default_value_t = 100_000)]
+    blocks: u64,
+    /// Blocks from the first of a range to the first of the next: more than it has leaves gaps, and nothing is merged
+    #[arg(long)]
+    every: Option<u64>,
+    /// Addresses of each range
+    #[arg(long, default_value_t = 1_000)]
+    addresses: u64,
+    /// Publish the volume too
+    #[arg(long)]
+    publish: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let Arguments { first, ranges, blocks, addresses, .. } = arguments;
+    let every = arguments.every.unwrap_or(blocks);
+    ensure!(blocks <= every && ranges > 0, "ranges overlap, or there are none");
+    let store = Store::open(&arguments.data)?;
+    let chain = match store.chain()? {
+        Some(chain) => chain,
+        None => new_chain(&store)?,
+    };
+    let started = Instant::now();
+    (0..ranges).into_par_iter().try_for_each(|range| {
+        let first = first + range * every;
+        write(&store, chain.identity, Blocks { first, count: blocks, addresses })
+    })?;
+    let seconds = started.elapsed().as_secs_f64();
+    let middle = first + ranges / 2 * every + blocks / 2;
+    // One with transactions.
+    let middle = middle - middle % 3 + 2;
+    let last = first + (ranges - 1) * every + blocks - 1;
+    let published = if arguments.publish { Some(publish(&store, chain.identity)?) } else { None };
+    println!(
+        "{}",
+        json!({
+            "ranges": ranges, "blocks": ranges * blocks, "addresses": ranges * addresses, "seconds": seconds,
+            "block": middle, "transaction": transaction_hash(middle, 0), "last": last, "last_timestamp": time_of(last),
+            "publish_s": published.map(|(scratch, _)| scratch), "publish_again_s": published.map(|(_, again)| again),
+        })
+    );
+    Ok(())
+}
+
+fn new_chain(store: &Store) -> Result<Chain> {
+    let identity = Identity { chain_id: 1, genesis_hash: block_hash(0) };
+    let chain = Chain { format: FORMAT, identity, finalized_seen: true, blob_schedule: None, weth: None };
+    store.set_chain(&chain)?;
+    Ok(chain)
+}
+
+/// The blocks of a range.
+#[derive(Clone, Copy)]
+struct Blocks {
+    first: u64,
+    count: u64,
+    addresses: u64,
+}
+
+fn write(store: &Store, identity: Identity, blocks: Blocks) -> Result<()> {
+    let tables = Selection::default();
+    let end = blocks.first + blocks.count;
+    let mut range = RangeWriter::create(store, identity, blocks.first, end - 1, tables)?;
+    let step = (CHUNK_ROWS * blocks.count / blocks.addresses.max(1)).clamp(1, CHUNK);
+    for first in (blocks.first..end).step_by(step as usize) {
+        let chunk = first..end.min(first + step);
+        let batches = tables
+            .tables()
+            .map(|table| {
+                let mut rows = Rows::new(table);
+                for number in chunk.clone() {
+                    blocks.rows_of(table, number).try_for_each(|index| push(&mut rows, table, number, index))?;
+                }
+                Ok(rows.finish())
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let links: Vec<_> = chunk.map(link).collect();
+        range.push(&batches, &links, &[])?;
+    }
+    range.finish()?.commit(store)?;
+    Ok(())
+}
+
+impl Blocks {
+    /// Which rows of a table are of a block.
+    fn rows_of(&self, table: &Table, number: u64) -> Range<u64> {
+        let offset = number - self.first;
+        let spread = |count: u64| offset * count / self.count..(offset + 1) * count / self.count;
+        match table.name {
+            "blocks" | "gas_blocks" => 0..1,
+            "transactions" | "native_transfers" => 0..number % 3,
+            "logs" | "token_transfers" => 0..u64::from(number % 3 == 2),
+            "balances" | "address_flows" => spread(self.addresses),
+            "gas_flows" => spread(self.addresses.div_ceil(10)),
+            _ => 0..0,
+        }
+    }
+}
+
+/// Appends a row, filled by the names and kinds of its columns.
+fn push(rows: &mut Rows, table: &Table, number: u64, index: u64) -> Result<()> {
+    let mut after_wide = false;
+    for column in table.columns {
+        // The text of an amount goes with it.
+        if std::mem::take(&mut after_wide) {
+            continue;
+        }
+        match (column.kind, column.name) {
+            (Kind::Integer, "number" | "block_number" | "first_block" | "last_block") => rows.integer(number)?,
+            (Kind::Integer, name) if name.ends_with("index") => rows.integer(index)?,
+            (Kind::Integer, _) => rows.integer(21_000)?,
+            (Kind::Wide, _) => {
+                rows.wide(U256::from(1_000_000_000_000_000 + number));
+                after_wide = true;
+            }
+            (Kind::Percent, _) => rows.percent(1, 2),
+            (Kind::Time, "day") => rows.time(time_of(number) / DAY_S * DAY_S)?,
+            (Kind::Time, _) => rows.time(time_of(number))?,
+            (Kind::TextList, _) => rows.hex_list(None::<&[B256]>),
+            (Kind::Text | Kind::Key, name) => push_text(rows, table, name, number, index),
+        }
+    }
+    Ok(())
+}
+
+fn push_text(rows: &mut Rows, table: &Table, name: &str, number: u64, index: u64) {
+    match name {
+        "block_hash" => rows.hex(block_hash(number)),
+        "hash" if table.name == "blocks" => rows.hex(block_hash(number)),
+        "parent_hash" => rows.hex(link(number).parent_hash),
+        "hash" | "transaction_hash" => rows.hex(transaction_hash(number, index)),
+        "asset" => rows.text("ETH"),
+        "role" => rows.text("sender"),
+        "kind" => rows.text("transaction"),
+        "standard" => rows.text("ERC-20"),
+        "logs_bloom" => rows.hex([0; 256]),
+        "address" if matches!(table.name, "balances" | "address_flows" | "gas_flows") => {
+            rows.hex(Address::from_word(hash_of("address", number, index)));
+        }
+        "miner" => rows.hex(Address::with_last_byte(1)),
+        name if name.ends_with("address") => {
+            let party = hash_of("party", (number + index) % PARTIES, name.len() as u64);
+            rows.hex(Address::from_word(party));
+        }
+        name if name.ends_with("root") || name.ends_with("uncles") || name.ends_with("mix_hash") => {
+            rows.hex(B256::ZERO);
+        }
+        _ => rows.text(None),
+    }
+}
+
+fn link(number: u64) -> BlockLink {
+    let parent_hash = number.checked_sub(1).map_or(B256::ZERO, block_hash);
+    BlockLink { number, hash: block_hash(number), parent_hash, timestamp: time_of(number) }
+}
+
+fn time_of(number: u64) -> u64 {
+    GENESIS_TIME + 12 * number
+}
+
+fn block_hash(number: u64) -> B256 {
+    hash_of("block", number, 0)
+}
+
+fn transaction_hash(number: u64, index: u64) -> B256 {
+    hash_of("transaction", number, index)
+}
+
+fn hash_of(what: &str, number: u64, index: u64) -> B256 {
+    keccak256([what.as_bytes(), &number.to_be_bytes(), &index.to_be_bytes()].concat())
+}
+
+/// Publishes all that is held; returns the seconds from scratch, and once more on top of that, as at every block.
+fn publish(store: &Store, identity: Identity) -> Result<(f64, f64)> {
+    let ranges = store::read_ranges(store.root())?;
+    let held: Vec<_> = ranges
+        .iter()
+        .map(|range| Directory {
+            path: range.path.clone(),
+            tables: range.tables(),
+            first: range.first,
+            last: range.last,
+            last_timestamp: range.manifest.last_timestamp,
+        })
+        .collect();
+    let mut coverage = Vec::<Interval>::new();
+    for table in Selection::default().tables() {
+        for range in &ranges {
+            match coverage.last_mut() {
+                Some(below) if below.table == table.name && below.last + 1 == range.first => below.last = range.last,
+                _ => {
+                    let (first, last) = (range.first, range.last);
+                    coverage.push(Interval { table: table.name, first, last, status: "held", reason: None });
+                }
+            }
+        }
+    }
+    let labels = Labels::open(identity.chain_id, None, None)?;
+    let tables = Selection::default();
+    let state = State { ranges: &held, tail: &[], tables, coverage: &coverage, reorgs: &[], labels: &labels };
+    let mut publisher = Publisher::new(store, None)?;
+    let mut timed = || -> Result<f64> {
+        let started = Instant::now();
+        publisher.publish(store, &state)?;
+        Ok(started.elapsed().as_secs_f64())
+    };
+    Ok((timed()?, timed()?))
+}

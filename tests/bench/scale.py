@@ -1,0 +1,252 @@
+#!/usr/bin/env python3
+"""Measures what must not grow with the history that is held: made-up ranges of ranges.rs stand for it.
+
+    tests/bench/scale.py answers [--ranges 270] [--blocks 100000] [--addresses 1000]
+    tests/bench/scale.py held [--rounds 5] [--blocks 2000]
+    tests/bench/scale.py head [--addresses 100000,20000000] [--blocks 60]
+
+`answers` asks the published file of a volume with one range, and of one with all of them, each question in a new process.
+`held` backfills the same blocks into volumes that hold nothing else, 1,000, 10,000 or 50,000 blocks, and 270 ranges.
+`head` follows a node that makes a block a second, in volumes that know so many addresses.
+
+Needs what run.py needs; $BENCH_RANGES names a binary of ranges.rs that need not be built. --work names a directory with room for it.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import beside
+import run
+from run import say
+
+# Above all blocks of the node's chain.
+ABOVE = 1_000_000
+SPEAKING = {**os.environ, "SPYHOP_LOG": "info,spyhop::phase=debug"}
+
+
+def generate(options, data, *flags):
+    """Writes ranges into a volume; returns what the generator says of them."""
+    argv = [str(word) for word in [options.binaries["bench-ranges"], "--data", data, *flags]]
+    done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
+
+
+def publications(log):
+    """Milliseconds of each publication, by the log's marks of where it begins and ends."""
+    milliseconds, begun = [], None
+    for at, mark in re.findall(r"^(\S+)Z .*\b(enter|exit) phase=publish$", log, re.MULTILINE):
+        at = datetime.datetime.fromisoformat(at).timestamp()
+        if mark == "enter":
+            begun = at
+        elif begun is not None:
+            milliseconds.append(1000 * (at - begun))
+    return milliseconds
+
+
+# --- answers
+
+
+def ask(options, data, sql):
+    """Median seconds of five processes that ask, the first left out, and the answer."""
+    argv = [options.binaries["spyhop"], "sql", "--data", str(data), "--format", "json", "-c", sql]
+    times = []
+    for _ in range(6):
+        start = time.monotonic()
+        done = subprocess.run(argv, check=True, capture_output=True, text=True)
+        times.append(time.monotonic() - start)
+    return statistics.median(times[1:]), done.stdout.strip()
+
+
+def answers(options, work):
+    volumes = {}
+    for ranges in [1, options.ranges]:
+        flags = ["--ranges", ranges, "--blocks", options.blocks, "--addresses", options.addresses, "--publish"]
+        volumes[ranges] = made = generate(options, work / f"ranges-{ranges}", *flags)
+        size = sum(file.stat().st_size for file in (work / f"ranges-{ranges}").rglob("*") if file.is_file())
+        print(
+            f"{ranges} ranges of {options.blocks:,} blocks: made in {made['seconds']:.0f} s, {size / run.MIB:,.0f} MiB,"
+            f" published in {made['publish_s']:.2f} s, once more in {made['publish_again_s']:.2f} s",
+            flush=True,
+        )
+
+    def questions(made):
+        day = f"make_timestamp({(made['last_timestamp'] - 86_400) * 1_000_000})"
+        yield "SELECT 1", "SELECT 1 AS one", False
+        yield "block(n)", f"SELECT hash FROM block({made['block']})", True
+        yield "tx(hash)", f"SELECT block_number FROM tx('{made['transaction']}')", True
+        yield "tx(hash, in_block := n)", f"SELECT block_number FROM tx('{made['transaction']}', in_block := {made['block']})", True
+        yield "net_flows of 24h", "SELECT count(*) AS n FROM net_flows WHERE period = '24h'", True
+        yield "blocks of 24h", f"SELECT count(*) AS n, sum(gas_used) AS gas FROM blocks WHERE timestamp > {day}", True
+        yield "count(*) of blocks", "SELECT count(*) AS n FROM blocks", False
+        yield "count(*) of net_flows", "SELECT count(*) AS n FROM net_flows", False
+        yield "count(*) of whales", "SELECT count(*) AS n FROM whales", False
+        yield "count(*) of gas_daily", "SELECT count(*) AS n FROM gas_daily", False
+
+    print(f"\n{'':24} {'1 range':>10} {f'{options.ranges} ranges':>12} {'times':>7}   seconds, a new process each, median of 5")
+    for one, all_of_them in zip(questions(volumes[1]), questions(volumes[options.ranges])):
+        name, sql, asked = one
+        few, answer = ask(options, work / "ranges-1", sql)
+        many, answer_of_many = ask(options, work / f"ranges-{options.ranges}", all_of_them[1])
+        if "[]" in (answer, answer_of_many):
+            sys.exit(f"error: {name} has no answer")
+        print(f"{name:24} {few:10.3f} {many:12.3f} {many / few:7.1f}{'' if asked else '   for information'}", flush=True)
+
+
+# --- held
+
+
+def held(options, work):
+    with beside_node(options, work) as node:
+        spyhop = options.binaries["spyhop"]
+        base = work / "base"
+        backfill = [spyhop, "backfill", "--ipc", str(node.ipc)]
+        subprocess.run([*backfill, "--data", str(base), "--from", "0", "--to", "99"], check=True, capture_output=True)
+        volumes = {"nothing": None, "1,000 blocks": (1, 1_000), "10,000 blocks": (1, 10_000), "50,000 blocks": (5, 10_000), "270 ranges": (270, 1_000)}
+        for name, shape in volumes.items():
+            shutil.copytree(base, work / name)
+            if shape:
+                ranges, blocks = shape
+                generate(options, work / name, "--first", ABOVE, "--ranges", ranges, "--blocks", blocks, "--every", 2 * blocks)
+        results = {name: [] for name in volumes}
+        for turn in range(options.rounds):
+            for name in list(volumes)[:: 1 if turn % 2 == 0 else -1]:
+                data = work / "data"
+                shutil.copytree(work / name, data, copy_function=os.link, ignore=shutil.ignore_patterns(".spyhop", "*.duckdb"))
+                shutil.copytree(work / name / ".spyhop", data / ".spyhop")
+                start = time.monotonic()
+                done = subprocess.run(
+                    [*backfill, "--data", str(data), "--from", "1000", "--to", str(999 + options.blocks)],
+                    check=True, capture_output=True, text=True, env=SPEAKING,
+                )
+                seconds = time.monotonic() - start
+                rate = float(re.findall(r"blocks_s=([0-9.]+)", done.stderr)[-1])
+                results[name].append((rate, seconds, statistics.median(publications(done.stderr))))
+                say(f"round {turn + 1}: {name}: {rate:.1f} blocks/s, {seconds:.2f} s in all")
+                shutil.rmtree(data)
+    print(f"\nthe same {options.blocks:,} blocks of {run.TRANSACTIONS} transactions; median of {options.rounds}\n")
+    print(f"{'beside':16} {'blocks/s':>9} {'s in all':>9} {'ms to publish':>14} {'time per block, times that beside nothing':>42}")
+    medians = {name: [statistics.median(column) for column in zip(*rows)] for name, rows in results.items()}
+    for name, (rate, seconds, publish) in medians.items():
+        print(f"{name:16} {rate:9.1f} {seconds:9.2f} {publish:14.0f} {medians['nothing'][0] / rate:42.3f}")
+
+
+# --- head
+
+
+def head(options, work):
+    # One range in every second hundred, so that they stay as they are; up to two ranges below what is followed.
+    ranges, results = 18, {}
+    for addresses in map(int, options.known.split(",")):
+        with beside_node(options, work) as node:
+            data = work / "data"
+            spyhop = options.binaries["spyhop"]
+            # Up to the head at full speed: what is measured builds at idle priority.
+            watch = [spyhop, "watch", "--once", "--ipc", str(node.ipc), "--data", str(data), "--from", "3700"]
+            subprocess.run(watch, check=True, capture_output=True)
+            made = generate(
+                options, data, "--ranges", ranges, "--blocks", 100, "--every", 200, "--addresses", addresses // ranges
+            )
+            size = sum(file.stat().st_size for file in data.rglob("*") if file.is_file())
+            say(f"{made['addresses']:,} addresses in {size / run.MIB:,.0f} MiB, made in {made['seconds']:.0f} s")
+            results[made["addresses"]] = follow(options, node, data, work)
+            shutil.rmtree(data)
+    print(f"\n{options.blocks} blocks of {run.TRANSACTIONS} transactions at the head, one a second\n")
+    print(f"{'addresses known':>16} {'CPU ms/block':>13} {'ms to publish':>14} {'ms until held':>19} {'peak RSS MiB':>13}")
+    for addresses, (cpu, publish, behind, rss) in results.items():
+        print(f"{addresses:16,} {cpu:13.1f} {publish:14.1f} {behind:19.0f} {rss:13.0f}")
+    few, many = list(results.values())[0], list(results.values())[-1]
+    print(f"\nCPU per block grows {many[0] / few[0]:.2f} times, publishing {many[1] / few[1]:.2f} times   at most 1.5   {run.verdict(max(many[0] / few[0], many[1] / few[1]) <= 1.5)}")
+    print(f"resident memory   below 512 MiB   {run.verdict(max(rss for *_, rss in results.values()) < 512)}")
+
+
+def follow(options, node, data, work):
+    """Processor and publishing milliseconds per block, milliseconds from the node's head to the tail, MiB."""
+    engine = beside.Engine(node.ipc, options.requests)
+    argv = [options.binaries["spyhop"], "watch", "--ipc", str(node.ipc), "--data", str(data), "--from", "3700"]
+    log = work / "watch.log"
+    with open(log, "wb") as out:
+        watch = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=SPEAKING)
+    try:
+        reach(watch, data, beside.CHAIN_BLOCKS, log)
+        # What is left to be sealed belongs to catching up.
+        time.sleep(5)
+        published = len(publications(log.read_text()))
+        start, behind = cpu(watch.pid), []
+        for number in range(1, options.blocks + 1):
+            due = time.monotonic() + 1
+            engine.import_one()
+            imported = time.monotonic()
+            reach(watch, data, beside.CHAIN_BLOCKS + number, log)
+            behind.append(1000 * (time.monotonic() - imported))
+            time.sleep(max(0, due - time.monotonic()))
+        used = 1000 * (cpu(watch.pid) - start) / options.blocks
+        peak = re.search(r"VmHWM:\s+([0-9]+)", pathlib.Path(f"/proc/{watch.pid}/status").read_text())
+    finally:
+        watch.send_signal(signal.SIGTERM)
+        watch.wait(60)
+    publish = statistics.median(publications(log.read_text())[published:])
+    return used, publish, statistics.median(behind), int(peak[1]) / 1024
+
+
+def reach(watch, data, number, log):
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            if (json.loads((data / ".spyhop/heartbeat").read_text())["tip"] or 0) >= number:
+                return
+        except (FileNotFoundError, json.JSONDecodeError):
+            pass
+        if watch.poll() is not None or time.monotonic() > deadline:
+            sys.exit(f"error: block {number} is not reached:\n{run.tail(log)}")
+        time.sleep(0.01)
+
+
+def cpu(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def beside_node(options, work):
+    """A node on a copy of the chain of run.py."""
+    datadir = run.prepare_chain(options.geth, options.binaries["bench-chain"], beside.CHAIN_BLOCKS, "lab")
+    options.requests = beside.prepare_requests(options.geth, options, datadir, options.blocks) if options.mode == "head" else None
+    shutil.rmtree(work / "geth", ignore_errors=True)
+    shutil.copytree(datadir, work / "geth")
+    return run.Geth(options.geth, work / "geth", work)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=pathlib.Path)
+    modes = parser.add_subparsers(dest="mode", required=True)
+    mode = modes.add_parser("answers")
+    mode.add_argument("--ranges", type=int, default=270)
+    mode.add_argument("--blocks", type=int, default=100_000, help="of a range")
+    mode.add_argument("--addresses", type=int, default=1_000, help="of a range")
+    mode = modes.add_parser("held")
+    mode.add_argument("--rounds", type=int, default=5)
+    mode.add_argument("--blocks", type=int, default=2_000, help="that are built, 2,900 at most")
+    mode = modes.add_parser("head")
+    mode.add_argument("--addresses", dest="known", default="100000,20000000")
+    mode.add_argument("--blocks", type=int, default=60, help="that are followed")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    options.binaries = run.prepare_binaries("spyhop", "bench-chain", "bench-ranges")
+    options.geth = run.find_geth() if options.mode != "answers" else None
+    with tempfile.TemporaryDirectory(prefix="spyhop-bench-", dir=options.work) as work:
+        {"answers": answers, "held": held, "head": head}[options.mode](options, pathlib.Path(work))
+
+
+if __name__ == "__main__":
+    main()
