@@ -27,10 +27,13 @@ pub use durable::{free_bytes, replace_file, sync_directory};
 pub use manifest::{Identity, Manifest, TableManifest};
 pub use merge::{Merge, next_merge};
 pub use range::{BlockLink, Finished, Range, RangeWriter, Unreadable};
+pub use sorted::create as create_sorted;
+pub use table_file::{GroupLimit, Sink};
 pub use tail::TailBlock;
 
 use crate::error::Refused;
 use crate::prove::BlobSchedule;
+use crate::rows::Issuance;
 use alloy_primitives::{Address, Bytes};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -69,6 +72,9 @@ pub struct Chain {
     /// How the chain prices blobs, as the node last told it. Rows are made by it; without a node they are proved by it.
     #[serde(default)]
     pub blob_schedule: Option<BlobSchedule>,
+    /// How it makes ether, as the node last told it.
+    #[serde(default)]
+    pub issuance: Option<Issuance>,
     /// The chain's wrapped ether, whose deposits and withdrawals are token transfers.
     #[serde(default)]
     pub weth: Option<Address>,
@@ -122,7 +128,7 @@ impl Store {
 
     /// Where files are built before they are renamed into place; emptied at each start.
     pub fn temporary(&self) -> PathBuf {
-        self.root.join(".spyhop/tmp")
+        temporary(&self.root)
     }
 
     /// Deletes what is half built. Nothing may be building.
@@ -193,6 +199,11 @@ impl Store {
     pub fn quarantine_path(&self, path: &Path, label: &str) -> Result<()> {
         quarantine::path(&self.root, path, label)
     }
+}
+
+/// Where files of the volume at `root` are built: emptied when a writer starts, and when the volume is full.
+pub fn temporary(root: &Path) -> PathBuf {
+    root.join(".spyhop/tmp")
 }
 
 /// Which chain the volume at `root` holds; `None` where it is new.

@@ -3,15 +3,18 @@
 //! Two depths. The files: each is what was written (BLAKE3), its manifest is true, blocks follow on each other inside and between
 //! ranges up to what the node calls final, and there are as many rows as the blocks say. The rows: every block is rebuilt from them,
 //! as RLP, decoded and proved as if it came from the node, and everything that it becomes is compared with what is stored, cell by
-//! cell. Tables of what only the node's state could tell, and those combined over many blocks, are as their manifest says, and that
-//! is all that can be said of them here. Nothing is taken from the node but hashes.
+//! cell; tables that are combined over many blocks are combined once more. What only the node's state could tell (`traces`, `balances`,
+//! movements of ether within transactions) is as its manifest says, and that is all that can be said of it here. Nothing is taken
+//! from the node but hashes and the chain's configuration.
 //!
 //! A writer may be at work meanwhile: ranges that are merged away are looked for where they went, and tail files that are sealed
 //! are no longer looked for.
 
 mod block;
 mod cell;
+mod combined;
 mod cursor;
+mod ether;
 mod fault;
 mod files;
 mod links;
@@ -22,18 +25,20 @@ mod rebuild;
 mod tail;
 
 pub use fault::Fault;
-pub use rebuild::recomputed;
+pub use rebuild::{combined, recomputed};
 
 use crate::error::Refused;
 use crate::geth::{Client, Limits};
-use crate::rows::Selection;
+use crate::prove::BlobSchedule;
+use crate::rows::{Issuance, Selection};
 use crate::store::{self, Chain};
 use crate::watch::Faulty;
 use anyhow::{Context, Result};
 use block::Rules;
+use combined::Scratch;
 use indicatif::ProgressBar;
 use pass::Pass;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// What to verify and how.
@@ -64,6 +69,8 @@ pub struct Report {
     pub not_recomputed: u64,
     /// The tables that they lack.
     pub lacking: BTreeSet<&'static str>,
+    /// Tables of which not all could be combined once more, with the blocks of the ranges where they could not.
+    pub not_combined: BTreeMap<&'static str, u64>,
     /// First and last block of what is not held between those that are.
     pub missing: Vec<(u64, u64)>,
     /// How many faults were told.
@@ -90,12 +97,13 @@ pub fn check(settings: &Settings, bar: &ProgressBar, tell: &mut (dyn FnMut(&Faul
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let client = settings.ipc.as_ref().map(|ipc| Client::new(ipc, Limits::default()));
     let told = match &client {
-        Some(client) => runtime.block_on(node::schedule(client, chain.identity))?,
+        Some(client) => runtime.block_on(node::rules(client, chain.identity))?,
         None => None,
     };
     let client = client.filter(|_| told.is_some());
     let rules = if settings.deep { Some(rules(&chain, told)?) } else { None };
-    let mut pass = Pass { settings, chain, rules, bar, tell, report: Report::default() };
+    let scratch = Scratch::new(root);
+    let mut pass = Pass { settings, chain, rules, scratch, broken: None, bar, tell, report: Report::default() };
     let pool = rayon::ThreadPoolBuilder::new().build()?;
     let held = pool.install(|| pass.held())?;
     if let Some(client) = &client {
@@ -114,18 +122,21 @@ pub fn check(settings: &Settings, bar: &ProgressBar, tell: &mut (dyn FnMut(&Faul
         }
     }
     pass.count(&held);
-    Ok(pass.report)
+    match pass.broken {
+        Some(error) => Err(error.context("failed to combine tables once more")),
+        None => Ok(pass.report),
+    }
 }
 
 /// What the rows depend on beside the blocks.
-fn rules(chain: &Chain, told: Option<crate::prove::BlobSchedule>) -> Result<Rules> {
-    let schedule = chain.blob_schedule.clone().or(told).ok_or_else(|| {
+fn rules(chain: &Chain, told: Option<(BlobSchedule, Issuance)>) -> Result<Rules> {
+    let (schedule, issuance) = chain.blob_schedule.clone().zip(chain.issuance).or(told).ok_or_else(|| {
         Refused::new(
-            "it is not known how this chain prices blobs: the data were written before that was noted",
+            "it is not known how this chain prices blobs and makes ether: the data were written before that was noted",
             "give --ipc, or run `spyhop watch` once",
         )
     })?;
-    Ok(Rules { schedule, weth: chain.weth })
+    Ok(Rules { schedule, issuance, weth: chain.weth })
 }
 
 impl Report {

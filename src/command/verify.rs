@@ -60,6 +60,9 @@ pub fn run(arguments: &Verify) -> Result<()> {
         let tables = report.lacking.into_iter().collect::<Vec<_>>().join(", ");
         say(&format!("{} of the blocks lack {tables}: only their {checked} could be checked", report.not_recomputed))?;
     }
+    for (table, blocks) in &report.not_combined {
+        say(&format!("{blocks} of the blocks do not tell all of `{table}`: only its files could be checked"))?;
+    }
     for (first, last) in &report.missing {
         say(&format!("not held: blocks {first} to {last}"))?;
     }

@@ -1,7 +1,9 @@
 //! Block headers, Frontier to Amsterdam.
 
 use super::rlp::Items;
+use super::transaction::recover;
 use alloy_primitives::{Address, B64, B256, Bloom, Bytes, U256, keccak256};
+use alloy_rlp::Encodable;
 use anyhow::{Context, Result};
 
 /// A block header. The optional fields are those that later forks appended, in their order (geth `core/types/block.go`).
@@ -89,5 +91,22 @@ impl Header {
             extra_fields: (!items.rest().is_empty()).then(|| raw.slice_ref(items.rest())),
             raw: raw.clone(),
         })
+    }
+
+    /// Who sealed the block where that goes by turns (Clique, EIP-225): the seal is the end of the extra data, and signs the header
+    /// without it. The header's `miner` is another thing then, and the tips are the signer's.
+    pub fn signer(&self) -> Option<Address> {
+        let (rest, seal) = self.extra_data.split_last_chunk::<65>()?;
+        let payload = alloy_rlp::Header::decode(&mut &self.raw[..]).ok()?.payload_length;
+        let start = self.extra_data.as_ptr() as usize - self.raw.as_ptr() as usize;
+        let prefix = self.extra_data.length() - self.extra_data.len();
+        let mut signed = self.raw[self.raw.len() - payload..start - prefix].to_vec();
+        rest.encode(&mut signed);
+        signed.extend_from_slice(&self.raw[start + self.extra_data.len()..]);
+        let mut list = Vec::new();
+        alloy_rlp::Header { list: true, payload_length: signed.len() }.encode(&mut list);
+        list.extend_from_slice(&signed);
+        let (compact, parity) = seal.split_first_chunk::<64>()?;
+        recover(compact, parity == [1], keccak256(list)).ok()
     }
 }

@@ -157,11 +157,16 @@ impl Fields {
         let mut compact = [0; 64];
         compact[..32].copy_from_slice(&self.r.to_be_bytes::<32>());
         compact[32..].copy_from_slice(&self.s.to_be_bytes::<32>());
-        let recovery_id = if self.y_parity { RecoveryId::One } else { RecoveryId::Zero };
-        let signature = RecoverableSignature::from_compact(&compact, recovery_id)?;
-        let key = signature.recover_ecdsa(Message::from_digest(self.signing_hash.0))?;
-        Ok(Address::from_slice(&keccak256(&key.serialize_uncompressed()[1..])[12..]))
+        recover(&compact, self.y_parity, self.signing_hash)
     }
+}
+
+/// Who signed a hash, with `r` and `s` one after the other.
+pub(super) fn recover(compact: &[u8; 64], y_parity: bool, signing_hash: B256) -> Result<Address> {
+    let recovery_id = if y_parity { RecoveryId::One } else { RecoveryId::Zero };
+    let signature = RecoverableSignature::from_compact(compact, recovery_id)?;
+    let key = signature.recover_ecdsa(Message::from_digest(signing_hash.0))?;
+    Ok(Address::from_slice(&keccak256(&key.serialize_uncompressed()[1..])[12..]))
 }
 
 /// The transaction and its signature. Decoded without its envelope, for with it alloy computes the hash, which is known.

@@ -2,7 +2,7 @@
 
 use super::Kind::{Integer, Key, Text, Wide};
 use super::combine::{Cells, Entry};
-use super::{Options, Rows, State, Table, column, movements, native_transfers};
+use super::{Options, Rows, State, Table, column, dao_fork, movements, native_transfers};
 use crate::prove::Proved;
 use alloy_primitives::{Address, U256};
 use anyhow::{Context, Result};
@@ -85,6 +85,12 @@ pub fn touched(block: &Proved, state: &State, options: Options) -> BTreeSet<Addr
     }
     for movement in native_transfers::movements(block, state, options) {
         touched.extend(movement.from.into_iter().chain(movement.to));
+    }
+    touched.extend(block.header.signer().filter(|_| options.issuance.clique));
+    // On another chain than mainnet nothing else tells of them.
+    if options.issuance.dao_fork == Some(block.header.number) {
+        touched.extend(dao_fork::DRAINED.map(|(address, _)| address));
+        touched.insert(dao_fork::REFUND);
     }
     touched
 }

@@ -2,11 +2,12 @@
 
 use crate::decode::Header;
 use alloy_primitives::U256;
+use serde::{Deserialize, Serialize};
 
 /// From which block on a chain pays which reward.
 ///
 /// Source: geth `consensus/ethash/consensus.go`, `accumulateRewards`, and `params/config.go`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Issuance {
     /// Whether blocks are sealed by turns (Clique), which makes no ether.
     pub clique: bool,

@@ -52,15 +52,20 @@ pub const TABLE: Table = Table {
 /// One movement of ether.
 #[derive(Clone, Debug, Default)]
 pub struct Movement {
-    pub(super) kind: &'static str,
-    pub(super) transaction: Option<usize>,
-    trace_address: Option<String>,
+    /// As in the table.
+    pub kind: &'static str,
+    /// Which of the block's transactions it belongs to, if any.
+    pub transaction: Option<usize>,
+    /// As in the table.
+    pub trace_address: Option<String>,
     /// Who gave.
     pub from: Option<Address>,
     /// Who took.
     pub to: Option<Address>,
-    pub(super) value: U256,
-    assumed: bool,
+    /// In wei.
+    pub value: U256,
+    /// Whether only a trace could tell that the transaction succeeded.
+    pub assumed: bool,
 }
 
 pub(super) fn push(rows: &mut Rows, block: &Proved, state: &State, options: Options) -> Result<()> {
@@ -98,6 +103,9 @@ pub(super) fn gap(block: &Proved, state: &State, options: Options) -> Option<Str
 
 /// Every movement of a block that is known, in order of execution.
 pub fn movements(block: &Proved, state: &State, options: Options) -> Vec<Movement> {
+    if let Some(known) = &state.movements {
+        return known.clone();
+    }
     let mut movements = Vec::new();
     if block.header.number == 0 {
         let accounts = state.genesis.iter().flat_map(|genesis| &genesis.balances);

@@ -1,5 +1,6 @@
 //! What only a node that has the state can say of a block, and what is missing where it cannot.
 
+use super::native_transfers::Movement;
 use super::{Options, Table, address_flows, balances, large_transfers, native_transfers, traces};
 use crate::decode::{Allocation, Frame};
 use crate::prove::Proved;
@@ -16,6 +17,8 @@ pub struct State {
     pub balances: Result<Vec<(Address, U256)>, String>,
     /// For the genesis block: the accounts it began with, where the node told them and its header proves them.
     pub genesis: Option<Arc<Allocation>>,
+    /// All movements of ether, where they are known beforehand; nothing else is then asked for them.
+    pub movements: Option<Vec<Movement>>,
 }
 
 /// The tables that lack what ether moved within transactions where that is not known.
@@ -25,7 +28,7 @@ pub const MADE_OF_MOVEMENTS: [&str; 3] =
 impl State {
     /// Nothing, for this reason.
     pub fn missing(reason: &str) -> Self {
-        Self { frames: Err(reason.to_owned()), balances: Err(reason.to_owned()), genesis: None }
+        Self { frames: Err(reason.to_owned()), balances: Err(reason.to_owned()), genesis: None, movements: None }
     }
 
     /// Why a block's rows of this table are not all there; none where they are.

@@ -41,7 +41,7 @@ impl GroupLimit {
 }
 
 /// A table's file being written.
-pub trait Sink {
+pub trait Sink: Send {
     /// Appends rows.
     fn write(&mut self, part: Part) -> Result<()>;
 

@@ -1,11 +1,12 @@
 //! One block: rebuilt from its rows, proved, and everything that it becomes compared with what is stored, cell by cell.
 
 use super::cell::text_of;
+use super::ether;
 use super::fault::Fault;
 use super::rebuild::{self, Raw};
 use crate::decode::{Block, Depth};
 use crate::prove::{BlobSchedule, Expected, Mismatch, Proved, prove};
-use crate::rows::{Batch, Options, Selection, State, Table};
+use crate::rows::{Batch, Issuance, Options, Part, Selection, State, Table, native_transfers};
 use crate::store::BlockLink;
 use alloy_primitives::{Address, B256};
 use arrow::array::{RecordBatch, StringArray};
@@ -15,6 +16,8 @@ use arrow::array::{RecordBatch, StringArray};
 pub struct Rules {
     /// How the chain prices blobs.
     pub schedule: BlobSchedule,
+    /// How it makes ether.
+    pub issuance: Issuance,
     /// Its wrapped ether.
     pub weth: Option<Address>,
 }
@@ -30,6 +33,18 @@ pub struct StoredBlock {
     pub selection: Selection,
     /// Its rows, one batch for each of them.
     pub tables: Vec<RecordBatch>,
+    /// The tables of which it has not all rows.
+    pub partial: Selection,
+    /// The tables that are combined over many blocks, and its part of which is wanted.
+    pub combined: Selection,
+}
+
+/// What came of a check.
+#[derive(Debug, Default)]
+pub struct Checked {
+    pub faults: Vec<Fault>,
+    /// What the block becomes of each table that is combined; nothing where there is a fault.
+    pub combined: Vec<Part>,
 }
 
 impl StoredBlock {
@@ -40,12 +55,12 @@ impl StoredBlock {
 
     /// Every fault of the block: the first that keeps it from being proved, or else every cell that is not what the block becomes.
     /// A tail file's own words about its block are held against it too.
-    pub fn check(&self, rules: &Rules, link: Option<&BlockLink>) -> Vec<Fault> {
-        let proved = match self.prove(rules) {
-            Ok(proved) => proved,
-            Err(fault) => return vec![fault],
+    pub fn check(&self, rules: &Rules, link: Option<&BlockLink>) -> Checked {
+        let compared = self.prove(rules).and_then(|proved| Ok((self.compare(&proved, rules)?, proved)));
+        let (Checked { mut faults, combined }, proved) = match compared {
+            Ok(compared) => compared,
+            Err(fault) => return Checked { faults: vec![fault], ..Checked::default() },
         };
-        let mut faults = self.compare(&proved, rules);
         let header = &proved.header;
         if let Some(link) =
             link.filter(|link| (link.parent_hash, link.timestamp) != (header.parent_hash, header.timestamp))
@@ -55,7 +70,7 @@ impl StoredBlock {
                 (text(header.parent_hash, header.timestamp), text(link.parent_hash, link.timestamp));
             faults.push(Fault::new("tail", "parent hash and time", expected, found).of_block(self.number));
         }
-        faults
+        Checked { faults, combined }
     }
 
     fn prove(&self, rules: &Rules) -> Result<Proved, Fault> {
@@ -105,25 +120,50 @@ impl StoredBlock {
         }
     }
 
-    fn compare(&self, proved: &Proved, rules: &Rules) -> Vec<Fault> {
-        let mut batch = Batch::new(Options { weth: rules.weth, tables: self.selection, ..Options::default() });
-        let expected = match batch.push(proved, &State::missing("not asked for")).and_then(|()| batch.finish()) {
-            Ok(expected) => expected,
-            Err(error) => {
-                let found = format!("{error:#}");
-                return vec![Fault::new("blocks", "rows", "numbers that fit", found).of_block(self.number)];
-            }
+    /// Compares what the block becomes with what is stored.
+    fn compare(&self, proved: &Proved, rules: &Rules) -> Result<Checked, Fault> {
+        let options = |tables| Options { weth: rules.weth, issuance: rules.issuance, tables };
+        let mut state = State::missing("not asked for");
+        if let Some(index) = self.selection.position(&native_transfers::TABLE) {
+            let partial = self.partial.has(&native_transfers::TABLE);
+            state.movements = Some(ether::expected(proved, &self.tables[index], partial, options(self.selection))?);
+        }
+        let made = |tables: Selection| -> Result<Vec<Part>, Fault> {
+            let each = |table: &'static Table| self.made(proved, options(Selection::of_known([table.name])), &state);
+            tables.tables().map(each).collect()
         };
-        let tables = self.selection.tables().zip(expected).zip(&self.tables);
-        tables.flat_map(|((table, expected), found)| differing(table, self.number, &expected, found)).collect()
+        let mut faults = Vec::new();
+        for ((table, expected), found) in self.selection.tables().zip(made(self.selection)?).zip(&self.tables) {
+            let expected = expected.rows().map_err(|error| self.too_large(&error))?;
+            if expected.num_rows() != found.num_rows() {
+                let fault = Fault::new(table.name, "rows", expected.num_rows(), found.num_rows());
+                faults.push(fault.of_block(self.number));
+                continue;
+            }
+            let differing = differing_cells(table, &expected, found).into_iter();
+            faults.extend(differing.map(|(row, fault)| fault.of_block(self.number).of_row(row)));
+        }
+        let combined = if faults.is_empty() { made(self.combined)? } else { Vec::new() };
+        Ok(Checked { faults, combined })
+    }
+
+    /// What the block becomes of one table, given the movements of ether; without them, where they were not known when it was made.
+    fn made(&self, proved: &Proved, options: Options, state: &State) -> Result<Part, Fault> {
+        let alone = self.partial.covers(options.tables) && !self.partial.has(&native_transfers::TABLE);
+        let mut batch = Batch::new(options);
+        let pushed =
+            if alone { batch.push(proved, &State::missing("not asked for")) } else { batch.push(proved, state) };
+        pushed.map_err(|error| self.too_large(&error))?;
+        Ok(batch.parts().remove(0))
+    }
+
+    fn too_large(&self, error: &anyhow::Error) -> Fault {
+        Fault::new("blocks", "rows", "numbers that fit", format!("{error:#}")).of_block(self.number)
     }
 }
 
-/// Every cell in which two batches of a block's rows differ.
-fn differing(table: &Table, number: u64, expected: &RecordBatch, found: &RecordBatch) -> Vec<Fault> {
-    if expected.num_rows() != found.num_rows() {
-        return vec![Fault::new(table.name, "rows", expected.num_rows(), found.num_rows()).of_block(number)];
-    }
+/// Every cell in which two batches of as many rows differ, by row.
+pub fn differing_cells(table: &Table, expected: &RecordBatch, found: &RecordBatch) -> Vec<(usize, Fault)> {
     let mut faults = Vec::new();
     for (column, (expected, found)) in table.columns.iter().zip(expected.columns().iter().zip(found.columns())) {
         if expected == found {
@@ -132,7 +172,7 @@ fn differing(table: &Table, number: u64, expected: &RecordBatch, found: &RecordB
         for row in 0..expected.len() {
             if expected.slice(row, 1) != found.slice(row, 1) {
                 let fault = Fault::new(table.name, column.name, text_of(expected, row), text_of(found, row));
-                faults.push(fault.of_block(number).of_row(row));
+                faults.push((row, fault));
             }
         }
     }

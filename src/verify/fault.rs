@@ -14,19 +14,22 @@ pub struct Fault {
     pub block: Option<u64>,
     /// The row among the table's rows of that block, from 0.
     pub row: Option<usize>,
+    /// What tells the row from others, in a table that is not in the order of the blocks.
+    pub key: Option<Box<str>>,
     /// The column, or the check that failed.
     pub check: Box<str>,
     /// What it should be.
-    pub expected: String,
+    pub expected: Box<str>,
     /// What it is.
-    pub found: String,
+    pub found: Box<str>,
 }
 
 impl Fault {
     /// A fault of a whole file or table.
     pub fn new(place: impl Into<String>, check: &str, expected: impl ToString, found: impl ToString) -> Self {
         let (expected, found) = differing(&expected.to_string(), &found.to_string());
-        Self { place: place.into().into(), block: None, row: None, check: check.into(), expected, found }
+        let (place, check) = (place.into().into(), check.into());
+        Self { place, block: None, row: None, key: None, check, expected: expected.into(), found: found.into() }
     }
 
     /// The same, of one block.
@@ -38,6 +41,11 @@ impl Fault {
     pub fn of_row(self, row: usize) -> Self {
         Self { row: Some(row), ..self }
     }
+
+    /// The same, of the row that this tells from others.
+    pub fn of_key(self, key: impl Into<Box<str>>) -> Self {
+        Self { key: Some(key.into()), ..self }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -48,6 +56,9 @@ impl fmt::Display for Fault {
         }
         if let Some(row) = self.row {
             write!(f, "row {row}, ")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, "{key}, ")?;
         }
         write!(f, "{}: expected {}, found {}", self.check, self.expected, self.found)
     }

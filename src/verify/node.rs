@@ -4,12 +4,14 @@ use super::fault::Fault;
 use crate::error::Refused;
 use crate::geth::{self, Client, Tag};
 use crate::prove::BlobSchedule;
+use crate::rows::Issuance;
 use crate::store::{BlockLink, Identity, Range};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 
-/// Makes sure that the node is on the chain that is held, and asks how it prices blobs. `None` where there is no node.
-pub async fn schedule(client: &Client, held: Identity) -> Result<Option<BlobSchedule>> {
+/// Makes sure that the node is on the chain that is held, and asks how it prices blobs and makes ether. `None` where there is no
+/// node.
+pub async fn rules(client: &Client, held: Identity) -> Result<Option<(BlobSchedule, Issuance)>> {
     let chain_id = match client.chain_id().await {
         Err(error) if error.is_unreachable() => {
             tracing::warn!(error = %error, "no node is there: what is held is not compared with its hashes");
@@ -29,7 +31,7 @@ pub async fn schedule(client: &Client, held: Identity) -> Result<Option<BlobSche
         .into());
     }
     let config = client.node_config().await.context("failed to ask the node")?;
-    Ok(Some(BlobSchedule::from_config(&config)))
+    Ok(Some((BlobSchedule::from_config(&config), Issuance::from_config(&config))))
 }
 
 /// The ranges whose last block is not the node's, each with its fault. What the node does not have is no fault.

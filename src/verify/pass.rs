@@ -1,9 +1,10 @@
 //! One pass over everything that is held: the tail, its chunks, the sealed ranges, and what links them.
 
 use super::block::Rules;
+use super::combined::{self, Scratch};
 use super::fault::Fault;
 use super::{Report, Settings, files, links, range, tail};
-use crate::rows::blocks;
+use crate::rows::{Selection, blocks};
 use crate::store::{self, BlockLink, Chain, Manifest, Range, Unreadable, chunk, read_readable_ranges};
 use alloy_primitives::B256;
 use anyhow::Result;
@@ -21,6 +22,10 @@ pub struct Pass<'a> {
     pub chain: Chain,
     /// What rows are recomputed by, where they are.
     pub rules: Option<Rules>,
+    /// Where tables are combined once more.
+    pub scratch: Scratch,
+    /// Why that could not be done.
+    pub broken: Option<anyhow::Error>,
     /// Moved on by each block.
     pub bar: &'a ProgressBar,
     /// Called with each fault.
@@ -143,9 +148,24 @@ impl Pass<'_> {
             Some(rules) if lacking.is_empty() => {
                 let mut tell = |faults: Vec<Fault>| {
                     self.report.faults += faults.len() as u64;
+                    let tables = faults.iter().map(|fault| (range.path.clone(), fault.place.to_string()));
+                    self.report.faulty.contradicted.extend(tables);
                     faults.iter().for_each(&mut *self.tell);
                 };
-                range::check(root, range, self.settings.blocks(), rules, self.bar, &mut tell)?;
+                let blocks = self.settings.blocks();
+                let (mut follow, mut left) = combined::of_range(range);
+                if blocks.0 > range.first || blocks.1 < range.last {
+                    (follow, left) = (Selection::of_known([]), follow.with(left));
+                }
+                for table in left.tables() {
+                    *self.report.not_combined.entry(table.name).or_default() += range.blocks();
+                }
+                let made = (&self.scratch, follow);
+                let made = range::check(root, range, blocks, rules, made, self.bar, &mut tell)?;
+                // A range that is deleted meanwhile has lost to another.
+                if root.join(&range.path).exists() {
+                    self.broken = self.broken.take().or(made.err());
+                }
             }
             Some(_) => {
                 self.report.lacks(lacking, range.blocks());

@@ -1,19 +1,21 @@
 //! All rows of a sealed range, recomputed.
 //!
-//! While the blocks of one round are recomputed on every core, the rows of the next are read; no more than two rounds are in memory.
+//! While the blocks of one round are recomputed on every core, the rows of the next are read, and what those before become is combined;
+//! no more than three rounds are in memory.
 
-use super::block::{Rules, StoredBlock};
+use super::block::{Checked, Rules, StoredBlock};
+use super::combined::{Combined, Scratch};
 use super::cursor::{Cursor, Key};
 use super::fault::Fault;
 use super::rebuild;
-use crate::rows::{Selection, Table, blocks};
+use crate::rows::{Gap, Selection, Table, address_flows, blocks, large_transfers};
 use crate::store::Range;
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 use arrow::array::{Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use indicatif::ProgressBar;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the rows of a round take, about, in bytes for each thread; uncompressed, as stored.
 const ROUND_BYTES: u64 = 4 << 20;
@@ -27,38 +29,83 @@ pub fn lacking(held: Selection) -> Selection {
 }
 
 /// Recomputes the blocks `from` to `to` of a range that lacks nothing and whose files are as its manifest says, and hands on the
-/// faults of each round.
+/// faults of each round; then the `tables` that are combined over all its blocks, where there was none. The error within is of
+/// these: they could not be made.
 ///
 /// # Errors
 /// Where a file cannot be read.
 pub fn check(
     root: &Path,
     range: &Range,
-    (from, to): (u64, u64),
+    blocks: (u64, u64),
     rules: &Rules,
+    (scratch, tables): (&Scratch, Selection),
     bar: &ProgressBar,
     tell: &mut (dyn FnMut(Vec<Fault>) + Send),
-) -> Result<()> {
-    let mut reader = Reader::open(root, range, (from.max(range.first), to.min(range.last)))?;
-    let mut round = reader.round()?;
+) -> Result<Result<()>> {
+    let reader = |alone| Reader::open(root, range, blocks, (tables, alone));
+    let mut faults = match recompute(reader(Selection::of_known([]))?, range, rules, scratch, bar, tell)? {
+        Ok(faults) => faults,
+        Err(error) => return Ok(Err(error)),
+    };
+    // From Amsterdam on, blocks that nobody traced tell all but what an account gives to itself: where a table was added later,
+    // it was made of that.
+    let names = [address_flows::TABLE.name, large_transfers::TABLE.name];
+    if faults.iter().any(|fault| names.contains(&&*fault.place)) {
+        let alone = reader(Selection::of_known(names))?;
+        match recompute(alone, range, rules, scratch, &ProgressBar::hidden(), &mut |_| {})? {
+            Ok(again) => faults.retain(|fault| again.iter().any(|other| other.place == fault.place)),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    tell(faults);
+    Ok(Ok(()))
+}
+
+/// Recomputes what a reader reads, hands on the faults of its blocks, and returns those of the tables that are combined.
+fn recompute(
+    mut reader: Reader,
+    range: &Range,
+    rules: &Rules,
+    scratch: &Scratch,
+    bar: &ProgressBar,
+    tell: &mut (dyn FnMut(Vec<Fault>) + Send),
+) -> Result<Result<Vec<Fault>>> {
+    let mut combined = Combined::create(scratch, reader.combined, range.blocks());
+    let (mut round, mut ready) = (reader.round()?, Vec::new());
+    let mut sound = true;
     while !round.blocks.is_empty() {
-        let (next, faults) = rayon::join(
-            || reader.round(),
-            || {
-                let each = |block: &StoredBlock| {
-                    let faults = block.check(rules, None);
-                    bar.inc(1);
-                    faults
-                };
-                round.blocks.par_iter().flat_map_iter(each).collect::<Vec<_>>()
-            },
-        );
+        let read = || reader.round();
+        let recompute = || {
+            let each = |block: &StoredBlock| {
+                let checked = block.check(rules, None);
+                bar.inc(1);
+                checked
+            };
+            round.blocks.par_iter().map(each).collect::<Vec<_>>()
+        };
+        let ready_before = std::mem::take(&mut ready);
+        let combine = || combined.as_mut().map_or(Ok(()), |combined| combined.push(ready_before));
+        let (next, (checked, pushed)) = rayon::join(read, || rayon::join(recompute, combine));
+        combined = pushed.and(combined);
+        sound &= round.faults.is_empty() && checked.iter().all(|checked| checked.faults.is_empty());
         tell(std::mem::take(&mut round.faults));
-        tell(faults);
+        for Checked { faults, combined } in checked {
+            tell(faults);
+            ready.push(combined);
+        }
         round = next?;
     }
+    // Where a row is wrong, so is what is combined of it.
+    sound &= round.faults.is_empty();
     tell(round.faults);
-    Ok(())
+    if !sound {
+        return Ok(Ok(Vec::new()));
+    }
+    Ok(combined.and_then(|mut combined| {
+        combined.push(ready)?;
+        combined.compare(&reader.directory)
+    }))
 }
 
 /// Recomputes the headers `from` to `to` of a range that has `blocks` and lacks what else a block is rebuilt from.
@@ -96,10 +143,20 @@ struct Reader {
     to: u64,
     last: u64,
     last_hash: B256,
+    gaps: Vec<Gap>,
+    directory: PathBuf,
+    combined: Selection,
+    /// Those that are made of what the blocks alone tell.
+    alone: Selection,
 }
 
 impl Reader {
-    fn open(root: &Path, range: &Range, (from, to): (u64, u64)) -> Result<Self> {
+    fn open(
+        root: &Path,
+        range: &Range,
+        (from, to): (u64, u64),
+        (combined, alone): (Selection, Selection),
+    ) -> Result<Self> {
         let directory = root.join(&range.path);
         let selection = rebuild::recomputed(range.tables());
         let cursor = |table: &'static Table| Cursor::open(&directory.join(format!("{}.parquet", table.name)), table);
@@ -109,10 +166,14 @@ impl Reader {
             blocks: cursors.remove(0),
             others: cursors,
             next: range.first,
-            from,
-            to,
+            from: from.max(range.first),
+            to: to.min(range.last),
             last: range.last,
             last_hash: range.manifest.last_hash,
+            gaps: range.manifest.gaps.clone(),
+            directory,
+            combined,
+            alone,
         })
     }
 
@@ -166,7 +227,14 @@ impl Reader {
             tables.push(cursor.take_block(&key, faults)?);
         }
         self.next += 1;
-        Ok(StoredBlock { number, named, selection: self.selection, tables })
+        let gaps = self.gaps.iter().filter(|gap| (gap.first..=gap.last).contains(&number));
+        let mut partial = Selection::of_known(gaps.map(|gap| &gap.table[..]));
+        // What the chain began with is in no trace.
+        if number > 0 {
+            partial = partial.with(self.alone);
+        }
+        let (selection, combined) = (self.selection, self.combined);
+        Ok(StoredBlock { number, named, selection, tables, partial, combined })
     }
 }
 

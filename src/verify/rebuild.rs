@@ -6,7 +6,7 @@
 
 use super::cell::{Row, rows};
 use super::fault::Fault;
-use crate::rows::{CHAIN_TABLES, Selection};
+use crate::rows::{CHAIN_TABLES, Selection, native_transfers};
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_rlp::{Encodable, Header};
 use arrow::array::RecordBatch;
@@ -25,10 +25,19 @@ pub fn needed() -> Selection {
     Selection::of_known(["blocks", "transactions", "logs", "withdrawals", "uncles"])
 }
 
-/// Of these tables, those that are recomputed: they lie in the order of the blocks, and follow from nothing but the blocks. What the
-/// node's state told, and what is made of that or combined over many blocks, is held against the manifest's BLAKE3.
+/// Of these tables, those that are recomputed block by block, in whose order they lie. What only the node's state told is held
+/// against the manifest's BLAKE3.
 pub fn recomputed(held: Selection) -> Selection {
-    let all = needed().with(Selection::of_known(["token_transfers", "gas_blocks"]));
+    let all = needed().with(Selection::of_known(["token_transfers", "native_transfers", "gas_blocks"]));
+    held.without(Selection::ALL.without(all))
+}
+
+/// Of these tables, those that are combined over many blocks, and follow from the others.
+pub fn combined(held: Selection) -> Selection {
+    let all = match held.has(&native_transfers::TABLE) {
+        true => Selection::of_known(["gas_flows", "address_flows", "large_transfers"]),
+        false => Selection::of_known(["gas_flows"]),
+    };
     held.without(Selection::ALL.without(all))
 }
 

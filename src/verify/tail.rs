@@ -49,9 +49,13 @@ pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Opt
         && let Some(rules) = rules
     {
         faults = if lacking.is_empty() {
-            let selection = rebuild::recomputed(block.tables);
+            // Of one block, tables that are combined are as the others.
+            let selection = rebuild::recomputed(block.tables).with(rebuild::combined(block.tables));
             let tables = selection.tables().filter_map(|table| block.batch(table).cloned()).collect();
-            StoredBlock { number, named: Some(hash), selection, tables }.check(rules, Some(&link))
+            let partial = Selection::of_known(block.gaps.iter().map(|gap| &gap.table[..]));
+            let combined = Selection::of_known([]);
+            let named = Some(hash);
+            StoredBlock { number, named, selection, tables, partial, combined }.check(rules, Some(&link)).faults
         } else {
             block.batch(&blocks::TABLE).and_then(|rows| rebuild::header_fault(number, rows)).into_iter().collect()
         };

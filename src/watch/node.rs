@@ -72,7 +72,9 @@ async fn look(
     let identity = Identity { chain_id, genesis_hash };
     let held = store.chain()?;
     let mut chain = match held.clone() {
-        None => Chain { format: FORMAT, identity, finalized_seen: false, blob_schedule: None, weth: None },
+        None => {
+            Chain { format: FORMAT, identity, finalized_seen: false, blob_schedule: None, issuance: None, weth: None }
+        }
         Some(chain) if chain.identity == identity => chain,
         Some(Chain { identity: held, .. }) => {
             return Err(Trouble::Other(
@@ -104,12 +106,17 @@ async fn look(
         Err(error) if error.is_passing() => return Err(Trouble::Away(error)),
         Err(error) => {
             let known = chain.blob_schedule.clone();
-            let taken = if known.is_some() { "the blob schedule it told before" } else { "Cancun's blob schedule" };
-            tracing::warn!(error = %error, "the node does not tell its chain's configuration: {taken} and mainnet's rewards are taken");
-            (known.unwrap_or_default(), Issuance::MAINNET)
+            let taken = if known.is_some() {
+                "what it told before is"
+            } else {
+                "Cancun's blob schedule and mainnet's rewards are"
+            };
+            tracing::warn!(error = %error, "the node does not tell its chain's configuration: {taken} taken");
+            (known.unwrap_or_default(), chain.issuance.unwrap_or(Issuance::MAINNET))
         }
     };
     chain.blob_schedule = Some(rules.0.clone());
+    chain.issuance = Some(rules.1);
     chain.weth = settings.weth.or(chain.weth).or(known_weth(chain_id));
     let wanted_first = match settings.from {
         From::Block(number) => number / RANGE_MIN * RANGE_MIN,

@@ -13,6 +13,7 @@ use crate::publish::Publisher;
 use crate::rows::Selection;
 use crate::store::{FORMAT, Identity, Manifest, Range, Store, read_readable_ranges, tail};
 use anyhow::{Context, Result, anyhow};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use std::time::Duration;
 pub struct Faulty {
     /// Sealed ranges: first and last block, directory.
     pub ranges: Vec<(u64, u64, PathBuf)>,
+    /// Tables of these whose rows are wrong though the file is what was written: by directory and name.
+    pub contradicted: BTreeSet<(PathBuf, String)>,
     /// Chunks of the tail: their directories.
     pub chunks: Vec<PathBuf>,
     /// Files of the tail.
@@ -111,6 +114,7 @@ async fn rebuild(
         store.quarantine_path(path, label)?;
     }
     let mut ranges = Vec::new();
+    let contradicted = faulty.contradicted;
     for (first, last, path) in faulty.ranges {
         let directory = store.root().join(&path);
         ranges.push((Piece { first, last, source: Source::Node }, tables_of(&directory)?, path.clone()));
@@ -124,7 +128,7 @@ async fn rebuild(
     for (piece, tables, path) in ranges {
         let what = format!("blocks {} to {}", piece.first, piece.last);
         session.teller.say(format!("building {what} again"));
-        let range = session.build_again(piece, tables, &path).await;
+        let range = session.build_again(piece, tables, &path, &contradicted).await;
         let range = range.map_err(error).with_context(|| format!("failed to build {what} again"))?;
         session.add_range(range);
         session.dirty = true;
@@ -136,14 +140,21 @@ async fn rebuild(
 
 impl Session {
     /// Builds the next generation of a range, with these tables, and commits it.
-    async fn build_again(&mut self, piece: Piece, tables: Selection, directory: &Path) -> Result<Range, Trouble> {
+    async fn build_again(
+        &mut self,
+        piece: Piece,
+        tables: Selection,
+        directory: &Path,
+        contradicted: &BTreeSet<(PathBuf, String)>,
+    ) -> Result<Range, Trouble> {
         let old = fs::read_dir(self.store.root().join(directory))?.map(|entry| Ok(entry?.metadata()?.len()));
         if !self.has_room(old.sum::<Result<u64>>()?)? {
             return Err(Trouble::Other(anyhow!("there is no room for it: {}", self.teller.state())));
         }
         let mut builder = self.builder.clone();
         builder.fetcher.options.tables = tables;
-        let job = Job { piece, links: Vec::new(), adds_to: self.sound_state(piece, directory).await? };
+        let sound = |table: &str| !contradicted.contains(&(directory.to_owned(), table.to_owned()));
+        let job = Job { piece, links: Vec::new(), adds_to: self.sound_state(piece, directory, &sound).await? };
         let finished = builder.build(job, Arc::new(AtomicBool::new(false))).await?;
         Ok(finished.commit(&self.store)?)
     }
@@ -155,7 +166,12 @@ const OF_STATE: [&str; 5] = ["native_transfers", "traces", "balances", "address_
 impl Session {
     /// The faulty range with nothing but those of its tables that the node could not tell again and whose files are as they were
     /// written; they are taken over. `None` where there are none, or where the range is not of the node's chain.
-    async fn sound_state(&self, piece: Piece, directory: &Path) -> Result<Option<Range>, Trouble> {
+    async fn sound_state(
+        &self,
+        piece: Piece,
+        directory: &Path,
+        sound: &dyn Fn(&str) -> bool,
+    ) -> Result<Option<Range>, Trouble> {
         let root = self.store.root();
         let Ok(mut manifest) = Manifest::read(&root.join(directory)) else { return Ok(None) };
         let node = self.client.head(Tag::Number(piece.last)).await.map_err(Trouble::Away)?;
@@ -164,8 +180,8 @@ impl Session {
         }
         manifest.tables.retain(|name, table| {
             let path = root.join(directory).join(format!("{name}.parquet"));
-            let sound = || hash_of(&path).is_ok_and(|hash| hash == table.blake3);
-            OF_STATE.contains(&&name[..]) && sound()
+            let as_written = || hash_of(&path).is_ok_and(|hash| hash == table.blake3);
+            OF_STATE.contains(&&name[..]) && sound(name) && as_written()
         });
         manifest.gaps.retain(|gap| manifest.tables.contains_key(&gap.table));
         let Piece { first, last, .. } = piece;

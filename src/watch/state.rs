@@ -80,6 +80,7 @@ impl Fetcher {
             frames: Ok(Vec::new()),
             balances: proved.map(|genesis| genesis.balances.clone()).ok_or_else(|| UNTOLD.to_owned()),
             genesis: proved.cloned(),
+            movements: None,
         }
     }
 

@@ -38,7 +38,7 @@ fn create_tiny(code: [u8; 2]) -> Vec<u8> {
 }
 
 /// What moves ether in every way there is, on top of a mixed block.
-fn busy_block(number: u64) -> Plan {
+pub fn busy_block(number: u64) -> Plan {
     let mut plan = mixed_block(number);
     let at = contracts::address;
     let program = |code: Vec<u8>| Transaction { data: code, ..Transaction::create(13, &[]) };
@@ -225,7 +225,7 @@ fn check_traces(geth: &Geth, found: &Published, blocks: &[Block]) {
 }
 
 /// What coverage says of a table, in one line.
-fn coverage(found: &Published, table: &str) -> String {
+pub fn coverage(found: &Published, table: &str) -> String {
     let sql = format!(
         "SELECT string_agg(concat(first_block, '-', last_block, ' ', status, ' ', reason), ' ; ' ORDER BY first_block)
          FROM coverage WHERE table_name = '{table}'"

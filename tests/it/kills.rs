@@ -1,13 +1,19 @@
-//! `kill -9` inside every phase of writing, again and again on one volume: no row is lost, and none is there twice.
+//! `kill -9` inside every phase of writing, again and again on one volume: no row is lost, and none is there twice;
+//! and an end that does not wait.
 
+use crate::fake_geth::FakeGeth;
+use crate::lying_node::extend;
+use crate::rig::process::signal;
 use crate::rig::random::Random;
 use crate::rig::transaction::{SENDERS, sender};
-use crate::rig::{Forks, Geth, Plan, Published, Spyhop, Transaction, Withdrawal, contracts};
+use crate::rig::{Forks, Geth, Plan, Published, Spyhop, Transaction, Withdrawal, contracts, wait_for};
 use ethers::types::{Address, U256};
 use spyhop::rows::Selection;
 use spyhop::store::{next_merge, read_ranges, tail};
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// Kills inside each phase: 200 in all.
@@ -235,4 +241,70 @@ impl Scene {
         };
         numbers.find(is_canonical).map(|(_, number)| number)
     }
+}
+
+/// Fills a pipe to the last byte: whoever writes to it then waits.
+fn fill(pipe: &mut std::io::PipeWriter) {
+    let set = |flags: i32| {
+        // SAFETY: `fcntl` takes three numbers here, and the descriptor is open.
+        assert_ne!(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, flags) }, -1);
+    };
+    set(libc::O_NONBLOCK);
+    while (&*pipe).write(&[b'.']).is_ok() {}
+    set(0);
+}
+
+/// A process that is killed when this is dropped.
+struct Mortal(Child);
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_second_sigterm_ends_at_once_what_cannot_end_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 20, "");
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_spyhop"))
+        .args(["watch", "--from", "0", "--ipc"])
+        .arg(fake.path())
+        .arg("--data")
+        .arg(&data)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(writer.try_clone().unwrap())
+        .spawn()
+        .unwrap();
+    let mut watch = Mortal(child);
+    wait_for("block 20 in the published file", || (Published::try_open(&data).ok()?.head()?.0 == 20).then_some(()));
+    // It cannot say that it stops, and so it does not stop.
+    fill(&mut writer);
+    signal(&watch.0, libc::SIGTERM);
+    let process = watch.0.id();
+    let pending = || {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let bits = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap().trim().to_owned();
+        u64::from_str_radix(&bits, 16).unwrap() >> (libc::SIGTERM - 1) & 1 == 1
+    };
+    wait_for("the first signal to be taken", || (!pending()).then_some(()));
+    assert!(watch.0.try_wait().unwrap().is_none(), "it ended after one signal");
+    // One that comes while the first is still being taken is one with it: they go on until it has ended.
+    let status = wait_for("its end", || {
+        let ended = watch.0.try_wait().unwrap();
+        if ended.is_none() {
+            signal(&watch.0, libc::SIGTERM);
+        }
+        ended
+    });
+    assert_eq!(status.code(), Some(128 + libc::SIGTERM));
+    drop(reader);
+    // Nothing is broken by it.
+    Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
+    assert_eq!(Published::open(&data).check_prefix(0), Some(20));
 }

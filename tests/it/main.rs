@@ -16,6 +16,7 @@ mod health;
 mod kills;
 mod labels;
 mod lying_node;
+mod odd_ether;
 mod plan;
 mod readers;
 mod readme;

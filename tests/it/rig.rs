@@ -11,6 +11,7 @@ pub mod expected;
 pub mod forks;
 pub mod geth;
 pub mod mixed;
+pub mod premerge;
 pub mod process;
 pub mod published;
 pub mod random;

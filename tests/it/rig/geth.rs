@@ -18,6 +18,8 @@ pub struct Geth {
     directory: TempDir,
     forks: Forks,
     archive: Archive,
+    /// Whether its chain ends before the merge.
+    unmerged: bool,
     process: Option<Child>,
     client: Option<Client>,
 }
@@ -80,11 +82,21 @@ impl Geth {
         geth.started()
     }
 
+    /// The same with a chain from before the merge, which no forkchoice can extend.
+    pub fn import_unmerged(genesis: &Value, chain: &[u8]) -> Self {
+        let mut geth = Self::prepare(Forks::OSAKA, genesis, Archive(true));
+        geth.unmerged = true;
+        std::fs::write(geth.directory.path().join("chain.rlp"), chain).unwrap();
+        geth.run(&["init", "genesis.json"]);
+        geth.run(&["import", "chain.rlp"]);
+        geth.started()
+    }
+
     fn prepare(forks: Forks, genesis: &Value, archive: Archive) -> Self {
         // Short: a socket's path has at most 107 bytes.
         let directory = tempfile::Builder::new().prefix("spy").tempdir().unwrap();
         std::fs::write(directory.path().join("genesis.json"), genesis.to_string()).unwrap();
-        Self { directory, forks, archive, process: None, client: None }
+        Self { directory, forks, archive, unmerged: false, process: None, client: None }
     }
 
     fn started(mut self) -> Self {
@@ -147,7 +159,9 @@ impl Geth {
         client.call("eth_chainId", json!([]));
         self.client = Some(client);
         // Until the first forkchoice update geth believes that it still syncs, and does not go back to an ancestor.
-        self.set_head(self.head());
+        if !self.unmerged {
+            self.set_head(self.head());
+        }
     }
 
     /// Kills geth as a power cut would: with SIGKILL.

@@ -54,6 +54,17 @@ impl RangeFile {
         (0..cells.len()).filter(|row| cells.is_null(*row) == (change == Change::Value)).collect()
     }
 
+    /// A column of texts.
+    pub fn texts(&self, column: &str) -> Vec<Option<String>> {
+        self.rows[column].as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
+    }
+
+    /// Writes the file without one of its rows, and a manifest that agrees with it.
+    pub fn without(&self, row: usize) {
+        let (above, below) = (self.rows.slice(0, row), self.rows.slice(row + 1, self.rows.num_rows() - row - 1));
+        self.write_rows(&concat_batches(&self.table.schema(), &[above, below]).unwrap());
+    }
+
     /// The block of a row, and which of that block's rows it is.
     pub fn place(&self, row: usize) -> (u64, usize) {
         if self.table.name == "blocks" {
@@ -70,20 +81,24 @@ impl RangeFile {
         let index = self.table.columns.iter().position(|other| other.name == column.name).unwrap();
         columns[index] = changed(&columns[index], column, row, change);
         assert_ne!(&columns[index], self.rows.column(index), "{} is as it was", column.name);
-        let rows = RecordBatch::try_new(self.table.schema(), columns).unwrap();
+        self.write_rows(&RecordBatch::try_new(self.table.schema(), columns).unwrap());
+    }
+
+    fn write_rows(&self, rows: &RecordBatch) {
         let mut bytes = Vec::new();
         let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), None).unwrap();
-        writer.write(&rows).unwrap();
+        writer.write(rows).unwrap();
         writer.close().unwrap();
-        self.put(&bytes);
+        self.put(&bytes, rows.num_rows());
     }
 
     /// Puts these bytes in the file's place, and a manifest that agrees with them.
-    pub fn put(&self, bytes: &[u8]) {
+    fn put(&self, bytes: &[u8], rows: usize) {
         let mut manifest: Value = serde_json::from_slice(&self.manifest).unwrap();
         let entry = &mut manifest["tables"][self.table.name];
         entry["blake3"] = json!(blake3::hash(bytes).to_hex().to_string());
         entry["bytes"] = json!(bytes.len());
+        entry["rows"] = json!(rows);
         fs::write(self.directory.join("manifest.json"), manifest.to_string()).unwrap();
         fs::write(self.directory.join(format!("{}.parquet", self.table.name)), bytes).unwrap();
     }
@@ -154,6 +169,8 @@ fn other_text(text: &str) -> String {
             format!("{}{digit}{}", &text[..at], &text[at + 1..])
         }
         _ if text == "0x" => "0x00".to_owned(),
+        // A trace address.
+        _ if text.is_empty() => "0".to_owned(),
         _ => text.replace(']', " ]").replace("erc", "ERC").replace("weth", "erc20"),
     }
 }

@@ -1,0 +1,98 @@
+//! Movements of ether: what follows from the block, and what only a trace could tell.
+//!
+//! Of a block that was not traced all follows. Of one that was, the movements within its transactions are taken as they are stored,
+//! in their places among the others; that they belong to a transaction of the block is all that can be said of them.
+
+use super::cell::{Row, rows};
+use super::fault::Fault;
+use crate::prove::Proved;
+use crate::rows::native_transfers::{Movement, TABLE, movements};
+use crate::rows::{Options, State};
+use alloy_primitives::Address;
+use arrow::array::RecordBatch;
+
+/// Kinds of what happened within transactions, and of what the chain began with.
+const TOLD: [&str; 4] = ["call", "create", "selfdestruct", "genesis"];
+
+/// Kinds of what follows from the block.
+const DERIVED: [&str; 5] = ["transaction", "withdrawal", "block_reward", "uncle_reward", "dao_fork"];
+
+/// The movements that a block must have, given the rows that it has; `partial` says that not all are there.
+///
+/// # Errors
+/// Where a row cannot be read, or rows are missing or too many.
+pub fn expected(block: &Proved, stored: &RecordBatch, partial: bool, options: Options) -> Result<Vec<Movement>, Fault> {
+    let alone = movements(block, &State::missing("not asked for"), options);
+    let number = block.header.number;
+    // What the DAO fork moved may be all that is missing.
+    let untraced = partial && options.issuance.dao_fork != Some(number);
+    // A call that only a log tells of has no frame.
+    let logged =
+        rows(&TABLE, number, stored).any(|row| row.text("kind") == Some("call") && row.text("trace_address").is_none());
+    if untraced || logged {
+        return Ok(alone);
+    }
+    let stored = rows(&TABLE, number, stored).map(|row| read(block, &row)).collect::<Result<Vec<_>, _>>()?;
+    let told = |movement: &Movement| TOLD.contains(&movement.kind) || is_unknown(block, movement);
+    // Whether a transaction succeeded, a trace may have told where the receipt does not.
+    let happened = |movement: &Movement| {
+        let same = |other: &&Movement| (other.kind, other.transaction) == (movement.kind, movement.transaction);
+        !movement.assumed || stored.iter().any(|other| same(&other))
+    };
+    let derived = alone.into_iter().filter(|movement| DERIVED.contains(&movement.kind) && happened(movement));
+    let mut derived: Vec<_> =
+        derived.map(|movement| Movement { assumed: movement.assumed && partial, ..movement }).collect();
+    let count = stored.iter().filter(|movement| !told(movement)).count();
+    if count != derived.len() {
+        return Err(Fault::new(TABLE.name, "rows that follow from the block", derived.len(), count).of_block(number));
+    }
+    let mut derived = derived.drain(..);
+    Ok(stored
+        .iter()
+        .map(|movement| match told(movement) {
+            true => movement.clone(),
+            false => derived.next().expect("they were counted"),
+        })
+        .collect())
+}
+
+/// Whether it is the movement of a transaction of a type that is not known.
+fn is_unknown(block: &Proved, movement: &Movement) -> bool {
+    movement.kind == "transaction"
+        && movement.transaction.is_some_and(|index| block.transactions[index].fields.is_none())
+}
+
+fn read(block: &Proved, row: &Row) -> Result<Movement, Fault> {
+    let kind = TOLD.into_iter().chain(DERIVED).find(|kind| row.text("kind") == Some(*kind));
+    let address = |column: &str| {
+        let bytes = row.bytes(column)?;
+        let address = bytes.map(|bytes| Address::try_from(&bytes[..]).map_err(|_| row.fault(column, "an address")));
+        address.transpose()
+    };
+    Ok(Movement {
+        kind: kind.ok_or_else(|| row.fault("kind", "a kind that there is"))?,
+        transaction: transaction(block, row)?,
+        trace_address: row.text("trace_address").map(str::to_owned),
+        from: address("from_address")?,
+        to: address("to_address")?,
+        value: row.some("value", Row::wide)?,
+        assumed: false,
+    })
+}
+
+/// Which transaction a row belongs to: by its index, or by its hash where they do not agree.
+fn transaction(block: &Proved, row: &Row) -> Result<Option<usize>, Fault> {
+    let index = row.integer("transaction_index")?.and_then(|index| usize::try_from(index).ok());
+    let Some(hash) = row.text("transaction_hash") else {
+        return match row.text("kind") {
+            Some("transaction" | "call" | "create" | "selfdestruct") => {
+                Err(row.fault("transaction_hash", "that of a transaction of the block"))
+            }
+            _ => Ok(None),
+        };
+    };
+    let is_named = |index: &usize| block.transactions.get(*index).is_some_and(|found| found.hash.to_string() == hash);
+    let named = index.filter(is_named).or_else(|| (0..block.transactions.len()).find(is_named));
+    let named = named.or(index.filter(|index| *index < block.transactions.len()));
+    named.map(Some).ok_or_else(|| row.fault("transaction_hash", "that of a transaction of the block"))
+}
