@@ -44,8 +44,8 @@ pub struct Builder {
     pub history: Places,
     /// Whether the node can say which chain is its own.
     pub anchored: bool,
-    /// Whether everything else on the machine goes first.
-    pub idle: bool,
+    /// Whether it pauses while the node is under pressure.
+    pub pauses: bool,
     /// Closed while the node needs the machine for itself.
     pub gate: Arc<Gate>,
     /// What was read.
@@ -193,7 +193,7 @@ impl Builder {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Runs blocking work on a thread of its own, which in the background yields to everything else on the machine.
+    /// Runs blocking work on a thread of its own, which yields to everything else on the machine.
     pub fn on_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Builder) -> T + Send + 'static,
@@ -201,9 +201,7 @@ impl Builder {
         let (sender, receiver) = oneshot::channel();
         let builder = self.clone();
         let spawned = thread::Builder::new().name("build".to_owned()).spawn(move || {
-            if builder.idle {
-                yield_to_others();
-            }
+            yield_to_others();
             let result = work(&builder);
             // The receiver is gone only when the result is not wanted any more.
             let _ = sender.send(result);

@@ -94,7 +94,7 @@ impl Session {
     }
 
     fn pause_building(&mut self, why: Option<String>) {
-        let pauses = self.builder.idle && why.is_some();
+        let pauses = self.builder.pauses && why.is_some();
         if self.builder.gate.set_closed(pauses) {
             match why {
                 Some(why) => tracing::info!("building pauses: {why}"),

@@ -147,21 +147,17 @@ impl Session {
             pool: Arc::new(rayon::ThreadPoolBuilder::new().build()?),
             warned: Arc::new(Mutex::new(HashSet::new())),
         };
-        // Where it ends by itself somebody waits for the end.
-        let idle = !settings.ends();
-        let yielding = move |_| {
-            if idle {
-                yield_to_others();
-            }
-        };
-        let build_pool =
-            rayon::ThreadPoolBuilder::new().num_threads(settings.workers).start_handler(yielding).build()?;
+        let build_pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(settings.workers)
+            .start_handler(|_| yield_to_others())
+            .build()?;
         let builder = Builder {
             fetcher: Fetcher { pool: Arc::new(build_pool), ..fetcher.clone() },
             identity: node.chain.identity,
             history: Places::default(),
             anchored: false,
-            idle,
+            // Where it ends by itself somebody waits for the end.
+            pauses: !settings.ends(),
             gate: Arc::new(Gate::default()),
             meter: Arc::new(Meter::default()),
             stop: stop.flag.clone(),

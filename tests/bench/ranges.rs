@@ -13,9 +13,10 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use rayon::prelude::*;
 use serde_json::json;
+use spyhop::events::Events;
 use spyhop::publish::{Directory, Publisher, State};
 use spyhop::rows::coverage::Interval;
-use spyhop::rows::{Kind, Rows, Selection, Table};
+use spyhop::rows::{Kind, Part, Rows, Selection, Table};
 use spyhop::store::{self, BlockLink, Chain, FORMAT, Identity, RangeWriter, Store};
 use spyhop::whales::Labels;
 
@@ -87,7 +88,8 @@ fn main() -> Result<()> {
 
 fn new_chain(store: &Store) -> Result<Chain> {
     let identity = Identity { chain_id: 1, genesis_hash: block_hash(0) };
-    let chain = Chain { format: FORMAT, identity, finalized_seen: true, blob_schedule: None, weth: None };
+    let chain =
+        Chain { format: FORMAT, identity, finalized_seen: true, blob_schedule: None, weth: None, issuance: None };
     store.set_chain(&chain)?;
     Ok(chain)
 }
@@ -107,18 +109,18 @@ fn write(store: &Store, identity: Identity, blocks: Blocks) -> Result<()> {
     let step = (CHUNK_ROWS * blocks.count / blocks.addresses.max(1)).clamp(1, CHUNK);
     for first in (blocks.first..end).step_by(step as usize) {
         let chunk = first..end.min(first + step);
-        let batches = tables
+        let parts = tables
             .tables()
             .map(|table| {
                 let mut rows = Rows::new(table);
                 for number in chunk.clone() {
                     blocks.rows_of(table, number).try_for_each(|index| push(&mut rows, table, number, index))?;
                 }
-                Ok(rows.finish())
+                Ok(Part::Rows(rows.finish()))
             })
             .collect::<Result<Vec<_>>>()?;
         let links: Vec<_> = chunk.map(link).collect();
-        range.push(&batches, &links, &[])?;
+        range.push(parts, &links, &[])?;
     }
     range.finish()?.commit(store)?;
     Ok(())
@@ -239,8 +241,10 @@ fn publish(store: &Store, identity: Identity) -> Result<(f64, f64)> {
         }
     }
     let labels = Labels::open(identity.chain_id, None, None)?;
+    let events = Events::open(None)?;
     let tables = Selection::default();
-    let state = State { ranges: &held, tail: &[], tables, coverage: &coverage, reorgs: &[], labels: &labels };
+    let state =
+        State { ranges: &held, tail: &[], tables, coverage: &coverage, reorgs: &[], labels: &labels, events: &events };
     let mut publisher = Publisher::new(store, None)?;
     let mut timed = || -> Result<f64> {
         let started = Instant::now();
