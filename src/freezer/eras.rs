@@ -49,8 +49,8 @@ impl Eras {
         Ok(())
     }
 
-    /// Lists the directory once more and looks into each file that is new or changed: the blocks of those that can be read, and
-    /// why the others cannot.
+    /// Lists the directory once more and looks into each file that is new, has changed or could not be read: the blocks of those
+    /// that can, and why the others cannot.
     pub(super) fn look(
         &mut self,
         mut check: impl FnMut(&mut Era) -> Result<(), Error>,
@@ -60,10 +60,11 @@ impl Eras {
         for (epoch, path) in &self.files {
             let metadata = std::fs::metadata(path).ok();
             let stamp = metadata.map_or((0, None), |metadata| (metadata.len(), metadata.modified().ok()));
-            let seen = before.remove(path).filter(|seen| seen.stamp == stamp).unwrap_or_else(|| Seen {
-                stamp,
-                found: look_into(*epoch, path, &mut check).map_err(|error| error.to_string()),
-            });
+            let seen =
+                before.remove(path).filter(|seen| seen.stamp == stamp && seen.found.is_ok()).unwrap_or_else(|| Seen {
+                    stamp,
+                    found: look_into(*epoch, path, &mut check).map_err(|error| error.to_string()),
+                });
             self.seen.insert(path.clone(), seen);
         }
         let found = self.seen.values().map(|seen| &seen.found);

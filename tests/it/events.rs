@@ -143,6 +143,22 @@ fn random(random_: &mut Random, kind: &ParamType) -> Token {
     }
 }
 
+/// Whether numbers are within their types: `ethers` does not look.
+fn fits(kind: &ParamType, token: &Token) -> bool {
+    match (kind, token) {
+        (ParamType::Uint(bits), Token::Uint(value)) => value.bits() <= *bits,
+        (ParamType::Int(bits), Token::Int(value)) => {
+            let sign = I256::from_raw(*value).asr(bits - 1);
+            sign == I256::zero() || sign == -I256::one()
+        }
+        (ParamType::Array(kind) | ParamType::FixedArray(kind, _), Token::Array(list) | Token::FixedArray(list)) => {
+            list.iter().all(|token| fits(kind, token))
+        }
+        (ParamType::Tuple(kinds), Token::Tuple(list)) => kinds.iter().zip(list).all(|(kind, token)| fits(kind, token)),
+        _ => true,
+    }
+}
+
 /// Events with every type that there is.
 fn all_kinds() -> Vec<Value> {
     let family = |prefix: &str, sizes: Vec<u32>| -> Vec<_> {
@@ -475,7 +491,8 @@ fn whatever_a_log_holds_every_query_ends_and_what_ethers_decodes_is_decoded() {
             expect(&mut said, &input.name, &input.kind, token);
         }
         // ethers does not look at digits that must be zeros, and mends texts that are not UTF-8.
-        if row["decoded"].as_deref() == Some("true") || encode(&tokens) == log.data {
+        let is_whole = encode(&tokens) == log.data && kinds.iter().zip(&tokens).all(|(kind, token)| fits(kind, token));
+        if row["decoded"].as_deref() == Some("true") || is_whole {
             assert_eq!(row, &said, "{log:?}");
             whole += 1;
         }
@@ -511,7 +528,7 @@ fn files_bind_to_addresses_and_are_read_again_when_they_change() {
         false,
         &[indexed("a", "uint8"), indexed("b", "uint8"), indexed("c", "uint8"), indexed("d", "uint8")],
     );
-    let unknown = event("Unknown", false, &[data("a", "Library.Enum")]);
+    let unknown = event("Unknown", false, &[data("a", "uint7")]);
     let evil = event("Evil", false, &[data("a\" FROM x; --", "uint8")]);
     let other_item = json!({"type": "something new", "name": "x"});
     write(&abi, "ERC20Token.json", &json!([transfer, longer, clashing, note, too_many, unknown, evil, other_item]));
@@ -546,7 +563,7 @@ fn files_bind_to_addresses_and_are_read_again_when_they_change() {
         ["Evil", "event skipped"],
         ["Note(uint8,address,uint8)", "an anonymous event can be told by its contract only"],
         ["TooMany(uint8,uint8,uint8,uint8)", "more parameters are indexed"],
-        ["Unknown", "there is no type `Library.Enum`"],
+        ["Unknown", "there is no type `uint7`"],
         ["broken.json", "ABI file skipped"],
         ["nobody.json", "ABI file skipped"],
     ] {
