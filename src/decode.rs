@@ -6,6 +6,7 @@
 //! or output, reads no clock and trusts nothing: [`crate::prove`] decides whether what was decoded is the chain.
 
 mod bloom;
+pub mod contract;
 mod genesis;
 mod header;
 mod receipt;

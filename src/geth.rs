@@ -122,6 +122,11 @@ impl Error {
         }
     }
 
+    /// Whether a contract that was asked said itself that it has no answer (JSON-RPC code 3).
+    pub fn is_revert(&self) -> bool {
+        matches!(self, Error::Node { code: 3, .. })
+    }
+
     /// Whether the node is away: no socket, or nobody behind it.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Error::Unreachable { .. })
@@ -202,6 +207,19 @@ pub struct Trace {
     pub transaction_hash: B256,
     /// The JSON of its outermost call frame, with those below in it.
     pub frames: String,
+}
+
+/// What may be asked of a token's contract: these and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// `balanceOf(address)`.
+    BalanceOf(Address),
+    /// `symbol()`.
+    Symbol,
+    /// `name()`.
+    Name,
+    /// `decimals()`.
+    Decimals,
 }
 
 /// What has passed through a client since it was made.
@@ -304,6 +322,12 @@ impl Client {
     /// An account's ether in wei after a block (`eth_getBalance`).
     pub async fn balance(&self, address: Address, block: B256) -> Result<U256, Error> {
         self.pool.call(Method::Balance, &reply::balance_params(address, block), reply::amount).await
+    }
+
+    /// The bytes that a contract answers after a block (`eth_call`). What the contract does for it is bounded: at a million
+    /// gas it fails, which like a revert is an [`Error::Node`].
+    pub async fn ask_contract(&self, contract: Address, question: Question, block: B256) -> Result<Bytes, Error> {
+        self.pool.call(Method::Call, &reply::call_params(contract, question, block), reply::bytes).await
     }
 
     /// The oldest block of which the node says that it serves the state (`eth_capabilities`); it may yet lack it.

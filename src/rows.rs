@@ -25,6 +25,7 @@ pub mod reorgs;
 mod selection;
 mod state;
 pub mod token_transfers;
+pub mod tokens;
 pub mod traces;
 pub mod transactions;
 pub mod uncles;
@@ -89,7 +90,7 @@ pub enum Kind {
 }
 
 /// The tables that blocks become, in the order they are written.
-pub const CHAIN_TABLES: [&Table; 13] = [
+pub const CHAIN_TABLES: [&Table; 14] = [
     &blocks::TABLE,
     &transactions::TABLE,
     &logs::TABLE,
@@ -103,13 +104,14 @@ pub const CHAIN_TABLES: [&Table; 13] = [
     &gas_flows::TABLE,
     &address_flows::TABLE,
     &large_transfers::TABLE,
+    &tokens::TABLE,
 ];
 
 /// The tables that are not of the chain, and small.
 pub const BOUNDED_TABLES: [&Table; 3] = [&coverage::TABLE, &reorgs::TABLE, &labels::TABLE];
 
 /// Every table and view that readers see.
-pub const TABLES: [&Table; 27] = [
+pub const TABLES: [&Table; 28] = [
     &blocks::TABLE,
     &transactions::TABLE,
     &logs::TABLE,
@@ -119,6 +121,7 @@ pub const TABLES: [&Table; 27] = [
     &native_transfers::TABLE,
     &traces::TABLE,
     &balances::TABLE,
+    &tokens::TABLE,
     &gas_blocks::TABLE,
     &gas_flows::TABLE,
     &address_flows::TABLE,

@@ -13,6 +13,7 @@
 
 pub mod chunk;
 mod durable;
+mod entries;
 mod manifest;
 mod merge;
 mod quarantine;
@@ -24,6 +25,7 @@ pub mod tail;
 mod volume;
 
 pub use durable::{free_bytes, replace_file, sync_directory};
+pub use entries::for_each_entry;
 pub use manifest::{Identity, Manifest, TableManifest};
 pub use merge::{Merge, next_merge};
 pub use range::{BlockLink, Finished, Range, RangeWriter, Unreadable};

@@ -12,6 +12,7 @@ mod build;
 mod coverage;
 mod fetch;
 mod follow;
+mod hydrate;
 mod limits;
 mod meter;
 mod node;
@@ -23,6 +24,7 @@ mod session;
 mod space;
 mod state;
 mod thaw;
+mod tokens;
 
 pub use limits::go_behind;
 pub use progress::{Heartbeat, SourceRate, now};

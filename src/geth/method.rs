@@ -31,6 +31,8 @@ pub enum Method {
     TraceBlock,
     /// An account's ether after a block.
     Balance,
+    /// What a token's contract answers to one of a few fixed questions.
+    Call,
     /// From which block on the node serves what.
     Capabilities,
     /// A value of the node's database: asked for the genesis allocation and for nothing else.
@@ -52,6 +54,7 @@ impl Method {
             Method::Datadir => "admin_datadir",
             Method::TraceBlock => "debug_traceBlockByHash",
             Method::Balance => "eth_getBalance",
+            Method::Call => "eth_call",
             Method::Capabilities => "eth_capabilities",
             Method::DbGet => "debug_dbGet",
         }
@@ -61,7 +64,15 @@ impl Method {
     /// one reply at a time to a connection, and the head must not wait behind somebody's block. Nor behind the balances of
     /// all accounts of a block, however small each is.
     pub(super) fn is_small(self) -> bool {
-        !matches!(self, Method::RawBlock | Method::RawReceipts | Method::TraceBlock | Method::Balance | Method::DbGet)
+        !matches!(
+            self,
+            Method::RawBlock
+                | Method::RawReceipts
+                | Method::TraceBlock
+                | Method::Balance
+                | Method::Call
+                | Method::DbGet
+        )
     }
 }
 

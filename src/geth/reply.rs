@@ -13,7 +13,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{At, Head, Tag, Trace};
+use super::{At, Head, Question, Tag, Trace};
 
 /// How every reply of geth begins.
 const PREFIX: &[u8] = br#"{"jsonrpc":"2.0","id":"#;
@@ -222,6 +222,20 @@ pub(super) fn trace_params(block: B256) -> String {
 /// The parameters of `eth_getBalance` after a block, canonical or not.
 pub(super) fn balance_params(address: Address, block: B256) -> String {
     format!(r#"["{address:#x}",{{"blockHash":"{block}"}}]"#)
+}
+
+/// Gas that a contract may use to answer: honest ones need a hundredth of it, and it costs the node some milliseconds.
+const CALL_GAS: u64 = 1_000_000;
+
+/// The parameters of `eth_call` after a block, canonical or not: of the calldata a caller chooses nothing but an address.
+pub(super) fn call_params(contract: Address, question: Question, block: B256) -> String {
+    let data = match question {
+        Question::BalanceOf(holder) => format!("70a08231{:0>64}", const_hex::encode(holder)),
+        Question::Symbol => "95d89b41".to_owned(),
+        Question::Name => "06fdde03".to_owned(),
+        Question::Decimals => "313ce567".to_owned(),
+    };
+    format!(r#"[{{"to":"{contract:#x}","gas":"{CALL_GAS:#x}","input":"0x{data}"}},{{"blockHash":"{block}"}}]"#)
 }
 
 /// The parameters of `debug_dbGet` for what geth keeps of its genesis block's state (`core/rawdb/schema.go`, `genesisPrefix`).

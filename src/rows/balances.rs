@@ -1,4 +1,4 @@
-//! `balances`: one row per account touched by a block, in the node's own words.
+//! `balances`: one row per account touched by a block, and per holder of a token that it moved, in the node's own words.
 
 use super::Kind::{Integer, Key, Text, Wide};
 use super::combine::{Cells, Entry};
@@ -6,13 +6,14 @@ use super::{Options, Rows, State, Table, column, dao_fork, movements, native_tra
 use crate::prove::Proved;
 use alloy_primitives::{Address, U256};
 use anyhow::{Context, Result};
+use arrow::array::RecordBatch;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 /// The table.
 pub const TABLE: Table = Table {
     name: "balances",
-    comment: "One row per account touched by a block: what it had after it, as the node says; where the node serves the state.",
+    comment: "One row per account touched by a block, and per holder of a token moved by it: what it had after it, as the node or the contract says; where the node serves the state.",
     columns: &[
         column("asset", Key, "ETH, or the token's contract."),
         column("address", Key, "Whose balance."),
@@ -37,8 +38,10 @@ impl Entry for Balance {
 
     fn collect(entries: &mut Vec<Self>, block: &Proved, state: &State, _: Options) {
         let block_number = block.header.number;
-        let told = state.balances.iter().flatten();
-        entries.extend(told.map(|&(address, balance)| Self { asset: None, address, block_number, balance }));
+        let entry = |asset, address, balance| Self { asset, address, block_number, balance };
+        entries.extend(state.balances.iter().flatten().map(|&(address, balance)| entry(None, address, balance)));
+        let of_tokens = state.token_balances.iter();
+        entries.extend(of_tokens.map(|&(contract, holder, balance)| entry(Some(contract), holder, balance)));
     }
 
     fn read(cells: &Cells, row: usize) -> Result<Self> {
@@ -69,6 +72,13 @@ impl Entry for Balance {
     }
 
     fn reduce(_: &mut Vec<Self>) {}
+}
+
+/// Whose balances of what a batch of rows has; `None` is ether.
+pub fn accounts(batch: &RecordBatch) -> Result<Vec<(Option<Address>, Address)>> {
+    let cells = Cells::of(batch);
+    let account = |row| Ok((movements::read_asset(&cells, 0, row)?, cells.address(1, row)?.context("no address")?));
+    (0..batch.num_rows()).map(account).collect()
 }
 
 /// Every account whose ether a block can have changed or that took part in it: makers of blocks, parties of transactions,

@@ -3,7 +3,7 @@
 
 use super::{
     Options, Rows, State, Table, WIDE_MAX, address_flows::Flow, balances::Balance, gas_flows::GasFlow,
-    large_transfers::Large,
+    large_transfers::Large, tokens::Token,
 };
 use crate::prove::Proved;
 use alloy_primitives::{Address, U256, U512};
@@ -56,6 +56,7 @@ pub fn with_entries<W: Work>(table: &Table, work: W) -> Option<W::Output> {
         name if name == Flow::TABLE.name => Some(work.run::<Flow>()),
         name if name == GasFlow::TABLE.name => Some(work.run::<GasFlow>()),
         name if name == Large::TABLE.name => Some(work.run::<Large>()),
+        name if name == Token::TABLE.name => Some(work.run::<Token>()),
         _ => None,
     }
 }
@@ -191,7 +192,12 @@ pub fn write<'a, E: Entry>(entries: impl IntoIterator<Item = &'a E>) -> Result<R
 #[derive(Debug)]
 pub struct Cells<'a>(&'a RecordBatch);
 
-impl Cells<'_> {
+impl<'a> Cells<'a> {
+    /// The values of a batch.
+    pub fn of(batch: &'a RecordBatch) -> Self {
+        Self(batch)
+    }
+
     /// Text, or null.
     pub fn text(&self, column: usize, row: usize) -> Result<Option<&str>> {
         let array = self.0.column(column).as_string_opt::<i32>().context("not text")?;

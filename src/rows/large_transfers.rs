@@ -42,17 +42,21 @@ const ETHER_LARGE: U256 = U256::from_limbs([0x6bc7_5e2d_6310_0000, 5, 0, 0]);
 #[derive(Clone, Debug)]
 pub struct Large {
     /// `None` for ether.
-    asset: Option<Address>,
+    pub asset: Option<Address>,
     amount: U256,
-    block_number: u64,
+    /// The block it is in.
+    pub block_number: u64,
     /// Seconds since 1970.
     block_timestamp: u64,
-    kind: &'static str,
+    /// As in `movements`.
+    pub kind: &'static str,
     transaction_hash: Option<B256>,
     index: u64,
     batch_index: u64,
-    from: Option<Address>,
-    to: Option<Address>,
+    /// `None` where ether is made.
+    pub from: Option<Address>,
+    /// `None` where it is destroyed.
+    pub to: Option<Address>,
 }
 
 impl Large {

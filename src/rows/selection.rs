@@ -1,8 +1,8 @@
 //! Which of the chain tables are wanted.
 
 use super::{
-    CHAIN_TABLES, Table, address_flows, balances, gas_blocks, gas_flows, large_transfers, native_transfers, traces,
-    transactions,
+    CHAIN_TABLES, Table, address_flows, balances, gas_blocks, gas_flows, large_transfers, native_transfers, tokens,
+    traces, transactions,
 };
 
 /// A choice of [`CHAIN_TABLES`]; by default all but the traces, which are many and rarely wanted.
@@ -78,6 +78,11 @@ impl Selection {
             &large_transfers::TABLE,
         ];
         needing.into_iter().any(|table| self.has(table))
+    }
+
+    /// Whether any of them needs to know something else that only a node with the state can say.
+    pub fn needs_state(self) -> bool {
+        self.needs_traces() || self.has(&tokens::TABLE)
     }
 
     /// Whether there is none.

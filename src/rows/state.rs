@@ -1,6 +1,7 @@
 //! What only a node that has the state can say of a block, and what is missing where it cannot.
 
 use super::native_transfers::Movement;
+use super::tokens::{self, Token};
 use super::{Options, Table, address_flows, balances, large_transfers, native_transfers, traces};
 use crate::decode::{Allocation, Frame};
 use crate::prove::Proved;
@@ -15,6 +16,10 @@ pub struct State {
     pub frames: Result<Vec<Vec<Frame>>, String>,
     /// Ether of accounts after the block, by address, or why that is not known.
     pub balances: Result<Vec<(Address, U256)>, String>,
+    /// Tokens after the block, by contract and holder; where `balances` are not known, these are not either.
+    pub token_balances: Vec<(Address, Address, U256)>,
+    /// What contracts say of themselves whose tokens the block moved, or why that is not known.
+    pub tokens: Result<Vec<Token>, String>,
     /// For the genesis block: the accounts it began with, where the node told them and its header proves them.
     pub genesis: Option<Arc<Allocation>>,
     /// All movements of ether, where they are known beforehand; nothing else is then asked for them.
@@ -28,7 +33,14 @@ pub const MADE_OF_MOVEMENTS: [&str; 3] =
 impl State {
     /// Nothing, for this reason.
     pub fn missing(reason: &str) -> Self {
-        Self { frames: Err(reason.to_owned()), balances: Err(reason.to_owned()), genesis: None, movements: None }
+        Self {
+            frames: Err(reason.to_owned()),
+            balances: Err(reason.to_owned()),
+            token_balances: Vec::new(),
+            tokens: Err(reason.to_owned()),
+            genesis: None,
+            movements: None,
+        }
     }
 
     /// Why a block's rows of this table are not all there; none where they are.
@@ -39,6 +51,7 @@ impl State {
                 self.frames.as_ref().err().filter(|_| !block.transactions.is_empty()).cloned()
             }
             name if name == balances::TABLE.name => self.balances.as_ref().err().cloned(),
+            name if name == tokens::TABLE.name => self.tokens.as_ref().err().cloned(),
             _ => None,
         }
     }

@@ -6,7 +6,7 @@ use super::cell::text_of;
 use super::fault::Fault;
 use super::rebuild;
 use crate::rows::combine::is_combined;
-use crate::rows::{Part, Selection, Table, address_flows, balances, large_transfers, native_transfers};
+use crate::rows::{Part, Selection, Table, address_flows, balances, large_transfers, native_transfers, tokens};
 use crate::store::{GroupLimit, Range, Sink, create_sorted, temporary};
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
@@ -39,7 +39,10 @@ impl Drop for Scratch {
 
 /// The combined tables of a range: those that follow from the others that it holds, and those that do not.
 pub fn of_range(range: &Range) -> (Selection, Selection) {
-    let held = range.tables().tables().filter(|table| is_combined(table) && table.name != balances::TABLE.name);
+    let held = range
+        .tables()
+        .tables()
+        .filter(|table| is_combined(table) && ![balances::TABLE.name, tokens::TABLE.name].contains(&table.name));
     let held = Selection::of_known(held.map(|table| table.name));
     let mut follow = rebuild::combined(range.tables());
     // What was traced for this table only is in no other.

@@ -1,6 +1,8 @@
 //! From the node's socket to proved rows.
 
 use super::Traces;
+use super::hydrate::Account;
+use super::tokens::Known;
 use crate::decode::{Allocation, Block, Depth};
 use crate::geth::{self, At, Client};
 use crate::prove::{BlobSchedule, Expected, Proved, prove};
@@ -81,6 +83,10 @@ pub struct Fetcher {
     pub traces: Traces,
     /// One permit, for the block that the node traces.
     pub tracing: Arc<Semaphore>,
+    /// What was asked of tokens in the tail.
+    pub known: Arc<Mutex<Known>>,
+    /// Whose balances are asked for too, beside those that a block of the tail changed.
+    pub hydrated: Arc<[Account]>,
     /// What the chain began with, where the node tells it.
     pub genesis: Option<Arc<Allocation>>,
     /// Where the work is done.

@@ -1,14 +1,15 @@
 //! One step: look at the node and the store, do the next thing, commit it.
 
 use super::build::Job;
-use super::fetch::{AbortOnDrop, Chunk, Near, Trouble};
+use super::fetch::{AbortOnDrop, Chunk, Fetcher, Near, Trouble};
+use super::hydrate::Account;
 use super::phase;
 use super::pressure::ANSWER_MAX;
 use super::session::{Failure, GRACE, Session, UnderWay, now};
 use crate::error::Refused;
 use crate::geth::{Head, Tag};
 use crate::plan::{Piece, Source};
-use crate::rows::{Gap, Part, reorgs::Reorg};
+use crate::rows::{Gap, Part, combine, reorgs::Reorg, tokens};
 use crate::store::{BlockLink, Finished, TailBlock, chunk, next_merge, tail};
 use anyhow::Result;
 use std::sync::Arc;
@@ -53,6 +54,7 @@ impl Session {
         }
         self.look_at_ancient().await?;
         let advanced = if self.settings.follows() { self.follow(head).await? } else { false };
+        self.hydration.go_on(&self.settings, &self.ranges, &self.builder).await;
         let started = self.start_jobs()?;
         self.collect()?;
         let done = !advanced && !started && self.under_way.is_empty() && self.merging.is_none();
@@ -207,9 +209,11 @@ impl Session {
 
     /// Adds blocks to the tail.
     async fn extend(&mut self, first: u64, last: u64) -> Result<bool, Trouble> {
+        let hydrated: Vec<_> = (0..=last - first).map(|index| self.hydration.of_block(index as usize)).collect();
         let requests: Vec<_> = (first..=last)
-            .map(|number| {
-                let fetcher = self.fetcher.clone();
+            .zip(&hydrated)
+            .map(|(number, hydrated)| {
+                let fetcher = Fetcher { hydrated: hydrated.clone(), ..self.fetcher.clone() };
                 AbortOnDrop(tokio::spawn(async move { fetcher.chunk(number, number, Near::Head).await }))
             })
             .collect();
@@ -236,6 +240,7 @@ impl Session {
             let _phase = phase("tail");
             tail::write(&self.store, &blocks)?;
         }
+        self.take_in(&blocks, &hydrated)?;
         self.tail.extend(blocks.iter().map(|block| block.link));
         blocks.iter().flat_map(|block| &block.gaps).for_each(|gap| Gap::push(&mut self.tail_gaps, gap.clone()));
         self.dirty = true;
@@ -245,6 +250,18 @@ impl Session {
         };
         self.committed(&what)?;
         Ok(true)
+    }
+
+    /// Notes what need not be asked of the node again now that these blocks are written.
+    fn take_in(&mut self, blocks: &[TailBlock], hydrated: &[Arc<[Account]>]) -> Result<()> {
+        for (block, hydrated) in blocks.iter().zip(hydrated) {
+            self.hydration.take_in(block, hydrated.clone())?;
+            if let Some(tokens) = block.batch(&tokens::TABLE) {
+                let tokens = combine::read(tokens)?;
+                self.fetcher.known.lock().expect("nothing panics while holding it").take_in(&tokens);
+            }
+        }
+        Ok(())
     }
 
     /// The node's next block does not link to our tip: either its chain changed, which the next step sees, or the block is bad.
@@ -299,6 +316,8 @@ impl Session {
         }
         self.tail.truncate(kept);
         self.trim_tail_gaps();
+        self.hydration.take_back(&reorg.old_hashes);
+        self.fetcher.known.lock().expect("nothing panics while holding it").forget();
         self.dirty = true;
         self.committed(&format!("reorganisation of {} blocks above {fork_block}", reorg.old_hashes.len()))?;
         Ok(())
@@ -492,6 +511,8 @@ impl Session {
                 self.store.delete_directory(&range.path)?;
                 self.wanted_first = range.last + 1;
             }
+            // What was asked once may have been written there.
+            self.fetcher.known.lock().expect("nothing panics while holding it").forget();
             self.dirty = true;
         }
         Ok(())

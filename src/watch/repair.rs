@@ -161,7 +161,7 @@ impl Session {
 }
 
 /// What only a node that had the state could tell, and what is made of it.
-const OF_STATE: [&str; 5] = ["native_transfers", "traces", "balances", "address_flows", "large_transfers"];
+const OF_STATE: [&str; 6] = ["native_transfers", "traces", "balances", "address_flows", "large_transfers", "tokens"];
 
 impl Session {
     /// The faulty range with nothing but those of its tables that the node could not tell again and whose files are as they were

@@ -3,6 +3,7 @@
 use super::ancient::Ancient;
 use super::build::{Builder, Job, yield_to_others};
 use super::fetch::{AbortOnDrop, Fetcher, Trouble};
+use super::hydrate::Hydration;
 use super::meter::Meter;
 use super::node::Node;
 use super::pressure::{Gate, Pressure};
@@ -112,6 +113,7 @@ pub struct Session {
     pub estimated: bool,
     /// When losers were last looked for.
     pub collected_at: Option<Instant>,
+    pub hydration: Hydration,
 }
 
 impl Session {
@@ -143,6 +145,8 @@ impl Session {
             options,
             traces: settings.traces,
             tracing: Arc::new(Semaphore::new(1)),
+            known: Arc::default(),
+            hydrated: Arc::default(),
             genesis,
             pool: Arc::new(rayon::ThreadPoolBuilder::new().build()?),
             warned: Arc::new(Mutex::new(HashSet::new())),
@@ -202,6 +206,7 @@ impl Session {
             built: (0, 0),
             estimated: false,
             collected_at: None,
+            hydration: Hydration::default(),
         };
         session.load_tail().await?;
         if session.settings.follows() {
@@ -521,7 +526,7 @@ impl Session {
 
     /// Whether a piece is traced, and so does not come out of the ancient store.
     pub fn is_traced(&self) -> bool {
-        self.settings.traces == Traces::All && self.settings.tables.needs_traces() && self.is_anchored()
+        self.settings.traces == Traces::All && self.settings.tables.needs_state() && self.is_anchored()
     }
 
     /// An error where a block failed its check and all of them were to be seen through.

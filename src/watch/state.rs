@@ -10,15 +10,16 @@
 
 use super::Traces;
 use super::fetch::{AbortOnDrop, Fetcher, Near, TRIES, Trouble};
+use super::tokens::Known;
 use crate::decode::{Frame, Outcome, trace};
 use crate::geth::{self, Trace};
 use crate::prove::Proved;
-use crate::rows::{State, balances};
+use crate::rows::{State, balances, tokens};
 use alloy_primitives::{Address, B256, U256};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-/// Calls for balances under way for one block.
-const BALANCES_MAX: usize = 8;
+/// Calls under way for the balances of one block.
+const CALLS_MAX: usize = 8;
 
 /// Why there are no traces where none are wanted.
 const OFF: &str = "traces are off";
@@ -33,20 +34,28 @@ impl Fetcher {
     /// What the node says of these blocks, one after the other.
     pub async fn states(&self, blocks: &[Proved], near: Near) -> Result<Vec<State>, Trouble> {
         let unasked = self.unasked(blocks, near).await?;
+        // What enters the tail is taken in when it is there; what is known of history is known where it is asked for.
+        let here = Mutex::default();
+        let known = if near == Near::Head { &*self.known } else { &here };
         let mut states = Vec::with_capacity(blocks.len());
         for block in blocks {
             states.push(match &unasked {
                 _ if block.header.number == 0 => self.genesis_state(block),
                 Some(state) => state.clone(),
-                None => self.state(block).await?,
+                None => self.state(block, known).await?,
             });
+            if near == Near::Finalized
+                && let Some(State { tokens: Ok(tokens), .. }) = states.last()
+            {
+                here.lock().expect("nothing panics while holding it").take_in(tokens);
+            }
         }
         Ok(states)
     }
 
     /// What is known of these blocks' state where the node is not even asked; none where it is.
     async fn unasked(&self, blocks: &[Proved], near: Near) -> Result<Option<State>, Trouble> {
-        if !self.options.tables.needs_traces() {
+        if !self.options.tables.needs_state() {
             return Ok(Some(State::missing("not asked for")));
         }
         if near == Near::Finalized && self.traces != Traces::All {
@@ -79,17 +88,32 @@ impl Fetcher {
         State {
             frames: Ok(Vec::new()),
             balances: proved.map(|genesis| genesis.balances.clone()).ok_or_else(|| UNTOLD.to_owned()),
+            tokens: Ok(Vec::new()),
             genesis: proved.cloned(),
-            movements: None,
+            ..State::missing(UNTOLD)
         }
     }
 
-    async fn state(&self, block: &Proved) -> Result<State, Trouble> {
+    async fn state(&self, block: &Proved, known: &Mutex<Known>) -> Result<State, Trouble> {
         let mut state = State::missing("not asked for");
-        state.frames = self.frames(block).await?;
-        if self.options.tables.has(&balances::TABLE) {
-            let touched = balances::touched(block, &state, self.options);
+        let tables = self.options.tables;
+        if tables.needs_traces() {
+            state.frames = self.frames(block).await?;
+        }
+        if tables.has(&balances::TABLE) {
+            let mut touched = balances::touched(block, &state, self.options);
+            touched.extend(self.hydrated.iter().filter(|(asset, _)| asset.is_none()).map(|(_, address)| *address));
             state.balances = self.balances(touched.into_iter().collect(), block.header.hash).await?;
+            if let Err(reason) = &state.balances {
+                state.tokens = Err(reason.clone());
+                return Ok(state);
+            }
+        }
+        if tables.has(&balances::TABLE) || tables.has(&tokens::TABLE) {
+            match self.tokens(block, known).await? {
+                Ok((balances, tokens)) => (state.token_balances, state.tokens) = (balances, Ok(tokens)),
+                Err(reason) => (state.balances, state.tokens) = (Err(reason.clone()), Err(reason)),
+            }
         }
         Ok(state)
     }
@@ -127,42 +151,59 @@ impl Fetcher {
         accounts: Vec<Address>,
         block: B256,
     ) -> Result<Result<Vec<(Address, U256)>, String>, Trouble> {
-        let mut found = Vec::with_capacity(accounts.len());
+        self.side_by_side(accounts, move |fetcher, address| async move {
+            Ok(fetcher.balance(address, block).await?.map(|balance| (address, balance)))
+        })
+        .await
+    }
+
+    /// The answers to questions of one kind, in their order, a few of them under way at a time; or why the node does not answer.
+    pub async fn side_by_side<Q, A, F>(
+        &self,
+        questions: Vec<Q>,
+        ask: impl Fn(Self, Q) -> F + Copy + Send + Sync + 'static,
+    ) -> Result<Result<Vec<A>, String>, Trouble>
+    where
+        Q: Clone + Send + Sync + 'static,
+        A: Send + 'static,
+        F: Future<Output = Result<Result<A, String>, Trouble>> + Send + 'static,
+    {
+        let mut answers: Vec<(usize, A)> = Vec::with_capacity(questions.len());
+        let questions: Arc<[Q]> = questions.into();
         // Where the node lacks the state, it is enough to hear so once.
-        let (first, rest) = accounts.split_at(1.min(accounts.len()));
-        let rest: Arc<[Address]> = rest.into();
-        for address in first {
-            match self.balance(*address, block).await? {
-                Ok(balance) => found.push((*address, balance)),
+        if let Some(first) = questions.first() {
+            match ask(self.clone(), first.clone()).await? {
+                Ok(answer) => answers.push((0, answer)),
                 Err(reason) => return Ok(Err(reason)),
             }
         }
-        let workers: Vec<_> = (0..BALANCES_MAX)
+        let workers: Vec<_> = (1..=CALLS_MAX.min(questions.len().saturating_sub(1)))
             .map(|start| {
-                let (fetcher, accounts) = (self.clone(), rest.clone());
+                let (fetcher, questions) = (self.clone(), questions.clone());
                 AbortOnDrop(tokio::spawn(async move {
-                    let mut found = Vec::new();
-                    for address in accounts.iter().skip(start).step_by(BALANCES_MAX) {
-                        match fetcher.balance(*address, block).await? {
-                            Ok(balance) => found.push((*address, balance)),
+                    let mut answers = Vec::new();
+                    for (index, question) in questions.iter().enumerate().skip(start).step_by(CALLS_MAX) {
+                        match ask(fetcher.clone(), question.clone()).await? {
+                            Ok(answer) => answers.push((index, answer)),
                             Err(reason) => return Ok(Err(reason)),
                         }
                     }
-                    Ok::<_, Trouble>(Ok(found))
+                    Ok::<_, Trouble>(Ok(answers))
                 }))
             })
             .collect();
         for worker in workers {
             match worker.await?? {
-                Ok(part) => found.extend(part),
+                Ok(part) => answers.extend(part),
                 Err(reason) => return Ok(Err(reason)),
             }
         }
-        found.sort_unstable();
-        Ok(Ok(found))
+        answers.sort_unstable_by_key(|(index, _)| *index);
+        Ok(Ok(answers.into_iter().map(|(_, answer)| answer).collect()))
     }
 
-    async fn balance(&self, address: Address, block: B256) -> Result<Result<U256, String>, Trouble> {
+    /// Ether of an account after a block, or why the node does not say.
+    pub async fn balance(&self, address: Address, block: B256) -> Result<Result<U256, String>, Trouble> {
         for attempt in 1.. {
             match self.client.balance(address, block).await {
                 Ok(balance) => return Ok(Ok(balance)),
@@ -194,7 +235,7 @@ fn check(block: &Proved, traces: &[Trace]) -> anyhow::Result<Vec<Vec<Frame>>> {
 }
 
 /// The node's reason, in words that are the same for every block: without the hashes that some contain.
-fn reason(error: &geth::Error) -> String {
+pub fn reason(error: &geth::Error) -> String {
     let text = match error {
         geth::Error::Node { message, .. } => message.clone(),
         other => other.to_string(),

@@ -9,7 +9,7 @@ use crate::rows::answers::{
     EXCHANGE_FLOWS, GAS_DAILY, GAS_GUZZLERS, GAS_HOURLY, GAS_SPENDERS, LARGE_TRANSFERS, MOVEMENTS, SUPPLY, WHALES,
     WHALES_COVERAGE,
 };
-use crate::rows::{Table, address_flows, blocks, gas_flows, large_transfers, transactions};
+use crate::rows::{Table, address_flows, blocks, gas_flows, large_transfers, tokens, transactions};
 
 /// The zero address: tokens come from it and go to it.
 const ZERO: &str = "0x0000000000000000000000000000000000000000";
@@ -19,6 +19,7 @@ pub fn body(table: &Table) -> Option<String> {
     Some(match table.name {
         name if name == address_flows::TABLE.name => address_flows(),
         name if name == gas_flows::TABLE.name => gas_flows(),
+        name if name == tokens::TABLE.name => tokens(),
         name if name == MOVEMENTS.name => both(&MOVEMENTS),
         name if name == LARGE_TRANSFERS.name => large_transfers(),
         name if name == EXCHANGE_FLOWS.name => exchange_flows(),
@@ -105,6 +106,15 @@ fn gas_flows() -> String {
         fees = split("fees", "fees"),
         sum = sum("fees"),
         both = both(&gas_flows::TABLE),
+    )
+}
+
+/// What a contract said first, and the first block of all in which it deviates.
+fn tokens() -> String {
+    format!(
+        "SELECT asset, symbol, name, decimals, standard, block_number, min(deviates_block) OVER (PARTITION BY asset) AS deviates_block
+        FROM ({both}) QUALIFY row_number() OVER (PARTITION BY asset ORDER BY block_number) = 1",
+        both = both(&tokens::TABLE),
     )
 }
 

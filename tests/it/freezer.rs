@@ -490,7 +490,7 @@ fn tables_not_asked_for_are_not_stored_and_come_later_as_a_new_generation() {
     Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).succeed();
     assert_eq!(
         held("g3"),
-        "address_flows balances blocks gas_blocks gas_flows large_transfers logs native_transfers token_transfers transactions uncles withdrawals"
+        "address_flows balances blocks gas_blocks gas_flows large_transfers logs native_transfers token_transfers tokens transactions uncles withdrawals"
     );
     let found = Published::open(&data);
     assert_eq!(found.check_prefix(0), Some(330));

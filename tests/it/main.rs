@@ -27,5 +27,6 @@ mod schema;
 mod sorted;
 mod sql;
 mod third_party;
+mod tokens;
 mod verify;
 mod volume;

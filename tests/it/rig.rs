@@ -16,6 +16,7 @@ pub mod process;
 pub mod published;
 pub mod random;
 pub mod rpc;
+pub mod tokens;
 pub mod transaction;
 
 pub use ancient::{Ancient, AncientBlock};

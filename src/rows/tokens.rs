@@ -1,0 +1,197 @@
+//! `tokens`: what the contracts whose tokens moved say of themselves; and whose balances a block's movements of them changed.
+
+use super::Kind::{Integer, Key, Text};
+use super::combine::{Cells, Entry};
+use super::token_transfers::{self, Placed};
+use super::{Options, Rows, State, Table, column, movements};
+use crate::prove::Proved;
+use alloy_primitives::{Address, U512};
+use anyhow::{Context, Result};
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, HashMap};
+
+/// The table.
+pub const TABLE: Table = Table {
+    name: "tokens",
+    comment: "One row per contract whose token moved in a block of the tail: what it says of itself, asked once.",
+    columns: &[
+        column("asset", Key, "The token's contract."),
+        column(
+            "symbol",
+            Text,
+            "In the contract's words, cut to 64 characters; anybody may call a token anything. Null where it has none.",
+        ),
+        column("name", Text, "The same."),
+        column(
+            "decimals",
+            Integer,
+            "One whole is ten to the power of this many of the smallest units; null where the contract does not say.",
+        ),
+        column("standard", Text, "As in token_transfers."),
+        column("block_number", Integer, "The block after which it was asked, the first of those held."),
+        column(
+            "deviates_block",
+            Integer,
+            "The first block after which a balance was not what its transfers make it: the token takes fees, or changes balances without a transfer. Null where none was seen.",
+        ),
+    ],
+};
+
+/// Balances of tokens that are asked for after one block, at most.
+pub const HOLDERS_MAX: usize = 1_000;
+
+/// One row.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// The token's contract.
+    pub contract: Address,
+    /// As in `token_transfers`.
+    pub standard: &'static str,
+    /// What it calls itself in short.
+    pub symbol: Option<String>,
+    /// What it calls itself.
+    pub name: Option<String>,
+    /// Up to 255.
+    pub decimals: Option<u64>,
+    /// The block after which it was asked.
+    pub block_number: u64,
+    /// The first block after which a balance was not what its transfers make it.
+    pub deviates_block: Option<u64>,
+}
+
+impl Entry for Token {
+    const TABLE: &'static Table = &TABLE;
+
+    fn collect(tokens: &mut Vec<Self>, _: &Proved, state: &State, _: Options) {
+        tokens.extend(state.tokens.iter().flatten().cloned());
+    }
+
+    fn read(cells: &Cells, row: usize) -> Result<Self> {
+        let text = |column| Ok::<_, anyhow::Error>(cells.text(column, row)?.map(str::to_owned));
+        Ok(Self {
+            contract: cells.address(0, row)?.context("no contract")?,
+            symbol: text(1)?,
+            name: text(2)?,
+            decimals: cells.integer(3, row)?,
+            standard: cells.text(4, row)?.and_then(movements::kind).context("no standard")?,
+            block_number: cells.integer(5, row)?.context("no block")?,
+            deviates_block: cells.integer(6, row)?,
+        })
+    }
+
+    fn push(&self, rows: &mut Rows) -> Result<()> {
+        rows.hex(self.contract);
+        rows.text(self.symbol.as_deref());
+        rows.text(self.name.as_deref());
+        rows.integer(self.decimals)?;
+        rows.text(self.standard);
+        rows.integer(self.block_number)?;
+        rows.integer(self.deviates_block)
+    }
+
+    fn order(&self, other: &Self) -> Ordering {
+        (self.contract, self.block_number).cmp(&(other.contract, other.block_number))
+    }
+
+    fn is_of_group(&self, other: &Self) -> bool {
+        self.contract == other.contract
+    }
+
+    /// What it said first counts, whenever it was asked again: so it is the same for whoever asked once.
+    fn reduce(group: &mut Vec<Self>) {
+        group[0].deviates_block = group.iter().filter_map(|token| token.deviates_block).min();
+        group.truncate(1);
+    }
+}
+
+/// A token that a block moved.
+#[derive(Clone, Debug)]
+pub struct Moved {
+    /// Its contract.
+    pub contract: Address,
+    /// As in `token_transfers`, of the first movement.
+    pub standard: &'static str,
+    /// Whose balances of it are to be asked for: who took most, then who moved most; none of a token whose numbers are no amounts.
+    pub holders: Vec<Holder>,
+}
+
+/// Who gave or took of a token, and how much in the block.
+#[derive(Clone, Copy, Debug)]
+pub struct Holder {
+    /// Who.
+    pub address: Address,
+    /// What came in.
+    pub amount_in: U512,
+    /// What went out.
+    pub amount_out: U512,
+}
+
+impl Holder {
+    /// Who moved most comes first.
+    fn order(&self, other: &Self) -> Ordering {
+        let key = |holder: &Self| (Reverse(holder.moved()), holder.address);
+        key(self).cmp(&key(other))
+    }
+
+    fn moved(&self) -> U512 {
+        self.amount_in + self.amount_out
+    }
+}
+
+/// The tokens that a block moved, in the order of their first movements, with at most [`HOLDERS_MAX`] holders together: of each token
+/// who moved most of it, then of each the second, and so on, so that no token keeps the others out. Of those that are left out
+/// no balance is known after this block; it is asked for after the next block that moves some of theirs.
+pub fn moved(block: &Proved, options: Options) -> Vec<Moved> {
+    let mut places = HashMap::new();
+    let mut moved: Vec<(Moved, BTreeMap<Address, Holder>)> = Vec::new();
+    for Placed { log, transfer, .. } in token_transfers::of(block, options) {
+        let place = *places.entry(log.address).or_insert(moved.len());
+        if place == moved.len() {
+            let token = Moved { contract: log.address, standard: transfer.standard, holders: Vec::new() };
+            moved.push((token, BTreeMap::new()));
+        }
+        let amount = transfer.value.filter(|_| ["erc20", "weth"].contains(&transfer.standard)).map(U512::from);
+        let Some(amount) = amount else { continue };
+        let mut add = |address: Address, amount_in, amount_out| {
+            if !address.is_zero() {
+                let none = Holder { address, amount_in: U512::ZERO, amount_out: U512::ZERO };
+                let holder = moved[place].1.entry(address).or_insert(none);
+                holder.amount_in += amount_in;
+                holder.amount_out += amount_out;
+            }
+        };
+        add(transfer.from, U512::ZERO, amount);
+        add(transfer.to, amount, U512::ZERO);
+    }
+    let mut moved: Vec<_> = moved
+        .into_iter()
+        .map(|(mut token, holders)| {
+            token.holders = holders.into_values().collect();
+            token.holders.sort_unstable_by(Holder::order);
+            token
+        })
+        .collect();
+    limit(&mut moved, HOLDERS_MAX);
+    for Moved { holders, .. } in &mut moved {
+        let took_most =
+            (0..holders.len()).min_by_key(|index| (Reverse(holders[*index].amount_in), holders[*index].address));
+        if let Some(index) = took_most {
+            holders[..=index].rotate_right(1);
+        }
+    }
+    moved
+}
+
+fn limit(moved: &mut [Moved], holders_max: usize) {
+    let place = |token: &Moved, rank: usize| (rank, Reverse(token.holders[rank].moved()), token.contract);
+    let places = moved.iter().flat_map(|token| (0..token.holders.len()).map(|rank| place(token, rank)));
+    let mut places: Vec<_> = places.collect();
+    if places.len() <= holders_max {
+        return;
+    }
+    places.sort_unstable();
+    for token in moved {
+        let kept = (0..token.holders.len()).take_while(|rank| place(token, *rank) < places[holders_max]).count();
+        token.holders.truncate(kept);
+    }
+}
