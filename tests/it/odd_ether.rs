@@ -76,7 +76,7 @@ fn rewards_the_dao_fork_and_assumed_transfers_are_as_geth_has_executed_them() {
         }
         let extra: &[u8] = if number < 5 { b"" } else { b"dao-hard-fork" };
         let spent = [transfer(0, 100 + number, 0), failing(1, 200 + number), transfer(2, 300 + number, 5)];
-        chain.block(&spent, extra, [4, 10].contains(&number));
+        chain.block(&spent, extra, [4, 12].contains(&number));
     }
     let geth = import(&chain);
     let archive = watch(&geth, &geth.data("traced"), "all");
@@ -102,7 +102,7 @@ fn rewards_the_dao_fork_and_assumed_transfers_are_as_geth_has_executed_them() {
     // Each kind of reward, by block: 5 ether and 3, seven eighths for an uncle, a thirty-second for who takes it in.
     let rewards = archive.rows(
         "SELECT block_number AS block, kind, value::VARCHAR AS value FROM native_transfers
-         WHERE kind LIKE '%_reward' AND block_number IN (3, 4, 8, 10) ORDER BY block_number, transfer_index",
+         WHERE kind LIKE '%_reward' AND block_number IN (3, 4, 8, 12) ORDER BY block_number, transfer_index",
     );
     let rewards: Vec<Vec<_>> =
         rewards.iter().map(|row| row.values().map(|value| value.as_deref().unwrap()).collect()).collect();
@@ -113,8 +113,8 @@ fn rewards_the_dao_fork_and_assumed_transfers_are_as_geth_has_executed_them() {
             ["4", "uncle_reward", "4375000000000000000"],
             ["4", "block_reward", "5156250000000000000"],
             ["8", "block_reward", "3000000000000000000"],
-            ["10", "uncle_reward", "2625000000000000000"],
-            ["10", "block_reward", "3093750000000000000"],
+            ["12", "uncle_reward", "2625000000000000000"],
+            ["12", "block_reward", "3093750000000000000"],
         ]
     );
 
