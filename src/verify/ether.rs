@@ -35,13 +35,17 @@ pub fn expected(block: &Proved, stored: &RecordBatch, partial: bool, options: Op
     let stored = rows(&TABLE, number, stored).map(|row| read(block, &row)).collect::<Result<Vec<_>, _>>()?;
     let told = |movement: &Movement| TOLD.contains(&movement.kind) || is_unknown(block, movement);
     // Whether a transaction succeeded, a trace may have told where the receipt does not.
-    let happened = |movement: &Movement| {
-        let same = |other: &&Movement| (other.kind, other.transaction) == (movement.kind, movement.transaction);
-        !movement.assumed || stored.iter().any(|other| same(&other))
+    let row_of = |movement: &Movement| {
+        stored.iter().find(|other| (other.kind, other.transaction) == (movement.kind, movement.transaction))
     };
-    let derived = alone.into_iter().filter(|movement| DERIVED.contains(&movement.kind) && happened(movement));
-    let mut derived: Vec<_> =
-        derived.map(|movement| Movement { assumed: movement.assumed && partial, ..movement }).collect();
+    let mut derived = Vec::new();
+    for movement in alone.into_iter().filter(|movement| DERIVED.contains(&movement.kind)) {
+        match row_of(&movement).filter(|_| movement.assumed) {
+            Some(row) => derived.push(Movement { assumed: partial && row.assumed, ..movement }),
+            None if movement.assumed => {}
+            None => derived.push(movement),
+        }
+    }
     let count = stored.iter().filter(|movement| !told(movement)).count();
     if count != derived.len() {
         return Err(Fault::new(TABLE.name, "rows that follow from the block", derived.len(), count).of_block(number));
@@ -50,7 +54,7 @@ pub fn expected(block: &Proved, stored: &RecordBatch, partial: bool, options: Op
     Ok(stored
         .iter()
         .map(|movement| match told(movement) {
-            true => movement.clone(),
+            true => Movement { assumed: false, ..movement.clone() },
             false => derived.next().expect("they were counted"),
         })
         .collect())
@@ -76,7 +80,7 @@ fn read(block: &Proved, row: &Row) -> Result<Movement, Fault> {
         from: address("from_address")?,
         to: address("to_address")?,
         value: row.some("value", Row::wide)?,
-        assumed: false,
+        assumed: row.integer("assumed")? == Some(1),
     })
 }
 

@@ -140,6 +140,7 @@ fn a_repair_keeps_the_sound_state_that_the_node_serves_no_longer() {
     for number in 0..150 {
         geth.block(&Plan { extra: vec![number], ..Plan::default() });
     }
+    geth.finalize(105);
     let old = geth.block_of(60).hash;
     let refused = |method: &str, params| assert!(geth.try_call(method, params).is_err(), "{method} is still served");
     refused("eth_getBalance", json!([format!("{:?}", crate::rig::transaction::sender(0)), {"blockHash": old}]));
