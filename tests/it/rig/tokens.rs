@@ -106,7 +106,8 @@ impl Token {
                 let [offset, length] = [at + 15, u16::try_from(bytes.len()).unwrap()].map(u16::to_be_bytes);
                 let copy = [&[0x61], &length[..], &[0x80, 0x61], &offset, &[0x60, 0, 0x39, 0x60, 0, 0xf3]].concat();
                 assert_eq!(copy.len(), 13);
-                [&copy[..], &[0x00], &bytes].concat()
+                // Bytes that look like a push must not take in the code that follows.
+                [&copy[..], &[0x00], &bytes, &[0x00; 32]].concat()
             }
             Body::Answer(Answer::Zeros(length)) => {
                 let [length, whole] = [length, 64 + length].map(u32::to_be_bytes);
