@@ -279,11 +279,11 @@ impl Client {
                 _ => Ok(head),
             }
         };
-        match (self.pool.call(Method::BlockByNumber, &reply::tag_params(tag), read).await, tag) {
-            (Err(Error::Pruned { .. }), Tag::Number(number)) => {
-                self.pool.call(Method::HeaderByNumber, &format!(r#"["{number:#x}"]"#), read).await
-            }
-            (head, _) => head,
+        let head = self.pool.call(Method::BlockByNumber, &reply::tag_params(tag), read).await;
+        let (Err(Error::Pruned { .. }), Tag::Number(number)) = (&head, tag) else { return head };
+        match self.pool.call(Method::HeaderByNumber, &format!(r#"["{number:#x}"]"#), read).await {
+            Err(Error::Node { .. }) => head,
+            header => header,
         }
     }
 
