@@ -10,6 +10,9 @@ use std::time::SystemTime;
 /// geth writes a file under this hash until it knows the right one.
 const UNFINISHED: &str = "00000000";
 
+/// First and last block of each file that can be read, and why the others cannot.
+pub(super) type Looked = (Vec<(u64, u64)>, Vec<String>);
+
 /// The era files of a directory.
 #[derive(Debug)]
 pub(super) struct Eras {
@@ -40,7 +43,10 @@ impl Eras {
     fn list_again(&mut self) -> Result<(), Error> {
         let unreadable = |source| Error::Unreadable { path: self.directory.clone(), source };
         let entries = match std::fs::read_dir(&self.directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.files.clear()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.files.clear();
+                return Ok(());
+            }
             entries => entries.map_err(unreadable)?,
         };
         let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(unreadable)?;
@@ -51,10 +57,7 @@ impl Eras {
 
     /// Lists the directory once more and looks into each file that is new, has changed or could not be read: the blocks of those
     /// that can, and why the others cannot.
-    pub(super) fn look(
-        &mut self,
-        mut check: impl FnMut(&mut Era) -> Result<(), Error>,
-    ) -> Result<(Vec<(u64, u64)>, Vec<String>), Error> {
+    pub(super) fn look(&mut self, mut check: impl FnMut(&mut Era) -> Result<(), Error>) -> Result<Looked, Error> {
         self.list_again()?;
         let mut before = std::mem::take(&mut self.seen);
         for (epoch, path) in &self.files {

@@ -326,7 +326,8 @@ fn a_log_that_is_not_what_the_abi_says_is_a_row_with_nulls() {
     let (words, text, deep) = (read(&words), read(&text), read(&deep));
 
     // Each log with what its row says; nulls are left out.
-    let mut cases: Vec<(&str, Log, Vec<(&str, &str)>)> = Vec::new();
+    type Case<'a> = (&'a str, Log, Vec<(&'a str, &'a str)>);
+    let mut cases: Vec<Case> = Vec::new();
     let zero = "0x0000000000000000000000000000000000000000";
     let good = || [word(1), word(255), ones(), [vec![1, 2, 3], vec![0; 29]].concat(), ones()];
     let words_log = |topics: usize, data: &[Vec<u8>]| Log {

@@ -250,7 +250,7 @@ fn fill(pipe: &mut std::io::PipeWriter) {
         assert_ne!(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, flags) }, -1);
     };
     set(libc::O_NONBLOCK);
-    while (&*pipe).write(&[b'.']).is_ok() {}
+    while (&*pipe).write(b".").is_ok() {}
     set(0);
 }
 
