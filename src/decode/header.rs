@@ -6,6 +6,9 @@ use alloy_primitives::{Address, B64, B256, Bloom, Bytes, U256, keccak256};
 use alloy_rlp::Encodable;
 use anyhow::{Context, Result};
 
+/// The place of the extra data among a header's items.
+const EXTRA_DATA: usize = 12;
+
 /// A block header. The optional fields are those that later forks appended, in their order (geth `core/types/block.go`).
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the yellow paper's and the EIPs' own names")]
@@ -97,12 +100,13 @@ impl Header {
     /// without it. The header's `miner` is another thing then, and the tips are the signer's.
     pub fn signer(&self) -> Option<Address> {
         let (rest, seal) = self.extra_data.split_last_chunk::<65>()?;
-        let payload = alloy_rlp::Header::decode(&mut &self.raw[..]).ok()?.payload_length;
-        let start = self.extra_data.as_ptr() as usize - self.raw.as_ptr() as usize;
-        let prefix = self.extra_data.length() - self.extra_data.len();
-        let mut signed = self.raw[self.raw.len() - payload..start - prefix].to_vec();
-        rest.encode(&mut signed);
-        signed.extend_from_slice(&self.raw[start + self.extra_data.len()..]);
+        let mut signed = Vec::with_capacity(self.raw.len());
+        for (index, item) in Items::list(&self.raw).ok()?.enumerate() {
+            match index {
+                EXTRA_DATA => rest.encode(&mut signed),
+                _ => signed.extend_from_slice(item.ok()?),
+            }
+        }
         let mut list = Vec::new();
         alloy_rlp::Header { list: true, payload_length: signed.len() }.encode(&mut list);
         list.extend_from_slice(&signed);
