@@ -6,12 +6,14 @@
 
 use crate::error::Refused;
 use crate::events::Events;
-use crate::rows::answers::{NET_FLOWS, WHALE_MOVES};
+use crate::rows::answers::{NET_FLOWS, WHALE_MOVES, WHALES, WHALES_COVERAGE};
+use crate::rows::holders::{ASSETS, HOLDERS};
 use crate::rows::{
     self, BOUNDED_TABLES, CHAIN_TABLES, Rows, Selection, TABLES, Table, coverage::Interval, reorgs::Reorg,
 };
 use crate::store::{BlockLink, Store, sync_directory, tail};
-use crate::whales::{Labels, answers, windows};
+use crate::whales::windows::Supplies;
+use crate::whales::{Labels, Ranking, answers, windows};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 use duckdb::{Config, Connection};
@@ -68,6 +70,8 @@ pub struct State<'a> {
     pub labels: &'a Labels,
     /// The views of decoded events.
     pub events: &'a Events,
+    /// Who has most in the sealed ranges.
+    pub ranking: Option<&'a Ranking>,
 }
 
 /// Makes published files, each from the one before where it can.
@@ -78,9 +82,10 @@ pub struct Publisher {
     last: Option<Published>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Published {
     ranges: Vec<Directory>,
+    ranking: Option<Ranking>,
     tail: Vec<(u64, B256)>,
     /// The revision of the labels.
     labels: Option<u64>,
@@ -121,9 +126,7 @@ impl Publisher {
         if let Some(root) = &self.absolute {
             replace_file(store, ABSOLUTE_FILE, Some(&published), |aside| {
                 let connection = open(store, aside)?;
-                connection
-                    .execute_batch(&sealed_views(state.ranges, Some(root)))
-                    .context("views of the sealed ranges")?;
+                connection.execute_batch(&sealed_views(state, Some(root))).context("views of the sealed ranges")?;
                 connection.close().map_err(|(_, error)| error.into())
             })?;
         }
@@ -133,12 +136,11 @@ impl Publisher {
 
     fn write(&self, store: &Store, state: &State, path: &Path, last: Option<Published>) -> Result<Published> {
         let connection = open(store, path)?;
-        let ranges = state.ranges.to_vec();
+        let (ranges, ranking) = (state.ranges.to_vec(), state.ranking.cloned());
         let blocks: Vec<_> = state.tail.iter().map(|link| (link.number, link.hash)).collect();
         let age = last.as_ref().map_or(0, |last| last.age + 1);
         let scratch = last.is_none();
-        let last =
-            last.unwrap_or(Published { ranges: Vec::new(), tail: Vec::new(), labels: None, events: None, age: 0 });
+        let last = last.unwrap_or_default();
         connection.execute_batch("BEGIN")?;
         if scratch {
             connection.execute_batch(&create_tables()).context("tables")?;
@@ -168,8 +170,8 @@ impl Publisher {
         if labels != last.labels {
             replace(&connection, &rows::labels::TABLE, state.labels.list(), rows::labels::push)?;
         }
-        if scratch || ranges != last.ranges {
-            connection.execute_batch(&sealed_views(&ranges, None)).context("views of the sealed ranges")?;
+        if scratch || ranges != last.ranges || ranking != last.ranking {
+            connection.execute_batch(&sealed_views(state, None)).context("views of the sealed ranges")?;
         }
         if scratch {
             connection.execute_batch(&answers::movements()).context("movements")?;
@@ -183,14 +185,23 @@ impl Publisher {
         connection.execute_batch(&window_views(state)).context("views of the time up to the newest block")?;
         connection.execute_batch("COMMIT; CHECKPOINT")?;
         connection.close().map_err(|(_, error)| error)?;
-        Ok(Published { ranges, tail: blocks, labels, events, age })
+        Ok(Published { ranges, ranking, tail: blocks, labels, events, age })
     }
 }
 
-/// The views over the sealed ranges, one for each chain table; `first` and `last` are the range that a file holds. Names are
-/// relative to the volume where no root is given.
-fn sealed_views(ranges: &[Directory], root: Option<&Path>) -> String {
+/// The views over the sealed ranges, one for each chain table, and over their ranking; `first` and `last` are the range that a file
+/// holds. Names are relative to the volume where no root is given.
+fn sealed_views(State { ranges, ranking, .. }: &State, root: Option<&Path>) -> String {
     let mut sql = String::new();
+    for table in [&HOLDERS, &ASSETS] {
+        let body = match ranking {
+            Some(Ranking { path, .. }) => {
+                format!("SELECT {} FROM read_parquet({})", columns(table), literal(&file(root, path, table.name)))
+            }
+            None => windows::nothing(table),
+        };
+        let _ = writeln!(sql, "CREATE OR REPLACE VIEW sealed.{} AS {body};", table.name);
+    }
     for table in CHAIN_TABLES {
         let (name, columns) = (table.name, columns(table));
         let files: Vec<_> = ranges
@@ -299,7 +310,14 @@ fn create_views() -> String {
 fn window_views(state: &State) -> String {
     let held = state.ranges.iter().map(Directory::held);
     let windows = windows::of(held, state.tail, state.tables, state.coverage);
-    let bodies = [(&NET_FLOWS, windows::net_flows(&windows)), (&WHALE_MOVES, windows::whale_moves(&windows))];
+    let newest = state.tail.last().map(|link| link.number).or(state.ranges.last().map(|range| range.last));
+    let supplies = Supplies::of(state.coverage, newest.unwrap_or(0));
+    let bodies = [
+        (&NET_FLOWS, windows::net_flows(&windows)),
+        (&WHALES, windows::whales(&windows, state.ranking, supplies)),
+        (&WHALES_COVERAGE, windows::whales_coverage(newest, state.ranking, supplies)),
+        (&WHALE_MOVES, windows::whale_moves(&windows)),
+    ];
     bodies
         .map(|(table, body)| {
             format!("CREATE OR REPLACE VIEW main.{} AS {body};\n{}", table.name, comments("VIEW", "main", table))

@@ -15,6 +15,7 @@ mod dao_fork;
 mod fees;
 pub mod gas_blocks;
 pub mod gas_flows;
+pub mod holders;
 mod issuance;
 pub mod labels;
 pub mod large_transfers;

@@ -7,6 +7,7 @@
 //! ```text
 //! chain/first=…/last=…/gN/   sealed ranges of finalized blocks          range, merge
 //! tail/NUMBER-HASH           one file per block that is not yet sealed  tail
+//! whales/NUMBER-DIGEST/      the ranking of holders, derived            whales::ranking
 //! quarantine/                what failed a check                        quarantine
 //! .spyhop/                   lock, chain, heartbeat, reorgs, temporary files
 //! ```
@@ -25,12 +26,12 @@ pub mod tail;
 mod volume;
 
 pub use durable::{free_bytes, replace_file, sync_directory};
-pub use entries::for_each_entry;
+pub use entries::{for_each_batch, for_each_entry};
 pub use manifest::{Identity, Manifest, TableManifest};
 pub use merge::{Merge, next_merge};
 pub use range::{BlockLink, Finished, Range, RangeWriter, Unreadable};
-pub use sorted::create as create_sorted;
-pub use table_file::{GroupLimit, Sink};
+pub use sorted::{Source, create as create_sorted, for_each_merged, merge as merge_sorted};
+pub use table_file::{GroupLimit, Sink, TableWriter};
 pub use tail::TailBlock;
 
 use crate::error::Refused;
@@ -44,8 +45,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The version of what lies on the volume; a newer one is refused.
-pub const FORMAT: u32 = 1;
+/// The version of what lies on the volume; others are refused.
+pub const FORMAT: u32 = 2;
 
 /// The smallest sealed range, in blocks; every range starts at a multiple of its length.
 pub const RANGE_MIN: u64 = 100;
@@ -217,16 +218,17 @@ pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
         Err(error) => return Err(error).with_context(|| format!("failed to read: `{}`", path.display())),
     };
     let chain: Chain = serde_json::from_str(&text).with_context(|| format!("failed to read: `{}`", path.display()))?;
-    if chain.format > FORMAT {
-        return Err(Refused::new(
-            format!(
-                "`{}` was written by a newer spyhop (format {}, this one knows {FORMAT})",
-                root.display(),
-                chain.format
-            ),
-            "run that one or a later one; nothing was touched",
-        )
-        .into());
+    if chain.format != FORMAT {
+        let (which, hint) = match chain.format > FORMAT {
+            true => ("a newer", "run that one or a later one; nothing was touched"),
+            false => {
+                ("an older", "give this one a data directory of its own, or that one goes on; nothing was touched")
+            }
+        };
+        let format = chain.format;
+        let what =
+            format!("`{}` was written by {which} spyhop (format {format}, this one knows {FORMAT})", root.display());
+        return Err(Refused::new(what, hint).into());
     }
     Ok(Some(chain))
 }

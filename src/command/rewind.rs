@@ -2,6 +2,7 @@
 
 use crate::publish;
 use crate::store::{Store, tail};
+use crate::whales::ranking;
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::PathBuf;
@@ -42,6 +43,9 @@ pub fn run(arguments: &Rewind) -> Result<()> {
     if moved > 0 && published.exists() {
         store.quarantine_path(publish::FILE.as_ref(), &label)?;
         publish::remove(&root.join(publish::ABSOLUTE_FILE))?;
+    }
+    if moved > 0 {
+        ranking::remove_all(&store)?;
     }
     println!("moved {moved} files and ranges above block {} to quarantine/{label}", arguments.to);
     Ok(())

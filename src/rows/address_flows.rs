@@ -7,6 +7,7 @@ use super::{Options, Rows, State, Table, column};
 use crate::prove::Proved;
 use alloy_primitives::{Address, U512};
 use anyhow::{Context, Result};
+use arrow::array::RecordBatch;
 use std::cmp::Ordering;
 
 /// The table.
@@ -123,4 +124,21 @@ impl Entry for Flow {
             whole.last_block = whole.last_block.max(part.last_block);
         }
     }
+}
+
+/// The columns that [`seen`] reads.
+pub const SEEN: [&str; 4] = ["asset", "address", "first_block", "last_block"];
+
+/// Gives the asset, the address, and the first and the last block of each row of [`SEEN`].
+///
+/// # Errors
+/// Where they are not what a range holds.
+pub fn seen(batch: &RecordBatch, mut take: impl FnMut(Option<Address>, Address, (u64, u64))) -> Result<()> {
+    let cells = Cells::of(batch);
+    for row in 0..batch.num_rows() {
+        let block = |column| cells.integer(column, row)?.context("no block");
+        let asset = movements::read_asset(&cells, 0, row)?;
+        take(asset, cells.address(1, row)?.context("no address")?, (block(2)?, block(3)?));
+    }
+    Ok(())
 }

@@ -27,10 +27,13 @@ pub const TABLE: Table = Table {
 #[derive(Debug)]
 pub struct Balance {
     /// `None` for ether.
-    asset: Option<Address>,
-    address: Address,
-    block_number: u64,
-    balance: U256,
+    pub asset: Option<Address>,
+    /// Whose it is.
+    pub address: Address,
+    /// After this block.
+    pub block_number: u64,
+    /// In the smallest unit.
+    pub balance: U256,
 }
 
 impl Entry for Balance {

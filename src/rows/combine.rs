@@ -238,6 +238,12 @@ impl<'a> Cells<'a> {
         U512::from_str_radix(text, 10).context("not a number")
     }
 
+    /// The same of an amount of at most 256 bits, or null.
+    pub fn wide_option(&self, column: usize, row: usize) -> Result<Option<U256>> {
+        let has_none = self.0.column(column).is_null(row) && self.0.column(column + 1).is_null(row);
+        if has_none { Ok(None) } else { self.wide(column, row).map(Some) }
+    }
+
     /// An amount of at most 256 bits, out of its column and the column for its text.
     pub fn wide(&self, column: usize, row: usize) -> Result<U256> {
         U256::checked_from_limbs_slice(self.amount(column, row)?.as_limbs()).context("more than 256 bits")

@@ -29,6 +29,10 @@ pub const TABLE: Table = Table {
         column("batch_index", Integer, "Position within an ERC-1155 batch, from 0; else 0."),
         column("from_address", Key, "Who gave; null where ether is made."),
         column("to_address", Key, "Who took; null where ether is destroyed."),
+        column("from_balance", Wide, "What who gave had of it after the block; null where that is not known."),
+        column("from_balance_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
+        column("to_balance", Wide, "What who took had of it after the block; null where that is not known."),
+        column("to_balance_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
     ],
 };
 
@@ -57,6 +61,8 @@ pub struct Large {
     pub from: Option<Address>,
     /// `None` where it is destroyed.
     pub to: Option<Address>,
+    /// What both had of it after the block, where that is known.
+    pub balances: [Option<U256>; 2],
 }
 
 impl Large {
@@ -91,6 +97,7 @@ impl Entry for Large {
                 batch_index: movement.batch_index,
                 from: movement.from,
                 to: movement.to,
+                balances: [movement.from, movement.to].map(|party| state.balance(movement.asset, party?)),
             })
         }));
     }
@@ -108,6 +115,7 @@ impl Entry for Large {
             batch_index: integer(9)?,
             from: cells.address(10, row)?,
             to: cells.address(11, row)?,
+            balances: [cells.wide_option(12, row)?, cells.wide_option(14, row)?],
         })
     }
 
@@ -123,6 +131,7 @@ impl Entry for Large {
         rows.integer(self.batch_index)?;
         rows.hex_option(self.from);
         rows.hex_option(self.to);
+        self.balances.into_iter().for_each(|balance| rows.wide(balance));
         Ok(())
     }
 

@@ -14,9 +14,9 @@ use std::sync::Arc;
 pub struct State {
     /// The call frames of each transaction, or why there are none.
     pub frames: Result<Vec<Vec<Frame>>, String>,
-    /// Ether of accounts after the block, by address, or why that is not known.
+    /// Ether of accounts after the block, ascending by address, or why that is not known.
     pub balances: Result<Vec<(Address, U256)>, String>,
-    /// Tokens after the block, by contract and holder; where `balances` are not known, these are not either.
+    /// Tokens after the block, ascending by contract and holder; where `balances` are not known, these are not either.
     pub token_balances: Vec<(Address, Address, U256)>,
     /// What contracts say of themselves whose tokens the block moved, or why that is not known.
     pub tokens: Result<Vec<Token>, String>,
@@ -43,6 +43,19 @@ impl State {
         }
     }
 
+    /// What somebody had of an asset after the block, where that was told.
+    pub fn balance(&self, asset: Option<Address>, holder: Address) -> Option<U256> {
+        let ether = self.balances.as_deref().ok()?;
+        match asset {
+            None => ether.binary_search_by_key(&holder, |(address, _)| *address).ok().map(|at| ether[at].1),
+            Some(asset) => {
+                let key = |told: &(Address, Address, U256)| (told.0, told.1);
+                let at = self.token_balances.binary_search_by_key(&(asset, holder), key).ok()?;
+                Some(self.token_balances[at].2)
+            }
+        }
+    }
+
     /// Why a block's rows of this table are not all there; none where they are.
     pub(super) fn gap(&self, table: &Table, block: &Proved, options: Options) -> Option<String> {
         match table.name {
@@ -50,7 +63,13 @@ impl State {
             name if name == traces::TABLE.name => {
                 self.frames.as_ref().err().filter(|_| !block.transactions.is_empty()).cloned()
             }
-            name if name == balances::TABLE.name => self.balances.as_ref().err().cloned(),
+            name if name == balances::TABLE.name => {
+                let left_out = || match tokens::left_out(block, options) {
+                    0 => None,
+                    count => Some(format!("so many holders of tokens took part that {count} were not asked for")),
+                };
+                self.balances.as_ref().err().cloned().or_else(left_out)
+            }
             name if name == tokens::TABLE.name => self.tokens.as_ref().err().cloned(),
             _ => None,
         }

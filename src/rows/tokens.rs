@@ -142,6 +142,26 @@ impl Holder {
 /// who moved most of it, then of each the second, and so on, so that no token keeps the others out. Of those that are left out
 /// no balance is known after this block; it is asked for after the next block that moves some of theirs.
 pub fn moved(block: &Proved, options: Options) -> Vec<Moved> {
+    let mut moved = all_moved(block, options);
+    limit(&mut moved, HOLDERS_MAX);
+    for Moved { holders, .. } in &mut moved {
+        let took_most =
+            (0..holders.len()).min_by_key(|index| (Reverse(holders[*index].amount_in), holders[*index].address));
+        if let Some(index) = took_most {
+            holders[..=index].rotate_right(1);
+        }
+    }
+    moved
+}
+
+/// How many holders [`moved`] leaves out.
+pub(super) fn left_out(block: &Proved, options: Options) -> usize {
+    let moved = all_moved(block, options);
+    moved.iter().map(|token| token.holders.len()).sum::<usize>().saturating_sub(HOLDERS_MAX)
+}
+
+/// The same with all holders, who moved most first.
+fn all_moved(block: &Proved, options: Options) -> Vec<Moved> {
     let mut places = HashMap::new();
     let mut moved: Vec<(Moved, BTreeMap<Address, Holder>)> = Vec::new();
     for Placed { log, transfer, .. } in token_transfers::of(block, options) {
@@ -163,23 +183,12 @@ pub fn moved(block: &Proved, options: Options) -> Vec<Moved> {
         add(transfer.from, U512::ZERO, amount);
         add(transfer.to, amount, U512::ZERO);
     }
-    let mut moved: Vec<_> = moved
-        .into_iter()
-        .map(|(mut token, holders)| {
-            token.holders = holders.into_values().collect();
-            token.holders.sort_unstable_by(Holder::order);
-            token
-        })
-        .collect();
-    limit(&mut moved, HOLDERS_MAX);
-    for Moved { holders, .. } in &mut moved {
-        let took_most =
-            (0..holders.len()).min_by_key(|index| (Reverse(holders[*index].amount_in), holders[*index].address));
-        if let Some(index) = took_most {
-            holders[..=index].rotate_right(1);
-        }
-    }
-    moved
+    let whole = moved.into_iter().map(|(mut token, holders)| {
+        token.holders = holders.into_values().collect();
+        token.holders.sort_unstable_by(Holder::order);
+        token
+    });
+    whole.collect()
 }
 
 fn limit(moved: &mut [Moved], holders_max: usize) {

@@ -6,9 +6,12 @@ use crate::rows::combine::{self, Entry, Groups, Work};
 use crate::rows::{Part, Table};
 use anyhow::{Context, Result, ensure};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::vec;
+use std::{mem, vec};
 
 /// Entries that are kept in memory before they are combined, at least and at most.
 const PENDING: std::ops::RangeInclusive<usize> = 50_000..=150_000;
@@ -18,6 +21,9 @@ const RUN: usize = 100_000;
 
 /// Rows that are encoded together.
 const BATCH_ROWS: usize = 8_192;
+
+/// Rows of one file that are decoded together, while many are read side by side.
+const READ_ROWS: usize = 2_048;
 
 /// A file being written; `None` where the table's rows lie as they come.
 pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Option<Result<Box<dyn Sink>>> {
@@ -125,32 +131,82 @@ fn merge_files<E: Entry>(
     writer: &mut TableWriter,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Option<()>> {
-    let mut streams = sources.iter().map(Stream::<E>::open).collect::<Result<Vec<_>>>()?;
     let (mut groups, mut whole) = (Groups::default(), Vec::new());
-    loop {
-        let heads = streams.iter().enumerate().filter_map(|(index, stream)| Some((index, stream.head.as_ref()?)));
-        let Some((least, _)) = heads.min_by(|(_, one), (_, other)| one.order(other)) else { break };
-        let entry = streams[least].next()?.context("it has a head")?;
+    let all = for_each_merged::<E>(sources, |entry| {
         groups.push(entry, &mut whole);
-        if whole.len() >= BATCH_ROWS {
-            write_all(writer, &whole)?;
-            whole.clear();
-            if cancelled() {
-                return Ok(None);
-            }
+        if whole.len() < BATCH_ROWS {
+            return Ok(true);
         }
+        write_all(writer, &whole)?;
+        whole.clear();
+        Ok(!cancelled())
+    })?;
+    if !all {
+        return Ok(None);
     }
     groups.finish(&mut whole);
     write_all(writer, &whole)?;
     Ok(Some(()))
 }
 
-/// The entries of a sorted file, one after the other.
+/// Gives the entries of sorted files in their order, a few batches in memory at a time. Says whether it gave all of them: it ends
+/// where `take` says `false`.
+///
+/// # Errors
+/// Where a file cannot be read, is not sorted, or has not the rows it must have; and those of `take`.
+pub fn for_each_merged<E: Entry>(sources: &[Source], mut take: impl FnMut(E) -> Result<bool>) -> Result<bool> {
+    let mut streams = sources.iter().map(Stream::<E>::open).collect::<Result<Vec<_>>>()?;
+    let mut heads = BinaryHeap::with_capacity(streams.len());
+    for (stream, entries) in streams.iter_mut().enumerate() {
+        heads.extend(entries.next()?.map(|entry| Head { entry, stream }));
+    }
+    while let Some(mut least) = heads.peek_mut() {
+        let stream = &mut streams[least.stream];
+        let entry = match stream.next()? {
+            Some(next) => {
+                ensure!(least.entry.order(&next).is_le(), "`{}` is not sorted", stream.source.path.display());
+                mem::replace(&mut least.entry, next)
+            }
+            None => PeekMut::pop(least).entry,
+        };
+        if !take(entry)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The next entry of a file: the least is the greatest, for it is taken from a heap.
+struct Head<E> {
+    entry: E,
+    stream: usize,
+}
+
+impl<E: Entry> Ord for Head<E> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.entry.order(&self.entry).then_with(|| other.stream.cmp(&self.stream))
+    }
+}
+
+impl<E: Entry> PartialOrd for Head<E> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<E: Entry> PartialEq for Head<E> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<E: Entry> Eq for Head<E> {}
+
+/// The entries of a file, one after the other.
 struct Stream<'a, E> {
     source: &'a Source,
     batches: ParquetRecordBatchReader,
     entries: vec::IntoIter<E>,
-    head: Option<E>,
     read: u64,
 }
 
@@ -159,30 +215,23 @@ impl<'a, E: Entry> Stream<'a, E> {
         let path = &source.path;
         let file = File::open(path).with_context(|| format!("failed to open: `{}`", path.display()))?;
         let batches = ParquetRecordBatchReaderBuilder::try_new(file)
-            .and_then(|file| file.with_batch_size(BATCH_ROWS).build())
+            .and_then(|file| file.with_batch_size(READ_ROWS).build())
             .with_context(|| format!("failed to read: `{}`", path.display()))?;
-        let mut stream = Self { source, batches, entries: Vec::new().into_iter(), head: None, read: 0 };
-        stream.next()?;
-        Ok(stream)
+        Ok(Self { source, batches, entries: Vec::new().into_iter(), read: 0 })
     }
 
-    /// Takes the head; the entry after it is the head then.
     fn next(&mut self) -> Result<Option<E>> {
         while self.entries.len() == 0 {
-            let Some(batch) = self.batches.next() else { break };
+            let Source { path, rows } = self.source;
+            let Some(batch) = self.batches.next() else {
+                ensure!(self.read == *rows, "`{}` has {} rows, its manifest says {rows}", path.display(), self.read);
+                return Ok(None);
+            };
             let entries = batch.map_err(Into::into).and_then(|batch| combine::read(&batch));
-            let entries = entries.with_context(|| format!("failed to read: `{}`", self.source.path.display()))?;
+            let entries = entries.with_context(|| format!("failed to read: `{}`", path.display()))?;
             self.read += entries.len() as u64;
             self.entries = entries.into_iter();
         }
-        let head = std::mem::replace(&mut self.head, self.entries.next());
-        if self.head.is_none() {
-            let Source { path, rows } = self.source;
-            ensure!(self.read == *rows, "`{}` has {} rows, its manifest says {rows}", path.display(), self.read);
-        }
-        if let Some((head, next)) = head.as_ref().zip(self.head.as_ref()) {
-            ensure!(head.order(next).is_le(), "`{}` is not sorted", self.source.path.display());
-        }
-        Ok(head)
+        Ok(self.entries.next())
     }
 }

@@ -6,6 +6,7 @@ use super::fault::Fault;
 use super::rebuild::{self, Raw};
 use crate::decode::{Block, Depth};
 use crate::prove::{BlobSchedule, Expected, Mismatch, Proved, prove};
+use crate::rows::balances::Balance;
 use crate::rows::{Batch, Issuance, Options, Part, Selection, State, Table, native_transfers};
 use crate::store::BlockLink;
 use alloy_primitives::{Address, B256};
@@ -37,6 +38,8 @@ pub struct StoredBlock {
     pub partial: Selection,
     /// The tables that are combined over many blocks, and its part of which is wanted.
     pub combined: Selection,
+    /// The balances after it, where they lie with it.
+    pub balances: Vec<Balance>,
 }
 
 /// What came of a check.
@@ -124,6 +127,12 @@ impl StoredBlock {
     fn compare(&self, proved: &Proved, rules: &Rules) -> Result<Checked, Fault> {
         let options = |tables| Options { weth: rules.weth, issuance: rules.issuance, tables };
         let mut state = State::missing("not asked for");
+        if !self.balances.is_empty() {
+            let of_ether = self.balances.iter().filter(|balance| balance.asset.is_none());
+            state.balances = Ok(of_ether.map(|balance| (balance.address, balance.balance)).collect());
+            let of_token = |balance: &Balance| Some((balance.asset?, balance.address, balance.balance));
+            state.token_balances = self.balances.iter().filter_map(of_token).collect();
+        }
         if let Some(index) = self.selection.position(&native_transfers::TABLE) {
             let partial = self.partial.has(&native_transfers::TABLE);
             state.movements = Some(ether::expected(proved, &self.tables[index], partial, options(self.selection))?);

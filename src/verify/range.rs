@@ -234,7 +234,7 @@ impl Reader {
             partial = partial.with(self.alone);
         }
         let (selection, combined) = (self.selection, self.combined);
-        Ok(StoredBlock { number, named, selection, tables, partial, combined })
+        Ok(StoredBlock { number, named, selection, tables, partial, combined, balances: Vec::new() })
     }
 }
 

@@ -4,7 +4,7 @@ use super::block::{Rules, StoredBlock};
 use super::fault::Fault;
 use super::range::lacking;
 use super::rebuild;
-use crate::rows::{Selection, blocks};
+use crate::rows::{Selection, balances, blocks, combine};
 use crate::store::{BlockLink, tail};
 use alloy_primitives::B256;
 use std::path::Path;
@@ -55,7 +55,17 @@ pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Opt
             let partial = Selection::of_known(block.gaps.iter().map(|gap| &gap.table[..]));
             let combined = Selection::of_known([]);
             let named = Some(hash);
-            StoredBlock { number, named, selection, tables, partial, combined }.check(rules, Some(&link)).faults
+            let balances = block.batch(&balances::TABLE).map(combine::read).transpose();
+            match balances.map(Option::unwrap_or_default) {
+                Ok(balances) => {
+                    let block = StoredBlock { number, named, selection, tables, partial, combined, balances };
+                    block.check(rules, Some(&link)).faults
+                }
+                Err(error) => {
+                    let fault = Fault::new("balances", "rows", "what can be read", format!("{error:#}"));
+                    vec![fault.of_block(number)]
+                }
+            }
         } else {
             block.batch(&blocks::TABLE).and_then(|rows| rebuild::header_fault(number, rows)).into_iter().collect()
         };

@@ -2,6 +2,7 @@
 
 use super::Traces;
 use super::hydrate::Account;
+use super::pressure::Pace;
 use super::tokens::Known;
 use crate::decode::{Allocation, Block, Depth};
 use crate::geth::{self, At, Client};
@@ -81,6 +82,8 @@ pub struct Fetcher {
     pub options: Options,
     /// Which blocks are traced.
     pub traces: Traces,
+    /// How blocks are asked for that nobody waits for.
+    pub pace: Arc<Pace>,
     /// One permit, for the block that the node traces.
     pub tracing: Arc<Semaphore>,
     /// What was asked of tokens in the tail.
@@ -178,7 +181,10 @@ impl Fetcher {
     async fn raw_once(&self, number: u64, near: Near) -> Result<Raw, geth::Error> {
         let at = At::Number(number);
         match near {
-            Near::Finalized => tokio::try_join!(self.client.raw_block(at), self.client.raw_receipts(at)),
+            Near::Finalized => {
+                let asked = async { tokio::try_join!(self.client.raw_block(at), self.client.raw_receipts(at)) };
+                self.pace.keep(asked).await
+            }
             Near::Head => {
                 let block = self.client.raw_block(at).await?;
                 let receipts = self.client.raw_receipts(At::Hash(hash_of(&block))).await?;

@@ -11,6 +11,7 @@ use crate::geth::{Head, Tag};
 use crate::plan::{Piece, Source};
 use crate::rows::{Gap, Part, combine, reorgs::Reorg, tokens};
 use crate::store::{BlockLink, Finished, TailBlock, chunk, next_merge, tail};
+use crate::whales::ranking::{Limits, Ranking};
 use anyhow::Result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,6 +46,9 @@ impl Session {
         let head = self.look_at_head().await?;
         if self.head != Some(head) {
             self.look_for_finalized(head).await?;
+            if self.head.is_some() {
+                self.fetcher.pace.moved();
+            }
         }
         let was_anchored = self.is_anchored();
         self.head = Some(head);
@@ -56,8 +60,9 @@ impl Session {
         let advanced = if self.settings.follows() { self.follow(head).await? } else { false };
         self.hydration.go_on(&self.settings, &self.ranges, &self.builder).await;
         let started = self.start_jobs()?;
+        let ranking = self.rank().await?;
         self.collect()?;
-        let done = !advanced && !started && self.under_way.is_empty() && self.merging.is_none();
+        let done = !advanced && !started && !ranking && self.under_way.is_empty() && self.merging.is_none();
         self.publish(done)?;
         self.unhealthy = None;
         self.tell_building();
@@ -323,6 +328,30 @@ impl Session {
         Ok(())
     }
 
+    /// Takes in a ranking of holders that was made, and starts to make the next where it is time to. Says whether one is being made.
+    async fn rank(&mut self) -> Result<bool, Trouble> {
+        if let Some(ranking) = self.ranking_under_way.take_if(|ranking| ranking.0.is_finished())
+            && let Some(ranking) = ranking.await??
+        {
+            self.ranking = Some(ranking);
+            self.dirty = true;
+        }
+        let ranges = &self.ranges[self.kept()..];
+        let building = !self.under_way.is_empty() || self.merging.is_some();
+        if self.ranking_under_way.is_none()
+            && Ranking::is_due(self.ranking.as_ref(), ranges, building)
+            && self.has_room(0)?
+        {
+            let ranges = self.ranges[self.kept()..].to_vec();
+            let made = self.builder.on_thread(move |builder| {
+                let _phase = phase("ranking");
+                Ranking::make(&builder.fetcher.store, &ranges, Limits::default(), &|| builder.stopped())
+            });
+            self.ranking_under_way = Some(AbortOnDrop(tokio::spawn(async move { Ok(made.await??) })));
+        }
+        Ok(self.ranking_under_way.is_some())
+    }
+
     /// Takes in the results of jobs that have ended.
     async fn finish_jobs(&mut self) -> Result<(), Trouble> {
         if let Some(merging) = self.merging.take_if(|merging| merging.0.is_finished()) {
@@ -489,6 +518,7 @@ impl Session {
         const EVERY: Duration = Duration::from_secs(60);
         // What is under way reads ranges.
         if self.merging.is_some()
+            || self.ranking_under_way.is_some()
             || self.under_way.iter().any(|under_way| under_way.job.adds_to.is_some())
             || self.collected_at.is_some_and(|at| at.elapsed() < EVERY)
         {
@@ -496,6 +526,9 @@ impl Session {
         }
         self.collected_at = Some(Instant::now());
         self.store.collect_losers(GRACE)?;
+        if let Some(ranking) = &self.ranking {
+            ranking.collect_others(&self.store, GRACE)?;
+        }
         let left = chunk::unpublished(&self.store, &self.chunks)?;
         self.chunks_left.retain(|path, _| left.contains(path));
         for path in left {

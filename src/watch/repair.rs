@@ -12,6 +12,7 @@ use crate::plan::{Order, Piece, Source};
 use crate::publish::Publisher;
 use crate::rows::Selection;
 use crate::store::{FORMAT, Identity, Manifest, Range, Store, read_readable_ranges, tail};
+use crate::whales::ranking;
 use anyhow::{Context, Result, anyhow};
 use std::collections::BTreeSet;
 use std::fs;
@@ -126,6 +127,8 @@ async fn rebuild(
     let publisher = Publisher::new(&store, settings.published_path.clone())?;
     let mut session = Session::open(settings, store.clone(), client, node, publisher, teller, stop).await?;
     session.head = Some(session.look_at_head().await?);
+    // It was made of what is faulty.
+    session.ranking = None;
     for (piece, tables, path) in ranges {
         let what = format!("blocks {} to {}", piece.first, piece.last);
         session.teller.say(format!("building {what} again"));
@@ -136,7 +139,8 @@ async fn rebuild(
         session.publish(true)?;
         store.quarantine_path(&path, label)?;
     }
-    Ok(session.publish(true)?)
+    session.publish(true)?;
+    Ok(ranking::remove_all(&store)?)
 }
 
 impl Session {

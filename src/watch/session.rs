@@ -19,7 +19,7 @@ use crate::plan::{Known, Piece};
 use crate::publish::{Directory, Publisher, State};
 use crate::rows::{Gap, Options};
 use crate::store::{BlockLink, Chain, Finished, RANGE_MIN, Range, Store, chunk, tail};
-use crate::whales::Labels;
+use crate::whales::{Labels, Ranking};
 use anyhow::{Result, bail};
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -111,6 +111,9 @@ pub struct Session {
     pub built: (u64, u64),
     /// Whether the estimate was told.
     pub estimated: bool,
+    /// Who has most in the sealed ranges, and the next ranking being made.
+    pub ranking: Option<Ranking>,
+    pub ranking_under_way: Option<AbortOnDrop<Result<Option<Ranking>, Trouble>>>,
     /// When losers were last looked for.
     pub collected_at: Option<Instant>,
     pub hydration: Hydration,
@@ -144,6 +147,7 @@ impl Session {
             schedule: Arc::new(node.schedule),
             options,
             traces: settings.traces,
+            pace: Arc::default(),
             tracing: Arc::new(Semaphore::new(1)),
             known: Arc::default(),
             hydrated: Arc::default(),
@@ -205,9 +209,12 @@ impl Session {
             published_at: None,
             built: (0, 0),
             estimated: false,
+            ranking: None,
+            ranking_under_way: None,
             collected_at: None,
             hydration: Hydration::default(),
         };
+        session.ranking = Ranking::newest(&session.store, &session.ranges)?;
         session.load_tail().await?;
         if session.settings.follows() {
             session.want_what_is_held();
@@ -354,7 +361,9 @@ impl Session {
         });
         let ranges: Vec<_> = sealed.chain(chunks).collect();
         let (labels, events) = (&self.labels, &self.events);
-        let state = State { ranges: &ranges, tail, tables, coverage: &coverage, reorgs: &reorgs, labels, events };
+        let ranking = self.ranking.as_ref();
+        let state =
+            State { ranges: &ranges, tail, tables, coverage: &coverage, reorgs: &reorgs, labels, events, ranking };
         self.publisher.publish(&self.store, &state)?;
         self.chunks = split.chunks;
         self.dirty = false;
@@ -450,8 +459,9 @@ impl Session {
         const LOOK_EVERY: Duration = Duration::from_millis(5);
         let drained = self.drained();
         let merged = || self.merging.as_ref().is_some_and(|merging| merging.0.is_finished());
+        let ranked = || self.ranking_under_way.as_ref().is_some_and(|ranking| ranking.0.is_finished());
         let ended = async {
-            while self.ended().is_none() && !merged() && self.drained() == drained {
+            while self.ended().is_none() && !merged() && !ranked() && self.drained() == drained {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };

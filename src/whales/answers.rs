@@ -6,8 +6,7 @@
 //! A macro's body is looked up where it is called, so whoever attaches the published file under a name says `USE` first.
 
 use crate::rows::answers::{
-    EXCHANGE_FLOWS, GAS_DAILY, GAS_GUZZLERS, GAS_HOURLY, GAS_SPENDERS, LARGE_TRANSFERS, MOVEMENTS, SUPPLY, WHALES,
-    WHALES_COVERAGE,
+    EXCHANGE_FLOWS, GAS_DAILY, GAS_GUZZLERS, GAS_HOURLY, GAS_SPENDERS, LARGE_TRANSFERS, MOVEMENTS, SUPPLY,
 };
 use crate::rows::{Table, address_flows, blocks, gas_flows, large_transfers, tokens, transactions};
 
@@ -23,9 +22,7 @@ pub fn body(table: &Table) -> Option<String> {
         name if name == MOVEMENTS.name => both(&MOVEMENTS),
         name if name == LARGE_TRANSFERS.name => large_transfers(),
         name if name == EXCHANGE_FLOWS.name => exchange_flows(),
-        name if name == SUPPLY.name => supply(),
-        name if name == WHALES.name => whales(),
-        name if name == WHALES_COVERAGE.name => whales_coverage(),
+        name if name == SUPPLY.name => supply_of(true, true),
         name if name == GAS_HOURLY.name => gas_by("hour"),
         name if name == GAS_DAILY.name => gas_by("day"),
         name if name == GAS_SPENDERS.name => {
@@ -121,8 +118,8 @@ fn tokens() -> String {
 /// The ranges hold the largest of each of them: of those together the largest are taken, in the order that `Large` has.
 fn large_transfers() -> String {
     format!(
-        "SELECT asset, day, rank, amount, amount_text, kind, from_address, f.name AS from_label, to_address, t.name AS to_label,
-            block_number, block_timestamp, transaction_hash, transfer_index, batch_index
+        "SELECT asset, day, rank, amount, amount_text, kind, from_address, f.name AS from_label, from_balance, from_balance_text,
+            to_address, t.name AS to_label, to_balance, to_balance_text, block_number, block_timestamp, transaction_hash, transfer_index, batch_index
         FROM (SELECT *, row_number() OVER (PARTITION BY asset, day ORDER BY amount_text IS NULL, length(amount_text) DESC,
                 amount_text DESC, amount DESC, block_number, kind, transfer_index, batch_index) AS rank FROM ({both})) AS large
         LEFT JOIN main.labels AS f ON f.address = from_address LEFT JOIN main.labels AS t ON t.address = to_address
@@ -148,75 +145,32 @@ fn exchange_flows() -> String {
 
 /// Of ether, what moved cancels out, and what is left over all addresses was made. Tokens that are counted only, as their ids are
 /// no amounts, have neither sum and are left out.
-fn supply() -> String {
+pub(super) fn supply_of(ether: bool, tokens: bool) -> String {
+    let both = both(&address_flows::TABLE);
+    let (sum_in, sum_out) = (sum("amount_in"), sum("amount_out"));
+    let of_ether = format!(
+        "SELECT 'ETH' AS asset, (SELECT {sum_in} - {sum_out} FROM ({both}) WHERE asset = 'ETH') AS made,
+            (SELECT {} + {} FROM main.gas_blocks) AS burnt",
+        sum("burnt"),
+        sum("blob_burnt"),
+    );
+    let of_tokens = format!(
+        "SELECT asset, {sum_out} AS made, {sum_in} AS burnt FROM ({both}) WHERE address = '{ZERO}' AND asset <> 'ETH' GROUP BY asset"
+    );
+    let parts =
+        [(ether, of_ether), (tokens, of_tokens)].into_iter().filter_map(|(wanted, part)| wanted.then_some(part));
     format!(
         "SELECT asset, {made}, {burnt}, {supply} FROM (
             SELECT * EXCLUDE (whole, traced), CASE WHEN made >= burnt AND whole AND (asset <> 'ETH' OR traced) THEN made - burnt END AS supply
-            FROM (SELECT asset, {sum_out} AS made, {sum_in} AS burnt FROM ({both})
-                WHERE address = '{ZERO}' AND asset <> 'ETH' GROUP BY asset
-                UNION ALL SELECT 'ETH', (SELECT {sum_in} - {sum_out} FROM ({both}) WHERE asset = 'ETH'),
-                    (SELECT {sum_burnt} + {sum_blobs} FROM main.gas_blocks)),
+            FROM ({parts}),
                 (SELECT min(first_block) = 0 AND bool_and(status IN ('held', 'partial')) AS whole, bool_and(status = 'held') AS traced
                 FROM main.coverage WHERE table_name = '{flows}' AND first_block <= (SELECT max(number) FROM main.blocks))
             WHERE made > 0::BIGNUM OR burnt > 0::BIGNUM)",
+        parts = parts.collect::<Vec<_>>().join(" UNION ALL "),
         made = split("made", "made"),
         burnt = split("burnt", "burnt"),
         supply = split("supply", "supply"),
         flows = address_flows::TABLE.name,
-        sum_in = sum("amount_in"),
-        sum_out = sum("amount_out"),
-        sum_burnt = sum("burnt"),
-        sum_blobs = sum("blob_burnt"),
-        both = both(&address_flows::TABLE),
-    )
-}
-
-/// How many of those that have most there are of each asset.
-const WHALES_MAX: u32 = 10_000;
-
-/// A part of the supply in percent, rounded down to hundredths; both in decimal.
-fn share(part: &str) -> String {
-    // Divided as wholes: the quotient of two numbers of any length has at most five digits.
-    let scaled = format!("try_cast({part}::VARCHAR || '0000' AS DECIMAL(38,0))");
-    format!("try_cast(({scaled}::HUGEINT // nullif(try_cast(s.supply AS HUGEINT), 0)) * 0.01 AS DECIMAL(5,2)) AS share")
-}
-
-fn whales() -> String {
-    format!(
-        "WITH times AS (SELECT max(number) FILTER (WHERE timestamp <= newest - INTERVAL 1 DAY) AS day_ago,
-                max(number) FILTER (WHERE timestamp <= newest - INTERVAL 7 DAY) AS week_ago
-            FROM main.blocks, (SELECT max(timestamp) AS newest FROM main.blocks)),
-        latest AS (SELECT asset, address, arg_max(known, block_number)::BIGNUM AS balance, max(block_number) AS block_number,
-                arg_max(known, block_number) FILTER (WHERE block_number <= day_ago)::BIGNUM AS balance_24h,
-                arg_max(known, block_number) FILTER (WHERE block_number <= week_ago)::BIGNUM AS balance_7d
-            FROM (SELECT *, coalesce(balance::VARCHAR, balance_text) AS known FROM main.balances), times GROUP BY asset, address),
-        top AS (SELECT *, row_number() OVER (PARTITION BY asset ORDER BY balance DESC, address) AS rank FROM latest
-            WHERE balance > 0::BIGNUM QUALIFY rank <= {WHALES_MAX}),
-        seen AS (SELECT asset, address, min(first_block) AS first_block, max(last_block) AS last_block FROM ({both})
-            WHERE address IN (SELECT address FROM top) GROUP BY asset, address)
-        SELECT top.asset, rank, top.address, labels.name AS label, {balance}, block_number, {share}, {change_24h}, {change_7d},
-            seen.first_block, seen.last_block
-        FROM top LEFT JOIN seen ON seen.asset = top.asset AND seen.address = top.address
-            LEFT JOIN main.supply AS s ON s.asset = top.asset LEFT JOIN main.labels ON labels.address = top.address",
-        both = both(&address_flows::TABLE),
-        balance = split("top.balance", "balance"),
-        share = share("top.balance"),
-        change_24h = split("(top.balance - balance_24h)", "change_24h"),
-        change_7d = split("(top.balance - balance_7d)", "change_7d"),
-    )
-}
-
-fn whales_coverage() -> String {
-    format!(
-        "SELECT k.asset, address_count, {balance}, s.supply, s.supply_text, {share},
-            (SELECT max(first_block) FROM main.coverage WHERE table_name = 'balances' AND status = 'held'
-                AND last_block = (SELECT max(number) FROM main.blocks)) AS since_block
-        FROM (SELECT asset, count(*) AS address_count, sum(balance) AS balance
-            FROM (SELECT asset, address, arg_max(coalesce(balance::VARCHAR, balance_text), block_number)::BIGNUM AS balance
-                FROM main.balances GROUP BY asset, address) GROUP BY asset) AS k
-        LEFT JOIN main.supply AS s ON s.asset = k.asset",
-        balance = split("k.balance", "balance"),
-        share = share("k.balance"),
     )
 }
 

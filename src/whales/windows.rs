@@ -1,11 +1,13 @@
-//! What happened in the time up to the newest block: `net_flows` and `whale_moves`.
+//! What is told of the time up to the newest block: `net_flows`, `whales`, `whales_coverage` and `whale_moves`.
 //!
 //! These views are made anew with each block, for their times stand in them as literals: so a reader opens the files of that time only.
 
-use super::answers::{split, sum};
-use crate::rows::answers::{NET_FLOWS, WHALE_MOVES};
+use super::Ranking;
+use super::answers::{split, sum, supply_of};
+use super::ranking::SHOWN_MAX;
+use crate::rows::answers::{NET_FLOWS, WHALE_MOVES, WHALES, WHALES_COVERAGE};
 use crate::rows::coverage::Interval;
-use crate::rows::{Selection, Table, address_flows, blocks, native_transfers, token_transfers};
+use crate::rows::{Selection, Table, address_flows, balances, blocks, native_transfers, token_transfers};
 use crate::store::BlockLink;
 
 /// A run of sealed blocks.
@@ -30,6 +32,10 @@ pub struct Window {
     pub start: u64,
     /// Its first block may be this, and none below.
     pub first: u64,
+    /// The last block before it, as SQL; null where it is not held. None is above `before_max`.
+    pub before: String,
+    /// See `before`.
+    pub before_max: u64,
     /// Whether all its blocks are held, as SQL.
     pub complete: String,
     /// Whether ether that contracts moved is held for all its blocks.
@@ -56,16 +62,26 @@ pub fn of(
     let Some(newest) = runs.last() else { return Vec::new() };
     let window = |(name, length): (&'static str, u64)| {
         let start = newest.last_timestamp.saturating_sub(length);
-        let of_tail = || tail.iter().find(|link| link.timestamp > start).map_or(0, |link| link.number);
         let sealed = &runs[..runs.len() - usize::from(tail_run.is_some())];
-        let first = sealed.iter().find(|run| run.last_timestamp > start).map_or_else(of_tail, |run| run.first);
+        let run = sealed.iter().find(|run| run.last_timestamp > start);
+        let first_of_tail = || tail.iter().find(|link| link.timestamp > start).map_or(0, |link| link.number);
+        let first = run.map_or_else(first_of_tail, |run| run.first);
+        let below = first.checked_sub(1).map_or("NULL".to_owned(), |below| below.to_string());
+        let before = match run.filter(|run| run.tables.has(&blocks::TABLE)) {
+            None => below,
+            Some(_) => format!(
+                "coalesce((SELECT max(number) FROM sealed.blocks WHERE first = {first} AND timestamp <= make_timestamp({})), {below})",
+                start * 1_000_000
+            ),
+        };
+        let before_max = run.map_or(first, |run| run.last);
         let internal_complete = coverage.iter().any(|interval| {
             interval.table == native_transfers::TABLE.name
                 && interval.status == "held"
                 && interval.first <= first
                 && interval.last >= newest.last
         });
-        Window { name, start, first, complete: complete(&runs, tail, start), internal_complete }
+        Window { name, start, first, before, before_max, complete: complete(&runs, tail, start), internal_complete }
     };
     WINDOWS.into_iter().map(window).collect()
 }
@@ -103,6 +119,149 @@ pub fn net_flows(windows: &[Window]) -> String {
     windows.iter().map(window).collect::<Vec<_>>().join(" UNION ALL ")
 }
 
+/// What is known of supplies: of tokens where every block is held, of ether where all of them are traced too.
+#[derive(Clone, Copy, Debug)]
+pub struct Supplies {
+    tokens: bool,
+    ether: bool,
+}
+
+impl Supplies {
+    /// What is known up to the newest block.
+    pub fn of(coverage: &[Interval], newest: u64) -> Self {
+        let of_flows = |interval: &&Interval| interval.table == address_flows::TABLE.name && interval.first <= newest;
+        let mut next = Some(0);
+        let mut ether = true;
+        for interval in coverage.iter().filter(of_flows) {
+            next = next.filter(|next| interval.first == *next && ["held", "partial"].contains(&interval.status));
+            next = next.map(|_| interval.last + 1);
+            ether &= interval.status == "held";
+        }
+        let tokens = next.is_some_and(|next| next > newest);
+        Self { tokens, ether: tokens && ether }
+    }
+
+    /// Asset, supply and its text. Where nothing is known no file is read for it.
+    fn sql(self) -> String {
+        match self.tokens {
+            true => format!("SELECT asset, supply, supply_text FROM ({})", supply_of(self.ether, true)),
+            false => {
+                "SELECT NULL::VARCHAR AS asset, NULL::DECIMAL(38,0) AS supply, NULL::VARCHAR AS supply_text WHERE false"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// A part of the supply in percent, rounded down to hundredths; both in decimal.
+fn share(part: &str) -> String {
+    // Divided as wholes: the quotient of two numbers of any length has at most five digits.
+    let scaled = format!("try_cast({part}::VARCHAR || '0000' AS DECIMAL(38,0))");
+    format!("try_cast(({scaled}::HUGEINT // nullif(try_cast(s.supply AS HUGEINT), 0)) * 0.01 AS DECIMAL(5,2)) AS share")
+}
+
+/// What a balance changed by since the struct `before`, as two columns.
+fn change(before: &str, name: &str) -> String {
+    let big = |narrow: &str, text: &str| format!("coalesce({narrow}::VARCHAR, {text})::BIGNUM");
+    let narrow = format!("balance - {before}.narrow");
+    let wide =
+        format!("{} - {}", big("balance", "balance_text"), big(&format!("{before}.narrow"), &format!("{before}.wide")));
+    let fits = format!("balance_text IS NULL AND {before}.wide IS NULL");
+    format!(
+        "CASE WHEN {fits} THEN {narrow} ELSE try_cast(({wide})::VARCHAR AS DECIMAL(38,0)) END::DECIMAL(38,0) AS {name},
+            CASE WHEN NOT ({fits}) AND try_cast(({wide})::VARCHAR AS DECIMAL(38,0)) IS NULL THEN ({wide})::VARCHAR END AS {name}_text"
+    )
+}
+
+/// The body of [`WHALES`]: the ranking, and what is newer. Where not all holders of an asset are ranked, those are left out who
+/// have less than the last of them.
+pub fn whales(windows: &[Window], ranking: Option<&Ranking>, supplies: Supplies) -> String {
+    let window = |name: &str| windows.iter().find(|window| window.name == name);
+    let Some((day, week)) = window("24h").zip(window("7d")) else { return nothing(&WHALES) };
+    let last = ranking.map_or(-1, |ranking| ranking.manifest.last as i64);
+    let [day_ranked, week_ranked] =
+        ranking.map_or([None; 2], |ranking| ranking.manifest.before).map(|last| last.map_or(-1, |last| last as i64));
+    let before = |name: &str, window: &Window, ranked: i64| {
+        let Window { before, before_max, .. } = window;
+        format!(
+            "{name} AS (SELECT asset, address, arg_max({{narrow: balance, wide: balance_text}}, block_number) AS known FROM (
+                SELECT * EXCLUDE (first, last) FROM sealed.balances WHERE last > {ranked} AND first <= {before_max} AND block_number > {ranked}
+                UNION ALL SELECT * FROM tail.balances)
+            WHERE block_number <= ({before}) AND (asset, address) IN (SELECT (asset, address) FROM top) GROUP BY asset, address)"
+        )
+    };
+    format!(
+        "WITH moved AS (SELECT asset, address, arg_max({{narrow: balance, wide: balance_text}}, block_number) AS known,
+                max(block_number) AS block_number
+            FROM (SELECT * EXCLUDE (first, last) FROM sealed.balances WHERE last > {last} AND block_number > {last}
+                UNION ALL SELECT * FROM tail.balances) GROUP BY asset, address),
+        latest AS (SELECT asset, address, known.narrow AS balance, known.wide AS balance_text, block_number FROM moved
+            UNION ALL SELECT asset, address, balance, balance_text, block_number FROM sealed.holders AS h
+                WHERE NOT EXISTS (FROM moved WHERE moved.asset = h.asset AND moved.address = h.address)),
+        top AS (SELECT latest.*, row_number() OVER (PARTITION BY latest.asset ORDER BY latest.balance_text IS NULL,
+                length(latest.balance_text) DESC, latest.balance_text DESC, latest.balance DESC, address) AS rank
+            FROM latest LEFT JOIN sealed.assets AS a ON a.asset = latest.asset
+            WHERE (latest.balance > 0 OR latest.balance_text IS NOT NULL) AND (least_address IS NULL
+                OR CASE WHEN latest.balance_text IS NULL THEN latest.balance > least
+                    ELSE least_text IS NULL OR (length(latest.balance_text), latest.balance_text) > (length(least_text), least_text) END
+                OR (latest.balance IS NOT DISTINCT FROM least AND latest.balance_text IS NOT DISTINCT FROM least_text AND address <= least_address))
+            QUALIFY rank <= {SHOWN_MAX}),
+        {of_day},
+        {of_week},
+        flows AS (SELECT asset, address, min(first_block) AS first_block, max(last_block) AS last_block
+            FROM (SELECT asset, address, first_block, last_block FROM sealed.address_flows WHERE last > {last}
+                UNION ALL SELECT asset, address, first_block, last_block FROM tail.address_flows)
+            WHERE address IN (SELECT address FROM top) GROUP BY asset, address)
+        SELECT asset, rank, address, label, balance, balance_text, block_number, {share}, {change_24h}, {change_7d}, first_block, last_block
+        FROM (SELECT top.*, labels.name AS label,
+                coalesce(of_day.known, {of_day_ranked}) AS of_day, coalesce(of_week.known, {of_week_ranked}) AS of_week,
+                least(h.first_block, flows.first_block) AS first_block, greatest(h.last_block, flows.last_block) AS last_block
+            FROM top LEFT JOIN sealed.holders AS h ON h.asset = top.asset AND h.address = top.address
+                LEFT JOIN of_day ON of_day.asset = top.asset AND of_day.address = top.address
+                LEFT JOIN of_week ON of_week.asset = top.asset AND of_week.address = top.address
+                LEFT JOIN flows ON flows.asset = top.asset AND flows.address = top.address
+                LEFT JOIN main.labels ON labels.address = top.address)
+            LEFT JOIN ({supplies}) AS s USING (asset)",
+        of_day = before("of_day", day, day_ranked),
+        of_week = before("of_week", week, week_ranked),
+        of_day_ranked = ranked_before("24h"),
+        of_week_ranked = ranked_before("7d"),
+        share = share("balance"),
+        change_24h = change("of_day", "change_24h"),
+        change_7d = change("of_week", "change_7d"),
+        supplies = supplies.sql(),
+    )
+}
+
+/// A balance of before as the ranking has it; null where it has none.
+fn ranked_before(name: &str) -> String {
+    let [narrow, wide] = [format!("h.balance_{name}"), format!("h.balance_{name}_text")];
+    format!("CASE WHEN {narrow} IS NOT NULL OR {wide} IS NOT NULL THEN {{narrow: {narrow}, wide: {wide}}} END")
+}
+
+/// The body of [`WHALES_COVERAGE`]: as the ranking has it, or where there is none, of all that is held.
+pub fn whales_coverage(newest: Option<u64>, ranking: Option<&Ranking>, supplies: Supplies) -> String {
+    let Some(newest) = newest else { return nothing(&WHALES_COVERAGE) };
+    let assets = match ranking {
+        Some(_) => "SELECT * FROM sealed.assets".to_owned(),
+        None => format!(
+            "SELECT asset, address_count, {} FROM (SELECT asset, count(*) AS address_count, sum(balance) AS balance
+                FROM (SELECT asset, address, arg_max(coalesce(balance::VARCHAR, balance_text), block_number)::BIGNUM AS balance
+                    FROM main.balances GROUP BY asset, address) GROUP BY asset)",
+            split("balance", "balance")
+        ),
+    };
+    format!(
+        "SELECT asset, address_count, balance, balance_text, supply, supply_text, {share}, {last}::BIGINT AS block_number,
+            (SELECT max(first_block) FROM main.coverage WHERE table_name = '{balances}' AND status = 'held' AND last_block = {newest}) AS since_block
+        FROM ({assets}) LEFT JOIN ({supplies}) AS s USING (asset)",
+        share = share("balance"),
+        last = ranking.map_or(newest, |ranking| ranking.manifest.last),
+        balances = balances::TABLE.name,
+        supplies = supplies.sql(),
+    )
+}
+
 /// The body of [`WHALE_MOVES`], of the window of a day.
 pub fn whale_moves(windows: &[Window]) -> String {
     let Some(day) = windows.iter().find(|window| window.name == "24h") else { return nothing(&WHALE_MOVES) };
@@ -121,13 +280,13 @@ pub fn whale_moves(windows: &[Window]) -> String {
 }
 
 /// A view's columns without a row.
-fn nothing(table: &Table) -> String {
+pub fn nothing(table: &Table) -> String {
     let columns = table.columns.iter().map(|column| format!("NULL::{} AS \"{}\"", column.kind.sql(), column.name));
     format!("SELECT {} WHERE false", columns.collect::<Vec<_>>().join(", "))
 }
 
 fn window(window: &Window) -> String {
-    let Window { name, start, first, complete, internal_complete } = window;
+    let Window { name, start, first, complete, internal_complete, .. } = window;
     let (start, first) = (*start, *first);
     let day = start / 86_400 * 86_400;
     let after = |from: u64, column: &str| format!("{column} > make_timestamp({})", from * 1_000_000);

@@ -47,6 +47,7 @@ class Engine:
         self.socket.connect(str(ipc))
         self.replies = self.socket.makefile("rb")
         self.requests = open(requests, "rb")
+        self.hashes = []
 
     def call(self, request):
         self.socket.sendall(request)
@@ -58,15 +59,17 @@ class Engine:
     def import_one(self):
         """Imports the next block; returns the seconds it took."""
         request = self.requests.readline()
-        state = {"headBlockHash": json.loads(request)["params"][0]["blockHash"]} | dict.fromkeys(
-            ["safeBlockHash", "finalizedBlockHash"], "0x" + 64 * "0"
-        )
-        choice = {"jsonrpc": "2.0", "id": 1, "method": "engine_forkchoiceUpdatedV3", "params": [state, None]}
-        choice = json.dumps(choice).encode()
+        self.hashes.append(json.loads(request)["params"][0]["blockHash"])
         start = time.monotonic()
         self.call(request)
-        self.call(choice)
+        self.choose("0x" + 64 * "0")
         return time.monotonic() - start
+
+    def choose(self, finalized):
+        """Makes the last block imported the head, and another final unless that is zero."""
+        state = {"headBlockHash": self.hashes[-1], "safeBlockHash": finalized, "finalizedBlockHash": finalized}
+        choice = {"jsonrpc": "2.0", "id": 1, "method": "engine_forkchoiceUpdatedV3", "params": [state, None]}
+        self.call(json.dumps(choice).encode())
 
     def import_many(self, count, every):
         """Imports blocks at a steady pace, or as fast as it goes where that is slower; returns the seconds of each."""

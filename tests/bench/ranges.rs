@@ -19,6 +19,7 @@ use spyhop::rows::coverage::Interval;
 use spyhop::rows::{Kind, Part, Rows, Selection, Table};
 use spyhop::store::{self, BlockLink, Chain, FORMAT, Identity, RangeWriter, Store};
 use spyhop::whales::Labels;
+use spyhop::whales::ranking::{Limits, Ranking};
 
 /// The blocks' time starts here, as that of the chains of chain.rs does.
 const GENESIS_TIME: u64 = 1_750_000_000;
@@ -155,7 +156,7 @@ fn push(rows: &mut Rows, table: &Table, number: u64, index: u64) -> Result<()> {
             (Kind::Integer, name) if name.ends_with("index") => rows.integer(index)?,
             (Kind::Integer, _) => rows.integer(21_000)?,
             (Kind::Wide, _) => {
-                rows.wide(U256::from(1_000_000_000_000_000 + number));
+                rows.wide(U256::from(1_000_000_000_000_000 + 1_000 * number + index));
                 after_wide = true;
             }
             (Kind::Percent, _) => rows.percent(1, 2),
@@ -243,8 +244,17 @@ fn publish(store: &Store, identity: Identity) -> Result<(f64, f64)> {
     let labels = Labels::open(identity.chain_id, None, None)?;
     let events = Events::open(None)?;
     let tables = Selection::default();
-    let state =
-        State { ranges: &held, tail: &[], tables, coverage: &coverage, reorgs: &[], labels: &labels, events: &events };
+    let ranking = Ranking::make(store, &ranges, Limits::default(), &|| false)?;
+    let state = State {
+        ranges: &held,
+        tail: &[],
+        tables,
+        coverage: &coverage,
+        reorgs: &[],
+        labels: &labels,
+        events: &events,
+        ranking: ranking.as_ref(),
+    };
     let mut publisher = Publisher::new(store, None)?;
     let mut timed = || -> Result<f64> {
         let started = Instant::now();

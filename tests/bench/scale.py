@@ -3,11 +3,12 @@
 
     tests/bench/scale.py answers [--ranges 270] [--blocks 100000] [--addresses 1000]
     tests/bench/scale.py held [--rounds 5] [--blocks 2000]
-    tests/bench/scale.py head [--addresses 100000,20000000] [--blocks 60]
+    tests/bench/scale.py head [--addresses 100000,20000000] [--blocks 120]
 
 `answers` asks the published file of a volume with one range, and of one with all of them, each question in a new process.
 `held` backfills the same blocks into volumes that hold nothing else, 1,000, 10,000 or 50,000 blocks, and 270 ranges.
-`head` follows a node that makes a block a second, in volumes that know so many addresses.
+`head` follows a node that makes a block a second, in volumes that know so many addresses; then a hundred blocks become final, and are
+sealed. It says what a block costs, what sealing, ranking and merging cost, and how long a reader waits for whales.
 
 Needs what run.py needs; $BENCH_RANGES names a binary of ranges.rs that need not be built. --work names a directory with room for it.
 """
@@ -43,9 +44,14 @@ def generate(options, data, *flags):
 
 
 def publications(log):
-    """Milliseconds of each publication, by the log's marks of where it begins and ends."""
+    """Milliseconds of each publication."""
+    return phases(log, "publish")
+
+
+def phases(log, name):
+    """Milliseconds of each phase of that name, by the log's marks of where it begins and ends."""
     milliseconds, begun = [], None
-    for at, mark in re.findall(r"^(\S+)Z .*\b(enter|exit) phase=publish$", log, re.MULTILINE):
+    for at, mark in re.findall(rf"^(\S+)Z .*\b(enter|exit) phase={name}$", log, re.MULTILINE):
         at = datetime.datetime.fromisoformat(at).timestamp()
         if mark == "enter":
             begun = at
@@ -161,17 +167,39 @@ def head(options, work):
             say(f"{made['addresses']:,} addresses in {size / run.MIB:,.0f} MiB, made in {made['seconds']:.0f} s")
             results[made["addresses"]] = follow(options, node, data, work)
             shutil.rmtree(data)
-    print(f"\n{options.blocks} blocks of {run.TRANSACTIONS} transactions at the head, one a second\n")
-    print(f"{'addresses known':>16} {'CPU ms/block':>13} {'ms to publish':>14} {'ms until held':>19} {'peak RSS MiB':>13}")
-    for addresses, (cpu, publish, behind, rss) in results.items():
-        print(f"{addresses:16,} {cpu:13.1f} {publish:14.1f} {behind:19.0f} {rss:13.0f}")
+    print(f"\n{options.blocks} blocks of {run.TRANSACTIONS} transactions at the head, one a second; then 100 of them are final\n")
+    columns = ["CPU ms/block", "geth's", "ms to publish", "ms until held", "peak RSS MiB", "ms to seal 100", "s to rank", "s for 10 whales"]
+    print(f"{'addresses known':>16} " + " ".join(f"{column:>15}" for column in columns))
+    for addresses, figures in results.items():
+        print(f"{addresses:16,} " + " ".join(f"{figure:15,.{1 if figure < 100 else 0}f}" for figure in figures))
     few, many = list(results.values())[0], list(results.values())[-1]
-    print(f"\nCPU per block grows {many[0] / few[0]:.2f} times, publishing {many[1] / few[1]:.2f} times   at most 1.5   {run.verdict(max(many[0] / few[0], many[1] / few[1]) <= 1.5)}")
-    print(f"resident memory   below 512 MiB   {run.verdict(max(rss for *_, rss in results.values()) < 512)}")
+    grows = [many[index] / few[index] for index in (0, 2)]
+    print(f"\nCPU per block grows {grows[0]:.2f} times, publishing {grows[1]:.2f} times   at most 1.5   {run.verdict(max(grows) <= 1.5)}")
+    idle = 100 - 100 * max(own + geth for own, geth, *_ in results.values()) / 12_000
+    print(f"spyhop's and geth's processor time for a block leaves {idle:.1f} % of a slot of 12 s idle, as if there were one core   at least 80   {run.verdict(idle >= 80)}")
+    print(f"resident memory   below 512 MiB   {run.verdict(max(figures[4] for figures in results.values()) < 512)}")
+    merge(options, work)
+
+
+def merge(options, work):
+    """Prints what it costs to merge ten ranges."""
+    addresses, blocks = 1_000_000, 100
+    with beside_node(options, work) as node:
+        data = work / "data"
+        watch = [options.binaries["spyhop"], "watch", "--once", "--ipc", str(node.ipc), "--data", str(data), "--from", "3900"]
+        subprocess.run(watch, check=True, capture_output=True)
+        generate(options, data, "--first", 2_000, "--ranges", 10, "--blocks", blocks, "--addresses", addresses // 10)
+        size = sum(file.stat().st_size for file in data.glob("chain/*/*/*/*.parquet"))
+        done = subprocess.run(watch, check=True, capture_output=True, text=True, env=SPEAKING)
+        shutil.rmtree(data)
+    took = phases(done.stderr, "merge")
+    if not took:
+        sys.exit(f"error: nothing was merged:\n{done.stderr}")
+    print(f"ten ranges of {blocks} blocks with {addresses:,} addresses, {size / run.MIB:.0f} MiB, are merged in {took[0] / 1000:.1f} s")
 
 
 def follow(options, node, data, work):
-    """Processor and publishing milliseconds per block, milliseconds from the node's head to the tail, MiB."""
+    """What a block costs, and what follows from a hundred of them: see the columns that are printed."""
     engine = beside.Engine(node.ipc, options.requests)
     argv = [options.binaries["spyhop"], "watch", "--ipc", str(node.ipc), "--data", str(data), "--from", "3700"]
     log = work / "watch.log"
@@ -179,10 +207,13 @@ def follow(options, node, data, work):
         watch = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=SPEAKING)
     try:
         reach(watch, data, beside.CHAIN_BLOCKS, log)
-        # What is left to be sealed belongs to catching up.
+        # What is left to be ranked belongs to catching up.
+        deadline = time.monotonic() + 600
+        while not phases(log.read_text(), "ranking") and time.monotonic() < deadline:
+            time.sleep(1)
         time.sleep(5)
         published = len(publications(log.read_text()))
-        start, behind = cpu(watch.pid), []
+        start, start_geth, behind = cpu(watch.pid), cpu(node.process.pid), []
         for number in range(1, options.blocks + 1):
             due = time.monotonic() + 1
             engine.import_one()
@@ -190,20 +221,30 @@ def follow(options, node, data, work):
             reach(watch, data, beside.CHAIN_BLOCKS + number, log)
             behind.append(1000 * (time.monotonic() - imported))
             time.sleep(max(0, due - time.monotonic()))
-        used = 1000 * (cpu(watch.pid) - start) / options.blocks
+        used, used_by_geth = (
+            1000 * (cpu(pid) - before) / options.blocks for pid, before in [(watch.pid, start), (node.process.pid, start_geth)]
+        )
+        publish = statistics.median(publications(log.read_text())[published:])
+        sealed = len(phases(log.read_text(), "range"))
+        engine.choose(engine.hashes[100])
+        reach(watch, data, beside.CHAIN_BLOCKS + 99, log, "sealed")
         peak = re.search(r"VmHWM:\s+([0-9]+)", pathlib.Path(f"/proc/{watch.pid}/status").read_text())
     finally:
         watch.send_signal(signal.SIGTERM)
         watch.wait(60)
-    publish = statistics.median(publications(log.read_text())[published:])
-    return used, publish, statistics.median(behind), int(peak[1]) / 1024
+    text = log.read_text()
+    seal, rank = phases(text, "range")[sealed], phases(text, "ranking")[0] / 1000
+    whales, answer = ask(options, data, "SELECT address, balance FROM whales WHERE asset = 'ETH' ORDER BY rank LIMIT 10")
+    if answer.count("0x") != 10:
+        sys.exit(f"error: these are no ten whales: {answer}")
+    return used, used_by_geth, publish, statistics.median(behind), int(peak[1]) / 1024, seal, rank, whales
 
 
-def reach(watch, data, number, log):
+def reach(watch, data, number, log, what="tip"):
     deadline = time.monotonic() + 120
     while True:
         try:
-            if (json.loads((data / ".spyhop/heartbeat").read_text())["tip"] or 0) >= number:
+            if (json.loads((data / ".spyhop/heartbeat").read_text())[what] or 0) >= number:
                 return
         except (FileNotFoundError, json.JSONDecodeError):
             pass
@@ -239,11 +280,13 @@ def main():
     mode.add_argument("--blocks", type=int, default=2_000, help="that are built, 2,900 at most")
     mode = modes.add_parser("head")
     mode.add_argument("--addresses", dest="known", default="100000,20000000")
-    mode.add_argument("--blocks", type=int, default=60, help="that are followed")
+    mode.add_argument("--blocks", type=int, default=120, help="that are followed, more than 100")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options.binaries = run.prepare_binaries("spyhop", "bench-chain", "bench-ranges")
     options.geth = run.find_geth() if options.mode != "answers" else None
+    if options.work:
+        options.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="spyhop-bench-", dir=options.work) as work:
         {"answers": answers, "held": held, "head": head}[options.mode](options, pathlib.Path(work))
 

@@ -178,6 +178,20 @@ fn check_flows(found: &Published) {
             text("amount")
         ),
     );
+    let before = |party: &str| {
+        format!(
+            "(SELECT b.balance::VARCHAR FROM balances AS b WHERE b.asset = l.asset AND b.address = l.{party} AND b.block_number = l.block_number)"
+        )
+    };
+    let of_both = |from: &str, to: &str| {
+        format!("SELECT asset, day, rank, {from} AS f, {to} AS t FROM large_transfers AS l ORDER BY asset, day, rank")
+    };
+    same(
+        found,
+        "balances in large_transfers",
+        &of_both(&before("from_address"), &before("to_address")),
+        &of_both("from_balance::VARCHAR", "to_balance::VARCHAR"),
+    );
     same(
         found,
         "supply",

@@ -18,6 +18,7 @@ mod labels;
 mod lying_node;
 mod odd_ether;
 mod plan;
+mod ranking;
 mod readers;
 mod readme;
 mod real_geth;

@@ -311,10 +311,41 @@ fn every_token_balance_is_what_its_contract_says() {
     once().succeed();
     let found = Published::open(&other);
     assert_eq!(found.number("SELECT count(*) FROM sealed.tokens"), all().len() as u64 + 1);
+    // What was sealed is ranked.
+    assert!(found.number("SELECT count(*) FROM sealed.holders") > 50);
+    assert_eq!(found.number("SELECT DISTINCT block_number FROM whales_coverage"), 99);
     // Asked again by a new process, and the same row for all that.
     assert!(found.number("SELECT count(*) FROM tail.tokens") > 5);
     check(&found);
     Spyhop::new("verify").path("--data", &other).args(&["--deep"]).succeed();
+}
+
+#[test]
+fn a_block_with_more_holders_than_are_asked_for_is_named() {
+    let geth = Geth::start(Forks::OSAKA);
+    geth.block(&Plan { transactions: vec![Transaction::create(OWNER, &tokens::crowd(1_100))], ..Plan::default() });
+    let moved = Transaction { gas: 5_000_000, ..Transaction::call(1, tokens::address(0), Vec::new()) };
+    geth.block(&Plan { transactions: vec![moved], ..Plan::default() });
+    geth.blocks(2, "plain");
+    let data = geth.data("data");
+    Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).succeed();
+    let found = Published::open(&data);
+    assert_eq!(found.number("SELECT count(*) FROM token_transfers WHERE block_number = 2"), 1_100);
+    // Who gave takes part too.
+    let told = found.rows(
+        "SELECT first_block, last_block, status, reason FROM coverage WHERE table_name = 'balances' AND status <> 'held' ORDER BY 1",
+    );
+    let expected = [
+        ("first_block", "2"),
+        ("last_block", "2"),
+        ("reason", "so many holders of tokens took part that 101 were not asked for"),
+        ("status", "missing"),
+    ];
+    assert_eq!(told, [expected.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))).into_iter().collect()]);
+    let contract = text(tokens::address(0));
+    let rows = found.number(&format!("SELECT count(*) FROM balances WHERE asset = '{contract}' AND balance = 7"));
+    assert_eq!(rows, 1_000);
+    assert_eq!(found.number("SELECT since_block FROM whales_coverage WHERE asset = 'ETH'"), 3);
 }
 
 #[test]

@@ -125,6 +125,10 @@ fn change_every_column(data: &Path) -> BTreeSet<String> {
             for change in [Change::Other, Change::Null, Change::Value] {
                 let rows = file.candidates(column, change);
                 let Some(row) = rows.get(rows.len() / 2).copied() else { continue };
+                if change == Change::Null && column.name.contains("balance") {
+                    // It may not have been known: for that only the manifest's BLAKE3 speaks.
+                    continue;
+                }
                 file.write(column, row, change);
                 let faults = faults(data, Some((0, 99)), true);
                 let lines: Vec<_> = faults.iter().map(Fault::to_string).collect();

@@ -143,17 +143,20 @@ fn volume_of_another_owner_is_refused() {
 }
 
 #[test]
-fn volume_of_a_newer_version_is_refused_and_not_touched() {
+fn volume_of_another_version_is_refused_and_not_touched() {
     let directory = directory();
     let fake = node(directory.path());
     let data = directory.path().join("data");
     once(&fake, &data).succeed();
     let path = data.join(".spyhop/chain.json");
     let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, text.replace("\"format\": 1", "\"format\": 99")).unwrap();
-    let before = listing(&data);
-    refused(&once(&fake, &data).fail(2), "written by a newer spyhop (format 99", "run that one or a later one");
-    assert_eq!(listing(&data), before);
+    let others = [("99", "a newer", "run that one or a later one"), ("1", "an older", "a data directory of its own")];
+    for (format, which, hint) in others {
+        fs::write(&path, text.replace("\"format\": 2", &format!("\"format\": {format}"))).unwrap();
+        let before = listing(&data);
+        refused(&once(&fake, &data).fail(2), &format!("written by {which} spyhop (format {format}"), hint);
+        assert_eq!(listing(&data), before);
+    }
 }
 
 #[test]

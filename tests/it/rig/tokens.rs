@@ -175,3 +175,21 @@ pub fn rebase(token: Address) -> Transaction {
 pub fn balance_of(holder: &str) -> String {
     format!("0x70a08231{:0>64}", holder.trim_start_matches("0x"))
 }
+
+/// A contract that moves nothing of itself to so many addresses, from 1 on, when it is called without data; to a question it answers 7.
+pub fn crowd(count: u16) -> Vec<u8> {
+    let [high, low] = count.to_be_bytes();
+    [
+        // CALLDATASIZE, PUSH1 answer, JUMPI, PUSH2 count, JUMPDEST
+        &[0x36, 0x60, 59, 0x57, 0x61, high, low, 0x5b][..],
+        // DUP1, PUSH2 giver, PUSH32 topic, PUSH1 32, PUSH1 0, LOG3
+        &[0x80, 0x61, 0xbe, 0xef],
+        &transfer_topic(),
+        &[0x60, 0x20, 0x60, 0, 0xa3],
+        // PUSH1 1, SWAP1, SUB, DUP1, PUSH1 7, JUMPI, STOP
+        &[0x60, 1, 0x90, 0x03, 0x80, 0x60, 7, 0x57, 0x00],
+        // JUMPDEST answer: PUSH1 7, PUSH1 0, MSTORE, PUSH1 32, PUSH1 0, RETURN
+        &[0x5b, 0x60, 7, 0x60, 0, 0x52, 0x60, 0x20, 0x60, 0, 0xf3],
+    ]
+    .concat()
+}

@@ -1,0 +1,102 @@
+//! The ranking of holders in the sealed ranges: derived from `balances` and `address_flows`, and made anew from time to time. `whales`
+//! and `whales_coverage` are made of it, and of what is newer.
+
+use super::Kind::{Integer, Key, Text, Wide};
+use super::{Rows, Table, column};
+use alloy_primitives::{Address, U256, U512};
+use anyhow::Result;
+
+const FITS_NOT: &str = "The same where it does not fit a DECIMAL(38,0), else null.";
+
+/// Who has most.
+pub const HOLDERS: Table = Table {
+    name: "holders",
+    comment: "One row per asset and address that is among those who have most, after the block that the ranking goes up to.",
+    columns: &[
+        column("asset", Key, "ETH, or the token's contract."),
+        column("address", Key, "Who."),
+        column("balance", Wide, "In wei, or in the token's smallest unit."),
+        column("balance_text", Text, FITS_NOT),
+        column("block_number", Integer, "The block that changed it last, of those whose balances are held."),
+        column("balance_24h", Wide, "After the ranking's block of a day before; null where that is not known."),
+        column("balance_24h_text", Text, FITS_NOT),
+        column("balance_7d", Wide, "After the ranking's block of a week before; null where that is not known."),
+        column("balance_7d_text", Text, FITS_NOT),
+        column("first_block", Integer, "The first block held in which it moved the asset, or null."),
+        column("last_block", Integer, "The last, or null."),
+    ],
+};
+
+/// What is known of each asset.
+pub const ASSETS: Table = Table {
+    name: "assets",
+    comment: "One row per asset with balances, after the block that the ranking goes up to.",
+    columns: &[
+        column("asset", Key, "ETH, or the token's contract."),
+        column("address_count", Integer, "Addresses whose balance is known."),
+        column("balance", Wide, "What they have together."),
+        column("balance_text", Text, FITS_NOT),
+        column("least", Wide, "What the last holder has who is ranked, where not all are; else null."),
+        column("least_text", Text, FITS_NOT),
+        column("least_address", Text, "Who that is, or null. Of two who have the same the lower address comes first."),
+    ],
+};
+
+/// A row of [`HOLDERS`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Who.
+    pub address: Address,
+    /// Its balance.
+    pub balance: U256,
+    /// The block that changed it last.
+    pub block_number: u64,
+    /// What it was a day before, and a week before.
+    pub before: [Option<U256>; 2],
+    /// The first and the last block in which it moved the asset.
+    pub seen: Option<(u64, u64)>,
+}
+
+impl Holder {
+    /// Appends the row.
+    ///
+    /// # Errors
+    /// Where a block's number exceeds a `BIGINT`.
+    pub fn push(&self, asset: Option<Address>, rows: &mut Rows) -> Result<()> {
+        super::movements::push_asset(rows, asset);
+        rows.hex(self.address);
+        rows.wide(self.balance);
+        rows.integer(self.block_number)?;
+        self.before.into_iter().for_each(|balance| rows.wide(balance));
+        rows.integer(self.seen.map(|(first, _)| first))?;
+        rows.integer(self.seen.map(|(_, last)| last))
+    }
+}
+
+/// A row of [`ASSETS`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asset {
+    /// `None` for ether.
+    pub asset: Option<Address>,
+    /// Addresses whose balance is known.
+    pub address_count: u64,
+    /// What they have together.
+    pub balance: U512,
+    /// Of those ranked the last one's balance, and who that is; `None` where all are ranked.
+    pub least: Option<(U256, Address)>,
+}
+
+impl Asset {
+    /// Appends the row.
+    ///
+    /// # Errors
+    /// Where the count exceeds a `BIGINT`.
+    pub fn push(&self, rows: &mut Rows) -> Result<()> {
+        super::movements::push_asset(rows, self.asset);
+        rows.integer(self.address_count)?;
+        rows.sum(self.balance);
+        rows.wide(self.least.map(|(balance, _)| balance));
+        rows.hex_option(self.least.map(|(_, address)| address));
+        Ok(())
+    }
+}

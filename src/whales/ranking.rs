@@ -1,0 +1,431 @@
+//! Who has most of each asset, worked out of the sealed ranges behind everything else and kept in two small files.
+//!
+//! A reader who asks for `whales` reads these and what is newer than they are, and not every balance ever held. The ranking is
+//! made by one pass over the ranges' files, in their order and with little in memory; how often, its own cost decides. It takes nothing
+//! of the one before: ranges may come, merge and be repaired in any order.
+
+use crate::rows::balances::{self, Balance};
+use crate::rows::holders::{ASSETS, Asset, HOLDERS, Holder};
+use crate::rows::{Rows, Table, address_flows};
+use crate::store::{
+    GroupLimit, Range, Source, Store, TableWriter, for_each_batch, for_each_merged, merge_sorted, replace_file,
+    sync_directory,
+};
+use alloy_primitives::{Address, U256, U512};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Where rankings lie, relative to the volume.
+pub const DIRECTORY: &str = "whales";
+
+/// The version of the files; others are not read.
+const FORMAT: u32 = 1;
+
+/// How many holders of each asset are shown.
+pub const SHOWN_MAX: usize = 10_000;
+
+/// How many holders are ranked, and with how much in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Of each asset.
+    pub of_asset: usize,
+    /// Of all assets together. Where it would be more, of each token fewer are ranked.
+    pub of_all: usize,
+    /// Files that are read side by side: two, or more.
+    pub files: usize,
+}
+
+impl Default for Limits {
+    /// Of each asset more than are shown, for some have less by the time they are.
+    fn default() -> Self {
+        Self { of_asset: SHOWN_MAX + SHOWN_MAX / 5, of_all: 1_000_000, files: 64 }
+    }
+}
+
+/// A ranking is made again when so many times the time has passed that it took.
+const PAUSE: u32 = 20;
+
+/// While ranges are built, it is made again no sooner than this.
+const PAUSE_WHILE_BUILDING: Duration = Duration::from_secs(120);
+
+/// Seconds of a day and of a week.
+const BEFORE_S: [u64; 2] = [86_400, 7 * 86_400];
+
+/// A ranking on the volume.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranking {
+    /// Its directory, relative to the volume.
+    pub path: PathBuf,
+    /// What it says of itself.
+    pub manifest: Manifest,
+}
+
+/// `manifest.json` of a ranking.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Manifest {
+    /// The version of the files.
+    format: u32,
+    /// The last block of which it knows.
+    pub last: u64,
+    /// The blocks after which the balances of a day and of a week before are given, where any are held.
+    pub before: [Option<u64>; 2],
+    /// Digest of the ranges it was made of.
+    ranges: String,
+    /// When it was made, in seconds since 1970, and how many seconds that took.
+    made_at: u64,
+    seconds: f64,
+}
+
+impl Ranking {
+    /// The newest ranking that is of these ranges, or of such as have become these.
+    ///
+    /// # Errors
+    /// Where the volume cannot be read. A ranking that cannot is left out.
+    pub fn newest(store: &Store, ranges: &[Range]) -> Result<Option<Self>> {
+        let last = ranges.last().map(|range| range.last);
+        let known = |ranking: &Self| ranking.manifest.format == FORMAT && Some(ranking.manifest.last) <= last;
+        Ok(list(store)?.into_iter().filter(known).max_by_key(|ranking| ranking.manifest.made_at))
+    }
+
+    /// Whether it is time to make another.
+    pub fn is_due(ranking: Option<&Self>, ranges: &[Range], building: bool) -> bool {
+        if !ranges.iter().any(|range| rows(range, &balances::TABLE) > 0) {
+            return false;
+        }
+        let Some(Self { manifest, .. }) = ranking else { return true };
+        let age = Duration::from_secs(seconds_now().saturating_sub(manifest.made_at));
+        let pause = Duration::from_secs_f64(manifest.seconds) * PAUSE;
+        let is_cheap = manifest.seconds < 1.0 && !building;
+        let has_paused = age >= pause && (!building || age >= PAUSE_WHILE_BUILDING);
+        (is_cheap || has_paused) && manifest.ranges != digest(ranges)
+    }
+
+    /// Makes the ranking of these ranges; `None` where it was cancelled.
+    ///
+    /// # Errors
+    /// Where a range cannot be read or the volume cannot be written.
+    pub fn make(store: &Store, ranges: &[Range], limits: Limits, cancelled: &dyn Fn() -> bool) -> Result<Option<Self>> {
+        let started = Instant::now();
+        let directory = store.temporary().join("ranking");
+        if directory.exists() {
+            fs::remove_dir_all(&directory)?;
+        }
+        fs::create_dir_all(&directory)?;
+        let top = &ranges.last().context("nothing to be ranked")?.manifest;
+        let is_before = |seconds| move |range: &&Range| range.manifest.last_timestamp + seconds <= top.last_timestamp;
+        let before = BEFORE_S.map(|seconds| ranges.iter().rev().find(is_before(seconds)).map(|range| range.last));
+        let Some(mut ranked) = rank(store, ranges, Ranks::new(before, limits), &directory, cancelled)? else {
+            return Ok(None);
+        };
+        for range in ranges.iter().filter(|range| rows(range, &address_flows::TABLE) > 0) {
+            if !see(&file(store, range, &address_flows::TABLE), &mut ranked, cancelled)? {
+                return Ok(None);
+            }
+        }
+        let ranges = digest(ranges);
+        let path = Path::new(DIRECTORY).join(format!("{:010}-{}", top.last, &ranges[..16]));
+        let made_at = seconds_now();
+        let seconds = started.elapsed().as_secs_f64();
+        let manifest = Manifest { format: FORMAT, last: top.last, before, ranges, made_at, seconds };
+        write(&directory, &ranked)?;
+        replace_file(&directory.join("manifest.json"), serde_json::to_string_pretty(&manifest)?.as_bytes())?;
+        let target = store.root().join(&path);
+        if target.exists() {
+            store.delete_directory(&path)?;
+        }
+        fs::create_dir_all(store.root().join(DIRECTORY))?;
+        fs::rename(&directory, &target).with_context(|| format!("failed to rename to: `{}`", target.display()))?;
+        sync_directory(&store.root().join(DIRECTORY))?;
+        Ok(Some(Self { path, manifest }))
+    }
+
+    /// Removes every ranking but this one, once nobody can be reading them: it is older than `grace`.
+    ///
+    /// # Errors
+    /// Where the volume cannot be written.
+    pub fn collect_others(&self, store: &Store, grace: Duration) -> Result<()> {
+        if seconds_now().saturating_sub(self.manifest.made_at) <= grace.as_secs() {
+            return Ok(());
+        }
+        for other in list(store)?.into_iter().filter(|other| other.path != self.path) {
+            store.delete_directory(&other.path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes all rankings.
+///
+/// # Errors
+/// Where one is there and stays.
+pub fn remove_all(store: &Store) -> Result<()> {
+    list(store)?.iter().try_for_each(|ranking| store.delete_directory(&ranking.path))
+}
+
+fn list(store: &Store) -> Result<Vec<Ranking>> {
+    let directory = store.root().join(DIRECTORY);
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("failed to list: `{}`", directory.display()))?,
+    };
+    let mut rankings = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let manifest = fs::read(directory.join(&name).join("manifest.json"));
+        match manifest.map_err(anyhow::Error::from).and_then(|text| Ok(serde_json::from_slice(&text)?)) {
+            Ok(manifest) => rankings.push(Ranking { path: Path::new(DIRECTORY).join(name), manifest }),
+            Err(error) => tracing::debug!(?name, %error, "ranking cannot be read, another is made"),
+        }
+    }
+    Ok(rankings)
+}
+
+fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+fn rows(range: &Range, table: &Table) -> u64 {
+    range.manifest.tables.get(table.name).map_or(0, |table| table.rows)
+}
+
+fn file(store: &Store, range: &Range, table: &Table) -> PathBuf {
+    store.root().join(&range.path).join(format!("{}.parquet", table.name))
+}
+
+/// Of which ranges a ranking is.
+fn digest(ranges: &[Range]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for Range { first, last, generation, .. } in ranges {
+        hasher.update(&first.to_le_bytes());
+        hasher.update(&last.to_le_bytes());
+        hasher.update(&generation.to_le_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// An asset and those who have most of it, ascending by address.
+#[derive(Debug)]
+struct Ranked {
+    asset: Asset,
+    holders: Vec<Holder>,
+}
+
+/// One pass over the balances of all ranges.
+fn rank(
+    store: &Store,
+    ranges: &[Range],
+    mut ranks: Ranks,
+    directory: &Path,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Option<Vec<Ranked>>> {
+    let held = ranges.iter().filter(|range| rows(range, &balances::TABLE) > 0);
+    let source = |range| Source { path: file(store, range, &balances::TABLE), rows: rows(range, &balances::TABLE) };
+    let mut sources: Vec<_> = held.map(source).collect();
+    // More than can be read side by side become fewer first.
+    for number in 0.. {
+        if sources.len() <= ranks.limits.files {
+            break;
+        }
+        let some: Vec<_> = sources.drain(..ranks.limits.files).collect();
+        let path = directory.join(format!("run{number}"));
+        let mut writer = TableWriter::create(&path, &balances::TABLE, GroupLimit::of_range(u64::MAX))?;
+        let merged = merge_sorted(&balances::TABLE, &some, &mut writer, cancelled);
+        if merged.context("balances are sorted")??.is_none() {
+            return Ok(None);
+        }
+        let (_, manifest) = writer.finish(|_| Vec::new())?;
+        sources.push(Source { path, rows: manifest.rows });
+    }
+    let mut count = 0_u64;
+    let whole = for_each_merged(&sources, |balance: Balance| {
+        ranks.take(&balance);
+        count += 1;
+        Ok(!count.is_multiple_of(65_536) || !cancelled())
+    })?;
+    for source in sources.iter().filter(|source| source.path.starts_with(directory)) {
+        fs::remove_file(&source.path)?;
+    }
+    Ok(whole.then(|| ranks.finish()))
+}
+
+/// Notes the first and the last block in which those ranked moved an asset, out of one range's flows. Says whether it read all.
+fn see(path: &Path, ranked: &mut [Ranked], cancelled: &dyn Fn() -> bool) -> Result<bool> {
+    let key = |asset: Option<Address>| (asset.is_none(), asset);
+    // Both are in the same order: the asset's place and the holder's only ever grow.
+    let (mut place, mut holder) = (0, 0);
+    let mut whole = true;
+    for_each_batch(path, &address_flows::SEEN, |batch| {
+        address_flows::seen(batch, |asset, address, (first, last)| {
+            while place < ranked.len() && key(ranked[place].asset.asset) < key(asset) {
+                (place, holder) = (place + 1, 0);
+            }
+            let Some(Ranked { holders, .. }) = ranked.get_mut(place).filter(|ranked| ranked.asset.asset == asset)
+            else {
+                return;
+            };
+            while holder < holders.len() && holders[holder].address < address {
+                holder += 1;
+            }
+            if let Some(holder) = holders.get_mut(holder).filter(|holder| holder.address == address) {
+                let seen = holder.seen.get_or_insert((first, last));
+                *seen = (seen.0.min(first), seen.1.max(last));
+            }
+        })?;
+        whole = !cancelled();
+        Ok(whole && place < ranked.len())
+    })?;
+    Ok(whole)
+}
+
+fn write(directory: &Path, ranked: &[Ranked]) -> Result<()> {
+    let (limit, batch_rows) = (GroupLimit::Rows(120_000), 8_192);
+    let create =
+        |table: &'static Table| TableWriter::create(&directory.join(format!("{}.parquet", table.name)), table, limit);
+    let (mut holders, mut assets) = (create(&HOLDERS)?, create(&ASSETS)?);
+    for some in ranked.chunks(batch_rows) {
+        let mut rows = Rows::new(&ASSETS);
+        some.iter().try_for_each(|ranked| ranked.asset.push(&mut rows))?;
+        assets.write(&rows.finish())?;
+    }
+    let all: Vec<_> =
+        ranked.iter().flat_map(|Ranked { asset, holders }| holders.iter().map(|it| (asset.asset, it))).collect();
+    for some in all.chunks(batch_rows) {
+        let mut rows = Rows::new(&HOLDERS);
+        some.iter().try_for_each(|(asset, holder)| holder.push(*asset, &mut rows))?;
+        holders.write(&rows.finish())?;
+    }
+    holders.finish(|_| Vec::new())?;
+    assets.finish(|_| Vec::new())?;
+    Ok(())
+}
+
+/// A holder by its place: who has more is greater, and of two who have the same the lower address.
+#[derive(Debug, PartialEq, Eq)]
+struct Placed(Holder);
+
+impl Placed {
+    fn place(&self) -> (U256, Reverse<Address>) {
+        (self.0.balance, Reverse(self.0.address))
+    }
+}
+
+impl Ord for Placed {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl PartialOrd for Placed {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Ranks holders whose balances come ordered by asset, address and block.
+#[derive(Debug)]
+struct Ranks {
+    before: [Option<u64>; 2],
+    /// Whose balances come.
+    holder: Option<Holder>,
+    /// Of which asset, and what is known of it by now.
+    asset: Option<Asset>,
+    /// Who has most of it by now, the last of them on top.
+    best: BinaryHeap<Reverse<Placed>>,
+    done: Vec<Ranked>,
+    ranked_count: usize,
+    limits: Limits,
+    /// How many holders of a token are ranked by now.
+    token_max: usize,
+}
+
+impl Ranks {
+    fn new(before: [Option<u64>; 2], limits: Limits) -> Self {
+        Self {
+            before,
+            holder: None,
+            asset: None,
+            best: BinaryHeap::new(),
+            done: Vec::new(),
+            ranked_count: 0,
+            limits,
+            token_max: limits.of_asset,
+        }
+    }
+
+    fn take(&mut self, balance: &Balance) {
+        let Balance { asset, address, block_number, balance } = *balance;
+        let is_same_asset = self.asset.as_ref().is_some_and(|known| known.asset == asset);
+        if !is_same_asset || self.holder.as_ref().is_none_or(|holder| holder.address != address) {
+            self.end_holder();
+            if !is_same_asset {
+                self.end_asset();
+                self.asset = Some(Asset { asset, address_count: 0, balance: U512::ZERO, least: None });
+            }
+            self.holder = Some(Holder { address, balance, block_number, before: [None; 2], seen: None });
+        }
+        let Some(holder) = &mut self.holder else { return };
+        (holder.balance, holder.block_number) = (balance, block_number);
+        for (before, last) in holder.before.iter_mut().zip(self.before) {
+            if last.is_some_and(|last| block_number <= last) {
+                *before = Some(balance);
+            }
+        }
+    }
+
+    fn end_holder(&mut self) {
+        let (Some(holder), Some(asset)) = (self.holder.take(), &mut self.asset) else { return };
+        asset.address_count += 1;
+        asset.balance += U512::from(holder.balance);
+        if holder.balance.is_zero() {
+            return;
+        }
+        self.best.push(Reverse(Placed(holder)));
+        let max = if asset.asset.is_some() { self.token_max } else { self.limits.of_asset };
+        if self.best.len() > max {
+            self.best.pop();
+            asset.least = Some((U256::ZERO, Address::ZERO));
+        }
+    }
+
+    fn end_asset(&mut self) {
+        let Some(mut asset) = self.asset.take() else { return };
+        // It was noted that not all are ranked, and not yet who the last is.
+        asset.least = asset.least.and(self.best.peek()).map(|Reverse(Placed(last))| (last.balance, last.address));
+        let mut holders: Vec<_> = self.best.drain().map(|Reverse(Placed(holder))| holder).collect();
+        holders.sort_unstable_by_key(|holder| holder.address);
+        self.ranked_count += holders.len();
+        self.done.push(Ranked { asset, holders });
+        while self.ranked_count > self.limits.of_all && self.token_max > 1 {
+            self.token_max /= 2;
+            let tokens = self.done.iter_mut().filter(|ranked| ranked.asset.asset.is_some());
+            self.ranked_count -= tokens.map(|ranked| ranked.cut(self.token_max)).sum::<usize>();
+        }
+    }
+
+    fn finish(mut self) -> Vec<Ranked> {
+        self.end_holder();
+        self.end_asset();
+        self.done
+    }
+}
+
+impl Ranked {
+    /// Keeps so many who have most; says how many went.
+    fn cut(&mut self, max: usize) -> usize {
+        let gone = self.holders.len().saturating_sub(max);
+        if gone > 0 {
+            let mut placed: Vec<_> = self.holders.drain(..).map(Placed).collect();
+            placed.sort_unstable_by(|one, other| other.cmp(one));
+            placed.truncate(max);
+            self.asset.least = placed.last().map(|Placed(last)| (last.balance, last.address));
+            self.holders.extend(placed.into_iter().map(|Placed(holder)| holder));
+            self.holders.sort_unstable_by_key(|holder| holder.address);
+        }
+        gone
+    }
+}

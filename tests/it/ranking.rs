@@ -1,0 +1,266 @@
+//! The ranking of holders, made of some of the ranges and read together with those that are newer, against one query over all balances.
+
+use crate::rig::published::Published;
+use crate::rig::random::Random;
+use alloy_primitives::{Address, B256, U256};
+use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use spyhop::events::Events;
+use spyhop::publish::{Directory, Publisher, State};
+use spyhop::rows::balances::Balance;
+use spyhop::rows::{Kind, Part, Rows, Selection, address_flows, blocks, combine};
+use spyhop::store::{BlockLink, Identity, Range, RangeWriter, Store, next_merge};
+use spyhop::whales::Labels;
+use spyhop::whales::ranking::{self, Limits, Ranking};
+use std::sync::Arc;
+
+/// Blocks of a range, and seconds from one block to the next: a day and a week begin within ranges.
+const BLOCKS: u64 = 100;
+const SECONDS: u64 = 600;
+const GENESIS_TIME: u64 = 1_750_000_000;
+
+/// Holders of an asset.
+const HOLDERS: u64 = 300;
+
+/// Ether, tokens whose holders have all kinds of balances, one whose holders have all the same, one that few hold.
+fn balances(random: &mut Random, block_number: u64) -> Vec<Balance> {
+    let mut balances: Vec<_> = (0..40)
+        .map(|_| {
+            let asset = random.within(0..=4);
+            let holders = if asset == 4 { 5 } else { HOLDERS };
+            let address = Address::from_word(U256::from(random.within(1..=holders)).into());
+            let balance = match (asset, random.within(0..=9)) {
+                (3, _) => U256::from(1_000),
+                (_, 0) => U256::ZERO,
+                (1, 1) => U256::MAX - U256::from(random.within(0..=5)),
+                (_, 2) => U256::from(7),
+                _ => U256::from(random.next()) * U256::from(1_000_000_007),
+            };
+            let asset = (asset > 0).then(|| Address::repeat_byte(asset as u8));
+            Balance { asset, address, block_number, balance }
+        })
+        .collect();
+    balances.sort_by_key(|balance| (balance.asset, balance.address));
+    balances.dedup_by_key(|balance| (balance.asset, balance.address));
+    balances
+}
+
+/// A flow of each whose balance changed.
+fn flows(balances: &[Balance], time: u64) -> RecordBatch {
+    let count = balances.len();
+    let asset = |balance: &Balance| balance.asset.map_or("ETH".to_owned(), |asset| format!("{asset:?}"));
+    let texts = |text: &dyn Fn(&Balance) -> String| -> ArrayRef {
+        Arc::new(balances.iter().map(|balance| Some(text(balance))).collect::<StringArray>())
+    };
+    let amounts =
+        || -> ArrayRef { Arc::new(Decimal128Array::from(vec![5; count]).with_precision_and_scale(38, 0).unwrap()) };
+    let nothing = || -> ArrayRef { Arc::new(StringArray::from(vec![None::<&str>; count])) };
+    let numbers = |number: u64| -> ArrayRef { Arc::new(Int64Array::from(vec![number as i64; count])) };
+    let block = balances[0].block_number;
+    let day = (time / 86_400 * 86_400_000_000) as i64;
+    let columns = vec![
+        texts(&asset),
+        texts(&|balance| format!("{:?}", balance.address)),
+        Arc::new(TimestampMicrosecondArray::from(vec![day; count])),
+        amounts(),
+        nothing(),
+        amounts(),
+        nothing(),
+        numbers(1),
+        numbers(1),
+        numbers(block),
+        numbers(block),
+    ];
+    RecordBatch::try_new(address_flows::TABLE.schema(), columns).unwrap()
+}
+
+/// Nothing but its number and its time.
+fn block(number: u64, time: u64) -> RecordBatch {
+    let mut rows = Rows::new(&blocks::TABLE);
+    let mut columns = blocks::TABLE.columns.iter();
+    while let Some(column) = columns.next() {
+        match (column.kind, column.name) {
+            (Kind::Integer, "number") => rows.integer(number).unwrap(),
+            (Kind::Integer, _) => rows.integer(None).unwrap(),
+            (Kind::Wide, _) => {
+                rows.wide(None);
+                columns.next();
+            }
+            (Kind::Time, _) => rows.time(time).unwrap(),
+            (Kind::TextList, _) => rows.hex_list(None::<&[B256]>),
+            (Kind::Percent, _) => rows.percent(0, 1),
+            (Kind::Text | Kind::Key, _) => rows.text(None),
+        }
+    }
+    rows.finish()
+}
+
+fn write(store: &Store, random: &mut Random, range: u64) {
+    let tables = Selection::parse(["blocks", "balances", "address_flows"]).unwrap();
+    let identity = Identity { chain_id: 1, genesis_hash: B256::ZERO };
+    let (first, last) = (range * BLOCKS, range * BLOCKS + BLOCKS - 1);
+    let mut writer = RangeWriter::create(store, identity, first, last, tables).unwrap();
+    for number in first..=last {
+        let hash = |number: u64| B256::from(U256::from(number));
+        let timestamp = GENESIS_TIME + number * SECONDS;
+        let link = BlockLink { number, hash: hash(number + 1), parent_hash: hash(number), timestamp };
+        let balances = balances(random, number);
+        let block = Part::Rows(block(number, timestamp));
+        let parts =
+            vec![block, Part::Rows(combine::write(&balances).unwrap()), Part::Rows(flows(&balances, timestamp))];
+        writer.push(parts, &[link], &[]).unwrap();
+    }
+    writer.finish().unwrap().commit(store).unwrap();
+}
+
+fn publish(store: &Store, ranges: &[Range], ranking: Option<&Ranking>) -> Published {
+    let directories: Vec<_> = ranges
+        .iter()
+        .map(|range| Directory {
+            path: range.path.clone(),
+            tables: range.tables(),
+            first: range.first,
+            last: range.last,
+            last_timestamp: range.manifest.last_timestamp,
+        })
+        .collect();
+    let (labels, events) = (Labels::open(1, None, None).unwrap(), Events::open(None).unwrap());
+    let tables = ranges[0].tables();
+    let (ranges, labels, events) = (&directories[..], &labels, &events);
+    let state = State { ranges, tail: &[], tables, coverage: &[], reorgs: &[], labels, events, ranking };
+    Publisher::new(store, None).unwrap().publish(store, &state).unwrap();
+    Published::open(store.root())
+}
+
+/// All that `whales` says, by one query over every balance and flow.
+fn brute_force(ranges: &[Range]) -> String {
+    let newest = ranges.last().unwrap().manifest.last_timestamp;
+    let before = |seconds: u64| {
+        let last = (newest - seconds - GENESIS_TIME) / SECONDS;
+        format!("arg_max(known, block_number) FILTER (block_number <= {last})::BIGNUM")
+    };
+    format!(
+        "SELECT asset, row_number() OVER (PARTITION BY asset ORDER BY balance DESC, address) AS rank, address, balance::VARCHAR AS balance,
+            block_number, (balance - day)::VARCHAR AS change_24h, (balance - week)::VARCHAR AS change_7d, first_block, last_block
+        FROM (SELECT asset, address, arg_max(known, block_number)::BIGNUM AS balance, max(block_number) AS block_number, {} AS day, {} AS week
+            FROM (SELECT *, coalesce(balance::VARCHAR, balance_text) AS known FROM balances) GROUP BY asset, address)
+        JOIN (SELECT asset, address, min(first_block) AS first_block, max(last_block) AS last_block FROM address_flows GROUP BY ALL)
+            USING (asset, address)
+        WHERE balance > 0::BIGNUM",
+        before(86_400),
+        before(7 * 86_400)
+    )
+}
+
+const FOUND: &str = "SELECT asset, rank, address, coalesce(balance::VARCHAR, balance_text) AS balance, block_number,
+    coalesce(change_24h::VARCHAR, change_24h_text) AS change_24h, coalesce(change_7d::VARCHAR, change_7d_text) AS change_7d,
+    first_block, last_block FROM whales";
+
+#[track_caller]
+fn count(found: &Published, sql: &str) -> u64 {
+    found.value(&format!("SELECT count(*) FROM ({sql})")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_ranking_and_what_is_newer_give_what_all_balances_give() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("data")).unwrap();
+    let mut random = Random::new("ranking");
+    for range in 0..12 {
+        write(&store, &mut random, range);
+    }
+    // Ten of them become one.
+    next_merge(&store.ranges().unwrap(), Selection::parse(["blocks", "balances"]).unwrap())
+        .unwrap()
+        .run(&store, &|| false)
+        .unwrap();
+    let all = store.all_ranges().unwrap();
+    let small: Vec<_> = all.into_iter().filter(|range| range.blocks() == BLOCKS).collect();
+    assert_eq!(small.len(), 12);
+    let ranges = store.ranges().unwrap();
+    assert_eq!(ranges.len(), 3);
+    let expected = brute_force(&ranges);
+    // Nothing but `balances`: that both queries find the same says that this one is right too.
+    let found = publish(&store, &ranges, None);
+    let holders = count(&found, &expected);
+    assert!(holders > 1_000, "{holders}");
+    let same = |found: &Published, what: &str| {
+        assert_eq!(count(found, &format!("{expected} EXCEPT ALL {FOUND}")), 0, "{what}");
+        assert_eq!(count(found, &format!("{FOUND} EXCEPT ALL {expected}")), 0, "{what}");
+    };
+    same(&found, "no ranking");
+    for ranked in [1, 6, 9, 12] {
+        // Of more files than are read side by side, and of fewer.
+        let limits = Limits { files: 4, ..Limits::default() };
+        let ranking = Ranking::make(&store, &small[..ranked], limits, &|| false).unwrap().unwrap();
+        let found = publish(&store, &ranges, Some(&ranking));
+        same(&found, &format!("{ranked} ranges are ranked"));
+        // What is counted and summed is that of the ranking's last block.
+        let last = ranked as u64 * BLOCKS - 1;
+        let known = format!(
+            "SELECT asset, count(*) AS n, sum(b)::VARCHAR AS b, {last} AS block_number FROM (SELECT asset, address,
+                arg_max(coalesce(balance::VARCHAR, balance_text), block_number)::BIGNUM AS b
+            FROM balances WHERE block_number <= {last} GROUP BY ALL) GROUP BY asset"
+        );
+        let told =
+            "SELECT asset, address_count, coalesce(balance::VARCHAR, balance_text), block_number FROM whales_coverage";
+        assert_eq!(count(&found, told), 5);
+        assert_eq!(count(&found, &format!("{known} EXCEPT ALL {told}")), 0, "{}", found.rows(told).len());
+    }
+    // Where not all are ranked, those that are have the ranks that all balances give them.
+    for (of_asset, of_all, ranked) in [(100, 1_000, 12), (100, 1_000, 11), (100, 150, 10), (50, 60, 12), (60, 1_000, 2)]
+    {
+        let limits = Limits { of_asset, of_all, files: 2 };
+        let ranking = Ranking::make(&store, &small[..ranked], limits, &|| false).unwrap().unwrap();
+        let found = publish(&store, &ranges, Some(&ranking));
+        let what = format!("{limits:?} of {ranked} ranges");
+        let part = |query: &str| format!("SELECT asset, rank, address, balance, block_number FROM ({query})");
+        assert_eq!(count(&found, &format!("{} EXCEPT ALL {}", part(FOUND), part(&expected))), 0, "{what}");
+        // And who is told of with a balance of before, or a first block, is told of rightly.
+        let wrong = count(
+            &found,
+            &format!(
+                "SELECT 1 FROM ({FOUND}) AS f JOIN ({expected}) AS e USING (asset, address) WHERE f.change_24h <> e.change_24h
+                    OR f.change_7d <> e.change_7d OR f.last_block <> e.last_block OR f.first_block < e.first_block"
+            ),
+        );
+        assert_eq!(wrong, 0, "{what}");
+        let shown = |asset: &str| count(&found, &format!("SELECT 1 FROM whales WHERE asset = '{asset}'"));
+        let few = format!("{:?}", Address::repeat_byte(4));
+        let all_of_few = count(&found, &format!("SELECT 1 FROM ({expected}) WHERE asset = '{few}'"));
+        assert!(shown(&few) == all_of_few || of_all < 1_000, "{what}: {}", shown(&few));
+        let stays = if ranked == 12 { of_asset as u64 } else { 1 };
+        assert!((stays..HOLDERS).contains(&shown("ETH")), "{what}: {}", shown("ETH"));
+        let token = shown(&format!("{:?}", Address::repeat_byte(2)));
+        assert!(token < shown("ETH") || of_all == 1_000, "{what}: {token}");
+    }
+}
+
+#[test]
+fn a_ranking_is_made_again_when_ranges_changed_and_taken_up_where_it_was_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("data")).unwrap();
+    let mut random = Random::new("rankings");
+    (0..2).for_each(|range| write(&store, &mut random, range));
+    let ranges = store.ranges().unwrap();
+    assert!(Ranking::is_due(None, &ranges, true));
+    assert!(Ranking::newest(&store, &ranges).unwrap().is_none());
+    assert!(Ranking::make(&store, &ranges, Limits::default(), &|| true).unwrap().is_none());
+    let ranking = Ranking::make(&store, &ranges, Limits::default(), &|| false).unwrap().unwrap();
+    assert!(!Ranking::is_due(Some(&ranking), &ranges, false));
+    assert_eq!(Ranking::newest(&store, &ranges).unwrap().as_ref(), Some(&ranking));
+    // It is of blocks that are not held any more.
+    assert!(Ranking::newest(&store, &ranges[..1]).unwrap().is_none());
+    write(&store, &mut random, 2);
+    let ranges = store.ranges().unwrap();
+    assert!(Ranking::is_due(Some(&ranking), &ranges, false));
+    // It was made a moment ago, and more is to come.
+    assert!(!Ranking::is_due(Some(&ranking), &ranges, true));
+    let next = Ranking::make(&store, &ranges, Limits::default(), &|| false).unwrap().unwrap();
+    next.collect_others(&store, std::time::Duration::from_secs(600)).unwrap();
+    assert!(store.root().join(&ranking.path).exists());
+    // One that is not whole is none.
+    std::fs::write(store.root().join(&ranking.path).join("manifest.json"), "{").unwrap();
+    assert_eq!(Ranking::newest(&store, &ranges).unwrap(), Some(next));
+    ranking::remove_all(&store).unwrap();
+    assert!(Ranking::newest(&store, &ranges).unwrap().is_none());
+}
