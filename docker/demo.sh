@@ -54,12 +54,17 @@ questions=(
      FROM blocks ORDER BY number DESC LIMIT 5"
 
     "The biggest transfers of ether"
-    "SELECT block_number, from_address, to_address, round(value / 1e18, 3) AS ether
-     FROM transactions WHERE receipt_status = 1 ORDER BY value DESC LIMIT 5"
+    "SELECT rank, round(amount / 1e18, 3) AS ether, coalesce(from_label, from_address) AS sender,
+            coalesce(to_label, to_address) AS receiver, round(to_balance / 1e18, 3) AS receiver_has
+     FROM large_transfers WHERE asset = 'ETH' ORDER BY day DESC, rank LIMIT 5"
 
-    "Who moved most"
-    "SELECT from_address, count(*) AS transactions, round(sum(value) / 1e18, 3) AS ether
-     FROM transactions WHERE receipt_status = 1 GROUP BY from_address ORDER BY sum(value) DESC LIMIT 5"
+    "Who has most"
+    "SELECT rank, coalesce(label, address) AS holder, round(balance / 1e18, 3) AS ether, first_block, last_block
+     FROM whales WHERE asset = 'ETH' AND label IS NOT NULL ORDER BY rank LIMIT 5"
+
+    "What went in and out of exchanges"
+    "SELECT day, round(amount_in / 1e18, 3) AS ether_in, round(amount_out / 1e18, 3) AS ether_out, round(amount_net / 1e18, 3) AS net
+     FROM exchange_flows WHERE category = 'exchange' AND asset = 'ETH' ORDER BY day DESC"
 
     "The tokens"
     "SELECT token_address, standard, count(*) AS transfers, count(DISTINCT to_address) AS receivers, max(value) AS biggest
@@ -162,7 +167,7 @@ wait_for 60 "geth's socket" test -S "$socket" || exit
 say "starting the traffic and spyhop, its volume is $data"
 setsid python3 docker/demo/traffic.py "$socket" </dev/null >>"$volume/traffic.log" 2>&1 &
 traffic_pid=$!
-setsid "$spyhop" watch --ipc "$socket" --data "$data" --from earliest </dev/null >>"$volume/spyhop.log" 2>&1 &
+setsid "$spyhop" watch --ipc "$socket" --data "$data" --from earliest --labels docker/demo/labels.csv </dev/null >>"$volume/spyhop.log" 2>&1 &
 watch_pid=$!
 wait_for 120 "the first published rows" answers || exit
 

@@ -144,6 +144,13 @@ impl Publisher {
         connection.execute_batch("BEGIN")?;
         if scratch {
             connection.execute_batch(&create_tables()).context("tables")?;
+            // Views are checked when they are made, and that is quick while there are no files below them.
+            let nothing = State { ranges: &[], ranking: None, ..*state };
+            connection.execute_batch(&sealed_views(&nothing, None)).context("views of the sealed ranges")?;
+            connection.execute_batch(&answers::movements()).context("movements")?;
+            connection.execute_batch(&create_views()).context("views")?;
+            connection.execute_batch(&answers::macros()).context("macros")?;
+            connection.execute_batch(&state.events.sql()).context("views of decoded events")?;
         }
         for (number, _) in last.tail.iter().filter(|block| blocks.binary_search(block).is_err()) {
             for table in CHAIN_TABLES {
@@ -173,13 +180,8 @@ impl Publisher {
         if scratch || ranges != last.ranges || ranking != last.ranking {
             connection.execute_batch(&sealed_views(state, None)).context("views of the sealed ranges")?;
         }
-        if scratch {
-            connection.execute_batch(&answers::movements()).context("movements")?;
-            connection.execute_batch(&create_views()).context("views")?;
-            connection.execute_batch(&answers::macros()).context("macros")?;
-        }
         let events = Some(state.events.revision());
-        if events != last.events {
+        if !scratch && events != last.events {
             connection.execute_batch(&state.events.sql()).context("views of decoded events")?;
         }
         connection.execute_batch(&window_views(state)).context("views of the time up to the newest block")?;

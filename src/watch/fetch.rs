@@ -82,7 +82,7 @@ pub struct Fetcher {
     pub options: Options,
     /// Which blocks are traced.
     pub traces: Traces,
-    /// How blocks are asked for that nobody waits for.
+    /// When blocks are built that nobody waits for.
     pub pace: Arc<Pace>,
     /// One permit, for the block that the node traces.
     pub tracing: Arc<Semaphore>,
@@ -183,7 +183,7 @@ impl Fetcher {
         match near {
             Near::Finalized => {
                 let asked = async { tokio::try_join!(self.client.raw_block(at), self.client.raw_receipts(at)) };
-                self.pace.keep(asked).await
+                self.pace.ask(asked).await
             }
             Near::Head => {
                 let block = self.client.raw_block(at).await?;

@@ -6,6 +6,7 @@ use super::hydrate::Account;
 use super::phase;
 use super::pressure::ANSWER_MAX;
 use super::session::{Failure, GRACE, Session, UnderWay, now};
+use super::space;
 use crate::error::Refused;
 use crate::geth::{Head, Tag};
 use crate::plan::{Piece, Source};
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 /// Blocks of the tail that are fetched side by side while it catches up.
 const TAIL_CHUNK: u64 = 16;
 
-/// How long a piece that failed is left alone.
+/// How long a piece that failed is left alone, and a ranking.
 const RETRY: Duration = Duration::from_secs(600);
 
 /// How long a node that names no finalized block is not asked again: geth logs a warning each time.
@@ -330,15 +331,24 @@ impl Session {
 
     /// Takes in a ranking of holders that was made, and starts to make the next where it is time to. Says whether one is being made.
     async fn rank(&mut self) -> Result<bool, Trouble> {
-        if let Some(ranking) = self.ranking_under_way.take_if(|ranking| ranking.0.is_finished())
-            && let Some(ranking) = ranking.await??
-        {
-            self.ranking = Some(ranking);
-            self.dirty = true;
+        if let Some(ranking) = self.ranking_under_way.take_if(|ranking| ranking.0.is_finished()) {
+            match ranking.await? {
+                Ok(Some(ranking)) => {
+                    self.ranking = Some(ranking);
+                    self.dirty = true;
+                }
+                Ok(None) | Err(Trouble::Stopped) => {}
+                Err(Trouble::Other(error)) if !space::is_used_up(&error) => {
+                    tracing::warn!("holders are not ranked: {error:#}; `spyhop verify` tells what is wrong");
+                    self.ranking_retry_at = Some(Instant::now() + RETRY);
+                }
+                Err(trouble) => return Err(trouble),
+            }
         }
         let ranges = &self.ranges[self.kept()..];
         let building = !self.under_way.is_empty() || self.merging.is_some();
         if self.ranking_under_way.is_none()
+            && self.ranking_retry_at.is_none_or(|at| Instant::now() >= at)
             && Ranking::is_due(self.ranking.as_ref(), ranges, building)
             && self.has_room(0)?
         {

@@ -14,28 +14,47 @@ const KEEPS_UP_S: u64 = 30;
 /// Age of the head at which a node that kept up has fallen behind, in seconds: seven slots.
 const BEHIND_S: u64 = 84;
 
-/// How long after its head has moved a node may still be at work on it.
-const AT_WORK: Duration = Duration::from_secs(2);
+/// A node whose head moves so often is at work on blocks all the time.
+const CONTINUOUS: Duration = Duration::from_millis(500);
 
-/// How long without a block until none is expected any more.
-const GIVEN_UP: Duration = Duration::from_secs(60);
+/// For how long it is still taken for such a node after its head has moved.
+const CONTINUES: Duration = Duration::from_secs(2);
 
-/// How many times the time that an answer took a node is left alone after it, while it is at work on a block. It answers at its own
-/// priority, and what it does for us it does not do for its block.
-const LEFT_ALONE: u32 = 16;
+/// The longest time between two blocks by which the next is foreseen.
+const PERIOD_MAX: Duration = Duration::from_secs(15);
 
-/// How a node is asked for blocks that nobody waits for: many at a time, or one at a time and with pauses while it is at work on
-/// a block of its own, or is about to be.
+/// Of a node that is always at work the first part of each of these times is taken.
+const TURN: Duration = Duration::from_secs(1);
+const TURN_TAKEN: Duration = Duration::from_millis(100);
+
+/// How often whoever waits for the node looks whether it is time.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// When blocks are built that nobody waits for: not while the node is at work on a block of its own, or is about to be. It answers at
+/// its own priority, what it does for us it does not do for its block, and a core that is busy slows the others, whatever its
+/// priority is.
 #[derive(Debug)]
 pub struct Pace {
-    /// When its head was last seen to move, and how long after the time before.
+    started: Instant,
+    /// When the node's head was last seen to move, and how long that was after the time before.
     head: Mutex<Option<(Instant, Duration)>>,
     turn: Semaphore,
 }
 
+/// What the node is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    /// Nothing, as far as can be seen.
+    Idle,
+    /// It gets a block about now.
+    AtWork,
+    /// It gets one after the other; a little may be asked of it now.
+    Shared,
+}
+
 impl Default for Pace {
     fn default() -> Self {
-        Self { head: Mutex::default(), turn: Semaphore::new(1) }
+        Self { started: Instant::now(), head: Mutex::default(), turn: Semaphore::new(1) }
     }
 }
 
@@ -43,31 +62,41 @@ impl Pace {
     /// Notes that the node's head has moved.
     pub fn moved(&self) {
         let mut head = self.head.lock().expect("nothing panics while holding it");
-        let period = head.map_or(GIVEN_UP, |(at, _)| at.elapsed());
+        let period = head.map_or(Duration::ZERO, |(at, _)| at.elapsed());
         *head = Some((Instant::now(), period));
     }
 
-    /// Whether the node may be at work on a block: it has just got one, or the next is due.
-    fn is_at_work(&self) -> bool {
-        let head = self.head.lock().expect("nothing panics while holding it");
-        head.is_some_and(|(at, period)| {
-            let age = at.elapsed();
-            age < AT_WORK || (age > period * 3 / 4 && age < GIVEN_UP)
-        })
+    fn node(&self) -> Node {
+        let head = *self.head.lock().expect("nothing panics while holding it");
+        let Some((at, period)) = head else { return Node::Idle };
+        let age = at.elapsed();
+        if period < CONTINUOUS && age < CONTINUES {
+            let of_turn = self.started.elapsed().as_millis() % TURN.as_millis();
+            return if of_turn < TURN_TAKEN.as_millis() { Node::Shared } else { Node::AtWork };
+        }
+        let is_due = period <= PERIOD_MAX && age > period * 3 / 4 && age < period * 2;
+        if is_due { Node::AtWork } else { Node::Idle }
     }
 
-    /// Asks when it is time to.
-    pub async fn keep<T>(&self, asked: impl Future<Output = T>) -> T {
-        if !self.is_at_work() {
-            return asked.await;
+    /// Asks the node when it is time to.
+    pub async fn ask<T>(&self, asked: impl Future<Output = T>) -> T {
+        let mut turn = None;
+        loop {
+            match self.node() {
+                Node::Idle => break,
+                Node::Shared if turn.is_some() => break,
+                Node::Shared => turn = Some(self.turn.acquire().await.expect("the semaphore is never closed")),
+                Node::AtWork => tokio::time::sleep(LOOK_EVERY).await,
+            }
         }
-        let _turn = self.turn.acquire().await.expect("the semaphore is never closed");
-        let start = Instant::now();
-        let answer = asked.await;
-        if self.is_at_work() {
-            tokio::time::sleep(start.elapsed() * LEFT_ALONE).await;
+        asked.await
+    }
+
+    /// Waits, on a worker's thread, until it is time to compute, or `stopped` says so.
+    pub fn wait_on_thread(&self, stopped: &dyn Fn() -> bool) {
+        while self.node() == Node::AtWork && !stopped() {
+            std::thread::sleep(LOOK_EVERY);
         }
-        answer
     }
 }
 

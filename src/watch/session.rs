@@ -114,6 +114,8 @@ pub struct Session {
     /// Who has most in the sealed ranges, and the next ranking being made.
     pub ranking: Option<Ranking>,
     pub ranking_under_way: Option<AbortOnDrop<Result<Option<Ranking>, Trouble>>>,
+    /// When that is tried again after it failed.
+    pub ranking_retry_at: Option<Instant>,
     /// When losers were last looked for.
     pub collected_at: Option<Instant>,
     pub hydration: Hydration,
@@ -211,6 +213,7 @@ impl Session {
             estimated: false,
             ranking: None,
             ranking_under_way: None,
+            ranking_retry_at: None,
             collected_at: None,
             hydration: Hydration::default(),
         };

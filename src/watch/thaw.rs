@@ -105,6 +105,7 @@ impl Builder {
 
     fn prove_one(&self, stored: Stored) -> Result<Proved, Trouble> {
         self.gate.wait_on_thread(&|| self.stopped());
+        self.fetcher.pace.wait_on_thread(&|| self.stopped());
         if self.stopped() {
             return Err(Trouble::Stopped);
         }

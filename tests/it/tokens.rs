@@ -318,6 +318,18 @@ fn every_token_balance_is_what_its_contract_says() {
     assert!(found.number("SELECT count(*) FROM tail.tokens") > 5);
     check(&found);
     Spyhop::new("verify").path("--data", &other).args(&["--deep"]).succeed();
+    // Where that cannot be, it is said, and all else goes on.
+    let range = other.join("chain/first=0000000000/last=0000000099/g1/balances.parquet");
+    let mut bytes = std::fs::read(&range).unwrap();
+    bytes[8..72].fill(0xff);
+    std::fs::write(&range, bytes).unwrap();
+    std::fs::remove_dir_all(other.join("whales")).unwrap();
+    geth.blocks(1, "on");
+    let output = once().run();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("holders are not ranked") && said.contains("spyhop verify"), "{said}");
+    assert_eq!(Published::open(&other).number("SELECT max(number) FROM blocks"), geth.head().number);
 }
 
 #[test]
