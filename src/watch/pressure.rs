@@ -25,7 +25,7 @@ const PERIOD_MAX: Duration = Duration::from_secs(15);
 
 /// Of a node that is always at work the first part of each of these times is taken.
 const TURN: Duration = Duration::from_secs(1);
-const TURN_TAKEN: Duration = Duration::from_millis(100);
+const TURN_TAKEN: Duration = Duration::from_millis(50);
 
 /// How often whoever waits for the node looks whether it is time.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -36,9 +36,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Pace {
     started: Instant,
-    /// When the node's head was last seen to move, and how long that was after the time before.
-    head: Mutex<Option<(Instant, Duration)>>,
+    head: Mutex<Option<Moves>>,
     turn: Semaphore,
+}
+
+/// When the node's head was last seen to move.
+#[derive(Clone, Copy, Debug)]
+struct Moves {
+    at: Instant,
+    /// How long that was after the time before, and that after the one before it: whoever looks is late now and then.
+    periods: [Duration; 2],
 }
 
 /// What the node is doing.
@@ -62,15 +69,15 @@ impl Pace {
     /// Notes that the node's head has moved.
     pub fn moved(&self) {
         let mut head = self.head.lock().expect("nothing panics while holding it");
-        let period = head.map_or(Duration::ZERO, |(at, _)| at.elapsed());
-        *head = Some((Instant::now(), period));
+        let periods = head.map_or([Duration::MAX; 2], |Moves { at, periods }| [at.elapsed(), periods[0]]);
+        *head = Some(Moves { at: Instant::now(), periods });
     }
 
     fn node(&self) -> Node {
         let head = *self.head.lock().expect("nothing panics while holding it");
-        let Some((at, period)) = head else { return Node::Idle };
-        let age = at.elapsed();
-        if period < CONTINUOUS && age < CONTINUES {
+        let Some(Moves { at, periods }) = head else { return Node::Idle };
+        let (age, period) = (at.elapsed(), periods[0]);
+        if periods[0].min(periods[1]) < CONTINUOUS && age < CONTINUES {
             let of_turn = self.started.elapsed().as_millis() % TURN.as_millis();
             return if of_turn < TURN_TAKEN.as_millis() { Node::Shared } else { Node::AtWork };
         }
@@ -78,16 +85,17 @@ impl Pace {
         if is_due { Node::AtWork } else { Node::Idle }
     }
 
-    /// Asks the node when it is time to.
+    /// Asks the node when it is time to; while it is at work, one at a time.
     pub async fn ask<T>(&self, asked: impl Future<Output = T>) -> T {
-        let mut turn = None;
-        loop {
-            match self.node() {
-                Node::Idle => break,
-                Node::Shared if turn.is_some() => break,
-                Node::Shared => turn = Some(self.turn.acquire().await.expect("the semaphore is never closed")),
-                Node::AtWork => tokio::time::sleep(LOOK_EVERY).await,
-            }
+        if self.node() == Node::Idle {
+            return asked.await;
+        }
+        let turn = self.turn.acquire().await.expect("the semaphore is never closed");
+        while self.node() == Node::AtWork {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        if self.node() == Node::Idle {
+            drop(turn);
         }
         asked.await
     }

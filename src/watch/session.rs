@@ -459,7 +459,7 @@ impl Session {
 
     /// Waits for a while, or until there is something to do about what is under way, or the process is to stop.
     pub async fn wait(&mut self, time: Duration) {
-        const LOOK_EVERY: Duration = Duration::from_millis(5);
+        const LOOK_EVERY: Duration = Duration::from_millis(20);
         let drained = self.drained();
         let merged = || self.merging.as_ref().is_some_and(|merging| merging.0.is_finished());
         let ranked = || self.ranking_under_way.as_ref().is_some_and(|ranking| ranking.0.is_finished());
