@@ -12,7 +12,8 @@ use crate::rows::{Part, Selection, Table, address_flows, native_transfers, token
 use crate::store::{GroupLimit, Range, Sink, create_sorted, for_each_entry, temporary};
 use alloy_primitives::U256;
 use anyhow::{Context, Result};
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -88,8 +89,8 @@ impl<'a> Combined<'a> {
         Ok(())
     }
 
-    /// What differs from the tables as they are stored in a range's directory.
-    pub fn compare(self, stored: &Path) -> Result<Vec<Fault>> {
+    /// What differs from the tables as they are stored in the directory of a range.
+    pub fn compare(self, stored: &Path, range: &Range) -> Result<Vec<Fault>> {
         let mut faults = Vec::new();
         for (table, sink) in self.tables {
             sink.finish(&|_| Vec::new())?;
@@ -97,7 +98,7 @@ impl<'a> Combined<'a> {
             if table.name == large_transfers::TABLE.name {
                 tell_balances(&rebuilt, &file(stored, &balances::TABLE))?;
             }
-            faults.append(&mut differing(table, &rebuilt, &file(stored, table))?);
+            faults.append(&mut differing(table, &rebuilt, &file(stored, table), range)?);
             fs::remove_file(&rebuilt).with_context(|| format!("failed to remove: `{}`", rebuilt.display()))?;
         }
         Ok(faults)
@@ -132,8 +133,8 @@ fn file(directory: &Path, table: &Table) -> PathBuf {
     directory.join(format!("{}.parquet", table.name))
 }
 
-/// What differs between two files of a table, row by row.
-fn differing(table: &'static Table, expected: &Path, found: &Path) -> Result<Vec<Fault>> {
+/// What differs between two files of a table of a range, row by row.
+fn differing(table: &'static Table, expected: &Path, found: &Path, range: &Range) -> Result<Vec<Fault>> {
     let (mut expected, mut found) = (Rows::open(expected)?, Rows::open(found)?);
     if expected.count != found.count {
         return Ok(vec![Fault::new(table.name, "rows", expected.count, found.count)]);
@@ -141,7 +142,8 @@ fn differing(table: &'static Table, expected: &Path, found: &Path) -> Result<Vec
     let (mut faults, mut row) = (Vec::new(), 0);
     while let Some((expected, found)) = expected.next()?.zip(found.next()?) {
         let differing = differing_cells(table, &expected, &found).into_iter();
-        for (at, fault) in differing.filter(|(at, fault)| !may_be_unknown(table, fault, &found, *at)) {
+        let follows = |(at, fault): &(usize, Fault)| !is_unknown_balance(table, fault, [&expected, &found], *at, range);
+        for (at, fault) in differing.filter(follows) {
             faults.push(fault.of_row(row + at).of_key(key(table, &expected, at)));
         }
         if faults.len() >= FAULTS_MAX {
@@ -153,14 +155,21 @@ fn differing(table: &'static Table, expected: &Path, found: &Path) -> Result<Vec
     Ok(faults)
 }
 
-/// Whether a cell is of a balance that is null: when the row was made it was not known, though it may be by now.
-fn may_be_unknown(table: &Table, fault: &Fault, found: &RecordBatch, row: usize) -> bool {
+/// Whether a cell is of a balance that was not known when the row was made, though it may be by now, or that was and is not held:
+/// of these only the checksum of the file speaks.
+fn is_unknown_balance(table: &Table, fault: &Fault, rows: [&RecordBatch; 2], at: usize, range: &Range) -> bool {
     let column = fault.check.trim_end_matches("_text");
-    let is_null = |name: &str| found.column_by_name(name).is_some_and(|cells| cells.is_null(row));
-    table.name == large_transfers::TABLE.name
-        && ["from_balance", "to_balance"].contains(&column)
-        && is_null(column)
-        && is_null(&format!("{column}_text"))
+    if table.name != large_transfers::TABLE.name || !["from_balance", "to_balance"].contains(&column) {
+        return false;
+    }
+    let is_null = |name: &str, rows: &RecordBatch| rows.column_by_name(name).is_some_and(|cells| cells.is_null(at));
+    let [expected, found] = rows.map(|rows| is_null(column, rows) && is_null(&format!("{column}_text"), rows));
+    let is_held = || {
+        let number = rows[0]["block_number"].as_primitive::<Int64Type>().value(at).cast_unsigned();
+        let covered = range.manifest.tables.get(balances::TABLE.name).map(|held| &held.covered[..]);
+        covered.unwrap_or_default().iter().any(|held| (held[0]..=held[1]).contains(&number))
+    };
+    found || (expected && !is_held())
 }
 
 /// What tells a row from others: its cells before the first amount or count; of a movement, its place too.

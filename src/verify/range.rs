@@ -104,7 +104,7 @@ fn recompute(
     }
     Ok(combined.and_then(|mut combined| {
         combined.push(ready)?;
-        combined.compare(&reader.directory)
+        combined.compare(&reader.directory, range)
     }))
 }
 

@@ -20,6 +20,9 @@ const CONTINUOUS: Duration = Duration::from_millis(500);
 /// For how long it is still taken for such a node after its head has moved.
 const CONTINUES: Duration = Duration::from_secs(2);
 
+/// How long a node is looked at before it is taken for idle.
+const UNKNOWN: Duration = Duration::from_secs(1);
+
 /// The longest time between two blocks by which the next is foreseen.
 const PERIOD_MAX: Duration = Duration::from_secs(15);
 
@@ -55,7 +58,7 @@ enum Node {
     Idle,
     /// It gets a block about now.
     AtWork,
-    /// It gets one after the other; a little may be asked of it now.
+    /// It gets one after the other, or may: a little may be asked of it now.
     Shared,
 }
 
@@ -75,8 +78,13 @@ impl Pace {
 
     fn node(&self) -> Node {
         let head = *self.head.lock().expect("nothing panics while holding it");
-        let Some(Moves { at, periods }) = head else { return Node::Idle };
+        let Some(Moves { at, periods }) = head else {
+            return if self.started.elapsed() < UNKNOWN { Node::Shared } else { Node::Idle };
+        };
         let (age, period) = (at.elapsed(), periods[0]);
+        if period == Duration::MAX && age < UNKNOWN {
+            return Node::Shared;
+        }
         if periods[0].min(periods[1]) < CONTINUOUS && age < CONTINUES {
             let of_turn = self.started.elapsed().as_millis() % TURN.as_millis();
             return if of_turn < TURN_TAKEN.as_millis() { Node::Shared } else { Node::AtWork };

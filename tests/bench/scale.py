@@ -226,7 +226,9 @@ def follow(options, node, data, work):
         )
         publish = statistics.median(publications(log.read_text())[published:])
         sealed = len(phases(log.read_text(), "range"))
+        # What is final is asked for when the head has moved.
         engine.choose(engine.hashes[100])
+        engine.import_one()
         reach(watch, data, beside.CHAIN_BLOCKS + 99, log, "sealed")
         peak = re.search(r"VmHWM:\s+([0-9]+)", pathlib.Path(f"/proc/{watch.pid}/status").read_text())
     finally:
@@ -261,7 +263,7 @@ def cpu(pid):
 def beside_node(options, work):
     """A node on a copy of the chain of run.py."""
     datadir = run.prepare_chain(options.geth, options.binaries["bench-chain"], beside.CHAIN_BLOCKS, "lab")
-    options.requests = beside.prepare_requests(options.geth, options, datadir, options.blocks) if options.mode == "head" else None
+    options.requests = beside.prepare_requests(options.geth, options, datadir, options.blocks + 1) if options.mode == "head" else None
     shutil.rmtree(work / "geth", ignore_errors=True)
     shutil.copytree(datadir, work / "geth")
     return run.Geth(options.geth, work / "geth", work)

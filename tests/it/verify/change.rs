@@ -28,7 +28,7 @@ pub enum Change {
 /// A table's file of a sealed range, which is as it was again when this is dropped.
 pub struct RangeFile {
     directory: PathBuf,
-    table: &'static Table,
+    pub table: &'static Table,
     file: Vec<u8>,
     manifest: Vec<u8>,
     pub rows: RecordBatch,

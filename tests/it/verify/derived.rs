@@ -31,7 +31,7 @@ fn table(name: &str) -> &'static Table {
 
 /// Changes a cell of a table, and gives the faults that are found.
 fn faults_of(data: &Path, file: &RangeFile, column: &str, row: usize, change: Change) -> Vec<Fault> {
-    let column = table("native_transfers").columns.iter().find(|other| other.name == column).unwrap();
+    let column = file.table.columns.iter().find(|other| other.name == column).unwrap();
     file.write(column, row, change);
     faults(data, Some((0, 99)), true)
 }
@@ -84,6 +84,16 @@ fn of_traced_blocks_what_follows_is_proved_and_the_rest_is_held_against_what_is_
     }
     drop(file);
     assert_eq!(faults(&data, None, true), []);
+
+    // Balances were told of every block, so those beside a movement are proved.
+    let file = RangeFile::open(&data.join(RANGE).join("g1"), table("large_transfers"));
+    for column in ["from_balance", "to_balance"] {
+        let row = (0..file.rows.num_rows()).find(|row| file.rows[column].is_valid(*row)).unwrap();
+        let found = faults_of(&data, &file, column, row, Change::Other);
+        let places: Vec<_> = found.iter().map(|fault| (&fault.place[..], &fault.check[..])).collect();
+        assert_eq!(places, [("large_transfers", column)], "{found:#?}");
+    }
+    drop(file);
 
     // A row more, a row less.
     let file = RangeFile::open(&data.join(RANGE).join("g1"), table("address_flows"));
