@@ -1,7 +1,7 @@
 //! Decoded events: what `ethers` encodes and a real geth logs comes out of the views as it went in, and what nobody encoded hurts nobody.
 
 use crate::readers::versions;
-use crate::rig::process::until;
+use crate::rig::process::{Running, until};
 use crate::rig::published::Row;
 use crate::rig::random::Random;
 use crate::rig::transaction::sender;
@@ -592,6 +592,7 @@ fn files_bind_to_addresses_and_are_read_again_when_they_change() {
     assert_eq!(names, expected);
     let found = Published::open(&data_directory);
     let values = |view: &str| {
+        let found = Published::open(&data_directory);
         let rows = found.rows(&format!("SELECT value FROM events.{view} ORDER BY block_number, log_index"));
         rows.iter().map(|row| row["value"].clone().unwrap()).collect::<Vec<_>>().join(" ")
     };
@@ -635,12 +636,23 @@ fn files_bind_to_addresses_and_are_read_again_when_they_change() {
     });
     let before = views();
     fs::rename(&abi, data_directory.with_file_name("moved")).unwrap();
+    let fork = geth.head();
     emit(&geth, contracts::WETH, &[value(5)]);
-    let head = geth.head().number;
-    until(&mut running, "the new block", || {
-        (Published::try_open(&data_directory).ok()?.head()?.0 == head).then_some(())
-    });
-    assert_eq!(views(), before);
+    let follow = |running: &mut Running| {
+        let head = geth.head().number;
+        until(running, "the new block", || {
+            (Published::try_open(&data_directory).ok()?.head()?.0 == head).then_some(())
+        });
+        assert_eq!(views(), before);
+    };
+    follow(&mut running);
+    assert_eq!(values("erc20_token_transfer_ddf252ad"), "1 2 3 4 5");
+    geth.set_head(fork);
+    emit(&geth, contracts::TOKEN, &[value(6)]);
+    emit(&geth, contracts::WETH, &[value(7)]);
+    follow(&mut running);
+    assert_eq!(values("erc20_token_transfer_ddf252ad"), "1 2 3 4 6 7");
+    assert_eq!(values("bound_transfer"), "3 7");
     running.stop();
     let error = Spyhop::watch(&geth.socket(), &data_directory).path("--abi", &abi).fail(2);
     assert!(error.contains("ABI files cannot be read"), "{error}");
