@@ -5,13 +5,15 @@ use super::table_file::{GroupLimit, Sink, TableWriter};
 use crate::rows::combine::{self, Entry, Groups, Work};
 use crate::rows::{Part, Table};
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::reader::{ChunkReader, Length};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::{mem, vec};
+use std::{io, mem, vec};
 
 /// Entries that are kept in memory before they are combined, at least and at most.
 const PENDING: std::ops::RangeInclusive<usize> = 50_000..=150_000;
@@ -202,6 +204,36 @@ impl<E: Entry> PartialEq for Head<E> {
 
 impl<E: Entry> Eq for Head<E> {}
 
+/// A file that is open only while a piece of it is read: any number can be read side by side with two descriptors.
+struct Reopened {
+    path: PathBuf,
+    length: u64,
+}
+
+impl Reopened {
+    fn new(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), length: fs::metadata(path)?.len() })
+    }
+}
+
+impl Length for Reopened {
+    fn len(&self) -> u64 {
+        self.length
+    }
+}
+
+impl ChunkReader for Reopened {
+    type T = <File as ChunkReader>::T;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        File::open(&self.path)?.get_read(start)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        File::open(&self.path)?.get_bytes(start, length)
+    }
+}
+
 /// The entries of a file, one after the other.
 struct Stream<'a, E> {
     source: &'a Source,
@@ -213,7 +245,7 @@ struct Stream<'a, E> {
 impl<'a, E: Entry> Stream<'a, E> {
     fn open(source: &'a Source) -> Result<Self> {
         let path = &source.path;
-        let file = File::open(path).with_context(|| format!("failed to open: `{}`", path.display()))?;
+        let file = Reopened::new(path).with_context(|| format!("failed to open: `{}`", path.display()))?;
         let batches = ParquetRecordBatchReaderBuilder::try_new(file)
             .and_then(|file| file.with_batch_size(READ_ROWS).build())
             .with_context(|| format!("failed to read: `{}`", path.display()))?;
