@@ -5,8 +5,8 @@
                        [--etl-blocks 500] [--cryo-blocks 1000]
 
 `spyhop` is `watch --once` over the socket alone; `freezer` is `backfill` from geth's ancient store, on all cores, and `freezer-1`
-on one; `freezer-limit` is what nothing can beat that has to recover the senders. `freezer-logs` asks for the tables that need no
-sender, and is held against `cryo-logs`.
+on one; `freezer-limit` is what nothing can beat that has to recover the senders, and `freezer-limit-1` that on one core.
+`freezer-logs` asks for the tables that need no sender, and is held against `cryo-logs`.
 
 Needs Python 3.11 (cryo's wheel is for that one), cargo, and geth 1.17.8: $GETH, or the one on the PATH, or the one in the
 cache, or go to install it there. $SPYHOP_BIN, $BENCH_CHAIN and $BENCH_LIMIT name binaries that need not be built.
@@ -237,13 +237,16 @@ def run_limit(meter, options, geth, work):
     return None
 
 
-def run_freezer_limit(meter, options, geth, work):
-    ancient = geth.datadir / "geth" / "chaindata" / "ancient" / "chain"
-    argv = [options.binaries["bench-limit"], "--ancient", ancient, "--first", 1, "--last", frozen_blocks(options)]
-    meter.run(argv, work)
-    # Loading the transactions beforehand is not part of it.
-    meter.seconds = json.loads((work / "log").read_text().strip().splitlines()[-1])["seconds"]
-    return None
+def freezer_limit(*prefix):
+    def run(meter, options, geth, work):
+        ancient = geth.datadir / "geth" / "chaindata" / "ancient" / "chain"
+        argv = [*prefix, options.binaries["bench-limit"], "--ancient", ancient, "--first", 1, "--last", frozen_blocks(options)]
+        meter.run(argv, work)
+        # Loading the transactions beforehand is not part of it.
+        meter.seconds = json.loads((work / "log").read_text().strip().splitlines()[-1])["seconds"]
+        return None
+
+    return run
 
 
 def frozen_blocks(options):
@@ -292,7 +295,8 @@ Contender = collections.namedtuple("Contender", "run blocks source tables", defa
 CONTENDERS = {
     "freezer": Contender(backfill(), frozen_blocks, lambda table: table),
     "freezer-1": Contender(backfill("--workers", 1, prefix=("taskset", "-c", "0")), frozen_blocks, lambda table: table),
-    "freezer-limit": Contender(run_freezer_limit, frozen_blocks, None),
+    "freezer-limit": Contender(freezer_limit(), frozen_blocks, None),
+    "freezer-limit-1": Contender(freezer_limit("taskset", "-c", "0"), frozen_blocks, None),
     "spyhop": Contender(run_spyhop, lambda options: options.blocks, lambda table: table),
     "limit": Contender(run_limit, lambda options: options.blocks, None),
     "cryo": Contender(cryo(*TABLES), lambda options: options.cryo_blocks, lambda table: f"'*__{table}__*.parquet'"),
@@ -387,6 +391,7 @@ def report(runs, options):
     ratios = [
         ("freezer", "freezer-limit", 0, "%"),
         ("freezer", "freezer-1", 1.8, "x"),
+        ("freezer-limit", "freezer-limit-1", 0, "x"),
         ("freezer", "cryo", 5, "x"),
         ("freezer", "etl", 15, "x"),
         ("freezer-logs", "cryo-logs", 2.5, "x"),
