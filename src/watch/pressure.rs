@@ -30,6 +30,9 @@ const PERIOD_MAX: Duration = Duration::from_secs(15);
 const TURN: Duration = Duration::from_secs(1);
 const TURN_TAKEN: Duration = Duration::from_millis(50);
 
+/// How long such a node is left alone after each answer.
+const BREATH: Duration = Duration::from_millis(5);
+
 /// How often whoever waits for the node looks whether it is time.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -93,7 +96,7 @@ impl Pace {
         if is_due { Node::AtWork } else { Node::Idle }
     }
 
-    /// Asks the node when it is time to; while it is at work, one at a time.
+    /// Asks the node when it is time to; while it is at work, one at a time and with pauses.
     pub async fn ask<T>(&self, asked: impl Future<Output = T>) -> T {
         if self.node() == Node::Idle {
             return asked.await;
@@ -104,8 +107,11 @@ impl Pace {
         }
         if self.node() == Node::Idle {
             drop(turn);
+            return asked.await;
         }
-        asked.await
+        let answer = asked.await;
+        tokio::time::sleep(BREATH).await;
+        answer
     }
 
     /// Waits, on a worker's thread, until it is time to compute, or `stopped` says so.
