@@ -31,7 +31,7 @@ const TURN: Duration = Duration::from_secs(1);
 const TURN_TAKEN: Duration = Duration::from_millis(50);
 
 /// How long such a node is left alone after each answer.
-const BREATH: Duration = Duration::from_millis(5);
+const BREATH: Duration = Duration::from_millis(30);
 
 /// How often whoever waits for the node looks whether it is time.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
