@@ -163,13 +163,14 @@ fn is_unknown_balance(table: &Table, fault: &Fault, rows: [&RecordBatch; 2], at:
         return false;
     }
     let is_null = |name: &str, rows: &RecordBatch| rows.column_by_name(name).is_some_and(|cells| cells.is_null(at));
-    let [expected, found] = rows.map(|rows| is_null(column, rows) && is_null(&format!("{column}_text"), rows));
+    let [expected_null, found_null] =
+        rows.map(|rows| is_null(column, rows) && is_null(&format!("{column}_text"), rows));
     let is_held = || {
         let number = rows[0]["block_number"].as_primitive::<Int64Type>().value(at).cast_unsigned();
         let covered = range.manifest.tables.get(balances::TABLE.name).map(|held| &held.covered[..]);
         covered.unwrap_or_default().iter().any(|held| (held[0]..=held[1]).contains(&number))
     };
-    found || (expected && !is_held())
+    found_null || (expected_null && !is_held())
 }
 
 /// What tells a row from others: its cells before the first amount or count; of a movement, its place too.
