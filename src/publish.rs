@@ -11,7 +11,7 @@ use crate::rows::holders::{ASSETS, HOLDERS};
 use crate::rows::{
     self, BOUNDED_TABLES, CHAIN_TABLES, Rows, Selection, TABLES, Table, coverage::Interval, reorgs::Reorg,
 };
-use crate::store::{BlockLink, Store, sync_directory, tail};
+use crate::store::{BlockLink, NAME_SYNTAX, Store, check_name, sync_directory, tail};
 use crate::whales::windows::Supplies;
 use crate::whales::{Labels, Ranking, answers, windows};
 use alloy_primitives::B256;
@@ -20,7 +20,7 @@ use duckdb::{Config, Connection};
 use std::fmt::Write;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 
 /// The name of the published file on the volume.
 pub const FILE: &str = "spyhop.duckdb";
@@ -107,6 +107,7 @@ impl Publisher {
                 let hint = "it must have this path here and where the file will be opened, as in two containers with one volume";
                 return Err(Refused::new(what, hint).into());
             }
+            check_name(path, &[NAME_SYNTAX, &['*', '[']].concat())?;
         } else {
             // Nobody would keep it up to date.
             remove(&store.root().join(ABSOLUTE_FILE))?;
@@ -264,8 +265,10 @@ fn replace_file<T>(
     Ok(written)
 }
 
-/// Opens the file being made, in the oldest format that all readers from DuckDB 1.4 on know.
+/// Opens the file being made, by its absolute name, as `md:x` and the like are no relative ones to DuckDB, and in the oldest format
+/// that all readers from DuckDB 1.4 on know.
 fn open(store: &Store, path: &Path) -> Result<Connection> {
+    let (path, root) = (absolute(path)?, absolute(store.root())?);
     let config = Config::default()
         .with("storage_compatibility_version", "v1.4.0")?
         .with("memory_limit", "256MB")?
@@ -275,7 +278,7 @@ fn open(store: &Store, path: &Path) -> Result<Connection> {
         .with("autoload_known_extensions", "false")?;
     let connection = Connection::open_with_flags(path, config)?;
     // Views are checked when they are made: their relative names must be found.
-    connection.execute_batch(&format!("SET file_search_path = {}", literal(&store.root().display().to_string())))?;
+    connection.execute_batch(&format!("SET file_search_path = {}", literal(&root.display().to_string())))?;
     Ok(connection)
 }
 

@@ -33,6 +33,7 @@ pub use range::{BlockLink, Finished, Range, RangeWriter, Unreadable};
 pub use sorted::{Source, create as create_sorted, for_each_merged, merge as merge_sorted};
 pub use table_file::{GroupLimit, Sink, TableWriter};
 pub use tail::TailBlock;
+pub use volume::{NAME_SYNTAX, check_name};
 
 use crate::error::Refused;
 use crate::prove::BlobSchedule;

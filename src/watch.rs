@@ -236,9 +236,9 @@ fn while_watch_runs(error: anyhow::Error) -> anyhow::Error {
 
 async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), Trouble> {
     let client = Client::new(&settings.ipc, Limits::default());
+    let publisher = Publisher::new(&store, settings.published_path.clone())?;
     let mut teller = progress::Teller::new();
     let node = stop.or_stopped(node::wait(&client, &store, &settings, &stop, &mut teller)).await?;
-    let publisher = Publisher::new(&store, settings.published_path.clone())?;
     let opening = Session::open(settings, store, client, node, publisher, teller, stop.clone());
     let mut session = stop.or_stopped(opening).await?;
     let mut away_pause = POLL;

@@ -4,6 +4,7 @@
 //! file when one was published, and keeps its settings and temporary tables.
 
 use crate::publish::{self, literal};
+use crate::store::{NAME_SYNTAX, check_name};
 use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -83,6 +84,7 @@ impl Session {
     fn open(data: &Path) -> Result<Self> {
         // The views name files relative to the volume.
         let root = data.canonicalize().with_context(|| format!("no data directory: `{}`", data.display()))?;
+        check_name(&root, NAME_SYNTAX)?;
         let config = Config::default()
             .with("file_search_path", root.display().to_string())?
             .with("memory_limit", MEMORY_LIMIT)?

@@ -3,6 +3,7 @@
 
 use super::{read_chain, sync_directory};
 use crate::error::Refused;
+use crate::rows::CHAIN_TABLES;
 use anyhow::{Context, Result};
 use rustix::fs::{Access, FlockOperation, StatVfsMountFlags, access, fcntl_lock, statfs, statvfs};
 use rustix::process::geteuid;
@@ -16,6 +17,7 @@ use std::path::Path;
 /// # Errors
 /// Where it cannot be written, is not safe to write, or was written by a newer spyhop.
 pub fn check(root: &Path) -> Result<()> {
+    check_name(root, NAME_SYNTAX)?;
     // A directory that is still to be made depends on the one it is made in.
     let there = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     if !there.is_dir() {
@@ -32,6 +34,41 @@ pub fn check(root: &Path) -> Result<()> {
         writable(&root.join(name))?;
     }
     read_chain(root).map(drop)
+}
+
+/// What DuckDB takes for syntax in the name of a directory: separators of a list, of parameters, of directories.
+pub const NAME_SYNTAX: &[char] = &[',', '?', '\\'];
+
+/// Refuses a directory in whose path there is what DuckDB, here or in a reader, takes for something else than a name.
+///
+/// # Errors
+/// Where it has any of these characters, is not UTF-8, or has a part like `first=7`: DuckDB would read that as a column's value.
+pub fn check_name(root: &Path, syntax: &[char]) -> Result<()> {
+    let absolute = std::path::absolute(root)?;
+    // DuckDB follows links before it looks at the name.
+    let there = absolute.ancestors().find_map(|path| Some((path, path.canonicalize().ok()?)));
+    let followed = there.and_then(|(path, followed)| Some(followed.join(absolute.strip_prefix(path).ok()?)));
+    for path in [Some(&absolute), followed.as_ref()].into_iter().flatten() {
+        let found = match path.to_str() {
+            None => Some("what is not UTF-8".to_owned()),
+            Some(text) => text.chars().find(|char| syntax.contains(char)).map(|char| format!("`{char}`")),
+        };
+        let column =
+            path.iter().find(|part| part.to_string_lossy().split_once('=').is_some_and(|(key, _)| is_column(key)));
+        if let Some(found) = found.or(column.map(|part| format!("`{}`", part.to_string_lossy()))) {
+            return refuse(
+                format!("`{}` cannot be the data directory: DuckDB does not take {found} for a name", path.display()),
+                "give it another name, or mount it where its path has one",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether DuckDB would find a column of that name, whatever its case, in or above our files.
+fn is_column(key: &str) -> bool {
+    let columns = CHAIN_TABLES.iter().flat_map(|table| table.columns).map(|column| column.name);
+    columns.chain(["first", "last"]).any(|name| name.eq_ignore_ascii_case(key))
 }
 
 /// Tries a volume out in a directory of it that holds nothing else.

@@ -6,6 +6,7 @@ use crate::rig::process::{listing, stderr_of, until};
 use crate::rig::{Published, Spyhop};
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -273,4 +274,66 @@ fn a_backfill_that_does_not_fit_is_refused_and_what_is_there_stays() {
     // The first range tells what a block takes: it is there, and published.
     let found = Published::open(&data);
     assert_eq!(found.check_prefix(0), Some(999));
+}
+
+#[test]
+fn a_data_directory_of_any_name_works_or_is_refused_at_start() {
+    let directory = directory();
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 120, "");
+    fake.chain().finalized = Some(110);
+    let works = [
+        "a*b",
+        "a[b]",
+        "it's",
+        "q\"q",
+        "100%41",
+        "two\nlines",
+        "other=7",
+        ":memory:",
+        "md:x",
+        "~",
+        "{a}",
+        "a;b",
+        " x ",
+        "\u{202e}ü",
+        "x.duckdb",
+    ];
+    for name in works {
+        let data = directory.path().join(name);
+        once(&fake, &data).succeed();
+        assert!(data.join("chain/first=0000000000/last=0000000099").exists(), "{name:?}: nothing was sealed");
+        let found = Published::open(&data);
+        assert_eq!(found.number("SELECT count(*) FROM blocks"), 121, "{name:?}");
+        assert_eq!(
+            found.value("SELECT number || ' ' || first || ' ' || last FROM sealed.blocks WHERE number = 7").as_deref(),
+            Some("7 0 99")
+        );
+        let asked =
+            Spyhop::new("sql").path("--data", &data).args(&["--format", "csv", "-c", "SELECT count(*) FROM block(7)"]);
+        assert_eq!(asked.succeed().lines().last(), Some("1"), "{name:?}");
+    }
+    // A relative name that looks like a scheme.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spyhop"));
+    command
+        .current_dir(directory.path())
+        .args(["watch", "--once", "--from", "0", "--data", "s3://x", "--ipc"])
+        .arg(fake.path());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", stderr_of(&output));
+
+    let refused_names: [&[u8]; 10] =
+        [b"a,b", b"{a,b}", b"a?b", b"a\\b", b"first=7", b"LAST=x", b"hash=1/deeper", b"number=", b"\xff", b"x,/y/z"];
+    let link = directory.path().join("link");
+    fs::create_dir(directory.path().join("behind,it")).unwrap();
+    std::os::unix::fs::symlink(directory.path().join("behind,it"), &link).unwrap();
+    let names = refused_names.map(|name| directory.path().join(std::ffi::OsStr::from_bytes(name)));
+    let before = fs::read_dir(directory.path()).unwrap().count();
+    for data in names.iter().chain([&link, &link.join("new")]) {
+        refused(&once(&fake, data).fail(2), "cannot be the data directory: DuckDB does not take", "another name");
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), before, "nothing is made where it is refused");
+    // What is a pattern matters in absolute names only: they would show other directories' rows.
+    let data = directory.path().join("a*b");
+    refused(&once(&fake, &data).path("--published-path", &data).fail(2), "DuckDB does not take `*`", "another name");
 }
