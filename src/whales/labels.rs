@@ -6,12 +6,20 @@ use alloy_primitives::{Address, address};
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, btree_map::Entry};
 use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Lines of the operator's file that are read.
-const LINES_MAX: usize = 1_000_000;
+/// Lines of the operator's file that are read, and bytes of each.
+const LINES_MAX: u64 = 1_000_000;
+const LINE_BYTES_MAX: u64 = 4_096;
+
+/// What some editors begin a file with.
+const BOM: &[u8] = "\u{feff}".as_bytes();
+
+/// What is wrong with a line that begins as a heading does: nothing, where it is the first.
+const HEADING: &str = "it begins with no address, but as a heading does";
 
 /// Bad lines that are named one by one.
 const NAMED_MAX: usize = 20;
@@ -76,7 +84,8 @@ impl Labels {
         let shipped = shipped(chain_id, weth).map(|label| (label.address, label)).collect();
         let mut labels = Self { shipped, file, seen: None, list: Vec::new(), revision: 0 };
         if let Some(path) = &labels.file {
-            File::open(path).map_err(|error| {
+            let readable = seen(path).and_then(|_| File::open(path));
+            readable.map_err(|error| {
                 Refused::new(
                     format!("labels cannot be read: `{}`: {error}", path.display()),
                     "`--labels` names a CSV file: address,name,category",
@@ -102,9 +111,7 @@ impl Labels {
     pub fn refresh(&mut self) -> bool {
         let Some(path) = &self.file else { return false };
         // A file that is gone, or cannot be read now, may come back.
-        let Ok(seen) = fs::metadata(path).and_then(|file| Ok((file.modified()?, file.len(), file.ino()))) else {
-            return false;
-        };
+        let Ok(seen) = seen(path) else { return false };
         if self.seen == Some(seen) {
             return false;
         }
@@ -127,6 +134,15 @@ impl Labels {
     }
 }
 
+/// The state of a file. What is no file may have no end, or no beginning.
+fn seen(path: &Path) -> io::Result<Seen> {
+    let found = fs::metadata(path)?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    Ok((found.modified()?, found.len(), found.ino()))
+}
+
 fn shipped(chain_id: u64, weth: Option<Address>) -> impl Iterator<Item = Label> {
     let label = |category: &str, name: &str, source, address| Label {
         address,
@@ -142,25 +158,33 @@ fn shipped(chain_id: u64, weth: Option<Address>) -> impl Iterator<Item = Label> 
         .chain(weth.map(|address| label("token", "Wrapped ether", "chain's wrapped ether", address)))
 }
 
-/// The operator's names. A line that is none is named in the log, and skipped.
+/// The operator's names. A line that is none is named in the log, and skipped: whatever is wrong with it, the next one counts.
 fn read(path: &Path) -> Result<BTreeMap<Address, Label>> {
-    let mut lines = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .comment(Some(b'#'))
-        .from_path(path)
-        .with_context(|| format!("failed to open: `{}`", path.display()))?;
+    let failed = || format!("failed to read: `{}`", path.display());
+    let mut file = BufReader::new(File::open(path).with_context(failed)?);
     let mut labels = BTreeMap::new();
-    let mut bad = 0;
-    for (index, record) in lines.byte_records().enumerate() {
-        let record = record.with_context(|| format!("failed to read: `{}`", path.display()))?;
-        let line = record.position().map_or(index as u64 + 1, csv::Position::line);
-        if index >= LINES_MAX {
-            tracing::warn!(line, "labels from here on are not read: there are more than {LINES_MAX}");
+    let (mut bad, mut begun) = (0, false);
+    let mut bytes = Vec::new();
+    for line in 1.. {
+        bytes.clear();
+        if file.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes).with_context(failed)? == 0 {
             break;
         }
-        let reason = match parse(&record) {
+        if line > LINES_MAX {
+            tracing::warn!(path = %path.display(), line, "labels from here on are not read: there are more than {LINES_MAX}");
+            break;
+        }
+        let is_cut = bytes.len() as u64 == LINE_BYTES_MAX && !bytes.ends_with(b"\n");
+        if is_cut {
+            file.skip_until(b'\n').with_context(failed)?;
+        }
+        let bytes = if line == 1 { bytes.strip_prefix(BOM).unwrap_or(&bytes) } else { &bytes };
+        if bytes.starts_with(b"#") || bytes.trim_ascii().is_empty() {
+            continue;
+        }
+        let is_first = !std::mem::replace(&mut begun, true);
+        let reason = match parse(bytes) {
+            _ if is_cut => "it is too long",
             Ok(label) => match labels.entry(label.address) {
                 Entry::Vacant(free) => {
                     free.insert(label);
@@ -168,7 +192,7 @@ fn read(path: &Path) -> Result<BTreeMap<Address, Label>> {
                 }
                 Entry::Occupied(_) => "the address has a name already",
             },
-            Err("address") if index == 0 => continue,
+            Err(HEADING) if is_first => continue,
             Err(reason) => reason,
         };
         bad += 1;
@@ -182,18 +206,51 @@ fn read(path: &Path) -> Result<BTreeMap<Address, Label>> {
     Ok(labels)
 }
 
-fn parse(record: &csv::ByteRecord) -> Result<Label, &'static str> {
-    let text = |index| record.get(index).map(std::str::from_utf8).transpose().map_err(|_| "it is not UTF-8");
-    let address = text(0)?.unwrap_or_default();
-    if address.eq_ignore_ascii_case("address") {
-        return Err("address");
+fn parse(line: &[u8]) -> Result<Label, &'static str> {
+    let fields = fields(std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?)?;
+    let text = |index: usize| fields.get(index).map(String::as_str).unwrap_or_default();
+    if text(0).eq_ignore_ascii_case("address") {
+        return Err(HEADING);
     }
-    let address = address.strip_prefix("0x").and_then(|hex| const_hex::decode_to_array(hex).ok());
+    let address = text(0).strip_prefix("0x").and_then(|hex| const_hex::decode_to_array(hex).ok());
     let address = Address::new(address.ok_or("it begins with no address")?);
-    let name = text(1)?.filter(|name| !name.is_empty()).ok_or("it has no name")?;
-    let category = text(2)?.filter(|category| !category.is_empty());
-    if record.len() > 3 {
+    if text(1).is_empty() {
+        return Err("it has no name");
+    }
+    if fields.len() > 3 {
         return Err("it has more than three fields");
     }
-    Ok(Label { address, name: name.to_owned(), category: category.map(str::to_owned), source: "labels file" })
+    let category = (!text(2).is_empty()).then(|| text(2).to_owned());
+    Ok(Label { address, name: text(1).to_owned(), category, source: "labels file" })
+}
+
+/// The fields of a line, as in RFC 4180 but that each ends with its line: a quote that stays open costs no other line.
+fn fields(line: &str) -> Result<Vec<String>, &'static str> {
+    let mut fields = Vec::new();
+    let mut rest = line;
+    loop {
+        let mut field = String::new();
+        rest = rest.trim_start();
+        if let Some(mut quoted) = rest.strip_prefix('"') {
+            rest = loop {
+                let (text, after) = quoted.split_once('"').ok_or("a quote is not closed on its line")?;
+                field.push_str(text);
+                match after.strip_prefix('"') {
+                    Some(more) => quoted = more,
+                    None => break after.trim_start(),
+                }
+                field.push('"');
+            };
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            field.push_str(&rest[..end]);
+            rest = &rest[end..];
+        }
+        fields.push(field.trim().to_owned());
+        match rest.strip_prefix(',') {
+            Some(more) => rest = more,
+            None if rest.is_empty() => return Ok(fields),
+            None => return Err("text follows a closing quote"),
+        }
+    }
 }

@@ -74,3 +74,62 @@ fn labels_of_the_operator_are_read_again_when_they_change_and_bad_lines_are_name
     let error = watch().fail(2);
     assert!(error.contains("labels cannot be read") && error.contains("labels.csv"), "{error}");
 }
+
+#[test]
+fn whatever_is_wrong_with_a_line_of_labels_every_other_line_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, file) = (directory.path().join("data"), directory.path().join("labels.csv"));
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 3, "");
+    let address = |number: usize| format!("0x{number:040x}");
+    let long = "x".repeat(5_000);
+    let lines: Vec<Vec<u8>> = vec![
+        "\u{feff}Address,Name,Category\r".into(),
+        format!("{},\"never closed,exchange\r", address(2)).into(),
+        format!("{},Plain,\r", address(3)).into(),
+        format!("{},\"Exchange, \"\"hot\"\"\" , exchange\r", address(4)).into(),
+        format!("{},\"closed\" too early,x", address(5)).into(),
+        format!("{},{long},x", address(6)).into(),
+        format!("{},\"{long}\"{long},x", address(7)).into(),
+        "".into(),
+        "  ".into(),
+        format!("{};semicolons;x", address(10)).into(),
+        [address(11).as_bytes(), b",\xff\xfe,x"].concat(),
+        "address,name,category".into(),
+        format!("{},\"two", address(13)).into(),
+        "lines\",x".into(),
+        format!("{},in \"the\" middle\t,x", address(15)).into(),
+        format!("{},\x1b[31mred\u{202e},x", address(16)).into(),
+        format!("{},\"last is never closed either", address(17)).into(),
+    ];
+    fs::write(&file, lines.join(&b'\n')).unwrap();
+    let watch = || Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).path("--labels", &file);
+    let log = crate::rig::process::stderr_of(&watch().run());
+    for (line, reason) in [
+        (2, "a quote is not closed on its line"),
+        (5, "text follows a closing quote"),
+        (6, "it is too long"),
+        (7, "it is too long"),
+        (10, "it begins with no address"),
+        (11, "it is not UTF-8"),
+        (12, "it begins with no address, but as a heading does"),
+        (13, "a quote is not closed on its line"),
+        (14, "it begins with no address"),
+        (17, "a quote is not closed on its line"),
+    ] {
+        let is_it = |text: &str| text.contains(&format!("line={line} ")) && text.contains(reason);
+        assert!(log.lines().any(is_it), "line {line}: {reason}: {log}");
+    }
+    assert_eq!(log.matches("label skipped").count(), 10, "{log}");
+    let own = "SELECT address, name, category FROM labels WHERE source = 'labels file' ORDER BY address";
+    let own = Published::open(&data).rows(own);
+    let own: Vec<_> = own.iter().map(|row| (row["address"].clone().unwrap(), row["name"].clone().unwrap())).collect();
+    let expected = [(3, "Plain"), (4, "Exchange, \"hot\""), (15, "in \"the\" middle"), (16, "\x1b[31mred\u{202e}")];
+    assert_eq!(own, expected.map(|(number, name)| (address(number), name.to_owned())));
+
+    // A pipe has no second reading, and may have no writer.
+    for (path, name) in [("/dev/null", "null"), (data.to_str().unwrap(), "data")] {
+        let error = Spyhop::watch(fake.path(), &data).path("--labels", path.as_ref()).fail(2);
+        assert!(error.contains("it is not a file") && error.contains(name), "{error}");
+    }
+}
