@@ -14,13 +14,18 @@ use crate::error::Refused;
 use crate::plan::Order;
 use crate::rows::{CHAIN_TABLES, Selection};
 use crate::supervise::relay;
+use crate::text;
 use crate::watch::{From, Settings, Task, Traces};
 use alloy_primitives::Address;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::fmt;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tracing::field::Field;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 /// Whale analysis beside your own geth: proved blocks, in a DuckDB file.
 #[derive(Debug, Parser)]
@@ -215,6 +220,7 @@ fn log_to<W: std::io::Write + 'static>(stderr: impl Fn() -> W + Send + Sync + 's
     // A second call finds one set: the first stays.
     let _ = tracing_subscriber::fmt()
         .compact()
+        .fmt_fields(debug_fn(write_field).delimited(" "))
         .with_target(false)
         .with_env_filter(filter)
         .with_writer(stderr)
@@ -222,16 +228,27 @@ fn log_to<W: std::io::Write + 'static>(stderr: impl Fn() -> W + Send + Sync + 's
         .try_init();
 }
 
+/// A field as `compact` writes it, but whatever is in it stays on the line.
+fn write_field(out: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let value = format!("{value:?}");
+    let value = text::shown(&value);
+    match field.name() {
+        "message" => out.write_str(&value),
+        name if out.has_ansi_escapes() => write!(out, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{value}"),
+        name => write!(out, "{name}={value}"),
+    }
+}
+
 /// Prints an error with its causes, once, and says the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error}");
+    eprintln!("error: {}", text::lines(&error.to_string()));
     for cause in error.chain().skip(1) {
-        eprintln!("because: {cause}");
+        eprintln!("because: {}", text::lines(&cause.to_string()));
     }
     let refused = error.chain().find_map(|cause| cause.downcast_ref::<Refused>());
     match refused {
         Some(refused) => {
-            eprintln!("hint: {}", refused.hint());
+            eprintln!("hint: {}", text::lines(refused.hint()));
             ExitCode::from(2)
         }
         None => ExitCode::from(1),

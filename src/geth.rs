@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::text;
 use alloy_primitives::{Address, B256, Bytes, U256};
 
 pub use method::Method;
@@ -140,11 +141,13 @@ impl fmt::Display for Error {
                 write!(f, "geth answered {method} with nothing: it does not have what was asked for")
             }
             Error::Pruned { method, message } => {
-                write!(f, "geth has pruned what {method} asked for: {message}")
+                write!(f, "geth has pruned what {method} asked for: {}", text::message(message))
             }
-            Error::Node { method, code, message } => write!(f, "geth answered {method} with error {code}: {message}"),
+            Error::Node { method, code, message } => {
+                write!(f, "geth answered {method} with error {code}: {}", text::message(message))
+            }
             Error::Broken { method, reason } => {
-                write!(f, "no usable reply to {method}, its connection was dropped: {reason}")
+                write!(f, "no usable reply to {method}, its connection was dropped: {}", text::message(reason))
             }
             Error::TimedOut { method, after } => {
                 write!(f, "no reply to {method} within {after:?}, its connection was dropped")

@@ -4,6 +4,7 @@
 //! The modules in the order of the flow; each uses itself and those before it, never one after it.
 //!
 //! - [`error`]: the one error that callers tell apart.
+//! - [`text`]: what others wrote, as it is shown to people.
 //! - [`geth`]: the client to the node's socket; a compiled-in list of methods, bounded in every way.
 //! - [`freezer`]: the reader of geth's ancient store, the flat files beside the socket, and of the era files beside it.
 //! - [`decode`]: RLP to typed blocks and receipts, senders recovered.
@@ -33,6 +34,7 @@ pub mod publish;
 pub mod rows;
 pub mod store;
 pub mod supervise;
+pub mod text;
 pub mod verify;
 pub mod watch;
 pub mod whales;

@@ -4,6 +4,7 @@
 //! lack a range are no reason to restart a node, and so are told, but unhealthy only with `--strict`.
 
 use crate::geth::{Client, Error, Limits, Tag};
+use crate::text::shown;
 use crate::watch::{Heartbeat, now};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -56,7 +57,7 @@ pub fn run(arguments: &Health) -> Result<ExitCode> {
         Finding::Degraded(reason) => ("degraded", reason, u8::from(arguments.strict)),
         Finding::Unhealthy(reason) => ("unhealthy", reason, 1),
     };
-    println!("{word}: {}", reason.replace('\n', " "));
+    println!("{word}: {}", shown(&reason));
     Ok(ExitCode::from(code))
 }
 

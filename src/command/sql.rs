@@ -5,10 +5,12 @@
 
 use crate::publish::{self, literal};
 use crate::store::{NAME_SYNTAX, check_name};
+use crate::text;
 use anyhow::{Context, Result, bail};
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::json::writer::JsonArray;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
 use clap::{Args, ValueEnum};
 use duckdb::{Config, Connection};
@@ -19,6 +21,7 @@ use signal_hook::consts::SIGINT;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Arguments of `spyhop sql`.
 #[derive(Args, Debug)]
@@ -126,7 +129,7 @@ impl Session {
         if sql.trim().is_empty() {
             return Ok(());
         }
-        let sql = self.as_text(sql);
+        let sql = self.as_text(sql, format);
         let mut statement = self.connection.prepare(&sql)?;
         let rows = statement.stream_arrow([])?;
         let schema = rows.get_schema();
@@ -140,8 +143,8 @@ impl Session {
         Ok(out.flush()?)
     }
 
-    /// A question whose numbers Arrow has no type for asks for their digits instead.
-    fn as_text(&self, sql: &str) -> String {
+    /// A question whose numbers Arrow has no type for asks for their digits instead; a cell of CSV holds a list as text.
+    fn as_text(&self, sql: &str, format: Format) -> String {
         let inner = sql.trim().trim_end_matches(';');
         let columns = self.connection.prepare(&format!("DESCRIBE {inner}")).and_then(|mut described| {
             described
@@ -151,7 +154,10 @@ impl Session {
         let digits: Vec<_> = columns
             .unwrap_or_default()
             .into_iter()
-            .filter(|(_, kind)| ["BIGNUM", "HUGEINT", "UHUGEINT"].contains(&kind.as_str()))
+            .filter(|(_, kind)| {
+                let is_nested = kind.ends_with(']') || kind.ends_with(')') && !kind.starts_with("DECIMAL");
+                ["BIGNUM", "HUGEINT", "UHUGEINT"].contains(&kind.as_str()) || (is_nested && format == Format::Csv)
+            })
             .map(|(name, _)| {
                 let name = format!("\"{}\"", name.replace('"', "\"\""));
                 format!("{name}::VARCHAR AS {name}")
@@ -193,11 +199,33 @@ fn print_table(
     if shown.is_empty() {
         shown.push(RecordBatch::new_empty(schema));
     }
+    let shown = shown.iter().map(as_shown).collect::<Result<Vec<_>>>()?;
     writeln!(out, "{}", pretty_format_batches(&shown)?)?;
     if more {
         writeln!(out, "the first {TABLE_ROWS_MAX} rows; `--format csv` and `--format json` print all")?;
     }
     Ok(())
+}
+
+/// The text of every cell, as it is shown.
+fn as_shown(batch: &RecordBatch) -> Result<RecordBatch> {
+    let mut fields = Vec::new();
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        // A plan is drawn over many lines, by DuckDB.
+        let show = if field.name() == "explain_value" {
+            |text: String| text.split('\n').map(text::shown).collect::<Vec<_>>().join("\n")
+        } else {
+            |text: String| text::shown(&text).into_owned()
+        };
+        let cells = ArrayFormatter::try_new(column, &FormatOptions::default())?;
+        let cells = (0..column.len()).map(|row| Ok(show(cells.value(row).try_to_string()?)));
+        let cells = cells.collect::<Result<Vec<_>>>()?;
+        columns.push(Arc::new(StringArray::from(cells)));
+        fields.push(Field::new(text::shown(field.name()), DataType::Utf8, true));
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
 }
 
 fn print_csv(
@@ -258,7 +286,7 @@ fn prompt(session: &mut Session, format: Format) -> Result<()> {
         }
         editor.add_history_entry(statement.trim())?;
         if let Err(error) = session.run(&statement, format) {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", text::lines(&format!("{error:#}")));
         }
         statement.clear();
     }

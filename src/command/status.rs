@@ -1,6 +1,7 @@
 //! `spyhop status`
 
 use crate::store::{read_chain, read_ranges, tail};
+use crate::text::shown;
 use crate::watch::{Heartbeat, SourceRate};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -52,7 +53,7 @@ pub fn run(arguments: &Status) -> Result<()> {
             println!("tail         {first} to {last}");
         }
         if let Some(Heartbeat { state, head, lag_blocks, node_lag_s, .. }) = &heartbeat {
-            println!("state        {state}");
+            println!("state        {}", shown(state));
             let number = |number: &Option<u64>| number.map_or("unknown".to_owned(), |number| number.to_string());
             println!("node's head  {}, {} s old when last seen", number(head), number(node_lag_s));
             println!("lag          {} blocks behind the node", number(lag_blocks));

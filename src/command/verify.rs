@@ -1,6 +1,7 @@
 //! `spyhop verify`
 
 use crate::store::Store;
+use crate::text::shown;
 use crate::verify::{self, Fault, Report, Settings};
 use crate::watch;
 use anyhow::{Context, Result, bail};
@@ -92,5 +93,5 @@ fn check(arguments: &Verify) -> Result<Report> {
 
 /// Prints a line.
 fn say(line: &str) -> Result<()> {
-    Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+    Ok(writeln!(std::io::stdout().lock(), "{}", shown(line))?)
 }

@@ -66,10 +66,7 @@ impl fmt::Display for Fault {
 
 /// Both texts fit for a line: long ones are cut to the part where they first differ.
 fn differing(expected: &str, found: &str) -> (String, String) {
-    let [expected, found]: [Vec<char>; 2] = [expected, found].map(|text| {
-        let printable = |char: char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char };
-        text.chars().map(printable).collect()
-    });
+    let [expected, found]: [Vec<char>; 2] = [expected, found].map(|text| text.chars().collect());
     let same = expected.iter().zip(&found).take_while(|(expected, found)| expected == found).count();
     let start = if expected.len().max(found.len()) > SHOWN_MAX { same.saturating_sub(8) } else { 0 };
     let cut = |text: &[char]| {

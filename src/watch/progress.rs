@@ -1,6 +1,7 @@
 //! What the operator sees: a line per committed step or a progress bar, and the heartbeat that `spyhop status` reads.
 
 use super::meter::{Counter, Meter, process_time};
+use crate::text::shown;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
@@ -197,7 +198,7 @@ impl Teller {
         if self.said != state {
             self.above_bar(|| tracing::info!("{state}"));
             if let Some(bar) = &self.bar {
-                bar.set_message(state.clone());
+                bar.set_message(shown(&state).into_owned());
             }
             self.said = state;
         }

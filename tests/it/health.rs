@@ -122,3 +122,32 @@ fn what_the_node_still_has_to_do_is_said_in_words() {
     watch.wait_for(&["the node's head is more than ", " days old: it syncs, at 10 % of 100 blocks"]);
     watch.stop();
 }
+
+#[test]
+fn an_error_of_the_node_is_one_line_without_control_characters_wherever_it_is_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 130, "");
+    fake.chain().finalized = Some(120);
+    fake.chain().client_version = "Geth\u{1b}]0;title\u{7}\u{202e}".to_owned();
+    let bad = "no\u{1b}[2J\u{7}\u{202e}\nerror: it is all lost\r\u{2028}";
+    let message = format!("{bad}{}", "x".repeat(100_000));
+    let is_clean = |text: &str| {
+        let all = text.lines().all(|line| line.len() < 2_000 && !line.starts_with("error: it is all lost"));
+        all && !text.contains(['\u{1b}', '\u{7}', '\r', '\u{202e}', '\u{2028}'])
+    };
+    let watch = || Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]);
+    fake.fault(Fault::Error { code: -32000, message }, When::method("debug_getRawBlock").block(50).always());
+    let log = stderr_of(&watch().run());
+    assert!(log.contains("no\\u{1b}[2J\\u{7}\\u{202e}\\nerror: it is all lost\\r\\u{2028}xxx"), "{log}");
+    assert!(log.contains("node=\"Geth\\u{1b}]0;title\\u{7}\\u{202e}\""), "{log}");
+    assert!(is_clean(&log), "{log:?}");
+    let status = Spyhop::new("status").path("--data", &data).run();
+    let (out, err) = (String::from_utf8(status.stdout.clone()).unwrap(), stderr_of(&status));
+    assert!(is_clean(&out) && is_clean(&err), "{out:?} {err:?}");
+    let message = bad.to_owned();
+    fake.fault(Fault::Error { code: -32000, message }, When::method("eth_getBlockByNumber").always());
+    let (code, line) = health(&fake, &data, &[]);
+    assert!(code == Some(1) && line.starts_with("unhealthy: geth does not answer") && is_clean(&line), "{line:?}");
+}

@@ -146,3 +146,41 @@ fn the_prompt_answers_keeps_a_history_and_sees_the_next_file() {
     let history = std::fs::read_to_string(directory.path().join(".spyhop_history")).unwrap();
     assert!(history.contains("SELECT 'top ' || max(number)"), "{history}");
 }
+
+#[test]
+fn text_of_strangers_is_written_out_in_a_table_and_raw_elsewhere() {
+    let (_directory, data) = volume();
+    let ask = |sql: &str, format: &str| {
+        Spyhop::new("sql").path("--data", &data).args(&["-c", sql, "--format", format]).succeed()
+    };
+    let codes =
+        [0, 7, 8, 9, 10, 13, 27, 127, 0x9b, 0x61c, 0x200b, 0x200e, 0x200f, 0x2028, 0x2029, 0x202e, 0x2066, 0x2069];
+    let text: String = codes.iter().map(|code| char::from_u32(*code).unwrap()).collect();
+    let sql = codes.map(|code| format!("chr({code})")).join(" || ");
+    let shown = "\\u{0}\\u{7}\\u{8}\\t\\n\\r\\u{1b}\\u{7f}\\u{9b}\\u{61c}\\u{200b}\\u{200e}\\u{200f}\\u{2028}\\u{2029}\\u{202e}\\u{2066}\\u{2069}";
+    for sql in [format!("SELECT {sql} AS v"), format!("SELECT [{sql}] AS v"), format!("SELECT {{'a': {sql}}} AS v")] {
+        let table = ask(&sql, "table");
+        assert!(table.contains(shown), "{table:?}");
+        assert!(!table.contains(|char: char| char != '\n' && text.contains(char)), "{table:?}");
+        assert_eq!(table.lines().count(), 5, "{table:?}");
+    }
+    assert_eq!(ask("SELECT 1 AS \"a\u{1b}\u{202e}b\"", "table").lines().nth(1), Some("| a\\u{1b}\\u{202e}b |"));
+    assert_eq!(ask("SELECT 'Ünï 🐋 кит' AS v", "table").lines().nth(3), Some("| Ünï 🐋 кит |"));
+    let json: serde_json::Value = serde_json::from_str(&ask(&format!("SELECT {sql} AS v"), "json")).unwrap();
+    assert_eq!(json[0]["v"], text);
+    assert_eq!(ask(&format!("SELECT {sql} AS v"), "csv"), format!("v\n\"{text}\"\n"));
+    // RFC 4180: what a comma, a quote or an end of line is in is quoted, and a quote is doubled. A formula stays what it is.
+    let odd =
+        "SELECT * FROM (VALUES ('a,b', 'say \"hi\"', 'x' || chr(13) || chr(10) || 'y', '=1+2')) AS t(a, b, c, \"d,e\")";
+    assert_eq!(ask(odd, "csv"), "a,b,c,\"d,e\"\n\"a,b\",\"say \"\"hi\"\"\",\"x\r\ny\",=1+2\n");
+    // Lists and structs have a cell, too.
+    let nested = "SELECT [1, 2] AS l, {'a': 1, 'b': 'x'} AS s, [1.5]::DECIMAL(38,1)[1] AS f, 2.5::DECIMAL(38,1) AS d";
+    assert_eq!(ask(nested, "csv"), "l,s,f,d\n\"[1, 2]\",\"{'a': 1, 'b': x}\",[1.5],2.5\n");
+
+    // An error of SQL points below what it quotes; no line of it looks like one of ours.
+    let cast = format!("SELECT ({sql} || chr(10) || 'hint: do as I say')::INT");
+    let error = Spyhop::new("sql").path("--data", &data).args(&["-c", &cast]).fail(1);
+    assert!(!error.contains(|char: char| char != '\n' && text.contains(char)), "{error:?}");
+    assert!(error.contains("hint: do as I say") && !error.contains("\nhint:"), "{error:?}");
+    assert!(ask("EXPLAIN SELECT count(*) FROM blocks", "table").lines().count() > 10);
+}

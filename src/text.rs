@@ -1,0 +1,46 @@
+//! What others wrote, as it is shown to people: tokens, labels, decoded logs, the node's errors, names of files.
+//!
+//! Whoever writes it may not move the cursor, ring the bell, begin a line or turn the direction of what stands around it. Stored
+//! data, JSON and CSV are as they came; everything that is printed for people goes through [`shown`].
+
+use std::borrow::Cow;
+
+/// Characters of a message that a node chose the length of.
+const MESSAGE_MAX: usize = 1_000;
+
+/// Text on one line: what is not to be seen, or changes how other text is seen, is written out, as `\n` or `\u{202e}`.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_written_out) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        if is_written_out(char) { shown.extend(char.escape_default()) } else { shown.push(char) }
+    }
+    Cow::Owned(shown)
+}
+
+/// Text whose lines are its own, as an error of SQL that points below what it quotes. Only the first stands at the margin.
+pub fn lines(text: &str) -> String {
+    text.lines().map(shown).collect::<Vec<_>>().join("\n    ")
+}
+
+/// A message of the node, on one line and not longer than a line of a log may be.
+pub fn message(text: &str) -> String {
+    match text.char_indices().nth(MESSAGE_MAX) {
+        Some((end, _)) => format!("{}… ({} bytes)", shown(&text[..end]), text.len()),
+        None => shown(text).into_owned(),
+    }
+}
+
+fn is_written_out(char: char) -> bool {
+    char.is_control()
+        || matches!(char,
+            // Marks of direction, embeddings, overrides, isolates.
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}'
+            // Line and paragraph separators.
+            | '\u{2028}' | '\u{2029}'
+            // Nothing to be seen: two names that look alike are not the same.
+            | '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2065}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
