@@ -11,16 +11,16 @@ pub mod verify;
 pub mod watch;
 
 use crate::error::Refused;
+use crate::log;
 use crate::plan::Order;
 use crate::rows::{CHAIN_TABLES, Selection};
-use crate::supervise::relay;
 use crate::text;
 use crate::watch::{From, Settings, Task, Traces};
 use alloy_primitives::Address;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing::field::Field;
@@ -60,10 +60,11 @@ enum Which {
 impl Command {
     /// Runs the command; errors aside, 0 is not the only exit code.
     pub fn run(&self) -> Result<ExitCode> {
-        match &self.which {
-            Which::Run(_) => log_to(|| relay::OwnLines, false),
-            _ => log_to(std::io::stderr, std::io::stderr().is_terminal()),
+        let is_run = matches!(self.which, Which::Run(_));
+        if is_run {
+            log::put_in_front("spyhop | ");
         }
+        log_to_stderr(!is_run && std::io::stderr().is_terminal());
         match &self.which {
             Which::Run(run) => return run::run(run),
             Which::Health(health) => return health::run(health),
@@ -214,7 +215,7 @@ fn parse_tables(text: &str) -> Result<Selection, String> {
 }
 
 /// Logs go to standard error; `SPYHOP_LOG` chooses which, as `RUST_LOG` does elsewhere.
-fn log_to<W: std::io::Write + 'static>(stderr: impl Fn() -> W + Send + Sync + 'static, ansi: bool) {
+fn log_to_stderr(ansi: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SPYHOP_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     // A second call finds one set: the first stays.
@@ -223,8 +224,9 @@ fn log_to<W: std::io::Write + 'static>(stderr: impl Fn() -> W + Send + Sync + 's
         .fmt_fields(debug_fn(write_field).delimited(" "))
         .with_target(false)
         .with_env_filter(filter)
-        .with_writer(stderr)
+        .with_writer(|| log::Own)
         .with_ansi(ansi)
+        .log_internal_errors(false)
         .try_init();
 }
 
@@ -239,16 +241,25 @@ fn write_field(out: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> f
     }
 }
 
+/// Prints lines on standard output. Where nobody reads them any more, the exit code is the answer all the same.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.context("failed to print"),
+    }
+}
+
 /// Prints an error with its causes, once, and says the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {}", text::lines(&error.to_string()));
+    log::say(&format!("error: {}", text::lines(&error.to_string())));
     for cause in error.chain().skip(1) {
-        eprintln!("because: {}", text::lines(&cause.to_string()));
+        log::say(&format!("because: {}", text::lines(&cause.to_string())));
     }
     let refused = error.chain().find_map(|cause| cause.downcast_ref::<Refused>());
     match refused {
         Some(refused) => {
-            eprintln!("hint: {}", text::lines(refused.hint()));
+            log::say(&format!("hint: {}", text::lines(refused.hint())));
             ExitCode::from(2)
         }
         None => ExitCode::from(1),

@@ -5,6 +5,7 @@
 //!
 //! - [`error`]: the one error that callers tell apart.
 //! - [`text`]: what others wrote, as it is shown to people.
+//! - [`log`]: lines that nobody waits for.
 //! - [`geth`]: the client to the node's socket; a compiled-in list of methods, bounded in every way.
 //! - [`freezer`]: the reader of geth's ancient store, the flat files beside the socket, and of the era files beside it.
 //! - [`decode`]: RLP to typed blocks and receipts, senders recovered.
@@ -28,6 +29,7 @@ pub mod error;
 pub mod events;
 pub mod freezer;
 pub mod geth;
+pub mod log;
 pub mod plan;
 pub mod prove;
 pub mod publish;

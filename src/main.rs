@@ -2,8 +2,12 @@
 
 use clap::Parser;
 use spyhop::command::{Command, report};
+use spyhop::log;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    Command::parse().run().unwrap_or_else(|error| report(&error))
+    log::report_panics();
+    let code = Command::parse().run().unwrap_or_else(|error| report(&error));
+    log::finish();
+    code
 }

@@ -10,6 +10,7 @@
 pub mod relay;
 
 use crate::error::Refused;
+use crate::log;
 use anyhow::{Context, Result};
 use relay::Relay;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait};
@@ -43,6 +44,8 @@ pub struct Plan {
     pub node: Vec<OsString>,
     /// The writer and its arguments.
     pub writer: Vec<OsString>,
+    /// Whether the writer ends by itself when it has done what it was asked to.
+    pub writer_ends: bool,
 }
 
 /// Runs both until geth ends.
@@ -58,13 +61,13 @@ pub fn run(plan: &Plan) -> Result<u8> {
     set_child_subreaper(Some(getpid())).context("failed to become the parent of orphans")?;
     let relay = Relay::default();
     let mut supervisor = Supervisor {
-        node: start("geth", &plan.node, &relay).map_err(|error| {
+        node: Some(start("geth", &plan.node, &relay).map_err(|error| {
             let what = plan.node.first().cloned().unwrap_or_default();
             Refused::new(
                 format!("failed to start `{}`: {error}", what.display()),
                 "what follows `--` is the command that starts geth",
             )
-        })?,
+        })?),
         plan,
         relay: &relay,
         writer: None,
@@ -75,18 +78,19 @@ pub fn run(plan: &Plan) -> Result<u8> {
     };
     let ended = supervisor.until_node_ends(&events)?;
     supervisor.end_writer(&events)?;
+    drop(supervisor);
     relay.finish();
     tracing::info!("geth {}", words(ended));
     Ok(code(ended))
 }
 
-/// The state of both processes.
+/// The state of both processes. None of them outlives it without being asked to end.
 struct Supervisor<'a> {
     plan: &'a Plan,
     relay: &'a Relay,
-    node: Pid,
+    node: Option<Pid>,
     writer: Option<Pid>,
-    /// When a writer is started, while there is none; `None` where it has done all it was told to.
+    /// When a writer is started, while there is none; `None` where it has done all it was asked to.
     restart_at: Option<Instant>,
     started_at: Instant,
     pause: Duration,
@@ -101,11 +105,8 @@ impl Supervisor<'_> {
             match next(events, due)? {
                 None => self.start_writer(),
                 Some(SIGCHLD) => {
-                    for (process, status) in reap()? {
-                        if process == self.node {
-                            return Ok(status);
-                        }
-                        self.note_end(process, status);
+                    if let Some(ended) = self.note_ends()? {
+                        return Ok(ended);
                     }
                 }
                 // geth would die of it, for want of a handler.
@@ -123,14 +124,13 @@ impl Supervisor<'_> {
         let deadline = Instant::now() + WRITER_GRACE;
         // An end may have been reaped, or be due, without a signal of its own.
         loop {
-            for (process, status) in reap()? {
-                self.note_end(process, status);
-            }
+            self.note_ends()?;
             let Some(writer) = self.writer else { return Ok(()) };
             match next(events, Some(deadline))? {
                 None => {
-                    tracing::warn!("the writer did not end within {WRITER_GRACE:?}: it is killed");
                     let _ = kill_process(writer, Signal::KILL);
+                    self.writer = None;
+                    tracing::warn!("the writer did not end within {WRITER_GRACE:?}: it was killed");
                     return Ok(());
                 }
                 Some(SIGCHLD | SIGHUP) => {}
@@ -153,26 +153,41 @@ impl Supervisor<'_> {
     /// Passes a signal on, one to each.
     fn forward(&mut self, signal: i32) {
         let again = std::mem::replace(&mut self.asked_to_stop, true);
-        let signal = if signal == SIGINT { Signal::INT } else { Signal::TERM };
+        self.signal_all(if signal == SIGINT { Signal::INT } else { Signal::TERM });
         tracing::info!(
             "{}, passed on to geth and the writer",
             if again { "asked to stop again" } else { "asked to stop" }
         );
-        for process in [Some(self.node), self.writer].into_iter().flatten() {
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for process in [self.node, self.writer].into_iter().flatten() {
             // It may just have ended: its end is on the way.
             let _ = kill_process(process, signal);
         }
     }
 
-    /// Takes note of an ended process that is not geth: the writer, or an orphan, of which there is nothing to say.
-    fn note_end(&mut self, process: Pid, status: WaitStatus) {
-        if self.writer != Some(process) {
-            return;
+    /// Takes note of every process that has ended since: geth, whose end is returned, the writer, or an orphan, of which there is
+    /// nothing to say.
+    fn note_ends(&mut self) -> Result<Option<WaitStatus>> {
+        let ended = reap()?;
+        let node = ended.iter().find(|(process, _)| self.node == Some(*process));
+        if node.is_some() {
+            self.node = None;
         }
-        self.writer = None;
+        if let Some((_, status)) = ended.iter().find(|(process, _)| self.writer == Some(*process)) {
+            self.writer = None;
+            self.note_writers_end(*status);
+        }
+        Ok(node.map(|(_, status)| *status))
+    }
+
+    fn note_writers_end(&mut self, status: WaitStatus) {
         match status.exit_status() {
-            _ if self.asked_to_stop => tracing::info!("the writer {}", words(status)),
-            Some(0) => tracing::info!("the writer has done what it was told to; geth runs on"),
+            _ if self.asked_to_stop || self.node.is_none() => tracing::info!("the writer {}", words(status)),
+            Some(0) if self.plan.writer_ends => {
+                tracing::info!("the writer has done what it was asked to; geth runs on");
+            }
             Some(REFUSED) => {
                 self.restart_at = Some(Instant::now() + PAUSE_MAX);
                 tracing::error!(
@@ -190,6 +205,12 @@ impl Supervisor<'_> {
         self.restart_at = Some(Instant::now() + self.pause);
         tracing::error!("the writer {why}; geth runs on, next try in {:?}", self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
+    }
+}
+
+impl Drop for Supervisor<'_> {
+    fn drop(&mut self) {
+        self.signal_all(Signal::TERM);
     }
 }
 
@@ -242,11 +263,12 @@ fn start(name: &'static str, words: &[OsString], relay: &Relay) -> io::Result<Pi
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    if let Some(stdout) = child.stdout.take() {
-        relay.pass_on(name, stdout, io::stdout())?;
-    }
-    if let Some(stderr) = child.stderr.take() {
-        relay.pass_on(name, stderr, io::stderr())?;
+    let stdout = child.stdout.take().map_or(Ok(()), |stdout| relay.pass_on(name, stdout, log::stdout()));
+    let stderr = child.stderr.take().map_or(Ok(()), |stderr| relay.pass_on(name, stderr, log::stderr()));
+    if let Err(error) = stdout.and(stderr) {
+        // It is of no use without its lines, and would be nobody's.
+        child.kill().and_then(|()| child.wait())?;
+        return Err(error);
     }
     Ok(Pid::from_child(&child))
 }

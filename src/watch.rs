@@ -162,9 +162,9 @@ impl Stop {
         let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
-                tracing::info!(signal, "stopping");
                 // Nobody listens only when the process has ended.
                 let _ = sender.send(true);
+                tracing::info!(signal, "stopping");
             }
         })?;
         Ok(Self { flag, changed })

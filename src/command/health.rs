@@ -3,6 +3,7 @@
 //! Unhealthy is what a restart may mend: a geth that does not answer, a writer that is gone. Data that lag behind, wait for space or
 //! lack a range are no reason to restart a node, and so are told, but unhealthy only with `--strict`.
 
+use super::print;
 use crate::geth::{Client, Error, Limits, Tag};
 use crate::text::shown;
 use crate::watch::{Heartbeat, now};
@@ -57,7 +58,7 @@ pub fn run(arguments: &Health) -> Result<ExitCode> {
         Finding::Degraded(reason) => ("degraded", reason, u8::from(arguments.strict)),
         Finding::Unhealthy(reason) => ("unhealthy", reason, 1),
     };
-    println!("{word}: {}", shown(&reason));
+    print(&format!("{word}: {}\n", shown(&reason)))?;
     Ok(ExitCode::from(code))
 }
 

@@ -1,5 +1,6 @@
 //! `spyhop rewind`
 
+use super::print;
 use crate::publish;
 use crate::store::{Store, tail};
 use crate::whales::ranking;
@@ -47,6 +48,5 @@ pub fn run(arguments: &Rewind) -> Result<()> {
     if moved > 0 {
         ranking::remove_all(&store)?;
     }
-    println!("moved {moved} files and ranges above block {} to quarantine/{label}", arguments.to);
-    Ok(())
+    print(&format!("moved {moved} files and ranges above block {} to quarantine/{label}\n", arguments.to))
 }

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 pub struct Run {
     /// The writer's, which reads them again itself.
     #[command(flatten)]
-    _watch: Watch,
+    watch: Watch,
     /// geth and its arguments.
     #[arg(last = true, required = true, value_name = "GETH")]
     node: Vec<OsString>,
@@ -23,5 +23,6 @@ pub fn run(arguments: &Run) -> Result<ExitCode> {
     let program = std::env::current_exe().context("failed to find this program's own file")?;
     let flags = std::env::args_os().skip(2).take_while(|word| word != "--");
     let writer = [program.into_os_string(), "watch".into()].into_iter().chain(flags).collect();
-    supervise::run(&Plan { node: arguments.node.clone(), writer }).map(ExitCode::from)
+    let plan = Plan { node: arguments.node.clone(), writer, writer_ends: arguments.watch.ends() };
+    supervise::run(&plan).map(ExitCode::from)
 }

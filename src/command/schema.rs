@@ -1,9 +1,9 @@
 //! `spyhop schema`
 
+use super::print;
 use crate::rows::TABLES;
 use anyhow::Result;
 use clap::Args;
-use std::io::Write;
 
 /// Arguments of `spyhop schema`: none.
 #[derive(Args, Debug)]
@@ -19,8 +19,5 @@ pub fn run(_: &Schema) -> Result<()> {
         }
         text.push('\n');
     }
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+    print(&text)
 }

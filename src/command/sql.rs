@@ -3,6 +3,8 @@
 //! The session is a database in memory with the published file attached read-only, so that a prompt left open can attach the next
 //! file when one was published, and keeps its settings and temporary tables.
 
+use super::print;
+use crate::log;
 use crate::publish::{self, literal};
 use crate::store::{NAME_SYNTAX, check_name};
 use crate::text;
@@ -264,7 +266,7 @@ fn prompt(session: &mut Session, format: Format) -> Result<()> {
         // There is none before the first time.
         let _ = editor.load_history(history);
     }
-    println!("spyhop {}; statements end with a semicolon, Ctrl-D leaves", env!("CARGO_PKG_VERSION"));
+    print(concat!("spyhop ", env!("CARGO_PKG_VERSION"), "; statements end with a semicolon, Ctrl-D leaves\n"))?;
     let mut statement = String::new();
     loop {
         let line = match editor.readline(if statement.is_empty() { "spyhop> " } else { "   ...> " }) {
@@ -286,14 +288,14 @@ fn prompt(session: &mut Session, format: Format) -> Result<()> {
         }
         editor.add_history_entry(statement.trim())?;
         if let Err(error) = session.run(&statement, format) {
-            eprintln!("error: {}", text::lines(&format!("{error:#}")));
+            log::say(&format!("error: {}", text::lines(&format!("{error:#}"))));
         }
         statement.clear();
     }
     if let Some(history) = &history
         && let Err(error) = editor.save_history(history)
     {
-        eprintln!("the history was not kept in `{}`: {error}", history.display());
+        log::say(&format!("the history was not kept in `{}`: {error}", history.display()));
     }
     Ok(())
 }

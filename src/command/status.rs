@@ -1,11 +1,13 @@
 //! `spyhop status`
 
+use super::print;
 use crate::store::{read_chain, read_ranges, tail};
 use crate::text::shown;
 use crate::watch::{Heartbeat, SourceRate};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
+use std::fmt::Write;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +32,7 @@ pub fn run(arguments: &Status) -> Result<()> {
     let running = is_running(root);
     let unhealthy = heartbeat.as_ref().and_then(|heartbeat| heartbeat.unhealthy.clone());
     let bytes: u64 = ranges.iter().map(|range| range.manifest.bytes()).sum();
+    let mut text = String::new();
     if arguments.json {
         let status = json!({
             "chain_id": chain.identity.chain_id,
@@ -42,31 +45,43 @@ pub fn run(arguments: &Status) -> Result<()> {
             "tail_blocks": tail.len(),
             "heartbeat": heartbeat,
         });
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        text = serde_json::to_string_pretty(&status)? + "\n";
     } else {
-        println!("chain        {}", chain.identity.chain_id);
-        println!("writer       {}", if running { "running" } else { "not running" });
+        writeln!(text, "chain        {}", chain.identity.chain_id)?;
+        writeln!(text, "writer       {}", if running { "running" } else { "not running" })?;
         if let (Some(first), Some(last)) = (ranges.first(), ranges.last()) {
-            println!("sealed       {} to {}, {} ranges, {} MB", first.first, last.last, ranges.len(), bytes >> 20);
+            writeln!(
+                text,
+                "sealed       {} to {}, {} ranges, {} MB",
+                first.first,
+                last.last,
+                ranges.len(),
+                bytes >> 20
+            )?;
         }
         if let (Some(first), Some(last)) = (tail.first(), tail.last()) {
-            println!("tail         {first} to {last}");
+            writeln!(text, "tail         {first} to {last}")?;
         }
         if let Some(Heartbeat { state, head, lag_blocks, node_lag_s, .. }) = &heartbeat {
-            println!("state        {}", shown(state));
+            writeln!(text, "state        {}", shown(state))?;
             let number = |number: &Option<u64>| number.map_or("unknown".to_owned(), |number| number.to_string());
-            println!("node's head  {}, {} s old when last seen", number(head), number(node_lag_s));
-            println!("lag          {} blocks behind the node", number(lag_blocks));
+            writeln!(text, "node's head  {}, {} s old when last seen", number(head), number(node_lag_s))?;
+            writeln!(text, "lag          {} blocks behind the node", number(lag_blocks))?;
         }
         if let Some(building) = heartbeat.as_ref().and_then(|heartbeat| heartbeat.building.as_ref()) {
             let done = building.done_permille as f64 / 10.0;
             let eta = building.eta_s.map_or("unknown".to_owned(), |eta| format!("{eta} s"));
-            println!("building     {done} % done, {} blocks left, ETA {eta}", building.blocks_left);
+            writeln!(text, "building     {done} % done, {} blocks left, ETA {eta}", building.blocks_left)?;
             for SourceRate { source, blocks, blocks_s, kb_s } in &building.sources {
-                println!("  {source:<10} {blocks} blocks, {blocks_s} blocks/s, {:.1} MB/s", *kb_s as f64 / 1_000.0);
+                writeln!(
+                    text,
+                    "  {source:<10} {blocks} blocks, {blocks_s} blocks/s, {:.1} MB/s",
+                    *kb_s as f64 / 1_000.0
+                )?;
             }
         }
     }
+    print(&text)?;
     match unhealthy {
         Some(reason) => anyhow::bail!("unhealthy: {reason}"),
         None => Ok(()),

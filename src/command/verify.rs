@@ -1,5 +1,6 @@
 //! `spyhop verify`
 
+use super::print;
 use crate::store::Store;
 use crate::text::shown;
 use crate::verify::{self, Fault, Report, Settings};
@@ -7,7 +8,6 @@ use crate::watch;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -93,5 +93,5 @@ fn check(arguments: &Verify) -> Result<Report> {
 
 /// Prints a line.
 fn say(line: &str) -> Result<()> {
-    Ok(writeln!(std::io::stdout().lock(), "{}", shown(line))?)
+    print(&format!("{}\n", shown(line)))
 }

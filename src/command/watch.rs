@@ -24,6 +24,13 @@ pub struct Watch {
     once: bool,
 }
 
+impl Watch {
+    /// Whether it ends by itself.
+    pub fn ends(&self) -> bool {
+        self.once
+    }
+}
+
 /// Runs the command.
 pub fn run(arguments: &Watch) -> Result<()> {
     let Watch { reading, from, order, keep, once } = arguments;

@@ -1,7 +1,9 @@
-//! The lines of the two processes, passed on to the same stream with the name of the process in front.
+//! The lines of the two processes, passed on to the same stream with the name of the process in front. They are read whether anybody
+//! reads what is passed on or not: geth must never wait for that.
 
+use crate::log::Lines;
 use std::convert::Infallible;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -29,12 +31,7 @@ impl Default for Relay {
 
 impl Relay {
     /// Passes on what comes, until the stream's end.
-    pub fn pass_on(
-        &self,
-        name: &'static str,
-        from: impl Read + Send + 'static,
-        to: impl Write + Send + 'static,
-    ) -> io::Result<()> {
+    pub fn pass_on(&self, name: &'static str, from: impl Read + Send + 'static, to: &'static Lines) -> io::Result<()> {
         let open = self.open.clone();
         thread::Builder::new().name(format!("{name}'s lines")).spawn(move || {
             copy(name, BufReader::new(from), to);
@@ -51,19 +48,16 @@ impl Relay {
     }
 }
 
-fn copy(name: &str, mut from: impl BufRead, mut to: impl Write) {
-    let mut line = Vec::new();
+fn copy(name: &str, mut from: impl BufRead, to: &'static Lines) {
     loop {
-        line.clear();
-        line.extend_from_slice(prefix(name).as_bytes());
+        let mut line = prefix(name).into_bytes();
         match from.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
             Ok(0) | Err(_) => return,
             Ok(_) => {
                 if !line.ends_with(b"\n") {
                     line.push(b'\n');
                 }
-                // Whoever reads may be gone: the process must not wait for him.
-                let _ = to.write_all(&line).and_then(|()| to.flush());
+                to.push(line);
             }
         }
     }
@@ -72,21 +66,4 @@ fn copy(name: &str, mut from: impl BufRead, mut to: impl Write) {
 /// What stands in front of a line.
 fn prefix(name: &str) -> String {
     format!("{name} | ")
-}
-
-/// Standard error for this process's own lines, which are spyhop's too. Written to in whole lines.
-#[derive(Debug)]
-pub struct OwnLines;
-
-impl Write for OwnLines {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut prefixed = prefix("spyhop").into_bytes();
-        prefixed.extend_from_slice(line);
-        io::stderr().write_all(&prefixed)?;
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
 }

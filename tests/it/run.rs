@@ -1,11 +1,15 @@
 //! `spyhop run`: geth and a writer side by side, their signals, their ends and their lines. Where it does not matter that it is geth,
 //! a shell script takes its place.
 
+use crate::fake_geth::FakeGeth;
+use crate::lying_node::extend;
 use crate::rig::process::{children, send, stat, stderr_of, until};
 use crate::rig::{Running, Spyhop, wait_for};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::time::Duration;
+use std::process::ChildStderr;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Says what signals come, and ends with code 3 at the second SIGTERM. `orphan` leaves a process behind that soon ends.
@@ -219,4 +223,116 @@ fn writer_without_memory_dies_and_geth_does_not() {
     assert!(child(run.id(), "--dev").is_some(), "geth is gone");
     run.signal(libc::SIGTERM);
     assert_eq!(run.wait().code(), Some(0));
+}
+
+#[test]
+fn reader_that_goes_away_ends_neither() {
+    let directory = directory();
+    let (mut run, stderr) = beside(directory.path(), &["sh", "-c", SCRIPT]).spawn_unread();
+    // As `head -1` does.
+    BufReader::new(stderr).lines().next().unwrap().unwrap();
+    let (geth, killed) = (wait_for("geth", || child(run.id(), "trap")), writer(&run));
+    // Each gives it something to say.
+    run.signal(libc::SIGHUP);
+    assert!(send(killed, libc::SIGKILL));
+    let next = wait_for("the next writer", || child(run.id(), " watch ").filter(|next| *next != killed));
+    run.signal(libc::SIGTERM);
+    wait_for("the writer's end", || stat(next).is_none().then_some(()));
+    assert!(run.is_running() && child(run.id(), "trap") == Some(geth), "geth is left alone");
+    // Until it has seen two: what it says of them nobody reads.
+    wait_for("its end", || {
+        run.signal(libc::SIGTERM);
+        (!run.is_running()).then_some(())
+    });
+    assert_eq!(run.wait().code(), Some(3));
+}
+
+/// A node that has said all of four megabytes, which nobody has read.
+fn unread(directory: &Path) -> (Running, ChildStderr) {
+    let marks = directory.join("marks");
+    let script = format!(
+        "line=$(printf '%01000d' 0); trap 'exit 3' TERM
+        for n in $(seq 4000); do echo \"$line\" >&2; done
+        echo all >{}; while :; do sleep 0.05; done",
+        marks.display()
+    );
+    let (run, stderr) = beside(directory, &["sh", "-c", &script]).spawn_unread();
+    wait_for("all lines to be taken", || marks.exists().then_some(()));
+    (run, stderr)
+}
+
+#[test]
+fn stalled_reader_holds_up_neither_geth_nor_the_end() {
+    let directory = directory();
+    let (mut run, stderr) = unread(directory.path());
+    let writer = writer(&run);
+    let started = Instant::now();
+    run.signal(libc::SIGTERM);
+    assert_eq!(run.wait().code(), Some(3));
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(stat(writer).is_none(), "the writer is left behind");
+    drop(stderr);
+}
+
+#[test]
+fn reader_that_reads_again_sees_how_much_it_missed() {
+    let directory = directory();
+    let (mut run, stderr) = unread(directory.path());
+    run.signal(libc::SIGHUP);
+    let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
+    let notice = lines.find(|line| line.ends_with(" lines were dropped here: nobody read them")).unwrap();
+    assert!(notice.starts_with("spyhop | "), "{notice}");
+    run.signal(libc::SIGTERM);
+    assert!(lines.any(|line| line.contains("geth ended with code 3")));
+    assert_eq!(run.wait().code(), Some(3));
+}
+
+#[test]
+fn ends_of_both_at_once_are_both_seen() {
+    let directory = directory();
+    let mut run = beside(directory.path(), &["sh", "-c", SCRIPT]).spawn();
+    run.wait_for(&["geth | orphan"]);
+    let (geth, writer) = (wait_for("geth", || child(run.id(), "trap")), writer(&run));
+    run.signal(libc::SIGSTOP);
+    for process in [writer, geth] {
+        assert!(send(process, libc::SIGKILL));
+        wait_for("its end", || stat(process).is_some_and(|stat| stat[0] == "Z").then_some(()));
+    }
+    let started = Instant::now();
+    run.signal(libc::SIGCONT);
+    run.wait_for(&["the writer was ended by signal 9"]);
+    assert_eq!(run.wait().code(), Some(137));
+    assert!(started.elapsed() < Duration::from_secs(5), "an end that was there was waited for");
+}
+
+#[test]
+fn writer_that_somebody_else_stops_is_started_again() {
+    let directory = directory();
+    let mut run = beside(directory.path(), &["sh", "-c", SCRIPT]).spawn();
+    run.wait_for(&["spyhop | ", "waiting for geth's socket"]);
+    let stopped = writer(&run);
+    assert!(send(stopped, libc::SIGTERM));
+    run.wait_for(&["the writer ended with code 0; geth runs on, next try in 1s"]);
+    wait_for("the next writer", || child(run.id(), " watch ").filter(|next| *next != stopped));
+    for _ in 0..2 {
+        run.signal(libc::SIGTERM);
+        run.wait_for(&["got TERM"]);
+    }
+    assert_eq!(run.wait().code(), Some(3));
+}
+
+#[test]
+fn writer_that_has_caught_up_once_is_done() {
+    let directory = directory();
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 10, "");
+    let run = Spyhop::new("run").path("--ipc", fake.path()).path("--data", &directory.path().join("data"));
+    let mut run = run.args(&["--from", "0", "--once", "--", "sh", "-c", SCRIPT]).spawn();
+    run.wait_for(&["the writer has done what it was asked to; geth runs on"]);
+    assert_eq!(run.line_within(Duration::from_millis(1500)), None, "it was started again");
+    for _ in 0..2 {
+        run.signal(libc::SIGTERM);
+        run.wait_for(&["got TERM"]);
+    }
+    assert_eq!(run.wait().code(), Some(3));
 }

@@ -4,7 +4,7 @@ use super::{PATIENCE, wait_for};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,27 @@ impl Spyhop {
         self
     }
 
+    /// The same with a variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// The same, started there.
+    pub fn current_dir(mut self, directory: &Path) -> Self {
+        self.command.current_dir(directory);
+        self
+    }
+
+    /// Runs it with a standard output whose reader is gone; returns its exit code and what it complained of.
+    pub fn unheard(mut self) -> (Option<i32>, String) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let child = self.command.stdout(writer).spawn().unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), stderr_of(&output))
+    }
+
     /// Runs it to its end, whatever that is.
     #[track_caller]
     pub fn run(mut self) -> Output {
@@ -109,6 +130,13 @@ impl Spyhop {
         let output = self.run();
         assert_eq!(output.status.code(), Some(code), "{shown}:\n{}", stderr_of(&output));
         stderr_of(&output)
+    }
+
+    /// Starts it with a standard error that nobody reads, and returns that too.
+    pub fn spawn_unread(mut self) -> (Running, ChildStderr) {
+        let mut child = self.command.stdout(Stdio::null()).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        (Running { child, lines: channel().1, seen: VecDeque::new() }, stderr)
     }
 
     /// Starts it.
