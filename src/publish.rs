@@ -11,15 +11,17 @@ use crate::rows::holders::{ASSETS, HOLDERS};
 use crate::rows::{
     self, BOUNDED_TABLES, CHAIN_TABLES, Rows, Selection, TABLES, Table, coverage::Interval, reorgs::Reorg,
 };
-use crate::store::{BlockLink, NAME_SYNTAX, Store, check_name, sync_directory, tail};
+use crate::store::{BlockLink, NAME_SYNTAX, Store, check_name, create_aside, sync_directory, tail};
 use crate::whales::windows::Supplies;
 use crate::whales::{Labels, Ranking, answers, windows};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 use duckdb::{Config, Connection};
+use rustix::fs::OFlags;
 use std::fmt::Write;
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf, absolute};
 
 /// The name of the published file on the volume.
@@ -255,7 +257,13 @@ fn replace_file<T>(
         remove(&leftover)?;
     }
     if let Some(copied) = copied {
-        fs::copy(copied, &aside).with_context(|| format!("failed to copy: `{}`", copied.display()))?;
+        // Not through a link that somebody has put there since.
+        File::options()
+            .read(true)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+            .open(copied)
+            .and_then(|mut copied| io::copy(&mut copied, &mut create_aside(&aside)?))
+            .with_context(|| format!("failed to copy: `{}`", copied.display()))?;
     }
     let written =
         write(&aside).with_context(|| format!("failed to write the published file: `{}`", aside.display()))?;

@@ -15,6 +15,7 @@
 pub mod chunk;
 mod durable;
 mod entries;
+mod lock;
 mod manifest;
 mod merge;
 mod quarantine;
@@ -25,8 +26,9 @@ mod table_file;
 pub mod tail;
 mod volume;
 
-pub use durable::{free_bytes, replace_file, sync_directory};
+pub use durable::{create_aside, free_bytes, replace_file, sync_directory};
 pub use entries::{for_each_batch, for_each_entry};
+pub use lock::is_locked;
 pub use manifest::{Identity, Manifest, TableManifest};
 pub use merge::{Merge, next_merge};
 pub use range::{BlockLink, Finished, Range, RangeWriter, Unreadable};
@@ -40,10 +42,14 @@ use crate::prove::BlobSchedule;
 use crate::rows::Issuance;
 use alloy_primitives::{Address, Bytes};
 use anyhow::{Context, Result};
+use lock::Lock;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, TryLockError};
-use std::io::Write;
+use std::fs;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 /// The version of what lies on the volume; others are refused.
@@ -60,7 +66,7 @@ pub const RANGE_MAX: u64 = 100_000;
 pub struct Store {
     root: PathBuf,
     /// Held as long as this is open.
-    lock: File,
+    lock: Mutex<Lock>,
 }
 
 /// Which chain the volume holds.
@@ -91,38 +97,25 @@ impl Store {
     /// Where another process has it open, it cannot be written, or its format is newer.
     pub fn open(root: &Path) -> Result<Self> {
         volume::check(root)?;
+        // Whatever it is started with: anybody may read these data, and only their writer changes them.
+        umask(Mode::from_raw_mode(0o022));
         for directory in ["chain", "tail", "quarantine", ".spyhop/reorgs"] {
             fs::create_dir_all(root.join(directory))
                 .with_context(|| format!("failed to create directory: `{}`", root.join(directory).display()))?;
         }
-        let path = root.join(".spyhop/lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .with_context(|| format!("failed to open lock: `{}`", path.display()))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let process = fs::read_to_string(&path).unwrap_or_default();
-                return Err(Refused::new(
-                    format!("another spyhop writes to `{}` (process {})", root.display(), process.trim()),
-                    "stop it first, or give this one a data directory of its own",
-                )
-                .into());
-            }
-            Err(TryLockError::Error(error)) => volume::cannot_hold(root, &format!("files cannot be locked ({error})"))?,
-        }
-        let store = Self { root: root.to_owned(), lock };
+        let lock = Lock::take(root)?;
+        let store = Self { root: root.to_owned(), lock: Mutex::new(lock) };
         store.chain()?;
         // First of all, for a full volume may have room again after it.
         store.clear_temporary()?;
-        store.lock.set_len(0)?;
-        write!(&store.lock, "{}", std::process::id())?;
+        store.lock().sign()?;
         volume::try_out(root, &store.temporary())?;
         reorg_log::finish_pending(&store)?;
         Ok(store)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lock> {
+        self.lock.lock().expect("nothing panics while holding it")
     }
 
     /// The volume's directory.
@@ -138,8 +131,11 @@ impl Store {
     /// Deletes what is half built. Nothing may be building.
     pub fn clear_temporary(&self) -> Result<()> {
         let temporary = self.temporary();
-        if temporary.exists() {
-            fs::remove_dir_all(&temporary).with_context(|| format!("failed to clear: `{}`", temporary.display()))?;
+        match fs::remove_dir_all(&temporary) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("failed to clear: `{}`", temporary.display()));
+            }
+            _ => {}
         }
         fs::create_dir_all(&temporary).with_context(|| format!("failed to create: `{}`", temporary.display()))
     }
@@ -165,11 +161,17 @@ impl Store {
         range::list_all(&self.root)
     }
 
-    /// Writes one step's state for `status` and health checks. It need not survive a power cut, only never be torn.
+    /// Writes one step's state for `status` and health checks, and makes sure that this is still the one writer. It need not
+    /// survive a power cut, only never be torn.
     pub fn beat(&self, heartbeat: &impl Serialize) -> Result<()> {
-        let path = self.temporary().join("heartbeat");
-        fs::write(&path, serde_json::to_vec_pretty(heartbeat)?)
-            .and_then(|()| fs::rename(&path, self.root.join(".spyhop/heartbeat")))
+        let bytes = serde_json::to_vec_pretty(heartbeat)?;
+        // One at a time, for they all write aside under one name.
+        let mut lock = self.lock();
+        lock.keep()?;
+        let path = self.root.join(".spyhop/heartbeat.new");
+        create_aside(&path)
+            .and_then(|mut file| file.write_all(&bytes))
+            .and_then(|()| fs::rename(&path, path.with_extension("")))
             .with_context(|| format!("failed to write: `{}`", path.display()))
     }
 
@@ -215,7 +217,7 @@ pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
     let path = root.join(".spyhop/chain.json");
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("failed to read: `{}`", path.display())),
     };
     let chain: Chain = serde_json::from_str(&text).with_context(|| format!("failed to read: `{}`", path.display()))?;

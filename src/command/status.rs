@@ -1,15 +1,14 @@
 //! `spyhop status`
 
 use super::print;
-use crate::store::{read_chain, read_ranges, tail};
+use crate::store::{is_locked, read_chain, read_ranges, tail};
 use crate::text::shown;
 use crate::watch::{Heartbeat, SourceRate};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 use std::fmt::Write;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Arguments of `spyhop status`.
 #[derive(Args, Debug)]
@@ -29,7 +28,7 @@ pub fn run(arguments: &Status) -> Result<()> {
     let ranges = read_ranges(root)?;
     let tail: Vec<_> = tail::paths(root)?.iter().filter_map(|path| tail::number_of(path)).collect();
     let heartbeat = Heartbeat::read(root)?;
-    let running = is_running(root);
+    let running = is_locked(root) == Some(true);
     let unhealthy = heartbeat.as_ref().and_then(|heartbeat| heartbeat.unhealthy.clone());
     let bytes: u64 = ranges.iter().map(|range| range.manifest.bytes()).sum();
     let mut text = String::new();
@@ -86,10 +85,4 @@ pub fn run(arguments: &Status) -> Result<()> {
         Some(reason) => anyhow::bail!("unhealthy: {reason}"),
         None => Ok(()),
     }
-}
-
-/// Whether a writer holds the volume's lock.
-fn is_running(root: &Path) -> bool {
-    let lock = File::open(root.join(".spyhop/lock"));
-    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
 }

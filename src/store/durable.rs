@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Makes the names in a directory durable.
@@ -12,10 +12,18 @@ pub fn sync_directory(path: &Path) -> Result<()> {
         .with_context(|| format!("failed to sync directory: `{}`", path.display()))
 }
 
+/// Creates a file that is to be renamed into its place, in the place of one that was left there. No link is followed.
+pub fn create_aside(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => File::create_new(path),
+    }
+}
+
 /// Replaces a file by one with these bytes: whoever opens it sees the old or the new, whole.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let aside = path.with_extension("new");
-    File::create(&aside)
+    create_aside(&aside)
         .and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_all()

@@ -4,7 +4,7 @@
 //! says which block it is, an Arrow stream per table, and a BLAKE3 of all that.
 
 use super::range::BlockLink;
-use super::{Store, sync_directory};
+use super::{Store, create_aside, sync_directory};
 use crate::rows::{Gap, Selection, Table};
 use alloy_primitives::B256;
 use anyhow::{Context, Result, ensure};
@@ -13,7 +13,7 @@ use arrow::compute::concat_batches;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -60,7 +60,7 @@ pub fn write(store: &Store, blocks: &[TailBlock]) -> Result<()> {
     let mut written = Vec::new();
     for block in blocks {
         let aside = store.temporary().join(name(block.link.number, block.link.hash));
-        File::create(&aside)
+        create_aside(&aside)
             .and_then(|mut file| {
                 file.write_all(&encode(block).map_err(std::io::Error::other)?)?;
                 file.sync_all()

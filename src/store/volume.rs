@@ -30,7 +30,10 @@ pub fn check(root: &Path) -> Result<()> {
         );
     }
     writable(there)?;
-    for name in ["chain", "tail", "quarantine", ".spyhop", ".spyhop/reorgs", ".spyhop/lock", ".spyhop/heartbeat"] {
+    for name in
+        ["chain", "tail", "quarantine", "whales", ".spyhop", ".spyhop/reorgs", ".spyhop/lock", ".spyhop/heartbeat"]
+    {
+        not_a_link(&root.join(name))?;
         writable(&root.join(name))?;
     }
     read_chain(root).map(drop)
@@ -104,6 +107,17 @@ fn refuse(message: String, hint: &str) -> Result<()> {
     Err(Refused::new(message, hint).into())
 }
 
+/// Refuses a link in the place of what is the store's own: whoever put it there would choose what is written to.
+fn not_a_link(path: &Path) -> Result<()> {
+    if path.is_symlink() {
+        return refuse(
+            format!("`{}` is a symbolic link", path.display()),
+            "remove it: the data directory itself may be a link, and nothing in it",
+        );
+    }
+    Ok(())
+}
+
 /// Refuses what is there but cannot be written.
 fn writable(path: &Path) -> Result<()> {
     let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
@@ -157,7 +171,7 @@ fn kind(path: &Path) -> Result<Option<Kind>> {
 /// # Errors
 /// Where it could not be tried, for want of space for one.
 fn probe(path: &Path, aside: &Path) -> Result<Option<&'static str>> {
-    let mut old = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+    let mut old = File::options().read(true).write(true).create_new(true).open(path)?;
     old.write_all(b"old")?;
     old.sync_all()?;
     let other = File::open(path)?;
@@ -170,7 +184,7 @@ fn probe(path: &Path, aside: &Path) -> Result<Option<&'static str>> {
     if fcntl_lock(&old, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Ok(Some("files cannot be locked as DuckDB locks them"));
     }
-    fs::write(aside, b"new")?;
+    File::create_new(aside)?.write_all(b"new")?;
     if let Err(error) = fs::rename(aside, path) {
         return match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Err(error.into()),

@@ -7,7 +7,7 @@ use crate::rig::{Published, Spyhop};
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -336,4 +336,126 @@ fn a_data_directory_of_any_name_works_or_is_refused_at_start() {
     // What is a pattern matters in absolute names only: they would show other directories' rows.
     let data = directory.path().join("a*b");
     refused(&once(&fake, &data).path("--published-path", &data).fail(2), "DuckDB does not take `*`", "another name");
+}
+
+#[test]
+fn link_inside_the_data_directory_is_refused_and_nothing_is_written_through_it() {
+    let directory = directory();
+    let fake = node(directory.path());
+    let elsewhere = directory.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("precious"), "precious").unwrap();
+    let before = listing(&elsewhere);
+    for name in
+        ["chain", "tail", "quarantine", "whales", ".spyhop", ".spyhop/reorgs", ".spyhop/lock", ".spyhop/heartbeat"]
+    {
+        let data = directory.path().join(format!("data{}", name.replace('/', "-")));
+        once(&fake, &data).succeed();
+        let path = data.join(name);
+        if path.is_dir() {
+            fs::remove_dir_all(&path).unwrap();
+        } else if path.exists() {
+            fs::remove_file(&path).unwrap();
+        }
+        let is_file = [".spyhop/lock", ".spyhop/heartbeat"].contains(&name);
+        let target = if is_file { elsewhere.join("precious") } else { elsewhere.clone() };
+        symlink(target, &path).unwrap();
+        refused(&once(&fake, &data).fail(2), "is a symbolic link", "remove it");
+        assert_eq!(listing(&elsewhere), before, "{name}");
+    }
+}
+
+#[test]
+fn file_in_the_place_of_one_that_is_written_is_replaced_and_not_followed() {
+    let directory = directory();
+    let fake = node(directory.path());
+    let data = directory.path().join("data");
+    once(&fake, &data).succeed();
+    let precious = directory.path().join("precious");
+    fs::write(&precious, "precious").unwrap();
+    let files = ["heartbeat.new", "chain.new", "tmp"].map(|name| data.join(".spyhop").join(name));
+    let published = ["spyhop.duckdb", "spyhop-absolute.duckdb"].map(|name| data.join(name));
+    for path in files.iter().chain(&published) {
+        let _ = fs::remove_file(path);
+        let _ = fs::remove_dir_all(path);
+        symlink(&precious, path).unwrap();
+    }
+    // A name of another file: it is locked, and not written to.
+    let lock = data.join(".spyhop/lock");
+    fs::remove_file(&lock).unwrap();
+    fs::hard_link(&precious, &lock).unwrap();
+    extend(&fake, 12, "");
+    once(&fake, &data).args(&["--published-path", data.to_str().unwrap()]).succeed();
+    assert_eq!(fs::read(&precious).unwrap(), b"precious");
+    assert_eq!(Published::open(&data).number("SELECT count(*) FROM blocks"), 13);
+    // The directory itself may be a link.
+    let link = directory.path().join("link");
+    symlink(&data, &link).unwrap();
+    extend(&fake, 13, "");
+    once(&fake, &link).succeed();
+    assert_eq!(Published::open(&data).number("SELECT count(*) FROM blocks"), 14);
+}
+
+#[test]
+fn volume_has_one_writer_though_its_lock_is_removed() {
+    let directory = directory();
+    let fake = node(directory.path());
+    let data = directory.path().join("data");
+    let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
+    watch.wait_for(&["tip=10"]);
+    let lock = data.join(".spyhop/lock");
+    fs::remove_file(&lock).unwrap();
+    refused(&once(&fake, &data).fail(2), "another spyhop writes to", "stop it first");
+    // It is made again, for those who look whether there is a writer.
+    until(&mut watch, "a lock", || lock.exists().then_some(()));
+    let status = || Spyhop::new("status").path("--data", &data).succeed();
+    assert!(status().contains("writer       running"));
+    // Who looks keeps nobody from starting.
+    watch.stop();
+    assert!(status().contains("writer       not running"));
+    // Another directory under the same name is another volume.
+    let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
+    extend(&fake, 11, "");
+    let published =
+        || Published::try_open(&data).ok().filter(|found| found.number("SELECT count(*) FROM blocks") == 12);
+    until(&mut watch, "the next block", published);
+    fs::rename(&data, directory.path().join("moved")).unwrap();
+    fs::create_dir_all(data.join(".spyhop")).unwrap();
+    watch.wait_for(&["error: ", "was replaced while it was being written"]);
+    assert_eq!(watch.wait().code(), Some(1));
+}
+
+#[test]
+fn what_is_written_has_the_same_modes_whatever_the_umask() {
+    let directory = directory();
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 120, "");
+    fake.chain().finalized = Some(110);
+    let modes = |umask: &str| {
+        let data = directory.path().join(format!("data{umask}"));
+        let script = format!("umask {umask}; exec \"$@\"");
+        let output = Command::new("sh")
+            .args(["-c", &script, "sh", env!("CARGO_BIN_EXE_spyhop"), "watch", "--from", "0", "--once", "--ipc"])
+            .arg(fake.path())
+            .arg("--data")
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", stderr_of(&output));
+        let mut modes = Vec::new();
+        let mut left = vec![data];
+        while let Some(path) = left.pop() {
+            let metadata = fs::symlink_metadata(&path).unwrap();
+            modes.push((metadata.is_dir(), metadata.permissions().mode() & 0o7777));
+            if metadata.is_dir() {
+                left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+        }
+        modes.sort_unstable();
+        modes.dedup();
+        modes
+    };
+    for umask in ["000", "022", "077", "777"] {
+        assert_eq!(modes(umask), [(false, 0o644), (true, 0o755)], "umask {umask}");
+    }
 }
