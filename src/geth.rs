@@ -13,6 +13,7 @@
 //! - `frame`: bytes to replies.
 //! - `reply`: replies to values.
 //! - `connection`: one socket, its reading, writing and pending calls.
+//! - `socket`: where a node may listen.
 //! - `pool`: the few connections, and what is in flight over all of them.
 //!
 //! **Invariant.** Nothing but a whole, well-formed reply to the question asked is a value. `null`, an error item, pruned
@@ -23,6 +24,7 @@ mod frame;
 mod method;
 mod pool;
 mod reply;
+mod socket;
 
 use std::fmt;
 use std::io;
@@ -35,6 +37,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 
 pub use method::Method;
 use pool::Pool;
+pub use socket::check as check_socket;
 
 /// What the client allows itself and the node.
 #[derive(Clone, Copy, Debug)]

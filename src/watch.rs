@@ -27,11 +27,11 @@ mod thaw;
 mod tokens;
 
 pub use limits::go_behind;
-pub use progress::{Heartbeat, SourceRate, now};
+pub use progress::{Heartbeat, SourceRate, age_s, now};
 pub use repair::{Faulty, repair};
 
 use crate::error::Refused;
-use crate::geth::{Client, Limits};
+use crate::geth::{self, Client, Limits};
 use crate::plan::Order;
 use crate::publish::Publisher;
 use crate::rows::Selection;
@@ -41,7 +41,7 @@ use anyhow::{Context, Result, bail};
 use fetch::Trouble;
 use session::Session;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -205,12 +205,15 @@ impl Stop {
 /// # Errors
 /// Where the volume cannot be used or holds another chain; where it ends by itself also where a block failed its check.
 pub fn run(settings: Settings) -> Result<()> {
+    geth::check_socket(&settings.ipc)?;
+    for directory in [&settings.ancient, &settings.era].into_iter().flatten() {
+        check_history(directory)?;
+    }
     limits::apply(settings.memory_bytes_max, settings.follows());
     let stop = Stop::on_signals()?;
     let store = match space::open_when_there_is_room(&settings.data, &stop) {
         Err(error) if space::is_used_up(&error) && stop.is_set() => return Ok(()),
-        Err(error) => return Err(if settings.follows() { error } else { while_watch_runs(error) }),
-        Ok(store) => Arc::new(store),
+        opened => Arc::new(opened?),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ended = runtime.block_on(watch(settings, store, stop.clone()));
@@ -225,19 +228,25 @@ pub fn run(settings: Settings) -> Result<()> {
     }
 }
 
-/// The error of a volume that cannot be opened, with a hint for somebody who wants history built.
-fn while_watch_runs(error: anyhow::Error) -> anyhow::Error {
-    let hint = "`watch` builds history by itself, from its `--from` on; stop it to backfill in the foreground";
-    match error.downcast_ref::<Refused>() {
-        Some(refused) => Refused::new(refused.to_string(), hint).into(),
-        None => error,
+/// Refuses a place of history that can be none. One that is not there may be mounted later.
+fn check_history(directory: &Path) -> Result<(), Refused> {
+    if directory.is_dir() {
+        return Ok(());
     }
+    let shown = directory.display();
+    if directory.exists() {
+        return Err(Refused::new(format!("`{shown}` is not a directory"), "name the directory that the files lie in"));
+    }
+    tracing::warn!("`{shown}` is not there: it is looked for, and until it is found history comes over geth's socket");
+    Ok(())
 }
 
 async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), Trouble> {
     let client = Client::new(&settings.ipc, Limits::default());
     let publisher = Publisher::new(&store, settings.published_path.clone())?;
-    let mut teller = progress::Teller::new();
+    let mut teller = progress::Teller::new(store.clone());
+    // The one before this may have left word of something else. Where nothing can be written, that is said below.
+    let _ = teller.beat(Heartbeat::waiting("starting", client.path()));
     let node = stop.or_stopped(node::wait(&client, &store, &settings, &stop, &mut teller)).await?;
     let opening = Session::open(settings, store, client, node, publisher, teller, stop.clone());
     let mut session = stop.or_stopped(opening).await?;

@@ -4,7 +4,8 @@
 //! lack a range are no reason to restart a node, and so are told, but unhealthy only with `--strict`.
 
 use super::print;
-use crate::geth::{Client, Error, Limits, Tag};
+use crate::geth::{Client, Error, Limits, Tag, check_socket};
+use crate::store::is_locked;
 use crate::text::shown;
 use crate::watch::{Heartbeat, now};
 use anyhow::{Context, Result};
@@ -36,8 +37,12 @@ pub struct Health {
 /// How long geth may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// A heartbeat comes with every look at the node, several a second; a step may take as long as a reply, four times over.
+/// A heartbeat comes with every step, several a second, and every five seconds while one takes its time.
 const HEARTBEAT_AGE_MAX_S: u64 = 120;
+
+/// A step that takes so long is worth a word; one that takes so much longer will not end.
+const BUSY_S: u64 = 120;
+const BUSY_MAX_S: u64 = 3_600;
 
 /// How it is.
 enum Finding {
@@ -48,6 +53,9 @@ enum Finding {
 
 /// Runs the command: exit code 1 where it is unhealthy.
 pub fn run(arguments: &Health) -> Result<ExitCode> {
+    if let Some(ipc) = &arguments.ipc {
+        check_socket(ipc)?;
+    }
     let heartbeat = Heartbeat::read(&arguments.data)?;
     let finding = match geth_answers(arguments, heartbeat.as_ref())? {
         Err(error) => Finding::Unhealthy(format!("geth does not answer: {:#}", anyhow::Error::new(error))),
@@ -77,15 +85,27 @@ fn data(arguments: &Health, heartbeat: Option<Heartbeat>) -> Finding {
     let Some(heartbeat) = heartbeat else {
         return Finding::Unhealthy("no sign of a writer yet: see its log".to_owned());
     };
-    let age_s = now().saturating_sub(heartbeat.time);
-    if age_s > HEARTBEAT_AGE_MAX_S {
-        return Finding::Unhealthy(format!("no sign of the writer for {age_s} s; its last words: {}", heartbeat.state));
+    let last_words = format!("its last words: {}", heartbeat.state);
+    let Some(age_s) = heartbeat.age_s() else {
+        return Finding::Unhealthy(format!("the writer's last sign is of a time that has not come yet; {last_words}"));
+    };
+    if heartbeat.is_of_this_boot() && is_locked(&arguments.data) == Some(false) {
+        return Finding::Unhealthy(format!("the writer is gone since {age_s} s; {last_words}"));
     }
-    let Heartbeat { state, head, tip, lag_blocks, node_lag_s, unhealthy, committed_at, .. } = heartbeat;
+    if age_s > HEARTBEAT_AGE_MAX_S {
+        return Finding::Unhealthy(format!("no sign of the writer for {age_s} s; {last_words}"));
+    }
+    let Heartbeat { state, head, tip, lag_blocks, node_lag_s, unhealthy, committed_at, busy_s, .. } = heartbeat;
+    if busy_s > BUSY_MAX_S {
+        return Finding::Unhealthy(format!("the writer has been at one step for {busy_s} s; {last_words}"));
+    }
     if let Some(reason) = unhealthy {
         return Finding::Degraded(reason);
     }
-    let (Some(head), Some(lag_blocks), Some(node_lag_s)) = (head, lag_blocks, node_lag_s) else {
+    if busy_s > BUSY_S {
+        return Finding::Degraded(format!("the writer has been at one step for {busy_s} s; {last_words}"));
+    }
+    let (Some(head), Some(lag_blocks)) = (head, lag_blocks) else {
         return Finding::Degraded(state);
     };
     let committed = match committed_at {
@@ -95,9 +115,10 @@ fn data(arguments: &Health, heartbeat: Option<Heartbeat>) -> Finding {
     if lag_blocks > arguments.lag_max {
         return Finding::Degraded(format!("{lag_blocks} blocks behind the node's {head}, {committed}: {state}"));
     }
-    if node_lag_s > arguments.node_lag_max {
-        return Finding::Degraded(format!("the node's head {head} is {node_lag_s} s old, {committed}: {state}"));
+    if let Some(age_s) = node_lag_s.filter(|age_s| *age_s > arguments.node_lag_max) {
+        return Finding::Degraded(format!("the node's head {head} is {age_s} s old, {committed}: {state}"));
     }
     let tip = tip.map_or("no block".to_owned(), |tip| format!("block {tip}"));
-    Finding::Healthy(format!("{tip}, {lag_blocks} behind the node, whose head is {node_lag_s} s old; {committed}"))
+    let age = node_lag_s.map(|age_s| format!(", whose head is {age_s} s old")).unwrap_or_default();
+    Finding::Healthy(format!("{tip}, {lag_blocks} behind the node{age}; {committed}"))
 }

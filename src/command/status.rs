@@ -64,7 +64,8 @@ pub fn run(arguments: &Status) -> Result<()> {
         if let Some(Heartbeat { state, head, lag_blocks, node_lag_s, .. }) = &heartbeat {
             writeln!(text, "state        {}", shown(state))?;
             let number = |number: &Option<u64>| number.map_or("unknown".to_owned(), |number| number.to_string());
-            writeln!(text, "node's head  {}, {} s old when last seen", number(head), number(node_lag_s))?;
+            let age = node_lag_s.map(|age_s| format!(", {age_s} s old when last seen")).unwrap_or_default();
+            writeln!(text, "node's head  {}{age}", number(head))?;
             writeln!(text, "lag          {} blocks behind the node", number(lag_blocks))?;
         }
         if let Some(building) = heartbeat.as_ref().and_then(|heartbeat| heartbeat.building.as_ref()) {

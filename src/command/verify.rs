@@ -1,6 +1,7 @@
 //! `spyhop verify`
 
 use super::print;
+use crate::geth::check_socket;
 use crate::store::Store;
 use crate::text::shown;
 use crate::verify::{self, Fault, Report, Settings};
@@ -39,6 +40,9 @@ pub struct Verify {
 
 /// Runs the command: exit code 0 where there is no fault, or none is left after a repair.
 pub fn run(arguments: &Verify) -> Result<()> {
+    if let Some(ipc) = &arguments.ipc {
+        check_socket(ipc)?;
+    }
     watch::go_behind();
     // A repair needs the volume for itself, and what it repairs must be what was verified.
     let store = if arguments.repair { Some(Arc::new(Store::open(&arguments.data)?)) } else { None };

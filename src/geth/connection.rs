@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::frame::Frames;
 use super::method::Method;
-use super::{Limits, Traffic, reply};
+use super::{Limits, Traffic, reply, socket};
 
 /// Requests written to the socket in one go.
 const REQUESTS_PER_WRITE: usize = 32;
@@ -99,6 +99,7 @@ impl Connection {
         counters: Arc<Counters>,
         place: OwnedSemaphorePermit,
     ) -> io::Result<Connection> {
+        let (path, _reached) = socket::reach(path)?;
         let name = path.to_fs_name::<GenericFilePath>()?;
         let stream = timeout(limits.reply_timeout, Stream::connect(name))
             .await

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// A sealed range on the volume.
 #[derive(Clone, Debug)]
@@ -314,9 +315,12 @@ pub(super) fn collect_losers(store: &Store, grace: std::time::Duration) -> Resul
     for loser in all.iter().filter(|range| !winners.iter().any(|winner| winner.path == range.path)) {
         let winner = winners.iter().find(|winner| winner.first <= loser.first && loser.last <= winner.last);
         let Some(winner) = winner else { continue };
-        let age = fs::metadata(store.root().join(&winner.path).join("manifest.json"))?.modified()?.elapsed();
-        if age.is_ok_and(|age| age > grace) {
-            delete(store, &loser.path)?;
+        let manifest = fs::File::open(store.root().join(&winner.path).join("manifest.json"))?;
+        match manifest.metadata()?.modified()?.elapsed() {
+            Ok(age) if age > grace => delete(store, &loser.path)?,
+            Ok(_) => {}
+            // Written by a clock that was ahead: from now on by this one.
+            Err(_) => manifest.set_modified(SystemTime::now())?,
         }
     }
     Ok(())

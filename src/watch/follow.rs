@@ -5,7 +5,8 @@ use super::fetch::{AbortOnDrop, Chunk, Fetcher, Near, Trouble};
 use super::hydrate::Account;
 use super::phase;
 use super::pressure::ANSWER_MAX;
-use super::session::{Failure, GRACE, Session, UnderWay, now};
+use super::progress::{age_s, now};
+use super::session::{Failure, GRACE, Session, UnderWay};
 use super::space;
 use crate::error::Refused;
 use crate::geth::{Head, Tag};
@@ -93,7 +94,7 @@ impl Session {
 
     /// Whether the node once kept up and now has blocks to catch up with. A chain that makes no blocks has an old head too.
     async fn is_behind(&mut self, head: Head) -> Result<bool, Trouble> {
-        if !self.pressure.is_late(now().saturating_sub(head.timestamp)) {
+        if !age_s(head).is_some_and(|age_s| self.pressure.is_late(age_s)) {
             return Ok(false);
         }
         let syncing = self.client.syncing().await.map_err(Trouble::Away)?;
@@ -202,6 +203,10 @@ impl Session {
         }
         let known = self.known();
         let next = known.tail_next();
+        if head.number < next && self.tip().is_none() {
+            self.teller
+                .say(format!("waiting: the node's head is block {}, and the first wanted is {next}", head.number));
+        }
         if head.number < next || known.tail_waits() || !self.has_room(0)? {
             return Ok(false);
         }

@@ -45,12 +45,15 @@ pub async fn wait(
                 return Ok(Node { chain, schedule, issuance, wanted_first, ancient });
             }
             Ok(None) => {}
-            Err(Trouble::Away(error)) => teller.say(away(error)),
+            Err(Trouble::Away(error)) => {
+                geth::check_socket(client.path()).map_err(|refused| Trouble::Other(refused.into()))?;
+                teller.say(away(error));
+            }
             Err(Trouble::Other(error)) if is_used_up(&error) => teller.say(format!("waiting for space: {error:#}")),
             Err(trouble) => return Err(trouble),
         }
         // A health check shall see that this waits, and for what. Where nothing can be written, that is said above.
-        let _ = store.beat(&Heartbeat::waiting(teller.state(), client.path()));
+        let _ = teller.beat(Heartbeat::waiting(teller.state(), client.path()));
         stop.pause(pause).await;
         if stop.is_set() {
             return Err(Trouble::Stopped);
@@ -124,6 +127,11 @@ async fn look(
         // A range that is half pruned could never be whole.
         From::Earliest => client.head(Tag::Earliest).await.map_err(earliest)?.number.next_multiple_of(RANGE_MIN),
     };
+    if settings.ends() && wanted_first > head.number {
+        let what =
+            format!("the node's head is block {}, and nothing below block {wanted_first} is wanted", head.number);
+        return Err(Trouble::Other(Refused::new(what, "choose a lower --from, or wait for the node").into()));
+    }
     if held.as_ref() != Some(&chain) {
         store.set_chain(&chain)?;
     }

@@ -1,16 +1,34 @@
 //! What the operator sees: a line per committed step or a progress bar, and the heartbeat that `spyhop status` reads.
 
-use super::meter::{Counter, Meter, process_time};
+use super::meter::{Counter, Meter, process_time, time_since_boot};
+use crate::geth::Head;
+use crate::log;
+use crate::store::Store;
 use crate::text::shown;
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often the progress of building is told.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// How often the bar is drawn in a second at most.
+const FRAMES_S: u8 = 20;
+
+/// How often the heartbeat is written at least, while a step takes its time.
+const BEAT_EVERY: Duration = Duration::from_secs(5);
+
+/// How far the clocks of two machines may be apart, in seconds.
+const SKEW_S: u64 = 5;
+
+/// Seconds from 1970 to mainnet's block 1, the first that any network made. A block that says it is older, as genesis blocks do,
+/// says nothing of when it was made.
+const FIRST_BLOCK_S: u64 = 1_438_269_988;
 
 /// `.spyhop/heartbeat`: the writer's state after its last step.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -19,6 +37,12 @@ pub struct Heartbeat {
     pub process: u32,
     /// When it was written, seconds since 1970.
     pub time: u64,
+    /// The same on the machine's own clock, which nobody sets.
+    #[serde(default)]
+    pub uptime: Option<Uptime>,
+    /// How long the step that is being taken had taken by then, in seconds.
+    #[serde(default)]
+    pub busy_s: u64,
     /// What it does or waits for.
     pub state: String,
     /// The node's head.
@@ -31,7 +55,7 @@ pub struct Heartbeat {
     pub sealed: Option<u64>,
     /// Blocks between the node's head and the last block held.
     pub lag_blocks: Option<u64>,
-    /// Age of the node's head, in seconds: the node's own lag.
+    /// Age of the node's head, in seconds: the node's own lag. A genesis block has none.
     pub node_lag_s: Option<u64>,
     /// What is wrong, if anything is.
     pub unhealthy: Option<String>,
@@ -58,13 +82,96 @@ impl Heartbeat {
 
     /// That of a writer which has no node yet.
     pub fn waiting(state: &str, ipc: &Path) -> Self {
-        Self {
-            process: std::process::id(),
-            time: now(),
-            state: state.to_owned(),
-            ipc: ipc.to_owned(),
-            ..Self::default()
+        // Whoever reads it may have another working directory.
+        let ipc = std::path::absolute(ipc).unwrap_or(ipc.to_owned());
+        Self { process: std::process::id(), state: state.to_owned(), ipc, ..Self::default() }
+    }
+
+    /// How old it is, in seconds; `None` where it is of a time that has not come yet.
+    pub fn age_s(&self) -> Option<u64> {
+        let by_uptime = self.uptime.as_ref().and_then(|uptime| Uptime::now()?.since(uptime));
+        by_uptime.or_else(|| (now() + SKEW_S).checked_sub(self.time).map(|age| age.saturating_sub(SKEW_S)))
+    }
+
+    /// Whether it was written since this machine was started.
+    pub fn is_of_this_boot(&self) -> bool {
+        Uptime::now().is_some_and(|now| self.uptime.as_ref().is_some_and(|then| then.boot == now.boot))
+    }
+}
+
+/// A time since a start of the machine.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Uptime {
+    /// Which start.
+    boot: String,
+    /// Seconds since then.
+    seconds: u64,
+}
+
+impl Uptime {
+    /// Now; `None` where the system does not say which start it was.
+    fn now() -> Option<Self> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(Self { boot: boot.trim().to_owned(), seconds: time_since_boot().as_secs() })
+    }
+
+    /// Seconds since then, where that was since the same start.
+    fn since(&self, then: &Self) -> Option<u64> {
+        self.seconds.checked_sub(then.seconds).filter(|_| self.boot == then.boot)
+    }
+}
+
+/// Age of a block, in seconds, where it tells when it was made.
+pub fn age_s(head: Head) -> Option<u64> {
+    let tells = head.number > 0 && head.timestamp >= FIRST_BLOCK_S;
+    tells.then(|| now().saturating_sub(head.timestamp))
+}
+
+/// Writes the heartbeat: after each step, and again where the next one takes its time.
+#[derive(Debug)]
+struct Pulse {
+    store: Arc<Store>,
+    /// The last one, and when the step was taken that it is of.
+    last: Mutex<Option<(Heartbeat, Instant)>>,
+}
+
+impl Pulse {
+    fn start(store: Arc<Store>) -> Arc<Self> {
+        let pulse = Arc::new(Self { store, last: Mutex::default() });
+        let beating = Arc::downgrade(&pulse);
+        let thread = thread::Builder::new().name("heartbeat".to_owned()).spawn(move || Self::go_on(&beating));
+        if let Err(error) = thread {
+            tracing::warn!(%error, "a step that takes long will look like a dead writer: no thread");
         }
+        pulse
+    }
+
+    /// Beats until whoever takes the steps is gone.
+    fn go_on(pulse: &Weak<Self>) {
+        loop {
+            thread::sleep(BEAT_EVERY);
+            let Some(pulse) = pulse.upgrade() else { return };
+            let mut last = pulse.last.lock().expect("nothing panics while holding it");
+            if let Some((heartbeat, stepped)) = &mut *last
+                && stepped.elapsed() >= BEAT_EVERY
+            {
+                heartbeat.busy_s = stepped.elapsed().as_secs();
+                // The step itself will find out why it cannot be written.
+                let _ = pulse.write(heartbeat);
+            }
+        }
+    }
+
+    fn beat(&self, mut heartbeat: Heartbeat) -> Result<()> {
+        let mut last = self.last.lock().expect("nothing panics while holding it");
+        let written = self.write(&mut heartbeat);
+        *last = Some((heartbeat, Instant::now()));
+        written
+    }
+
+    fn write(&self, heartbeat: &mut Heartbeat) -> Result<()> {
+        (heartbeat.time, heartbeat.uptime) = (now(), Uptime::now());
+        self.store.beat(heartbeat)
     }
 }
 
@@ -180,17 +287,24 @@ pub struct Teller {
     said: String,
     /// When a step was committed last, seconds since 1970.
     committed_at: Option<u64>,
+    pulse: Arc<Pulse>,
 }
 
 impl Teller {
     /// A bar where standard error is a terminal, else lines.
-    pub fn new() -> Self {
+    pub fn new(store: Arc<Store>) -> Self {
         let style = "{prefix} [{bar:40}] {human_pos}/{human_len} blocks  {per_sec}  ETA {eta}  {msg}";
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template(style).expect("the template is constant");
-            ProgressBar::new(0).with_style(style.progress_chars("=> ")).with_prefix("spyhop")
+            let screen = ProgressDrawTarget::term_like_with_hz(Box::new(log::Screen::default()), FRAMES_S);
+            ProgressBar::with_draw_target(Some(0), screen).with_style(style.progress_chars("=> ")).with_prefix("spyhop")
         });
-        Self { bar, said: String::new(), committed_at: None }
+        Self { bar, said: String::new(), committed_at: None, pulse: Pulse::start(store) }
+    }
+
+    /// Writes the heartbeat, and goes on writing it until the next one comes.
+    pub fn beat(&self, heartbeat: Heartbeat) -> Result<()> {
+        self.pulse.beat(heartbeat)
     }
 
     /// Says a state when it is entered, and not again until another was said.
@@ -220,7 +334,8 @@ impl Teller {
         self.committed_at = Some(now());
         let (done, all, message) = match position {
             Position::Head { first, tip, head, lag, node_lag_s } => {
-                let message = format!("lag {lag} blocks, node {node_lag_s} s: {what}");
+                let age = node_lag_s.map(|age_s| format!(", node {age_s} s")).unwrap_or_default();
+                let message = format!("lag {lag} blocks{age}: {what}");
                 ((tip + 1).saturating_sub(first), head.saturating_sub(first) + 1, message)
             }
             Position::History { sealed, wanted } => (sealed, wanted, what.to_owned()),
@@ -274,8 +389,8 @@ pub enum Position {
         head: u64,
         /// Blocks between the two.
         lag: u64,
-        /// Age of the node's head, in seconds.
-        node_lag_s: u64,
+        /// Age of the node's head, in seconds, where it has one.
+        node_lag_s: Option<u64>,
     },
     /// On the way through history.
     History {

@@ -1,7 +1,8 @@
 //! What the node still has to do, in words. Coarse ones: a state is said once when it changes, and these change seldom.
 
 use super::fetch::Trouble;
-use super::session::{Session, now};
+use super::progress::age_s;
+use super::session::Session;
 use crate::geth::Client;
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -25,8 +26,7 @@ pub struct Lag(Option<Instant>);
 impl Lag {
     /// Says why nothing new comes, where the node's head is old. It is followed all the same.
     pub async fn tell(&mut self, session: &mut Session) {
-        let Some(head) = session.head else { return };
-        let age_s = now().saturating_sub(head.timestamp);
+        let Some(age_s) = session.head.and_then(age_s) else { return };
         let asked = self.0.is_some_and(|at| at.elapsed() < ASK_EVERY);
         if age_s < OLD_S || asked || session.teller.state().starts_with("waiting") {
             return;

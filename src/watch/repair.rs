@@ -5,7 +5,8 @@
 
 use super::build::Job;
 use super::fetch::Trouble;
-use super::session::{Session, now};
+use super::progress::now;
+use super::session::Session;
 use super::{From, Settings, Stop, Task, Traces, node, progress};
 use crate::geth::{Client, Limits, Tag};
 use crate::plan::{Order, Piece, Source};
@@ -108,7 +109,7 @@ async fn rebuild(
     stop: Stop,
 ) -> Result<(), Trouble> {
     let client = Client::new(&settings.ipc, Limits::default());
-    let mut teller = progress::Teller::new();
+    let mut teller = progress::Teller::new(store.clone());
     let node = node::wait(&client, &store, &settings, &stop, &mut teller).await?;
     // These would be taken for good when the session opens. Their places are those of what is built anew.
     for path in faulty.tail.iter().chain(&faulty.chunks) {

@@ -7,8 +7,7 @@ use super::hydrate::Hydration;
 use super::meter::Meter;
 use super::node::Node;
 use super::pressure::{Gate, Pressure};
-pub use super::progress::now;
-use super::progress::{Building, Heartbeat, Position, Rates, Teller};
+use super::progress::{Building, Heartbeat, Position, Rates, Teller, age_s};
 use super::{Settings, Stop, Task, Traces, phase};
 use crate::decode::Allocation;
 use crate::error::Refused;
@@ -154,15 +153,13 @@ impl Session {
             known: Arc::default(),
             hydrated: Arc::default(),
             genesis,
-            pool: Arc::new(rayon::ThreadPoolBuilder::new().build()?),
+            pool: pool(rayon::ThreadPoolBuilder::new())?,
             warned: Arc::new(Mutex::new(HashSet::new())),
         };
-        let build_pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(settings.workers)
-            .start_handler(|_| yield_to_others())
-            .build()?;
+        let build_pool = rayon::ThreadPoolBuilder::new().num_threads(settings.workers);
+        let build_pool = pool(build_pool.start_handler(|_| yield_to_others()))?;
         let builder = Builder {
-            fetcher: Fetcher { pool: Arc::new(build_pool), ..fetcher.clone() },
+            fetcher: Fetcher { pool: build_pool, ..fetcher.clone() },
             identity: node.chain.identity,
             history: Places::default(),
             anchored: false,
@@ -382,7 +379,7 @@ impl Session {
 
     /// The time before which blocks are not kept, in seconds since 1970.
     pub fn keep_limit(&self) -> Option<u64> {
-        Some(self.head?.timestamp.saturating_sub(self.settings.keep_days? * 86_400))
+        Some(self.head?.timestamp.saturating_sub(self.settings.keep_days?.saturating_mul(86_400)))
     }
 
     /// Tells of a committed step and writes the heartbeat.
@@ -404,7 +401,7 @@ impl Session {
             tip,
             head,
             lag: head.saturating_sub(tip),
-            node_lag_s: self.head.map_or(0, |head| now().saturating_sub(head.timestamp)),
+            node_lag_s: self.head.and_then(age_s),
         }
     }
 
@@ -413,24 +410,21 @@ impl Session {
         let head = self.head.map(|head| head.number);
         let tip = self.tip().map(|tip| tip.number);
         let heartbeat = Heartbeat {
-            process: std::process::id(),
-            time: now(),
-            state: self.teller.state().to_owned(),
             head,
             finalized: self.finalized,
             tip,
             sealed: self.sealed().map(|sealed| sealed.number),
             lag_blocks: head.map(|head| head.saturating_sub(tip.unwrap_or(0))),
-            node_lag_s: self.head.map(|head| now().saturating_sub(head.timestamp)),
+            node_lag_s: self.head.and_then(age_s),
             unhealthy: self.unhealthy.clone().or_else(|| {
                 let (&(first, last), failure) = self.failures.iter().find(|(_, failure)| failure.status == "failed")?;
                 Some(format!("blocks {first} to {last} failed: {}", failure.reason))
             }),
-            ipc: self.settings.ipc.clone(),
             committed_at: self.teller.committed_at(),
             building: self.building(),
+            ..Heartbeat::waiting(self.teller.state(), &self.settings.ipc)
         };
-        self.store.beat(&heartbeat)
+        self.teller.beat(heartbeat)
     }
 
     /// Blocks that are sealed of those wanted, and blocks that are still to be.
@@ -552,6 +546,15 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Starts threads that compute.
+fn pool(threads: rayon::ThreadPoolBuilder) -> Result<Arc<rayon::ThreadPool>> {
+    let pool = threads.build().map_err(|error| {
+        let hint = "choose fewer --workers, a larger --memory-max, or let there be more processes (`--pids-limit`, `ulimit -u`)";
+        Refused::new(format!("threads for the work cannot be started: {error}"), hint)
+    })?;
+    Ok(Arc::new(pool))
 }
 
 /// What the chain began with, where the node tells it.

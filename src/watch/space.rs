@@ -9,6 +9,8 @@ use anyhow::Result;
 use std::path::Path;
 use std::time::Duration;
 
+const MB: u64 = 1_000_000;
+
 impl Session {
     /// After something could not be written: says so, and makes room of what was half done. Nothing that was committed is
     /// lost by it, and the step is taken again.
@@ -31,9 +33,9 @@ impl Session {
         if free < reserve + bytes {
             self.teller.say(format!(
                 "waiting for space: {} MB free, {} MB wanted, {} MB kept free for geth",
-                free >> 20,
-                bytes >> 20,
-                reserve >> 20
+                free / MB,
+                bytes / MB,
+                reserve / MB
             ));
             return Ok(false);
         }
@@ -57,8 +59,8 @@ impl Session {
         let free = free_bytes(self.store.root())?.saturating_sub(reserve_bytes(self.store.root())?);
         tracing::info!(
             blocks = left,
-            needed_mb = needed >> 20,
-            free_mb = free >> 20,
+            needed_mb = needed / MB,
+            free_mb = free / MB,
             "disk that the backfill will take, estimated"
         );
         if needed > free && self.settings.order == Order::NewestFirst {
@@ -70,9 +72,9 @@ impl Session {
             return Err(Refused::new(
                 format!(
                     "{left} more blocks will take about {} MB, and `{}` has {} MB to give",
-                    needed / 1_000_000,
+                    needed / MB,
                     self.store.root().display(),
-                    free / 1_000_000
+                    free / MB
                 ),
                 "choose a later --from, or a larger volume; what is there stays",
             )

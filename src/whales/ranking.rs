@@ -89,7 +89,14 @@ impl Ranking {
     pub fn newest(store: &Store, ranges: &[Range]) -> Result<Option<Self>> {
         let last = ranges.last().map(|range| range.last);
         let known = |ranking: &Self| ranking.manifest.format == FORMAT && Some(ranking.manifest.last) <= last;
-        Ok(list(store)?.into_iter().filter(known).max_by_key(|ranking| ranking.manifest.made_at))
+        // By a clock that was wrong any may seem the newest.
+        let order = |ranking: &Self| (ranking.age().is_some(), ranking.manifest.made_at);
+        Ok(list(store)?.into_iter().filter(known).max_by_key(order))
+    }
+
+    /// How old it is; `None` where it is of a time that has not come yet.
+    fn age(&self) -> Option<Duration> {
+        seconds_now().checked_sub(self.manifest.made_at).map(Duration::from_secs)
     }
 
     /// Whether it is time to make another.
@@ -97,9 +104,9 @@ impl Ranking {
         if !ranges.iter().any(|range| rows(range, &balances::TABLE) > 0) {
             return false;
         }
-        let Some(Self { manifest, .. }) = ranking else { return true };
-        let age = Duration::from_secs(seconds_now().saturating_sub(manifest.made_at));
-        let pause = Duration::from_secs_f64(manifest.seconds) * PAUSE;
+        let Some(ranking) = ranking else { return true };
+        let (manifest, age) = (&ranking.manifest, ranking.age().unwrap_or(Duration::MAX));
+        let pause = Duration::try_from_secs_f64(manifest.seconds).unwrap_or_default().saturating_mul(PAUSE);
         let is_cheap = manifest.seconds < 1.0 && !building;
         let has_paused = age >= pause && (!building || age >= PAUSE_WHILE_BUILDING);
         (is_cheap || has_paused) && manifest.ranges != digest(ranges)
@@ -149,7 +156,7 @@ impl Ranking {
     /// # Errors
     /// Where the volume cannot be written.
     pub fn collect_others(&self, store: &Store, grace: Duration) -> Result<()> {
-        if seconds_now().saturating_sub(self.manifest.made_at) <= grace.as_secs() {
+        if self.age().is_none_or(|age| age <= grace) {
             return Ok(());
         }
         for other in list(store)?.into_iter().filter(|other| other.path != self.path) {

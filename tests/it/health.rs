@@ -4,7 +4,10 @@ use crate::fake_geth::{FakeGeth, Fault, When};
 use crate::lying_node::extend;
 use crate::rig::process::stderr_of;
 use crate::rig::{Spyhop, wait_for};
+use alloy_primitives::B256;
 use serde_json::{Value, json};
+use spyhop::geth::Head;
+use spyhop::watch::age_s;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -52,75 +55,63 @@ fn health_tells_a_dead_writer_from_data_that_lag() {
     check(json!({"head": null, "lag_blocks": null, "state": "waiting for space"}), 0, 1, "degraded: waiting for space");
     check(json!({"time": now() - 60}), 0, 0, "healthy: ");
     check(json!({"time": now() - 300}), 1, 1, "unhealthy: no sign of the writer for 30");
+    // By a clock that was set back since, or of another machine.
+    check(json!({"time": now() + 2}), 0, 0, "healthy: ");
+    check(json!({"time": now() + 60}), 1, 1, "unhealthy: the writer's last sign is of a time that has not come yet");
+    check(json!({"time": u64::MAX}), 1, 1, "unhealthy: the writer's last sign is of a time that has not come yet");
+    check(json!({"busy_s": 119}), 0, 0, "healthy: ");
+    check(
+        json!({"busy_s": 600}),
+        0,
+        1,
+        "degraded: the writer has been at one step for 600 s; its last words: block 10",
+    );
+    check(json!({"busy_s": 4_000}), 1, 1, "unhealthy: the writer has been at one step for 4000 s");
+    // A genesis block has no age.
+    check(json!({"node_lag_s": null}), 0, 0, "healthy: block 10, 0 behind the node; the last commit was");
 }
 
 #[test]
-fn health_looks_at_the_socket_the_writer_uses() {
-    let directory = tempfile::tempdir().unwrap();
-    let data = directory.path().join("data");
-    let mut fake = FakeGeth::start(directory.path());
-    extend(&fake, 10, "");
-    let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
-    watch.wait_for(&["tip=10"]);
-    let elsewhere = directory.path().join("nowhere.ipc");
-    let arguments = ["--node-lag-max", "99999999999"];
-    let check = || {
-        let output = Spyhop::new("health").path("--ipc", &elsewhere).path("--data", &data).args(&arguments).run();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
-    };
-    let healthy = wait_for("health", || {
-        Some(check()).filter(|(code, line)| *code == Some(0) && line.contains("healthy: block 10"))
-    });
-    assert!(healthy.1.contains("0 behind the node"), "{}", healthy.1);
-    // A geth that hangs, and one that is gone.
-    fake.fault(Fault::Stall, When::any().always());
-    let (code, line) = check();
-    assert_eq!(code, Some(1), "{line}");
-    assert!(line.starts_with("unhealthy: geth does not answer: no reply to eth_getBlockByNumber within 5s"), "{line}");
-    fake.stop();
-    let (code, line) = check();
-    assert_eq!(code, Some(1), "{line}");
-    assert!(line.starts_with("unhealthy: geth does not answer: failed to connect"), "{line}");
-    watch.stop();
-}
-
-#[test]
-fn what_the_node_still_has_to_do_is_said_in_words() {
+fn writer_that_waits_for_a_slow_trace_lives_and_a_dead_one_does_not() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let fake = FakeGeth::start(directory.path());
-    extend(&fake, 0, "");
-    let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
-    let first = "waiting for the node's first block: it";
-    for (syncing, expected) in [
-        (json!(false), " knows of no later one. Is a consensus client connected to it, and synced?"),
-        // What geth 1.17.8 says without a consensus client, and in a snap sync.
-        (json!({"currentBlock": "0x0", "highestBlock": "0x0"}), " knows of no later one. Is a consensus client"),
-        (json!({"currentBlock": "0x0", "highestBlock": "0x64"}), " syncs, at 0 % of 100 blocks"),
-        (
-            json!({"currentBlock": "0x32", "highestBlock": "0x64", "syncedAccountBytes": "0x77359400", "syncedStorageBytes": "0x1"}),
-            " is in a snap sync, at 50 % of the blocks and 2 GB of state",
-        ),
-        (
-            json!({"currentBlock": "0x64", "highestBlock": "0x64", "syncedAccountBytes": "0x77359400", "healingTrienodes": "0x7"}),
-            " is healing the state, the last part of a snap sync",
-        ),
-    ] {
-        fake.chain().syncing = syncing;
-        // The second looks the same as the first, and is not said again.
-        if !watch.log().contains(expected) {
-            watch.wait_for(&[first, expected]);
-        }
-        wait_for("a heartbeat", || health(&fake, &data, &[]).1.contains(expected).then_some(()));
-        assert_eq!(health(&fake, &data, &[]).0, Some(0));
-        assert_eq!(health(&fake, &data, &["--strict"]).0, Some(1));
-    }
-    // It goes on by itself. The head is years old then, and that is said too.
-    fake.chain().syncing = json!({"currentBlock": "0xa", "highestBlock": "0x64"});
     extend(&fake, 10, "");
+    let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
     watch.wait_for(&["tip=10"]);
-    watch.wait_for(&["the node's head is more than ", " days old: it syncs, at 10 % of 100 blocks"]);
-    watch.stop();
+    let heartbeat =
+        || -> Value { serde_json::from_slice(&std::fs::read(data.join(".spyhop/heartbeat")).unwrap()).unwrap() };
+    // What a step of the writer needs is never answered.
+    fake.fault(Fault::Stall, When::method("debug_getRawBlock").always());
+    extend(&fake, 11, "");
+    let busy = wait_for("a heartbeat without a step", || {
+        Some(heartbeat()).filter(|heartbeat| heartbeat["busy_s"].as_u64() >= Some(5))
+    });
+    assert_eq!(busy["tip"], 10);
+    let lag = ["--node-lag-max", "99999999999"];
+    let (code, line) = health(&fake, &data, &lag);
+    assert!(code == Some(0) && line.starts_with("healthy: block 10"), "{line}");
+    watch.kill();
+    // Though its heartbeat is young, or of a time to come.
+    let mut future = heartbeat();
+    assert!(
+        health(&fake, &data, &lag).1.starts_with("unhealthy: the writer is gone"),
+        "{}",
+        health(&fake, &data, &lag).1
+    );
+    future["time"] = json!(now() + 86_400);
+    std::fs::write(data.join(".spyhop/heartbeat"), future.to_string()).unwrap();
+    assert_eq!(health(&fake, &data, &lag).0, Some(1));
+}
+
+#[test]
+fn block_that_says_it_was_made_before_any_was_has_no_age() {
+    let head = |number, timestamp| Head { number, timestamp, hash: B256::ZERO, parent_hash: B256::ZERO };
+    for (number, timestamp) in [(0, 0), (0, now()), (1, 0), (7, 70), (7, 1_438_269_987)] {
+        assert_eq!(age_s(head(number, timestamp)), None, "block {number} of {timestamp}");
+    }
+    assert!(age_s(head(1, now() - 100)).is_some_and(|age_s| (100..200).contains(&age_s)));
+    assert_eq!(age_s(head(1, now() + 100)), Some(0));
 }
 
 #[test]

@@ -264,3 +264,25 @@ fn a_ranking_is_made_again_when_ranges_changed_and_taken_up_where_it_was_left() 
     ranking::remove_all(&store).unwrap();
     assert!(Ranking::newest(&store, &ranges).unwrap().is_none());
 }
+
+#[test]
+fn ranking_made_by_a_clock_that_was_ahead_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("data")).unwrap();
+    let mut random = Random::new("ranking");
+    let make = |ranges: &[Range]| Ranking::make(&store, ranges, Limits::default(), &|| false).unwrap().unwrap();
+    write(&store, &mut random, 0);
+    let first = make(&store.ranges().unwrap());
+    let path = store.root().join(&first.path).join("manifest.json");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    manifest["made_at"] = (manifest["made_at"].as_u64().unwrap() + 10 * 365 * 86_400).into();
+    // One that is not cheap to make.
+    manifest["seconds"] = 60.0.into();
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    write(&store, &mut random, 1);
+    let ranges = store.ranges().unwrap();
+    let ahead = Ranking::newest(&store, &ranges).unwrap().unwrap();
+    assert!(Ranking::is_due(Some(&ahead), &ranges, false), "it is waited for");
+    let made = make(&ranges);
+    assert_eq!(Ranking::newest(&store, &ranges).unwrap(), Some(made));
+}
