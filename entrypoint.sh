@@ -8,6 +8,10 @@ explain() {
     exit 2
 }
 
+# A variable that is set to nothing, as files of Compose leave it, is not set.
+: "${SPYHOP_IPC:=/run/geth/geth.ipc}" "${SPYHOP_DATA:=/data/spyhop}"
+export SPYHOP_IPC SPYHOP_DATA
+
 [ "${1-}" != spyhop ] || exec "$@"
 
 # What is said about the two paths counts, be it said to geth by flag or by variable.
@@ -67,7 +71,7 @@ directory="$(dirname "$socket")"
 { mkdir -p "$directory" && touch "$directory/.spyhop" && rm "$directory/.spyhop"; } 2>/dev/null ||
     explain "geth's socket cannot be made in $directory" "if the root file system is read-only, mount a tmpfs: --tmpfs $directory"
 # For whoever sees the volume under the same path, inside this container or in another.
-case "${SPYHOP_DATA-}" in
-/*) export SPYHOP_PUBLISHED_PATH="${SPYHOP_PUBLISHED_PATH-$SPYHOP_DATA}" ;;
+case "$SPYHOP_DATA" in
+/*) export SPYHOP_PUBLISHED_PATH="${SPYHOP_PUBLISHED_PATH:-$SPYHOP_DATA}" ;;
 esac
 exec spyhop run --ipc "$socket" -- geth "$@"

@@ -18,12 +18,14 @@ use crate::text;
 use crate::watch::{From, Settings, Task, Traces};
 use alloy_primitives::Address;
 use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::Resettable;
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::fmt;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing::field::Field;
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
@@ -58,13 +60,22 @@ enum Which {
 }
 
 impl Command {
+    /// The command line and the environment, where a variable that is set to nothing, as files of Compose leave it, is not set. Ends
+    /// the process where they make no command.
+    pub fn read() -> Self {
+        let is_empty = |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        let unset = |arg: Arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg };
+        let command = Self::command().mut_subcommands(|command| command.mut_args(unset));
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
     /// Runs the command; errors aside, 0 is not the only exit code.
     pub fn run(&self) -> Result<ExitCode> {
         let is_run = matches!(self.which, Which::Run(_));
         if is_run {
             log::put_in_front("spyhop | ");
         }
-        log_to_stderr(!is_run && std::io::stderr().is_terminal());
+        log_to_stderr(!is_run && std::io::stderr().is_terminal())?;
         match &self.which {
             Which::Run(run) => return run::run(run),
             Which::Health(health) => return health::run(health),
@@ -102,7 +113,7 @@ pub struct Reading {
     #[arg(long, env = "SPYHOP_TRACES", default_value = "head")]
     traces: TracesName,
     /// Ranges to build at the same time [default: one for each core, as far as the memory goes].
-    #[arg(long, value_name = "N", env = "SPYHOP_WORKERS", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", env = "SPYHOP_WORKERS", value_parser = clap::value_parser!(u16).range(1..=512))]
     workers: Option<u16>,
     /// How deep a block counts as final on a chain that never names a finalized block.
     #[arg(long, value_name = "BLOCKS", env = "SPYHOP_FINALITY_DEPTH", default_value_t = 1024)]
@@ -120,19 +131,19 @@ pub struct Reading {
     #[arg(long, value_name = "DIR", env = "SPYHOP_ABI")]
     abi: Option<PathBuf>,
     /// Memory the writer may have; where it needs more it dies, and geth beside it does not.
-    #[arg(long, value_name = "MB", env = "SPYHOP_MEMORY_MAX", default_value_t = 2048)]
+    #[arg(long, value_name = "MIB", env = "SPYHOP_MEMORY_MAX", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(16..))]
     memory_max: u64,
 }
 
-/// Memory that a worker may come to need, in MB, and what everything else does.
-const WORKER_MB: u64 = 256;
-const REST_MB: u64 = 512;
+/// Memory that a worker may come to need, in MiB, and what everything else does.
+const WORKER_MIB: u64 = 256;
+const REST_MIB: u64 = 512;
 
 impl Reading {
     /// One worker for each core, as far as the memory goes.
     fn workers(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let most = (self.memory_max.saturating_sub(REST_MB) / WORKER_MB).max(1) as usize;
+        let most = (self.memory_max.saturating_sub(REST_MIB) / WORKER_MIB).max(1) as usize;
         self.workers.map_or(cores.min(most), usize::from)
     }
 
@@ -153,7 +164,7 @@ impl Reading {
             traces: self.traces.into(),
             order: Order::default(),
             workers: self.workers(),
-            memory_bytes_max: self.memory_max << 20,
+            memory_bytes_max: self.memory_max.saturating_mul(1 << 20),
             ancient: self.ancient.clone(),
             era: self.era.clone(),
         }
@@ -194,8 +205,19 @@ impl std::convert::From<TracesName> for Traces {
     }
 }
 
+/// No chain has a block of a larger number, and a volume no room for its own.
+const BLOCK_MAX: u64 = 1 << 48;
+
+fn parse_block(text: &str) -> Result<u64, String> {
+    let number = text.parse().map_err(|_| "expected the number of a block".to_owned())?;
+    if number > BLOCK_MAX { Err("no chain has so many blocks".to_owned()) } else { Ok(number) }
+}
+
 fn parse_from(text: &str) -> Result<From, String> {
-    let number = |digits: &str| digits.parse::<u64>().map_err(|_| "expected N, -N or `earliest`".to_owned());
+    let number = |digits: &str| match parse_block(digits) {
+        Err(_) if digits.parse::<u64>().is_err() => Err("expected N, -N or `earliest`".to_owned()),
+        number => number,
+    };
     match text.strip_prefix('-') {
         _ if text == "earliest" => Ok(From::Earliest),
         Some(digits) => number(digits).map(From::BelowHead),
@@ -215,9 +237,12 @@ fn parse_tables(text: &str) -> Result<Selection, String> {
 }
 
 /// Logs go to standard error; `SPYHOP_LOG` chooses which, as `RUST_LOG` does elsewhere.
-fn log_to_stderr(ansi: bool) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("SPYHOP_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+fn log_to_stderr(ansi: bool) -> Result<()> {
+    let wanted = std::env::var("SPYHOP_LOG").ok().filter(|wanted| !wanted.is_empty());
+    let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or("info")).map_err(|error| {
+        let hint = "a level (error, warn, info, debug, trace), or as of `RUST_LOG`: spyhop::watch=debug,info";
+        Refused::new(format!("SPYHOP_LOG is not understood: {error}"), hint)
+    })?;
     // A second call finds one set: the first stays.
     let _ = tracing_subscriber::fmt()
         .compact()
@@ -228,6 +253,7 @@ fn log_to_stderr(ansi: bool) {
         .with_ansi(ansi)
         .log_internal_errors(false)
         .try_init();
+    Ok(())
 }
 
 /// A field as `compact` writes it, but whatever is in it stays on the line.

@@ -1,6 +1,6 @@
 //! `spyhop backfill`
 
-use super::{OrderName, Reading, parse_from};
+use super::{OrderName, Reading, parse_block, parse_from};
 use crate::store::RANGE_MIN;
 use crate::watch::{self, From, Settings, Task};
 use anyhow::Result;
@@ -15,7 +15,7 @@ pub struct Backfill {
     #[arg(long, value_name = "BLOCK", env = "SPYHOP_FROM", value_parser = parse_from, allow_hyphen_values = true)]
     from: From,
     /// Last block, rounded up to the end of its hundred [default: the last that is final].
-    #[arg(long, value_name = "BLOCK", env = "SPYHOP_TO")]
+    #[arg(long, value_name = "BLOCK", env = "SPYHOP_TO", value_parser = parse_block)]
     to: Option<u64>,
     /// Which ranges are built first.
     #[arg(long, env = "SPYHOP_ORDER", default_value = "newest")]

@@ -55,7 +55,7 @@ pub fn run(arguments: &Status) -> Result<()> {
                 first.first,
                 last.last,
                 ranges.len(),
-                bytes >> 20
+                bytes / 1_000_000
             )?;
         }
         if let (Some(first), Some(last)) = (tail.first(), tail.last()) {

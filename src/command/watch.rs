@@ -17,7 +17,7 @@ pub struct Watch {
     #[arg(long, env = "SPYHOP_ORDER", default_value = "oldest")]
     order: OrderName,
     /// Drop sealed ranges older than this many days.
-    #[arg(long, value_name = "DAYS", env = "SPYHOP_KEEP")]
+    #[arg(long, value_name = "DAYS", env = "SPYHOP_KEEP", value_parser = clap::value_parser!(u64).range(1..))]
     keep: Option<u64>,
     /// Catch up with the head, seal what is final, publish, and exit.
     #[arg(long, env = "SPYHOP_ONCE")]

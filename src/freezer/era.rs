@@ -89,12 +89,14 @@ impl Era {
             decoder: FrameDecoder::new(Cursor::new(Vec::new())),
         };
         match era.read_index(end, is_era1) {
-            Ok(()) => Ok(era),
+            Ok(true) => Ok(era),
+            Ok(false) => Err(Error::NoReceipts { path: era.path }),
             Err(reason) => Err(Error::Meta { path: era.path, reason }),
         }
     }
 
-    fn read_index(&mut self, end: u64, is_era1: bool) -> Result<(), String> {
+    /// Reads the end of the index, and says whether the file has receipts: in an `ere` they are optional.
+    fn read_index(&mut self, end: u64, is_era1: bool) -> Result<bool, String> {
         let last_words = if is_era1 { 1 } else { 2 };
         if self.bytes(0)? != VERSION || end < WORD * (4 + last_words) {
             return Err("it is no era file, or is not whole".to_owned());
@@ -112,22 +114,22 @@ impl Era {
             return Err(format!("it begins at block {}", self.first));
         }
         self.last = self.first + count - 1;
-        if !is_era1 {
-            self.layout = self.find_parts()?;
+        if is_era1 {
+            return Ok(true);
         }
-        Ok(())
+        let layout = self.find_parts()?;
+        self.layout = layout.unwrap_or(self.layout);
+        Ok(layout.is_some())
     }
 
-    /// Which of the first block's places are those of what, by the types of the entries there.
-    fn find_parts(&self) -> Result<Layout, String> {
+    /// Which of the first block's places are those of what, by the types of the entries there; `None` where it has no receipts.
+    fn find_parts(&self) -> Result<Option<Layout>, String> {
         let places = self.places(self.first)?;
         let types = places.iter().map(|place| self.bytes(*place).map(head_type)).collect::<Result<Vec<_>, _>>()?;
-        let position = |wanted, name| {
-            let position = types.iter().position(|found| *found == wanted);
-            position.map(|position| position as u64).ok_or_else(|| format!("it has no {name}"))
-        };
-        let header = position(HEADER, "headers")?;
-        Ok(Layout::Apart([header, position(BODY, "bodies")?, position(SLIM_RECEIPTS, "receipts")?]))
+        let position = |wanted| types.iter().position(|found| *found == wanted).map(|position| position as u64);
+        let header = position(HEADER).ok_or("it has no headers")?;
+        let body = position(BODY).ok_or("it has no bodies")?;
+        Ok(position(SLIM_RECEIPTS).map(|receipts| Layout::Apart([header, body, receipts])))
     }
 
     /// Whether it has this block.

@@ -44,6 +44,11 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// An era file that was written without receipts. Nothing is wrong with it, and no block can be proved by it.
+    NoReceipts {
+        /// The file.
+        path: PathBuf,
+    },
     /// What an era file has for this block cannot be right.
     Era {
         /// The file.
@@ -73,6 +78,9 @@ impl fmt::Display for Error {
             }
             Error::Era { path, number, reason } => {
                 write!(f, "block {number} is damaged in `{}`: {reason}", path.display())
+            }
+            Error::NoReceipts { path } => {
+                write!(f, "`{}` was written without receipts, and is of no use without them", path.display())
             }
             Error::Nowhere { number } => write!(f, "block {number} is neither in the tables nor in an era file"),
             Error::Meta { path, reason } => write!(f, "`{}` is damaged: {reason}", path.display()),

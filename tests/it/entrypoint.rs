@@ -59,6 +59,10 @@ fn arguments_reach_geth_and_paths_reach_spyhop() {
     check(&[("GETH_IPCPATH", &elsewhere)], &[], beside(&elsewhere, default.to_owned()));
     check(&[], &["--datadir", &data, "--ipcpath=y.ipc"], beside(&named, format!("--datadir {data} --ipcpath=y.ipc")));
     check(&[], &["--ipcdisable=false"], beside(&run, format!("--ipcpath {run} {default} --ipcdisable=false")));
+    // Set to nothing, as files of Compose leave it, is not set.
+    let nothing =
+        ["GETH_DATADIR", "GETH_IPCPATH", "GETH_IPCDISABLE", "GETH_CONFIG", "SPYHOP_DATA"].map(|name| (name, ""));
+    check(&nothing, &[], beside(&run, format!("--ipcpath {run} {default}")));
     // What is geth's or spyhop's alone.
     for alone in
         [&["attach", "/run/geth/geth.ipc"][..], &["--datadir", "/x", "init", "/g.json"], &["version"], &["--help"]]

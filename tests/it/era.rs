@@ -365,6 +365,15 @@ fn a_hostile_era_file_is_an_error_and_cannot_fill_the_memory() {
         (ere(&[0, -26, 1, 0]), "is wrong"),
         (ere(&[0, 1 << 40, -26, -26, 3, 1]), "from the index"),
         (ere(&[0, -(head.len() as i64), -(head.len() as i64), -(head.len() as i64), 3, 1]), "it has no bodies"),
+        // A header and a body, as geth exports them where it is asked for no receipts: nothing is damaged.
+        (
+            ("ere", {
+                let (body, parts) = (entry(4, &framed(b"\xc0")), before(&[&head, &entry(4, &framed(b"\xc0"))]));
+                let places = [-((head.len() + body.len()) as i64), -(body.len() as i64)];
+                [parts, entry(0x3267, &numbers(&[0, places[0], places[1], 2, 1]))].concat()
+            }),
+            "was written without receipts",
+        ),
     ];
     for (index, ((format, bytes), words)) in cases.into_iter().enumerate() {
         let eras = directory.path().join(format!("{index}"));

@@ -29,5 +29,6 @@ mod sorted;
 mod sql;
 mod third_party;
 mod tokens;
+mod usage;
 mod verify;
 mod volume;
