@@ -5,7 +5,7 @@
 //! or output and reads no clock.
 
 use crate::decode::{Block, BloomBits, Header, Log};
-use alloy_primitives::{B256, Bloom, U256};
+use alloy_primitives::{B256, Bloom, U256, U512};
 use alloy_trie::root::ordered_trie_root_encoded;
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
@@ -58,7 +58,7 @@ impl Deref for Proved {
 }
 
 impl Proved {
-    /// Wei per blob gas in this block; `None` before Cancun.
+    /// Wei per blob gas in this block; `None` before Cancun, and above 256 bits, which no transaction can offer.
     pub fn blob_gas_price(&self) -> Option<U256> {
         self.blob_gas_price
     }
@@ -82,23 +82,23 @@ impl Proved {
 /// Source: `blobSchedule` and the fork times in the node's chain configuration.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct BlobSchedule {
-    /// Fork time in seconds since 1970, and `baseFeeUpdateFraction` from then on; ascending.
+    /// Fork time in seconds since 1970, and `baseFeeUpdateFraction` from then on; ascending, and in geth's order of forks where two
+    /// share a time.
     pub update_fractions: Vec<(u64, u64)>,
 }
 
 impl BlobSchedule {
     /// Reads a geth chain configuration (`admin_nodeInfo`, `protocols.eth.config`).
     pub fn from_config(config: &serde_json::Value) -> Self {
-        let mut update_fractions: Vec<(u64, u64)> = config["blobSchedule"]
-            .as_object()
-            .into_iter()
-            .flatten()
+        let schedule = config["blobSchedule"].as_object().into_iter().flatten();
+        let mut forks: Vec<_> = schedule
             .filter_map(|(fork, schedule)| {
-                Some((config[format!("{fork}Time")].as_u64()?, schedule["baseFeeUpdateFraction"].as_u64()?))
+                let fraction = schedule["baseFeeUpdateFraction"].as_u64()?;
+                Some(((config[format!("{fork}Time")].as_u64()?, fork_order(fork)), fraction))
             })
             .collect();
-        // Forks at the same time: the later fork has the larger fraction or the same, and is the one in force.
-        update_fractions.sort_unstable();
+        forks.sort_by_key(|(place, _)| *place);
+        let update_fractions = forks.into_iter().map(|((time, _), fraction)| (time, fraction)).collect();
         Self { update_fractions }
     }
 
@@ -106,25 +106,40 @@ impl BlobSchedule {
     fn price(&self, header: &Header) -> Option<U256> {
         let excess = header.excess_blob_gas?;
         let in_force = self.update_fractions.iter().rev().find(|(time, _)| *time <= header.timestamp);
-        Some(fake_exponential(excess, in_force.map_or(UPDATE_FRACTION_CANCUN, |(_, fraction)| *fraction)))
+        fake_exponential(excess, in_force.map_or(UPDATE_FRACTION_CANCUN, |(_, fraction)| *fraction))
     }
+}
+
+/// The place of a fork with a blob schedule among all (geth `params/config.go`, `CheckConfigForkOrder`). One that is not known here
+/// is of a newer geth, and comes last.
+fn fork_order(fork: &str) -> (usize, u64) {
+    let parameters_only = fork.strip_prefix("bpo").and_then(|count| count.parse().ok());
+    let named = if parameters_only.is_some() { "bpo" } else { fork };
+    let known = ["cancun", "prague", "osaka", "bpo", "amsterdam", "bogota"];
+    let place = known.iter().position(|known| *known == named).unwrap_or(known.len());
+    (place, parameters_only.unwrap_or(0))
 }
 
 /// `BLOB_BASE_FEE_UPDATE_FRACTION` (EIP-4844), for a node that does not tell its schedule.
 const UPDATE_FRACTION_CANCUN: u64 = 3_338_477;
 
-/// e^(numerator/denominator), approximated as EIP-4844's `fake_exponential` with factor 1.
-fn fake_exponential(numerator: u64, denominator: u64) -> U256 {
-    let (numerator, denominator) = (U256::from(numerator), U256::from(denominator.max(1)));
-    let mut output = U256::ZERO;
+/// e^(numerator/denominator), approximated as EIP-4844's `fake_exponential` with factor 1; `None` where it exceeds 256 bits, and
+/// nothing is computed further then: it would take for ever. No term exceeds the sum of 320 bits, so that none of 512 overflows.
+fn fake_exponential(numerator: u64, denominator: u64) -> Option<U256> {
+    let (numerator, denominator) = (U512::from(numerator), U512::from(denominator.max(1)));
+    let limit = denominator << 256;
+    let mut output = U512::ZERO;
     let mut term = denominator;
-    let mut index = U256::from(1);
+    let mut index = U512::from(1);
     while !term.is_zero() {
-        output = output.saturating_add(term);
-        term = term.saturating_mul(numerator) / (denominator * index);
-        index += U256::from(1);
+        output += term;
+        if output >= limit {
+            return None;
+        }
+        term = term * numerator / (denominator * index);
+        index += U512::from(1);
     }
-    output / denominator
+    U256::checked_from_limbs_slice((output / denominator).as_limbs())
 }
 
 /// Checks everything a block can be checked for.

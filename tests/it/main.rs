@@ -16,6 +16,7 @@ mod health;
 mod kills;
 mod labels;
 mod lying_node;
+mod numbers;
 mod odd_ether;
 mod plan;
 mod ranking;
