@@ -12,6 +12,7 @@
 //! - `method`: the list of methods, the only ones there are.
 //! - `frame`: bytes to replies.
 //! - `reply`: replies to values.
+//! - `chain_id`: which chain.
 //! - `connection`: one socket, its reading, writing and pending calls.
 //! - `socket`: where a node may listen.
 //! - `pool`: the few connections, and what is in flight over all of them.
@@ -19,6 +20,7 @@
 //! **Invariant.** Nothing but a whole, well-formed reply to the question asked is a value. `null`, an error item, pruned
 //! history, a cut, glued, doubled, late or oversized reply are each an [`Error`] of their own, and none is an empty block.
 
+mod chain_id;
 mod connection;
 mod frame;
 mod method;
@@ -35,6 +37,7 @@ use std::time::Duration;
 use crate::text;
 use alloy_primitives::{Address, B256, Bytes, U256};
 
+pub use chain_id::ChainId;
 pub use method::Method;
 use pool::Pool;
 pub use socket::check as check_socket;
@@ -294,8 +297,8 @@ impl Client {
     }
 
     /// The chain's id (`eth_chainId`).
-    pub async fn chain_id(&self) -> Result<u64, Error> {
-        self.pool.call(Method::ChainId, "[]", reply::number).await
+    pub async fn chain_id(&self) -> Result<ChainId, Error> {
+        self.pool.call(Method::ChainId, "[]", reply::amount).await.map(ChainId)
     }
 
     /// The node's name and version (`web3_clientVersion`).

@@ -136,10 +136,6 @@ pub(super) fn head(result: &[u8]) -> Result<Option<Head>, String> {
     }))
 }
 
-pub(super) fn number(result: &[u8]) -> Result<Option<u64>, String> {
-    quantity(json(result)?).map(Some)
-}
-
 pub(super) fn text(result: &[u8]) -> Result<Option<String>, String> {
     json::<Cow<'_, str>>(result).map(|text| Some(text.into_owned()))
 }

@@ -1,5 +1,6 @@
 //! What a sealed range says of itself: written last, so that a directory with a manifest is whole.
 
+use crate::geth::ChainId;
 use crate::rows::{Gap, Selection, Table};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
@@ -10,8 +11,8 @@ use std::path::Path;
 /// Which chain.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Identity {
-    /// EIP-155 chain id.
-    pub chain_id: u64,
+    /// Its id.
+    pub chain_id: ChainId,
     /// Hash of block 0.
     pub genesis_hash: B256,
 }

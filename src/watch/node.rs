@@ -7,7 +7,7 @@ use super::readiness::before_first_block;
 use super::space::is_used_up;
 use super::{AWAY_PAUSE_MAX, From, POLL, Settings, Stop};
 use crate::error::Refused;
-use crate::geth::{self, Client, Tag};
+use crate::geth::{self, ChainId, Client, Tag};
 use crate::prove::BlobSchedule;
 use crate::rows::Issuance;
 use crate::store::{Chain, FORMAT, Identity, RANGE_MIN, Store};
@@ -135,7 +135,7 @@ async fn look(
     if held.as_ref() != Some(&chain) {
         store.set_chain(&chain)?;
     }
-    tracing::info!(node = version, chain_id, head = head.number, from = wanted_first, "node found");
+    tracing::info!(node = version, %chain_id, head = head.number, from = wanted_first, "node found");
     Ok(Some((chain, rules, wanted_first)))
 }
 
@@ -153,8 +153,8 @@ fn away(error: geth::Error) -> String {
 }
 
 /// The wrapped ether of the public chains.
-fn known_weth(chain_id: u64) -> Option<Address> {
-    match chain_id {
+fn known_weth(chain_id: ChainId) -> Option<Address> {
+    match chain_id.small()? {
         1 => Some(address!("c02aaa39b223fe8d0a0e5c4f27ead9083c756cc2")),
         11_155_111 => Some(address!("fff9976782d46cc05630d1f6ebab18b2324d6b14")),
         _ => None,

@@ -1,6 +1,7 @@
 //! The names of addresses: a short list that ships, and the operator's own file.
 
 use crate::error::Refused;
+use crate::geth::ChainId;
 use crate::rows::labels::Label;
 use alloy_primitives::{Address, address};
 use anyhow::{Context, Result};
@@ -80,7 +81,7 @@ impl Labels {
     ///
     /// # Errors
     /// Where the file cannot be read now; later on, the names it had stay.
-    pub fn open(chain_id: u64, weth: Option<Address>, file: Option<PathBuf>) -> Result<Self> {
+    pub fn open(chain_id: ChainId, weth: Option<Address>, file: Option<PathBuf>) -> Result<Self> {
         let shipped = shipped(chain_id, weth).map(|label| (label.address, label)).collect();
         let mut labels = Self { shipped, file, seen: None, list: Vec::new(), revision: 0 };
         if let Some(path) = &labels.file {
@@ -143,14 +144,14 @@ fn seen(path: &Path) -> io::Result<Seen> {
     Ok((found.modified()?, found.len(), found.ino()))
 }
 
-fn shipped(chain_id: u64, weth: Option<Address>) -> impl Iterator<Item = Label> {
+fn shipped(chain_id: ChainId, weth: Option<Address>) -> impl Iterator<Item = Label> {
     let label = |category: &str, name: &str, source, address| Label {
         address,
         name: name.to_owned(),
         category: Some(category.to_owned()),
         source,
     };
-    let deposit = DEPOSIT_CONTRACTS.iter().find(|(chain, _)| *chain == chain_id);
+    let deposit = DEPOSIT_CONTRACTS.iter().find(|(chain, _)| Some(*chain) == chain_id.small());
     SHIPPED
         .into_iter()
         .map(move |(category, name, source, address)| label(category, name, source, address))

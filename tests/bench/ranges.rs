@@ -88,7 +88,7 @@ fn main() -> Result<()> {
 }
 
 fn new_chain(store: &Store) -> Result<Chain> {
-    let identity = Identity { chain_id: 1, genesis_hash: block_hash(0) };
+    let identity = Identity { chain_id: 1.into(), genesis_hash: block_hash(0) };
     let chain =
         Chain { format: FORMAT, identity, finalized_seen: true, blob_schedule: None, weth: None, issuance: None };
     store.set_chain(&chain)?;

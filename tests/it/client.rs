@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use alloy_primitives::B256;
-use spyhop::geth::{At, Client, Error, Limits, Method, Tag};
+use spyhop::geth::{At, ChainId, Client, Error, Limits, Method, Tag};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -68,7 +68,7 @@ async fn every_call_gives_what_the_node_has() {
     assert_eq!(client.head(Tag::Latest).await.unwrap().number, 9);
     assert_eq!(client.head(Tag::Finalized).await.unwrap().number, 4);
     assert_eq!(client.head(Tag::Earliest).await.unwrap().number, 0);
-    assert_eq!(client.chain_id().await.unwrap(), 1337);
+    assert_eq!(client.chain_id().await.unwrap(), ChainId::from(1337));
     assert!(client.client_version().await.unwrap().starts_with("Geth/"));
     assert_eq!(client.syncing().await.unwrap(), serde_json::json!(false));
     assert_eq!(client.node_config().await.unwrap()["chainId"], 1337);
@@ -408,7 +408,7 @@ async fn a_node_that_is_away_is_unreachable_until_it_is_back() {
     assert!(source.contains("No such file"), "{source}");
 
     let mut fake = FakeGeth::start(dir.path());
-    assert_eq!(client.chain_id().await.unwrap(), 1337);
+    assert_eq!(client.chain_id().await.unwrap(), ChainId::from(1337));
     for _ in 0..3 {
         fake.stop();
         assert!(client.chain_id().await.is_err());

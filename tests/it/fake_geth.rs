@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use alloy_primitives::{B256, keccak256};
+use alloy_primitives::{B256, U256, keccak256};
 use serde_json::{Value, json};
 
 /// How long [`FakeGeth::wait_until`] waits before it fails the test.
@@ -80,7 +80,7 @@ impl FakeBlock {
 /// The chain the fake serves. Change it at any time through [`FakeGeth::chain`].
 #[derive(Clone, Debug)]
 pub struct Chain {
-    pub chain_id: u64,
+    pub chain_id: U256,
     pub client_version: String,
     pub syncing: Value,
     /// The chain configuration, where `admin_nodeInfo` has it.
@@ -100,7 +100,7 @@ pub struct Chain {
 impl Default for Chain {
     fn default() -> Chain {
         Chain {
-            chain_id: 1337,
+            chain_id: U256::from(1337),
             client_version: "Geth/v1.17.8-fake/linux-amd64/go1.26".to_owned(),
             syncing: json!(false),
             config: json!({"chainId": 1337, "terminalTotalDifficulty": 0}),
@@ -175,7 +175,7 @@ impl Chain {
             "admin_datadir" if self.datadir.is_some() => json(json!(self.datadir)),
             "admin_nodeInfo" => json(json!({
                 "name": self.client_version,
-                "protocols": {"eth": {"network": self.chain_id, "config": self.config}, "snap": {}},
+                "protocols": {"eth": {"network": self.chain_id.as_limbs()[0], "config": self.config}, "snap": {}},
             })),
             "eth_getBlockByNumber" => {
                 if name == "finalized" && self.finalized.is_none() {

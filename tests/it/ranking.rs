@@ -96,7 +96,7 @@ fn block(number: u64, time: u64) -> RecordBatch {
 
 fn write(store: &Store, random: &mut Random, range: u64) {
     let tables = Selection::parse(["blocks", "balances", "address_flows"]).unwrap();
-    let identity = Identity { chain_id: 1, genesis_hash: B256::ZERO };
+    let identity = Identity { chain_id: 1.into(), genesis_hash: B256::ZERO };
     let (first, last) = (range * BLOCKS, range * BLOCKS + BLOCKS - 1);
     let mut writer = RangeWriter::create(store, identity, first, last, tables).unwrap();
     for number in first..=last {
@@ -123,7 +123,7 @@ fn publish(store: &Store, ranges: &[Range], ranking: Option<&Ranking>) -> Publis
             last_timestamp: range.manifest.last_timestamp,
         })
         .collect();
-    let (labels, events) = (Labels::open(1, None, None).unwrap(), Events::open(None).unwrap());
+    let (labels, events) = (Labels::open(1.into(), None, None).unwrap(), Events::open(None).unwrap());
     let tables = ranges[0].tables();
     let (ranges, labels, events) = (&directories[..], &labels, &events);
     let state = State { ranges, tail: &[], tables, coverage: &[], reorgs: &[], labels, events, ranking };

@@ -57,7 +57,7 @@ fn flows_of_a_merged_range_are_the_sums_of_its_parts() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("data")).unwrap();
     let tables = Selection::parse(["address_flows"]).unwrap();
-    let identity = Identity { chain_id: 1, genesis_hash: B256::ZERO };
+    let identity = Identity { chain_id: 1.into(), genesis_hash: B256::ZERO };
     let duckdb = duckdb::Connection::open_in_memory().unwrap();
     duckdb.execute_batch("SET memory_limit = '2GB'; CREATE TABLE rows (asset VARCHAR, address VARCHAR, day TIMESTAMP, i DECIMAL(38,0),
         it VARCHAR, o DECIMAL(38,0), ot VARCHAR, ci BIGINT, co BIGINT, f BIGINT, l BIGINT)").unwrap();

@@ -53,7 +53,7 @@ fn watch_one(directory: &Path, raw_block: Vec<u8>, raw_receipts: Vec<Vec<u8>>, t
     let fake = FakeGeth::start(directory);
     {
         let mut chain = fake.chain();
-        chain.chain_id = 1;
+        chain.chain_id = alloy_primitives::U256::from(1);
         // Source: geth `params/config.go`, `MainnetChainConfig`.
         chain.config = json!({
             "chainId": 1,
