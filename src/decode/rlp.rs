@@ -3,7 +3,7 @@
 //! `alloy-rlp` decodes into owned values; roots and hashes need the slices the values came from, so the walk is here and the
 //! reading of each item's header is alloy's.
 
-use alloy_primitives::U256;
+use alloy_primitives::Uint;
 use alloy_rlp::{Decodable, Header};
 use anyhow::{Context, Result, ensure};
 
@@ -46,12 +46,22 @@ impl<'a> Items<'a> {
 
     /// The next item as a number of up to 64 bits.
     pub fn integer(&mut self) -> Result<u64> {
-        Ok(u64::decode(&mut self.next_item()?)?)
+        u64::decode(&mut self.next_item()?).map_err(|error| not_a_number(error, 64))
     }
 
-    /// The next item as a number of up to 256 bits.
-    pub fn wide(&mut self) -> Result<U256> {
-        Ok(U256::decode(&mut self.next_item()?)?)
+    /// The next item as a number of up to so many bits: 256 for amounts.
+    pub fn wide<const BITS: usize, const LIMBS: usize>(&mut self) -> Result<Uint<BITS, LIMBS>> {
+        Uint::decode(&mut self.next_item()?).map_err(|error| not_a_number(error, BITS))
+    }
+}
+
+/// Why an item is no number of so many bits.
+fn not_a_number(error: alloy_rlp::Error, bits: usize) -> anyhow::Error {
+    match error {
+        alloy_rlp::Error::Overflow => {
+            anyhow::anyhow!("a number of more than the {bits} bits that the protocol has for it")
+        }
+        error => error.into(),
     }
 }
 

@@ -1,9 +1,7 @@
 //! Transactions of types 0 to 4, and the sender of each.
 
 use super::{Depth, rlp::Items};
-use alloy_consensus::transaction::RlpEcdsaDecodableTx;
-use alloy_consensus::{EthereumTxEnvelope, Transaction as _, TxEip1559, TxEip2930, TxEip4844, TxEip7702, TxLegacy};
-use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, U256, U512, keccak256};
 use alloy_rlp::{Encodable, Header};
 use anyhow::{Context, Result, bail, ensure};
 use secp256k1::{
@@ -20,27 +18,27 @@ pub struct Transaction {
     pub hash: B256,
     /// 0 for legacy, else the envelope's type byte.
     pub kind: u8,
-    /// `None` where the type is not known here, or its fields do not fit: it is then stored as [`Self::raw`] alone. `None` too
-    /// where they were not asked for.
+    /// `None` where the type is not known here: it is then stored as [`Self::raw`] alone. `None` too where they were not asked for.
     pub fields: Option<Fields>,
     /// Who signed it; `None` until recovered, and where `fields` is.
     pub sender: Option<Address>,
 }
 
-/// The fields of a known type. Wei where nothing else is said.
+/// The fields of a known type. Wei where nothing else is said, in as many bits as the protocol has: 256 for amounts and chain ids
+/// (yellow paper, EIP-1344), 64 for gas and nonces (EIP-2681). Geth refuses what has more.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the execution API's own names")]
 pub struct Fields {
-    pub chain_id: Option<u64>,
+    pub chain_id: Option<U256>,
     pub nonce: u64,
     pub gas_limit: u64,
     /// Types 0 and 1.
-    pub gas_price: Option<u128>,
+    pub gas_price: Option<U256>,
     /// Types 2 and later.
-    pub max_fee_per_gas: Option<u128>,
-    pub max_priority_fee_per_gas: Option<u128>,
+    pub max_fee_per_gas: Option<U256>,
+    pub max_priority_fee_per_gas: Option<U256>,
     /// Type 3.
-    pub max_fee_per_blob_gas: Option<u128>,
+    pub max_fee_per_blob_gas: Option<U256>,
     /// `None` creates a contract.
     pub to: Option<Address>,
     pub value: U256,
@@ -51,8 +49,8 @@ pub struct Fields {
     pub blob_versioned_hashes: Option<Vec<B256>>,
     /// Type 4 (EIP-7702).
     pub authorization_list: Option<Vec<Authorization>>,
-    /// As signed: 27, 28, or with the chain id folded in for legacy; 0 or 1 for the other types.
-    pub v: U256,
+    /// As signed: 27, 28, or with the chain id folded in for legacy, which takes 257 bits; 0 or 1 for the other types.
+    pub v: U512,
     pub r: U256,
     pub s: U256,
     /// What was signed.
@@ -80,15 +78,10 @@ impl Transaction {
             0xc0.. => 0,
             kind => *kind,
         };
-        let fields = match depth {
-            Depth::Fields => Fields::decode(&raw, kind).ok(),
-            Depth::Hashes => None,
+        let fields = match (depth, kind) {
+            (Depth::Fields, 0..=4) => Some(Fields::decode(&raw, kind).with_context(|| format!("type {kind}"))?),
+            _ => None,
         };
-        // A legacy transaction has been a plain list since Frontier: one that cannot be read is no unknown type.
-        ensure!(
-            fields.is_some() || depth == Depth::Hashes || Items::list(&raw).is_err(),
-            "legacy transaction cannot be read"
-        );
         Ok(Self { hash: keccak256(&raw), raw, kind, fields, sender: None })
     }
 
@@ -110,46 +103,67 @@ impl Transaction {
 }
 
 impl Fields {
+    /// Reads the list of a known type; what was signed is hashed from the list's own bytes.
     fn decode(raw: &Bytes, kind: u8) -> Result<Self> {
-        let envelope = envelope(raw, kind)?;
-        let (signing_hash, v, r, s) = signed_part(raw, kind)?;
-        let dynamic = envelope.is_dynamic_fee();
-        let signature = envelope.signature();
+        let mut items = Items::list(if kind == 0 { raw } else { &raw[1..] })?;
+        let payload = items.rest();
+        let dynamic = kind >= 2;
+        let mut chain_id = (kind > 0).then(|| items.wide().context("chain id")).transpose()?;
+        let nonce = items.integer().context("nonce")?;
+        let mut fee = |name: &'static str, has: bool| has.then(|| items.wide().context(name)).transpose();
+        let gas_price = fee("gas price", !dynamic)?;
+        let max_priority_fee_per_gas = fee("max priority fee per gas", dynamic)?;
+        let max_fee_per_gas = fee("max fee per gas", dynamic)?;
+        let gas_limit = items.integer().context("gas")?;
+        let to = match items.bytes().context("to")? {
+            [] if kind < 3 => None,
+            address => Some(Address::try_from(address).context("to")?),
+        };
+        let value = items.wide().context("value")?;
+        let input = raw.slice_ref(items.bytes().context("input")?);
+        let access_list = (kind > 0).then(|| access_list(&mut items).context("access list")).transpose()?;
+        let blobs = (kind == 3).then(|| -> Result<_> {
+            Ok((items.wide().context("max fee per blob gas")?, fixed_list(&mut items).context("blob hashes")?))
+        });
+        let (max_fee_per_blob_gas, blob_versioned_hashes) = blobs.transpose()?.unzip();
+        let authorizations = (kind == 4).then(|| authorization_list(&mut items).context("authorization list"));
+        let authorization_list = authorizations.transpose()?;
+        let unsigned = &payload[..payload.len() - items.rest().len()];
+        let v = items.wide().context("v")?;
+        let (r, s) = (items.wide().context("r")?, items.wide().context("s")?);
+        ensure!(items.next().is_none(), "more fields than the type has");
+        let y_parity = match (kind, u64::try_from(v).ok()) {
+            (0, Some(27 | 28)) => v == U512::from(28),
+            (0, Some(0..=34)) => bail!("v is {v}, which is of no signature (EIP-155)"),
+            (0, _) => {
+                let folded = v - U512::from(35);
+                let id = U256::checked_from_limbs_slice((folded >> 1usize).as_limbs());
+                chain_id = Some(id.context("chain id has more than 256 bits (EIP-1344)")?);
+                folded.bit(0)
+            }
+            (_, Some(parity @ (0 | 1))) => parity == 1,
+            _ => bail!("the signature's parity is {v}, neither 0 nor 1 (EIP-2718)"),
+        };
+        let signing_hash = signing_hash(kind, unsigned, chain_id.filter(|_| kind == 0));
         Ok(Self {
-            chain_id: envelope.chain_id(),
-            nonce: envelope.nonce(),
-            gas_limit: envelope.gas_limit(),
-            gas_price: (!dynamic).then(|| envelope.gas_price()).flatten(),
-            max_fee_per_gas: dynamic.then(|| envelope.max_fee_per_gas()),
-            max_priority_fee_per_gas: envelope.max_priority_fee_per_gas(),
-            max_fee_per_blob_gas: envelope.max_fee_per_blob_gas(),
-            to: match envelope.kind() {
-                TxKind::Create => None,
-                TxKind::Call(to) => Some(to),
-            },
-            value: envelope.value(),
-            input: envelope.input().clone(),
-            access_list: envelope
-                .access_list()
-                .map(|list| list.iter().map(|item| (item.address, item.storage_keys.clone())).collect()),
-            blob_versioned_hashes: envelope.blob_versioned_hashes().map(<[_]>::to_vec),
-            authorization_list: envelope.authorization_list().map(|list| {
-                list.iter()
-                    .map(|signed| Authorization {
-                        chain_id: signed.chain_id,
-                        address: signed.address,
-                        nonce: signed.nonce,
-                        y_parity: signed.y_parity(),
-                        r: signed.r(),
-                        s: signed.s(),
-                    })
-                    .collect()
-            }),
+            chain_id,
+            nonce,
+            gas_limit,
+            gas_price,
+            max_fee_per_gas,
+            max_priority_fee_per_gas,
+            max_fee_per_blob_gas,
+            to,
+            value,
+            input,
+            access_list,
+            blob_versioned_hashes,
+            authorization_list,
             v,
             r,
             s,
             signing_hash,
-            y_parity: signature.v(),
+            y_parity,
         })
     }
 
@@ -169,36 +183,46 @@ pub(super) fn recover(compact: &[u8; 64], y_parity: bool, signing_hash: B256) ->
     Ok(Address::from_slice(&keccak256(&key.serialize_uncompressed()[1..])[12..]))
 }
 
-/// The transaction and its signature. Decoded without its envelope, for with it alloy computes the hash, which is known.
-fn envelope(raw: &[u8], kind: u8) -> Result<EthereumTxEnvelope<TxEip4844>> {
-    let mut rest = if kind == 0 { raw } else { &raw[1..] };
-    let envelope = match kind {
-        0 => EthereumTxEnvelope::Legacy(TxLegacy::rlp_decode_signed(&mut rest)?),
-        1 => EthereumTxEnvelope::Eip2930(TxEip2930::rlp_decode_signed(&mut rest)?),
-        2 => EthereumTxEnvelope::Eip1559(TxEip1559::rlp_decode_signed(&mut rest)?),
-        3 => EthereumTxEnvelope::Eip4844(TxEip4844::rlp_decode_signed(&mut rest)?),
-        4 => EthereumTxEnvelope::Eip7702(TxEip7702::rlp_decode_signed(&mut rest)?),
-        kind => bail!("type {kind} is not known"),
-    };
-    ensure!(rest.is_empty(), "{} bytes after the transaction", rest.len());
-    Ok(envelope)
+/// The next item as a list of values of fixed length.
+fn fixed_list<T: for<'b> TryFrom<&'b [u8]>>(items: &mut Items) -> Result<Vec<T>> {
+    let mut list = Items::list(items.next_item()?)?;
+    std::iter::from_fn(|| (!list.rest().is_empty()).then(|| list.fixed())).collect()
 }
 
-/// The hash that was signed, and `v`, `r`, `s`: from the transaction's own slices. What was signed is the list without its last
-/// three items, and for a legacy transaction with a chain id (EIP-155) with that id and two zeros in their place.
-fn signed_part(raw: &[u8], kind: u8) -> Result<(B256, U256, U256, U256)> {
-    let list = if kind == 0 { raw } else { &raw[1..] };
-    let mut items = Items::list(list)?;
-    let payload = items.rest();
-    let fields = items.clone().count();
-    for _ in 0..fields.checked_sub(3).context("too few fields")? {
-        items.next_item()?;
-    }
-    let unsigned = &payload[..payload.len() - items.rest().len()];
-    let (v, r, s) = (items.wide()?, items.wide()?, items.wide()?);
+/// The next item as an access list (EIP-2930).
+fn access_list(items: &mut Items) -> Result<Vec<(Address, Vec<B256>)>> {
+    let pair = |item: Result<&[u8]>| -> Result<_> {
+        let mut pair = Items::list(item?)?;
+        let entry = (pair.fixed()?, fixed_list(&mut pair)?);
+        ensure!(pair.next().is_none(), "more than an address and its keys");
+        Ok(entry)
+    };
+    Items::list(items.next_item()?)?.map(pair).collect()
+}
+
+/// The next item as a list of authorizations (EIP-7702).
+fn authorization_list(items: &mut Items) -> Result<Vec<Authorization>> {
+    let signed = |item: Result<&[u8]>| -> Result<_> {
+        let mut items = Items::list(item?)?;
+        let signed = Authorization {
+            chain_id: items.wide().context("chain id")?,
+            address: items.fixed().context("address")?,
+            nonce: items.integer().context("nonce")?,
+            y_parity: u8::try_from(items.integer().context("parity")?).context("parity")?,
+            r: items.wide().context("r")?,
+            s: items.wide().context("s")?,
+        };
+        ensure!(items.next().is_none(), "more than six fields");
+        Ok(signed)
+    };
+    Items::list(items.next_item()?)?.map(signed).collect()
+}
+
+/// The hash that was signed: of the list without its last three items, and for a legacy transaction with a chain id (EIP-155) with
+/// that id and two zeros in their place.
+fn signing_hash(kind: u8, unsigned: &[u8], chain_id: Option<U256>) -> B256 {
     let mut suffix = Vec::new();
-    if kind == 0 && v >= U256::from(35) {
-        let chain_id: U256 = (v - U256::from(35)) >> 1;
+    if let Some(chain_id) = chain_id {
         chain_id.encode(&mut suffix);
         suffix.extend_from_slice(&[0x80, 0x80]);
     }
@@ -209,5 +233,5 @@ fn signed_part(raw: &[u8], kind: u8) -> Result<(B256, U256, U256, U256)> {
     Header { list: true, payload_length: unsigned.len() + suffix.len() }.encode(&mut message);
     message.extend_from_slice(unsigned);
     message.extend_from_slice(&suffix);
-    Ok((keccak256(&message), v, r, s))
+    keccak256(&message)
 }

@@ -251,9 +251,10 @@ impl<'a> Cells<'a> {
 }
 
 impl Rows {
-    /// Appends a sum, which may be wider than an amount, to the column and to its `_text` column.
-    pub fn sum(&mut self, sum: U512) {
-        let narrow = u128::try_from(sum).ok().filter(|sum| *sum <= WIDE_MAX);
-        self.wide_parts(narrow, narrow.is_none().then(|| sum.to_string()));
+    /// Appends a sum or a fee, which may be wider than an amount, or null, to the column and to its `_text` column.
+    pub fn sum(&mut self, sum: impl Into<Option<U512>>) {
+        let sum = sum.into();
+        let narrow = sum.and_then(|sum| u128::try_from(sum).ok()).filter(|sum| *sum <= WIDE_MAX);
+        self.wide_parts(narrow, sum.filter(|_| narrow.is_none()).map(|sum| sum.to_string()));
     }
 }

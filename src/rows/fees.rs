@@ -2,12 +2,13 @@
 
 use crate::decode::{Fields, Outcome, Receipt, Transaction};
 use crate::prove::Proved;
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, U256, U512};
 
 /// Gas of one blob (EIP-4844, `GAS_PER_BLOB`).
 const GAS_PER_BLOB: u64 = 1 << 17;
 
-/// A transaction with its receipt, and what it paid, in wei. What depends on fields that are not known is `None`.
+/// A transaction with its receipt, and what it paid, in wei. What depends on fields that are not known is `None`. A fee is a price
+/// of 256 bits times gas of 64.
 #[derive(Debug)]
 pub(super) struct Paid<'a> {
     pub transaction: &'a Transaction,
@@ -18,18 +19,18 @@ pub(super) struct Paid<'a> {
     pub effective_gas_price: Option<U256>,
     /// Per gas, above the base fee.
     pub tip_per_gas: Option<U256>,
-    pub burnt: Option<U256>,
-    pub tip: Option<U256>,
+    pub burnt: Option<U512>,
+    pub tip: Option<U512>,
     pub blob_gas_used: Option<u64>,
     /// Per blob gas.
     pub blob_gas_price: Option<U256>,
-    pub blob: Option<U256>,
+    pub blob: Option<U512>,
 }
 
 impl Paid<'_> {
     /// All of it.
-    pub fn total(&self) -> U256 {
-        [self.burnt, self.tip, self.blob].into_iter().flatten().fold(U256::ZERO, |sum, fee| sum + fee)
+    pub fn total(&self) -> U512 {
+        [self.burnt, self.tip, self.blob].into_iter().flatten().fold(U512::ZERO, |sum, fee| sum + fee)
     }
 
     /// Whether it failed, as its receipt says.
@@ -53,14 +54,15 @@ pub(super) fn paid(block: &Proved) -> impl Iterator<Item = Paid<'_>> {
         let gas_used = receipt.cumulative_gas_used - gas_before;
         gas_before = receipt.cumulative_gas_used;
         let effective_gas_price = fields.map(|fields| match (fields.gas_price, fields.max_fee_per_gas) {
-            (Some(gas_price), _) => U256::from(gas_price),
+            (Some(gas_price), _) => gas_price,
             (None, max_fee) => {
-                let tip = U256::from(fields.max_priority_fee_per_gas.unwrap_or_default());
-                U256::from(max_fee.unwrap_or_default()).min(base_fee + tip)
+                let tip = fields.max_priority_fee_per_gas.unwrap_or_default();
+                max_fee.unwrap_or_default().min(base_fee.saturating_add(tip))
             }
         });
         let tip_per_gas = effective_gas_price.map(|price| price.saturating_sub(base_fee));
         let blob_gas_used = (transaction.blob_count() > 0).then(|| transaction.blob_count() * GAS_PER_BLOB);
+        let fee = |price: U256, gas: u64| U512::from(price) * U512::from(gas);
         let blob_gas_price = blob_gas_used.and(block.blob_gas_price());
         Paid {
             transaction,
@@ -69,11 +71,11 @@ pub(super) fn paid(block: &Proved) -> impl Iterator<Item = Paid<'_>> {
             gas_used,
             effective_gas_price,
             tip_per_gas,
-            burnt: fields.map(|_| base_fee * U256::from(gas_used)),
-            tip: tip_per_gas.map(|tip| tip * U256::from(gas_used)),
+            burnt: fields.map(|_| fee(base_fee, gas_used)),
+            tip: tip_per_gas.map(|tip| fee(tip, gas_used)),
             blob_gas_used,
             blob_gas_price,
-            blob: blob_gas_price.zip(blob_gas_used).map(|(price, gas)| price * U256::from(gas)),
+            blob: blob_gas_price.zip(blob_gas_used).map(|(price, gas)| fee(price, gas)),
         }
     })
 }

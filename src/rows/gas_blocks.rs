@@ -3,7 +3,7 @@
 use super::Kind::{Integer, Percent, Text, Time, Wide};
 use super::{Rows, Table, column, fees};
 use crate::prove::Proved;
-use alloy_primitives::U256;
+use alloy_primitives::{U256, U512};
 use anyhow::Result;
 
 /// The table.
@@ -43,7 +43,11 @@ pub const TABLE: Table = Table {
         column("failed_fees_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
         column("blob_count", Integer, "Blobs in the block; null before Cancun."),
         column("blob_gas_used", Integer, "Blob gas used (EIP-4844); null before Cancun."),
-        column("blob_base_fee", Wide, "Wei per blob gas that is burnt; null before Cancun."),
+        column(
+            "blob_base_fee",
+            Wide,
+            "Wei per blob gas that is burnt; null before Cancun, and above 256 bits, which no blob can pay.",
+        ),
         column("blob_base_fee_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
         column("blob_burnt", Wide, "Wei burnt for blobs; null before Cancun."),
         column("blob_burnt_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
@@ -59,7 +63,7 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
     let mut tips: Vec<_> = paid.iter().filter_map(|paid| paid.tip_per_gas).collect();
     tips.sort_unstable();
     let failed = paid.iter().filter(|paid| paid.failed());
-    let sum = |fees: &mut dyn Iterator<Item = U256>| fees.fold(U256::ZERO, |sum, fee| sum + fee);
+    let sum = |fees: &mut dyn Iterator<Item = U512>| fees.fold(U512::ZERO, |sum, fee| sum + fee);
 
     rows.integer(header.number)?;
     rows.hex(header.hash);
@@ -73,14 +77,14 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
     for percent in QUANTILES {
         rows.wide(nearest_rank(&tips, percent));
     }
-    rows.wide(sum(&mut paid.iter().filter_map(|paid| paid.burnt)));
-    rows.wide(sum(&mut paid.iter().filter_map(|paid| paid.tip)));
-    rows.wide(sum(&mut failed.map(fees::Paid::total)));
+    rows.sum(sum(&mut paid.iter().filter_map(|paid| paid.burnt)));
+    rows.sum(sum(&mut paid.iter().filter_map(|paid| paid.tip)));
+    rows.sum(sum(&mut failed.map(fees::Paid::total)));
     let blobs: u64 = block.transactions.iter().map(|transaction| transaction.blob_count()).sum();
     rows.integer(header.blob_gas_used.map(|_| blobs))?;
     rows.integer(header.blob_gas_used)?;
     rows.wide(block.blob_gas_price());
-    rows.wide(header.blob_gas_used.map(|_| sum(&mut paid.iter().filter_map(|paid| paid.blob))));
+    rows.sum(header.blob_gas_used.map(|_| sum(&mut paid.iter().filter_map(|paid| paid.blob))));
     Ok(())
 }
 

@@ -72,7 +72,7 @@ impl Entry for GasFlow {
                     transaction_count: 1,
                     failed_count: u64::from(paid.failed()),
                     gas_used: paid.gas_used,
-                    fees: U512::from(paid.total()),
+                    fees: paid.total(),
                     first_block: number,
                     last_block: number,
                 })

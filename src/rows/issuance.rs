@@ -52,7 +52,7 @@ impl Issuance {
     /// Wei for the maker of each uncle, and for the maker of the block, a thirty-second for each uncle included.
     pub(super) fn rewards(&self, header: &Header, uncles: &[Header]) -> Option<(Vec<U256>, U256)> {
         let reward = self.reward(header)?;
-        let eighths = |uncle: &Header| U256::from((uncle.number + 8).saturating_sub(header.number));
+        let eighths = |uncle: &Header| U256::from(uncle.number.saturating_add(8).saturating_sub(header.number));
         let for_uncles = uncles.iter().map(|uncle| eighths(uncle) * reward / U256::from(8)).collect();
         let for_block = reward + reward / U256::from(32) * U256::from(uncles.len());
         Some((for_uncles, for_block))

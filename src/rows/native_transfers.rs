@@ -223,7 +223,7 @@ fn within(block: &Proved, index: usize, frames: &[Frame], movements: &mut Vec<Mo
             *left = left.saturating_sub(value);
         }
         if let Some(left) = movement.to.and_then(|to| ended.get_mut(&to)) {
-            *left += value;
+            *left = left.saturating_add(value);
         }
         movements.push(movement);
     }

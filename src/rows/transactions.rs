@@ -90,18 +90,21 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
         rows.wide(fields.map(|fields| fields.value));
         rows.integer(fields.map(|fields| fields.gas_limit))?;
         rows.wide(paid.effective_gas_price);
-        rows.wide(fields.and_then(|fields| fields.max_fee_per_gas).map(U256::from));
-        rows.wide(fields.and_then(|fields| fields.max_priority_fee_per_gas).map(U256::from));
-        rows.wide(fields.and_then(|fields| fields.max_fee_per_blob_gas).map(U256::from));
+        rows.wide(fields.and_then(|fields| fields.max_fee_per_gas));
+        rows.wide(fields.and_then(|fields| fields.max_priority_fee_per_gas));
+        rows.wide(fields.and_then(|fields| fields.max_fee_per_blob_gas));
         rows.integer(fields.map(|fields| fields.nonce))?;
         rows.hex_option(fields.map(|fields| &fields.input));
         rows.text(fields.and_then(|fields| fields.chain_id).map(|id| id.to_string()).as_deref());
         rows.text(fields.and_then(|fields| fields.access_list.as_deref()).map(access_list_json).as_deref());
         rows.text(fields.and_then(|fields| fields.authorization_list.as_deref()).map(authorizations_json).as_deref());
         rows.hex_list(fields.and_then(|fields| fields.blob_versioned_hashes.as_deref()));
-        for part in [fields.map(|fields| fields.v), fields.map(|fields| fields.r), fields.map(|fields| fields.s)] {
-            rows.quantity(part);
+        match fields.map(|fields| (fields.v, U256::checked_from_limbs_slice(fields.v.as_limbs()))) {
+            Some((v, None)) => rows.text(format!("{v:#x}").as_str()),
+            narrow => rows.quantity(narrow.and_then(|(_, v)| v)),
         }
+        rows.quantity(fields.map(|fields| fields.r));
+        rows.quantity(fields.map(|fields| fields.s));
         rows.hex_option(fields.is_none().then_some(&transaction.raw));
         let (status, root) = match receipt.outcome {
             Outcome::Status(status) => (Some(u64::from(status)), None),
@@ -115,9 +118,9 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
         rows.wide(paid.effective_gas_price);
         rows.integer(paid.blob_gas_used)?;
         rows.wide(paid.blob_gas_price);
-        rows.wide(paid.burnt);
-        rows.wide(paid.tip);
-        rows.wide(paid.blob);
+        rows.sum(paid.burnt);
+        rows.sum(paid.tip);
+        rows.sum(paid.blob);
     }
     Ok(())
 }

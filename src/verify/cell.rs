@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use crate::rows::Table;
-use alloy_primitives::U256;
+use alloy_primitives::{U256, U512};
 use arrow::array::{
     Array, Decimal128Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
@@ -79,14 +79,14 @@ impl<'a> Row<'a> {
     }
 
     /// A number out of text in the execution API's form.
-    pub fn quantity(&self, column: &str) -> Result<Option<U256>, Fault> {
-        let parse = |text: &str| text.strip_prefix("0x").and_then(|digits| U256::from_str_radix(digits, 16).ok());
+    pub fn quantity(&self, column: &str) -> Result<Option<U512>, Fault> {
+        let parse = |text: &str| text.strip_prefix("0x").and_then(|digits| U512::from_str_radix(digits, 16).ok());
         self.text(column).map(|text| parse(text).ok_or_else(|| self.fault(column, "a 0x quantity"))).transpose()
     }
 
     /// A number out of text in decimal.
-    pub fn decimal(&self, column: &str) -> Result<Option<u64>, Fault> {
-        let parse = |text: &str| text.parse().map_err(|_| self.fault(column, "a number in decimal"));
+    pub fn decimal(&self, column: &str) -> Result<Option<U256>, Fault> {
+        let parse = |text: &str| U256::from_str_radix(text, 10).map_err(|_| self.fault(column, "a number in decimal"));
         self.text(column).map(parse).transpose()
     }
 
