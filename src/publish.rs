@@ -9,7 +9,7 @@ use crate::events::Events;
 use crate::rows::answers::{NET_FLOWS, WHALE_MOVES, WHALES, WHALES_COVERAGE};
 use crate::rows::holders::{ASSETS, HOLDERS};
 use crate::rows::{
-    self, BOUNDED_TABLES, CHAIN_TABLES, Rows, Selection, TABLES, Table, coverage::Interval, reorgs::Reorg,
+    self, BOUNDED_TABLES, CHAIN_TABLES, LAYOUT, Rows, Selection, TABLES, Table, coverage::Interval, reorgs::Reorg,
 };
 use crate::store::{BlockLink, NAME_SYNTAX, Store, check_name, create_aside, sync_directory, tail};
 use crate::whales::windows::Supplies;
@@ -40,6 +40,8 @@ pub struct Directory {
     pub path: PathBuf,
     /// The tables it holds.
     pub tables: Selection,
+    /// Those of them whose files have the columns of before.
+    pub older: Selection,
     /// First block.
     pub first: u64,
     /// Last block.
@@ -209,19 +211,25 @@ fn sealed_views(State { ranges, ranking, .. }: &State, root: Option<&Path>) -> S
     }
     for table in CHAIN_TABLES {
         let (name, columns) = (table.name, columns(table));
-        let files: Vec<_> = ranges
-            .iter()
-            .filter(|range| range.tables.has(table))
-            .map(|range| literal(&file(root, &range.path, name)))
-            .collect();
-        let source = if files.is_empty() {
+        let ranges = ranges.iter().filter(|range| range.tables.has(table));
+        let (older, current): (Vec<_>, Vec<_>) = ranges.partition(|range| range.older.has(table));
+        // One list has one kind of columns, those of its first file.
+        let read = |(layout, ranges): (u32, Vec<&Directory>)| {
+            let files: Vec<_> = ranges.iter().map(|range| literal(&file(root, &range.path, name))).collect();
+            (!files.is_empty()).then(|| {
+                format!(
+                    "SELECT {}, first, last FROM read_parquet([{}], hive_partitioning = true, \
+                     hive_types = {{first: BIGINT, last: BIGINT}})",
+                    table.select(layout),
+                    files.join(", ")
+                )
+            })
+        };
+        let read: Vec<_> = [(0, older), (LAYOUT, current)].into_iter().filter_map(read).collect();
+        let source = if read.is_empty() {
             format!("SELECT {columns}, 0::BIGINT AS first, 0::BIGINT AS last FROM tail.{name} WHERE false")
         } else {
-            format!(
-                "SELECT {columns}, first, last FROM read_parquet([{}], hive_partitioning = true, \
-                 hive_types = {{first: BIGINT, last: BIGINT}})",
-                files.join(", ")
-            )
+            read.join(" UNION ALL ")
         };
         let _ = writeln!(sql, "CREATE OR REPLACE VIEW sealed.{name} AS {source};");
     }

@@ -19,6 +19,7 @@ pub mod holders;
 mod issuance;
 pub mod labels;
 pub mod large_transfers;
+mod layout;
 pub mod logs;
 mod movements;
 pub mod native_transfers;
@@ -34,6 +35,7 @@ pub mod withdrawals;
 
 pub use combine::Part;
 pub use issuance::Issuance;
+pub use layout::LAYOUT;
 pub use selection::Selection;
 pub use state::{Gap, MADE_OF_MOVEMENTS, State};
 
@@ -76,6 +78,8 @@ pub struct Column {
 pub enum Kind {
     /// `BIGINT`.
     Integer,
+    /// `DECIMAL(38,0)`: a number of 64 bits of which each may be used, or a sum of such. It always fits.
+    Long,
     /// `DECIMAL(38,0)`; always followed by a `Text` column of the same name and `_text` that holds what does not fit.
     Wide,
     /// `DECIMAL(5,2)`, in percent.
@@ -143,6 +147,9 @@ pub const TABLES: [&Table; 28] = [
     &labels::TABLE,
 ];
 
+/// The last time, in seconds since 1970, for which there is a `TIMESTAMP`, and for a day after it too: microseconds of 63 bits.
+pub const TIMESTAMP_MAX: u64 = i64::MAX as u64 / 1_000_000 - 86_400;
+
 /// The largest magnitude that `DECIMAL(38,0)` holds.
 const WIDE_MAX: u128 = 10u128.pow(38) - 1;
 
@@ -183,7 +190,7 @@ impl Kind {
     fn arrow(self) -> DataType {
         match self {
             Self::Integer => DataType::Int64,
-            Self::Wide => DataType::Decimal128(38, 0),
+            Self::Long | Self::Wide => DataType::Decimal128(38, 0),
             Self::Percent => DataType::Decimal128(5, 2),
             Self::Text | Self::Key => DataType::Utf8,
             Self::TextList => DataType::List(Arc::new(Field::new("item", DataType::Utf8, true))),
@@ -195,7 +202,7 @@ impl Kind {
     pub fn sql(self) -> &'static str {
         match self {
             Self::Integer => "BIGINT",
-            Self::Wide => "DECIMAL(38,0)",
+            Self::Long | Self::Wide => "DECIMAL(38,0)",
             Self::Percent => "DECIMAL(5,2)",
             Self::Text | Self::Key => "VARCHAR",
             Self::TextList => "VARCHAR[]",
@@ -341,7 +348,7 @@ impl Rows {
             .iter()
             .map(|column| match column.kind {
                 Kind::Integer => Builder::Integer(Int64Builder::new()),
-                Kind::Wide | Kind::Percent => {
+                Kind::Long | Kind::Wide | Kind::Percent => {
                     Builder::Wide(Decimal128Builder::new().with_data_type(column.kind.arrow()))
                 }
                 Kind::Text | Kind::Key => Builder::Text(StringBuilder::new()),
@@ -362,6 +369,29 @@ impl Rows {
             .with_context(|| format!("{}.{name} exceeds 2^63-1", self.table.name))?;
         builder!(self, Integer).append_option(value);
         Ok(())
+    }
+
+    /// Appends a number to the column or, where it does not fit, in decimal to its `_text` column; or null.
+    pub fn integer_or_text(&mut self, value: impl Into<Option<u64>>) {
+        let value = value.into();
+        let narrow = value.and_then(|value| i64::try_from(value).ok());
+        builder!(self, Integer).append_option(narrow);
+        self.digits(value.filter(|_| narrow.is_none()));
+    }
+
+    /// Appends a number of 64 bits or a sum of such, or null.
+    pub fn long(&mut self, value: impl Into<Option<u64>>) {
+        self.long_sum(value.into().map(u128::from));
+    }
+
+    /// The same of a sum.
+    pub fn long_sum(&mut self, sum: impl Into<Option<u128>>) {
+        let sum = sum.into().map(|sum| i128::try_from(sum).expect("no chain has so many blocks"));
+        builder!(self, Wide).append_option(sum);
+    }
+
+    fn digits(&mut self, value: Option<u64>) {
+        self.text(value.map(|value| value.to_string()).as_deref());
     }
 
     /// Appends an amount, or null, to the column and to its `_text` column.
@@ -419,12 +449,16 @@ impl Rows {
         builder.append(list.is_some());
     }
 
-    /// Appends a time given in seconds since 1970.
-    pub fn time(&mut self, seconds: u64) -> Result<()> {
-        let micros = i64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(1_000_000));
-        let micros = micros.with_context(|| format!("time {seconds} s is out of range"))?;
-        builder!(self, Time).append_value(micros);
-        Ok(())
+    /// Appends a time given in seconds since 1970; null where it is beyond all that a `TIMESTAMP` can be.
+    pub fn time(&mut self, seconds: impl Into<Option<u64>>) {
+        let seconds = seconds.into().and_then(timestamp);
+        builder!(self, Time).append_option(seconds.map(|seconds| seconds as i64 * 1_000_000));
+    }
+
+    /// The same, and then the seconds in decimal in its `_text` column.
+    pub fn time_or_text(&mut self, seconds: u64) {
+        self.time(seconds);
+        self.digits(Some(seconds).filter(|seconds| timestamp(*seconds).is_none()));
     }
 
     /// The rows as one record batch.
@@ -445,6 +479,12 @@ impl Rows {
             .collect();
         RecordBatch::try_new(self.table.schema(), columns).expect("the builders were made from the schema")
     }
+}
+
+/// A time in seconds since 1970, where a `TIMESTAMP` can be it: up to a day before the year 294247 ends for it. Headers may have any
+/// of 64 bits.
+pub fn timestamp(seconds: u64) -> Option<u64> {
+    Some(seconds).filter(|seconds| *seconds <= TIMESTAMP_MAX)
 }
 
 /// Appends `0x` and the bytes in hex without an intermediate string.

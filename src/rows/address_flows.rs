@@ -3,7 +3,7 @@
 use super::Kind::{Integer, Key, Text, Time, Wide};
 use super::combine::{Cells, Entry};
 use super::movements::{self, Movement};
-use super::{Options, Rows, State, Table, column};
+use super::{Options, Rows, State, Table, column, timestamp};
 use crate::prove::Proved;
 use alloy_primitives::{Address, U512};
 use anyhow::{Context, Result};
@@ -30,7 +30,12 @@ pub const TABLE: Table = Table {
 };
 
 /// Seconds of a day.
-pub(super) const DAY_S: u64 = 86_400;
+const DAY_S: u64 = 86_400;
+
+/// The first second of a time's day; `None` where no `TIMESTAMP` can be the time.
+pub(super) fn day_of(seconds: u64) -> Option<u64> {
+    timestamp(seconds).map(|seconds| seconds / DAY_S * DAY_S)
+}
 
 /// One row.
 #[derive(Clone, Debug)]
@@ -38,8 +43,8 @@ pub struct Flow {
     /// `None` for ether.
     asset: Option<Address>,
     address: Address,
-    /// Seconds since 1970.
-    day: u64,
+    /// Seconds since 1970; `None` where no `TIMESTAMP` can be it.
+    day: Option<u64>,
     amount_in: U512,
     amount_out: U512,
     count_in: u64,
@@ -49,7 +54,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    fn key(&self) -> (bool, Option<Address>, Address, u64) {
+    fn key(&self) -> (bool, Option<Address>, Address, Option<u64>) {
         // As text: `0x…` comes before `ETH`.
         (self.asset.is_none(), self.asset, self.address, self.day)
     }
@@ -59,7 +64,7 @@ impl Entry for Flow {
     const TABLE: &'static Table = &TABLE;
 
     fn collect(flows: &mut Vec<Self>, block: &Proved, state: &State, options: Options) {
-        let (number, day) = (block.header.number, block.header.timestamp / DAY_S * DAY_S);
+        let (number, day) = (block.header.number, day_of(block.header.timestamp));
         for Movement { asset, from, to, amount, .. } in movements::of(block, state, options) {
             let amount = U512::from(amount.unwrap_or_default());
             let flow = |address, amount_in, amount_out, count_in, count_out| Self {
@@ -96,7 +101,7 @@ impl Entry for Flow {
     fn push(&self, rows: &mut Rows) -> Result<()> {
         movements::push_asset(rows, self.asset);
         rows.hex(self.address);
-        rows.time(self.day)?;
+        rows.time(self.day);
         rows.sum(self.amount_in);
         rows.sum(self.amount_out);
         rows.integer(self.count_in)?;

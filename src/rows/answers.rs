@@ -1,6 +1,6 @@
 //! What analysts ask of: views of the published file, described like every other table. [`crate::whales`] has their SQL.
 
-use super::Kind::{Integer, Percent, Text, Time, Wide};
+use super::Kind::{Integer, Long, Percent, Text, Time, Wide};
 use super::{Column, Table, column, concat};
 
 const FITS_NOT: &str = "The same where it does not fit a DECIMAL(38,0), else null.";
@@ -202,8 +202,8 @@ const GAS: [Column; 23] = [
     column("block_count", Integer, "How many blocks it has."),
     column("transaction_count", Integer, "Transactions."),
     column("failed_count", Integer, "Those that failed."),
-    column("gas_limit", Integer, "Gas that its blocks could use."),
-    column("gas_used", Integer, "Gas that they used."),
+    column("gas_limit", Long, "Gas that its blocks could use."),
+    column("gas_used", Long, "Gas that they used."),
     column("utilisation", Percent, "The gas used in percent of the limit."),
     column("base_fee_min", Wide, "The lowest base fee, in wei per gas."),
     column("base_fee_50", Wide, "The median of the blocks' base fees."),
@@ -240,7 +240,7 @@ const SPENT: [Column; 7] = [
     column("label", Text, "Its name, if it has one."),
     column("transaction_count", Integer, "Transactions."),
     column("failed_count", Integer, "Those that failed."),
-    column("gas_used", Integer, "Gas they used."),
+    column("gas_used", Long, "Gas they used."),
     column("fees", Wide, "Wei they paid: burnt, tips and for blobs."),
     column("fees_text", Text, FITS_NOT),
     column("last_block", Integer, "The last block with one of them."),

@@ -177,7 +177,8 @@ impl<E: Entry> Groups<E> {
 
 /// The entries of a batch of rows.
 pub fn read<E: Entry>(batch: &RecordBatch) -> Result<Vec<E>> {
-    let cells = Cells(batch);
+    let batch = E::TABLE.conform(batch.clone())?;
+    let cells = Cells(&batch);
     (0..batch.num_rows()).map(|row| E::read(&cells, row)).collect::<Result<_>>().context(E::TABLE.name)
 }
 
@@ -222,10 +223,17 @@ impl<'a> Cells<'a> {
         Ok(array.is_valid(row).then(|| array.value(row)).map(u64::try_from).transpose()?)
     }
 
-    /// Seconds since 1970.
-    pub fn time(&self, column: usize, row: usize) -> Result<u64> {
+    /// A number of 64 bits or a sum of such.
+    pub fn long(&self, column: usize, row: usize) -> Result<u128> {
+        let array = self.0.column(column).as_primitive_opt::<Decimal128Type>().context("not a number")?;
+        Ok(u128::try_from(array.is_valid(row).then(|| array.value(row)).context("a number is missing")?)?)
+    }
+
+    /// Seconds since 1970, or null.
+    pub fn time(&self, column: usize, row: usize) -> Result<Option<u64>> {
         let array = self.0.column(column).as_primitive_opt::<TimestampMicrosecondType>().context("not a time")?;
-        Ok(u64::try_from(array.value(row))? / 1_000_000)
+        let micros = array.is_valid(row).then(|| u64::try_from(array.value(row))).transpose()?;
+        Ok(micros.map(|micros| micros / 1_000_000))
     }
 
     /// An amount, out of its column and the column for its text.

@@ -54,6 +54,11 @@ pub const TABLE: Table = Table {
     ],
 };
 
+/// A number where a `BIGINT` holds it; `blocks` has its digits else.
+fn bigint(number: u64) -> Option<u64> {
+    Some(number).filter(|number| i64::try_from(*number).is_ok())
+}
+
 /// The quantiles of tips, in percent.
 const QUANTILES: [usize; 5] = [10, 25, 50, 75, 90];
 
@@ -67,11 +72,11 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
 
     rows.integer(header.number)?;
     rows.hex(header.hash);
-    rows.time(header.timestamp)?;
+    rows.time(header.timestamp);
     rows.integer(block.transactions.len() as u64)?;
     rows.integer(failed.clone().count() as u64)?;
-    rows.integer(header.gas_limit)?;
-    rows.integer(header.gas_used)?;
+    rows.integer(bigint(header.gas_limit))?;
+    rows.integer(bigint(header.gas_used))?;
     rows.percent(header.gas_used, header.gas_limit);
     rows.wide(header.base_fee_per_gas);
     for percent in QUANTILES {
@@ -82,7 +87,7 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
     rows.sum(sum(&mut failed.map(fees::Paid::total)));
     let blobs: u64 = block.transactions.iter().map(|transaction| transaction.blob_count()).sum();
     rows.integer(header.blob_gas_used.map(|_| blobs))?;
-    rows.integer(header.blob_gas_used)?;
+    rows.integer(header.blob_gas_used.and_then(bigint))?;
     rows.wide(block.blob_gas_price());
     rows.sum(header.blob_gas_used.map(|_| sum(&mut paid.iter().filter_map(|paid| paid.blob))));
     Ok(())

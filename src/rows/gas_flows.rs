@@ -1,8 +1,8 @@
 //! `gas_flows`: what gas each address paid for, and was called with, by day.
 
-use super::Kind::{Integer, Key, Text, Time, Wide};
+use super::Kind::{Integer, Key, Long, Text, Time, Wide};
 use super::combine::{Cells, Entry};
-use super::{Options, Rows, State, Table, address_flows::DAY_S, column, fees};
+use super::{Options, Rows, State, Table, address_flows::day_of, column, fees};
 use crate::prove::Proved;
 use alloy_primitives::{Address, U512};
 use anyhow::{Context, Result};
@@ -18,7 +18,7 @@ pub const TABLE: Table = Table {
         column("address", Key, "Who."),
         column("transaction_count", Integer, "Transactions."),
         column("failed_count", Integer, "Those that failed."),
-        column("gas_used", Integer, "Gas they used."),
+        column("gas_used", Long, "Gas they used."),
         column("fees", Wide, "Wei they paid: burnt, tips and for blobs."),
         column("fees_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
         column("first_block", Integer, "The first block with one of them."),
@@ -37,19 +37,19 @@ enum Role {
 #[derive(Clone, Debug)]
 pub struct GasFlow {
     /// Seconds since 1970.
-    day: u64,
+    day: Option<u64>,
     role: Role,
     address: Address,
     transaction_count: u64,
     failed_count: u64,
-    gas_used: u64,
+    gas_used: u128,
     fees: U512,
     first_block: u64,
     last_block: u64,
 }
 
 impl GasFlow {
-    fn key(&self) -> (u64, Role, Address) {
+    fn key(&self) -> (Option<u64>, Role, Address) {
         (self.day, self.role, self.address)
     }
 }
@@ -58,7 +58,7 @@ impl Entry for GasFlow {
     const TABLE: &'static Table = &TABLE;
 
     fn collect(flows: &mut Vec<Self>, block: &Proved, _: &State, _: Options) {
-        let (number, day) = (block.header.number, block.header.timestamp / DAY_S * DAY_S);
+        let (number, day) = (block.header.number, day_of(block.header.timestamp));
         for paid in fees::paid(block) {
             let Some(fields) = paid.fields else { continue };
             let contract =
@@ -71,7 +71,7 @@ impl Entry for GasFlow {
                     address: address?,
                     transaction_count: 1,
                     failed_count: u64::from(paid.failed()),
-                    gas_used: paid.gas_used,
+                    gas_used: paid.gas_used.into(),
                     fees: paid.total(),
                     first_block: number,
                     last_block: number,
@@ -88,7 +88,7 @@ impl Entry for GasFlow {
             address: cells.address(2, row)?.context("no address")?,
             transaction_count: integer(3)?,
             failed_count: integer(4)?,
-            gas_used: integer(5)?,
+            gas_used: cells.long(5, row)?,
             fees: cells.amount(6, row)?,
             first_block: integer(8)?,
             last_block: integer(9)?,
@@ -96,7 +96,7 @@ impl Entry for GasFlow {
     }
 
     fn push(&self, rows: &mut Rows) -> Result<()> {
-        rows.time(self.day)?;
+        rows.time(self.day);
         rows.text(match self.role {
             Role::Contract => "contract",
             Role::Sender => "sender",
@@ -104,7 +104,7 @@ impl Entry for GasFlow {
         rows.hex(self.address);
         rows.integer(self.transaction_count)?;
         rows.integer(self.failed_count)?;
-        rows.integer(self.gas_used)?;
+        rows.long_sum(self.gas_used);
         rows.sum(self.fees);
         rows.integer(self.first_block)?;
         rows.integer(self.last_block)

@@ -2,7 +2,7 @@
 
 use super::Kind::{Integer, Key, Text, Time, Wide};
 use super::combine::{Cells, Entry};
-use super::{Options, Rows, State, Table, address_flows::DAY_S, column, movements};
+use super::{Options, Rows, State, Table, address_flows::day_of, column, movements, timestamp};
 use crate::prove::Proved;
 use alloy_primitives::{Address, B256, U256};
 use anyhow::{Context, Result};
@@ -50,8 +50,8 @@ pub struct Large {
     amount: U256,
     /// The block it is in.
     pub block_number: u64,
-    /// Seconds since 1970.
-    block_timestamp: u64,
+    /// Seconds since 1970; `None` where no `TIMESTAMP` can be it.
+    block_timestamp: Option<u64>,
     /// As in `movements`.
     pub kind: &'static str,
     transaction_hash: Option<B256>,
@@ -66,11 +66,11 @@ pub struct Large {
 }
 
 impl Large {
-    fn day(&self) -> u64 {
-        self.block_timestamp / DAY_S * DAY_S
+    fn day(&self) -> Option<u64> {
+        self.block_timestamp.and_then(day_of)
     }
 
-    fn group(&self) -> (bool, Option<Address>, u64) {
+    fn group(&self) -> (bool, Option<Address>, Option<u64>) {
         // As text: `0x…` comes before `ETH`.
         (self.asset.is_none(), self.asset, self.day())
     }
@@ -90,7 +90,7 @@ impl Entry for Large {
                 asset: movement.asset,
                 amount: movement.amount.filter(|amount| !amount.is_zero())?,
                 block_number: block.header.number,
-                block_timestamp: block.header.timestamp,
+                block_timestamp: timestamp(block.header.timestamp),
                 kind: movement.kind,
                 transaction_hash: movement.transaction_hash,
                 index: movement.index,
@@ -121,10 +121,10 @@ impl Entry for Large {
 
     fn push(&self, rows: &mut Rows) -> Result<()> {
         movements::push_asset(rows, self.asset);
-        rows.time(self.day())?;
+        rows.time(self.day());
         rows.wide(self.amount);
         rows.integer(self.block_number)?;
-        rows.time(self.block_timestamp)?;
+        rows.time(self.block_timestamp);
         rows.text(self.kind);
         rows.hex_option(self.transaction_hash);
         rows.integer(self.index)?;

@@ -33,7 +33,7 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
     for (log_index, transaction_index, log) in block.logs() {
         rows.integer(block.header.number)?;
         rows.hex(block.header.hash);
-        rows.time(block.header.timestamp)?;
+        rows.time(block.header.timestamp);
         rows.integer(transaction_index)?;
         rows.hex(block.transactions[transaction_index as usize].hash);
         rows.integer(log_index)?;

@@ -71,7 +71,7 @@ pub struct Movement {
 pub(super) fn push(rows: &mut Rows, block: &Proved, state: &State, options: Options) -> Result<()> {
     for (index, movement) in movements(block, state, options).into_iter().enumerate() {
         rows.integer(block.header.number)?;
-        rows.time(block.header.timestamp)?;
+        rows.time(block.header.timestamp);
         rows.hex(block.header.hash);
         rows.integer(index as u64)?;
         rows.text(movement.kind);

@@ -37,7 +37,7 @@ pub struct Reorg {
 
 /// Appends one row.
 pub fn push(rows: &mut Rows, reorg: &Reorg) -> Result<()> {
-    rows.time(reorg.detected_at)?;
+    rows.time(reorg.detected_at);
     rows.integer(reorg.fork_block)?;
     rows.hex(reorg.fork_hash);
     rows.integer(reorg.old_hashes.len() as u64)?;

@@ -76,7 +76,7 @@ pub(super) fn push(rows: &mut Rows, block: &Proved, options: Options) -> Result<
     for Placed { log, log_index, transaction_index, batch_index, transfer } in of(block, options) {
         rows.integer(block.header.number)?;
         rows.hex(block.header.hash);
-        rows.time(block.header.timestamp)?;
+        rows.time(block.header.timestamp);
         rows.integer(transaction_index)?;
         rows.hex(block.transactions[transaction_index as usize].hash);
         rows.integer(log_index)?;

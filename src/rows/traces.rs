@@ -53,7 +53,7 @@ pub(super) fn push(rows: &mut Rows, block: &Proved, state: &State) -> Result<()>
                 other => (other, None),
             };
             rows.integer(block.header.number)?;
-            rows.time(block.header.timestamp)?;
+            rows.time(block.header.timestamp);
             rows.hex(block.header.hash);
             rows.hex(transaction.hash);
             rows.integer(index as u64)?;

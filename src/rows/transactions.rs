@@ -1,6 +1,6 @@
 //! `transactions`: one row per transaction, with its receipt.
 
-use super::Kind::{Integer, Key, Text, TextList, Time, Wide};
+use super::Kind::{Integer, Key, Long, Text, TextList, Time, Wide};
 use super::fees::{self, Paid};
 use super::{Rows, Table, column};
 use crate::decode::{Authorization, Outcome};
@@ -41,7 +41,7 @@ pub const TABLE: Table = Table {
         column("max_priority_fee_per_gas_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
         column("max_fee_per_blob_gas", Wide, "Wei per blob gas at most: type 3."),
         column("max_fee_per_blob_gas_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
-        column("nonce", Integer, "Transactions that the sender made before."),
+        column("nonce", Long, "Transactions that the sender made before."),
         column("input", Text, "Call data, or the code that creates a contract."),
         column("chain_id", Text, "The chain signed for, in decimal; null for a legacy transaction without one."),
         column("access_list", Text, "JSON as in the execution API: types 1 and later."),
@@ -81,7 +81,7 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
 
         rows.integer(header.number)?;
         rows.hex(header.hash);
-        rows.time(header.timestamp)?;
+        rows.time(header.timestamp);
         rows.integer(index as u64)?;
         rows.hex(transaction.hash);
         rows.integer(u64::from(transaction.kind))?;
@@ -93,7 +93,7 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
         rows.wide(fields.and_then(|fields| fields.max_fee_per_gas));
         rows.wide(fields.and_then(|fields| fields.max_priority_fee_per_gas));
         rows.wide(fields.and_then(|fields| fields.max_fee_per_blob_gas));
-        rows.integer(fields.map(|fields| fields.nonce))?;
+        rows.long(fields.map(|fields| fields.nonce));
         rows.hex_option(fields.map(|fields| &fields.input));
         rows.text(fields.and_then(|fields| fields.chain_id).map(|id| id.to_string()).as_deref());
         rows.text(fields.and_then(|fields| fields.access_list.as_deref()).map(access_list_json).as_deref());

@@ -9,7 +9,7 @@ use anyhow::Result;
 pub const TABLE: Table = Table {
     name: "uncles",
     comment: "One row per uncle header included in a block; none since the merge.",
-    columns: &concat::<4, 27, 31>(
+    columns: &concat::<4, 31, 35>(
         &[
             column("block_number", Integer, "The block that includes it."),
             column("block_hash", Text, "The block that includes it."),
@@ -24,7 +24,7 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
     for (index, uncle) in block.uncles.iter().enumerate() {
         rows.integer(block.header.number)?;
         rows.hex(block.header.hash);
-        rows.time(block.header.timestamp)?;
+        rows.time(block.header.timestamp);
         rows.integer(index as u64)?;
         blocks::push_header(rows, uncle)?;
     }

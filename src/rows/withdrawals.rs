@@ -1,6 +1,6 @@
 //! `withdrawals`: one row per validator withdrawal.
 
-use super::Kind::{Integer, Key, Text, Time, Wide};
+use super::Kind::{Integer, Key, Long, Text, Time, Wide};
 use super::{Rows, Table, column};
 use crate::prove::Proved;
 use alloy_primitives::U256;
@@ -15,8 +15,8 @@ pub const TABLE: Table = Table {
         column("block_hash", Text, "The block it is in."),
         column("block_timestamp", Time, "When the block was made, UTC."),
         column("withdrawal_index", Integer, "Position in the block's list of withdrawals, from 0."),
-        column("index", Integer, "Counts all withdrawals ever made."),
-        column("validator_index", Integer, "The validator that withdrew."),
+        column("index", Long, "Counts all withdrawals ever made."),
+        column("validator_index", Long, "The validator that withdrew."),
         column("address", Key, "Who was credited."),
         column("amount", Wide, "In wei (the block has gwei)."),
         column("amount_text", Text, "The amount where it does not fit a DECIMAL(38,0), else null."),
@@ -27,10 +27,10 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
     for (index, withdrawal) in block.withdrawals.iter().flatten().enumerate() {
         rows.integer(block.header.number)?;
         rows.hex(block.header.hash);
-        rows.time(block.header.timestamp)?;
+        rows.time(block.header.timestamp);
         rows.integer(index as u64)?;
-        rows.integer(withdrawal.index)?;
-        rows.integer(withdrawal.validator_index)?;
+        rows.long(withdrawal.index);
+        rows.long(withdrawal.validator_index);
         rows.hex(withdrawal.address);
         rows.wide(U256::from(withdrawal.amount_gwei) * U256::from(1_000_000_000));
     }

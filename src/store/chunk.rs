@@ -36,7 +36,8 @@ pub fn split(store: &Store, identity: Identity, links: &[BlockLink], tables: Sel
         let (first, last) = (group[0], group[group.len() - 1]);
         let path = range::chunk_path(first.number, last.number, last.hash);
         let held = store.root().join(&path);
-        if held.exists() && Manifest::read(&held)?.selection() != tables {
+        let is_other = |held: &Manifest| held.selection() != tables || !held.older().is_empty();
+        if held.exists() && is_other(&Manifest::read(&held)?) {
             store.delete_directory(&path)?;
         }
         if !held.exists() {

@@ -1,7 +1,7 @@
 //! What a sealed range says of itself: written last, so that a directory with a manifest is whole.
 
 use crate::geth::ChainId;
-use crate::rows::{Gap, Selection, Table};
+use crate::rows::{Gap, LAYOUT, Selection, Table};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,9 @@ pub struct TableManifest {
     pub covered: Vec<[u64; 2]>,
     /// BLAKE3 of the file.
     pub blake3: String,
+    /// Which columns the file has, where they changed within the format: a [`crate::rows::LAYOUT`].
+    #[serde(default)]
+    pub layout: u32,
 }
 
 impl Manifest {
@@ -69,6 +72,13 @@ impl Manifest {
     /// Which chain tables it holds.
     pub fn selection(&self) -> Selection {
         Selection::of_known(self.tables.keys().map(String::as_str))
+    }
+
+    /// Of its tables, those whose files have other columns than they would have today.
+    pub fn older(&self) -> Selection {
+        let layout = |table: &Table| self.tables.get(table.name).map_or(LAYOUT, |held| held.layout);
+        let older = self.selection().tables().filter(|table| !table.is_current(layout(table)));
+        Selection::of_known(older.map(|table| table.name))
     }
 
     /// What the range covers between the gaps of a table: first and last block of each interval.

@@ -132,7 +132,7 @@ fn append(
             GroupLimit::Rows(limit) => group.num_rows() as usize >= limit / 2,
             GroupLimit::Bytes(limit) => group.compressed_size() as usize >= limit / 2,
         };
-        if large {
+        if large && source.is_current {
             writer.copy_group(&source, index)?;
         } else {
             let file = File::open(path).with_context(|| format!("failed to open: `{}`", path.display()))?;
@@ -141,7 +141,7 @@ fn append(
                 .with_batch_size(8192)
                 .build()?;
             for batch in batches {
-                writer.write(&batch?)?;
+                writer.write(&table.conform(batch?)?)?;
             }
         }
         rows += group.num_rows() as u64;

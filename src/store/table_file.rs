@@ -5,10 +5,10 @@
 //! columns that are looked up for equality, statistics on those in whose order the rows lie, or may lie.
 
 use super::manifest::TableManifest;
-use crate::rows::{Kind, Part, Table, combine};
+use crate::rows::{Kind, LAYOUT, Part, Table, combine};
 use anyhow::{Context, Result, ensure};
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::arrow::{ArrowWriter, parquet_to_arrow_schema};
 use parquet::basic::{Compression, ZstdLevel};
@@ -147,7 +147,8 @@ impl TableWriter {
         self.close_group()?;
         let hashing = self.file.into_inner()?;
         let (bytes, blake3) = hashing.finish()?;
-        Ok((self.table.name, TableManifest { rows: self.rows, bytes, covered: covered(self.table.name), blake3 }))
+        let covered = covered(self.table.name);
+        Ok((self.table.name, TableManifest { rows: self.rows, bytes, covered, blake3, layout: LAYOUT }))
     }
 }
 
@@ -157,6 +158,8 @@ pub struct SourceFile {
     file: File,
     /// For what is where.
     pub reader: SerializedFileReader<File>,
+    /// Whether its columns are those that files have today: only then can a row group be copied as it lies.
+    pub is_current: bool,
 }
 
 impl SourceFile {
@@ -171,14 +174,14 @@ impl SourceFile {
         let reader = SerializedFileReader::new_with_options(open()?, options)
             .with_context(|| format!("failed to read: `{}`", path.display()))?;
         let schema = parquet_to_arrow_schema(reader.metadata().file_metadata().schema_descr(), None)?;
-        let names = |schema: &Schema| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
+        let is_current = table.has_columns(LAYOUT, &schema);
         ensure!(
-            names(&schema) == names(&table.schema()),
+            is_current || table.has_columns(0, &schema),
             "`{}` has other columns than table `{}`",
             path.display(),
             table.name
         );
-        Ok(Self { file: open()?, reader })
+        Ok(Self { file: open()?, reader, is_current })
     }
 }
 

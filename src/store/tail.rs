@@ -182,7 +182,8 @@ fn decode(bytes: &[u8]) -> Result<TailBlock> {
     for (table, length) in tables.tables().zip(&head.streams) {
         let stream;
         (stream, rest) = rest.split_at_checked(*length).context("a table is cut")?;
-        let batches_read = StreamReader::try_new(stream, None)?.collect::<Result<Vec<_>, _>>()?;
+        let conformed = StreamReader::try_new(stream, None)?.map(|batch| table.conform(batch?));
+        let batches_read = conformed.collect::<Result<Vec<_>>>()?;
         batches.push(concat_batches(&table.schema(), &batches_read)?);
     }
     ensure!(tables.tables().count() == head.streams.len() && rest.is_empty(), "it has not one stream per table");

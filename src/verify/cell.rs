@@ -66,6 +66,28 @@ impl<'a> Row<'a> {
         value.map(|value| u64::try_from(value).map_err(|_| self.fault(column, "a number from 0 on"))).transpose()
     }
 
+    /// A number out of a `BIGINT` or, where it does not fit one, out of the `_text` column beside it.
+    pub fn integer_or_text(&self, column: &str) -> Result<Option<u64>, Fault> {
+        match self.integer(column)? {
+            Some(value) => Ok(Some(value)),
+            None => self.digits(column),
+        }
+    }
+
+    /// A number of 64 bits out of a `DECIMAL(38,0)`.
+    pub fn long(&self, column: &str) -> Result<Option<u64>, Fault> {
+        let array = self.array::<Decimal128Array>(column);
+        let value = array.is_valid(self.index).then(|| array.value(self.index));
+        value.map(|value| u64::try_from(value).map_err(|_| self.fault(column, "a number of 64 bits"))).transpose()
+    }
+
+    /// A number out of the `_text` column beside a column.
+    fn digits(&self, column: &str) -> Result<Option<u64>, Fault> {
+        let column = format!("{column}_text");
+        let parse = |text: &str| text.parse().map_err(|_| self.fault(&column, "a number in decimal"));
+        self.text(&column).map(parse).transpose()
+    }
+
     /// An amount out of a `DECIMAL(38,0)` or, where it does not fit one, out of the `_text` column beside it.
     pub fn wide(&self, column: &str) -> Result<Option<U256>, Fault> {
         let array = self.array::<Decimal128Array>(column);
@@ -90,12 +112,15 @@ impl<'a> Row<'a> {
         self.text(column).map(parse).transpose()
     }
 
-    /// Seconds since 1970.
+    /// Seconds since 1970, out of a `TIMESTAMP` or, where none can be it, out of the `_text` column beside it.
     pub fn time(&self, column: &str) -> Result<Option<u64>, Fault> {
         let array = self.array::<TimestampMicrosecondArray>(column);
         let value = array.is_valid(self.index).then(|| array.value(self.index));
         let seconds = |micros: i64| (micros % 1_000_000 == 0).then(|| u64::try_from(micros / 1_000_000).ok()).flatten();
-        value.map(|micros| seconds(micros).ok_or_else(|| self.fault(column, "whole seconds since 1970"))).transpose()
+        match value {
+            Some(micros) => seconds(micros).map(Some).ok_or_else(|| self.fault(column, "whole seconds since 1970")),
+            None => self.digits(column),
+        }
     }
 
     /// A list of byte strings out of `0x` texts.

@@ -141,6 +141,7 @@ fn differing(table: &'static Table, expected: &Path, found: &Path, range: &Range
     }
     let (mut faults, mut row) = (Vec::new(), 0);
     while let Some((expected, found)) = expected.next()?.zip(found.next()?) {
+        let found = table.conform(found)?;
         let differing = differing_cells(table, &expected, &found).into_iter();
         let follows = |(at, fault): &(usize, Fault)| !is_unknown_balance(table, fault, [&expected, &found], *at, range);
         for (at, fault) in differing.filter(follows) {

@@ -74,7 +74,7 @@ impl Cursor {
                 None => None,
             };
             match next {
-                Some(batch) => (self.batch, self.at) = (batch, 0),
+                Some(batch) => (self.batch, self.at) = (self.table.conform(batch)?, 0),
                 None if self.next_group == self.metadata.metadata().num_row_groups() => return Ok(None),
                 None => self.open_group()?,
             }
@@ -153,7 +153,7 @@ impl<'a> Copies<'a> {
     fn are_of(&self, key: &Key, row: usize) -> bool {
         let number = self.numbers.is_valid(row) && self.numbers.value(row) == key.number;
         let hash = self.hashes.is_valid(row) && key.hash.as_deref() == Some(self.hashes.value(row));
-        let timestamp = self.timestamps.is_valid(row) && key.timestamp == Some(self.timestamps.value(row));
+        let timestamp = key.timestamp == self.timestamps.is_valid(row).then(|| self.timestamps.value(row));
         u8::from(number) + u8::from(hash) + u8::from(timestamp) >= 2
     }
 

@@ -1,10 +1,11 @@
 //! What links blocks and ranges: hashes inside a range, between neighbours, in the tail; and the counts of a block's rows.
 
 use super::fault::Fault;
+use crate::rows::timestamp;
 use crate::store::{BlockLink, Range};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -47,7 +48,9 @@ pub fn inside(root: &Path, range: &Range) -> Result<Vec<Fault>> {
     };
     same("first parent hash", walk.first_parent_hash.unwrap_or_default(), manifest.first_parent_hash.to_string());
     same("last hash", walk.hash.unwrap_or_default(), manifest.last_hash.to_string());
-    same("last timestamp", walk.timestamp.to_string(), manifest.last_timestamp.to_string());
+    let text = |time: Option<i64>| time.map_or("null".to_owned(), |time| time.to_string());
+    let expected = timestamp(manifest.last_timestamp).map(u64::cast_signed);
+    same("last timestamp", text(walk.timestamp), text(expected));
     for (table, column) in COUNTED {
         let counted = walk.counts.get(column).copied().unwrap_or_default();
         if let Some(held) = manifest.tables.get(table).filter(|held| held.rows != counted) {
@@ -64,8 +67,8 @@ struct Walk {
     number: u64,
     first_parent_hash: Option<String>,
     hash: Option<String>,
-    /// Of the block before, in seconds.
-    timestamp: i64,
+    /// Of the block before, in seconds; `None` where no `TIMESTAMP` can be it.
+    timestamp: Option<i64>,
     counts: BTreeMap<&'static str, u64>,
     faults: Vec<Fault>,
 }
@@ -89,7 +92,7 @@ impl Walk {
                 None => self.first_parent_hash = Some(parent.to_owned()),
             }
             self.hash = Some(hashes.value(row).to_owned());
-            self.timestamp = timestamps.value(row) / 1_000_000;
+            self.timestamp = timestamps.is_valid(row).then(|| timestamps.value(row) / 1_000_000);
             self.number += 1;
         }
         for (_, column) in COUNTED {

@@ -116,8 +116,9 @@ fn header(row: &Row) -> Result<Vec<u8>, Fault> {
         list.push(&row.some(column, Row::bytes)?[..]);
     }
     list.push(&row.some("difficulty", Row::wide)?);
-    for column in ["number", "gas_limit", "gas_used"] {
-        list.push(&row.some(column, Row::integer)?);
+    list.push(&row.some("number", Row::integer)?);
+    for column in ["gas_limit", "gas_used"] {
+        list.push(&row.some(column, Row::integer_or_text)?);
     }
     list.push(&row.some("timestamp", Row::time)?);
     for column in ["extra_data", "mix_hash", "nonce"] {
@@ -125,16 +126,16 @@ fn header(row: &Row) -> Result<Vec<u8>, Fault> {
     }
     // What later forks appended, in their order: a header ends with the first that it lacks.
     let bytes = |column| Ok(row.bytes(column)?.map(|bytes| encoded(&bytes[..])));
-    let integer = |column| Ok(row.integer(column)?.map(|number| encoded(&number)));
+    let integer = |number: Option<u64>| number.map(|number| encoded(&number));
     let appended = [
         row.wide("base_fee_per_gas")?.map(|fee| encoded(&fee)),
         bytes("withdrawals_root")?,
-        integer("blob_gas_used")?,
-        integer("excess_blob_gas")?,
+        integer(row.integer_or_text("blob_gas_used")?),
+        integer(row.long("excess_blob_gas")?),
         bytes("parent_beacon_block_root")?,
         bytes("requests_hash")?,
         bytes("block_access_list_hash")?,
-        integer("slot_number")?,
+        integer(row.long("slot_number")?),
         row.bytes("extra_fields")?,
     ];
     appended.iter().map_while(Option::as_ref).for_each(|item| list.raw(item));
@@ -154,7 +155,7 @@ fn envelope(row: &Row) -> Result<Vec<u8>, Fault> {
     if kind > 0 {
         list.push(&row.some("chain_id", Row::decimal)?);
     }
-    list.push(&row.some("nonce", Row::integer)?);
+    list.push(&row.some("nonce", Row::long)?);
     match kind {
         0 | 1 => list.push(&row.some("gas_price", Row::wide)?),
         2..=4 => {
@@ -223,8 +224,8 @@ fn withdrawal(row: &Row) -> Result<Vec<u8>, Fault> {
         return Err(row.fault("amount", "whole gwei"));
     }
     let mut list = List::default();
-    list.push(&row.some("index", Row::integer)?);
-    list.push(&row.some("validator_index", Row::integer)?);
+    list.push(&row.some("index", Row::long)?);
+    list.push(&row.some("validator_index", Row::long)?);
     list.push(&row.some("address", Row::bytes)?[..]);
     list.push(&gwei);
     Ok(list.finish())

@@ -552,8 +552,11 @@ impl Session {
             }
         }
         let Some(limit) = self.keep_limit() else { return Ok(()) };
-        let gone =
-            self.ranges.iter().take_while(|range| range.manifest.last_timestamp + GRACE.as_secs() < limit).count();
+        let gone = self
+            .ranges
+            .iter()
+            .take_while(|range| range.manifest.last_timestamp.saturating_add(GRACE.as_secs()) < limit)
+            .count();
         if gone > 0 {
             for range in self.ranges.drain(..gone) {
                 self.store.delete_directory(&range.path)?;

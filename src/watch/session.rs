@@ -16,7 +16,7 @@ use crate::freezer::Places;
 use crate::geth::{Client, Head, Tag};
 use crate::plan::{Known, Piece};
 use crate::publish::{Directory, Publisher, State};
-use crate::rows::{Gap, Options};
+use crate::rows::{Gap, Options, Selection};
 use crate::store::{BlockLink, Chain, Finished, RANGE_MIN, Range, Store, chunk, tail};
 use crate::whales::{Labels, Ranking};
 use anyhow::{Result, bail};
@@ -347,6 +347,7 @@ impl Session {
         let sealed = kept.map(|range| Directory {
             path: range.path.clone(),
             tables: range.tables(),
+            older: range.manifest.older(),
             first: range.first,
             last: range.last,
             last_timestamp: range.manifest.last_timestamp,
@@ -355,6 +356,7 @@ impl Session {
         let chunks = split.chunks.iter().zip(chunked.chunks(RANGE_MIN as usize)).map(|(path, links)| Directory {
             path: path.clone(),
             tables,
+            older: Selection::of_known([]),
             first: links[0].number,
             last: links[links.len() - 1].number,
             last_timestamp: links[links.len() - 1].timestamp,

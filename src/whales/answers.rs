@@ -97,7 +97,7 @@ fn gas_flows() -> String {
     format!(
         "SELECT day, role, address, transaction_count, failed_count, gas_used, {fees}, first_block, last_block FROM (
             SELECT day, role, address, sum(transaction_count)::BIGINT AS transaction_count,
-                sum(failed_count)::BIGINT AS failed_count, sum(gas_used)::BIGINT AS gas_used, {sum} AS fees,
+                sum(failed_count)::BIGINT AS failed_count, sum(gas_used) AS gas_used, {sum} AS fees,
                 min(first_block) AS first_block, max(last_block) AS last_block
             FROM ({both}) GROUP BY day, role, address)",
         fees = split("fees", "fees"),
@@ -178,22 +178,26 @@ pub(super) fn supply_of(ether: bool, tokens: bool) -> String {
 fn gas_by(unit: &str) -> String {
     let sums = ["burnt", "tips", "failed_fees", "blob_burnt"].map(|name| format!("{} AS {name}", sum(name))).join(", ");
     let splits = |name| split(name, name);
+    let sum_of_all = |value: &str| format!("CASE WHEN count({value}) = count(*) THEN sum({value}) END");
     // Null where one does not fit, and never the quantile of the rest.
     let of =
         |value: &str, what: &str| format!("CASE WHEN count({value}_text) = 0 THEN {} END", what.replace('?', value));
     format!(
-        "SELECT {unit}, first_block, last_block, block_count, transaction_count, failed_count, gas_limit, gas_used,
+        "SELECT {unit}, first_block, last_block, block_count, transaction_count, failed_count,
+            gas_limit::DECIMAL(38,0) AS gas_limit, gas_used::DECIMAL(38,0) AS gas_used,
             try_cast((gas_used * 10000 // greatest(gas_limit, 1)) * 0.01 AS DECIMAL(5,2)) AS utilisation,
             base_fee_min, base_fee_50, base_fee_max, tip_10, tip_50, tip_90, {burnt}, {tips}, {failed_fees}, blob_count, {blob_burnt}
         FROM (SELECT *, lag(last_block) OVER (ORDER BY {unit}) AS last_before, lead(first_block) OVER (ORDER BY {unit}) AS first_after
             FROM (SELECT date_trunc('{unit}', block_timestamp)::TIMESTAMP AS {unit}, min(block_number) AS first_block,
                 max(block_number) AS last_block, count(*) AS block_count, sum(transaction_count)::BIGINT AS transaction_count,
-                sum(failed_count)::BIGINT AS failed_count, sum(gas_limit)::BIGINT AS gas_limit, sum(gas_used)::BIGINT AS gas_used,
+                sum(failed_count)::BIGINT AS failed_count, {gas_limit} AS gas_limit, {gas_used} AS gas_used,
                 {base_fee_min} AS base_fee_min, {base_fee_50} AS base_fee_50, {base_fee_max} AS base_fee_max,
                 {tip_10} AS tip_10, {tip_50} AS tip_50, {tip_90} AS tip_90, sum(blob_count)::BIGINT AS blob_count, {sums}
                 FROM main.gas_blocks GROUP BY ALL))
         WHERE block_count = last_block - first_block + 1 AND (first_block = 0 OR last_before = first_block - 1)
             AND first_after = last_block + 1",
+        gas_limit = sum_of_all("gas_limit"),
+        gas_used = sum_of_all("gas_used"),
         base_fee_min = of("base_fee_per_gas", "min(?)"),
         base_fee_50 = of("base_fee_per_gas", "quantile_disc(?, 0.5)"),
         base_fee_max = of("base_fee_per_gas", "max(?)"),
@@ -268,7 +272,7 @@ fn address_summary() -> String {
                 min(first_block) AS first_block, max(last_block) AS last_block
             FROM ({address_flows}) WHERE address = lower(wanted)),
         gas AS (SELECT {fees} AS fees, coalesce(sum(transaction_count), 0)::BIGINT AS transaction_count,
-                coalesce(sum(failed_count), 0)::BIGINT AS failed_count, coalesce(sum(gas_used), 0)::BIGINT AS gas_used,
+                coalesce(sum(failed_count), 0)::BIGINT AS failed_count, coalesce(sum(gas_used), 0)::DECIMAL(38,0) AS gas_used,
                 min(first_block) AS first_block, max(last_block) AS last_block
             FROM ({gas_flows}) WHERE role = 'sender' AND address = lower(wanted))
         SELECT lower(wanted) AS address, (SELECT any_value(name) FROM main.labels WHERE address = lower(wanted)) AS label,

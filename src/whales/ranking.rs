@@ -124,7 +124,8 @@ impl Ranking {
         }
         fs::create_dir_all(&directory)?;
         let top = &ranges.last().context("nothing to be ranked")?.manifest;
-        let is_before = |seconds| move |range: &&Range| range.manifest.last_timestamp + seconds <= top.last_timestamp;
+        let is_before =
+            |seconds| move |range: &&Range| range.manifest.last_timestamp.saturating_add(seconds) <= top.last_timestamp;
         let before = BEFORE_S.map(|seconds| ranges.iter().rev().find(is_before(seconds)).map(|range| range.last));
         let Some(mut ranked) = rank(store, ranges, Ranks::new(before, limits), &directory, cancelled)? else {
             return Ok(None);

@@ -7,7 +7,9 @@ use super::answers::{split, sum, supply_of};
 use super::ranking::SHOWN_MAX;
 use crate::rows::answers::{NET_FLOWS, WHALE_MOVES, WHALES, WHALES_COVERAGE};
 use crate::rows::coverage::Interval;
-use crate::rows::{Selection, Table, address_flows, balances, blocks, native_transfers, token_transfers};
+use crate::rows::{
+    Selection, TIMESTAMP_MAX, Table, address_flows, balances, blocks, native_transfers, timestamp, token_transfers,
+};
 use crate::store::BlockLink;
 
 /// A run of sealed blocks.
@@ -28,8 +30,9 @@ pub struct Held {
 pub struct Window {
     /// Its name.
     pub name: &'static str,
-    /// What is after this is in it; seconds since 1970.
-    pub start: u64,
+    /// What is after this is in it; seconds since 1970. `None` where the newest block's time is beyond a `TIMESTAMP`: nothing is told of
+    /// times then.
+    pub start: Option<u64>,
     /// Its first block may be this, and none below.
     pub first: u64,
     /// The last block before it, as SQL; null where it is not held. None is above `before_max`.
@@ -67,11 +70,13 @@ pub fn of(
         let first_of_tail = || tail.iter().find(|link| link.timestamp > start).map_or(0, |link| link.number);
         let first = run.map_or_else(first_of_tail, |run| run.first);
         let below = first.checked_sub(1).map_or("NULL".to_owned(), |below| below.to_string());
+        let is_told = timestamp(newest.last_timestamp).is_some();
         let before = match run.filter(|run| run.tables.has(&blocks::TABLE)) {
             None => below,
+            Some(_) if !is_told => "NULL".to_owned(),
             Some(_) => format!(
-                "coalesce((SELECT max(number) FROM sealed.blocks WHERE first = {first} AND timestamp <= make_timestamp({})), {below})",
-                start * 1_000_000
+                "coalesce((SELECT max(number) FROM sealed.blocks WHERE first = {first} AND timestamp <= {}), {below})",
+                instant(start)
             ),
         };
         let before_max = run.map_or(first, |run| run.last);
@@ -81,7 +86,9 @@ pub fn of(
                 && interval.first <= first
                 && interval.last >= newest.last
         });
-        Window { name, start, first, before, before_max, complete: complete(&runs, tail, start), internal_complete }
+        let complete = complete(&runs, tail, start);
+        let start = is_told.then_some(start);
+        Window { name, start, first, before, before_max, complete, internal_complete }
     };
     WINDOWS.into_iter().map(window).collect()
 }
@@ -105,18 +112,21 @@ fn complete(runs: &[Held], tail: &[BlockLink], start: u64) -> String {
         (Some(lowest), Some(tail)) if lowest.first == tail.number => (tail.timestamp <= start).to_string(),
         // Its own first block may be older; how old it is stands in its file.
         (Some(Held { first, .. }), _) => format!(
-            "(SELECT coalesce(min(timestamp) <= make_timestamp({}), false) FROM sealed.blocks WHERE first = {first})",
-            start * 1_000_000
+            "(SELECT coalesce(min(timestamp) <= {}, false) FROM sealed.blocks WHERE first = {first})",
+            instant(start)
         ),
     }
 }
 
+/// A time in SQL, or the last one before it that can be told.
+fn instant(seconds: u64) -> String {
+    format!("make_timestamp({})", seconds.min(TIMESTAMP_MAX) * 1_000_000)
+}
+
 /// The body of [`NET_FLOWS`]. Of the day in which a window begins the movements are summed, of later ones the days' sums.
 pub fn net_flows(windows: &[Window]) -> String {
-    if windows.is_empty() {
-        return nothing(&NET_FLOWS);
-    }
-    windows.iter().map(window).collect::<Vec<_>>().join(" UNION ALL ")
+    let bodies: Vec<_> = windows.iter().filter_map(window).collect();
+    if bodies.is_empty() { nothing(&NET_FLOWS) } else { bodies.join(" UNION ALL ") }
 }
 
 /// What is known of supplies: of tokens where every block is held, of ether where all of them are traced too.
@@ -264,8 +274,9 @@ pub fn whales_coverage(newest: Option<u64>, ranking: Option<&Ranking>, supplies:
 
 /// The body of [`WHALE_MOVES`], of the window of a day.
 pub fn whale_moves(windows: &[Window]) -> String {
-    let Some(day) = windows.iter().find(|window| window.name == "24h") else { return nothing(&WHALE_MOVES) };
-    let after = format!("block_timestamp > make_timestamp({})", day.start * 1_000_000);
+    let day = windows.iter().find(|window| window.name == "24h");
+    let Some((day, start)) = day.and_then(|day| Some((day, day.start?))) else { return nothing(&WHALE_MOVES) };
+    let after = format!("block_timestamp > {}", instant(start));
     format!(
         "SELECT m.asset, least(f.rank, t.rank) AS rank, kind, amount, amount_text, from_address, fl.name AS from_label, to_address,
             tl.name AS to_label, m.block_number, block_timestamp, transaction_hash
@@ -285,11 +296,11 @@ pub fn nothing(table: &Table) -> String {
     format!("SELECT {} WHERE false", columns.collect::<Vec<_>>().join(", "))
 }
 
-fn window(window: &Window) -> String {
+fn window(window: &Window) -> Option<String> {
     let Window { name, start, first, complete, internal_complete, .. } = window;
-    let (start, first) = (*start, *first);
+    let (start, first) = ((*start)?, *first);
     let day = start / 86_400 * 86_400;
-    let after = |from: u64, column: &str| format!("{column} > make_timestamp({})", from * 1_000_000);
+    let after = |from: u64, column: &str| format!("{column} > {}", instant(from));
     let of_day = |schema: &str, range: &str| {
         let wanted = format!(
             "{} AND block_timestamp < make_timestamp({}){range}",
@@ -322,7 +333,7 @@ fn window(window: &Window) -> String {
     let range = format!(" AND last >= {first}");
     let parts =
         [of_day("sealed", &range), of_day("tail", ""), later("sealed", &range), later("tail", "")].join(" UNION ALL ");
-    format!(
+    Some(format!(
         "SELECT '{name}' AS period, asset, address, {amount_in}, {amount_out}, {amount_net}, count_in, count_out,
             ({complete})::BIGINT AS complete,
             CASE WHEN asset <> 'ETH' THEN {complete} ELSE {internal} END::BIGINT AS internal_complete
@@ -334,5 +345,5 @@ fn window(window: &Window) -> String {
         amount_net = split("(amount_in - amount_out)", "amount_net"),
         sum_in = sum("amount_in"),
         sum_out = sum("amount_out"),
-    )
+    ))
 }

@@ -155,13 +155,14 @@ fn push(rows: &mut Rows, table: &Table, number: u64, index: u64) -> Result<()> {
             (Kind::Integer, "number" | "block_number" | "first_block" | "last_block") => rows.integer(number)?,
             (Kind::Integer, name) if name.ends_with("index") => rows.integer(index)?,
             (Kind::Integer, _) => rows.integer(21_000)?,
+            (Kind::Long, _) => rows.long(21_000),
             (Kind::Wide, _) => {
                 rows.wide(U256::from(1_000_000_000_000_000 + 1_000 * number + index));
                 after_wide = true;
             }
             (Kind::Percent, _) => rows.percent(1, 2),
-            (Kind::Time, "day") => rows.time(time_of(number) / DAY_S * DAY_S)?,
-            (Kind::Time, _) => rows.time(time_of(number))?,
+            (Kind::Time, "day") => rows.time(time_of(number) / DAY_S * DAY_S),
+            (Kind::Time, _) => rows.time(time_of(number)),
             (Kind::TextList, _) => rows.hex_list(None::<&[B256]>),
             (Kind::Text | Kind::Key, name) => push_text(rows, table, name, number, index),
         }
@@ -224,6 +225,7 @@ fn publish(store: &Store, identity: Identity) -> Result<(f64, f64)> {
         .map(|range| Directory {
             path: range.path.clone(),
             tables: range.tables(),
+            older: range.manifest.older(),
             first: range.first,
             last: range.last,
             last_timestamp: range.manifest.last_timestamp,

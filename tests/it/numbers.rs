@@ -1,13 +1,35 @@
 //! Numbers at the edge of what RLP and the EVM permit.
 
-use alloy_primitives::{Address, B256, Bloom, U256, keccak256};
-use alloy_rlp::{Encodable, Header};
-use alloy_trie::EMPTY_ROOT_HASH;
+use crate::fake_geth::{FakeBlock, FakeGeth};
+use crate::rig::transaction::{sender, wallet};
+use crate::rig::{Published, Spyhop};
+use alloy_primitives::{Address, B256, Bloom, U256, U512, keccak256};
+use alloy_rlp::{Header, encode};
+use alloy_trie::root::ordered_trie_root_encoded;
+use arrow::array::RecordBatch;
+use arrow::compute::cast;
+use arrow::datatypes::{Field, Schema};
+use ethers::types::H256;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use spyhop::decode::{Block, Depth};
 use spyhop::prove::{BlobSchedule, Expected, prove};
+use spyhop::rows::{CHAIN_TABLES, Table};
+use spyhop::store::{Store, tail};
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
 
 /// Places of a header's items.
+const PARENT: usize = 0;
+const DIFFICULTY: usize = 7;
+const NUMBER: usize = 8;
+const GAS_LIMIT: usize = 9;
+const GAS_USED: usize = 10;
+const TIMESTAMP: usize = 11;
+const BASE_FEE: usize = 15;
+const BLOB_GAS_USED: usize = 17;
 const EXCESS_BLOB_GAS: usize = 18;
 
 /// An RLP list of items that are encoded.
@@ -18,25 +40,21 @@ fn list(items: &[Vec<u8>]) -> Vec<u8> {
     [list, payload].concat()
 }
 
-/// A block of Cancun with nothing in it, and these items of its header instead of the usual ones.
+/// A header of Cancun for empty lists, with these items instead of the usual ones.
+fn header(items: &[(usize, U256)]) -> Vec<Vec<u8>> {
+    let (zero, empty) = (encode(B256::ZERO), encode(alloy_trie::EMPTY_ROOT_HASH));
+    let mut header = vec![zero.clone(), encode(keccak256(list(&[]))), encode(Address::ZERO), zero.clone()];
+    header.extend([empty.clone(), empty.clone(), encode(Bloom::ZERO)]);
+    header.extend([0u64, 0, 30_000_000, 0, 1_700_000_000].iter().map(encode));
+    header.extend([encode(&b"extra"[..]), zero.clone(), encode(&[0u8; 8][..]), encode(7u64), empty]);
+    header.extend([encode(0u64), encode(0u64), zero]);
+    items.iter().for_each(|(place, number)| header[*place] = encode(number));
+    header
+}
+
+/// A block with nothing in it, and these items of its header instead of the usual ones.
 fn empty_block(items: &[(usize, U256)]) -> Vec<u8> {
-    let zero = B256::ZERO;
-    let mut header: Vec<Vec<u8>> = [zero, keccak256(list(&[]))].iter().map(alloy_rlp::encode).collect();
-    header.push(alloy_rlp::encode(Address::ZERO));
-    header.extend([zero, EMPTY_ROOT_HASH, EMPTY_ROOT_HASH].iter().map(alloy_rlp::encode));
-    header.push(alloy_rlp::encode(Bloom::ZERO));
-    header.extend([0u64, 0, 30_000_000, 0, 1_700_000_000].iter().map(alloy_rlp::encode));
-    header.push(alloy_rlp::encode(&b"extra"[..]));
-    header.push(alloy_rlp::encode(zero));
-    header.push(alloy_rlp::encode(&[0u8; 8][..]));
-    header.push(alloy_rlp::encode(7u64));
-    header.push(alloy_rlp::encode(EMPTY_ROOT_HASH));
-    header.extend([0u64, 0].iter().map(alloy_rlp::encode));
-    header.push(alloy_rlp::encode(zero));
-    for (place, number) in items {
-        header[*place] = alloy_rlp::encode(number);
-    }
-    list(&[list(&header), list(&[]), list(&[]), list(&[])])
+    list(&[list(&header(items)), list(&[]), list(&[]), list(&[])])
 }
 
 /// Wei per blob gas with so much excess, on a chain of this configuration.
@@ -93,4 +111,305 @@ fn a_blob_price_is_exact_up_to_256_bits_and_never_takes_long() {
     check(593_000_000, 3_338_477, None);
     check(u64::MAX, 3_338_477, None);
     check(u64::MAX, 1, None);
+}
+
+/// A chain id that EIP-155 allows and 64 bits do not hold.
+fn chain_id() -> U256 {
+    (U256::from(1) << 200) + U256::from(5)
+}
+
+/// What a block of these chains may have, beside its place in the chain.
+#[derive(Default)]
+struct Draft {
+    items: Vec<(usize, U256)>,
+    /// Envelopes, and the gas that each used.
+    transactions: Vec<(Vec<u8>, u64)>,
+    withdrawals: Vec<Vec<u8>>,
+    uncles: Vec<Vec<u8>>,
+}
+
+impl Draft {
+    fn block(&self, number: u64, parent: B256) -> FakeBlock {
+        let mut gas = 0;
+        let receipts = self.transactions.iter().map(|(envelope, used)| {
+            gas += used;
+            let receipt = list(&[encode(1u64), encode(gas), encode(Bloom::ZERO), list(&[])]);
+            let kind = Some(envelope[0]).filter(|kind| *kind < 0xc0);
+            kind.into_iter().chain(receipt).collect()
+        });
+        let receipts: Vec<Vec<u8>> = receipts.collect();
+        let envelopes: Vec<_> = self.transactions.iter().map(|(envelope, _)| envelope.clone()).collect();
+        let mut header = header(&self.items);
+        header[PARENT] = encode(parent);
+        header[1] = encode(keccak256(list(&self.uncles)));
+        header[4] = encode(ordered_trie_root_encoded(&envelopes));
+        header[5] = encode(ordered_trie_root_encoded(&receipts));
+        header[NUMBER] = encode(number);
+        header[16] = encode(ordered_trie_root_encoded(&self.withdrawals));
+        let wrapped = envelopes.iter().map(|raw| if raw[0] < 0xc0 { encode(&raw[..]) } else { raw.clone() });
+        let parts = [header, wrapped.collect(), self.uncles.clone(), self.withdrawals.clone()];
+        FakeBlock::from_raw(list(&parts.map(|items| list(&items))), receipts)
+    }
+}
+
+/// A signed envelope: the fields of its list, in their order.
+fn sign(from: usize, kind: u8, fields: &[Vec<u8>]) -> Vec<u8> {
+    let mut unsigned = fields.to_vec();
+    if kind == 0 {
+        unsigned.extend([encode(chain_id()), encode(0u64), encode(0u64)]);
+    }
+    let prefix = Some(kind).filter(|kind| *kind > 0);
+    let message: Vec<u8> = prefix.into_iter().chain(list(&unsigned)).collect();
+    let signature = wallet(from).sign_hash(H256(keccak256(message).0)).unwrap();
+    let parity = U512::from(1 - signature.v % 2);
+    let v = if kind == 0 { (U512::from(chain_id()) << 1usize) + U512::from(35) + parity } else { parity };
+    let part = |part: ethers::types::U256| encode(U256::from_limbs(part.0));
+    let signed = [fields, &[encode(v), part(signature.r), part(signature.s)]].concat();
+    prefix.into_iter().chain(list(&signed)).collect()
+}
+
+/// Numbers that are as large as they may be, and no two alike.
+const NONCE: u64 = u64::MAX - 1;
+fn price() -> U256 {
+    U256::from(1) << 255
+}
+fn tip() -> U256 {
+    price() >> 1
+}
+fn base_fee() -> U256 {
+    U256::from(1) << 253
+}
+
+/// A transaction of each type from an account of its own.
+fn transactions(gas: u64) -> Vec<Vec<u8>> {
+    let to = encode(Address::repeat_byte(0x77));
+    let rest = [to, encode(U256::MAX), encode(&b"data"[..])];
+    let (id, nonce, gas) = (encode(chain_id()), encode(NONCE), encode(gas));
+    let access = list(&[list(&[encode(Address::repeat_byte(1)), list(&[encode(B256::repeat_byte(2))])])]);
+    let market = [&[id.clone(), nonce.clone(), encode(tip()), encode(price()), gas.clone()], &rest[..]].concat();
+    let market = [&market[..], &[access.clone()]].concat();
+    let blobs = [encode(price()), list(&[encode(B256::repeat_byte(1))])];
+    let authorization = [encode(U256::MAX), encode(Address::ZERO), encode(u64::MAX), encode(255u64)];
+    let authorization = list(&[&authorization[..], &[encode(U256::MAX), encode(U256::MAX)]].concat());
+    vec![
+        sign(0, 0, &[&[nonce.clone(), encode(price()), gas.clone()], &rest[..]].concat()),
+        sign(1, 1, &[&[id, nonce, encode(price()), gas], &rest[..], &[access]].concat()),
+        sign(2, 2, &market),
+        sign(3, 3, &[&market[..], &blobs].concat()),
+        sign(4, 4, &[&market[..], &[list(&[authorization])]].concat()),
+    ]
+}
+
+/// A header as the blocks and the uncles here may have it, with every number of it as large as it may be.
+fn largest() -> Vec<(usize, U256)> {
+    let largest = |less: u64| U256::from(u64::MAX - less);
+    let amounts = [(DIFFICULTY, U256::MAX), (BASE_FEE, base_fee())];
+    let numbers = [(GAS_LIMIT, largest(1)), (GAS_USED, largest(2)), (BLOB_GAS_USED, largest(3))];
+    amounts.into_iter().chain(numbers).chain([(EXCESS_BLOB_GAS, largest(4))]).collect()
+}
+
+/// Blocks 0 to 130, of which 0 to 99 can be sealed. Block 5 has a transaction of each type, block 6 too, each with gas for 63 bits
+/// together; from block 60 on no `TIMESTAMP` can be the time.
+fn chain_of_large_numbers(directory: &Path) -> FakeGeth {
+    let fake = FakeGeth::start(directory);
+    let mut parent = B256::ZERO;
+    for number in 0..=130 {
+        let time = if number < 60 { 1_700_000_000 + 12 * number } else { (1 << 63) + number };
+        let mut draft = Draft { items: vec![(TIMESTAMP, U256::from(time))], ..Draft::default() };
+        if [5, 6].contains(&number) {
+            let used = i64::MAX as u64 / 5;
+            draft.transactions = transactions(used).into_iter().map(|envelope| (envelope, used)).collect();
+            draft.items.extend([
+                (BASE_FEE, base_fee()),
+                (GAS_LIMIT, U256::from(i64::MAX)),
+                (GAS_USED, U256::from(5 * used)),
+            ]);
+        }
+        if number == 7 {
+            draft.items.extend(largest());
+            let withdrawal = |less: u64| {
+                let [index, validator] = [encode(u64::MAX - less), encode(u64::MAX - 10 - less)];
+                list(&[index, validator, encode(Address::repeat_byte(9)), encode(u64::MAX)])
+            };
+            draft.withdrawals = vec![withdrawal(0), withdrawal(1)];
+            let time = (TIMESTAMP, U256::from(u64::MAX));
+            draft.uncles = vec![list(&header(&[&largest()[..], &[time, (NUMBER, U256::from(6))]].concat()))];
+        }
+        parent = fake.chain().push(draft.block(number, parent));
+    }
+    let mut chain = fake.chain();
+    chain.chain_id = chain_id();
+    chain.finalized = Some(110);
+    drop(chain);
+    fake
+}
+
+fn once(fake: &FakeGeth, data: &Path) -> String {
+    Spyhop::watch(fake.path(), data).args(&["--from", "0", "--once"]).succeed()
+}
+
+fn verify(data: &Path) -> String {
+    Spyhop::new("verify").path("--data", data).args(&["--deep"]).succeed()
+}
+
+/// The rows of a query of these columns, each as its values with blanks between, null as `-`.
+#[track_caller]
+fn rows(found: &Published, columns: &str, rest: &str) -> Vec<String> {
+    let columns: Vec<_> = columns.split(' ').map(|column| format!("coalesce(({column})::VARCHAR, '-')")).collect();
+    let rows = found.rows(&format!("SELECT concat_ws(' ', {}) AS row FROM {rest}", columns.join(", ")));
+    rows.iter().map(|row| row["row"].clone().unwrap()).collect()
+}
+
+#[test]
+fn the_largest_numbers_are_stored_digit_for_digit_and_no_view_overflows() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = chain_of_large_numbers(directory.path());
+    once(&fake, &data);
+    let found = Published::open(&data);
+
+    let check = |columns: &str, rest: &str, expected: &[String]| {
+        assert_eq!(rows(&found, columns, rest), expected, "{columns} FROM {rest}");
+    };
+    let used = i64::MAX as u64 / 5;
+    let fee = |price: U256| U512::from(price) * U512::from(used);
+    let id = chain_id();
+    let of_type = |kind: usize| {
+        let paid = if kind < 2 { price() } else { price().min(base_fee() + tip()) };
+        format!(
+            "{:?} {id} {NONCE} {} - {} - {paid} {} {}",
+            sender(kind),
+            U256::MAX,
+            if kind < 2 { "-".to_owned() } else { price().to_string() },
+            fee(base_fee()),
+            fee(paid - base_fee()),
+        )
+    };
+    check(
+        "from_address chain_id nonce value_text gas_price max_fee_per_gas_text max_fee_per_gas gas_price_text fee_burnt_text fee_tip_text",
+        "transactions WHERE block_number = 5 ORDER BY transaction_index",
+        &(0..5).map(of_type).collect::<Vec<_>>(),
+    );
+    check(
+        "max_fee_per_blob_gas_text",
+        "transactions WHERE block_number = 6 AND transaction_type = 3",
+        &[price().to_string()],
+    );
+    let large = |less: u64| (u64::MAX - less).to_string();
+    let header = [
+        "-".to_owned(),
+        large(1),
+        "-".to_owned(),
+        large(2),
+        "-".to_owned(),
+        large(3),
+        large(4),
+        U256::MAX.to_string(),
+        base_fee().to_string(),
+    ]
+    .join(" ");
+    let columns = "gas_limit gas_limit_text gas_used gas_used_text blob_gas_used blob_gas_used_text excess_blob_gas difficulty_text base_fee_per_gas_text";
+    check(columns, "blocks WHERE number = 7", &[header.clone()]);
+    check(&format!("{columns} timestamp timestamp_text"), "uncles", &[format!("{header} - {}", u64::MAX)]);
+    check("timestamp timestamp_text", "blocks WHERE number = 60", &[format!("- {}", (1u64 << 63) + 60)]);
+    check(
+        "index validator_index amount",
+        "withdrawals ORDER BY withdrawal_index",
+        &[0, 1].map(|less| format!("{} {} {}000000000", large(less), large(10 + less), u64::MAX)),
+    );
+    // Both blocks of one day: more than 63 bits of gas.
+    let gas = 2 * u128::from(used);
+    let senders = (0..5).map(|index| format!("{:?} {gas}", sender(index)));
+    let mut senders: Vec<_> = senders.collect();
+    senders.sort_unstable();
+    check("address gas_used", "gas_flows WHERE role = 'sender' ORDER BY address", &senders);
+    check("gas_used", "gas_guzzlers", &[(10 * u128::from(used)).to_string()]);
+    check("gas_used", &format!("address_summary('{}')", &senders[0][..42]), &[gas.to_string()]);
+    for view in spyhop::rows::TABLES {
+        found.rows(&format!("SELECT * FROM {}", view.name));
+    }
+
+    let status = Spyhop::new("status").path("--data", &data).args(&["--json"]).succeed();
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["chain_id"], json!(id.to_string()));
+    assert!(verify(&data).contains("131 blocks"), "{}", verify(&data));
+    // What is sealed is read again, and goes on.
+    once(&fake, &data);
+}
+
+/// Files of a range as they were before columns were added and numbers had more room.
+fn age(directory: &Path, table: &Table) {
+    let path = directory.join(format!("{}.parquet", table.name));
+    let mut manifest: Value = serde_json::from_slice(&fs::read(directory.join("manifest.json")).unwrap()).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap().build().unwrap();
+    let batches: Vec<_> = reader.map(|batch| aged(&batch.unwrap(), table)).collect();
+    let mut bytes = Vec::new();
+    let schema = batches
+        .first()
+        .map_or_else(|| aged(&RecordBatch::new_empty(table.schema()), table).schema(), RecordBatch::schema);
+    let mut writer = ArrowWriter::try_new(&mut bytes, schema, None).unwrap();
+    batches.iter().for_each(|batch| writer.write(batch).unwrap());
+    writer.close().unwrap();
+    let entry = manifest["tables"][table.name].as_object_mut().unwrap();
+    entry.remove("layout");
+    entry["blake3"] = json!(blake3::hash(&bytes).to_hex().to_string());
+    entry["bytes"] = json!(bytes.len());
+    fs::write(&path, bytes).unwrap();
+    fs::write(directory.join("manifest.json"), manifest.to_string()).unwrap();
+}
+
+fn aged(batch: &RecordBatch, table: &Table) -> RecordBatch {
+    let columns = table
+        .fields(0)
+        .map(|(column, kind)| (Field::new(column.name, kind.clone(), true), cast(&batch[column.name], &kind).unwrap()));
+    let (fields, columns): (Vec<_>, Vec<_>) = columns.unzip();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+#[test]
+fn files_with_the_columns_of_before_are_read_verified_and_merged() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, fake) = (directory.path().join("data"), FakeGeth::start(directory.path()));
+    let mut parent = B256::ZERO;
+    for number in 0..=1_040u64 {
+        let time = (TIMESTAMP, U256::from(1_700_000_000 + 12 * number));
+        let mut draft = Draft { items: vec![time], ..Draft::default() };
+        if number % 50 == 7 {
+            // What the columns of before could hold.
+            draft.withdrawals = vec![list(&[encode(number), encode(5u64), encode(Address::ZERO), encode(6u64)])];
+            draft.items.extend([(EXCESS_BLOB_GAS, U256::from(number)), (BLOB_GAS_USED, U256::from(131_072))]);
+            draft.uncles = vec![list(&header(&[time, (NUMBER, U256::from(number - 1))]))];
+            let fields = [encode(number), encode(9u64), encode(50_000u64), encode(Address::ZERO), encode(1u64)];
+            let signed = sign(0, 0, &[&fields[..], &[encode(&b""[..])]].concat());
+            draft.transactions = vec![(signed, 21_000)];
+        }
+        parent = fake.chain().push(draft.block(number, parent));
+    }
+    fake.chain().chain_id = chain_id();
+    fake.chain().finalized = Some(998);
+    once(&fake, &data);
+    let before = Published::open(&data).digests();
+    let ranges: Vec<_> = (0..9)
+        .map(|hundred| data.join(format!("chain/first={:010}/last={:010}/g1", hundred * 100, hundred * 100 + 99)))
+        .collect();
+    for range in ranges.iter().step_by(2) {
+        CHAIN_TABLES.iter().filter(|table| !table.is_current(0)).for_each(|table| age(range, table));
+    }
+    {
+        let store = Store::open(&data).unwrap();
+        for path in tail::paths(&data).unwrap() {
+            let (number, hash) = tail::block_of(&path).unwrap();
+            let mut block = tail::read(&data, number, hash).unwrap();
+            let tables = block.tables.tables().zip(&mut block.batches);
+            tables.for_each(|(table, batch)| *batch = aged(batch, table));
+            tail::write(&store, &[block]).unwrap();
+        }
+    }
+    assert!(verify(&data).contains("1041 blocks in 9 ranges and 141 tail files"), "{}", verify(&data));
+    once(&fake, &data);
+    assert_eq!(Published::open(&data).digests(), before);
+    fake.chain().finalized = Some(1_000);
+    once(&fake, &data);
+    assert!(verify(&data).contains("1041 blocks in 1 ranges and 41 tail files"), "{}", verify(&data));
+    assert_eq!(Published::open(&data).digests(), before);
 }

@@ -85,7 +85,8 @@ fn block(number: u64, time: u64) -> RecordBatch {
                 rows.wide(None);
                 columns.next();
             }
-            (Kind::Time, _) => rows.time(time).unwrap(),
+            (Kind::Time, _) => rows.time(time),
+            (Kind::Long, _) => rows.long(None),
             (Kind::TextList, _) => rows.hex_list(None::<&[B256]>),
             (Kind::Percent, _) => rows.percent(0, 1),
             (Kind::Text | Kind::Key, _) => rows.text(None),
@@ -118,6 +119,7 @@ fn publish(store: &Store, ranges: &[Range], ranking: Option<&Ranking>) -> Publis
         .map(|range| Directory {
             path: range.path.clone(),
             tables: range.tables(),
+            older: range.manifest.older(),
             first: range.first,
             last: range.last,
             last_timestamp: range.manifest.last_timestamp,

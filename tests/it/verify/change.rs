@@ -127,7 +127,7 @@ pub fn changed(cells: &ArrayRef, column: &Column, row: usize, change: Change) ->
     match column.kind {
         Kind::Integer => Arc::new(numbers!(Int64Type, Int64Array)),
         Kind::Time => Arc::new(numbers!(TimestampMicrosecondType, TimestampMicrosecondArray)),
-        Kind::Wide | Kind::Percent => {
+        Kind::Long | Kind::Wide | Kind::Percent => {
             Arc::new(numbers!(Decimal128Type, Decimal128Array).with_data_type(cells.data_type().clone()))
         }
         Kind::Text | Kind::Key => {

@@ -46,16 +46,16 @@ fn odd_block(parent: B256) -> FakeBlock {
         let typed = envelopes[count - 1][0] < 0xc0;
         bloom |= bloom_of(if typed { &logs[..count % 3] } else { &logs });
     }
-    let late = Header { seed: 9, difficulty: wide(3), ..Header::default() };
+    let late = Header { seed: 9, difficulty: wide(3), large: true, time: Some(u64::MAX), ..Header::default() };
     let uncles = [
         Header::default().rlp(false),
         Header { base_fee: wide(1), ..late }.rlp(true),
-        Header { base_fee: U256::from(7), ..late }.rlp(true),
+        Header { base_fee: U256::from(7), large: false, ..late }.rlp(true),
     ];
     let withdrawals: Vec<Vec<u8>> = (0..3u64)
         .map(|index| {
             let mut rlp = RlpStream::new_list(4);
-            rlp.append(&(7 + index)).append(&(index * 3)).append(&Address::from_low_u64_be(index));
+            rlp.append(&(u64::MAX - index)).append(&(u64::MAX - index * 3)).append(&Address::from_low_u64_be(index));
             rlp.append(&(u64::MAX - index));
             rlp.out().to_vec()
         })
@@ -71,6 +71,8 @@ fn odd_block(parent: B256) -> FakeBlock {
         difficulty: wide(7),
         base_fee: wide(1),
         seed: 1,
+        large: true,
+        time: None,
     };
     let mut block = RlpStream::new_list(4);
     block.append_raw(&header.rlp(true), 1);
@@ -90,8 +92,8 @@ fn odd_block(parent: B256) -> FakeBlock {
 fn envelopes() -> Vec<Vec<u8>> {
     let to = Address::from_low_u64_be(0x99);
     let base = |from| Transaction {
-        gas_price: wide(1) * 3,
-        tip: wide(2) * 2,
+        gas_price: U256::MAX - 1,
+        tip: U256::MAX - 2,
         ..Transaction::transfer(from, to, wide(5)).with_data(vec![1, 2, 3])
     };
     let keys = vec![H256::zero(), H256::repeat_byte(0xee)];
@@ -102,7 +104,7 @@ fn envelopes() -> Vec<Vec<u8>> {
     let fields = ethers::utils::rlp::Rlp::new(&blobs[1..]);
     let blobs = [&[3], fields.at(0).unwrap().as_raw()].concat();
     vec![
-        base(0).kind(Kind::Legacy).sign(1),
+        base(0).kind(Kind::Legacy).sign(u64::MAX - 1),
         Transaction { to: None, ..base(0) }.kind(Kind::LegacyAnyChain).sign(2),
         base(1).kind(Kind::AccessList).access_list(list.clone()).sign(0),
         base(2).access_list(list).sign(7),
@@ -174,6 +176,10 @@ struct Header {
     difficulty: U256,
     base_fee: U256,
     seed: u8,
+    /// Whether gas and slot are as large as they may be.
+    large: bool,
+    /// Another than the height makes it.
+    time: Option<u64>,
 }
 
 impl Header {
@@ -184,12 +190,14 @@ impl Header {
         rlp.append(&self.parent.to_vec()).append(&self.uncles_hash.to_vec()).append(&vec![self.seed; 20]);
         rlp.append(&hash(1)).append(&self.transactions_root.to_vec()).append(&self.receipts_root.to_vec());
         rlp.append(&self.bloom.to_vec()).append(&self.difficulty).append(&self.number);
-        rlp.append(&30_000_000u64).append(&350_000u64).append(&(1_700_000_000 + 12 * self.number));
+        let gas = if self.large { [u64::MAX, u64::MAX - 1] } else { [30_000_000, 350_000] };
+        rlp.append(&gas[0]).append(&gas[1]).append(&self.time.unwrap_or(1_700_000_000 + 12 * self.number));
         rlp.append(&vec![0xda; 5]).append(&hash(2)).append(&vec![self.seed; 8]);
         if later {
-            rlp.append(&self.base_fee).append(&self.withdrawals_root.to_vec()).append(&262_144u64);
+            let (blob_gas, slot) = if self.large { (u64::MAX - 2, u64::MAX) } else { (262_144, 1_234) };
+            rlp.append(&self.base_fee).append(&self.withdrawals_root.to_vec()).append(&blob_gas);
             // e^(this / 3338477) is beyond 10^38.
-            rlp.append(&300_000_000u64).append(&hash(3)).append(&hash(4)).append(&hash(5)).append(&1_234u64);
+            rlp.append(&300_000_000u64).append(&hash(3)).append(&hash(4)).append(&hash(5)).append(&slot);
             rlp.append(&vec![1u8, 2]).begin_list(1).append(&5u64);
         }
         rlp.out().to_vec()
