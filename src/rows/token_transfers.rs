@@ -133,13 +133,17 @@ fn transfer_single(log: &Log) -> Option<Transfer> {
     Some(erc1155(operator, from, to, id, value))
 }
 
+/// Operator, from and to stand in topics or in data, in that order, and what is in data lies before both arrays' offsets.
 fn transfer_batch(log: &Log) -> Option<Vec<Transfer>> {
-    let [_, operator, from, to] = log.topics[..] else { return None };
-    let (ids, values) = (array(&log.data, 0)?, array(&log.data, 1)?);
+    let indexed = log.topics.iter().skip(1).map(|topic| U256::from_be_bytes(topic.0));
+    let unindexed = 3_usize.checked_sub(indexed.len())?;
+    let (head, _) = log.data.as_chunks::<32>();
+    let head = head.get(..unindexed)?.iter().map(|word| U256::from_be_bytes(*word));
+    let [operator, from, to] = indexed.chain(head).collect::<Vec<_>>().try_into().ok()?;
+    let (ids, values) = (array(&log.data, unindexed)?, array(&log.data, unindexed + 1)?);
     if ids.len() != values.len() {
         return None;
     }
-    let [operator, from, to] = [operator, from, to].map(|topic| U256::from_be_bytes(topic.0));
     Some(ids.iter().zip(&values).map(|(id, value)| erc1155(operator, from, to, *id, *value)).collect())
 }
 

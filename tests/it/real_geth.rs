@@ -149,8 +149,9 @@ fn tokens_of_every_standard_become_transfers() {
     let zero = Address::zero();
     let big = U256::exp10(38);
     let event = contracts::event;
+    let several = "TransferBatch(address,address,address,uint256[],uint256[])";
     let batch = |ids: &[U256], values: &[U256]| {
-        let mut log = event("TransferBatch(address,address,address,uint256[],uint256[])", 3, &[c, a, b]);
+        let mut log = event(several, 3, &[c, a, b]);
         let array = |list: &[U256]| [&[U256::from(list.len())], list].concat();
         let words = [vec![U256::from(64), U256::from(96 + 32 * ids.len())], array(ids), array(values)].concat();
         log.data = words.iter().flat_map(|word| contracts::word_of(*word)).collect();
@@ -209,6 +210,18 @@ fn tokens_of_every_standard_become_transfers() {
             event(single, 3, &[c, a, b, U256::MAX, U256::from(3)]),
             vec![("erc1155", Some(carol), alice, bob, Some(3.into()), Some(U256::MAX))],
         ),
+        // Of a batch too, nothing or less may be indexed: what stands in the data then comes before the offsets.
+        (
+            contracts::MULTI_TOKEN,
+            event(several, 0, &[c, a, b, 160.into(), 224.into(), 1.into(), 5.into(), 1.into(), 50.into()]),
+            vec![("erc1155", Some(carol), alice, bob, Some(50.into()), Some(5.into()))],
+        ),
+        (
+            contracts::MULTI_TOKEN,
+            event(several, 1, &[c, a, b, 128.into(), 192.into(), 1.into(), 5.into(), 1.into(), 50.into()]),
+            vec![("erc1155", Some(carol), alice, bob, Some(50.into()), Some(5.into()))],
+        ),
+        (contracts::MULTI_TOKEN, event(several, 0, &[c, a]), vec![]),
         (
             contracts::MULTI_TOKEN,
             batch(&[1.into(), big], &[2.into(), U256::MAX]),
