@@ -13,7 +13,7 @@ use crate::rows::{
 };
 use crate::store::{BlockLink, NAME_SYNTAX, Store, check_name, create_aside, sync_directory, tail};
 use crate::whales::windows::Supplies;
-use crate::whales::{Labels, Ranking, answers, windows};
+use crate::whales::{Labels, Ranking, Unseen, answers, windows};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 use duckdb::{Config, Connection};
@@ -333,10 +333,11 @@ fn window_views(state: &State) -> String {
     let windows = windows::of(held, state.tail, state.tables, state.coverage);
     let newest = state.tail.last().map(|link| link.number).or(state.ranges.last().map(|range| range.last));
     let supplies = Supplies::of(state.coverage, newest.unwrap_or(0));
+    let unseen = Unseen::in_coverage(state.coverage, newest.unwrap_or(0));
     let bodies = [
         (&NET_FLOWS, windows::net_flows(&windows)),
-        (&WHALES, windows::whales(&windows, state.ranking, supplies)),
-        (&WHALES_COVERAGE, windows::whales_coverage(newest, state.ranking, supplies)),
+        (&WHALES, windows::whales(&windows, state.ranking, supplies, unseen)),
+        (&WHALES_COVERAGE, windows::whales_coverage(newest, state.ranking, supplies, state.coverage)),
         (&WHALE_MOVES, windows::whale_moves(&windows)),
     ];
     bodies

@@ -12,6 +12,7 @@ pub mod blocks;
 pub mod combine;
 pub mod coverage;
 mod dao_fork;
+pub mod dependencies;
 mod fees;
 pub mod gas_blocks;
 pub mod gas_flows;
@@ -37,7 +38,7 @@ pub use combine::Part;
 pub use issuance::Issuance;
 pub use layout::LAYOUT;
 pub use selection::Selection;
-pub use state::{Gap, MADE_OF_MOVEMENTS, State};
+pub use state::{Gap, Lacks, State};
 
 use crate::decode::Depth;
 use crate::prove::Proved;
@@ -281,9 +282,9 @@ impl Batch {
                 Growing::Rows(fill, rows) => fill(rows, block, state, self.options)?,
                 Growing::Entries(entries) => entries.push(block, state, self.options),
             }
-            if let Some(reason) = state.gap(table, block, self.options) {
-                let number = block.header.number;
-                Gap::push(&mut self.gaps, Gap { table: table.name.to_owned(), first: number, last: number, reason });
+            if let Some((lacks, reason)) = state.gap(table, block, self.options) {
+                let (number, table) = (block.header.number, table.name.to_owned());
+                Gap::push(&mut self.gaps, Gap { table, first: number, last: number, reason, lacks });
             }
         }
         Ok(())

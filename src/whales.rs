@@ -7,7 +7,9 @@
 pub mod answers;
 pub mod labels;
 pub mod ranking;
+mod unseen;
 pub mod windows;
 
 pub use labels::Labels;
 pub use ranking::Ranking;
+pub use unseen::Unseen;

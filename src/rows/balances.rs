@@ -92,7 +92,7 @@ pub fn touched(block: &Proved, state: &State, options: Options) -> BTreeSet<Addr
     let fields = block.transactions.iter().filter_map(|transaction| transaction.fields.as_ref());
     touched.extend(fields.filter_map(|fields| fields.to));
     touched.extend(block.withdrawals.iter().flatten().map(|withdrawal| withdrawal.address));
-    for frame in state.frames.iter().flatten().flatten() {
+    for frame in (0..block.transactions.len()).filter_map(|index| state.frames_of(index)).flatten() {
         touched.insert(frame.from);
         touched.extend(frame.to);
     }

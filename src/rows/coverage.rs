@@ -1,7 +1,7 @@
 //! `coverage`: what is held and what is missing, with the reason.
 
 use super::Kind::{Integer, Text};
-use super::{Rows, Table, column};
+use super::{Lacks, Rows, Table, column};
 use anyhow::Result;
 
 /// The table.
@@ -15,7 +15,7 @@ pub const TABLE: Table = Table {
         column(
             "status",
             Text,
-            "held, partial (only what transactions themselves move is known, nothing within them), failed or missing.",
+            "held, partial (some rows are there: where a block was not traced, of movements what transactions themselves move; of balances those of accounts that the block names), failed or missing.",
         ),
         column(
             "reason",
@@ -38,6 +38,15 @@ pub struct Interval {
     pub status: &'static str,
     /// Why it is not held, or what is not sure of it.
     pub reason: Option<String>,
+    /// What its rows lack, where it is not held.
+    pub lacks: Option<Lacks>,
+}
+
+impl Interval {
+    /// Block 0 of a table, held.
+    pub fn held(table: &'static str) -> Self {
+        Self { table, first: 0, last: 0, status: "held", reason: None, lacks: None }
+    }
 }
 
 /// Appends one row.

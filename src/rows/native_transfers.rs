@@ -94,11 +94,20 @@ pub(super) fn gap(block: &Proved, state: &State, options: Options) -> Option<Str
     if options.issuance.dao_fork == Some(block.header.number) && block.header.number != dao_fork::BLOCK {
         return Some("what the DAO fork moved is in the state only".to_owned());
     }
+    untraced(block, state)
+}
+
+/// Why it is not known who took part in all movements of a block; none where it is.
+pub(super) fn untraced(block: &Proved, state: &State) -> Option<String> {
     let told_by_logs = |transaction: &Transaction| logs_tell(block) && transaction.fields.is_some();
     if block.transactions.iter().all(told_by_logs) {
         return None;
     }
-    state.frames.as_ref().err().cloned()
+    let Err(reason) = &state.frames else { return None };
+    match &state.moving {
+        Some(moving) => moving.iter().find_map(|frames| frames.as_ref().err().cloned()),
+        None => Some(reason.clone()),
+    }
 }
 
 /// Every movement of a block that is known, in order of execution.
@@ -117,14 +126,10 @@ pub fn movements(block: &Proved, state: &State, options: Options) -> Vec<Movemen
             ..made("dao_fork", dao_fork::REFUND, U256::from(value))
         }));
     }
-    match &state.frames {
-        Ok(traced) => {
-            for (index, frames) in traced.iter().enumerate() {
-                within(block, index, frames, &mut movements);
-            }
-        }
-        Err(_) => {
-            for (index, (transaction, receipt)) in block.transactions.iter().zip(&block.receipts).enumerate() {
+    for (index, (transaction, receipt)) in block.transactions.iter().zip(&block.receipts).enumerate() {
+        match state.frames_of(index) {
+            Some(frames) => within(block, index, frames, &mut movements),
+            None => {
                 let gas_before = index.checked_sub(1).map_or(0, |before| block.receipts[before].cumulative_gas_used);
                 alone(index, transaction, receipt, receipt.cumulative_gas_used - gas_before, &mut movements);
             }
@@ -148,7 +153,7 @@ fn made(kind: &'static str, to: Address, value: U256) -> Movement {
 }
 
 /// Whether every movement within the block's transactions left a log (EIP-7708, in force with EIP-7928).
-fn logs_tell(block: &Proved) -> bool {
+pub fn logs_tell(block: &Proved) -> bool {
     block.header.block_access_list_hash.is_some()
 }
 

@@ -1,9 +1,7 @@
 //! Which of the chain tables are wanted.
 
-use super::{
-    CHAIN_TABLES, Table, address_flows, balances, gas_blocks, gas_flows, large_transfers, native_transfers, tokens,
-    traces, transactions,
-};
+use super::dependencies::{Need, needing};
+use super::{CHAIN_TABLES, Table, traces};
 
 /// A choice of [`CHAIN_TABLES`]; by default all but the traces, which are many and rarely wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,21 +66,24 @@ impl Selection {
         Self(self.0 & !other.0)
     }
 
-    /// Whether any of them needs to know what a block's transactions did.
-    pub fn needs_traces(self) -> bool {
-        let needing = [
-            &native_transfers::TABLE,
-            &traces::TABLE,
-            &balances::TABLE,
-            &address_flows::TABLE,
-            &large_transfers::TABLE,
-        ];
-        needing.into_iter().any(|table| self.has(table))
+    /// Whether any row of them is made of this.
+    pub fn needs(self, need: Need) -> bool {
+        self.intersects(needing(|other| other == need))
     }
 
-    /// Whether any of them needs to know something else that only a node with the state can say.
+    /// Whether any of them needs to know what a block's transactions did.
+    pub fn needs_traces(self) -> bool {
+        [Need::Movements, Need::Parties, Need::Frames].into_iter().any(|need| self.needs(need))
+    }
+
+    /// Whether any of them needs to know something that only a node with the state can say.
     pub fn needs_state(self) -> bool {
-        self.needs_traces() || self.has(&tokens::TABLE)
+        self.intersects(needing(Need::is_of_state))
+    }
+
+    /// Whether any row of them says who sent a transaction, what it paid, or had to pay for one: nothing else needs senders.
+    pub fn needs_senders(self) -> bool {
+        self.needs(Need::Senders)
     }
 
     /// Whether there is none.
@@ -90,17 +91,7 @@ impl Selection {
         self.0 == 0
     }
 
-    /// Whether any row of them says who sent a transaction, what it paid, or had to pay for one: nothing else needs senders.
-    pub fn needs_senders(self) -> bool {
-        let needing = [
-            &transactions::TABLE,
-            &native_transfers::TABLE,
-            &balances::TABLE,
-            &gas_blocks::TABLE,
-            &gas_flows::TABLE,
-            &address_flows::TABLE,
-            &large_transfers::TABLE,
-        ];
-        needing.into_iter().any(|table| self.has(table))
+    fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 }

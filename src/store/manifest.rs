@@ -87,8 +87,8 @@ impl Manifest {
     }
 
     /// Where a table has not all its rows, ascending.
-    pub fn gaps_of(&self, table: &Table) -> impl Iterator<Item = &Gap> {
-        self.gaps.iter().filter(|gap| gap.table == table.name)
+    pub fn gaps_of(&self, table: &Table) -> Vec<Gap> {
+        Gap::of(&self.gaps, table)
     }
 
     /// Length of all tables' files.

@@ -228,7 +228,7 @@ impl Reader {
         }
         self.next += 1;
         let gaps = self.gaps.iter().filter(|gap| (gap.first..=gap.last).contains(&number));
-        let mut partial = Selection::of_known(gaps.map(|gap| &gap.table[..]));
+        let mut partial = rebuild::partial(gaps);
         // What the chain began with is in no trace.
         if number > 0 {
             partial = partial.with(self.alone);

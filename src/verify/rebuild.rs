@@ -6,7 +6,7 @@
 
 use super::cell::{Row, rows};
 use super::fault::Fault;
-use crate::rows::{CHAIN_TABLES, Selection, native_transfers};
+use crate::rows::{CHAIN_TABLES, Gap, Lacks, Selection, native_transfers};
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_rlp::{Encodable, Header};
 use arrow::array::RecordBatch;
@@ -39,6 +39,12 @@ pub fn combined(held: Selection) -> Selection {
         false => Selection::of_known(["gas_flows"]),
     };
     held.without(Selection::ALL.without(all))
+}
+
+/// Those that lack movements of ether.
+pub fn partial<'a>(gaps: impl IntoIterator<Item = &'a Gap>) -> Selection {
+    let lacking = gaps.into_iter().filter(|gap| gap.lacks() == Lacks::Movements);
+    Selection::of_known(lacking.map(|gap| &gap.table[..]))
 }
 
 /// One entry of an access list as its column has it.

@@ -52,7 +52,7 @@ pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Opt
             // Of one block, tables that are combined are as the others.
             let selection = rebuild::recomputed(block.tables).with(rebuild::combined(block.tables));
             let tables = selection.tables().filter_map(|table| block.batch(table).cloned()).collect();
-            let partial = Selection::of_known(block.gaps.iter().map(|gap| &gap.table[..]));
+            let partial = rebuild::partial(&block.gaps);
             let combined = Selection::of_known([]);
             let named = Some(hash);
             let balances = block.batch(&balances::TABLE).map(combine::read).transpose();

@@ -3,7 +3,7 @@
 use super::Task;
 use super::session::Session;
 use crate::rows::coverage::Interval;
-use crate::rows::{CHAIN_TABLES, Gap, MADE_OF_MOVEMENTS, Table};
+use crate::rows::{CHAIN_TABLES, Gap, Lacks, Table};
 
 impl Session {
     /// What is held and what is missing of each table, ascending, from the first block wanted or held to the node's head.
@@ -14,17 +14,15 @@ impl Session {
     fn coverage_of(&self, table: &Table) -> Vec<Interval> {
         let asked = self.settings.tables.has(table);
         let unanchored = (!self.is_anchored()).then(|| "not yet anchored".to_owned());
-        let held =
-            |first, last| Interval { table: table.name, first, last, status: "held", reason: unanchored.clone() };
+        let held = |first, last| Interval { first, last, reason: unanchored.clone(), ..Interval::held(table.name) };
         let ranges = &self.ranges[self.kept()..];
         let mut known: Vec<Interval> = Vec::new();
         for range in ranges.iter().filter(|range| range.tables().has(table)) {
-            push_between_gaps(&mut known, held(range.first, range.last), range.manifest.gaps_of(table));
+            push_between_gaps(&mut known, held(range.first, range.last), &range.manifest.gaps_of(table));
         }
         if asked {
             if let Some((first, last)) = self.tail.first().zip(self.tail.last()) {
-                let gaps = self.tail_gaps.iter().filter(|gap| gap.table == table.name);
-                push_between_gaps(&mut known, held(first.number, last.number), gaps);
+                push_between_gaps(&mut known, held(first.number, last.number), &Gap::of(&self.tail_gaps, table));
             }
             let failures = self.failures.iter().map(|(&(first, last), failure)| Interval {
                 table: table.name,
@@ -32,6 +30,7 @@ impl Session {
                 last,
                 status: failure.status,
                 reason: Some(failure.reason.clone()),
+                lacks: Some(Lacks::Rows),
             });
             let new: Vec<_> =
                 failures.filter(|failure| !known.iter().any(|held| held.first == failure.first)).collect();
@@ -54,6 +53,7 @@ impl Session {
                 Some(last)
                     if last.status == interval.status
                         && last.reason == interval.reason
+                        && last.lacks == interval.lacks
                         && last.last + 1 == interval.first =>
                 {
                     last.last = interval.last;
@@ -80,7 +80,15 @@ impl Session {
                 let wanted = (self.wanted_first..wanted_end).contains(&next) && self.settings.tables.has(table);
                 let reason = if wanted { "not read yet" } else { "not asked for" };
                 let reason = Some(reason.to_owned());
-                whole.push(Interval { table: table.name, first: next, last: end - 1, status: "missing", reason });
+                let lacks = Some(Lacks::Rows);
+                whole.push(Interval {
+                    table: table.name,
+                    first: next,
+                    last: end - 1,
+                    status: "missing",
+                    reason,
+                    lacks,
+                });
                 next = end;
             }
         }
@@ -89,15 +97,15 @@ impl Session {
 
 /// Appends what is held between gaps, and the gaps. Of a block that was not traced what its transactions themselves moved is
 /// there all the same.
-fn push_between_gaps<'a>(known: &mut Vec<Interval>, whole: Interval, gaps: impl Iterator<Item = &'a Gap>) {
-    let status = if MADE_OF_MOVEMENTS.contains(&whole.table) { "partial" } else { "missing" };
+fn push_between_gaps(known: &mut Vec<Interval>, whole: Interval, gaps: &[Gap]) {
     let mut next = whole.first;
     for gap in gaps {
         if next < gap.first {
             known.push(Interval { first: next, last: gap.first - 1, ..whole.clone() });
         }
-        let reason = Some(gap.reason.clone());
-        known.push(Interval { table: whole.table, first: gap.first, last: gap.last, status, reason });
+        let status = if gap.lacks() == Lacks::Rows { "missing" } else { "partial" };
+        let (reason, lacks) = (Some(gap.reason.clone()), Some(gap.lacks()));
+        known.push(Interval { table: whole.table, first: gap.first, last: gap.last, status, reason, lacks });
         next = gap.last + 1;
     }
     if next <= whole.last {

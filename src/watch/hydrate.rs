@@ -10,7 +10,7 @@ use super::build::Builder;
 use super::fetch::{AbortOnDrop, Trouble};
 use crate::rows::combine::Entry;
 use crate::rows::large_transfers::{self, Large};
-use crate::rows::{Gap, balances};
+use crate::rows::{Gap, Lacks, balances};
 use crate::store::{Range, TailBlock, for_each_entry};
 use alloy_primitives::{Address, B256};
 use anyhow::Result;
@@ -94,7 +94,7 @@ impl Hydration {
     /// Takes in a block that was written, and who was asked for with it. Whoever has no balance after that has none to be told.
     pub fn take_in(&mut self, block: &TailBlock, asked: Arc<[Account]>) -> Result<()> {
         let Some(batch) = block.batch(&balances::TABLE) else { return Ok(()) };
-        if block.gaps.iter().any(|gap| gap.table == balances::TABLE.name) {
+        if Gap::of(&block.gaps, &balances::TABLE).iter().any(|gap| gap.lacks() == Lacks::Rows) {
             return Ok(());
         }
         if self.seen.len() >= SEEN_MAX {
@@ -153,7 +153,8 @@ fn lacking(range: &Range) -> Vec<(u64, u64)> {
     if !tables.has(&balances::TABLE) {
         return vec![(range.first, range.last)];
     }
-    range.manifest.gaps_of(&balances::TABLE).map(|Gap { first, last, .. }| (*first, *last)).collect()
+    let gaps = range.manifest.gaps_of(&balances::TABLE);
+    gaps.iter().filter(|gap| gap.lacks() == Lacks::Rows).map(|gap| (gap.first, gap.last)).collect()
 }
 
 /// Who comes first: parties of ether, then of the tokens that move most, each by the rank of its movement on its day.

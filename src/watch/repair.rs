@@ -12,6 +12,7 @@ use crate::geth::{Client, Limits, Tag};
 use crate::plan::{Order, Piece, Source};
 use crate::publish::Publisher;
 use crate::rows::Selection;
+use crate::rows::dependencies::{Need, needing};
 use crate::store::{FORMAT, Identity, Manifest, Range, Store, read_readable_ranges, tail};
 use crate::whales::ranking;
 use anyhow::{Context, Result, anyhow};
@@ -166,9 +167,6 @@ impl Session {
     }
 }
 
-/// What only a node that had the state could tell, and what is made of it.
-const OF_STATE: [&str; 6] = ["native_transfers", "traces", "balances", "address_flows", "large_transfers", "tokens"];
-
 impl Session {
     /// The faulty range with nothing but those of its tables that the node could not tell again and whose files are as they were
     /// written; they are taken over. `None` where there are none, or where the range is not of the node's chain.
@@ -184,10 +182,12 @@ impl Session {
         if (manifest.last, manifest.last_hash) != (piece.last, node.hash) {
             return Ok(None);
         }
+        // What only a node that had the state could tell, and what is made of it.
+        let of_state = needing(Need::is_of_state);
         manifest.tables.retain(|name, table| {
             let path = root.join(directory).join(format!("{name}.parquet"));
             let as_written = || hash_of(&path).is_ok_and(|hash| hash == table.blake3);
-            OF_STATE.contains(&&name[..]) && sound(name) && as_written()
+            of_state.tables().any(|table| table.name == name) && sound(name) && as_written()
         });
         manifest.gaps.retain(|gap| manifest.tables.contains_key(&gap.table));
         let Piece { first, last, .. } = piece;

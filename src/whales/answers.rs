@@ -8,7 +8,7 @@
 use crate::rows::answers::{
     EXCHANGE_FLOWS, GAS_DAILY, GAS_GUZZLERS, GAS_HOURLY, GAS_SPENDERS, LARGE_TRANSFERS, MOVEMENTS, SUPPLY,
 };
-use crate::rows::{Table, address_flows, blocks, gas_flows, large_transfers, tokens, transactions};
+use crate::rows::{Table, address_flows, blocks, gas_blocks, gas_flows, large_transfers, tokens, transactions};
 
 /// The zero address: tokens come from it and go to it.
 const ZERO: &str = "0x0000000000000000000000000000000000000000";
@@ -106,11 +106,12 @@ fn gas_flows() -> String {
     )
 }
 
-/// What a contract said first, and the first block of all in which it deviates.
+/// What a contract said first, of the times that it said most, and the first block of all in which it deviates.
 fn tokens() -> String {
     format!(
         "SELECT asset, symbol, name, decimals, standard, block_number, min(deviates_block) OVER (PARTITION BY asset) AS deviates_block
-        FROM ({both}) QUALIFY row_number() OVER (PARTITION BY asset ORDER BY block_number) = 1",
+        FROM ({both}) QUALIFY row_number() OVER (PARTITION BY asset
+            ORDER BY (symbol IS NULL)::INTEGER + (name IS NULL)::INTEGER + (decimals IS NULL)::INTEGER, block_number) = 1",
         both = both(&tokens::TABLE),
     )
 }
@@ -163,14 +164,16 @@ pub(super) fn supply_of(ether: bool, tokens: bool) -> String {
         "SELECT asset, {made}, {burnt}, {supply} FROM (
             SELECT * EXCLUDE (whole, traced), CASE WHEN made >= burnt AND whole AND (asset <> 'ETH' OR traced) THEN made - burnt END AS supply
             FROM ({parts}),
-                (SELECT min(first_block) = 0 AND bool_and(status IN ('held', 'partial')) AS whole, bool_and(status = 'held') AS traced
-                FROM main.coverage WHERE table_name = '{flows}' AND first_block <= (SELECT max(number) FROM main.blocks))
+                (SELECT min(first_block) = 0 AND bool_and(status IN ('held', 'partial')) FILTER (table_name = '{flows}') AS whole,
+                    bool_and(status = 'held') AS traced
+                FROM main.coverage WHERE table_name IN ('{flows}', '{fees}') AND first_block <= (SELECT max(number) FROM main.blocks))
             WHERE made > 0::BIGNUM OR burnt > 0::BIGNUM)",
         parts = parts.collect::<Vec<_>>().join(" UNION ALL "),
         made = split("made", "made"),
         burnt = split("burnt", "burnt"),
         supply = split("supply", "supply"),
         flows = address_flows::TABLE.name,
+        fees = gas_blocks::TABLE.name,
     )
 }
 

@@ -4,6 +4,7 @@
 //! made by one pass over the ranges' files, in their order and with little in memory; how often, its own cost decides. It takes nothing
 //! of the one before: ranges may come, merge and be repaired in any order.
 
+use super::Unseen;
 use crate::rows::balances::{self, Balance};
 use crate::rows::holders::{ASSETS, Asset, HOLDERS, Holder};
 use crate::rows::{Rows, Table, address_flows};
@@ -24,10 +25,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub const DIRECTORY: &str = "whales";
 
 /// The version of the files; others are not read.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// How many holders of each asset are shown.
 pub const SHOWN_MAX: usize = 10_000;
+
+/// How many are looked at for that: some turn out to be out of date.
+pub const TAKEN_MAX: usize = SHOWN_MAX + SHOWN_MAX / 5;
 
 /// How many holders are ranked, and with how much in memory.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +47,7 @@ pub struct Limits {
 impl Default for Limits {
     /// Of each asset more than are shown, for some have less by the time they are.
     fn default() -> Self {
-        Self { of_asset: SHOWN_MAX + SHOWN_MAX / 5, of_all: 1_000_000, files: 64 }
+        Self { of_asset: TAKEN_MAX, of_all: 1_000_000, files: 64 }
     }
 }
 
@@ -127,7 +131,8 @@ impl Ranking {
         let is_before =
             |seconds| move |range: &&Range| range.manifest.last_timestamp.saturating_add(seconds) <= top.last_timestamp;
         let before = BEFORE_S.map(|seconds| ranges.iter().rev().find(is_before(seconds)).map(|range| range.last));
-        let Some(mut ranked) = rank(store, ranges, Ranks::new(before, limits), &directory, cancelled)? else {
+        let unseen = [Some(top.last), before[0], before[1]].map(|last| Unseen::in_ranges(ranges, last.unwrap_or(0)));
+        let Some(mut ranked) = rank(store, ranges, Ranks::new(before, unseen, limits), &directory, cancelled)? else {
             return Ok(None);
         };
         for range in ranges.iter().filter(|range| rows(range, &address_flows::TABLE) > 0) {
@@ -135,6 +140,7 @@ impl Ranking {
                 return Ok(None);
             }
         }
+        ranked.iter_mut().for_each(Ranked::leave_out_stale);
         let ranges = digest(ranges);
         let path = Path::new(DIRECTORY).join(format!("{:010}-{}", top.last, &ranges[..16]));
         let made_at = seconds_now();
@@ -338,6 +344,8 @@ impl PartialOrd for Placed {
 #[derive(Debug)]
 struct Ranks {
     before: [Option<u64>; 2],
+    /// What changed unseen up to the last block, and up to those.
+    unseen: [Unseen; 3],
     /// Whose balances come.
     holder: Option<Holder>,
     /// Of which asset, and what is known of it by now.
@@ -352,9 +360,10 @@ struct Ranks {
 }
 
 impl Ranks {
-    fn new(before: [Option<u64>; 2], limits: Limits) -> Self {
+    fn new(before: [Option<u64>; 2], unseen: [Unseen; 3], limits: Limits) -> Self {
         Self {
             before,
+            unseen,
             holder: None,
             asset: None,
             best: BinaryHeap::new(),
@@ -378,15 +387,18 @@ impl Ranks {
         }
         let Some(holder) = &mut self.holder else { return };
         (holder.balance, holder.block_number) = (balance, block_number);
-        for (before, last) in holder.before.iter_mut().zip(self.before) {
+        for ((before, last), unseen) in holder.before.iter_mut().zip(self.before).zip(&self.unseen[1..]) {
             if last.is_some_and(|last| block_number <= last) {
-                *before = Some(balance);
+                *before = unseen.holds(asset, block_number).then_some(balance);
             }
         }
     }
 
     fn end_holder(&mut self) {
         let (Some(holder), Some(asset)) = (self.holder.take(), &mut self.asset) else { return };
+        if !self.unseen[0].holds(asset.asset, holder.block_number) {
+            return;
+        }
         asset.address_count += 1;
         asset.balance += U512::from(holder.balance);
         if holder.balance.is_zero() {
@@ -423,6 +435,15 @@ impl Ranks {
 }
 
 impl Ranked {
+    /// Does not count those who moved a token after the last block for which their balance of it is held.
+    fn leave_out_stale(&mut self) {
+        let is_stale = |holder: &&Holder| holder.seen.is_some_and(|(_, last)| last > holder.block_number);
+        for holder in self.holders.iter().filter(is_stale).filter(|_| self.asset.asset.is_some()) {
+            self.asset.address_count -= 1;
+            self.asset.balance -= U512::from(holder.balance);
+        }
+    }
+
     /// Keeps so many who have most; says how many went.
     fn cut(&mut self, max: usize) -> usize {
         let gone = self.holders.len().saturating_sub(max);

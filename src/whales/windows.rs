@@ -2,13 +2,14 @@
 //!
 //! These views are made anew with each block, for their times stand in them as literals: so a reader opens the files of that time only.
 
-use super::Ranking;
 use super::answers::{split, sum, supply_of};
-use super::ranking::SHOWN_MAX;
+use super::ranking::{SHOWN_MAX, TAKEN_MAX};
+use super::{Ranking, Unseen};
 use crate::rows::answers::{NET_FLOWS, WHALE_MOVES, WHALES, WHALES_COVERAGE};
 use crate::rows::coverage::Interval;
 use crate::rows::{
-    Selection, TIMESTAMP_MAX, Table, address_flows, balances, blocks, native_transfers, timestamp, token_transfers,
+    Selection, TIMESTAMP_MAX, Table, address_flows, balances, blocks, gas_blocks, native_transfers, timestamp,
+    token_transfers,
 };
 use crate::store::BlockLink;
 
@@ -39,6 +40,8 @@ pub struct Window {
     pub before: String,
     /// See `before`.
     pub before_max: u64,
+    /// What changed unseen up to `before_max`.
+    pub unseen: Unseen,
     /// Whether all its blocks are held, as SQL.
     pub complete: String,
     /// Whether ether that contracts moved is held for all its blocks.
@@ -88,7 +91,8 @@ pub fn of(
         });
         let complete = complete(&runs, tail, start);
         let start = is_told.then_some(start);
-        Window { name, start, first, before, before_max, complete, internal_complete }
+        let unseen = Unseen::in_coverage(coverage, before_max);
+        Window { name, start, first, before, before_max, unseen, complete, internal_complete }
     };
     WINDOWS.into_iter().map(window).collect()
 }
@@ -139,16 +143,18 @@ pub struct Supplies {
 impl Supplies {
     /// What is known up to the newest block.
     pub fn of(coverage: &[Interval], newest: u64) -> Self {
-        let of_flows = |interval: &&Interval| interval.table == address_flows::TABLE.name && interval.first <= newest;
-        let mut next = Some(0);
-        let mut ether = true;
-        for interval in coverage.iter().filter(of_flows) {
-            next = next.filter(|next| interval.first == *next && ["held", "partial"].contains(&interval.status));
-            next = next.map(|_| interval.last + 1);
-            ether &= interval.status == "held";
-        }
-        let tokens = next.is_some_and(|next| next > newest);
-        Self { tokens, ether: tokens && ether }
+        let whole = |table: &Table, statuses: &[&str]| {
+            let of_table = |interval: &&Interval| interval.table == table.name && interval.first <= newest;
+            let mut next = Some(0);
+            for interval in coverage.iter().filter(of_table) {
+                next = next.filter(|next| interval.first == *next && statuses.contains(&interval.status));
+                next = next.map(|_| interval.last + 1);
+            }
+            next.is_some_and(|next| next > newest)
+        };
+        // Fees are burnt.
+        let ether = [&address_flows::TABLE, &gas_blocks::TABLE].into_iter().all(|table| whole(table, &["held"]));
+        Self { tokens: whole(&address_flows::TABLE, &["held", "partial"]), ether }
     }
 
     /// Asset, supply and its text. Where nothing is known no file is read for it.
@@ -184,20 +190,21 @@ fn change(before: &str, name: &str) -> String {
 }
 
 /// The body of [`WHALES`]: the ranking, and what is newer. Where not all holders of an asset are ranked, those are left out who
-/// have less than the last of them.
-pub fn whales(windows: &[Window], ranking: Option<&Ranking>, supplies: Supplies) -> String {
+/// have less than the last of them; and those whose balance may have changed unseen.
+pub fn whales(windows: &[Window], ranking: Option<&Ranking>, supplies: Supplies, unseen: Unseen) -> String {
     let window = |name: &str| windows.iter().find(|window| window.name == name);
     let Some((day, week)) = window("24h").zip(window("7d")) else { return nothing(&WHALES) };
     let last = ranking.map_or(-1, |ranking| ranking.manifest.last as i64);
     let [day_ranked, week_ranked] =
         ranking.map_or([None; 2], |ranking| ranking.manifest.before).map(|last| last.map_or(-1, |last| last as i64));
     let before = |name: &str, window: &Window, ranked: i64| {
-        let Window { before, before_max, .. } = window;
+        let Window { before, before_max, unseen, .. } = window;
         format!(
             "{name} AS (SELECT asset, address, arg_max({{narrow: balance, wide: balance_text}}, block_number) AS known FROM (
                 SELECT * EXCLUDE (first, last) FROM sealed.balances WHERE last > {ranked} AND first <= {before_max} AND block_number > {ranked}
                 UNION ALL SELECT * FROM tail.balances)
-            WHERE block_number <= ({before}) AND (asset, address) IN (SELECT (asset, address) FROM top) GROUP BY asset, address)"
+            WHERE block_number <= ({before}) AND {known} AND (asset, address) IN (SELECT (asset, address) FROM top) GROUP BY asset, address)",
+            known = unseen.sql("asset", "block_number"),
         )
     };
     format!(
@@ -205,17 +212,15 @@ pub fn whales(windows: &[Window], ranking: Option<&Ranking>, supplies: Supplies)
                 max(block_number) AS block_number
             FROM (SELECT * EXCLUDE (first, last) FROM sealed.balances WHERE last > {last} AND block_number > {last}
                 UNION ALL SELECT * FROM tail.balances) GROUP BY asset, address),
-        latest AS (SELECT asset, address, known.narrow AS balance, known.wide AS balance_text, block_number FROM moved
+        latest AS (SELECT * FROM (SELECT asset, address, known.narrow AS balance, known.wide AS balance_text, block_number FROM moved
             UNION ALL SELECT asset, address, balance, balance_text, block_number FROM sealed.holders AS h
-                WHERE NOT EXISTS (FROM moved WHERE moved.asset = h.asset AND moved.address = h.address)),
-        top AS (SELECT latest.*, row_number() OVER (PARTITION BY latest.asset ORDER BY latest.balance_text IS NULL,
-                length(latest.balance_text) DESC, latest.balance_text DESC, latest.balance DESC, address) AS rank
-            FROM latest LEFT JOIN sealed.assets AS a ON a.asset = latest.asset
-            WHERE (latest.balance > 0 OR latest.balance_text IS NOT NULL) AND (least_address IS NULL
-                OR CASE WHEN latest.balance_text IS NULL THEN latest.balance > least
-                    ELSE least_text IS NULL OR (length(latest.balance_text), latest.balance_text) > (length(least_text), least_text) END
-                OR (latest.balance IS NOT DISTINCT FROM least AND latest.balance_text IS NOT DISTINCT FROM least_text AND address <= least_address))
-            QUALIFY rank <= {SHOWN_MAX}),
+                WHERE NOT EXISTS (FROM moved WHERE moved.asset = h.asset AND moved.address = h.address)) WHERE {known}),
+        top AS (SELECT top.* FROM latest AS top LEFT JOIN sealed.assets AS a ON a.asset = top.asset
+            WHERE (top.balance > 0 OR top.balance_text IS NOT NULL) AND (least_address IS NULL
+                OR CASE WHEN top.balance_text IS NULL THEN top.balance > least
+                    ELSE least_text IS NULL OR (length(top.balance_text), top.balance_text) > (length(least_text), least_text) END
+                OR (top.balance IS NOT DISTINCT FROM least AND top.balance_text IS NOT DISTINCT FROM least_text AND top.address <= least_address))
+            QUALIFY row_number() OVER ({order}) <= {TAKEN_MAX}),
         {of_day},
         {of_week},
         flows AS (SELECT asset, address, min(first_block) AS first_block, max(last_block) AS last_block
@@ -223,19 +228,24 @@ pub fn whales(windows: &[Window], ranking: Option<&Ranking>, supplies: Supplies)
                 UNION ALL SELECT asset, address, first_block, last_block FROM tail.address_flows)
             WHERE address IN (SELECT address FROM top) GROUP BY asset, address)
         SELECT asset, rank, address, label, balance, balance_text, block_number, {share}, {change_24h}, {change_7d}, first_block, last_block
-        FROM (SELECT top.*, labels.name AS label,
+        FROM (SELECT top.*, row_number() OVER ({order}) AS rank, labels.name AS label,
                 coalesce(of_day.known, {of_day_ranked}) AS of_day, coalesce(of_week.known, {of_week_ranked}) AS of_week,
                 least(h.first_block, flows.first_block) AS first_block, greatest(h.last_block, flows.last_block) AS last_block
             FROM top LEFT JOIN sealed.holders AS h ON h.asset = top.asset AND h.address = top.address
                 LEFT JOIN of_day ON of_day.asset = top.asset AND of_day.address = top.address
                 LEFT JOIN of_week ON of_week.asset = top.asset AND of_week.address = top.address
                 LEFT JOIN flows ON flows.asset = top.asset AND flows.address = top.address
-                LEFT JOIN main.labels ON labels.address = top.address)
+                LEFT JOIN main.labels ON labels.address = top.address
+            WHERE top.asset = 'ETH' OR coalesce(greatest(h.last_block, flows.last_block) <= top.block_number, true)
+            QUALIFY rank <= {SHOWN_MAX})
             LEFT JOIN ({supplies}) AS s USING (asset)",
+        known = unseen.sql("asset", "block_number"),
+        order = "PARTITION BY top.asset ORDER BY top.balance_text IS NULL, length(top.balance_text) DESC, top.balance_text DESC,
+            top.balance DESC, top.address",
         of_day = before("of_day", day, day_ranked),
         of_week = before("of_week", week, week_ranked),
-        of_day_ranked = ranked_before("24h"),
-        of_week_ranked = ranked_before("7d"),
+        of_day_ranked = ranked_before(day, day_ranked),
+        of_week_ranked = ranked_before(week, week_ranked),
         share = share("balance"),
         change_24h = change("of_day", "change_24h"),
         change_7d = change("of_week", "change_7d"),
@@ -243,30 +253,47 @@ pub fn whales(windows: &[Window], ranking: Option<&Ranking>, supplies: Supplies)
     )
 }
 
-/// A balance of before as the ranking has it; null where it has none.
-fn ranked_before(name: &str) -> String {
+/// A balance of before as the ranking has it after block `ranked`; null where it has none, or where it may have changed unseen since.
+fn ranked_before(Window { name, unseen, .. }: &Window, ranked: i64) -> String {
     let [narrow, wide] = [format!("h.balance_{name}"), format!("h.balance_{name}_text")];
-    format!("CASE WHEN {narrow} IS NOT NULL OR {wide} IS NOT NULL THEN {{narrow: {narrow}, wide: {wide}}} END")
+    let known = unseen.sql("h.asset", &ranked.to_string());
+    format!(
+        "CASE WHEN ({narrow} IS NOT NULL OR {wide} IS NOT NULL) AND {known} THEN {{narrow: {narrow}, wide: {wide}}} END"
+    )
 }
 
 /// The body of [`WHALES_COVERAGE`]: as the ranking has it, or where there is none, of all that is held.
-pub fn whales_coverage(newest: Option<u64>, ranking: Option<&Ranking>, supplies: Supplies) -> String {
+pub fn whales_coverage(
+    newest: Option<u64>,
+    ranking: Option<&Ranking>,
+    supplies: Supplies,
+    coverage: &[Interval],
+) -> String {
     let Some(newest) = newest else { return nothing(&WHALES_COVERAGE) };
+    let unseen = Unseen::in_coverage(coverage, newest);
     let assets = match ranking {
         Some(_) => "SELECT * FROM sealed.assets".to_owned(),
         None => format!(
             "SELECT asset, address_count, {} FROM (SELECT asset, count(*) AS address_count, sum(balance) AS balance
-                FROM (SELECT asset, address, arg_max(coalesce(balance::VARCHAR, balance_text), block_number)::BIGNUM AS balance
-                    FROM main.balances GROUP BY asset, address) GROUP BY asset)",
-            split("balance", "balance")
+                FROM (SELECT asset, address, arg_max(coalesce(balance::VARCHAR, balance_text), block_number)::BIGNUM AS balance,
+                    max(block_number) AS block_number FROM main.balances GROUP BY asset, address)
+                LEFT JOIN (SELECT asset, address, max(last_block) AS last_block FROM main.address_flows GROUP BY asset, address)
+                    USING (asset, address)
+                WHERE {known} AND (asset = 'ETH' OR coalesce(last_block <= block_number, true)) GROUP BY asset)",
+            split("balance", "balance"),
+            known = unseen.sql("asset", "block_number"),
         ),
     };
+    let first = coverage.iter().find(|interval| interval.table == balances::TABLE.name).map(|interval| interval.first);
+    let since_block = unseen.ether.map(|unseen| unseen + 1).or(first).filter(|since| *since <= newest);
     format!(
         "SELECT asset, address_count, balance, balance_text, supply, supply_text, {share}, {last}::BIGINT AS block_number,
-            (SELECT max(first_block) FROM main.coverage WHERE table_name = '{balances}' AND status = 'held' AND last_block = {newest}) AS since_block
+            CASE WHEN asset = 'ETH' THEN {since_block} ELSE (SELECT max(first_block) FROM main.coverage
+                WHERE table_name = '{balances}' AND status = 'held' AND last_block = {newest}) END::BIGINT AS since_block
         FROM ({assets}) LEFT JOIN ({supplies}) AS s USING (asset)",
         share = share("balance"),
         last = ranking.map_or(newest, |ranking| ranking.manifest.last),
+        since_block = since_block.map_or("NULL".to_owned(), |block| block.to_string()),
         balances = balances::TABLE.name,
         supplies = supplies.sql(),
     )

@@ -238,7 +238,7 @@ fn publish(store: &Store, identity: Identity) -> Result<(f64, f64)> {
                 Some(below) if below.table == table.name && below.last + 1 == range.first => below.last = range.last,
                 _ => {
                     let (first, last) = (range.first, range.last);
-                    coverage.push(Interval { table: table.name, first, last, status: "held", reason: None });
+                    coverage.push(Interval { first, last, ..Interval::held(table.name) });
                 }
             }
         }

@@ -8,7 +8,7 @@ use crate::rig::mixed::mixed_block;
 use crate::rig::process::until;
 use crate::rig::transaction::{Authorization, sender};
 use crate::rig::{Geth, Kind, Published, Spyhop, Transaction, contracts};
-use ethers::types::U256;
+use ethers::types::{Address, U256};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -311,6 +311,44 @@ fn movements_fees_and_balances_equal_geths_to_the_wei() {
     let moved = "SELECT block_number, transaction_index, from_address, to_address, value, count(*) AS times FROM native_transfers
         WHERE block_number >= 28 AND (kind = 'transaction' OR from_address IS DISTINCT FROM to_address) GROUP BY ALL ORDER BY ALL";
     assert_eq!(alone.rows(moved), found.rows(moved));
+}
+
+#[test]
+fn ether_that_may_have_moved_unseen_is_in_no_ranking() {
+    let geth = Geth::start_with(Forks::OSAKA, Archive(true));
+    let rich = Address::from_low_u64_be(0x5151);
+    let through = |value: u64| {
+        let data = contracts::relay(rich, &[]);
+        Transaction::call(14, contracts::address(contracts::RELAY), data).value(value)
+    };
+    let block = |transactions| geth.block(&Plan { transactions, ..Plan::default() });
+    block(vec![Transaction::transfer(3, rich, 5)]);
+    block(vec![through(900)]);
+    block(vec![]);
+    let address = format!("{rich:?}");
+    let told = |found: &Published| {
+        let sql = format!("SELECT max(balance) FROM whales WHERE address = '{address}' AND asset = 'ETH'");
+        (found.value(&sql), found.value("SELECT since_block FROM whales_coverage WHERE asset = 'ETH'"))
+    };
+    let number = |number: u64| Some(number.to_string());
+    for (traces, state, expected) in [
+        ("off", "0-0 held  ; 1-2 partial traces are off ; 3-3 held ", (None, number(3))),
+        ("all", "0-3 held ", (number(905), number(0))),
+    ] {
+        let data = geth.data(traces);
+        Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once", "--traces", traces]).succeed();
+        let found = Published::open(&data);
+        for table in ["native_transfers", "balances", "address_flows", "large_transfers"] {
+            assert_eq!(coverage(&found, table), state, "{table}");
+        }
+        assert_eq!(told(&found), expected, "--traces {traces}");
+    }
+    // It is there again when its balance is told again.
+    block(vec![Transaction::transfer(3, rich, 95)]);
+    block(vec![]);
+    let data = geth.data("off");
+    Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once", "--traces", "off"]).succeed();
+    assert_eq!(told(&Published::open(&data)), (number(1_000), number(5)));
 }
 
 #[test]

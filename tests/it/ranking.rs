@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArr
 use spyhop::events::Events;
 use spyhop::publish::{Directory, Publisher, State};
 use spyhop::rows::balances::Balance;
-use spyhop::rows::{Kind, Part, Rows, Selection, address_flows, blocks, combine};
+use spyhop::rows::{Gap, Kind, Lacks, Part, Rows, Selection, address_flows, blocks, combine};
 use spyhop::store::{BlockLink, Identity, Range, RangeWriter, Store, next_merge};
 use spyhop::whales::Labels;
 use spyhop::whales::ranking::{self, Limits, Ranking};
@@ -96,6 +96,11 @@ fn block(number: u64, time: u64) -> RecordBatch {
 }
 
 fn write(store: &Store, random: &mut Random, range: u64) {
+    write_with(store, random, range, &[], |_| true);
+}
+
+/// The same with gaps, and with flows of everybody but balances only of some.
+fn write_with(store: &Store, random: &mut Random, range: u64, gaps: &[Gap], told: impl Fn(&Balance) -> bool) {
     let tables = Selection::parse(["blocks", "balances", "address_flows"]).unwrap();
     let identity = Identity { chain_id: 1.into(), genesis_hash: B256::ZERO };
     let (first, last) = (range * BLOCKS, range * BLOCKS + BLOCKS - 1);
@@ -106,9 +111,10 @@ fn write(store: &Store, random: &mut Random, range: u64) {
         let link = BlockLink { number, hash: hash(number + 1), parent_hash: hash(number), timestamp };
         let balances = balances(random, number);
         let block = Part::Rows(block(number, timestamp));
-        let parts =
-            vec![block, Part::Rows(combine::write(&balances).unwrap()), Part::Rows(flows(&balances, timestamp))];
-        writer.push(parts, &[link], &[]).unwrap();
+        let told = combine::write(balances.iter().filter(|balance| told(balance))).unwrap();
+        let parts = vec![block, Part::Rows(told), Part::Rows(flows(&balances, timestamp))];
+        let gaps: Vec<_> = gaps.iter().filter(|gap| gap.first == number).cloned().collect();
+        writer.push(parts, &[link], &gaps).unwrap();
     }
     writer.finish().unwrap().commit(store).unwrap();
 }
@@ -287,4 +293,46 @@ fn ranking_made_by_a_clock_that_was_ahead_is_replaced() {
     assert!(Ranking::is_due(Some(&ahead), &ranges, false), "it is waited for");
     let made = make(&ranges);
     assert_eq!(Ranking::newest(&store, &ranges).unwrap(), Some(made));
+}
+
+#[test]
+fn what_may_have_changed_unseen_is_neither_ranked_nor_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("data")).unwrap();
+    let mut random = Random::new("unseen");
+    let gap =
+        |number, lacks| Gap { table: "balances".into(), first: number, last: number, reason: "why".into(), lacks };
+    write(&store, &mut random, 0);
+    // Of one block the movements of ether are not known, of one some holders of tokens.
+    let gaps = [gap(150, Lacks::Movements), gap(160, Lacks::TokenBalances)];
+    write_with(&store, &mut random, 1, &gaps, |_| true);
+    // One token's contract does not answer any more.
+    let silent = Some(Address::repeat_byte(2));
+    write_with(&store, &mut random, 2, &[], |balance| balance.asset != silent);
+    let ranges = store.ranges().unwrap();
+    let ranking = Ranking::make(&store, &ranges, Limits::default(), &|| false).unwrap().unwrap();
+    let found = publish(&store, &ranges, Some(&ranking));
+    let number = |sql: &str| found.number(sql);
+    let asset = |byte: u8| format!("{:?}", Address::repeat_byte(byte));
+    let lowest = |asset: &str| number(&format!("SELECT min(block_number) FROM whales WHERE asset = '{asset}'"));
+    assert!((150..160).contains(&lowest("ETH")), "{}", lowest("ETH"));
+    assert!(lowest(&asset(1)) < 150);
+    // What it was a day before, which is 144 blocks, is known of whom nothing was unseen since.
+    let known = "SELECT count(*) FROM whales WHERE asset = 'ETH' AND change_24h IS NOT NULL";
+    assert_eq!((number(known) > 0, number(&known.replace("24h", "7d"))), (true, 0));
+    let stale = format!(
+        "SELECT count(*) FROM whales AS w JOIN address_flows AS f USING (asset, address)
+         WHERE asset = '{}' AND f.last_block > w.block_number",
+        asset(2)
+    );
+    assert_eq!(number(&stale), 0);
+    for asset in ["ETH".to_owned(), asset(1), asset(2)] {
+        let [shown, counted] = ["count(*)", "any_value(c.address_count)"].map(|what| {
+            number(&format!(
+                "SELECT {what} FROM whales AS w JOIN whales_coverage AS c USING (asset) WHERE asset = '{asset}'"
+            ))
+        });
+        // Some have nothing, and are counted all the same.
+        assert!(shown > 0 && shown <= counted && counted < shown + 60, "{asset}: {shown} of {counted}");
+    }
 }
