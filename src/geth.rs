@@ -328,15 +328,33 @@ impl Client {
         self.pool.call(Method::TraceBlock, &reply::trace_params(block), reply::traces).await
     }
 
+    /// The same by a tracer that carries neither input nor output, and of each frame only what moves ether: its memory is bounded
+    /// whatever the transactions do, and one that is not done in time fails alone. It costs the node some milliseconds for each
+    /// transaction.
+    pub async fn trace_moving(&self, block: B256) -> Result<Vec<Result<Trace, String>>, Error> {
+        self.pool.call(Method::TraceBlock, &reply::moving_params(block), reply::single_traces).await
+    }
+
+    /// How many bytes of input a block's calls have together, as far as they begin with a selector (`4byteTracer`).
+    pub async fn trace_input_bytes(&self, block: B256) -> Result<u64, Error> {
+        self.pool.call(Method::TraceBlock, &reply::input_params(block), reply::input_bytes).await
+    }
+
     /// An account's ether in wei after a block (`eth_getBalance`).
     pub async fn balance(&self, address: Address, block: B256) -> Result<U256, Error> {
         self.pool.call(Method::Balance, &reply::balance_params(address, block), reply::amount).await
     }
 
-    /// The bytes that a contract answers after a block (`eth_call`). What the contract does for it is bounded: at a million
-    /// gas it fails, which like a revert is an [`Error::Node`].
-    pub async fn ask_contract(&self, contract: Address, question: Question, block: B256) -> Result<Bytes, Error> {
-        self.pool.call(Method::Call, &reply::call_params(contract, question, block), reply::bytes).await
+    /// The bytes that a contract answers after a block (`eth_call`). What the contract does for it is bounded: without gas left it
+    /// fails, which like a revert is an [`Error::Node`].
+    pub async fn ask_contract(
+        &self,
+        contract: Address,
+        question: Question,
+        block: B256,
+        gas: u64,
+    ) -> Result<Bytes, Error> {
+        self.pool.call(Method::Call, &reply::call_params(contract, question, block, gas), reply::bytes).await
     }
 
     /// The oldest block of which the node says that it serves the state (`eth_capabilities`); it may yet lack it.

@@ -16,18 +16,32 @@ pub fn decimals(answer: &[u8]) -> Option<u64> {
     u8::try_from(number(answer)?).ok().map(u64::from)
 }
 
-/// The text that an answer is: a string, or as in older contracts one word that ends in zeros. Cut to 64 characters; what is no
-/// UTF-8, and characters that control terminals, become U+FFFD. `None` where it is neither, or empty.
+/// The text that an answer is: a string, or as in older contracts one word. Cut to 64 characters; in a string, what is no UTF-8 and
+/// characters that control terminals become U+FFFD. `None` where it is neither, or empty.
 pub fn text(answer: &[u8]) -> Option<String> {
-    let bytes = match answer.len() {
-        32 => &answer[..answer.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)],
-        _ => string(answer)?,
-    };
+    if let Ok(word) = <&[u8; 32]>::try_from(answer) {
+        return text_of_word(word);
+    }
     // No character has more than four bytes, so that a cut one is never among those kept.
+    let bytes = string(answer)?;
     let bytes = &bytes[..bytes.len().min(4 * TEXT_MAX)];
     let shown = |character: char| if character.is_control() { char::REPLACEMENT_CHARACTER } else { character };
     let text: String = String::from_utf8_lossy(bytes).chars().take(TEXT_MAX).map(shown).collect();
     (!text.is_empty()).then_some(text)
+}
+
+/// The text of a word, which ends at its first NUL. A word that is a number, or an offset that nothing follows, is no text.
+fn text_of_word(word: &[u8; 32]) -> Option<String> {
+    let end = word.iter().position(|byte| *byte == 0).unwrap_or(word.len());
+    let text = match std::str::from_utf8(&word[..end]) {
+        Ok(text) => text,
+        // The last character did not go in.
+        Err(error) if error.error_len().is_none() && end == word.len() => {
+            std::str::from_utf8(&word[..error.valid_up_to()]).ok()?
+        }
+        Err(_) => return None,
+    };
+    (!text.is_empty() && !text.contains(char::is_control)).then(|| text.to_owned())
 }
 
 /// The bytes of the string whose offset is the first word.

@@ -8,6 +8,7 @@
 //! on is not to be trusted: geth glues the next reply to the cut-off front of one that was not read in time.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use serde::Deserialize;
@@ -164,12 +165,34 @@ struct TraceItem<'a> {
 
 /// The frames of each transaction, still as text: they nest deeper than a reader of JSON goes.
 pub(super) fn traces(result: &[u8]) -> Result<Option<Vec<Trace>>, String> {
+    let all = single_traces(result)?.unwrap_or_default();
+    all.into_iter().collect::<Result<_, _>>().map(Some)
+}
+
+/// The same where each may have failed by itself.
+pub(super) fn single_traces(result: &[u8]) -> Result<Option<Vec<Result<Trace, String>>>, String> {
     let items: Vec<TraceItem<'_>> = json(result)?;
     let trace = |item: TraceItem<'_>| match item.result {
         Some(frames) => Ok(Trace { transaction_hash: item.tx_hash, frames: frames.get().to_owned() }),
         None => Err(format!("no trace of transaction {}: {}", item.tx_hash, item.error.unwrap_or_default())),
     };
-    items.into_iter().map(trace).collect::<Result<_, _>>().map(Some)
+    Ok(Some(items.into_iter().map(trace).collect()))
+}
+
+#[derive(Deserialize)]
+struct Selectors {
+    /// How often, by selector and length of what follows it, as in `0x70a08231-32`.
+    result: HashMap<String, u64>,
+}
+
+pub(super) fn input_bytes(result: &[u8]) -> Result<Option<u64>, String> {
+    let items: Vec<Selectors> = json(result)?;
+    let bytes = |(selector, count): (&String, &u64)| {
+        let length = selector.rsplit('-').next().and_then(|length| length.parse::<u64>().ok());
+        length.map(|length| length.saturating_add(4).saturating_mul(*count)).ok_or("a selector without a length")
+    };
+    let bytes = items.iter().flat_map(|item| &item.result).map(bytes);
+    Ok(Some(bytes.collect::<Result<Vec<_>, _>>()?.into_iter().fold(0, u64::saturating_add)))
 }
 
 pub(super) fn amount(result: &[u8]) -> Result<Option<U256>, String> {
@@ -215,23 +238,45 @@ pub(super) fn trace_params(block: B256) -> String {
     format!(r#"["{block}",{{"tracer":"callTracer","timeout":"{TRACE_TIMEOUT}"}}]"#)
 }
 
+/// How long it may take for one of the others that are traced by [`MOVING_TRACER`]: what has not ended by then is made to be slow.
+const MOVING_TIMEOUT: &str = "5s";
+
+/// A tracer of frames that move ether. geth runs it as JavaScript, so it is a constant, and in it nothing that anybody chose.
+///
+/// `c` counts the frames that each open frame has made, `d` has how many of `m` were there when each was entered: what fails takes
+/// back what was moved below it.
+const MOVING_TRACER: &str = concat!(
+    "{m:[],c:[0],d:[],b:0,fault:function(){},",
+    "enter:function(f){var t=f.getType(),c=this.c;c[c.length-1]++;c.push(0);this.d.push(this.m.length);this.b+=f.getInput().length;",
+    "if(t==='CALL'||t==='CREATE'||t==='CREATE2'||t==='SELFDESTRUCT'){var v=f.getValue();if(t!=='CALL'||!v.isZero())",
+    "this.m.push([t,toHex(f.getFrom()),toHex(f.getTo()),'0x'+v.toString(16),c.slice(0,-1).map(function(n){return n-1}).join()])}},",
+    "exit:function(r){this.b+=r.getOutput().length;this.c.pop();var l=this.d.pop();if(r.getError())this.m.length=l},",
+    "result:function(x){return [this.b,x.error?null:",
+    "[[x.type,toHex(x.from),toHex(x.to),'0x'+x.value.toString(16),'']].concat(this.m)]}}",
+);
+
+pub(super) fn moving_params(block: B256) -> String {
+    format!(r#"["{block}",{{"tracer":"{MOVING_TRACER}","timeout":"{MOVING_TIMEOUT}"}}]"#)
+}
+
+pub(super) fn input_params(block: B256) -> String {
+    format!(r#"["{block}",{{"tracer":"4byteTracer","timeout":"{TRACE_TIMEOUT}"}}]"#)
+}
+
 /// The parameters of `eth_getBalance` after a block, canonical or not.
 pub(super) fn balance_params(address: Address, block: B256) -> String {
     format!(r#"["{address:#x}",{{"blockHash":"{block}"}}]"#)
 }
 
-/// Gas that a contract may use to answer: honest ones need a hundredth of it, and it costs the node some milliseconds.
-const CALL_GAS: u64 = 1_000_000;
-
 /// The parameters of `eth_call` after a block, canonical or not: of the calldata a caller chooses nothing but an address.
-pub(super) fn call_params(contract: Address, question: Question, block: B256) -> String {
+pub(super) fn call_params(contract: Address, question: Question, block: B256, gas: u64) -> String {
     let data = match question {
         Question::BalanceOf(holder) => format!("70a08231{:0>64}", const_hex::encode(holder)),
         Question::Symbol => "95d89b41".to_owned(),
         Question::Name => "06fdde03".to_owned(),
         Question::Decimals => "313ce567".to_owned(),
     };
-    format!(r#"[{{"to":"{contract:#x}","gas":"{CALL_GAS:#x}","input":"0x{data}"}},{{"blockHash":"{block}"}}]"#)
+    format!(r#"[{{"to":"{contract:#x}","gas":"{gas:#x}","input":"0x{data}"}},{{"blockHash":"{block}"}}]"#)
 }
 
 /// The parameters of `debug_dbGet` for what geth keeps of its genesis block's state (`core/rawdb/schema.go`, `genesisPrefix`).

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 /// The table.
 pub const TABLE: Table = Table {
     name: "tokens",
-    comment: "One row per contract whose token moved in a block of the tail: what it says of itself, asked once.",
+    comment: "One row per contract whose token moved in a block of the tail: what it says of itself, asked once; and again, ever more rarely, while it has no name or symbol.",
     columns: &[
         column("asset", Key, "The token's contract."),
         column(
@@ -28,7 +28,7 @@ pub const TABLE: Table = Table {
             "One whole is ten to the power of this many of the smallest units; null where the contract does not say.",
         ),
         column("standard", Text, "As in token_transfers."),
-        column("block_number", Integer, "The block after which it was asked, the first of those held."),
+        column("block_number", Integer, "The block after which it said so: the first of those held."),
         column(
             "deviates_block",
             Integer,
@@ -97,10 +97,27 @@ impl Entry for Token {
         self.contract == other.contract
     }
 
-    /// What it said first counts, whenever it was asked again: so it is the same for whoever asked once.
+    /// What it said first counts, of the times that it said most: so it is the same for whoever asked more often.
     fn reduce(group: &mut Vec<Self>) {
-        group[0].deviates_block = group.iter().filter_map(|token| token.deviates_block).min();
-        group.truncate(1);
+        let deviates_block = group.iter().filter_map(|token| token.deviates_block).min();
+        let told = group.iter().min_by_key(|token| (token.untold(), token.block_number)).cloned();
+        group.clear();
+        group.extend(told.map(|token| Self { deviates_block, ..token }));
+    }
+}
+
+impl Token {
+    /// How much it did not say of itself.
+    fn untold(&self) -> usize {
+        [self.symbol.is_none(), self.name.is_none(), self.decimals.is_none()]
+            .into_iter()
+            .filter(|untold| *untold)
+            .count()
+    }
+
+    /// Whether it is to be asked again how it is called.
+    pub fn is_nameless(&self) -> bool {
+        self.symbol.is_none() || self.name.is_none()
     }
 }
 

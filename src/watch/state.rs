@@ -10,7 +10,7 @@
 
 use super::Traces;
 use super::fetch::{AbortOnDrop, Fetcher, Near, TRIES, Trouble};
-use super::tokens::Known;
+use super::tokens::{Known, Told};
 use crate::decode::{Frame, Outcome, trace};
 use crate::geth::{self, Trace};
 use crate::prove::Proved;
@@ -111,7 +111,9 @@ impl Fetcher {
         }
         if tables.has(&balances::TABLE) || tables.has(&tokens::TABLE) {
             match self.tokens(block, known).await? {
-                Ok((balances, tokens)) => (state.token_balances, state.tokens) = (balances, Ok(tokens)),
+                Ok(Told { balances, tokens, left_out }) => {
+                    (state.token_balances, state.tokens, state.left_out) = (balances, Ok(tokens), left_out);
+                }
                 Err(reason) => (state.balances, state.tokens) = (Err(reason.clone()), Err(reason)),
             }
         }

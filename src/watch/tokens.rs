@@ -1,8 +1,9 @@
 //! What the node says of the tokens that a block moved: who has how much of them after it, and what their contracts are called.
 //!
 //! Contracts answer what they like. One that fails, or answers with less than a word, has no balance to be stored, and is not
-//! asked again in this block, so that one which burns gas costs the node four answers, and not one for each holder. Whatever a
-//! contract does, the block is whole without it.
+//! asked again in this block. What an answer may cost the node is bounded: by gas for each, with a few for all of the block that get
+//! more; and one that uses up its gas is soon asked for no further holder, and in later blocks for one only. Whom that leaves out is
+//! said in `coverage`. Whatever a contract does, the block is whole without it.
 //!
 //! Of each token the holder who took most is asked for before the block too, for a fee is taken from what somebody gets. If what it has after the block is not what
 //! it had, with what came in and without what went out, then sums of transfers do not tell the balances of this token.
@@ -15,11 +16,29 @@ use crate::prove::Proved;
 use crate::rows::tokens::{self, Holder, Moved, Token};
 use crate::rows::{Table, balances};
 use alloy_primitives::{Address, B256, Bytes, U256, U512};
-use std::collections::HashSet;
-use std::sync::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Contracts that are asked after one block what they are called, at most; the others are asked when they move next.
 const DESCRIBED_MAX: usize = 100;
+
+/// Gas for an answer, 21,000 of a transaction's own among it. Nearly all need less than half of it; used up it costs the node a
+/// millisecond or two.
+const ANSWER_GAS: u64 = 150_000;
+
+/// Gas for one that needs more, and how many such there are after one block: honest ones are rare.
+const LARGE_ANSWER_GAS: u64 = 1_000_000;
+const LARGE_ANSWERS_MAX: usize = 16;
+
+/// Answers of one contract that may use up their gas before it is left alone.
+const BURNT_MAX: usize = 4;
+
+/// How many blocks a contract that used up its gas is asked for one holder only.
+const BURNT_PAUSE: u64 = 1_000;
+
+/// Why holders are left out whose token's contract uses up its gas.
+const BURNT: &str = "contracts of tokens use up the gas for an answer: some of their holders were not asked for";
 
 /// Contracts that are known at most.
 const KNOWN_MAX: usize = 100_000;
@@ -27,8 +46,19 @@ const KNOWN_MAX: usize = 100_000;
 /// What was asked once and need not be asked again. What is forgotten is asked again, and its rows become one.
 #[derive(Debug, Default)]
 pub struct Known {
-    described: HashSet<Address>,
+    described: HashMap<Address, Described>,
     deviating: HashSet<Address>,
+    /// Those that used up their gas, and in which block.
+    burning: HashMap<Address, u64>,
+}
+
+/// When a contract is to be asked again what it is called.
+#[derive(Clone, Copy, Debug)]
+struct Described {
+    /// From this block on; never, where it has a name and a symbol.
+    again_at: Option<u64>,
+    /// How many blocks are let go by after that.
+    pause: u64,
 }
 
 impl Known {
@@ -37,9 +67,38 @@ impl Known {
         if self.described.len() >= KNOWN_MAX {
             self.forget();
         }
-        self.described.extend(tokens.iter().map(|token| token.contract));
+        for token in tokens {
+            let described = Described { again_at: Some(token.block_number + 1), pause: 1 };
+            let described = self.described.entry(token.contract).or_insert(described);
+            if !token.is_nameless() {
+                described.again_at = None;
+            }
+        }
         let deviating = tokens.iter().filter(|token| token.deviates_block.is_some());
         self.deviating.extend(deviating.map(|token| token.contract));
+    }
+
+    /// Whether a contract is to be asked after this block what it is called. Where it has no name it is asked again, ever more rarely.
+    fn describe(&mut self, contract: Address, block_number: u64) -> bool {
+        let Some(described) = self.described.get_mut(&contract) else { return true };
+        let is_due = described.again_at.is_some_and(|at| at <= block_number);
+        if is_due {
+            described.pause = described.pause.saturating_mul(2);
+            described.again_at = Some(block_number.saturating_add(described.pause));
+        }
+        is_due
+    }
+
+    fn is_burning(&self, contract: Address, block_number: u64) -> bool {
+        self.burning.get(&contract).is_some_and(|at| block_number < at.saturating_add(BURNT_PAUSE))
+    }
+
+    /// Takes in that a contract used up its gas. That is so whether its block stays or not.
+    fn note_burning(&mut self, contract: Address, block_number: u64) {
+        if self.burning.len() >= KNOWN_MAX {
+            self.burning.clear();
+        }
+        self.burning.insert(contract, block_number);
     }
 
     /// Forgets all.
@@ -48,8 +107,49 @@ impl Known {
     }
 }
 
-/// What is known of a block's tokens: balances by contract and holder, and what contracts say of themselves.
-pub type Told = (Vec<(Address, Address, U256)>, Vec<Token>);
+/// What is known of a block's tokens.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Balances by contract and holder.
+    pub balances: Vec<(Address, Address, U256)>,
+    /// What contracts say of themselves.
+    pub tokens: Vec<Token>,
+    /// Why some holders were not asked for, where it was not for their number.
+    pub left_out: Option<String>,
+}
+
+/// What the answers of one contract after one block may still cost.
+#[derive(Clone, Debug)]
+struct Allowance {
+    /// Answers that used up their gas.
+    burnt: Arc<AtomicUsize>,
+    /// Answers left that get more, of all contracts.
+    large: Arc<AtomicUsize>,
+}
+
+impl Allowance {
+    fn take_large(&self) -> bool {
+        let take = |left: usize| left.checked_sub(1);
+        self.large.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    /// For what a contract is called: whether it says so tells nothing of its balances.
+    fn of_description(&self) -> Self {
+        Self { burnt: Arc::default(), ..self.clone() }
+    }
+
+    fn note_burnt(&self) {
+        self.burnt.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn has_burnt(&self) -> bool {
+        self.burnt.load(Ordering::Relaxed) > 0
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.burnt.load(Ordering::Relaxed) >= BURNT_MAX
+    }
+}
 
 /// One token of a block, and what is to be found out.
 #[derive(Clone, Debug)]
@@ -61,6 +161,9 @@ struct Look {
     describe: bool,
     /// Whether it may turn out that its balances do not follow its transfers.
     compare: bool,
+    /// Whether only one of its holders is asked for, because it used up its gas before.
+    asked_less: bool,
+    allowance: Allowance,
 }
 
 impl Fetcher {
@@ -75,20 +178,33 @@ impl Fetcher {
             };
         let (mut told, mut others) = (Vec::new(), Vec::new());
         let mut tokens = Vec::new();
-        for (Look { token, .. }, (balance, description)) in looks.iter().zip(looked) {
+        let mut left_out = looks.iter().any(|look| look.asked_less);
+        let mut allowances = HashMap::new();
+        for (Look { token, allowance, .. }, (balance, description)) in looks.iter().zip(looked) {
             tokens.extend(description);
+            allowances.insert(token.contract, allowance.clone());
             let Some((first, rest)) = token.holders.split_first() else { continue };
             if let Some(balance) = balance {
                 told.push((token.contract, first.address, balance));
-                others.extend(rest.iter().map(|holder| (token.contract, holder.address)));
+                others.extend(rest.iter().map(|holder| (token.contract, holder.address, allowance.clone())));
+            } else {
+                left_out |= allowance.has_burnt();
             }
         }
         if !self.wants(&balances::TABLE) {
-            return Ok(Ok((Vec::new(), tokens)));
+            return Ok(Ok(Told { tokens, ..Told::default() }));
         }
-        others.extend(self.hydrated.iter().filter_map(|(asset, address)| Some(((*asset)?, *address))));
-        let ask = move |fetcher: Self, (token, holder)| async move {
-            let balance = fetcher.token_balance(token, holder, hash).await?;
+        let large = looks.first().map_or_else(new_large, |look| look.allowance.large.clone());
+        for (asset, address) in self.hydrated.iter() {
+            let Some(contract) = *asset else { continue };
+            let allowance = || Allowance { burnt: Arc::default(), large: large.clone() };
+            others.push((contract, *address, allowances.entry(contract).or_insert_with(allowance).clone()));
+        }
+        let ask = move |fetcher: Self, (token, holder, allowance): (Address, Address, Allowance)| async move {
+            if allowance.is_used_up() {
+                return Ok(Ok(None));
+            }
+            let balance = fetcher.token_balance(token, holder, hash, &allowance).await?;
             Ok(balance.map(|balance| Some((token, holder, balance?))))
         };
         match self.side_by_side(others, ask).await? {
@@ -97,19 +213,30 @@ impl Fetcher {
         }
         told.sort_unstable();
         told.dedup();
-        Ok(Ok((told, tokens)))
+        let burning: Vec<_> = allowances.iter().filter(|(_, allowance)| allowance.has_burnt()).collect();
+        left_out |= !burning.is_empty();
+        let mut known = known.lock().expect("nothing panics while holding it");
+        burning.into_iter().for_each(|(contract, _)| known.note_burning(*contract, block.header.number));
+        Ok(Ok(Told { balances: told, tokens, left_out: left_out.then(|| BURNT.to_owned()) }))
     }
 
     /// What is to be found out of each token that a block moved.
     fn looks(&self, block: &Proved, known: &Mutex<Known>) -> Vec<Look> {
-        let known = known.lock().expect("nothing panics while holding it");
+        let mut known = known.lock().expect("nothing panics while holding it");
         let described = self.wants(&tokens::TABLE);
         let mut left = DESCRIBED_MAX;
-        let look = |token: Moved| {
-            let describe = described && left > 0 && !known.described.contains(&token.contract);
+        let large = new_large();
+        let look = |mut token: Moved| {
+            let describe = described && left > 0 && known.describe(token.contract, block.header.number);
             left -= usize::from(describe);
             let compare = described && !known.deviating.contains(&token.contract);
-            Look { block: (block.header.hash, block.header.parent_hash, block.header.number), token, describe, compare }
+            let asked_less = token.holders.len() > 1 && known.is_burning(token.contract, block.header.number);
+            if asked_less {
+                token.holders.truncate(1);
+            }
+            let block = (block.header.hash, block.header.parent_hash, block.header.number);
+            let allowance = Allowance { burnt: Arc::default(), large: large.clone() };
+            Look { block, token, describe, compare, asked_less, allowance }
         };
         tokens::moved(block, self.options).into_iter().map(look).collect()
     }
@@ -120,18 +247,18 @@ impl Fetcher {
 
     /// The balance of who took most of a token, and what the contract says of itself where that is to be told.
     async fn look(&self, look: Look) -> Result<Result<(Option<U256>, Option<Token>), String>, Trouble> {
-        let Look { token: Moved { contract, standard, holders }, block: (block, parent, number), describe, compare } =
-            look;
+        let Look { token: Moved { contract, standard, holders }, block: (block, parent, number), .. } = look;
+        let Look { describe, compare, allowance, .. } = look;
         let mut balance = None;
         let mut deviates = false;
         if let Some(holder) = holders.first() {
-            balance = match self.token_balance(contract, holder.address, block).await? {
+            balance = match self.token_balance(contract, holder.address, block, &allowance).await? {
                 Ok(balance) => balance,
                 Err(reason) => return Ok(Err(reason)),
             };
             if let (true, Some(after)) = (compare, balance) {
                 // Of the state before, the node may have let go by now: then nothing is found.
-                let before = self.token_balance(contract, holder.address, parent).await?.ok().flatten();
+                let before = self.token_balance(contract, holder.address, parent, &allowance).await?.ok().flatten();
                 deviates = before.is_some_and(|before| !follows(before, after, holder));
             }
         }
@@ -140,7 +267,7 @@ impl Fetcher {
         }
         let mut answers = Vec::new();
         for question in [Question::Symbol, Question::Name, Question::Decimals] {
-            match self.ask_contract(contract, question, block).await? {
+            match self.ask_contract(contract, question, block, &allowance.of_description()).await? {
                 Ok(answer) => answers.push(answer.unwrap_or_default()),
                 Err(reason) => return Ok(Err(reason)),
             }
@@ -163,8 +290,9 @@ impl Fetcher {
         token: Address,
         holder: Address,
         block: B256,
+        allowance: &Allowance,
     ) -> Result<Result<Option<U256>, String>, Trouble> {
-        let answer = self.ask_contract(token, Question::BalanceOf(holder), block).await?;
+        let answer = self.ask_contract(token, Question::BalanceOf(holder), block, allowance).await?;
         Ok(answer.map(|answer| contract::number(&answer?)))
     }
 
@@ -174,23 +302,35 @@ impl Fetcher {
         contract: Address,
         question: Question,
         block: B256,
+        allowance: &Allowance,
     ) -> Result<Result<Option<Bytes>, String>, Trouble> {
-        for attempt in 1.. {
-            match self.client.ask_contract(contract, question, block).await {
+        let mut gas = ANSWER_GAS;
+        let mut attempt = 1;
+        loop {
+            match self.client.ask_contract(contract, question, block, gas).await {
                 Ok(answer) => return Ok(Ok(Some(answer))),
                 Err(error) if error.is_unreachable() => return Err(Trouble::Away(error)),
                 Err(error) if error.is_passing() && attempt < TRIES => {
                     tracing::debug!(contract = %contract, attempt, error = %error, "request failed, tried again");
+                    attempt += 1;
                 }
                 Err(error) if error.is_passing() => return Ok(Err(reason(&error))),
                 Err(error) if error.is_revert() => return Ok(Ok(None)),
+                Err(_) if gas == ANSWER_GAS && allowance.take_large() => gas = LARGE_ANSWER_GAS,
                 // Neither a contract that runs out of gas nor a state that is lacking has a code of its own; but without the state
                 // there is no balance of ether either.
-                Err(_) => return Ok(self.balance(contract, block).await?.map(|_| None)),
+                Err(_) => {
+                    allowance.note_burnt();
+                    return Ok(self.balance(contract, block).await?.map(|_| None));
+                }
             }
         }
-        unreachable!("the loop ends by returning")
     }
+}
+
+/// Answers that get more gas, after one block.
+fn new_large() -> Arc<AtomicUsize> {
+    Arc::new(AtomicUsize::new(LARGE_ANSWERS_MAX))
 }
 
 /// Whether a balance is what its transfers make of the one before.

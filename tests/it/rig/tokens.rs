@@ -178,6 +178,19 @@ pub fn balance_of(holder: &str) -> String {
 
 /// A contract that moves nothing of itself to so many addresses, from 1 on, when it is called without data; to a question it answers 7.
 pub fn crowd(count: u16) -> Vec<u8> {
+    // JUMPDEST answer: PUSH1 7, PUSH1 0, MSTORE, PUSH1 32, PUSH1 0, RETURN
+    [mover(count), vec![0x5b, 0x60, 7, 0x60, 0, 0x52, 0x60, 0x20, 0x60, 0, 0xf3]].concat()
+}
+
+/// The same, but it answers for address 1 only, and else uses up all gas.
+pub fn trap(count: u16) -> Vec<u8> {
+    // JUMPDEST answer: PUSH1 4, CALLDATALOAD, PUSH1 1, EQ, PUSH1 fine, JUMPI, JUMPDEST burn: PUSH1 burn, JUMP; JUMPDEST fine …
+    let question = [0x5b, 0x60, 4, 0x35, 0x60, 1, 0x14, 0x60, 73, 0x57, 0x5b, 0x60, 69, 0x56];
+    [&mover(count)[..], &question, &[0x5b, 0x60, 7, 0x60, 0, 0x52, 0x60, 0x20, 0x60, 0, 0xf3]].concat()
+}
+
+/// What both do without data; else they go on after it.
+fn mover(count: u16) -> Vec<u8> {
     let [high, low] = count.to_be_bytes();
     [
         // CALLDATASIZE, PUSH1 answer, JUMPI, PUSH2 count, JUMPDEST
@@ -188,8 +201,28 @@ pub fn crowd(count: u16) -> Vec<u8> {
         &[0x60, 0x20, 0x60, 0, 0xa3],
         // PUSH1 1, SWAP1, SUB, DUP1, PUSH1 7, JUMPI, STOP
         &[0x60, 1, 0x90, 0x03, 0x80, 0x60, 7, 0x57, 0x00],
-        // JUMPDEST answer: PUSH1 7, PUSH1 0, MSTORE, PUSH1 32, PUSH1 0, RETURN
-        &[0x5b, 0x60, 7, 0x60, 0, 0x52, 0x60, 0x20, 0x60, 0, 0xf3],
+    ]
+    .concat()
+}
+
+/// A contract that moves nothing of itself when it is called without data. What it is called it says, in one word, only after a call with
+/// one byte of data.
+pub fn late(name: &[u8]) -> Vec<u8> {
+    [
+        // CALLDATASIZE, ISZERO, PUSH1 move, JUMPI, CALLDATASIZE, PUSH1 1, EQ, PUSH1 set, JUMPI, PUSH1 0, SLOAD, PUSH1 tell, JUMPI, PUSH1 0,
+        // PUSH1 0, REVERT
+        &[0x36, 0x15, 0x60, 72, 0x57, 0x36, 0x60, 1, 0x14, 0x60, 65, 0x57, 0x60, 0, 0x54, 0x60, 23, 0x57][..],
+        &[0x60, 0, 0x60, 0, 0xfd],
+        // JUMPDEST tell: PUSH32 name, PUSH1 0, MSTORE, PUSH1 32, PUSH1 0, RETURN
+        &[0x5b, 0x7f],
+        &[name, &[0; 32]].concat()[..32],
+        &[0x60, 0, 0x52, 0x60, 0x20, 0x60, 0, 0xf3],
+        // JUMPDEST set: PUSH1 1, PUSH1 0, SSTORE, STOP
+        &[0x5b, 0x60, 1, 0x60, 0, 0x55, 0x00],
+        // JUMPDEST move: CALLER, CALLER, PUSH32 topic, PUSH1 32, PUSH1 0, LOG3, STOP
+        &[0x5b, 0x33, 0x33],
+        &transfer_topic(),
+        &[0x60, 0x20, 0x60, 0, 0xa3, 0x00],
     ]
     .concat()
 }
