@@ -12,6 +12,7 @@ mod build;
 mod coverage;
 mod fetch;
 mod follow;
+mod frames;
 mod hydrate;
 mod limits;
 mod meter;

@@ -36,10 +36,15 @@ pub struct Frame {
     pub parent: Option<(usize, u32)>,
     /// Frames that it made.
     pub subtraces: u32,
+    /// Its path, where the frames between are not here; see [`moving`].
+    pub path: Option<String>,
 }
 
 /// The path to a frame from its transaction's, as in `0,1`; empty for the transaction's own.
 pub fn trace_address(frames: &[Frame], index: usize) -> String {
+    if let Some(path) = &frames[index].path {
+        return path.clone();
+    }
     let parents = std::iter::successors(frames[index].parent, |(parent, _)| frames[*parent].parent);
     let mut path: Vec<_> = parents.map(|(_, position)| position.to_string()).collect();
     path.reverse();
@@ -81,6 +86,26 @@ pub fn frames(json: &str) -> Result<Vec<Frame>> {
         frames[index].succeeded = above && frames[index].error.is_none();
     }
     Ok(frames)
+}
+
+/// Kind, from, to, value and path of a frame.
+type MovingFrame = (String, Address, Address, String, String);
+
+/// Of the tracer that carries neither input nor output ([`crate::geth::Client::trace_moving`]): the frames that came to a good end and
+/// move ether, create or end a contract, the transaction's own first; and how many bytes of input and output all frames have. No frames
+/// where the transaction failed.
+///
+/// # Errors
+/// Where the text is not what the tracer makes.
+pub fn moving(json: &str) -> Result<(Vec<Frame>, u64)> {
+    let (bytes, frames): (u64, Option<Vec<MovingFrame>>) = serde_json::from_str(json)?;
+    let frame = |(index, (kind, from, to, value, path)): (usize, MovingFrame)| {
+        let parent = (index > 0).then_some((0, 0));
+        let (to, value, path) = (Some(to), Some(quantity(&value)?), Some(path));
+        Ok(Frame { kind, from, to, value, path, parent, succeeded: true, ..Frame::default() })
+    };
+    let frames = frames.unwrap_or_default().into_iter().enumerate().map(frame);
+    Ok((frames.collect::<Result<_>>()?, bytes))
 }
 
 fn enter(reader: &mut Reader, frames: &mut Vec<Frame>, open: &mut Vec<usize>) -> Result<()> {

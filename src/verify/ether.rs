@@ -24,11 +24,12 @@ const DERIVED: [&str; 5] = ["transaction", "withdrawal", "block_reward", "uncle_
 pub fn expected(block: &Proved, stored: &RecordBatch, partial: bool, options: Options) -> Result<Vec<Movement>, Fault> {
     let alone = movements(block, &State::missing("not asked for"), options);
     let number = block.header.number;
-    // What the DAO fork moved may be all that is missing.
-    let untraced = partial && options.issuance.dao_fork != Some(number);
+    let any = |is: &dyn Fn(&Row) -> bool| rows(&TABLE, number, stored).any(|row| is(&row));
+    // What the DAO fork moved may be all that is missing, and so may be what one of the transactions did.
+    let framed = any(&|row| row.text("trace_address").is_some_and(|path| !path.is_empty()));
+    let untraced = partial && options.issuance.dao_fork != Some(number) && !framed;
     // A call that only a log tells of has no frame.
-    let logged =
-        rows(&TABLE, number, stored).any(|row| row.text("kind") == Some("call") && row.text("trace_address").is_none());
+    let logged = any(&|row| row.text("kind") == Some("call") && row.text("trace_address").is_none());
     if untraced || logged {
         return Ok(alone);
     }

@@ -10,16 +10,20 @@
 
 use super::Traces;
 use super::fetch::{AbortOnDrop, Fetcher, Near, TRIES, Trouble};
+use super::frames::{FRAMES_BYTES_MAX, Weight};
 use super::tokens::{Known, Told};
 use crate::decode::{Frame, Outcome, trace};
-use crate::geth::{self, Trace};
+use crate::geth::{self, Client, Trace};
 use crate::prove::Proved;
-use crate::rows::{State, balances, tokens};
+use crate::rows::{State, balances, native_transfers, tokens, traces};
 use alloy_primitives::{Address, B256, U256};
 use std::sync::{Arc, Mutex};
 
 /// Calls under way for the balances of one block.
 const CALLS_MAX: usize = 8;
+
+/// Why there are no whole frames where there would be too much of them.
+const TOO_LARGE: &str = "the trace is too large";
 
 /// Why there are no traces where none are wanted.
 const OFF: &str = "traces are off";
@@ -98,7 +102,7 @@ impl Fetcher {
         let mut state = State::missing("not asked for");
         let tables = self.options.tables;
         if tables.needs_traces() {
-            state.frames = self.frames(block).await?;
+            (state.frames, state.moving) = self.trace(block).await?;
         }
         if tables.has(&balances::TABLE) {
             let mut touched = balances::touched(block, &state, self.options);
@@ -120,26 +124,64 @@ impl Fetcher {
         Ok(state)
     }
 
-    /// The call frames of each of a block's transactions, or why there are none.
-    async fn frames(&self, block: &Proved) -> Result<Result<Vec<Vec<Frame>>, String>, Trouble> {
+    /// What a block's transactions did: their call frames, or why there are none, and then at least those that move ether.
+    async fn trace(&self, block: &Proved) -> Result<Traced, Trouble> {
         if block.transactions.is_empty() {
-            return Ok(Ok(Vec::new()));
+            return Ok((Ok(Vec::new()), None));
         }
         if self.traces == Traces::Off {
-            return Ok(Err(OFF.to_owned()));
+            return Ok((Err(OFF.to_owned()), None));
         }
+        // One block at a time: the node executes each again.
+        let _turn = self.tracing.acquire().await?;
         let hash = block.header.hash;
+        let is_small = match Weight::of(block) {
+            Weight::Light => true,
+            Weight::Unknown => {
+                let bytes = self.ask_trace(|client| async move { client.trace_input_bytes(hash).await }).await?;
+                bytes.is_ok_and(|bytes| bytes <= FRAMES_BYTES_MAX)
+            }
+            Weight::Heavy => false,
+        };
+        let mut reason = TOO_LARGE.to_owned();
+        if is_small {
+            match self.whole_frames(block).await? {
+                Ok(frames) => return Ok((Ok(frames), None)),
+                Err(why) => reason = why,
+            }
+        }
+        let traced = self.ask_trace(|client| async move { client.trace_moving(hash).await }).await?;
+        let moving = traced.and_then(|traced| check_moving(block, traced).map_err(|error| format!("{error:#}")));
+        let Ok((moving, bytes)) = moving else { return Ok((Err(reason), None)) };
+        if !is_small && bytes <= FRAMES_BYTES_MAX && self.options.tables.has(&traces::TABLE) {
+            match self.whole_frames(block).await? {
+                Ok(frames) => return Ok((Ok(frames), None)),
+                Err(why) => reason = why,
+            }
+        }
+        // Where logs tell of all ether, they do of one transaction too; but frames and logs do not go together in one block.
+        let mixed = native_transfers::logs_tell(block) && moving.iter().any(Result::is_err);
+        Ok((Err(reason), (!mixed).then_some(moving)))
+    }
+
+    /// The call frames of each of a block's transactions, or why there are none.
+    async fn whole_frames(&self, block: &Proved) -> Result<Result<Vec<Vec<Frame>>, String>, Trouble> {
+        let hash = block.header.hash;
+        let traces = self.ask_trace(|client| async move { client.trace_block(hash).await }).await?;
+        Ok(traces.and_then(|traces| check(block, &traces).map_err(|error| format!("{error:#}"))))
+    }
+
+    /// The answer to a question that takes the node long, or why there is none.
+    async fn ask_trace<T, F>(&self, ask: impl Fn(Client) -> F) -> Result<Result<T, String>, Trouble>
+    where
+        F: Future<Output = Result<T, geth::Error>>,
+    {
         for attempt in 1.. {
-            // One block at a time: the node executes each again.
-            let traced = {
-                let _turn = self.tracing.acquire().await?;
-                self.client.trace_block(hash).await
-            };
-            match traced {
-                Ok(traces) => return Ok(check(block, &traces).map_err(|error| format!("{error:#}"))),
+            match ask(self.client.clone()).await {
+                Ok(answer) => return Ok(Ok(answer)),
                 Err(error) if error.is_unreachable() => return Err(Trouble::Away(error)),
                 Err(error) if error.is_passing() && attempt < TRACE_TRIES => {
-                    tracing::debug!(block = block.header.number, error = %error, "trace failed, tried again");
+                    tracing::debug!(attempt, error = %error, "trace failed, tried again");
                 }
                 Err(error) => return Ok(Err(reason(&error))),
             }
@@ -218,6 +260,34 @@ impl Fetcher {
         }
         unreachable!("the loop ends by returning")
     }
+}
+
+/// What is known of a block's execution, as in [`State`].
+type Traced = (Result<Vec<Vec<Frame>>, String>, Option<Vec<Result<Vec<Frame>, String>>>);
+
+/// The same of traces of which each may have failed, with the bytes of input and output that all frames have.
+fn check_moving(
+    block: &Proved,
+    traces: Vec<Result<Trace, String>>,
+) -> anyhow::Result<(Vec<Result<Vec<Frame>, String>>, u64)> {
+    anyhow::ensure!(traces.len() == block.transactions.len(), "the trace has another number of transactions");
+    let mut bytes_of_all = 0_u64;
+    let mut all = Vec::with_capacity(traces.len());
+    for ((trace, transaction), receipt) in traces.into_iter().zip(&block.transactions).zip(&block.receipts) {
+        let Ok(trace) = trace else {
+            bytes_of_all = u64::MAX;
+            all.push(Err(TOO_LARGE.to_owned()));
+            continue;
+        };
+        anyhow::ensure!(trace.transaction_hash == transaction.hash, "the trace has other transactions");
+        let (frames, bytes) = trace::moving(&trace.frames)?;
+        if let Outcome::Status(status) = receipt.outcome {
+            anyhow::ensure!(status != frames.is_empty(), "the trace contradicts a receipt");
+        }
+        bytes_of_all = bytes_of_all.saturating_add(bytes);
+        all.push(Ok(frames));
+    }
+    Ok((all, bytes_of_all))
 }
 
 /// Holds a trace against its block: the same transactions, and each with the end that its receipt proves.

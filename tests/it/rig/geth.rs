@@ -182,6 +182,14 @@ impl Geth {
         }
     }
 
+    /// The most memory that geth has had, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let process = self.process.as_ref().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
     /// Where geth listens.
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("geth.ipc")
