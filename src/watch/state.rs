@@ -262,14 +262,14 @@ impl Fetcher {
     }
 }
 
+/// The frames of each transaction that move ether, or why there are none of it.
+type Moving = Vec<Result<Vec<Frame>, String>>;
+
 /// What is known of a block's execution, as in [`State`].
-type Traced = (Result<Vec<Vec<Frame>>, String>, Option<Vec<Result<Vec<Frame>, String>>>);
+type Traced = (Result<Vec<Vec<Frame>>, String>, Option<Moving>);
 
 /// The same of traces of which each may have failed, with the bytes of input and output that all frames have.
-fn check_moving(
-    block: &Proved,
-    traces: Vec<Result<Trace, String>>,
-) -> anyhow::Result<(Vec<Result<Vec<Frame>, String>>, u64)> {
+fn check_moving(block: &Proved, traces: Vec<Result<Trace, String>>) -> anyhow::Result<(Moving, u64)> {
     anyhow::ensure!(traces.len() == block.transactions.len(), "the trace has another number of transactions");
     let mut bytes_of_all = 0_u64;
     let mut all = Vec::with_capacity(traces.len());
