@@ -31,7 +31,7 @@ pub use entries::{for_each_batch, for_each_entry};
 pub use lock::is_locked;
 pub use manifest::{Identity, Manifest, TableManifest};
 pub use merge::{Merge, next_merge};
-pub use range::{BlockLink, Finished, Range, RangeWriter, Unreadable};
+pub use range::{BlockLink, Finished, Range, RangeWriter, Unreadable, unlinked};
 pub use sorted::{Source, create as create_sorted, for_each_merged, merge as merge_sorted};
 pub use table_file::{GroupLimit, Sink, TableWriter};
 pub use tail::TailBlock;

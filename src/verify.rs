@@ -32,7 +32,7 @@ use crate::geth::{Client, Limits};
 use crate::prove::BlobSchedule;
 use crate::rows::{Issuance, Selection};
 use crate::store::{self, Chain};
-use crate::watch::Faulty;
+use crate::watch::{Faulty, contiguity};
 use anyhow::{Context, Result};
 use block::Rules;
 use combined::Scratch;
@@ -121,7 +121,7 @@ pub fn check(settings: &Settings, bar: &ProgressBar, tell: &mut (dyn FnMut(&Faul
             faulty.add_range(above);
         }
     }
-    pass.count(&held);
+    pass.count(&held, contiguity::holes(root)?);
     match pass.broken {
         Some(error) => Err(error.context("failed to combine tables once more")),
         None => Ok(pass.report),

@@ -9,6 +9,7 @@
 
 mod ancient;
 mod build;
+pub mod contiguity;
 mod coverage;
 mod fetch;
 mod follow;
@@ -251,6 +252,7 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
     let node = stop.or_stopped(node::wait(&client, &store, &settings, &stop, &mut teller)).await?;
     let opening = Session::open(settings, store, client, node, publisher, teller, stop.clone());
     let mut session = stop.or_stopped(opening).await?;
+    session.check_ranges()?;
     let mut away_pause = POLL;
     let mut lag = readiness::Lag::default();
     let ended = loop {

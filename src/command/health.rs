@@ -7,7 +7,7 @@ use super::print;
 use crate::geth::{Client, Error, Limits, Tag, check_socket};
 use crate::store::is_locked;
 use crate::text::shown;
-use crate::watch::{Heartbeat, now};
+use crate::watch::{Heartbeat, contiguity, now};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -101,6 +101,9 @@ fn data(arguments: &Health, heartbeat: Option<Heartbeat>) -> Finding {
     }
     if let Some(reason) = unhealthy {
         return Finding::Degraded(reason);
+    }
+    if let Err(error) = contiguity::check(&arguments.data) {
+        return Finding::Degraded(format!("{error:#}"));
     }
     if busy_s > BUSY_S {
         return Finding::Degraded(format!("the writer has been at one step for {busy_s} s; {last_words}"));

@@ -2,7 +2,7 @@
 
 use super::print;
 use crate::publish;
-use crate::store::{Store, tail};
+use crate::store::{Range, Store, tail};
 use crate::whales::ranking;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -26,27 +26,34 @@ pub fn run(arguments: &Rewind) -> Result<()> {
     let store = Store::open(&arguments.data)?;
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let label = format!("rewind-to-{}-at-{seconds}", arguments.to);
-    let mut moved = 0;
-    // Losers too: they would win again once their winner is gone.
-    for range in store.all_ranges()?.into_iter().filter(|range| range.last > arguments.to) {
-        store.quarantine_path(&range.path, &label)?;
-        moved += 1;
-    }
     let root = store.root();
-    for path in tail::paths(root)? {
-        if tail::number_of(&path).is_some_and(|number| number > arguments.to) {
-            store.quarantine_path(path.strip_prefix(root).context("the tail lies on the volume")?, &label)?;
-            moved += 1;
-        }
-    }
-    // The published files name what has moved: they go with it, and the next watch makes new ones.
+    let all = store.all_ranges()?;
+    let winners = store.ranges()?;
+    let is_above = |range: &Range| range.last > arguments.to;
+    // Losers too: they would win again once their winner is gone.
+    let loses = |range: &&Range| {
+        let winner = winners.iter().find(|winner| winner.first <= range.last && range.first <= winner.last);
+        winner.is_some_and(|winner| winner.path != range.path && (is_above(winner) || is_above(range)))
+    };
+    let tail = tail::paths(root)?;
+    let tail = tail.iter().rev().filter(|path| tail::number_of(path).is_some_and(|number| number > arguments.to));
+    let tail = tail.map(|path| path.strip_prefix(root).context("the tail lies on the volume"));
+    // From the top down, so that whatever is left when this is killed is one run of blocks; and a winner after those it beat.
+    let mut paths: Vec<_> = tail.collect::<Result<_>>()?;
+    paths.extend(all.iter().rev().filter(loses).map(|range| &*range.path));
+    paths.extend(winners.iter().rev().filter(|range| is_above(range)).map(|range| &*range.path));
+    // The published files name what moves: they go before it, and the next watch makes new ones.
     let published = root.join(publish::FILE);
-    if moved > 0 && published.exists() {
-        store.quarantine_path(publish::FILE.as_ref(), &label)?;
+    if !paths.is_empty() {
+        if published.exists() {
+            store.quarantine_path(publish::FILE.as_ref(), &label)?;
+        }
         publish::remove(&root.join(publish::ABSOLUTE_FILE))?;
-    }
-    if moved > 0 {
         ranking::remove_all(&store)?;
     }
+    for path in &paths {
+        store.quarantine_path(path, &label)?;
+    }
+    let moved = paths.len();
     print(&format!("moved {moved} files and ranges above block {} to quarantine/{label}\n", arguments.to))
 }

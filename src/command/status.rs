@@ -3,7 +3,7 @@
 use super::print;
 use crate::store::{is_locked, read_chain, read_ranges, tail};
 use crate::text::shown;
-use crate::watch::{Heartbeat, SourceRate};
+use crate::watch::{Heartbeat, SourceRate, contiguity};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
@@ -84,6 +84,6 @@ pub fn run(arguments: &Status) -> Result<()> {
     print(&text)?;
     match unhealthy {
         Some(reason) => anyhow::bail!("unhealthy: {reason}"),
-        None => Ok(()),
+        None => contiguity::check(root),
     }
 }

@@ -19,9 +19,11 @@ pub(super) fn block(root: &Path, number: u64, raw_block: &Bytes, raw_receipts: &
     replace_file(&root.join("quarantine").join(name), content.to_string().as_bytes())
 }
 
-/// Moves `path`, relative to the volume, below `quarantine/LABEL`.
+/// Moves `path`, relative to the volume, below `quarantine/LABEL`; where one of its name is there already, below `LABEL-2`, `LABEL-3` …
 pub(super) fn path(root: &Path, path: &Path, label: &str) -> Result<()> {
-    let target = root.join("quarantine").join(label).join(path);
+    let labels = std::iter::once(label.to_owned()).chain((2..).map(|count| format!("{label}-{count}")));
+    let mut targets = labels.map(|label| root.join("quarantine").join(label).join(path));
+    let target = targets.find(|target| target.symlink_metadata().is_err()).expect("the labels do not end");
     let parent = target.parent().expect("it lies in quarantine");
     fs::create_dir_all(parent).with_context(|| format!("failed to create: `{}`", parent.display()))?;
     fs::rename(root.join(path), &target)

@@ -297,6 +297,14 @@ pub(super) fn list(root: &Path) -> Result<Vec<Range>> {
     Ok(winners(list_all(root)?))
 }
 
+/// The pairs of neighbours among ranges, ascending and without overlaps, that do not link.
+pub fn unlinked(ranges: &[Range]) -> impl Iterator<Item = (&Range, &Range)> {
+    let neighbours = ranges.windows(2).map(|pair| (&pair[0], &pair[1]));
+    neighbours.filter(|(below, above)| {
+        below.last + 1 == above.first && below.manifest.last_hash != above.manifest.first_parent_hash
+    })
+}
+
 fn winners(mut ranges: Vec<Range>) -> Vec<Range> {
     ranges.sort_by_key(|range| (std::cmp::Reverse(range.blocks()), range.first, std::cmp::Reverse(range.generation)));
     let mut winners = std::collections::BTreeMap::<u64, Range>::new();

@@ -5,6 +5,7 @@
 
 use super::range::BlockLink;
 use super::{Store, create_aside, sync_directory};
+use crate::error::Refused;
 use crate::rows::{Gap, Selection, Table};
 use alloy_primitives::B256;
 use anyhow::{Context, Result, ensure};
@@ -98,12 +99,27 @@ pub fn remove(root: &Path, number: u64, hash: B256) -> Result<()> {
 
 /// The links of all blocks in the tail that hold exactly these tables, ascending, with what they lack. What holds others is removed, to be fetched
 /// again; a damaged file is moved to quarantine.
+///
+/// # Errors
+/// Where a file cannot be read: that says nothing of what is in it.
 pub fn list(store: &Store, tables: Selection) -> Result<Vec<(BlockLink, Vec<Gap>)>> {
     let mut links = Vec::new();
     for path in paths(store.root())? {
-        match fs::read(&path).map_err(Into::into).and_then(|bytes| decode(&bytes)) {
+        let bytes = fs::read(&path).with_context(|| {
+            format!(
+                "failed to read, nothing was touched: `{}`; where that lasts, move it away, and it is fetched again",
+                path.display()
+            )
+        })?;
+        let named = |block: TailBlock| {
+            let BlockLink { number, hash, .. } = block.link;
+            ensure!(path.file_name() == Some(name(number, hash).as_ref()), "it holds block {number}, {hash}");
+            Ok(block)
+        };
+        match decode(&bytes).and_then(named) {
             Ok(block) if block.tables == tables => links.push((block.link, block.gaps)),
             Ok(block) => remove(store.root(), block.link.number, block.link.hash)?,
+            Err(error) if error.is::<Refused>() => return Err(error),
             Err(error) => {
                 tracing::warn!(path = %path.display(), error = format!("{error:#}"), "tail file is damaged, will be fetched again");
                 store.quarantine_path(path.strip_prefix(store.root())?, "damaged")?;
@@ -117,8 +133,12 @@ pub fn list(store: &Store, tables: Selection) -> Result<Vec<(BlockLink, Vec<Gap>
 /// The files of the tail with their numbers, for readers that do not need what is in them.
 pub fn paths(root: &Path) -> Result<Vec<PathBuf>> {
     let directory = root.join("tail");
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("failed to list: `{}`", directory.display()))?,
+    };
     let mut paths = Vec::new();
-    for entry in fs::read_dir(&directory).with_context(|| format!("failed to list: `{}`", directory.display()))? {
+    for entry in entries {
         let entry = entry?;
         if entry.file_type()?.is_file() {
             paths.push(entry.path());
@@ -174,7 +194,10 @@ fn decode(bytes: &[u8]) -> Result<TailBlock> {
     ensure!(blake3::hash(content).as_bytes() == checksum, "its checksum does not hold");
     let line = memchr::memchr(b'\n', content).context("no first line")?;
     let head: Head = serde_json::from_slice(&content[..line])?;
-    ensure!(head.format <= super::FORMAT, "written by a newer spyhop");
+    if head.format > super::FORMAT {
+        let what = format!("block {} of the tail was written by a newer spyhop", head.number);
+        return Err(Refused::new(what, "run that one or a later one; nothing was touched").into());
+    }
     let mut rest = &content[line + 1..];
     let tables = Selection::parse(head.tables.iter().map(String::as_str));
     let tables = tables.map_err(|name| anyhow::anyhow!("it has a table {name}, which is not known"))?;

@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use crate::rows::timestamp;
-use crate::store::{BlockLink, Range};
+use crate::store::{BlockLink, Range, unlinked};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -105,15 +105,12 @@ impl Walk {
 
 /// The pairs of neighbours among ranges, ascending and without overlaps, that do not link.
 pub fn between(ranges: &[Range]) -> Vec<(&Range, &Range, Fault)> {
-    let neighbours = ranges.windows(2).filter(|pair| pair[0].last + 1 == pair[1].first);
-    let apart = neighbours.filter(|pair| pair[0].manifest.last_hash != pair[1].manifest.first_parent_hash);
-    apart
-        .map(|pair| {
-            let (below, above) = (&pair[0].manifest, &pair[1].manifest);
+    unlinked(ranges)
+        .map(|(below, above)| {
             let check = "parent hash, the last hash of the range below";
-            let place = pair[1].path.display().to_string();
-            let fault = Fault::new(place, check, below.last_hash, above.first_parent_hash).of_block(above.first);
-            (&pair[0], &pair[1], fault)
+            let place = above.path.display().to_string();
+            let (expected, found) = (below.manifest.last_hash, above.manifest.first_parent_hash);
+            (below, above, Fault::new(place, check, expected, found).of_block(above.first))
         })
         .collect()
 }

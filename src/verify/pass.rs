@@ -226,8 +226,8 @@ impl Pass<'_> {
         faults.iter().for_each(&mut *self.tell);
     }
 
-    /// Counts what is held; what is not, between blocks that are, is noted, and a fault where it was asked for.
-    pub fn count(&mut self, held: &Held) {
+    /// Counts what is held; what is not, between blocks that are, is noted, and a fault where it was asked for or was `lost`.
+    pub fn count(&mut self, held: &Held, lost: Vec<(u64, u64)>) {
         self.report.ranges = held.ranges.len();
         self.report.tail = held.tail.len();
         let (from, to) = self.settings.blocks();
@@ -244,11 +244,11 @@ impl Pass<'_> {
         if let Some(to) = self.settings.to.filter(|to| *to >= next) {
             self.report.missing.push((next, to));
         }
-        if self.settings.from.is_some() || self.settings.to.is_some() {
-            for (first, last) in self.report.missing.clone() {
-                let fault = Fault::new("coverage", "held", format!("blocks {first} to {last}"), "none of them");
-                self.tell(vec![fault.of_block(first)]);
-            }
+        let asked = self.settings.from.is_some() || self.settings.to.is_some();
+        let faults = if asked { self.report.missing.clone() } else { lost };
+        for (first, last) in faults {
+            let fault = Fault::new("coverage", "held", format!("blocks {first} to {last}"), "none of them");
+            self.tell(vec![fault.of_block(first)]);
         }
     }
 }

@@ -12,8 +12,9 @@ use crate::error::Refused;
 use crate::geth::{Head, Tag};
 use crate::plan::{Piece, Source};
 use crate::rows::{Gap, Part, combine, reorgs::Reorg, tokens};
-use crate::store::{BlockLink, Finished, TailBlock, chunk, next_merge, tail};
+use crate::store::{BlockLink, Finished, Manifest, TailBlock, chunk, next_merge, tail};
 use crate::whales::ranking::{Limits, Ranking};
+use alloy_primitives::B256;
 use anyhow::Result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,12 +60,16 @@ impl Session {
             self.dirty = true;
         }
         self.look_at_ancient().await?;
-        let advanced = if self.settings.follows() { self.follow(head).await? } else { false };
-        self.hydration.go_on(&self.settings, &self.ranges, &self.builder).await;
-        let started = self.start_jobs()?;
-        let ranking = self.rank().await?;
-        self.collect()?;
+        let advanced = self.follow(head).await?;
+        let (mut started, mut ranking) = (false, false);
+        if !self.is_filling() {
+            self.hydration.go_on(&self.settings, &self.ranges, &self.builder).await;
+            started = self.start_jobs()?;
+            ranking = self.rank().await?;
+            self.collect()?;
+        }
         let done = !advanced && !started && !ranking && self.under_way.is_empty() && self.merging.is_none();
+        self.check_contiguity()?;
         self.publish(done)?;
         self.unhealthy = None;
         self.tell_building();
@@ -121,7 +126,7 @@ impl Session {
     }
 
     /// Asks which block is final; without an answer, and if there never was one, depth decides.
-    async fn look_for_finalized(&mut self, head: Head) -> Result<(), Trouble> {
+    pub(super) async fn look_for_finalized(&mut self, head: Head) -> Result<(), Trouble> {
         if Instant::now() >= self.finalized_retry_at {
             match self.client.head(Tag::Finalized).await {
                 Ok(finalized) => {
@@ -151,7 +156,7 @@ impl Session {
     }
 
     /// The error for a chain that contradicts a sealed range, naming the block to go back to.
-    async fn contradiction(&self, number: u64, hash: alloy_primitives::B256) -> Result<Trouble, Trouble> {
+    async fn contradiction(&self, number: u64, hash: B256) -> Result<Trouble, Trouble> {
         let mut good = None;
         for range in self.ranges.iter().rev() {
             let node = self.client.head(Tag::Number(range.last)).await;
@@ -177,8 +182,9 @@ impl Session {
     }
 
     /// Brings the tail nearer to the node's head. Says whether anything was done.
-    async fn follow(&mut self, head: Head) -> Result<bool, Trouble> {
-        if !self.is_anchored() {
+    pub(super) async fn follow(&mut self, head: Head) -> Result<bool, Trouble> {
+        let hole = if self.taken_up && self.loose.is_empty() { None } else { self.take_up_tail().await? };
+        if !self.is_anchored() || !(self.settings.follows() || hole.is_some()) {
             return Ok(false);
         }
         if let Some(tip) = self.tip().filter(|tip| self.is_next(tip.number + 1)) {
@@ -200,6 +206,16 @@ impl Session {
             if hash != tip.hash {
                 return self.reorganise(tip, head).await.map(|()| true);
             }
+        }
+        if let Some((first, last)) = hole {
+            if head.number < last || !self.has_room(0)? {
+                return Ok(false);
+            }
+            self.teller.say(format!("blocks {first} to {last} of the tail are missing, and are fetched again"));
+            return match self.extend(first, last.min(first + TAIL_CHUNK - 1)).await {
+                Err(trouble @ Trouble::Pruned(_)) => self.leave_hole((first, last), trouble).map(|()| true),
+                extended => extended,
+            };
         }
         let known = self.known();
         let next = known.tail_next();
@@ -314,6 +330,11 @@ impl Session {
             number = below;
         };
         new_hashes.reverse();
+        self.take_back(fork_block, fork_hash, new_hashes)
+    }
+
+    /// Drops the tail above a block, for others.
+    fn take_back(&mut self, fork_block: u64, fork_hash: B256, new_hashes: Vec<B256>) -> Result<(), Trouble> {
         let kept = self.tail.partition_point(|link| link.number <= fork_block);
         let old_hashes: Vec<_> = self.tail[kept..].iter().map(|link| link.hash).collect();
         if old_hashes.is_empty() {
@@ -402,6 +423,7 @@ impl Session {
 
     /// Puts a range that was built in its place.
     fn commit(&mut self, job: &Job, finished: Finished) -> Result<(), Trouble> {
+        self.check_neighbours(finished.manifest())?;
         let range = {
             let _phase = phase("range");
             finished.commit(&self.store)?
@@ -411,15 +433,19 @@ impl Session {
             self.built.1 += range.manifest.bytes();
             self.failures.remove(&(range.first, range.last));
         }
-        self.check_neighbours(&range)?;
         let act = match (&job.adds_to, job.piece.source) {
             (Some(_), _) => "completed",
             (None, Source::Tail) => "sealed",
             (None, Source::Freezer | Source::Node) => "read",
         };
         let what = format!("{act} blocks {} to {}", range.first, range.last);
+        let (last, last_hash) = (range.last, range.manifest.last_hash);
         self.add_range(range);
         self.drop_sealed_tail()?;
+        if self.tail.first().is_some_and(|link| link.number == last + 1 && link.parent_hash != last_hash) {
+            // What is final decides.
+            self.take_back(last, last_hash, Vec::new())?;
+        }
         self.dirty = true;
         self.committed(&what)?;
         self.publish(self.settings.follows())?;
@@ -427,7 +453,7 @@ impl Session {
     }
 
     /// Notes why a piece is not held, to be tried again later; what is no fault of the piece is returned.
-    fn note_failure(&mut self, piece: Piece, trouble: Trouble) -> Result<(), Trouble> {
+    pub(super) fn note_failure(&mut self, piece: Piece, trouble: Trouble) -> Result<(), Trouble> {
         let (status, reason) = match trouble {
             // Once more out of the files, next time: somebody may have mended them.
             Trouble::Pruned(reason) => match self.thawed_in_vain.remove(&piece.first) {
@@ -444,23 +470,22 @@ impl Session {
         Ok(())
     }
 
-    /// A new range must link to those beside it.
-    fn check_neighbours(&self, range: &crate::store::Range) -> Result<(), Trouble> {
-        let below = self.ranges.iter().find(|other| other.last + 1 == range.first);
-        let above = self.ranges.iter().find(|other| other.first == range.last + 1);
-        let links = below.is_none_or(|below| below.manifest.last_hash == range.manifest.first_parent_hash)
-            && above.is_none_or(|above| above.manifest.first_parent_hash == range.manifest.last_hash);
+    /// A new range must link to those beside it before it is put in its place.
+    fn check_neighbours(&self, new: &Manifest) -> Result<(), Trouble> {
+        let below = self.ranges.iter().find(|other| other.last + 1 == new.first);
+        let above = self.ranges.iter().find(|other| other.first == new.last + 1);
+        let links = below.is_none_or(|below| below.manifest.last_hash == new.first_parent_hash)
+            && above.is_none_or(|above| above.manifest.first_parent_hash == new.last_hash);
         if links {
             return Ok(());
         }
-        self.store.quarantine_path(&range.path, "unlinked")?;
+        let (first, last, data) = (new.first, new.last, self.store.root().display());
         Err(Trouble::Other(
             Refused::new(
-                format!("blocks {} to {} do not link to the sealed ranges beside them; they were moved to quarantine", range.first, range.last),
+                format!("blocks {first} to {last} do not link to those that are stored beside them; nothing was touched"),
                 format!(
-                    "the node's chain contradicts what is sealed: `spyhop rewind --data {} --to {}` moves what is above to quarantine",
-                    self.store.root().display(),
-                    range.first.saturating_sub(1)
+                    "the node's chain contradicts what is stored: is this the right node? if it is, `spyhop rewind --data {data} --to {}` moves what is above to quarantine",
+                    first.saturating_sub(1)
                 ),
             )
             .into(),

@@ -53,6 +53,9 @@ pub struct Heartbeat {
     pub tip: Option<u64>,
     /// The last block sealed.
     pub sealed: Option<u64>,
+    /// The first block of the run that ends at the last block held.
+    #[serde(default)]
+    pub run_first: Option<u64>,
     /// Blocks between the node's head and the last block held.
     pub lag_blocks: Option<u64>,
     /// Age of the node's head, in seconds: the node's own lag. A genesis block has none.

@@ -91,7 +91,8 @@ fn settings(ipc: PathBuf, store: &Store, published_path: Option<PathBuf>) -> Res
         era: None,
         labels: None,
         abi: None,
-        traces: Traces::Off,
+        // For blocks of the tail.
+        traces: Traces::Head,
     })
 }
 
@@ -128,7 +129,10 @@ async fn rebuild(
     }
     let publisher = Publisher::new(&store, settings.published_path.clone())?;
     let mut session = Session::open(settings, store.clone(), client, node, publisher, teller, stop).await?;
-    session.head = Some(session.look_at_head().await?);
+    let head = session.look_at_head().await?;
+    session.head = Some(head);
+    session.look_for_finalized(head).await?;
+    session.fill_tail(head).await?;
     // It was made of what is faulty.
     session.ranking = None;
     for (piece, tables, path) in ranges {

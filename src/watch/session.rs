@@ -83,6 +83,13 @@ pub struct Session {
     pub tail: Vec<BlockLink>,
     /// Which tables have not all rows of it.
     pub tail_gaps: Vec<Gap>,
+    /// Files of the tail, ascending, that are not yet taken up, with what they lack.
+    pub loose: Vec<(BlockLink, Vec<Gap>)>,
+    /// Whether they were looked at, and the hole below the lowest of them.
+    pub taken_up: bool,
+    pub hole: Option<(u64, u64)>,
+    /// How far down the run of blocks went when the last writer ended.
+    pub run_first_before: Option<u64>,
     /// Pieces that could not be built, by first and last block.
     pub failures: BTreeMap<(u64, u64), Failure>,
     pub head: Option<Head>,
@@ -175,6 +182,7 @@ impl Session {
                 bail_other(format!("range `{}` is of another chain", range.path.display()))?;
             }
         }
+        let before = Heartbeat::read(store.root()).ok().flatten();
         let mut session = Self {
             wanted_first: node.wanted_first,
             ancient: node.ancient,
@@ -192,6 +200,10 @@ impl Session {
             ranges,
             tail: Vec::new(),
             tail_gaps: Vec::new(),
+            loose: Vec::new(),
+            taken_up: false,
+            hole: None,
+            run_first_before: before.and_then(|heartbeat| heartbeat.run_first),
             failures: BTreeMap::new(),
             head: None,
             finalized: None,
@@ -215,16 +227,17 @@ impl Session {
             hydration: Hydration::default(),
         };
         session.ranking = Ranking::newest(&session.store, &session.ranges)?;
-        session.load_tail().await?;
+        session.load_tail()?;
         if session.settings.follows() {
             session.want_what_is_held();
         }
         Ok(session)
     }
 
-    /// What is held up to the tip stays wanted: that run of blocks never gets a gap above it.
+    /// What is held up to the tip stays wanted: that run of blocks never gets a gap above it. What was lost of it since the last
+    /// heartbeat is wanted too.
     fn want_what_is_held(&mut self) {
-        let tail_first = self.tail.first().map(|link| link.number);
+        let tail_first = self.loose.first().map(|(link, _)| link.number / RANGE_MIN * RANGE_MIN);
         let mut held_first = tail_first.or(self.ranges.last().map(|range| range.last + 1));
         for range in self.ranges.iter().rev() {
             if held_first == Some(range.last + 1) {
@@ -234,6 +247,8 @@ impl Session {
         if self.settings.keep_days.is_some() {
             // What is older was dropped.
             held_first = self.ranges.first().map(|range| range.first).or(tail_first);
+        } else if let Some(run_first) = self.run_first_before {
+            held_first = held_first.map(|held_first| held_first.min(run_first / RANGE_MIN * RANGE_MIN));
         }
         if let Some(held_first) = held_first
             && (self.settings.keep_days.is_some() || held_first < self.wanted_first)
@@ -242,41 +257,15 @@ impl Session {
         }
     }
 
-    /// The tail's canonical blocks: those that link from the last sealed block upwards. Where two do, the node says which.
-    async fn load_tail(&mut self) -> Result<(), Trouble> {
-        let sealed = self.sealed();
-        let mut chain: Vec<BlockLink> = Vec::new();
-        let (links, gaps): (Vec<_>, Vec<_>) = tail::list(&self.store, self.settings.tables)?.into_iter().unzip();
-        let floor = sealed.map(|link| link.number);
-        let mut candidates: BTreeMap<u64, Vec<BlockLink>> = BTreeMap::new();
-        for link in &links {
-            if floor.is_none_or(|floor| link.number > floor) {
-                candidates.entry(link.number).or_default().push(*link);
+    /// Reads which blocks the tail has files of, and removes those that are sealed.
+    fn load_tail(&mut self) -> Result<()> {
+        let floor = self.sealed().map(|link| link.number);
+        for (link, gaps) in tail::list(&self.store, self.settings.tables)? {
+            match floor {
+                Some(floor) if link.number <= floor => tail::remove(self.store.root(), link.number, link.hash)?,
+                _ => self.loose.push((link, gaps)),
             }
         }
-        for (number, mut level) in candidates {
-            let below = chain.last().copied().or(sealed.filter(|sealed| sealed.number + 1 == number));
-            match below {
-                Some(below) => level.retain(|link| link.number == below.number + 1 && link.parent_hash == below.hash),
-                None if !chain.is_empty() => level.clear(),
-                None => {}
-            }
-            if level.len() > 1 {
-                let hash = self.client.head(Tag::Number(number)).await.map_err(Trouble::Away)?.hash;
-                level.retain(|link| link.hash == hash);
-            }
-            let Some(link) = level.first() else { break };
-            chain.push(*link);
-        }
-        for link in links.iter().filter(|link| !chain.contains(link)) {
-            tail::remove(self.store.root(), link.number, link.hash)?;
-        }
-        for (link, gaps) in links.iter().zip(gaps) {
-            if chain.contains(link) {
-                gaps.into_iter().for_each(|gap| Gap::push(&mut self.tail_gaps, gap));
-            }
-        }
-        self.tail = chain;
         Ok(())
     }
 
@@ -335,7 +324,7 @@ impl Session {
     pub fn publish(&mut self, now: bool) -> Result<()> {
         let every = if self.settings.follows() { PUBLISH_EVERY } else { PUBLISH_BACKFILL_EVERY };
         let due = self.published_at.is_none_or(|at| at.elapsed() >= every);
-        if !self.dirty || !(now || due) {
+        if !self.dirty || !(now || due) || self.is_filling() {
             return Ok(());
         }
         let _phase = phase("publish");
@@ -418,10 +407,12 @@ impl Session {
             sealed: self.sealed().map(|sealed| sealed.number),
             lag_blocks: head.map(|head| head.saturating_sub(tip.unwrap_or(0))),
             node_lag_s: self.head.and_then(age_s),
-            unhealthy: self.unhealthy.clone().or_else(|| {
+            unhealthy: self.unhealthy.clone().or_else(|| self.hole_reason()).or_else(|| {
                 let (&(first, last), failure) = self.failures.iter().find(|(_, failure)| failure.status == "failed")?;
                 Some(format!("blocks {first} to {last} failed: {}", failure.reason))
             }),
+            // While a hole is filled, what was there before it came is what is to be there again.
+            run_first: if self.is_filling() { self.run_first_before } else { self.run_first() },
             committed_at: self.teller.committed_at(),
             building: self.building(),
             ..Heartbeat::waiting(self.teller.state(), &self.settings.ipc)
@@ -540,6 +531,13 @@ impl Session {
 
     /// An error where a block failed its check and all of them were to be seen through.
     pub fn verdict(&self) -> Result<()> {
+        if self.settings.ends()
+            && let Some((first, last)) = self.hole
+        {
+            bail!(
+                "blocks {first} to {last} of the tail are missing, and the node's head is below them: wait until it has them"
+            );
+        }
         if self.settings.ends()
             && let Some((&(first, last), failure)) =
                 self.failures.iter().find(|(_, failure)| failure.status == "failed")

@@ -5,6 +5,7 @@ mod answers;
 mod architecture;
 mod binary;
 mod client;
+mod contiguity;
 mod demo;
 mod entrypoint;
 mod era;
