@@ -368,9 +368,11 @@ impl Session {
         self.ranges.iter().take_while(|range| range.manifest.last_timestamp < limit).count()
     }
 
-    /// The time before which blocks are not kept, in seconds since 1970.
+    /// The time before which blocks are not kept, in seconds since 1970: by the last block that was proved, and never by a time to
+    /// come.
     pub fn keep_limit(&self) -> Option<u64> {
-        Some(self.head?.timestamp.saturating_sub(self.settings.keep_days?.saturating_mul(86_400)))
+        let kept = self.settings.keep_days?.saturating_mul(86_400);
+        Some(self.tip()?.timestamp.min(now()).saturating_sub(kept))
     }
 
     /// Tells of a committed step and writes the heartbeat.
