@@ -6,6 +6,9 @@ use crate::store::RANGE_MIN;
 /// Blocks of a range built in one go: a kill costs at most so many for each that is under way.
 const BACKFILL: u64 = 1_000;
 
+/// No block has a number above this: sums of numbers below it do not overflow, and a table's column takes them.
+pub const BLOCK_MAX: u64 = i64::MAX as u64 / 2;
+
 /// Where a piece's blocks come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -83,9 +86,9 @@ impl Known {
     /// The first block that the tail lacks: where it goes on, or where it begins.
     pub fn tail_next(&self) -> u64 {
         if let Some((_, last)) = self.tail {
-            return last + 1;
+            return last.saturating_add(1);
         }
-        let after_settled = self.settled.last().map(|(_, last)| last + 1);
+        let after_settled = self.settled.last().map(|(_, last)| last.saturating_add(1));
         match (self.order, after_settled) {
             (_, Some(next)) => next.max(self.wanted_first),
             (Order::OldestFirst, None) => self.wanted_first,
@@ -100,13 +103,22 @@ impl Known {
     pub fn tail_waits(&self) -> bool {
         let next = self.tail_next();
         let waits_for = |piece: &Piece| piece.source != Source::Tail && piece.last >= next;
-        self.under_way.iter().any(waits_for) || self.pieces().any(|piece| waits_for(&piece))
+        // From the piece on that may hold the next block: there may be millions below it.
+        let gaps = self.gaps().into_iter().filter(|(_, last)| *last >= next);
+        let gaps = gaps.map(|(first, last)| (first.max(next / BACKFILL * BACKFILL), last));
+        self.under_way.iter().any(waits_for) || gaps.flat_map(|gap| self.ascending(gap)).any(|piece| waits_for(&piece))
+    }
+
+    /// Blocks of all the pieces to build.
+    pub fn blocks_left(&self) -> u64 {
+        let hundreds = self.gaps().into_iter().filter_map(|gap| hundreds_in(Some(gap)));
+        hundreds.map(|(first, end)| end - first).sum()
     }
 
     /// The last block that can be sealed and is wanted.
     fn last(&self) -> Option<u64> {
         let finalized = self.finalized?;
-        Some(self.wanted_last.map_or(finalized, |last| last.min(finalized)))
+        Some(self.wanted_last.map_or(finalized, |last| last.min(finalized)).min(BLOCK_MAX))
     }
 
     /// What is wanted, not settled and not under way, ascending.
@@ -121,7 +133,7 @@ impl Known {
             if next < first && next <= limit {
                 gaps.push((next, limit.min(first - 1)));
             }
-            next = next.max(last + 1);
+            next = next.max(last.saturating_add(1));
         }
         gaps.extend((next <= limit).then_some((next, limit)));
         gaps
@@ -192,6 +204,6 @@ fn covers(interval: Option<(u64, u64)>, first: u64, last: u64) -> bool {
 /// First block and end of the whole hundreds in an interval, if there are any.
 fn hundreds_in(interval: Option<(u64, u64)>) -> Option<(u64, u64)> {
     let (first, last) = interval?;
-    let (first, end) = (first.next_multiple_of(RANGE_MIN), (last + 1) / RANGE_MIN * RANGE_MIN);
+    let (first, end) = (first.checked_next_multiple_of(RANGE_MIN)?, last.saturating_add(1) / RANGE_MIN * RANGE_MIN);
     (first < end).then_some((first, end))
 }

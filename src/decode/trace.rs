@@ -40,6 +40,10 @@ pub struct Frame {
     pub path: Option<String>,
 }
 
+/// Frames that are open at one time, at most: the EVM calls 1,024 levels deep (yellow paper, section 9.1), and geth shows the call that
+/// failed for being one deeper, and a selfdestruct in the deepest, as frames of their own.
+const DEPTH_MAX: usize = 1_026;
+
 /// The path to a frame from its transaction's, as in `0,1`; empty for the transaction's own.
 pub fn trace_address(frames: &[Frame], index: usize) -> String {
     if let Some(path) = &frames[index].path {
@@ -110,6 +114,7 @@ pub fn moving(json: &str) -> Result<(Vec<Frame>, u64)> {
 
 fn enter(reader: &mut Reader, frames: &mut Vec<Frame>, open: &mut Vec<usize>) -> Result<()> {
     reader.expect(b'{')?;
+    ensure!(open.len() < DEPTH_MAX, "the trace is deeper than the EVM calls");
     let parent = open.last().map(|&parent| {
         frames[parent].subtraces += 1;
         (parent, frames[parent].subtraces - 1)

@@ -48,7 +48,7 @@ impl Session {
             if interval.first > next {
                 self.push_missing(&mut whole, table, next, interval.first - 1);
             }
-            next = interval.last + 1;
+            next = interval.last.saturating_add(1);
             match whole.last_mut() {
                 Some(last)
                     if last.status == interval.status

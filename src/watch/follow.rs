@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 /// Blocks of the tail that are fetched side by side while it catches up.
 const TAIL_CHUNK: u64 = 16;
 
+/// Pieces among which one is looked for that can be started: a billion blocks.
+const AHEAD_MAX: usize = 1_000_000;
+
 /// How long a piece that failed is left alone, and a ranking.
 const RETRY: Duration = Duration::from_secs(600);
 
@@ -528,7 +531,7 @@ impl Session {
         let busy = others.clone().count() > 1 || others.clone().any(|other| !other.drained.load(Ordering::Relaxed));
         let known = self.known();
         let is_traced = self.is_traced();
-        let mut pieces = known.pieces().chain(known.additions()).map(|piece| match piece.source {
+        let mut pieces = known.pieces().take(AHEAD_MAX).chain(known.additions()).map(|piece| match piece.source {
             Source::Freezer if self.thawed_in_vain.contains_key(&piece.first) || is_traced => {
                 Piece { source: Source::Node, ..piece }
             }
@@ -543,7 +546,7 @@ impl Session {
         };
         drop(pieces);
         let Some(piece) = piece else { return Ok(None) };
-        self.estimate(known.pieces())?;
+        self.estimate(known.blocks_left())?;
         Ok(self.has_room(0)?.then_some(piece))
     }
 

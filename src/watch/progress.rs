@@ -339,7 +339,7 @@ impl Teller {
             Position::Head { first, tip, head, lag, node_lag_s } => {
                 let age = node_lag_s.map(|age_s| format!(", node {age_s} s")).unwrap_or_default();
                 let message = format!("lag {lag} blocks{age}: {what}");
-                ((tip + 1).saturating_sub(first), head.saturating_sub(first) + 1, message)
+                ((tip + 1).saturating_sub(first), head.saturating_sub(first).saturating_add(1), message)
             }
             Position::History { sealed, wanted } => (sealed, wanted, what.to_owned()),
         };

@@ -426,7 +426,7 @@ impl Session {
     fn sealed_and_left(&self) -> (u64, u64) {
         let length = |piece: &Piece| piece.last - piece.first + 1;
         let under_way: u64 = self.under_way.iter().map(|under_way| length(&under_way.job.piece)).sum();
-        let left: u64 = self.known().pieces().map(|piece| length(&piece)).sum();
+        let left = self.known().blocks_left();
         let wanted = self.ranges.iter().filter(|range| range.first >= self.wanted_first);
         (wanted.map(Range::blocks).sum(), left + under_way)
     }

@@ -3,7 +3,7 @@
 use super::Stop;
 use super::session::Session;
 use crate::error::Refused;
-use crate::plan::{Order, Piece};
+use crate::plan::Order;
 use crate::store::{Store, free_bytes};
 use anyhow::Result;
 use std::path::Path;
@@ -43,7 +43,7 @@ impl Session {
     }
 
     /// Refuses a long backfill that does not fit on the volume, once the first ranges tell what a block takes.
-    pub fn estimate(&mut self, pieces_left: impl Iterator<Item = Piece>) -> Result<()> {
+    pub fn estimate(&mut self, left: u64) -> Result<()> {
         const MEASURED_MIN: u64 = 1_000;
         const LONG: u64 = 10_000;
         let (blocks, bytes) = self.built;
@@ -51,11 +51,10 @@ impl Session {
             return Ok(());
         }
         self.estimated = true;
-        let left: u64 = pieces_left.map(|piece| piece.last - piece.first + 1).sum();
         if left < LONG {
             return Ok(());
         }
-        let needed = bytes / blocks * left;
+        let needed = (bytes / blocks).saturating_mul(left);
         let free = free_bytes(self.store.root())?.saturating_sub(reserve_bytes(self.store.root())?);
         tracing::info!(
             blocks = left,

@@ -287,23 +287,29 @@ pub enum Fault {
 pub struct When {
     method: Option<&'static str>,
     number: Option<u64>,
+    name: Option<&'static str>,
     times: u64,
 }
 
 impl When {
     /// The next request of this method.
     pub fn method(method: &'static str) -> When {
-        When { method: Some(method), number: None, times: 1 }
+        When { method: Some(method), number: None, name: None, times: 1 }
     }
 
     /// The next request, whatever it is.
     pub fn any() -> When {
-        When { method: None, number: None, times: 1 }
+        When { method: None, number: None, name: None, times: 1 }
     }
 
     /// Only where it names the block of this number (by hash, too).
     pub fn block(self, number: u64) -> When {
         When { number: Some(number), ..self }
+    }
+
+    /// Only where its first parameter is this: `latest`, `finalized`.
+    pub fn named(self, name: &'static str) -> When {
+        When { name: Some(name), ..self }
     }
 
     /// So many times instead of once.
@@ -494,10 +500,12 @@ impl Shared {
         socket.lock().unwrap().write_all(reply)
     }
 
-    fn take_fault(&self, method: &str, number: Option<u64>) -> Option<Fault> {
+    fn take_fault(&self, method: &str, name: Option<&str>, number: Option<u64>) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap();
         let at = faults.iter().position(|(_, when)| {
-            when.method.is_none_or(|wanted| wanted == method) && (when.number.is_none() || when.number == number)
+            when.method.is_none_or(|wanted| wanted == method)
+                && (when.number.is_none() || when.number == number)
+                && (when.name.is_none() || when.name == name)
         })?;
         let (fault, when) = &mut faults[at];
         let fault = fault.clone();
@@ -553,7 +561,7 @@ impl Connection {
         });
         let chain = self.shared.chain.lock().unwrap();
         let number = chain.find(&request["params"][0]).map(|block| block.number);
-        let fault = self.shared.take_fault(method, number);
+        let fault = self.shared.take_fault(method, request["params"][0].as_str(), number);
         let result = match &fault {
             Some(Fault::Null) => Ok(b"null".to_vec()),
             Some(Fault::Error { code, message }) => Err((*code, message.clone())),
