@@ -46,7 +46,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How often the head is looked at when there is nothing else to do.
@@ -54,6 +54,9 @@ const POLL: Duration = Duration::from_millis(250);
 
 /// The longest pause while the node is away.
 const AWAY_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// How long a node may contradict itself where the end is waited for.
+const DOUBT_MAX: Duration = Duration::from_secs(10);
 
 /// From which block on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,6 +228,9 @@ pub fn run(settings: Settings) -> Result<()> {
         Err(Trouble::Other(error)) => Err(error),
         Err(Trouble::Bad { number, reason }) => Err(anyhow::anyhow!(reason).context(format!("block {number} failed"))),
         Err(Trouble::Pruned(reason)) => Err(anyhow::anyhow!(reason).context("the node has pruned a block of the tail")),
+        Err(Trouble::Doubt(reason)) => {
+            Err(anyhow::anyhow!(reason).context("the node contradicts itself: is it in order?"))
+        }
         Err(trouble) => bail!("ended without need: {trouble:?}"),
         Ok(()) => Ok(()),
     }
@@ -254,14 +260,15 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
     let mut session = stop.or_stopped(opening).await?;
     session.check_ranges()?;
     let mut away_pause = POLL;
+    let mut doubted = None;
     let mut lag = readiness::Lag::default();
     let ended = loop {
         // Between its commits a step may be dropped anywhere.
         match stop.or_stopped(session.step()).await {
             Ok(follow::Step::Done) => break Ok(()),
-            Ok(follow::Step::Advanced) => away_pause = POLL,
+            Ok(follow::Step::Advanced) => (away_pause, doubted) = (POLL, None),
             Ok(follow::Step::Idle) => {
-                away_pause = POLL;
+                (away_pause, doubted) = (POLL, None);
                 lag.tell(&mut session).await;
                 session.wait(POLL).await;
             }
@@ -276,6 +283,18 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
                 session.teller.say(format!("waiting: {reason}"));
                 if session.settings.ends() {
                     break Err(Trouble::Bad { number, reason });
+                }
+                session.beat().map_err(Trouble::Other)?;
+                session.wait(away_pause).await;
+                away_pause = (away_pause * 2).min(AWAY_PAUSE_MAX);
+            }
+            Err(Trouble::Doubt(reason)) => {
+                let since = *doubted.get_or_insert_with(Instant::now);
+                session.unhealthy = Some(reason.clone());
+                session.teller.say(format!("waiting: {reason}"));
+                // It may be a reorganisation that came between two answers.
+                if session.settings.ends() && since.elapsed() > DOUBT_MAX {
+                    break Err(Trouble::Doubt(reason));
                 }
                 session.beat().map_err(Trouble::Other)?;
                 session.wait(away_pause).await;

@@ -4,6 +4,7 @@ use super::Traces;
 use super::hydrate::Account;
 use super::pressure::Pace;
 use super::tokens::Known;
+use crate::decode::rlp::Items;
 use crate::decode::{Allocation, Block, Depth};
 use crate::geth::{self, At, Client};
 use crate::prove::{BlobSchedule, Expected, Proved, prove};
@@ -35,6 +36,8 @@ pub enum Trouble {
     },
     /// geth's ancient store did not give these blocks, or not as they are on the chain: the node is to be asked.
     Frozen(String),
+    /// The node contradicts itself: nothing is done about what it says.
+    Doubt(String),
     /// Stopped from outside.
     Stopped,
     /// Our own side failed: the volume, or a bug.
@@ -252,8 +255,14 @@ impl Fetcher {
 
 /// The hash of a block's header, from the block's bytes; zero where they are no block, which then fails its check.
 fn hash_of(raw_block: &[u8]) -> B256 {
-    let header = crate::decode::rlp::Items::list(raw_block).and_then(|mut parts| parts.next_item());
-    header.map(alloy_primitives::keccak256).unwrap_or_default()
+    header_link(raw_block).map(|(hash, _)| hash).unwrap_or_default()
+}
+
+/// Hash and parent hash of a block, from its bytes; `None` where they are no block.
+pub fn header_link(raw_block: &[u8]) -> Option<(B256, B256)> {
+    let header = Items::list(raw_block).ok()?.next_item().ok()?;
+    let parent_hash: [u8; 32] = Items::list(header).ok()?.fixed().ok()?;
+    Some((alloy_primitives::keccak256(header), parent_hash.into()))
 }
 
 /// What links a block to its neighbours.

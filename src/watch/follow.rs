@@ -1,7 +1,7 @@
 //! One step: look at the node and the store, do the next thing, commit it.
 
 use super::build::Job;
-use super::fetch::{AbortOnDrop, Chunk, Fetcher, Near, Trouble};
+use super::fetch::{AbortOnDrop, Chunk, Fetcher, Near, Trouble, header_link};
 use super::hydrate::Account;
 use super::phase;
 use super::pressure::ANSWER_MAX;
@@ -9,8 +9,8 @@ use super::progress::{age_s, now};
 use super::session::{Failure, GRACE, Session, UnderWay};
 use super::space;
 use crate::error::Refused;
-use crate::geth::{Head, Tag};
-use crate::plan::{Piece, Source};
+use crate::geth::{self, At, Head, Tag};
+use crate::plan::{BLOCK_MAX, Piece, Source};
 use crate::rows::{Gap, Part, combine, reorgs::Reorg, tokens};
 use crate::store::{BlockLink, Finished, Manifest, TailBlock, chunk, next_merge, tail};
 use crate::whales::ranking::{Limits, Ranking};
@@ -63,7 +63,13 @@ impl Session {
             self.dirty = true;
         }
         self.look_at_ancient().await?;
-        let advanced = self.follow(head).await?;
+        let followed = self.follow(head).await;
+        let advanced = match &followed {
+            Ok(advanced) => *advanced,
+            // What is wrong at the head is said below, and history is built all the same.
+            Err(Trouble::Bad { .. } | Trouble::Doubt(_)) => false,
+            Err(_) => return followed.map(|_| Step::Idle),
+        };
         let (mut started, mut ranking) = (false, false);
         if !self.is_filling() {
             self.hydration.go_on(&self.settings, &self.ranges, &self.builder).await;
@@ -74,6 +80,7 @@ impl Session {
         let done = !advanced && !started && !ranking && self.under_way.is_empty() && self.merging.is_none();
         self.check_contiguity()?;
         self.publish(done)?;
+        followed?;
         self.unhealthy = None;
         self.tell_building();
         self.beat()?;
@@ -95,6 +102,12 @@ impl Session {
             }
         };
         let head = head.map_err(Trouble::Away)?;
+        if head.number > BLOCK_MAX {
+            return Err(Trouble::Doubt(format!(
+                "the node's head is said to be block {}, which no chain has",
+                head.number
+            )));
+        }
         let behind = self.is_behind(head).await?.then(|| "the node has fallen behind".to_owned());
         self.pause_building(behind);
         Ok(head)
@@ -133,21 +146,68 @@ impl Session {
         if Instant::now() >= self.finalized_retry_at {
             match self.client.head(Tag::Finalized).await {
                 Ok(finalized) => {
-                    if !self.chain.finalized_seen {
-                        self.chain.finalized_seen = true;
-                        self.store.set_chain(&self.chain)?;
-                        self.finalized = None;
+                    self.doubt = self.doubt_of(finalized).await?;
+                    if self.doubt.is_none() {
+                        if !self.chain.finalized_seen {
+                            self.chain.finalized_seen = true;
+                            self.store.set_chain(&self.chain)?;
+                            self.finalized = None;
+                        }
+                        self.finalized = self.finalized.max(Some(finalized.number));
                     }
-                    self.finalized = self.finalized.max(Some(finalized.number));
                 }
                 Err(error) if error.is_missing() => self.finalized_retry_at = Instant::now() + FINALIZED_RETRY,
                 Err(error) => return Err(Trouble::Away(error)),
             }
         }
         if !self.chain.finalized_seen {
-            self.finalized = head.number.checked_sub(self.settings.finality_depth);
+            let deep = head.number.checked_sub(self.settings.finality_depth);
+            // What is above all that was proved is at least to be there.
+            let known = self.tip().map(|tip| tip.number).max(self.finalized);
+            let unproved = deep.filter(|deep| known.is_none_or(|known| *deep > known));
+            self.doubt = match unproved {
+                Some(deep) if self.hash_at(deep).await?.is_none() => Some(format!(
+                    "the node's head is said to be block {}, and it does not have block {deep}",
+                    head.number
+                )),
+                _ => None,
+            };
+            if self.doubt.is_none() {
+                self.finalized = deep;
+            }
         }
         Ok(())
+    }
+
+    /// Why a block cannot be the finalized one: above the head, or not of the node's own chain.
+    async fn doubt_of(&self, finalized: Head) -> Result<Option<String>, Trouble> {
+        let Head { number, hash, .. } = finalized;
+        if self.finalized.is_some_and(|known| number <= known) {
+            return Ok(None);
+        }
+        // Asked anew: it may have grown meanwhile.
+        let head = self.client.head(Tag::Latest).await.map_err(Trouble::Away)?;
+        if number > head.number.min(BLOCK_MAX) {
+            return Ok(Some(format!("the node says that block {number} is final, and its head is {}", head.number)));
+        }
+        Ok(match self.hash_at(number).await? {
+            Some(found) if found == hash => None,
+            found => Some(format!(
+                "the node says that block {number} is final with hash {hash}, and that of its chain {}",
+                found.map_or("it does not have".to_owned(), |found| format!("has {found}"))
+            )),
+        })
+    }
+
+    /// The hash of the node's block of this height, where it has one.
+    async fn hash_at(&self, number: u64) -> Result<Option<B256>, Trouble> {
+        match self.client.head(Tag::Number(number)).await {
+            Ok(head) => Ok(Some(head.hash)),
+            // What was pruned was there.
+            Err(geth::Error::Pruned { .. }) => Ok(Some(B256::ZERO)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(Trouble::Away(error)),
+        }
     }
 
     /// Makes sure that the node's chain is the one that is sealed.
@@ -264,7 +324,8 @@ impl Session {
         }
         if let (true, Some(stray)) = (blocks.is_empty(), stray) {
             self.explain(stray).await?;
-            return Ok(true);
+            // The next step sees the reorganisation.
+            return Ok(false);
         }
         {
             let _phase = phase("tail");
@@ -332,8 +393,37 @@ impl Session {
             };
             number = below;
         };
+        let Some(first) = new_hashes.last() else {
+            let (Head { number, hash, parent_hash, .. }, node) = (head, fork_hash);
+            return Err(Trouble::Doubt(format!(
+                "the node's head is said to be block {number}, {hash}, on {parent_hash}, and block {fork_block} of its chain is {node}"
+            )));
+        };
+        self.check_branch(fork_block, fork_hash, *first).await?;
+        if fork_block < floor {
+            // None of it is left: perhaps because it is another chain.
+            self.client.check_chain().await.map_err(Trouble::Away)?;
+        }
         new_hashes.reverse();
         self.take_back(fork_block, fork_hash, new_hashes)
+    }
+
+    /// Makes sure that the node has the first block of another branch, before ours is given up for it.
+    async fn check_branch(&self, fork_block: u64, fork_hash: B256, hash: B256) -> Result<(), Trouble> {
+        let number = fork_block + 1;
+        let doubt =
+            |why: String| Trouble::Doubt(format!("block {number} of the node's chain is said to be {hash}: {why}"));
+        let raw = match self.client.raw_block(At::Hash(hash)).await {
+            Ok(raw) => raw,
+            Err(error) if error.is_missing() => return Err(doubt("it does not have that".to_owned())),
+            Err(error) => return Err(Trouble::Away(error)),
+        };
+        match header_link(&raw) {
+            Some((found, _)) if found != hash => Err(doubt(format!("what it gives is {found}"))),
+            Some((_, parent)) if parent == fork_hash => Ok(()),
+            Some((_, parent)) => Err(doubt(format!("that is on {parent}, not on {fork_hash}"))),
+            None => Err(doubt("what it gives is no block".to_owned())),
+        }
     }
 
     /// Drops the tail above a block, for others.

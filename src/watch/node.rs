@@ -7,7 +7,8 @@ use super::readiness::before_first_block;
 use super::space::is_used_up;
 use super::{AWAY_PAUSE_MAX, From, POLL, Settings, Stop};
 use crate::error::Refused;
-use crate::geth::{self, ChainId, Client, Tag};
+use crate::geth::{self, ChainId, Client, Head, Tag};
+use crate::plan::BLOCK_MAX;
 use crate::prove::BlobSchedule;
 use crate::rows::Issuance;
 use crate::store::{Chain, FORMAT, Identity, RANGE_MIN, Store};
@@ -95,6 +96,13 @@ async fn look(
         }
     };
     let head = client.head(Tag::Latest).await.map_err(Trouble::Away)?;
+    if head.number > BLOCK_MAX || !has(client, head).await? {
+        teller.say(format!(
+            "waiting: the node's head is said to be block {}, {}, which it does not have",
+            head.number, head.hash
+        ));
+        return Ok(None);
+    }
     if head.number == 0 {
         ancient.look(client, genesis_hash).await?;
         let below_head = matches!(settings.from, From::BelowHead(_));
@@ -125,7 +133,17 @@ async fn look(
         From::Block(number) => number / RANGE_MIN * RANGE_MIN,
         From::BelowHead(depth) => head.number.saturating_sub(depth) / RANGE_MIN * RANGE_MIN,
         // A range that is half pruned could never be whole.
-        From::Earliest => client.head(Tag::Earliest).await.map_err(earliest)?.number.next_multiple_of(RANGE_MIN),
+        From::Earliest => {
+            let earliest = client.head(Tag::Earliest).await.map_err(Trouble::Away)?.number;
+            if earliest > head.number {
+                teller.say(format!(
+                    "waiting: the node's first block is said to be {earliest}, and its head is {}",
+                    head.number
+                ));
+                return Ok(None);
+            }
+            earliest.next_multiple_of(RANGE_MIN)
+        }
     };
     if settings.ends() && wanted_first > head.number {
         let what =
@@ -139,8 +157,13 @@ async fn look(
     Ok(Some((chain, rules, wanted_first)))
 }
 
-fn earliest(error: geth::Error) -> Trouble {
-    Trouble::Away(error)
+/// Whether a head is the node's block of its height: what it says once is not enough to begin with.
+async fn has(client: &Client, head: Head) -> Result<bool, Trouble> {
+    match client.head(Tag::Number(head.number)).await {
+        Ok(found) => Ok(found.hash == head.hash),
+        Err(error) if error.is_missing() => Ok(false),
+        Err(error) => Err(Trouble::Away(error)),
+    }
 }
 
 /// In words, why the node does not answer.

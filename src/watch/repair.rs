@@ -230,7 +230,7 @@ fn error(trouble: Trouble) -> anyhow::Error {
     match trouble {
         Trouble::Away(error) => error.into(),
         Trouble::Pruned(reason) => anyhow!("the node has pruned it: {reason}"),
-        Trouble::Bad { reason, .. } | Trouble::Frozen(reason) => anyhow!(reason),
+        Trouble::Bad { reason, .. } | Trouble::Frozen(reason) | Trouble::Doubt(reason) => anyhow!(reason),
         Trouble::Stopped => anyhow!("stopped; what was not finished stays as it was"),
         Trouble::Other(error) => error,
     }

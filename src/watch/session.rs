@@ -107,6 +107,8 @@ pub struct Session {
     pub rates: Rates,
     /// What is wrong at the head, while it is.
     pub unhealthy: Option<String>,
+    /// Why the node is not believed which block is final.
+    pub doubt: Option<String>,
     /// Chunks of the tail that are published, and those that no longer are, with when that was first seen.
     pub chunks: Vec<PathBuf>,
     pub chunks_left: BTreeMap<PathBuf, Instant>,
@@ -214,6 +216,7 @@ impl Session {
             pressure: Pressure::default(),
             rates: Rates::new(),
             unhealthy: None,
+            doubt: None,
             chunks: Vec::new(),
             chunks_left: BTreeMap::new(),
             dirty: true,
@@ -402,6 +405,7 @@ impl Session {
     pub fn beat(&self) -> Result<()> {
         let head = self.head.map(|head| head.number);
         let tip = self.tip().map(|tip| tip.number);
+        let wrong = self.unhealthy.clone().or_else(|| self.doubt.clone()).or_else(|| self.hole_reason());
         let heartbeat = Heartbeat {
             head,
             finalized: self.finalized,
@@ -409,7 +413,7 @@ impl Session {
             sealed: self.sealed().map(|sealed| sealed.number),
             lag_blocks: head.map(|head| head.saturating_sub(tip.unwrap_or(0))),
             node_lag_s: self.head.and_then(age_s),
-            unhealthy: self.unhealthy.clone().or_else(|| self.hole_reason()).or_else(|| {
+            unhealthy: wrong.or_else(|| {
                 let (&(first, last), failure) = self.failures.iter().find(|(_, failure)| failure.status == "failed")?;
                 Some(format!("blocks {first} to {last} failed: {}", failure.reason))
             }),
