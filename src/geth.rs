@@ -15,7 +15,7 @@
 //! - `chain_id`: which chain.
 //! - `connection`: one socket, its reading, writing and pending calls.
 //! - `socket`: where a node may listen.
-//! - `pool`: the few connections, and what is in flight over all of them.
+//! - `pool`: the few connections, what is in flight over all of them, and that each is one to the expected chain's node.
 //!
 //! **Invariant.** Nothing but a whole, well-formed reply to the question asked is a value. `null`, an error item, pruned
 //! history, a cut, glued, doubled, late or oversized reply are each an [`Error`] of their own, and none is an empty block.
@@ -104,6 +104,15 @@ pub enum Error {
         /// The time that was given.
         after: Duration,
     },
+    /// The node behind the socket is on another chain than the one that is expected; its connection was dropped.
+    OtherChain {
+        /// The socket.
+        path: PathBuf,
+        /// The chain that is expected.
+        expected: ChainOf,
+        /// The node's.
+        found: ChainOf,
+    },
     /// There is no socket, or nobody answers on it.
     Unreachable {
         /// The socket.
@@ -134,9 +143,14 @@ impl Error {
         matches!(self, Error::Node { code: 3, .. })
     }
 
-    /// Whether the node is away: no socket, or nobody behind it.
+    /// Whether the node is away: no socket, nobody behind it, or a node of another chain.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Error::Unreachable { .. })
+        matches!(self, Error::Unreachable { .. } | Error::OtherChain { .. })
+    }
+
+    /// Whether another chain's node is there.
+    pub fn is_other_chain(&self) -> bool {
+        matches!(self, Error::OtherChain { .. })
     }
 }
 
@@ -158,6 +172,9 @@ impl fmt::Display for Error {
             Error::TimedOut { method, after } => {
                 write!(f, "no reply to {method} within {after:?}, its connection was dropped")
             }
+            Error::OtherChain { path, expected, found } => {
+                write!(f, "the node at `{}` is on {found}, not on {expected}; nothing was touched", path.display())
+            }
             Error::Unreachable { path, .. } => {
                 write!(f, "failed to connect to geth's socket `{}`", path.display())
             }
@@ -171,6 +188,21 @@ impl std::error::Error for Error {
             Error::Unreachable { source, .. } => Some(source),
             _ => None,
         }
+    }
+}
+
+/// Which chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainOf {
+    /// Its EIP-155 id.
+    pub id: ChainId,
+    /// The hash of its block 0.
+    pub genesis_hash: B256,
+}
+
+impl fmt::Display for ChainOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "chain {} with genesis {}", self.id, self.genesis_hash)
     }
 }
 
@@ -290,7 +322,7 @@ impl Client {
         };
         let head = self.pool.call(Method::BlockByNumber, &reply::tag_params(tag), read).await;
         let (Err(Error::Pruned { .. }), Tag::Number(number)) = (&head, tag) else { return head };
-        match self.pool.call(Method::HeaderByNumber, &format!(r#"["{number:#x}"]"#), read).await {
+        match self.pool.call(Method::HeaderByNumber, &reply::header_params(number), read).await {
             Err(Error::Node { .. }) => head,
             header => header,
         }
@@ -365,6 +397,17 @@ impl Client {
     /// The JSON that geth keeps of its genesis block's accounts (`debug_dbGet`).
     pub async fn genesis_allocation(&self, genesis: B256) -> Result<Bytes, Error> {
         self.pool.call(Method::DbGet, &reply::genesis_params(genesis), reply::bytes).await
+    }
+
+    /// From now on each new connection is asked for its node's chain before anything else, and is not used where it is another. Those
+    /// that are open are dropped.
+    pub fn expect(&self, chain: ChainOf) {
+        self.pool.expect(chain);
+    }
+
+    /// Makes sure, once more, that the node is on the expected chain, where one is.
+    pub async fn check_chain(&self) -> Result<(), Error> {
+        self.pool.check_chain().await
     }
 
     /// The path of the socket.

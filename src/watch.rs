@@ -273,6 +273,13 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
                 session.wait(POLL).await;
             }
             Err(Trouble::Away(error)) => {
+                if error.is_other_chain() {
+                    if session.settings.ends() {
+                        let hint = "give the socket of the node that the data came from, or each chain a data directory of its own";
+                        break Err(Refused::new(error.to_string(), hint).into());
+                    }
+                    session.unhealthy = Some(error.to_string());
+                }
                 session.teller.say(format!("waiting for geth: {:#}", anyhow::Error::new(error)));
                 session.beat().map_err(Trouble::Other)?;
                 session.wait(away_pause).await;

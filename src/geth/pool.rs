@@ -8,7 +8,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::connection::{Connection, Counters, Lost, backoff};
 use super::method::Method;
 use super::reply::{self, Answer};
-use super::{Error, Limits, Traffic};
+use super::{ChainId, ChainOf, Error, Limits, Tag, Traffic};
 
 /// Of the calls in flight, one in so many is for small answers.
 const SMALL_SHARE: usize = 8;
@@ -35,8 +35,16 @@ struct Attempts {
     failures: u32,
     /// When the last one was tried.
     last: Option<Instant>,
-    /// What the system said to the last one, where it could not be opened.
-    error: Option<io::ErrorKind>,
+    /// Why the last one could not be used, where all that wait for it are to hear the same.
+    error: Option<Failure>,
+}
+
+#[derive(Clone, Copy)]
+enum Failure {
+    /// It could not be opened: what the system said.
+    Closed(io::ErrorKind),
+    /// Another chain's node is there.
+    OtherChain { expected: ChainOf, found: ChainOf },
 }
 
 /// The place of one connection.
@@ -60,6 +68,7 @@ pub(super) struct Pool {
     large: Arc<Semaphore>,
     counters: Arc<Counters>,
     turn: AtomicUsize,
+    expected: OnceLock<ChainOf>,
 }
 
 impl Pool {
@@ -76,6 +85,68 @@ impl Pool {
             large,
             counters: Arc::default(),
             turn: AtomicUsize::new(0),
+            expected: OnceLock::new(),
+        }
+    }
+
+    /// Takes connections to this chain's node only.
+    pub(super) fn expect(&self, chain: ChainOf) {
+        // A client is of one chain: the first stays.
+        let _ = self.expected.set(chain);
+        self.drop_connections();
+    }
+
+    /// Makes sure that the node on the connection for small answers is on the expected chain.
+    pub(super) async fn check_chain(&self) -> Result<(), Error> {
+        let in_flight = self.small.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let in_flight = Arc::new(in_flight);
+        let connection = self.connection(self.slot(Method::ChainId), &in_flight).await?;
+        self.check(&connection, &in_flight).await
+    }
+
+    /// Asks the node on a connection for its chain, and ends the connection where that is another than the expected one.
+    async fn check(&self, connection: &Connection, in_flight: &Arc<OwnedSemaphorePermit>) -> Result<(), Error> {
+        let Some(expected) = self.expected.get().copied() else { return Ok(()) };
+        let id = self.ask_on(connection, Method::ChainId, "[]", reply::amount, in_flight).await.map(ChainId)?;
+        let block = reply::tag_params(Tag::Number(0));
+        let genesis = match self.ask_on(connection, Method::BlockByNumber, &block, reply::head, in_flight).await {
+            Err(pruned @ Error::Pruned { .. }) => {
+                let header = reply::header_params(0);
+                let header = self.ask_on(connection, Method::HeaderByNumber, &header, reply::head, in_flight).await;
+                header.map_err(|error| if matches!(error, Error::Node { .. }) { pruned } else { error })
+            }
+            genesis => genesis,
+        }?;
+        let found = ChainOf { id, genesis_hash: genesis.hash };
+        if found != expected {
+            connection.end("its node is on another chain");
+            return Err(self.failed(Failure::OtherChain { expected, found }));
+        }
+        Ok(())
+    }
+
+    /// Makes a call on this connection and no other.
+    async fn ask_on<T>(
+        &self,
+        connection: &Connection,
+        method: Method,
+        params: &str,
+        read: impl FnOnce(&[u8]) -> Result<Option<T>, String>,
+        in_flight: &Arc<OwnedSemaphorePermit>,
+    ) -> Result<T, Error> {
+        match connection.ask(method, params, in_flight.clone()).await {
+            Ok(frame) => value(method, &frame, read).unwrap_or_else(|reason| {
+                connection.end(&format!("the reply to {method} on it was broken: {reason}"));
+                Err(broken(method, reason))
+            }),
+            Err(lost) => Err(self.lost(method, lost)),
+        }
+    }
+
+    fn lost(&self, method: Method, lost: Lost) -> Error {
+        match lost {
+            Lost::Unsent(reason) | Lost::Broken(reason) => broken(method, reason),
+            Lost::TimedOut => Error::TimedOut { method, after: self.limits.reply_timeout },
         }
     }
 
@@ -122,17 +193,11 @@ impl Pool {
     ) -> Result<(Arc<Connection>, Bytes), Error> {
         let mut again = true;
         loop {
-            let connection = self.connection(slot).await?;
+            let connection = self.connection(slot, in_flight).await?;
             match connection.ask(method, params, in_flight.clone()).await {
                 Ok(frame) => return Ok((connection, frame)),
                 Err(Lost::Unsent(_)) if again => again = false,
-                Err(Lost::Unsent(reason) | Lost::Broken(reason)) => {
-                    return Err(broken(method, reason));
-                }
-                Err(Lost::TimedOut) => {
-                    let after = self.limits.reply_timeout;
-                    return Err(Error::TimedOut { method, after });
-                }
+                Err(lost) => return Err(self.lost(method, lost)),
             }
         }
     }
@@ -154,7 +219,7 @@ impl Pool {
 
     /// The slot's connection, opened if need be. Whoever waits while somebody else fails to open it shares that failure,
     /// instead of queueing for one of its own.
-    async fn connection(&self, slot: &Slot) -> Result<Arc<Connection>, Error> {
+    async fn connection(&self, slot: &Slot, in_flight: &Arc<OwnedSemaphorePermit>) -> Result<Arc<Connection>, Error> {
         if let Some(connection) = slot.live() {
             return Ok(connection);
         }
@@ -163,10 +228,10 @@ impl Pool {
         if let Some(connection) = slot.live() {
             return Ok(connection);
         }
-        if let Some(kind) = attempts.error
+        if let Some(failure) = attempts.error
             && slot.failed.load(Ordering::Acquire) != failed_before
         {
-            return Err(self.unreachable(kind.into()));
+            return Err(self.failed(failure));
         }
         let old = slot.current().take();
         if old.is_some_and(|old| old.is_trusted()) {
@@ -178,23 +243,34 @@ impl Pool {
         let place = slot.place.clone().acquire_owned().await.expect("the semaphore is never closed");
         attempts.last = Some(Instant::now());
         attempts.failures = attempts.failures.saturating_add(1);
-        match Connection::open(&self.path, self.limits, self.counters.clone(), place).await {
-            Ok(connection) => {
-                let connection = Arc::new(connection);
-                attempts.error = None;
-                *slot.current() = Some(connection.clone());
-                Ok(connection)
-            }
+        let connection = match Connection::open(&self.path, self.limits, self.counters.clone(), place).await {
+            Ok(connection) => Arc::new(connection),
             Err(error) => {
-                attempts.error = Some(error.kind());
+                attempts.error = Some(Failure::Closed(error.kind()));
                 slot.failed.fetch_add(1, Ordering::Release);
-                Err(self.unreachable(error))
+                return Err(Error::Unreachable { path: self.path.clone(), source: error });
             }
-        }
+        };
+        // Nobody else has it before it is known whose node is there.
+        let checked = self.check(&connection, in_flight).await;
+        attempts.error = match &checked {
+            Err(Error::OtherChain { expected, found, .. }) => {
+                slot.failed.fetch_add(1, Ordering::Release);
+                Some(Failure::OtherChain { expected: *expected, found: *found })
+            }
+            _ => None,
+        };
+        checked?;
+        *slot.current() = Some(connection.clone());
+        Ok(connection)
     }
 
-    fn unreachable(&self, source: io::Error) -> Error {
-        Error::Unreachable { path: self.path.clone(), source }
+    fn failed(&self, failure: Failure) -> Error {
+        let path = self.path.clone();
+        match failure {
+            Failure::Closed(kind) => Error::Unreachable { path, source: kind.into() },
+            Failure::OtherChain { expected, found } => Error::OtherChain { path, expected, found },
+        }
     }
 
     pub(super) fn path(&self) -> &Path {

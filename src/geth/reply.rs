@@ -284,6 +284,11 @@ pub(super) fn genesis_params(genesis: B256) -> String {
     format!(r#"["0x{}{genesis:x}"]"#, const_hex::encode("ethereum-genesis-"))
 }
 
+/// The parameter of `eth_getHeaderByNumber`.
+pub(super) fn header_params(number: u64) -> String {
+    format!(r#"["{number:#x}"]"#)
+}
+
 /// The parameters of `eth_getBlockByNumber` without its transactions.
 pub(super) fn tag_params(tag: Tag) -> String {
     match tag {

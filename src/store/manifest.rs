@@ -1,6 +1,6 @@
 //! What a sealed range says of itself: written last, so that a directory with a manifest is whole.
 
-use crate::geth::ChainId;
+use crate::geth::{ChainId, ChainOf};
 use crate::rows::{Gap, LAYOUT, Selection, Table};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
@@ -15,6 +15,12 @@ pub struct Identity {
     pub chain_id: ChainId,
     /// Hash of block 0.
     pub genesis_hash: B256,
+}
+
+impl From<Identity> for ChainOf {
+    fn from(Identity { chain_id, genesis_hash }: Identity) -> Self {
+        Self { id: chain_id, genesis_hash }
+    }
 }
 
 /// `manifest.json` of a sealed range.

@@ -30,6 +30,7 @@ pub async fn rules(client: &Client, held: Identity) -> Result<Option<(BlobSchedu
         )
         .into());
     }
+    client.expect(held.into());
     let config = client.node_config().await.context("failed to ask the node")?;
     Ok(Some((BlobSchedule::from_config(&config), Issuance::from_config(&config))))
 }

@@ -43,6 +43,7 @@ pub async fn wait(
     loop {
         match look(client, store, settings, &mut ancient, teller).await {
             Ok(Some((chain, (schedule, issuance), wanted_first))) => {
+                client.expect(chain.identity.into());
                 return Ok(Node { chain, schedule, issuance, wanted_first, ancient });
             }
             Ok(None) => {}
