@@ -7,7 +7,14 @@ use serde_json::json;
 use std::fs;
 use std::path::Path;
 
-/// Keeps a block's bytes and why it is here, as `quarantine/block-NUMBER-DIGEST.json`.
+/// Answers for one block that are kept: more would tell nothing new.
+const ANSWERS_MAX: usize = 3;
+
+/// Blocks' answers that are kept in all, and their bytes: a node that lies may do so for long.
+const FILES_MAX: usize = 1_000;
+const BYTES_MAX: u64 = 256 << 20;
+
+/// Keeps a block's bytes and why it is here, as `quarantine/block-NUMBER-DIGEST.json`, unless there are many already.
 pub(super) fn block(root: &Path, number: u64, raw_block: &Bytes, raw_receipts: &[Bytes], reason: &str) -> Result<()> {
     let mut digest = blake3::Hasher::new();
     digest.update(raw_block);
@@ -15,6 +22,31 @@ pub(super) fn block(root: &Path, number: u64, raw_block: &Bytes, raw_receipts: &
         digest.update(raw);
     });
     let name = format!("block-{number:010}-{}.json", &digest.finalize().to_hex()[..16]);
+    let (mut answers, mut files, mut bytes) = (0, 0, 0);
+    for entry in fs::read_dir(root.join("quarantine"))? {
+        let entry = entry?;
+        let kept = entry.file_name();
+        if kept == *name {
+            return Ok(());
+        }
+        if kept.to_string_lossy().starts_with("block-") {
+            answers += usize::from(kept.to_string_lossy().starts_with(&format!("block-{number:010}-")));
+            files += 1;
+            bytes += entry.metadata()?.len();
+        }
+    }
+    if answers >= ANSWERS_MAX {
+        return Ok(());
+    }
+    if files >= FILES_MAX || bytes >= BYTES_MAX {
+        tracing::warn!(
+            number,
+            files,
+            mb = bytes >> 20,
+            "the bytes of this block are not kept: there are many in quarantine already, which may be deleted"
+        );
+        return Ok(());
+    }
     let content = json!({"reason": reason, "number": number, "raw_block": raw_block, "raw_receipts": raw_receipts});
     replace_file(&root.join("quarantine").join(name), content.to_string().as_bytes())
 }

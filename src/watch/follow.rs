@@ -389,7 +389,8 @@ impl Session {
             }
             new_hashes.push(node.hash);
             let Some(below) = number.checked_sub(1) else {
-                return Err(Trouble::Other(anyhow::anyhow!("the node's block 0 changed")));
+                self.client.check_chain().await.map_err(Trouble::Away)?;
+                return Err(Trouble::Doubt("the node's block 0 changed".to_owned()));
             };
             number = below;
         };

@@ -13,7 +13,7 @@ use crate::decode::Allocation;
 use crate::error::Refused;
 use crate::events::Events;
 use crate::freezer::Places;
-use crate::geth::{Client, Head, Tag};
+use crate::geth::{Client, Head};
 use crate::plan::{Known, Piece};
 use crate::publish::{Directory, Publisher, State};
 use crate::rows::{Gap, Options, Selection};

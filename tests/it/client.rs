@@ -48,6 +48,7 @@ fn outcome<T>(result: &Result<T, Error>) -> &'static str {
         Err(Error::Broken { .. }) => "broken",
         Err(Error::TimedOut { .. }) => "timed out",
         Err(Error::Unreachable { .. }) => "unreachable",
+        Err(Error::OtherChain { .. }) => "other chain",
     }
 }
 

@@ -344,3 +344,224 @@ fn a_gas_price_beyond_a_decimal_keeps_its_digits() {
     assert_eq!(text, format!("1{}", "0".repeat(38)));
     assert!(batch.column_by_name("amount").unwrap().is_null(0));
 }
+
+/// Everything on a volume but what a writer changes while it waits.
+fn contents(data: &Path) -> Vec<(std::path::PathBuf, String)> {
+    let all = crate::rig::process::listing(data);
+    all.into_iter()
+        .filter(|(path, _)| !path.starts_with(".spyhop/heartbeat") && !path.starts_with(".spyhop/tmp"))
+        .collect()
+}
+
+#[test]
+fn a_node_of_another_chain_at_the_same_socket_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let mut fake = node(directory.path(), 350, Some(320));
+    let mut running = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
+    until_published(&mut running, &data, "SELECT max(number) FROM blocks", "350");
+    wait_for("a healthy status", || status(&data).starts_with("Some(0)").then_some(()));
+    // Another genesis block, and another chain id with the same one.
+    for (id, head) in [(1337, 351), (5, 352)] {
+        let before = contents(&data);
+        fake.stop();
+        let mut other = FakeGeth::start(directory.path());
+        if id == 1337 {
+            extend(&other, 360, "other");
+        } else {
+            let chain = fake.chain().clone();
+            *other.chain() = chain;
+            other.chain().chain_id = id;
+            extend(&other, 360, "");
+        }
+        let named = format!("is on chain {id} with genesis");
+        wait_for("an unhealthy status", || {
+            let said = status(&data);
+            (said.starts_with("Some(1)") && said.contains(&named) && said.contains("nothing was touched")).then_some(())
+        });
+        let asked = other.counts();
+        assert_eq!(asked.of("debug_getRawBlock") + asked.of("debug_getRawReceipts"), 0, "{asked:?}");
+        assert!(asked.all() < 100, "{asked:?}");
+        assert!(running.is_running());
+        assert_eq!(contents(&data), before, "{id}");
+        other.stop();
+        fake.restart();
+        extend(&fake, head, "");
+        until_published(&mut running, &data, "SELECT max(number) FROM blocks", &head.to_string());
+        wait_for("a healthy status", || status(&data).starts_with("Some(0)").then_some(()));
+    }
+    running.stop();
+}
+
+#[test]
+fn a_chain_that_is_exchanged_under_an_open_connection_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = node(directory.path(), 50, None);
+    let mut running = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
+    until_published(&mut running, &data, "SELECT max(number) FROM blocks", "50");
+    let before = contents(&data);
+    let chain = fake.chain().clone();
+    fake.chain().clear();
+    extend(&fake, 60, "other");
+    wait_for("an unhealthy status", || status(&data).contains("is on chain 1337 with genesis").then_some(()));
+    assert_eq!(contents(&data), before);
+    *fake.chain() = chain;
+    extend(&fake, 51, "");
+    until_published(&mut running, &data, "SELECT max(number) FROM blocks", "51");
+    running.stop();
+}
+
+/// The JSON of a head.
+fn head_json(number: u64, hash: B256, parent_hash: B256, timestamp: u64) -> Vec<u8> {
+    let [number, timestamp] = [number, timestamp].map(|value| format!("{value:#x}"));
+    serde_json::json!({"number": number, "hash": hash, "parentHash": parent_hash, "timestamp": timestamp})
+        .to_string()
+        .into_bytes()
+}
+
+#[test]
+fn what_a_node_contradicts_itself_in_is_named_and_waited_out() {
+    let foreign = B256::repeat_byte(7);
+    let latest = || When::method("eth_getBlockByNumber").named("latest").always();
+    let check = |case: &str, lie: &dyn Fn(&FakeGeth), named: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        let fake = node(directory.path(), 350, Some(320));
+        let mut running = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
+        until_published(&mut running, &data, "SELECT max(number) FROM blocks", "350");
+        wait_for("a healthy status", || status(&data).starts_with("Some(0)").then_some(()));
+        let before = contents(&data);
+        let asked = fake.counts().all();
+        let start = std::time::Instant::now();
+        lie(&fake);
+        wait_for(case, || {
+            let said = status(&data);
+            (said.starts_with("Some(1)") && said.contains(named)).then_some(())
+        });
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        let rate = (fake.counts().all() - asked) as f64 / start.elapsed().as_secs_f64();
+        assert!(rate < 20.0, "{case}: {rate} requests a second");
+        assert_eq!(contents(&data), before, "{case}");
+        fake.no_faults();
+        extend(&fake, 351, "");
+        until_published(&mut running, &data, "SELECT max(number) FROM blocks", "351");
+        assert_eq!(rows(&data, "SELECT count(*) FROM reorgs"), ["0"], "{case}");
+        wait_for("a healthy status", || status(&data).starts_with("Some(0)").then_some(()));
+        assert!(running.stop() < std::time::Duration::from_secs(5), "{case}");
+    };
+    let tip = |fake: &FakeGeth| fake.chain().head().unwrap();
+    check(
+        "a hash of its head that is not its block's",
+        &|fake| {
+            let head = head_json(350, foreign, tip(fake).parent_hash, 1_700_004_200);
+            fake.fault(Fault::Replace(head), latest());
+        },
+        "the node's head is said to be block 350",
+    );
+    check(
+        "the same wherever it names that block",
+        &|fake| {
+            let head = head_json(350, foreign, tip(fake).parent_hash, 1_700_004_200);
+            fake.fault(Fault::Replace(head), When::method("eth_getBlockByNumber").block(350).always());
+        },
+        "block 350 of the node's chain is said to be",
+    );
+    check(
+        "a head above the tip with a foreign parent",
+        &|fake| fake.fault(Fault::Replace(head_json(351, foreign, B256::repeat_byte(8), 1_700_004_212)), latest()),
+        "the node's head is said to be block 351",
+    );
+    check(
+        "a lower head with a foreign hash",
+        &|fake| fake.fault(Fault::Replace(head_json(340, foreign, foreign, 1_700_004_212)), latest()),
+        "the node's head is said to be block 340",
+    );
+    check(
+        "a head that no chain has",
+        &|fake| fake.fault(Fault::Replace(head_json(u64::MAX, foreign, foreign, u64::MAX)), latest()),
+        "which no chain has",
+    );
+    for number in [352, u64::MAX / 2, u64::MAX] {
+        check(
+            "a finalized block above the head",
+            &|fake| {
+                let when = When::method("eth_getBlockByNumber").named("finalized").always();
+                fake.fault(Fault::Replace(head_json(number, foreign, foreign, 1_700_004_212)), when);
+                // It is asked for with each new head: the same block once more, with another time.
+                let head = tip(fake);
+                fake.fault(Fault::Replace(head_json(350, head.hash, head.parent_hash, 1_700_004_201)), latest());
+            },
+            &format!("the node says that block {number} is final"),
+        );
+    }
+}
+
+#[test]
+fn a_head_far_above_what_the_node_has_makes_nothing_final() {
+    for lie in [1_000_000, u64::MAX / 4, u64::MAX] {
+        for order in ["oldest", "newest"] {
+            let directory = tempfile::tempdir().unwrap();
+            let data = directory.path().join("data");
+            let fake = node(directory.path(), 50, None);
+            let watch = || Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--order", order]);
+            let mut running = watch().spawn();
+            until_published(&mut running, &data, "SELECT max(number) FROM blocks", "50");
+            let hash = B256::repeat_byte(7);
+            let when = || When::method("eth_getBlockByNumber").named("latest").always();
+            fake.fault(Fault::Replace(head_json(lie, hash, hash, 1_700_000_600)), when());
+            wait_for("an unhealthy status", || status(&data).starts_with("Some(1)").then_some(()));
+            assert!(running.stop() < std::time::Duration::from_secs(5));
+            // It is not believed at the start either.
+            let mut running = watch().spawn();
+            running.wait_for(&["waiting: the node's head is said to be block"]);
+            fake.no_faults();
+            extend(&fake, 51, "");
+            until_published(&mut running, &data, "SELECT max(number) FROM blocks", "51");
+            assert!(!data.join("chain/first=0000000000").exists());
+            running.stop();
+        }
+    }
+}
+
+#[test]
+fn keep_believes_no_time_that_is_not_proved() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = node(directory.path(), 350, Some(320));
+    let run = |once: &[&str]| Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--keep", "1"]).args(once);
+    run(&["--once"]).succeed();
+    assert_eq!(blocks(&data), ["351,0,350"]);
+    let sealed = crate::rig::process::listing(&data.join("chain"));
+    let head = fake.chain().head().unwrap();
+    let future = head_json(350, head.hash, head.parent_hash, 1_700_000_000 + 86_400 * 3_650);
+    fake.fault(Fault::Replace(future), When::method("eth_getBlockByNumber").named("latest").always());
+    run(&["--once"]).succeed();
+    assert_eq!(crate::rig::process::listing(&data.join("chain")), sealed);
+    assert_eq!(blocks(&data), ["351,0,350"]);
+}
+
+#[test]
+fn random_receipts_do_not_fill_the_volume() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = node(directory.path(), 10, None);
+    let mut running = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
+    until_published(&mut running, &data, "SELECT max(number) FROM blocks", "10");
+    let top = fake.chain().head().unwrap().hash;
+    fake.chain().push(block(11, top, &[vec![0x7e, 1, 2, 3]], ""));
+    // One lie after the other.
+    for lie in 0..40u8 {
+        let receipt = const_hex::encode_prefixed([vec![0x7e, 0xc1, lie], vec![lie; 1 << 20]].concat());
+        fake.fault(
+            Fault::Replace(format!("[\"{receipt}\"]").into_bytes()),
+            When::method("debug_getRawReceipts").block(11),
+        );
+    }
+    fake.wait_until("the lies to be told", |counts| counts.of("debug_getRawReceipts") > 11 + 20);
+    let kept = crate::rig::process::listing(&data.join("quarantine"));
+    assert_eq!(kept.len(), 3, "{kept:?}");
+    fake.no_faults();
+    until_published(&mut running, &data, "SELECT max(number) FROM blocks", "11");
+    running.stop();
+}
