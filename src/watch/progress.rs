@@ -285,6 +285,8 @@ impl Rates {
 /// Says what happens, once.
 #[derive(Debug)]
 pub struct Teller {
+    /// The first block of the run that another writer left.
+    run_first_before: Option<u64>,
     bar: Option<ProgressBar>,
     /// What was said last; the same is not said again.
     said: String,
@@ -302,12 +304,19 @@ impl Teller {
             let screen = ProgressDrawTarget::term_like_with_hz(Box::new(log::Screen::default()), FRAMES_S);
             ProgressBar::with_draw_target(Some(0), screen).with_style(style.progress_chars("=> ")).with_prefix("spyhop")
         });
-        Self { bar, said: String::new(), committed_at: None, pulse: Pulse::start(store) }
+        let before = Heartbeat::read(store.root()).ok().flatten();
+        let run_first_before = before.and_then(|heartbeat| heartbeat.run_first);
+        Self { bar, said: String::new(), committed_at: None, pulse: Pulse::start(store), run_first_before }
     }
 
-    /// Writes the heartbeat, and goes on writing it until the next one comes.
+    /// How far down the run of blocks went by the last heartbeat of another writer.
+    pub fn run_first_before(&self) -> Option<u64> {
+        self.run_first_before
+    }
+
+    /// Writes the heartbeat, and goes on writing it until the next one comes. What it does not know of the run of blocks is as before.
     pub fn beat(&self, heartbeat: Heartbeat) -> Result<()> {
-        self.pulse.beat(heartbeat)
+        self.pulse.beat(Heartbeat { run_first: heartbeat.run_first.or(self.run_first_before), ..heartbeat })
     }
 
     /// Says a state when it is entered, and not again until another was said.

@@ -7,7 +7,7 @@ use super::hydrate::Hydration;
 use super::meter::Meter;
 use super::node::Node;
 use super::pressure::{Gate, Pressure};
-use super::progress::{Building, Heartbeat, Position, Rates, Teller, age_s};
+use super::progress::{Building, Heartbeat, Position, Rates, Teller, age_s, now};
 use super::{Settings, Stop, Task, Traces, phase};
 use crate::decode::Allocation;
 use crate::error::Refused;
@@ -88,8 +88,6 @@ pub struct Session {
     /// Whether they were looked at, and the hole below the lowest of them.
     pub taken_up: bool,
     pub hole: Option<(u64, u64)>,
-    /// How far down the run of blocks went when the last writer ended.
-    pub run_first_before: Option<u64>,
     /// Pieces that could not be built, by first and last block.
     pub failures: BTreeMap<(u64, u64), Failure>,
     pub head: Option<Head>,
@@ -184,7 +182,6 @@ impl Session {
                 bail_other(format!("range `{}` is of another chain", range.path.display()))?;
             }
         }
-        let before = Heartbeat::read(store.root()).ok().flatten();
         let mut session = Self {
             wanted_first: node.wanted_first,
             ancient: node.ancient,
@@ -205,7 +202,6 @@ impl Session {
             loose: Vec::new(),
             taken_up: false,
             hole: None,
-            run_first_before: before.and_then(|heartbeat| heartbeat.run_first),
             failures: BTreeMap::new(),
             head: None,
             finalized: None,
@@ -250,7 +246,7 @@ impl Session {
         if self.settings.keep_days.is_some() {
             // What is older was dropped.
             held_first = self.ranges.first().map(|range| range.first).or(tail_first);
-        } else if let Some(run_first) = self.run_first_before {
+        } else if let Some(run_first) = self.teller.run_first_before() {
             held_first = held_first.map(|held_first| held_first.min(run_first / RANGE_MIN * RANGE_MIN));
         }
         if let Some(held_first) = held_first
@@ -418,7 +414,7 @@ impl Session {
                 Some(format!("blocks {first} to {last} failed: {}", failure.reason))
             }),
             // While a hole is filled, what was there before it came is what is to be there again.
-            run_first: if self.is_filling() { self.run_first_before } else { self.run_first() },
+            run_first: if self.is_filling() { self.teller.run_first_before() } else { self.run_first() },
             committed_at: self.teller.committed_at(),
             building: self.building(),
             ..Heartbeat::waiting(self.teller.state(), &self.settings.ipc)
