@@ -245,9 +245,12 @@ impl Pass<'_> {
             self.report.missing.push((next, to));
         }
         let asked = self.settings.from.is_some() || self.settings.to.is_some();
-        let faults = if asked { self.report.missing.clone() } else { lost };
+        let (faults, found) = match asked {
+            true => (self.report.missing.clone(), "none of them"),
+            false => (lost, "none of them, which `spyhop watch` fetches again"),
+        };
         for (first, last) in faults {
-            let fault = Fault::new("coverage", "held", format!("blocks {first} to {last}"), "none of them");
+            let fault = Fault::new("coverage", "held", format!("blocks {first} to {last}"), found);
             self.tell(vec![fault.of_block(first)]);
         }
     }

@@ -371,7 +371,7 @@ fn a_node_of_another_chain_at_the_same_socket_changes_nothing() {
         } else {
             let chain = fake.chain().clone();
             *other.chain() = chain;
-            other.chain().chain_id = id;
+            other.chain().chain_id = U256::from(id);
             extend(&other, 360, "");
         }
         let named = format!("is on chain {id} with genesis");
