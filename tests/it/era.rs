@@ -5,7 +5,7 @@ use crate::freezer::{backfill, blocks_read, chain, cut, flip, over_the_socket, r
 use crate::rig::geth::Archive;
 use crate::rig::process::stderr_of;
 use crate::rig::random::Random;
-use crate::rig::{Ancient, AncientBlock, Forks, Geth, Plan, Published, Spyhop};
+use crate::rig::{Ancient, AncientBlock, Forks, Geth, Plan, Published, Spyhop, fixtures};
 use arrow::array::RecordBatch;
 use serde_json::json;
 use spyhop::decode::{Block, Depth};
@@ -173,11 +173,7 @@ fn rename(path: &Path, name: &str) {
 
 /// The execution API's test chain, which begins before the merge, and blocks on top of it up to 230: 0 to 199 can be sealed.
 fn chain_from_before_the_merge() -> Option<(Geth, u64)> {
-    let Some(fixtures) = std::env::var_os("SPYHOP_FIXTURES") else {
-        println!("SPYHOP_FIXTURES is not set: no chain from before the merge");
-        return None;
-    };
-    let folder = Path::new(&fixtures).join("execution-apis");
+    let folder = fixtures("execution-apis")?;
     let geth = Geth::import(&folder.join("genesis.json"), &folder.join("chain.rlp"), Archive(false));
     geth.set_head(geth.head());
     for _ in geth.head().number..230 {

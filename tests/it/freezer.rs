@@ -6,7 +6,7 @@ use crate::rig::ancient::{items, list};
 use crate::rig::mixed::{mixed_block, mixed_chain};
 use crate::rig::process::stderr_of;
 use crate::rig::random::Random;
-use crate::rig::{Ancient, AncientBlock, Forks, Geth, Published, Spyhop, wait_for};
+use crate::rig::{Ancient, AncientBlock, Forks, Geth, Published, Spyhop, fixtures, wait_for};
 use alloy_primitives::{B256, Bytes};
 use arrow::array::RecordBatch;
 use serde_json::json;
@@ -410,12 +410,9 @@ fn a_hostile_store_cannot_fill_the_memory() {
 
 #[test]
 fn mainnet_blocks_as_a_store_are_what_they_are_over_the_socket() {
-    let Some(fixtures) = std::env::var_os("SPYHOP_FIXTURES") else {
-        println!("SPYHOP_FIXTURES is not set: no mainnet blocks");
-        return;
-    };
+    let Some(folder) = fixtures("portal") else { return };
     let mut checked = 0;
-    for entry in fs::read_dir(Path::new(&fixtures).join("portal")).unwrap() {
+    for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
         let part = |name: &str| {

@@ -27,10 +27,28 @@ pub use process::{Running, Spyhop};
 pub use published::Published;
 pub use transaction::{Kind, Transaction};
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a test waits for a value that is bound to come: generous, since two cores may run ten geths.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Says that a test passes without something; where `CI` is `true`, all must be there and it fails.
+#[track_caller]
+pub fn pass_without(what: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "under CI nothing may be missing: {what}");
+    println!("passes without: {what}");
+}
+
+/// A folder of what others wrote, where that is there: `SPYHOP_FIXTURES` says where.
+#[track_caller]
+pub fn fixtures(folder: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("SPYHOP_FIXTURES").map(PathBuf::from);
+    if root.is_none() {
+        pass_without(&format!("{folder}, for SPYHOP_FIXTURES is not set"));
+    }
+    root.map(|root| root.join(folder))
+}
 
 /// Waits until `probe` gives a value.
 ///

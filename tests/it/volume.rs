@@ -3,7 +3,7 @@
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
 use crate::rig::process::{listing, stderr_of, until};
-use crate::rig::{Published, Spyhop};
+use crate::rig::{Published, Spyhop, pass_without};
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -22,7 +22,7 @@ impl Mount {
         fs::create_dir_all(&path).unwrap();
         let output = Command::new("mount").args(arguments).arg(&path).output().expect("mount is there");
         if !output.status.success() {
-            println!("skipped: mount {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            pass_without(&format!("mount {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)));
             return None;
         }
         Some(Self(path))
@@ -121,7 +121,7 @@ fn volume_of_another_owner_is_refused() {
     };
     let owned = |path: &Path| chown(path, Some(1234), Some(1234));
     if owned(&data).is_err() {
-        println!("skipped: not permitted to give a file away");
+        pass_without("permission to give a file away");
         return;
     }
     fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
@@ -231,7 +231,7 @@ fn fuse_is_warned_of_and_used() {
     }
     let mounted = Command::new("bindfs").arg(&behind).arg(&volume).output();
     if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
-        println!("skipped: no FUSE here: {mounted:?}");
+        pass_without(&format!("FUSE: {mounted:?}"));
         return;
     }
     let volume = Mount(volume);
