@@ -1,5 +1,10 @@
 #!/usr/bin/env bash
-# Runs every test; installs what is missing first. Under CI=true a test fails where elsewhere it passes because something is missing.
+# Runs the tests; installs what is missing first.
+#
+# Usage: tests/run.sh                       every test, and a little of each of the following
+#        tests/run.sh histories [COUNT]     so many random histories of each kind [10000]
+#
+# Under CI=true a test fails where elsewhere it passes because something is missing.
 #
 # Everything uses the release profile: DuckDB's C++ is most of the build, and a second profile would compile it a second time.
 set -euo pipefail
@@ -21,6 +26,12 @@ need_duckdb() {
     export "${name//./_}=$home/bin"
 }
 
+what="${1:-tests}"
+case "$what" in
+    tests | histories) ;;
+    *) fail "there is no \`$what\`: see the head of $0" ;;
+esac
+
 need_compilers
 need_rust
 need_geth
@@ -39,6 +50,16 @@ else
     say "no ../shared/fixtures: the tests on third-party cases pass without them, but not under CI"
 fi
 
+it() { cargo test --release --locked --test it -- "$@"; }
+
+case "$what" in
+    histories)
+        export SPYHOP_HISTORIES="${2:-10000}"
+        it --nocapture histories::
+        exit
+        ;;
+esac
+
 say "cargo fmt"
 cargo fmt --check
 say "cargo clippy"
@@ -52,4 +73,4 @@ else
     say "cargo deny is not installed: licences and sources of dependencies are not checked"
 fi
 say "cargo test"
-cargo test --release --locked --test it
+it

@@ -14,6 +14,7 @@ mod events;
 mod fake_geth;
 mod freezer;
 mod health;
+mod histories;
 mod kills;
 mod labels;
 mod lying_node;

@@ -1,0 +1,502 @@
+//! What the planner, merging, the tail and reorganisations come to over random histories, against simple models.
+//!
+//! `SPYHOP_HISTORIES` says how many of each are tried.
+
+use crate::fake_geth::FakeGeth;
+use crate::lying_node::extend;
+use crate::rig::{Published, Spyhop};
+use alloy_primitives::B256;
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+use serde_json::json;
+use spyhop::plan::{Known, Order, Piece, Source};
+use spyhop::rows::{Batch, Gap, Options, Selection, reorgs::Reorg};
+use spyhop::store::{BlockLink, Range, Store, TailBlock, next_merge, tail};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Histories of each kind where nothing else is said.
+const FEW: u32 = 256;
+
+/// A share of as many as are wanted, with the count said.
+fn histories(name: &str, share: u32) -> Config {
+    let wanted =
+        std::env::var("SPYHOP_HISTORIES").map_or(FEW, |text| text.parse().expect("SPYHOP_HISTORIES is a number"));
+    let cases = (wanted / share).max(1);
+    // Not by `println`, which the test harness keeps to itself where all is well.
+    writeln!(std::io::stderr(), "{name}: {cases} histories").unwrap();
+    Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() }
+}
+
+/// Something that befalls a node and who follows it.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// The head rises.
+    Grow(u64),
+    /// So many blocks below the head all is final.
+    Finalize(u64),
+    /// The ancient store takes in what is final but for so many blocks.
+    Freeze(u64),
+    /// The tail takes in up to so many blocks.
+    Follow(u64),
+    /// A worker starts the next piece.
+    Start,
+    /// What was started first is done.
+    Finish,
+    /// It failed.
+    Fail,
+    /// What failed is tried again.
+    Retry,
+    /// The chain goes back by so many blocks, if they are not final.
+    Fork(u64),
+    /// All that is under way is lost.
+    Restart,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        3 => (1..400u64).prop_map(Event::Grow),
+        3 => (0..300u64).prop_map(Event::Finalize),
+        1 => (0..200u64).prop_map(Event::Freeze),
+        6 => (1..200u64).prop_map(Event::Follow),
+        4 => Just(Event::Start),
+        4 => Just(Event::Finish),
+        1 => Just(Event::Fail),
+        1 => Just(Event::Retry),
+        1 => (1..40u64).prop_map(Event::Fork),
+        1 => Just(Event::Restart),
+    ]
+}
+
+/// A node, and what is held of its chain.
+#[derive(Debug)]
+struct World {
+    head: u64,
+    finalized: Option<u64>,
+    frozen: Option<u64>,
+    wanted_first: u64,
+    order: Order,
+    sealed: BTreeSet<(u64, u64)>,
+    failed: BTreeSet<(u64, u64)>,
+    under_way: Vec<Piece>,
+    tail: Option<(u64, u64)>,
+}
+
+impl World {
+    fn known(&self) -> Known {
+        Known {
+            wanted_first: self.wanted_first,
+            finalized: self.finalized,
+            frozen: self.frozen.map(|last| (0, last)).into_iter().collect(),
+            settled: self.sealed.union(&self.failed).copied().collect(),
+            under_way: self.under_way.clone(),
+            tail: self.tail,
+            order: self.order,
+            ..Known::default()
+        }
+    }
+
+    /// Does it as the loops do. Says whether anything changed.
+    fn happen(&mut self, event: Event) -> bool {
+        match event {
+            Event::Grow(blocks) => self.head += blocks,
+            Event::Finalize(below) => self.finalized = self.finalized.max(self.head.checked_sub(below)),
+            Event::Freeze(below) => {
+                self.frozen = self.frozen.max(self.finalized.and_then(|last| last.checked_sub(below)));
+            }
+            Event::Follow(blocks) => {
+                let known = self.known();
+                let next = known.tail_next();
+                if next > self.head || known.tail_waits() {
+                    return false;
+                }
+                let first = self.tail.map_or(next, |(first, _)| first);
+                self.tail = Some((first, self.head.min(next + blocks - 1)));
+            }
+            Event::Start => {
+                let Some(piece) = self.known().pieces().next().filter(|_| self.under_way.len() < 3) else {
+                    return false;
+                };
+                self.under_way.push(piece);
+            }
+            Event::Finish | Event::Fail if self.under_way.is_empty() => return false,
+            Event::Finish => {
+                let Piece { first, last, .. } = self.under_way.remove(0);
+                self.sealed.insert((first, last));
+                self.tail = self.tail.and_then(|(low, high)| {
+                    let low = if (first..=last).contains(&low) { last + 1 } else { low };
+                    (low <= high).then_some((low, high))
+                });
+            }
+            // What is sealed out of the tail has been proved already.
+            Event::Fail if self.under_way[0].source == Source::Tail => return false,
+            Event::Fail => {
+                let piece = self.under_way.remove(0);
+                self.failed.insert((piece.first, piece.last));
+            }
+            Event::Retry => self.failed.clear(),
+            Event::Fork(depth) => {
+                let lowest = self.finalized.map_or(0, |last| last + 1);
+                let fork = self.head.saturating_sub(depth).max(lowest);
+                self.head = self.head.max(fork);
+                self.tail = self.tail.and_then(|(low, high)| (low <= fork).then_some((low, high.min(fork))));
+            }
+            Event::Restart => self.under_way.clear(),
+        }
+        true
+    }
+
+    /// What must be so at every moment.
+    fn check(&self) -> Result<(), TestCaseError> {
+        let settled: Vec<_> = self.sealed.union(&self.failed).copied().collect();
+        for pair in settled.windows(2) {
+            prop_assert!(pair[0].1 < pair[1].0, "overlap: {settled:?}");
+        }
+        if self.order == Order::OldestFirst {
+            let mut next = self.wanted_first;
+            for (first, last) in &settled {
+                // What failed once and is not tried again yet is named, and is no hole.
+                if self.failed.is_empty() {
+                    prop_assert_eq!(*first, next, "a hole below {:?}", settled);
+                }
+                next = last + 1;
+            }
+        }
+        if let (Some((low, high)), Some((_, last))) = (self.tail, settled.last()) {
+            prop_assert!(low <= high);
+            prop_assert!(low <= last + 1, "a hole between {last} and the tail from {low}");
+            prop_assert!(
+                low == last + 1 || self.order == Order::NewestFirst || !self.failed.is_empty(),
+                "{settled:?} {low}"
+            );
+        }
+        let known = self.known();
+        let pieces: Vec<_> = known.pieces().collect();
+        let mut planned = BTreeSet::new();
+        for piece in &pieces {
+            let length = piece.last + 1 - piece.first;
+            prop_assert!([100, 1_000].contains(&length) && piece.first.is_multiple_of(length), "{piece:?}");
+            prop_assert!(piece.first >= self.wanted_first && Some(piece.last) <= self.finalized, "{piece:?}");
+            let is_of = |interval: Option<(u64, u64)>| {
+                interval.is_some_and(|(low, high)| low <= piece.first && piece.last <= high)
+            };
+            let expected = match () {
+                () if is_of(self.tail) => Source::Tail,
+                () if is_of(self.frozen.map(|last| (0, last))) => Source::Freezer,
+                () => Source::Node,
+            };
+            prop_assert_eq!(piece.source, expected);
+            for hundred in (piece.first..piece.last).step_by(100) {
+                prop_assert!(planned.insert(hundred), "{hundred} is planned twice");
+            }
+        }
+        let taken = |hundred: u64| {
+            let under_way = self.under_way.iter().map(|piece| (piece.first, piece.last));
+            settled.iter().copied().chain(under_way).any(|(first, last)| first <= hundred + 99 && hundred <= last)
+        };
+        let end = self.finalized.map_or(0, |last| last + 1);
+        let open = (self.wanted_first..end).step_by(100).filter(|hundred| hundred + 100 <= end && !taken(*hundred));
+        prop_assert_eq!(planned, open.collect::<BTreeSet<_>>());
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(histories("planner", 1))]
+    #[test]
+    fn histories_of_the_planner_leave_no_hole_and_come_to_an_end(
+        events in prop::collection::vec(event(), 1..60),
+        wanted in 0..30u64,
+        newest in any::<bool>(),
+    ) {
+        let order = if newest { Order::NewestFirst } else { Order::OldestFirst };
+        let mut world = World {
+            head: 0, finalized: None, frozen: None, wanted_first: wanted * 100, order, sealed: BTreeSet::new(),
+            failed: BTreeSet::new(), under_way: Vec::new(), tail: None,
+        };
+        for event in events {
+            world.happen(event);
+            world.check()?;
+        }
+        world.failed.clear();
+        let mut steps = 0;
+        while [Event::Start, Event::Finish, Event::Follow(16)].into_iter().fold(false, |any, event| any | world.happen(event)) {
+            world.check()?;
+            steps += 1;
+            prop_assert!(steps < 5_000, "it does not come to an end: {world:?}");
+        }
+        let known = world.known();
+        prop_assert_eq!(known.pieces().count(), 0);
+        prop_assert!(known.tail_next() > world.head);
+    }
+}
+
+/// A sealed range of blocks whose hashes are their numbers.
+fn range(first: u64, last: u64, tables: Selection) -> Range {
+    let hash = |number: u64| B256::left_padding_from(&number.to_be_bytes());
+    let table = json!({"rows": 0, "bytes": 1, "covered": [], "blake3": ""});
+    let tables = tables.tables().map(|name| (name.name.to_owned(), table.clone()));
+    // As it lies on a volume: fields that came later have defaults.
+    let manifest = json!({
+        "format": spyhop::store::FORMAT,
+        "chain_id": 1,
+        "genesis_hash": hash(0),
+        "spyhop_version": "",
+        "first": first,
+        "last": last,
+        "first_parent_hash": hash(first.wrapping_sub(1)),
+        "last_hash": hash(last),
+        "last_timestamp": last,
+        "tables": tables.collect::<serde_json::Map<_, _>>(),
+    });
+    let manifest = serde_json::from_value(manifest).unwrap();
+    Range { first, last, generation: 1, path: PathBuf::new(), manifest }
+}
+
+proptest! {
+    #![proptest_config(histories("merges", 1))]
+    #[test]
+    fn histories_of_merges_end_with_the_largest_ranges_and_lose_none(
+        built in prop::collection::vec((0..120u64, any::<bool>(), any::<bool>()), 1..200),
+        with_traces in any::<bool>(),
+    ) {
+        let traces = Selection::default().with(Selection::parse(["traces"].into_iter()).unwrap());
+        let asked = if with_traces { traces } else { Selection::default() };
+        let mut ranges = BTreeMap::<u64, Range>::new();
+        let mut held = BTreeSet::new();
+        for (place, is_thousand, has_traces) in built {
+            let size = if is_thousand { 1_000 } else { 100 };
+            let first = place * 100 / size * size;
+            let hundreds: Vec<_> = (first..first + size).step_by(100).collect();
+            if hundreds.iter().any(|hundred| held.contains(hundred)) {
+                continue;
+            }
+            held.extend(hundreds);
+            ranges.insert(first, range(first, first + size - 1, if has_traces { traces } else { Selection::default() }));
+            loop {
+                let list: Vec<_> = ranges.values().cloned().collect();
+                let Some(merge) = next_merge(&list, asked) else { break };
+                let (bottom, top) = (&merge.sources[0], &merge.sources[9]);
+                let merged = range(bottom.first, top.last, bottom.tables());
+                prop_assert_eq!(merge.sources.len(), 10);
+                prop_assert!(merged.first.is_multiple_of(merged.blocks()), "{} to {}", merged.first, merged.last);
+                prop_assert!(merged.tables().covers(asked));
+                for source in &merge.sources {
+                    prop_assert!(source.tables() == merged.tables() && source.blocks() * 10 == merged.blocks());
+                    prop_assert!(ranges.remove(&source.first).is_some(), "merged what is not there");
+                }
+                ranges.insert(merged.first, merged);
+            }
+        }
+        let covered = ranges.values().flat_map(|range| (range.first..range.last).step_by(100));
+        prop_assert_eq!(covered.collect::<Vec<_>>(), held.into_iter().collect::<Vec<_>>());
+        // Nothing is left that could be one.
+        for size in [1_000, 10_000] {
+            for first in (0..12_000).step_by(size as usize) {
+                let parts: Vec<_> = ranges.range(first..first + size).map(|(_, range)| range).collect();
+                let alike = parts.iter().all(|part| part.blocks() * 10 == size && part.tables() == parts[0].tables());
+                prop_assert!(parts.len() < 10 || !alike || !parts[0].tables().covers(asked), "{first} to {}", first + size);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(histories("gaps", 1))]
+    #[test]
+    fn histories_of_gaps_name_every_block_that_lacks_something(
+        blocks in prop::collection::vec((any::<bool>(), 0..3u8), 1..80),
+        first in 0..80u64,
+        last in 0..80u64,
+    ) {
+        let mut gaps = Vec::new();
+        let mut lacking = Vec::new();
+        for (number, (lacks, why)) in (0..).zip(blocks) {
+            if lacks {
+                let reason = why.to_string();
+                lacking.push((number, reason.clone()));
+                let gap = json!({"table": "logs", "first": number, "last": number, "reason": reason});
+                Gap::push(&mut gaps, serde_json::from_value(gap).unwrap());
+            }
+        }
+        let named = |gaps: &[Gap]| {
+            let blocks = gaps.iter().flat_map(|gap| (gap.first..=gap.last).map(|number| (number, gap.reason.clone())));
+            blocks.collect::<Vec<_>>()
+        };
+        prop_assert_eq!(&named(&gaps), &lacking);
+        let runs = lacking.iter().enumerate().filter(|(index, (number, reason))| {
+            *index == 0 || lacking[index - 1] != (number.wrapping_sub(1), reason.clone())
+        });
+        prop_assert_eq!(gaps.len(), runs.count());
+        Gap::trim(&mut gaps, first, last);
+        lacking.retain(|(number, _)| (first..=last).contains(number));
+        prop_assert_eq!(&named(&gaps), &lacking);
+    }
+}
+
+/// What is done with a tail.
+#[derive(Clone, Copy, Debug)]
+enum TailEvent {
+    /// So many blocks of the current branch are written.
+    Write(u64),
+    /// So many are replaced by the next branch.
+    Reorganise(u64),
+    /// The volume is opened again.
+    Open,
+}
+
+fn tail_event() -> impl Strategy<Value = TailEvent> {
+    prop_oneof![
+        3 => (1..6u64).prop_map(TailEvent::Write),
+        2 => (1..6u64).prop_map(TailEvent::Reorganise),
+        1 => Just(TailEvent::Open),
+    ]
+}
+
+proptest! {
+    #![proptest_config(histories("tails", 4))]
+    #[test]
+    fn histories_of_the_tail_hold_one_branch_and_record_each_reorganisation(
+        events in prop::collection::vec(tail_event(), 1..20),
+    ) {
+        let directory = scratch();
+        let mut store = Store::open(directory.path()).unwrap();
+        let mut model: Vec<BlockLink> = Vec::new();
+        let mut reorgs: Vec<Reorg> = Vec::new();
+        let mut made = 0u64;
+        for event in events {
+            match event {
+                TailEvent::Write(blocks) => {
+                    let mut batch = Vec::new();
+                    for _ in 0..blocks {
+                        made += 1;
+                        let number = model.len() as u64;
+                        let parent_hash = model.last().map_or(B256::ZERO, |link| link.hash);
+                        let link = BlockLink { number, hash: B256::left_padding_from(&made.to_be_bytes()), parent_hash, timestamp: made };
+                        model.push(link);
+                        let batches = Batch::new(Options::default()).finish().unwrap();
+                        batch.push(TailBlock { link, tables: Selection::default(), batches, gaps: Vec::new() });
+                    }
+                    tail::write(&store, &batch).unwrap();
+                }
+                TailEvent::Reorganise(depth) => {
+                    let kept = model.len().saturating_sub(depth as usize).max(1);
+                    if kept >= model.len() {
+                        continue;
+                    }
+                    let old_hashes = model[kept..].iter().map(|link| link.hash).collect();
+                    let fork = model[kept - 1];
+                    let reorg = Reorg {
+                        detected_at: made, fork_block: fork.number, fork_hash: fork.hash, old_hashes, new_hashes: Vec::new(),
+                    };
+                    store.reorganise(&reorg).unwrap();
+                    reorgs.push(reorg);
+                    model.truncate(kept);
+                }
+                TailEvent::Open => {
+                    drop(store);
+                    store = Store::open(directory.path()).unwrap();
+                }
+            }
+            let links: Vec<_> = tail::list(&store, Selection::default()).unwrap().into_iter().map(|(link, _)| link).collect();
+            prop_assert_eq!(&links, &model);
+            prop_assert_eq!(&store.reorgs().unwrap(), &reorgs);
+        }
+    }
+}
+
+/// What befalls a node that is followed by the program itself.
+#[derive(Clone, Copy, Debug)]
+enum NodeEvent {
+    Grow(u64),
+    Fork {
+        depth: u64,
+        blocks: u64,
+    },
+    Finalize(u64),
+    /// It is followed up to its head.
+    Follow,
+    /// The newest file of the tail goes.
+    LoseTip,
+}
+
+fn node_event() -> impl Strategy<Value = NodeEvent> {
+    prop_oneof![
+        2 => (1..60u64).prop_map(NodeEvent::Grow),
+        2 => (1..8u64, 0..12u64).prop_map(|(depth, blocks)| NodeEvent::Fork { depth, blocks }),
+        2 => (0..40u64).prop_map(NodeEvent::Finalize),
+        4 => Just(NodeEvent::Follow),
+        1 => Just(NodeEvent::LoseTip),
+    ]
+}
+
+proptest! {
+    #![proptest_config(Config { max_shrink_iters: 40, ..histories("nodes", 32) })]
+    #[test]
+    fn histories_of_a_node_are_held_block_for_block_and_coverage_says_so(
+        events in prop::collection::vec(node_event(), 1..12),
+        start in 1..120u64,
+    ) {
+        let directory = scratch();
+        let data = directory.path().join("data");
+        let fake = FakeGeth::start(directory.path());
+        extend(&fake, start, "");
+        let mut branch = 0;
+        for event in events.into_iter().chain([NodeEvent::Follow]) {
+            let head = fake.chain().head().unwrap().number;
+            let finalized = fake.chain().finalized;
+            match event {
+                NodeEvent::Grow(blocks) => extend(&fake, head + blocks, &branch.to_string()),
+                NodeEvent::Fork { depth, blocks } => {
+                    let fork = head.saturating_sub(depth).max(finalized.unwrap_or(0));
+                    branch += 1;
+                    fake.chain().rewind(fork);
+                    extend(&fake, fork + blocks, &branch.to_string());
+                }
+                NodeEvent::Finalize(below) => fake.chain().finalized = finalized.max(head.checked_sub(below)),
+                NodeEvent::Follow => {
+                    Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
+                    check_held(&fake, &data)?;
+                }
+                NodeEvent::LoseTip => {
+                    if let Some(path) = tail::paths(&data).ok().and_then(|paths| paths.last().cloned()) {
+                        std::fs::remove_file(path).unwrap();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether the volume holds the node's chain, or all of it up to a head that went back, and says so of every table.
+fn check_held(fake: &FakeGeth, data: &Path) -> Result<(), TestCaseError> {
+    let head = fake.chain().head().unwrap().number;
+    let published = Published::open(data);
+    let rows = published.rows("SELECT number, hash FROM blocks ORDER BY number");
+    let held: Vec<_> = rows.iter().map(|row| row["hash"].clone().unwrap()).collect();
+    let chain: Vec<_> = (0..=head).map(|number| fake.chain().block(number).unwrap().hash.to_string()).collect();
+    // A head that went back on the same chain is waited for, and nothing is dropped.
+    prop_assert!(held.len() >= chain.len(), "{} of {} blocks", held.len(), chain.len());
+    prop_assert_eq!(&held[..chain.len()], &chain[..]);
+    let intervals = published.rows("SELECT table_name, first_block, last_block, status FROM coverage ORDER BY ALL");
+    let mut next = BTreeMap::<String, u64>::new();
+    for row in &intervals {
+        let number = |name: &str| row[name].as_ref().unwrap().parse::<u64>().unwrap();
+        let next = next.entry(row["table_name"].clone().unwrap()).or_default();
+        prop_assert_eq!(number("first_block"), *next, "{:?}", row);
+        *next = number("last_block") + 1;
+        let is_chains = ["blocks", "transactions", "logs"].contains(&row["table_name"].as_deref().unwrap());
+        prop_assert!(!is_chains || row["status"].as_deref() == Some("held"), "{row:?}");
+    }
+    for (table, next) in next {
+        prop_assert_eq!(next, held.len() as u64, "coverage of {}", table);
+    }
+    Ok(())
+}
+
+/// A directory in memory, where there is one: syncing is not what is tried here.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    tempfile::tempdir_in(if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }).unwrap()
+}
