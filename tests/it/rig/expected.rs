@@ -162,6 +162,10 @@ impl Json {
 }
 
 fn put_header(row: &mut Row, header: &Value) {
+    // No node has such times, or so much gas.
+    for column in ["timestamp_text", "gas_limit_text", "gas_used_text", "blob_gas_used_text"] {
+        put(row, column, None);
+    }
     for (column, key) in
         [("number", "number"), ("timestamp", "timestamp"), ("gas_limit", "gasLimit"), ("gas_used", "gasUsed")]
     {
