@@ -55,6 +55,9 @@ const POLL: Duration = Duration::from_millis(250);
 /// The longest pause while the node is away.
 const AWAY_PAUSE_MAX: Duration = Duration::from_secs(2);
 
+/// How long the process may take to end when it is told to.
+const STOP_MAX: Duration = Duration::from_secs(30);
+
 /// How long a node may contradict itself where the end is waited for.
 const DOUBT_MAX: Duration = Duration::from_secs(10);
 
@@ -170,6 +173,11 @@ impl Stop {
                 // Nobody listens only when the process has ended.
                 let _ = sender.send(true);
                 tracing::info!(signal, "stopping");
+                // Whatever it is at: what is half done is seen to at the next start.
+                std::thread::spawn(move || {
+                    std::thread::sleep(STOP_MAX);
+                    signal_hook::low_level::exit(128 + signal);
+                });
             }
         })?;
         Ok(Self { flag, changed })

@@ -32,8 +32,8 @@ impl Session {
                 reason: Some(failure.reason.clone()),
                 lacks: Some(Lacks::Rows),
             });
-            let new: Vec<_> =
-                failures.filter(|failure| !known.iter().any(|held| held.first == failure.first)).collect();
+            known.sort_unstable_by_key(|interval| interval.first);
+            let new: Vec<_> = failures.flat_map(|failure| outside(failure, &known)).collect();
             known.extend(new);
         }
         known.sort_unstable_by_key(|interval| interval.first);
@@ -93,6 +93,22 @@ impl Session {
             }
         }
     }
+}
+
+/// The parts of an interval that are in none of others, which are ascending.
+fn outside(whole: Interval, others: &[Interval]) -> Vec<Interval> {
+    let mut parts = Vec::new();
+    let mut next = whole.first;
+    for other in others.iter().filter(|other| other.last >= whole.first && other.first <= whole.last) {
+        if next < other.first {
+            parts.push(Interval { first: next, last: other.first - 1, ..whole.clone() });
+        }
+        next = next.max(other.last.saturating_add(1));
+    }
+    if next <= whole.last {
+        parts.push(Interval { first: next, ..whole });
+    }
+    parts
 }
 
 /// Appends what is held between gaps, and the gaps. Of a block that was not traced what its transactions themselves moved is

@@ -143,6 +143,7 @@ impl Session {
 
     /// Asks which block is final; without an answer, and if there never was one, depth decides.
     pub(super) async fn look_for_finalized(&mut self, head: Head) -> Result<(), Trouble> {
+        self.doubt = None;
         if Instant::now() >= self.finalized_retry_at {
             match self.client.head(Tag::Finalized).await {
                 Ok(finalized) => {
@@ -161,19 +162,13 @@ impl Session {
             }
         }
         if !self.chain.finalized_seen {
-            let deep = head.number.checked_sub(self.settings.finality_depth);
-            // What is above all that was proved is at least to be there.
-            let known = self.tip().map(|tip| tip.number).max(self.finalized);
-            let unproved = deep.filter(|deep| known.is_none_or(|known| *deep > known));
-            self.doubt = match unproved {
-                Some(deep) if self.hash_at(deep).await?.is_none() => Some(format!(
-                    "the node's head is said to be block {}, and it does not have block {deep}",
-                    head.number
-                )),
-                _ => None,
-            };
-            if self.doubt.is_none() {
-                self.finalized = deep;
+            // By its number alone nothing becomes final: it is at least to be there.
+            let unproved = self.tip().is_none_or(|tip| head.number > tip.number);
+            if unproved && self.hash_at(head.number).await?.is_none() {
+                self.doubt =
+                    Some(format!("the node's head is said to be block {}, which it does not have", head.number));
+            } else {
+                self.finalized = head.number.checked_sub(self.settings.finality_depth);
             }
         }
         Ok(())

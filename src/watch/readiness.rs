@@ -49,14 +49,17 @@ fn stage(syncing: &Value) -> String {
     };
     let at = |key| number(key).unwrap_or(0);
     let (current, highest) = (at("currentBlock"), at("highestBlock"));
-    let state_bytes = at("syncedAccountBytes") + at("syncedBytecodeBytes") + at("syncedStorageBytes");
-    if at("healedTrienodes") + at("healingTrienodes") + at("healedBytecodes") + at("healingBytecode") > 0 {
+    let state_bytes = ["syncedAccountBytes", "syncedBytecodeBytes", "syncedStorageBytes"]
+        .into_iter()
+        .map(at)
+        .fold(0, u64::saturating_add);
+    if ["healedTrienodes", "healingTrienodes", "healedBytecodes", "healingBytecode"].iter().any(|key| at(key) > 0) {
         "it is healing the state, the last part of a snap sync".to_owned()
     } else if state_bytes > 0 && current <= highest {
-        let percent = (current * 100).checked_div(highest).unwrap_or(0);
+        let percent = current.saturating_mul(100).checked_div(highest).unwrap_or(0);
         format!("it is in a snap sync, at {percent} % of the blocks and {} GB of state", state_bytes / 1_000_000_000)
     } else if current < highest {
-        format!("it syncs, at {} % of {highest} blocks", current * 100 / highest)
+        format!("it syncs, at {} % of {highest} blocks", current.saturating_mul(100) / highest)
     } else if syncing.is_object() && highest > 0 {
         "it has every block, and is indexing".to_owned()
     } else {

@@ -132,20 +132,23 @@ async fn rebuild(
     let head = session.look_at_head().await?;
     session.head = Some(head);
     session.look_for_finalized(head).await?;
-    session.fill_tail(head).await?;
     // It was made of what is faulty.
     session.ranking = None;
-    for (piece, tables, path) in ranges {
+    for (piece, tables, path) in &ranges {
+        let (piece, tables) = (*piece, *tables);
         let what = format!("blocks {} to {}", piece.first, piece.last);
         session.teller.say(format!("building {what} again"));
-        let range = session.build_again(piece, tables, &path, &contradicted).await;
+        let range = session.build_again(piece, tables, path, &contradicted).await;
         let range = range.map_err(error).with_context(|| format!("failed to build {what} again"))?;
         session.add_range(range);
-        session.dirty = true;
-        session.publish(true)?;
-        store.quarantine_path(&path, label)?;
     }
+    // The tail, once that is right which it links to.
+    session.fill_tail(head).await?;
+    session.dirty = true;
     session.publish(true)?;
+    for (.., path) in &ranges {
+        store.quarantine_path(path, label)?;
+    }
     Ok(ranking::remove_all(&store)?)
 }
 

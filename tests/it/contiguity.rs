@@ -53,9 +53,6 @@ fn a_missing_block_of_the_tail_is_named_and_only_it_is_fetched_again() {
         assert!(code == Some(1) && said.contains(&named) && said.contains("spyhop watch"), "{lost:?}: {said}");
         let (code, said) = look("verify", &data, &[]);
         assert!(code == Some(1) && said.contains(&named), "{lost:?}: {said}");
-        let ipc = fake.path().to_str().unwrap();
-        let (code, said) = look("health", &data, &["--ipc", ipc, "--strict"]);
-        assert!(code == Some(1) && said.contains(&named), "{lost:?}: {said}");
 
         let asked = fake.counts().of("debug_getRawBlock");
         once(&fake, &data).succeed();

@@ -565,3 +565,36 @@ fn random_receipts_do_not_fill_the_volume() {
     until_published(&mut running, &data, "SELECT max(number) FROM blocks", "11");
     running.stop();
 }
+
+#[test]
+fn a_trace_deeper_than_the_evm_calls_is_none() {
+    let nested = |depth: usize| {
+        let frame = r#"{"type":"CALL","from":"0x0000000000000000000000000000000000000001","gas":"0x1","gasUsed":"0x1","input":"0x""#;
+        format!("{}{}", vec![frame; depth].join(r#","calls":["#), "}]".repeat(depth - 1) + "}")
+    };
+    let frames = spyhop::decode::trace::frames(&nested(1_026)).unwrap();
+    assert_eq!(frames.len(), 1_026);
+    for depth in [1_027, 100_000, 1_000_000] {
+        let error = spyhop::decode::trace::frames(&nested(depth)).unwrap_err();
+        assert_eq!(error.to_string(), "the trace is deeper than the EVM calls");
+    }
+}
+
+#[test]
+fn a_trace_that_is_too_deep_is_a_gap_with_that_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = node(directory.path(), 10, None);
+    let top = fake.chain().head().unwrap().hash;
+    let envelope = vec![0x7e, 1, 2, 3];
+    let hash = alloy_primitives::keccak256(&envelope);
+    fake.chain().push(block(11, top, &[envelope], ""));
+    let frame = r#"{"type":"CALL","from":"0x0000000000000000000000000000000000000001","gas":"0x1","gasUsed":"0x1","input":"0x""#;
+    let frames = vec![frame; 200_000].join(r#","calls":["#) + &"}]".repeat(199_999) + "}";
+    let traces = format!(r#"[{{"txHash":"{hash}","result":{frames}}}]"#);
+    fake.fault(Fault::Replace(traces.into_bytes()), When::method("debug_traceBlockByHash").always());
+    once(&fake, &data).succeed();
+    assert_eq!(blocks(&data), ["12,0,11"]);
+    let reason = "SELECT DISTINCT reason FROM coverage WHERE table_name = 'native_transfers' AND last_block = 11";
+    assert_eq!(rows(&data, reason), ["the trace is deeper than the EVM calls"]);
+}

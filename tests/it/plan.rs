@@ -176,3 +176,57 @@ fn ranges_that_lack_a_table_are_built_again_as_they_are() {
     assert_eq!(shown(known.pieces()), "");
     assert_eq!(shown(known.additions()), "0-9999f 12000-12999");
 }
+
+#[test]
+fn whatever_number_a_node_names_planning_ends() {
+    for number in [1 << 40, i64::MAX as u64, u64::MAX - 1, u64::MAX] {
+        for order in [Order::OldestFirst, Order::NewestFirst] {
+            for (settled, tail) in [
+                (vec![], None),
+                (vec![(0, 999)], Some((1_000, 1_350))),
+                (vec![(0, 999), (number - 99, number)], None),
+                (vec![], Some((number - 5, number))),
+            ] {
+                for wanted_first in [0, 300, number / 100 * 100] {
+                    let wanted_last = [None, Some(number)];
+                    for wanted_last in wanted_last {
+                        let settled = settled.clone();
+                        let finalized = Some(number);
+                        let frozen = vec![(0, 500), (number - 1, number)];
+                        let known = Known {
+                            wanted_first,
+                            wanted_last,
+                            finalized,
+                            frozen,
+                            settled,
+                            tail,
+                            order,
+                            ..Known::default()
+                        };
+                        // The first few: there may be as many as there are numbers.
+                        assert!(known.pieces().take(3).all(|piece| piece.first <= piece.last), "{known:?}");
+                        known.tail_waits();
+                        known.tail_next();
+                        assert!(known.blocks_left() <= number, "{known:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_left_are_those_of_all_pieces() {
+    for (finalized, settled) in
+        [(0, vec![]), (12_345, vec![]), (9_999, vec![(0, 999), (5_000, 5_099)]), (250, vec![(100, 199)])]
+    {
+        for wanted_first in [0, 100, 1_300, 20_000] {
+            let known =
+                Known { wanted_first, finalized: Some(finalized), settled: settled.clone(), ..Known::default() };
+            let sum: u64 = known.pieces().map(|piece| piece.last - piece.first + 1).sum();
+            assert_eq!(known.blocks_left(), sum, "{known:?}");
+            let waits = known.pieces().any(|piece| piece.source != Source::Tail && piece.last >= known.tail_next());
+            assert_eq!(known.tail_waits(), waits, "{known:?}");
+        }
+    }
+}

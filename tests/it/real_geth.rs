@@ -678,3 +678,32 @@ fn a_geth_without_blocks_is_waited_out() {
     watch.stop();
     expected::check(&Published::open(&data), &[Json::of(&geth, 0), Json::of(&geth, 1)]);
 }
+
+#[test]
+fn another_chains_geth_at_the_same_socket_changes_nothing() {
+    let mut geth = Geth::start(Forks::OSAKA);
+    let other = Geth::start(Forks { salt: 1, ..Forks::OSAKA });
+    geth.blocks(20, "");
+    other.blocks(25, "");
+    let data = geth.data("data");
+    let socket = geth.data("sockets").join("ipc");
+    std::os::unix::fs::symlink(geth.socket(), &socket).unwrap();
+    let mut watch = Spyhop::watch(&socket, &data).args(&["--from", "0"]).spawn();
+    published(&mut watch, &data, geth.head());
+    let before = (listing(&data.join("tail")), Published::open(&data).digests());
+    geth.stop();
+    std::fs::remove_file(&socket).unwrap();
+    std::os::unix::fs::symlink(other.socket(), &socket).unwrap();
+    let chain = format!("is on chain 1337 with genesis {:?}", other.block_of(0).hash);
+    until(&mut watch, "status to name the other chain", || {
+        let output = Spyhop::new("status").path("--data", &data).run();
+        String::from_utf8_lossy(&output.stderr).contains(&chain).then_some(())
+    });
+    assert_eq!((listing(&data.join("tail")), Published::open(&data).digests()), before);
+    std::fs::remove_file(&socket).unwrap();
+    geth.restart();
+    std::os::unix::fs::symlink(geth.socket(), &socket).unwrap();
+    geth.blocks(1, "");
+    published(&mut watch, &data, geth.head());
+    watch.stop();
+}
