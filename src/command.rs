@@ -20,6 +20,7 @@ use alloy_primitives::Address;
 use anyhow::{Context, Result};
 use clap::builder::Resettable;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use rustix::io::Errno;
 use std::fmt;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
@@ -288,6 +289,39 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
             log::say(&format!("hint: {}", text::lines(refused.hint())));
             ExitCode::from(2)
         }
-        None => ExitCode::from(1),
+        None => {
+            if let Some(hint) = remedy(error) {
+                log::say(&format!("hint: {hint}"));
+            }
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// What to do about an error of the system's.
+fn remedy(error: &anyhow::Error) -> Option<&'static str> {
+    let of_io = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<std::io::Error>()?.raw_os_error();
+    let of_rustix = |cause: &(dyn std::error::Error + 'static)| Some(cause.downcast_ref::<Errno>()?.raw_os_error());
+    let errno = error.chain().find_map(|cause| of_io(cause).or_else(|| of_rustix(cause)));
+    // DuckDB and Parquet say it in words only.
+    let text = format!("{error:#}");
+    let says = |words: &str| text.contains(words);
+    let is = |numbers: &[i32]| errno.is_some_and(|errno| numbers.contains(&errno));
+    if is(&[libc::ENOSPC, libc::EDQUOT]) || says("No space left on device") || says("Disk quota exceeded") {
+        Some("free some space, and start it again: what was committed is there")
+    } else if is(&[libc::EMFILE, libc::ENFILE]) || says("Too many open files") {
+        Some("allow more open files: `ulimit -n`, or `--ulimit nofile=1048576` of the container engine")
+    } else if is(&[libc::ENOMEM]) || says("Out of Memory Error") || says("Cannot allocate memory") {
+        Some("give it more memory: --memory-max, or the limit of the container")
+    } else if is(&[libc::EFBIG]) || says("File too large") {
+        Some("allow larger files: `ulimit -f unlimited`")
+    } else if is(&[libc::EIO]) || says("Input/output error") {
+        Some("the disk fails, or the way to it: see the kernel's log; `spyhop verify` tells what is damaged")
+    } else if is(&[libc::EROFS]) || says("Read-only file system") {
+        Some("mount it writable; one that turned read-only by itself has errors: see the kernel's log")
+    } else if is(&[libc::EACCES, libc::EPERM]) || says("Permission denied") {
+        Some("run it as the user to whom the data directory belongs, as geth's own or as root")
+    } else {
+        None
     }
 }

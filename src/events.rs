@@ -59,17 +59,23 @@ impl Events {
     /// # Errors
     /// Where the directory cannot be read now; later on, the events it had stay.
     pub fn open(directory: Option<PathBuf>) -> Result<Self> {
-        if let Some(path) = &directory {
-            list(path).map_err(|error| {
-                Refused::new(
-                    format!("ABI files cannot be read: `{}`: {error:#}", path.display()),
-                    "`--abi` names a directory of JSON files, NAME.json for the contract NAME",
-                )
-            })?;
-        }
+        directory.as_deref().map_or(Ok(()), Self::check)?;
         let mut events = Self { directory, looked_at: None, seen: None, views: BTreeMap::new(), revision: 0 };
         events.refresh();
         Ok(events)
+    }
+
+    /// Whether the directory can be read.
+    ///
+    /// # Errors
+    /// Where it cannot.
+    pub fn check(directory: &Path) -> Result<(), Refused> {
+        list(directory).map(drop).map_err(|error| {
+            Refused::new(
+                format!("ABI files cannot be read: `{}`: {error:#}", directory.display()),
+                "`--abi` names a directory of JSON files, NAME.json for the contract NAME",
+            )
+        })
     }
 
     /// Another number for every other set of views.

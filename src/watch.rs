@@ -33,11 +33,13 @@ pub use progress::{Heartbeat, SourceRate, age_s, now};
 pub use repair::{Faulty, repair};
 
 use crate::error::Refused;
+use crate::events::Events;
 use crate::geth::{self, Client, Limits};
 use crate::plan::Order;
 use crate::publish::Publisher;
 use crate::rows::Selection;
 use crate::store::Store;
+use crate::whales::Labels;
 use alloy_primitives::Address;
 use anyhow::{Context, Result, bail};
 use fetch::Trouble;
@@ -222,6 +224,8 @@ pub fn run(settings: Settings) -> Result<()> {
     for directory in [&settings.ancient, &settings.era].into_iter().flatten() {
         check_history(directory)?;
     }
+    settings.labels.as_deref().map_or(Ok(()), Labels::check)?;
+    settings.abi.as_deref().map_or(Ok(()), Events::check)?;
     limits::apply(settings.memory_bytes_max, settings.follows());
     let stop = Stop::on_signals()?;
     let store = match space::open_when_there_is_room(&settings.data, &stop) {

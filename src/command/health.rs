@@ -10,6 +10,7 @@ use crate::text::shown;
 use crate::watch::{Heartbeat, contiguity, now};
 use anyhow::{Context, Result};
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub struct Health {
     #[arg(long, value_name = "PATH", env = "SPYHOP_IPC")]
     ipc: Option<PathBuf>,
     /// Data that lag or lack something are unhealthy too.
-    #[arg(long, env = "SPYHOP_STRICT")]
+    #[arg(long, env = "SPYHOP_STRICT", value_parser = BoolishValueParser::new())]
     strict: bool,
     /// How many blocks the data may be behind the node.
     #[arg(long, value_name = "BLOCKS", env = "SPYHOP_LAG_MAX", default_value_t = 32)]
@@ -90,7 +91,7 @@ fn data(arguments: &Health, heartbeat: Option<Heartbeat>) -> Finding {
         return Finding::Unhealthy(format!("the writer's last sign is of a time that has not come yet; {last_words}"));
     };
     if heartbeat.is_of_this_boot() && is_locked(&arguments.data) == Some(false) {
-        return Finding::Unhealthy(format!("the writer is gone since {age_s} s; {last_words}"));
+        return Finding::Unhealthy(format!("the writer is gone, its last sign was {age_s} s ago; {last_words}"));
     }
     if age_s > HEARTBEAT_AGE_MAX_S {
         return Finding::Unhealthy(format!("no sign of the writer for {age_s} s; {last_words}"));

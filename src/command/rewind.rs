@@ -22,7 +22,11 @@ pub struct Rewind {
 
 /// Runs the command.
 pub fn run(arguments: &Rewind) -> Result<()> {
-    anyhow::ensure!(arguments.data.is_dir(), "no data directory: `{}`", arguments.data.display());
+    anyhow::ensure!(
+        arguments.data.is_dir(),
+        "no data directory: `{}`; name the one that `spyhop watch` writes",
+        arguments.data.display()
+    );
     let store = Store::open(&arguments.data)?;
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let label = format!("rewind-to-{}-at-{seconds}", arguments.to);

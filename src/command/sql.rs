@@ -88,7 +88,9 @@ struct Session {
 impl Session {
     fn open(data: &Path) -> Result<Self> {
         // The views name files relative to the volume.
-        let root = data.canonicalize().with_context(|| format!("no data directory: `{}`", data.display()))?;
+        let root = data
+            .canonicalize()
+            .with_context(|| format!("no data directory: `{}`; `spyhop watch` makes it", data.display()))?;
         check_name(&root, NAME_SYNTAX)?;
         let config = Config::default()
             .with("file_search_path", root.display().to_string())?
@@ -128,7 +130,7 @@ impl Session {
     /// Runs statements and prints the rows of the last one.
     fn run(&mut self, sql: &str, format: Format) -> Result<()> {
         self.attach()?;
-        if sql.trim().is_empty() {
+        if sql.trim_matches(|c: char| c == ';' || c.is_whitespace()).is_empty() {
             return Ok(());
         }
         let sql = self.as_text(sql, format);

@@ -24,7 +24,8 @@ pub struct Status {
 /// Runs the command: exit code 1 where something is wrong.
 pub fn run(arguments: &Status) -> Result<()> {
     let root = &arguments.data;
-    let chain = read_chain(root)?.with_context(|| format!("no data in `{}` yet", root.display()))?;
+    let chain = read_chain(root)?
+        .with_context(|| format!("no data in `{}` yet; `spyhop watch` puts them there", root.display()))?;
     let ranges = read_ranges(root)?;
     let tail: Vec<_> = tail::paths(root)?.iter().filter_map(|path| tail::number_of(path)).collect();
     let heartbeat = Heartbeat::read(root)?;

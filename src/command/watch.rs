@@ -4,6 +4,7 @@ use super::{OrderName, Reading, parse_from};
 use crate::watch::{self, From, Settings, Task};
 use anyhow::Result;
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
 /// Arguments of `spyhop watch`.
 #[derive(Args, Debug)]
@@ -20,7 +21,7 @@ pub struct Watch {
     #[arg(long, value_name = "DAYS", env = "SPYHOP_KEEP", value_parser = clap::value_parser!(u64).range(1..))]
     keep: Option<u64>,
     /// Catch up with the head, seal what is final, publish, and exit.
-    #[arg(long, env = "SPYHOP_ONCE")]
+    #[arg(long, env = "SPYHOP_ONCE", value_parser = BoolishValueParser::new())]
     once: bool,
 }
 

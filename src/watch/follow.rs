@@ -85,6 +85,14 @@ impl Session {
         self.tell_building();
         self.beat()?;
         if done && self.settings.ends() && self.is_complete(head) {
+            if !self.settings.follows() && self.ranges.iter().all(|range| range.last < self.wanted_first) {
+                let finalized = self.finalized.map_or("none yet".to_owned(), |number| number.to_string());
+                tracing::warn!(
+                    from = self.wanted_first,
+                    finalized,
+                    "nothing is read: no hundred blocks from there on are final"
+                );
+            }
             return Ok(Step::Done);
         }
         Ok(if advanced { Step::Advanced } else { Step::Idle })

@@ -17,6 +17,9 @@ pub fn apply(memory_bytes_max: u64, behind: bool) {
     // The soft limit on open files is low for the sake of old programs that cannot count further.
     let files = getrlimit(Resource::Nofile).maximum;
     note("open files", setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files }));
+    // A file that grows beyond the limit of its size is an error then, and not the end.
+    // SAFETY: to ignore a signal runs no code of ours.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     if behind {
         go_behind();
     }

@@ -84,18 +84,23 @@ impl Labels {
     pub fn open(chain_id: ChainId, weth: Option<Address>, file: Option<PathBuf>) -> Result<Self> {
         let shipped = shipped(chain_id, weth).map(|label| (label.address, label)).collect();
         let mut labels = Self { shipped, file, seen: None, list: Vec::new(), revision: 0 };
-        if let Some(path) = &labels.file {
-            let readable = seen(path).and_then(|_| File::open(path));
-            readable.map_err(|error| {
-                Refused::new(
-                    format!("labels cannot be read: `{}`: {error}", path.display()),
-                    "`--labels` names a CSV file: address,name,category",
-                )
-            })?;
-        }
+        labels.file.as_deref().map_or(Ok(()), Self::check)?;
         labels.list = labels.shipped.values().cloned().collect();
         labels.refresh();
         Ok(labels)
+    }
+
+    /// Whether the operator's file can be read.
+    ///
+    /// # Errors
+    /// Where it cannot.
+    pub fn check(file: &Path) -> Result<(), Refused> {
+        seen(file).and_then(|_| File::open(file)).map(drop).map_err(|error| {
+            Refused::new(
+                format!("labels cannot be read: `{}`: {error}", file.display()),
+                "`--labels` names a CSV file: address,name,category",
+            )
+        })
     }
 
     /// Every name, by address.

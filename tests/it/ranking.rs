@@ -12,6 +12,7 @@ use spyhop::store::{BlockLink, Identity, Range, RangeWriter, Store, next_merge};
 use spyhop::whales::Labels;
 use spyhop::whales::ranking::{self, Limits, Ranking};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// Blocks of a range, and seconds from one block to the next: a day and a week begin within ranges.
 const BLOCKS: u64 = 100;
@@ -335,4 +336,22 @@ fn what_may_have_changed_unseen_is_neither_ranked_nor_counted() {
         // Some have nothing, and are counted all the same.
         assert!(shown > 0 && shown <= counted && counted < shown + 60, "{asset}: {shown} of {counted}");
     }
+}
+
+#[test]
+fn losers_of_a_merge_go_though_its_clock_was_ahead() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("data")).unwrap();
+    let mut random = Random::new("losers");
+    (0..10).for_each(|range| write(&store, &mut random, range));
+    let merge = next_merge(&store.ranges().unwrap(), Selection::parse(["blocks", "balances"]).unwrap()).unwrap();
+    let merged = merge.run(&store, &|| false).unwrap().unwrap();
+    let manifest = std::fs::File::open(store.root().join(&merged.path).join("manifest.json")).unwrap();
+    manifest.set_modified(SystemTime::now() + Duration::from_secs(86_400)).unwrap();
+    let losers = || store.all_ranges().unwrap().len() - 1;
+    store.collect_losers(Duration::ZERO).unwrap();
+    assert_eq!(losers(), 10, "their age is not known yet");
+    std::thread::sleep(Duration::from_millis(20));
+    store.collect_losers(Duration::ZERO).unwrap();
+    assert_eq!(losers(), 0);
 }

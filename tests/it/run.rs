@@ -4,7 +4,7 @@
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
 use crate::rig::process::{children, send, stat, stderr_of, until};
-use crate::rig::{Running, Spyhop, wait_for};
+use crate::rig::{Published, Running, Spyhop, wait_for};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -285,6 +285,27 @@ fn reader_that_reads_again_sees_how_much_it_missed() {
     run.signal(libc::SIGTERM);
     assert!(lines.any(|line| line.contains("geth ended with code 3")));
     assert_eq!(run.wait().code(), Some(3));
+}
+
+#[test]
+fn writer_goes_on_and_ends_whether_anybody_reads_or_not() {
+    let directory = directory();
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 10, "");
+    for stays in [true, false] {
+        let data = directory.path().join(format!("data {stays}"));
+        let watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).env("SPYHOP_LOG", "trace");
+        let (mut watch, stderr) = watch.spawn_unread();
+        let stderr = stays.then_some(stderr);
+        // Longer than a pipe has room for.
+        wait_for("blocks", || Published::try_open(&data).ok());
+        std::thread::sleep(Duration::from_secs(2));
+        let started = Instant::now();
+        watch.signal(libc::SIGTERM);
+        assert_eq!(watch.wait().code(), Some(0), "{stays}");
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        drop(stderr);
+    }
 }
 
 #[test]

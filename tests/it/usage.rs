@@ -133,6 +133,10 @@ fn flags_out_of_range_are_refused() {
     check(&["--published-path", "relative"], "is not an absolute path");
     check(&["--ancient", file.to_str().unwrap()], "is not a directory");
     check(&["--era", file.to_str().unwrap()], "is not a directory");
+    // Before there is a node.
+    let none = directory.path().join("none.ipc");
+    check_refused(&once(&directory, &none).args(&["--labels", "/nowhere"]).fail(2), "labels cannot be read");
+    check_refused(&once(&directory, &none).args(&["--abi", "/nowhere"]).fail(2), "ABI files cannot be read");
     let backfill = || Spyhop::backfill(fake.path(), &directory.path().join("data"));
     check_refused(&backfill().args(&["--from", "100000"]).fail(2), "the node's head is block 120");
     check_refused(&backfill().args(&["--from", "0", "--to", "18446744073709551615"]).fail(2), "no chain has so many");
@@ -154,7 +158,17 @@ fn flags_at_the_edge_do_what_they_say() {
     check(&["--finality-depth", "18446744073709551615"]);
     check(&["--finality-depth", "0"]);
     check(&["--ancient", "/nowhere", "--era", "/nowhere"]);
-    let data = directory.path().join("data");
+    let data = directory.path().join("nothing");
+    let backfill = Spyhop::backfill(fake.path(), &data).args(&["--from", "100"]).run();
+    assert!(
+        stderr_of(&backfill).contains("nothing is read: no hundred blocks from there on are final from=100 finalized=")
+    );
+    for (value, code) in [("1", 0), ("yes", 0), ("true", 0), ("maybe", 2)] {
+        let data = tempfile::tempdir_in(directory.path()).unwrap().keep();
+        let watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).env("SPYHOP_ONCE", value).run();
+        assert_eq!(watch.status.code(), Some(code), "{value}: {}", stderr_of(&watch));
+    }
+    let data = directory.path().join("below");
     let below_head = ["--once", "--from", "-18446744073709551615"];
     let output = Spyhop::watch(fake.path(), &data).args(&below_head).run();
     assert_eq!(output.status.code(), Some(2), "{}", stderr_of(&output));
