@@ -4,7 +4,6 @@
 //! file when one was published, and keeps its settings and temporary tables.
 
 use super::print;
-use crate::log;
 use crate::publish::{self, literal};
 use crate::store::{NAME_SYNTAX, check_name};
 use crate::text;
@@ -290,14 +289,15 @@ fn prompt(session: &mut Session, format: Format) -> Result<()> {
         }
         editor.add_history_entry(statement.trim())?;
         if let Err(error) = session.run(&statement, format) {
-            log::say(&format!("error: {}", text::lines(&format!("{error:#}"))));
+            // At once, before the next prompt.
+            let _ = writeln!(io::stderr(), "error: {}", text::lines(&format!("{error:#}")));
         }
         statement.clear();
     }
     if let Some(history) = &history
         && let Err(error) = editor.save_history(history)
     {
-        log::say(&format!("the history was not kept in `{}`: {error}", history.display()));
+        let _ = writeln!(io::stderr(), "the history was not kept in `{}`: {error}", history.display());
     }
     Ok(())
 }
