@@ -250,6 +250,17 @@ pub struct Trace {
     pub frames: String,
 }
 
+/// What a transaction made of an account's ether, fees among it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Whose.
+    pub address: Address,
+    /// In wei, before it.
+    pub before: U256,
+    /// In wei, after it.
+    pub after: U256,
+}
+
 /// What may be asked of a token's contract: these and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
@@ -365,6 +376,12 @@ impl Client {
     /// transaction.
     pub async fn trace_moving(&self, block: B256) -> Result<Vec<Result<Trace, String>>, Error> {
         self.pool.call(Method::TraceBlock, &reply::moving_params(block), reply::single_traces).await
+    }
+
+    /// Whose ether each of a block's transactions changed, and from what to what (`prestateTracer`). Its memory is bounded too, but it
+    /// tells nothing of the way that ether went.
+    pub async fn trace_changes(&self, block: B256) -> Result<Vec<Vec<Change>>, Error> {
+        self.pool.call(Method::TraceBlock, &reply::changes_params(block), reply::changes).await
     }
 
     /// How many bytes of input a block's calls have together, as far as they begin with a selector (`4byteTracer`).

@@ -14,7 +14,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{At, Head, Question, Tag, Trace};
+use super::{At, Change, Head, Question, Tag, Trace};
 
 /// How every reply of geth begins.
 const PREFIX: &[u8] = br#"{"jsonrpc":"2.0","id":"#;
@@ -195,11 +195,50 @@ pub(super) fn input_bytes(result: &[u8]) -> Result<Option<u64>, String> {
     Ok(Some(bytes.collect::<Result<Vec<_>, _>>()?.into_iter().fold(0, u64::saturating_add)))
 }
 
+#[derive(Deserialize)]
+struct ChangesItem<'a> {
+    #[serde(borrow)]
+    result: ChangedState<'a>,
+}
+
+/// Accounts that differ: all they were, and what of it is another now. Those that are gone have only been.
+#[derive(Deserialize)]
+struct ChangedState<'a> {
+    #[serde(borrow)]
+    pre: HashMap<Address, ChangedAccount<'a>>,
+    #[serde(borrow)]
+    post: HashMap<Address, ChangedAccount<'a>>,
+}
+
+#[derive(Deserialize)]
+struct ChangedAccount<'a> {
+    balance: Option<&'a str>,
+}
+
+pub(super) fn changes(result: &[u8]) -> Result<Option<Vec<Vec<Change>>>, String> {
+    let items: Vec<ChangesItem<'_>> = json(result)?;
+    let of_transaction = |item: &ChangesItem<'_>| {
+        let ChangedState { pre, post } = &item.result;
+        let made = post.keys().filter(|address| !pre.contains_key(*address));
+        let change = |address: &Address| {
+            let balance = |account: &ChangedAccount<'_>| account.balance.map(wei).transpose();
+            let before = pre.get(address).map(balance).transpose()?.flatten().unwrap_or_default();
+            let after = post.get(address).map(|account| Ok::<_, String>(balance(account)?.unwrap_or(before)));
+            Ok(Change { address: *address, before, after: after.transpose()?.unwrap_or_default() })
+        };
+        pre.keys().chain(made).map(change).collect::<Result<Vec<_>, String>>()
+    };
+    items.iter().map(of_transaction).collect::<Result<_, _>>().map(Some)
+}
+
 pub(super) fn amount(result: &[u8]) -> Result<Option<U256>, String> {
-    let text: &str = json(result)?;
+    wei(json(result)?).map(Some)
+}
+
+fn wei(text: &str) -> Result<U256, String> {
     let digits = text.strip_prefix("0x").filter(|digits| !digits.is_empty());
     let amount = digits.and_then(|digits| U256::from_str_radix(digits, 16).ok());
-    amount.map(Some).ok_or_else(|| format!("`{text}` is not a number of up to 256 bits in hexadecimal"))
+    amount.ok_or_else(|| format!("`{text}` is not a number of up to 256 bits in hexadecimal"))
 }
 
 pub(super) fn bytes(result: &[u8]) -> Result<Option<Bytes>, String> {
@@ -257,6 +296,11 @@ const MOVING_TRACER: &str = concat!(
 
 pub(super) fn moving_params(block: B256) -> String {
     format!(r#"["{block}",{{"tracer":"{MOVING_TRACER}","timeout":"{MOVING_TIMEOUT}"}}]"#)
+}
+
+pub(super) fn changes_params(block: B256) -> String {
+    let config = r#"{"diffMode":true,"disableCode":true,"disableStorage":true}"#;
+    format!(r#"["{block}",{{"tracer":"prestateTracer","tracerConfig":{config},"timeout":"{TRACE_TIMEOUT}"}}]"#)
 }
 
 pub(super) fn input_params(block: B256) -> String {

@@ -96,6 +96,7 @@ pub fn touched(block: &Proved, state: &State, options: Options) -> BTreeSet<Addr
         touched.insert(frame.from);
         touched.extend(frame.to);
     }
+    touched.extend(state.parties.iter().flatten());
     for movement in native_transfers::movements(block, state, options) {
         touched.extend(movement.from.into_iter().chain(movement.to));
     }

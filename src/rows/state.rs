@@ -17,6 +17,8 @@ pub struct State {
     pub frames: Result<Vec<Vec<Frame>>, String>,
     /// Where there are none: those of each transaction that move ether, or why there are none of it either.
     pub moving: Option<Vec<Result<Vec<Frame>, String>>>,
+    /// Whose ether the transactions changed, where that is known although some of their frames are not.
+    pub parties: Option<Vec<Address>>,
     /// Ether of accounts after the block, ascending by address, or why that is not known.
     pub balances: Result<Vec<(Address, U256)>, String>,
     /// Tokens after the block, ascending by contract and holder; where `balances` are not known, these are not either.
@@ -37,6 +39,7 @@ impl State {
         Self {
             frames: Err(reason.to_owned()),
             moving: None,
+            parties: None,
             balances: Err(reason.to_owned()),
             token_balances: Vec::new(),
             left_out: None,
@@ -87,6 +90,7 @@ impl State {
         match need {
             Need::Senders => None,
             Need::Movements => native_transfers::gap(block, self, options),
+            Need::Parties if self.parties.is_some() => None,
             Need::Parties => native_transfers::untraced(block, self),
             Need::Frames => self.frames.as_ref().err().filter(|_| !block.transactions.is_empty()).cloned(),
             Need::Balances => self.balances.as_ref().err().cloned(),

@@ -13,7 +13,7 @@ use super::fetch::{AbortOnDrop, Fetcher, Near, TRIES, Trouble};
 use super::frames::{FRAMES_BYTES_MAX, Weight};
 use super::tokens::{Known, Told};
 use crate::decode::{Frame, Outcome, trace};
-use crate::geth::{self, Client, Trace};
+use crate::geth::{self, Change, Client, Trace};
 use crate::prove::Proved;
 use crate::rows::{State, balances, native_transfers, tokens, traces};
 use alloy_primitives::{Address, B256, U256};
@@ -102,7 +102,8 @@ impl Fetcher {
         let mut state = State::missing("not asked for");
         let tables = self.options.tables;
         if tables.needs_traces() {
-            (state.frames, state.moving) = self.trace(block).await?;
+            let traced = self.trace(block).await?;
+            (state.frames, state.moving, state.parties) = (traced.frames, traced.moving, traced.parties);
         }
         if tables.has(&balances::TABLE) {
             let mut touched = balances::touched(block, &state, self.options);
@@ -127,10 +128,10 @@ impl Fetcher {
     /// What a block's transactions did: their call frames, or why there are none, and then at least those that move ether.
     async fn trace(&self, block: &Proved) -> Result<Traced, Trouble> {
         if block.transactions.is_empty() {
-            return Ok((Ok(Vec::new()), None));
+            return Ok(Traced::of(Ok(Vec::new())));
         }
         if self.traces == Traces::Off {
-            return Ok((Err(OFF.to_owned()), None));
+            return Ok(Traced::of(Err(OFF.to_owned())));
         }
         // One block at a time: the node executes each again.
         let _turn = self.tracing.acquire().await?;
@@ -146,22 +147,38 @@ impl Fetcher {
         let mut reason = TOO_LARGE.to_owned();
         if is_small {
             match self.whole_frames(block).await? {
-                Ok(frames) => return Ok((Ok(frames), None)),
+                Ok(frames) => return Ok(Traced::of(Ok(frames))),
                 Err(why) => reason = why,
             }
         }
         let traced = self.ask_trace(|client| async move { client.trace_moving(hash).await }).await?;
         let moving = traced.and_then(|traced| check_moving(block, traced).map_err(|error| format!("{error:#}")));
-        let Ok((moving, bytes)) = moving else { return Ok((Err(reason), None)) };
+        let Ok((mut moving, bytes)) = moving else { return Ok(Traced::of(Err(reason))) };
         if !is_small && bytes <= FRAMES_BYTES_MAX && self.options.tables.has(&traces::TABLE) {
             match self.whole_frames(block).await? {
-                Ok(frames) => return Ok((Ok(frames), None)),
+                Ok(frames) => return Ok(Traced::of(Ok(frames))),
                 Err(why) => reason = why,
             }
         }
-        // Where logs tell of all ether, they do of one transaction too; but frames and logs do not go together in one block.
-        let mixed = native_transfers::logs_tell(block) && moving.iter().any(Result::is_err);
-        Ok((Err(reason), (!mixed).then_some(moving)))
+        let mut traced = Traced::of(Err(reason));
+        if moving.iter().all(Result::is_ok) {
+            traced.moving = Some(moving);
+        } else if !native_transfers::logs_tell(block) {
+            let changes = self.ask_trace(|client| async move { client.trace_changes(hash).await }).await?;
+            if let Ok(changes) = changes
+                && changes.len() == moving.len()
+            {
+                for (index, frames) in moving.iter_mut().enumerate().filter(|(_, frames)| frames.is_err()) {
+                    if let Some(own) = own_frame(block, index, &changes[index]) {
+                        *frames = Ok(own);
+                    }
+                }
+                traced.parties = Some(changes.into_iter().flatten().map(|change| change.address).collect());
+            }
+            traced.moving = Some(moving);
+        }
+        // Else logs tell of all ether; frames of some transactions do not go together with logs of others.
+        Ok(traced)
     }
 
     /// The call frames of each of a block's transactions, or why there are none.
@@ -266,7 +283,39 @@ impl Fetcher {
 type Moving = Vec<Result<Vec<Frame>, String>>;
 
 /// What is known of a block's execution, as in [`State`].
-type Traced = (Result<Vec<Vec<Frame>>, String>, Option<Moving>);
+struct Traced {
+    frames: Result<Vec<Vec<Frame>>, String>,
+    moving: Option<Moving>,
+    parties: Option<Vec<Address>>,
+}
+
+impl Traced {
+    fn of(frames: Result<Vec<Vec<Frame>>, String>) -> Self {
+        Self { frames, moving: None, parties: None }
+    }
+}
+
+/// The frames of a transaction that move ether where what it made of accounts shows that there is none but its own: who was called has
+/// what it was given, and only who sent it and who takes its fee have something else too. None where it shows no such thing.
+fn own_frame(block: &Proved, index: usize, changes: &[Change]) -> Option<Vec<Frame>> {
+    if block.receipts[index].outcome == Outcome::Status(false) {
+        return Some(Vec::new());
+    }
+    let transaction = &block.transactions[index];
+    let (fields, from) = (transaction.fields.as_ref()?, transaction.sender?);
+    let to = fields.to.unwrap_or_else(|| from.create(fields.nonce));
+    let paying = [from, block.header.miner];
+    let change = changes.iter().find(|change| change.address == to);
+    let taken = change.map_or(Some(U256::ZERO), |change| change.after.checked_sub(change.before));
+    let is_party = |change: &Change| change.address == to || paying.contains(&change.address);
+    let others_are_same = changes.iter().all(|change| is_party(change) || change.before == change.after);
+    if paying.contains(&to) || taken != Some(fields.value) || !others_are_same {
+        return None;
+    }
+    let kind = if fields.to.is_some() { "CALL" } else { "CREATE" };
+    let (to, value, path) = (Some(to), Some(fields.value), Some(String::new()));
+    Some(vec![Frame { kind: kind.to_owned(), from, to, value, path, succeeded: true, ..Frame::default() }])
+}
 
 /// The same of traces of which each may have failed, with the bytes of input and output that all frames have.
 fn check_moving(block: &Proved, traces: Vec<Result<Trace, String>>) -> anyhow::Result<(Moving, u64)> {

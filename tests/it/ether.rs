@@ -354,15 +354,14 @@ fn ether_that_may_have_moved_unseen_is_in_no_ranking() {
 #[test]
 fn a_trace_that_would_be_huge_hides_no_movement_and_is_not_asked_for() {
     let geth = Geth::start(Forks::OSAKA);
-    // A loop of calls that each pass 128 KB of the same memory, and one of calls that pass nothing; as long as the gas goes.
-    let [large, small] = [true, false].map(|large| {
-        let size: &[u8] = if large { &[0x62, 0x02, 0, 0] } else { &[0x60, 0] };
-        [&[0x5b, 0x60, 0, 0x60, 0], size, &[0x60, 0, 0x60, 0, 0x61, 0x70, 0x77, 0x60, 0, CALL, 0x50]].concat()
+    // Loops of calls that each pass 128 KB of the same memory, nothing, and 2 MB; as long as the gas goes.
+    let [large, small, endless] = [[0x62, 0x02, 0, 0], [0x62, 0, 0, 0], [0x62, 0x20, 0, 0]].map(|size| {
+        [&[0x5b, 0x60, 0, 0x60, 0][..], &size, &[0x60, 0, 0x60, 0, 0x61, 0x70, 0x77, 0x60, 0, CALL, 0x50]].concat()
     });
     // Until less than so much gas is left: GAS, PUSH2, LT, PUSH1 0, JUMPI, STOP.
     let until_spent = |body: Vec<u8>| [&body[..], &[0x5a, 0x61, 0xc0, 0, 0x10, 0x60, 0, 0x57, 0x00]].concat();
     let create = |code: Vec<u8>| Transaction::create(13, &until_spent(code));
-    geth.block(&Plan { transactions: vec![create(large), create(small)], ..Plan::default() });
+    geth.block(&Plan { transactions: vec![create(large), create(small), create(endless)], ..Plan::default() });
     let run = |nonce: u64, gas: u64| {
         let to = ethers::utils::get_contract_address(sender(13), nonce);
         Transaction { gas, ..Transaction::call(13, to, Vec::new()) }
@@ -377,6 +376,8 @@ fn a_trace_that_would_be_huge_hides_no_movement_and_is_not_asked_for() {
         vec![honest(0x5151, 1_000), run(0, 600_000), honest(0x5252, 2_000)],
         vec![honest(0x5151, 3_000), run(1, 4_000_000), creating],
         vec![honest(0x5151, 4_000), Transaction::transfer(3, Address::from_low_u64_be(0x5252), 1)],
+        // No tracer comes to an end with that in time.
+        vec![honest(0x5151, 6_000), run(2, 14_000_000)],
     ];
     for transactions in plans {
         geth.block(&Plan { transactions, ..Plan::default() });
@@ -389,9 +390,10 @@ fn a_trace_that_would_be_huge_hides_no_movement_and_is_not_asked_for() {
     assert!(taken < 400 << 20, "{taken} bytes");
     let found = Published::open(&data);
     for table in ["native_transfers", "balances"] {
-        assert_eq!(coverage(&found, table), "0-4 held ", "{table}");
+        assert_eq!(coverage(&found, table), "0-5 held ", "{table}");
     }
-    assert_eq!(coverage(&found, "traces"), "0-1 held  ; 2-2 missing the trace is too large ; 3-4 held ");
+    let state = "0-1 held  ; 2-2 missing the trace is too large ; 3-4 held  ; 5-5 missing the trace is too large";
+    assert_eq!(coverage(&found, "traces"), state);
     let moved = found.rows(
         "SELECT block_number, kind, trace_address, value FROM native_transfers
          WHERE kind IN ('call', 'create') ORDER BY block_number, transfer_index",
@@ -401,7 +403,10 @@ fn a_trace_that_would_be_huge_hides_no_movement_and_is_not_asked_for() {
         .iter()
         .map(|row| ["block_number", "kind", "trace_address", "value"].map(|name| field(row, name)).join(" "))
         .collect();
-    assert_eq!(moved, ["2 call 0 1000", "2 call 0 2000", "3 call 0 3000", "3 create 0 5", "4 call 0 4000"]);
+    assert_eq!(
+        moved,
+        ["2 call 0 1000", "2 call 0 2000", "3 call 0 3000", "3 create 0 5", "4 call 0 4000", "5 call 0 6000"]
+    );
     for (address, sum) in ledger(&found) {
         assert_eq!(sum, balance(&geth, &address, json!("latest")), "{address}");
     }
