@@ -49,8 +49,10 @@ pub struct Limits {
     pub connections: usize,
     /// Calls in flight at most, over all connections.
     pub in_flight_max: usize,
-    /// Size of a reply at most; a connection that sends more is dropped.
+    /// Size of a reply at most; a connection that sends more is dropped. Where the chain's blocks can be larger, it is what they can.
     pub reply_bytes_max: usize,
+    /// And then at most this, whatever the node says of its chain.
+    pub block_bytes_max: usize,
     /// How long a reply may take, from the request to its last byte.
     pub reply_timeout: Duration,
 }
@@ -61,8 +63,18 @@ impl Default for Limits {
             connections: 4,
             in_flight_max: 32,
             reply_bytes_max: 64 * 1024 * 1024,
+            block_bytes_max: 256 * 1024 * 1024,
             reply_timeout: Duration::from_secs(30),
         }
+    }
+}
+
+impl Limits {
+    /// With so much memory for the process: a block takes several times the size of its reply, as text, as bytes and as rows.
+    pub fn of_memory(bytes_max: u64) -> Limits {
+        let block_bytes_max = usize::try_from(bytes_max / 8).unwrap_or(usize::MAX);
+        let limits = Limits::default();
+        Limits { block_bytes_max: block_bytes_max.min(1 << 30).max(limits.reply_bytes_max), ..limits }
     }
 }
 
@@ -322,18 +334,21 @@ impl Client {
 
     /// The block the tag stands for now (`eth_getBlockByNumber`, and `eth_getHeaderByNumber` where only the header is left).
     pub async fn head(&self, tag: Tag) -> Result<Head, Error> {
-        let read = move |result: &[u8]| {
-            let head = reply::head(result)?;
-            match (tag, head) {
-                (Tag::Number(asked), Some(head)) if head.number != asked => {
-                    Err(format!("block {asked} was asked for and block {} came", head.number))
+        let read = |pool: Arc<Pool>| {
+            move |result: &[u8]| {
+                let head = reply::head(result)?;
+                pool.note_gas_limit(reply::gas_limit(result));
+                match (tag, head) {
+                    (Tag::Number(asked), Some(head)) if head.number != asked => {
+                        Err(format!("block {asked} was asked for and block {} came", head.number))
+                    }
+                    _ => Ok(head),
                 }
-                _ => Ok(head),
             }
         };
-        let head = self.pool.call(Method::BlockByNumber, &reply::tag_params(tag), read).await;
+        let head = self.pool.call(Method::BlockByNumber, &reply::tag_params(tag), read(self.pool.clone())).await;
         let (Err(Error::Pruned { .. }), Tag::Number(number)) = (&head, tag) else { return head };
-        match self.pool.call(Method::HeaderByNumber, &reply::header_params(number), read).await {
+        match self.pool.call(Method::HeaderByNumber, &reply::header_params(number), read(self.pool.clone())).await {
             Err(Error::Node { .. }) => head,
             header => header,
         }

@@ -262,7 +262,7 @@ fn check_history(directory: &Path) -> Result<(), Refused> {
 }
 
 async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), Trouble> {
-    let client = Client::new(&settings.ipc, Limits::default());
+    let client = Client::new(&settings.ipc, Limits::of_memory(settings.memory_bytes_max));
     let publisher = Publisher::new(&store, settings.published_path.clone())?;
     let mut teller = progress::Teller::new(store.clone());
     // The one before this may have left word of something else. Where nothing can be written, that is said below.

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -65,16 +65,27 @@ struct Shared {
     counters: Arc<Counters>,
 }
 
-/// Running totals over all connections of a client.
+/// What all connections of a client share: running totals, and how large a reply may be.
 #[derive(Default)]
 pub(super) struct Counters {
     connections: AtomicU64,
     replies: AtomicU64,
     bytes_read: AtomicU64,
     bytes_searched: AtomicU64,
+    /// Size of a reply at most, by what the chain's blocks can hold.
+    reply_bytes_max: AtomicUsize,
 }
 
 impl Counters {
+    /// Lets replies be so large from now on.
+    pub(super) fn allow(&self, reply_bytes_max: usize) {
+        self.reply_bytes_max.fetch_max(reply_bytes_max, Ordering::Relaxed);
+    }
+
+    pub(super) fn reply_bytes_max(&self) -> usize {
+        self.reply_bytes_max.load(Ordering::Relaxed)
+    }
+
     pub(super) fn traffic(&self) -> Traffic {
         Traffic {
             connections: self.connections.load(Ordering::Relaxed),
@@ -275,7 +286,7 @@ async fn run(_place: OwnedSemaphorePermit, shared: Arc<Shared>, stream: Stream, 
 
 /// Reads until there is a reason to stop.
 async fn read(mut socket: &Stream, shared: &Shared) -> String {
-    let mut frames = Frames::new(shared.limits.reply_bytes_max);
+    let mut frames = Frames::new(shared.counters.clone());
     loop {
         let read = match socket.read_buf(frames.space()).await {
             Ok(0) if frames.partial().is_empty() => return "the node closed it".to_owned(),
@@ -310,7 +321,7 @@ fn route_all(frames: &mut Frames, shared: &Shared) -> Result<(), String> {
                 return Err(format!(
                     "{} is larger than {} bytes",
                     shared.name_of_partial(frames.partial()),
-                    shared.limits.reply_bytes_max
+                    shared.counters.reply_bytes_max()
                 ));
             }
         }

@@ -5,7 +5,9 @@
 //! get right is never to search a byte twice: clients that parse the growing buffer again after every read take minutes for
 //! a reply of 100 MB, and geth gives a whole reply ten seconds before it leaves the rest out and goes on with the next one.
 
+use super::connection::Counters;
 use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
 
 /// Space kept free for the next read. The kernel's buffer of a Unix socket is about 208 KiB, so one read empties it.
 const READ_BYTES: usize = 256 * 1024;
@@ -20,15 +22,15 @@ pub(super) struct Frames {
     scanned: usize,
     /// How many bytes have been searched since the start: never more than were read.
     searched: u64,
-    reply_bytes_max: usize,
+    limits: Arc<Counters>,
 }
 
 /// A reply grew above the limit before it ended.
 pub(super) struct TooLarge;
 
 impl Frames {
-    pub(super) fn new(reply_bytes_max: usize) -> Frames {
-        Frames { buffer: BytesMut::new(), scanned: 0, searched: 0, reply_bytes_max }
+    pub(super) fn new(limits: Arc<Counters>) -> Frames {
+        Frames { buffer: BytesMut::new(), scanned: 0, searched: 0, limits }
     }
 
     /// The buffer to read into, with room for a large read.
@@ -46,12 +48,12 @@ impl Frames {
         let Some(at) = memchr::memchr(b'\n', rest) else {
             self.searched += rest.len() as u64;
             self.scanned = self.buffer.len();
-            return if self.buffer.len() > self.reply_bytes_max { Err(TooLarge) } else { Ok(None) };
+            return if self.buffer.len() > self.limits.reply_bytes_max() { Err(TooLarge) } else { Ok(None) };
         };
         let end = self.scanned + at;
         self.searched += at as u64 + 1;
         self.scanned = 0;
-        if end > self.reply_bytes_max {
+        if end > self.limits.reply_bytes_max() {
             return Err(TooLarge);
         }
         let mut frame = self.buffer.split_to(end + 1);

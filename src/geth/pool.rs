@@ -74,6 +74,8 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(path: PathBuf, limits: Limits) -> Pool {
         let in_flight_max = limits.in_flight_max.max(1);
+        let counters: Arc<Counters> = Arc::default();
+        counters.allow(limits.reply_bytes_max);
         let small_max = (in_flight_max / SMALL_SHARE).max(1);
         let large = Arc::new(Semaphore::new((in_flight_max - small_max).max(1)));
         let small = if in_flight_max == 1 { large.clone() } else { Arc::new(Semaphore::new(small_max)) };
@@ -83,10 +85,17 @@ impl Pool {
             slots: (0..limits.connections.max(1)).map(|_| Slot::new()).collect(),
             small,
             large,
-            counters: Arc::default(),
+            counters,
             turn: AtomicUsize::new(0),
             expected: OnceLock::new(),
         }
+    }
+
+    /// Lets replies be as large as blocks of this gas limit, as far as memory goes. The cheapest bytes are zeros of call data at 4 gas;
+    /// each is two digits.
+    pub(super) fn note_gas_limit(&self, gas_limit: Option<u64>) {
+        let bytes = gas_limit.map_or(0, |gas_limit| usize::try_from(gas_limit / 4 * 2).unwrap_or(usize::MAX));
+        self.counters.allow(bytes.min(self.limits.block_bytes_max));
     }
 
     /// Takes connections to this chain's node only.

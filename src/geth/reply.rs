@@ -137,6 +137,16 @@ pub(super) fn head(result: &[u8]) -> Result<Option<Head>, String> {
     }))
 }
 
+/// The gas limit of such a block, where it says so.
+pub(super) fn gas_limit(result: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Limit<'a> {
+        gas_limit: &'a str,
+    }
+    serde_json::from_slice::<Limit<'_>>(result).ok().and_then(|limit| quantity(limit.gas_limit).ok())
+}
+
 pub(super) fn text(result: &[u8]) -> Result<Option<String>, String> {
     json::<Cow<'_, str>>(result).map(|text| Some(text.into_owned()))
 }

@@ -2,7 +2,7 @@
 //!
 //! A worker ends with a range that is whole and durable but still aside; [`super::follow`] puts it in its place.
 
-use super::fetch::{AbortOnDrop, Chunk, Fetcher, Near, Trouble};
+use super::fetch::{AbortOnDrop, Ahead, Chunk, Fetcher, Near, Trouble};
 use super::meter::Meter;
 use super::phase;
 use super::pressure::Gate;
@@ -134,21 +134,25 @@ impl Builder {
     /// Fetches the piece's chunks side by side and hands them on in order.
     async fn pump(&self, piece: Piece, sender: &mpsc::Sender<Chunk>) -> Result<(), Trouble> {
         let mut under_way = VecDeque::new();
-        let mut firsts = (piece.first..=piece.last).step_by(CHUNK as usize);
+        // What the node executes again may be large for each block.
+        let count = if self.fetcher.is_traced() { 1 } else { CHUNK };
+        let mut firsts = (piece.first..=piece.last).step_by(count as usize);
         let mut below = None;
+        let mut ahead = Ahead::up_to(CHUNKS_MAX);
         loop {
             self.gate.wait().await;
-            while under_way.len() < CHUNKS_MAX
+            while under_way.len() < ahead.get()
                 && let Some(first) = firsts.next()
             {
                 let fetcher = self.fetcher.clone();
-                let last = (first + CHUNK - 1).min(piece.last);
+                let last = (first + count - 1).min(piece.last);
                 under_way.push_back(AbortOnDrop(tokio::spawn(async move {
                     fetcher.chunk(first, last, Near::Finalized).await
                 })));
             }
             let Some(chunk) = under_way.pop_front() else { return Ok(()) };
             let chunk = self.linked(below, chunk.await??).await?;
+            ahead.note(chunk.weight());
             below = chunk.links.last().copied();
             if self.stopped() {
                 return Err(Trouble::Stopped);

@@ -63,6 +63,46 @@ pub struct Chunk {
     pub bytes: u64,
 }
 
+impl Chunk {
+    /// About how many bytes it takes in memory.
+    pub fn weight(&self) -> u64 {
+        let rows = self.parts.iter().map(|part| match part {
+            Part::Rows(rows) => rows.get_array_memory_size() as u64,
+            Part::Entries(_) => 0,
+        });
+        self.bytes + rows.sum::<u64>()
+    }
+}
+
+/// What those under way side by side may take in memory together, going by those before.
+const AHEAD_BYTES: u64 = 128 << 20;
+
+/// How many blocks or chunks are asked for ahead: one at first, then twice as many after each, as far as memory goes. So a run of huge
+/// blocks is taken one by one, and a writer that ran out of memory all the same begins with one.
+#[derive(Debug)]
+pub struct Ahead {
+    now: usize,
+    max: usize,
+}
+
+impl Ahead {
+    /// Up to `max`.
+    pub fn up_to(max: usize) -> Self {
+        Self { now: 1, max }
+    }
+
+    /// How many.
+    pub fn get(&self) -> usize {
+        self.now
+    }
+
+    /// Takes in what one of them weighed.
+    pub fn note(&mut self, weight: u64) {
+        let fitting = usize::try_from(AHEAD_BYTES / weight.max(1)).unwrap_or(usize::MAX);
+        self.now = fitting.clamp(1, self.max.min(2 * self.now));
+    }
+}
+
 /// How a block's bytes are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Near {

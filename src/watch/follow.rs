@@ -16,12 +16,16 @@ use crate::store::{BlockLink, Finished, Manifest, TailBlock, chunk, next_merge, 
 use crate::whales::ranking::{Limits, Ranking};
 use alloy_primitives::B256;
 use anyhow::Result;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Blocks of the tail that are fetched side by side while it catches up.
-const TAIL_CHUNK: u64 = 16;
+/// Blocks of the tail that are fetched together while it catches up.
+pub(super) const TAIL_CHUNK: u64 = 16;
+
+/// No further block is added to these once they have so many bytes.
+const TAIL_BYTES: u64 = 64 << 20;
 
 /// Pieces among which one is looked for that can be started: a billion blocks.
 const AHEAD_MAX: usize = 1_000_000;
@@ -303,18 +307,23 @@ impl Session {
     /// Adds blocks to the tail.
     async fn extend(&mut self, first: u64, last: u64) -> Result<bool, Trouble> {
         let hydrated: Vec<_> = (0..=last - first).map(|index| self.hydration.of_block(index as usize)).collect();
-        let requests: Vec<_> = (first..=last)
-            .zip(&hydrated)
-            .map(|(number, hydrated)| {
-                let fetcher = Fetcher { hydrated: hydrated.clone(), ..self.fetcher.clone() };
-                AbortOnDrop(tokio::spawn(async move { fetcher.chunk(number, number, Near::Head).await }))
-            })
-            .collect();
+        let mut wanted = (first..=last).zip(&hydrated);
+        let mut under_way = VecDeque::new();
         let mut below = self.tip().filter(|tip| tip.number + 1 == first);
         let mut blocks = Vec::new();
         let mut stray = None;
-        for request in requests {
+        let mut bytes = 0;
+        loop {
+            // What was asked for ahead of its turn is dropped where those before it are large enough by themselves.
+            let more = if bytes < TAIL_BYTES { self.ahead.get() } else { 0 };
+            under_way.extend(wanted.by_ref().take(more.saturating_sub(under_way.len())).map(|(number, hydrated)| {
+                let fetcher = Fetcher { hydrated: hydrated.clone(), ..self.fetcher.clone() };
+                AbortOnDrop(tokio::spawn(async move { fetcher.chunk(number, number, Near::Head).await }))
+            }));
+            let Some(request) = under_way.pop_front().filter(|_| bytes < TAIL_BYTES) else { break };
             let chunk = request.await??;
+            self.ahead.note(chunk.weight());
+            bytes += chunk.weight();
             let link = chunk.links[0];
             if below.is_some_and(|below| below.hash != link.parent_hash) {
                 stray = Some(link);
@@ -325,6 +334,7 @@ impl Session {
             let batches = parts.into_iter().map(Part::rows).collect::<Result<_>>()?;
             blocks.push(TailBlock { link, tables: self.settings.tables, batches, gaps });
         }
+        drop(under_way);
         if let (true, Some(stray)) = (blocks.is_empty(), stray) {
             self.explain(stray).await?;
             // The next step sees the reorganisation.

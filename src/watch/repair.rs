@@ -110,7 +110,7 @@ async fn rebuild(
     label: &str,
     stop: Stop,
 ) -> Result<(), Trouble> {
-    let client = Client::new(&settings.ipc, Limits::default());
+    let client = Client::new(&settings.ipc, Limits::of_memory(settings.memory_bytes_max));
     let mut teller = progress::Teller::new(store.clone());
     let node = node::wait(&client, &store, &settings, &stop, &mut teller).await?;
     // These would be taken for good when the session opens. Their places are those of what is built anew.

@@ -2,7 +2,8 @@
 
 use super::ancient::Ancient;
 use super::build::{Builder, Job, yield_to_others};
-use super::fetch::{AbortOnDrop, Fetcher, Trouble};
+use super::fetch::{AbortOnDrop, Ahead, Fetcher, Trouble};
+use super::follow::TAIL_CHUNK;
 use super::hydrate::Hydration;
 use super::meter::Meter;
 use super::node::Node;
@@ -125,6 +126,8 @@ pub struct Session {
     /// When losers were last looked for.
     pub collected_at: Option<Instant>,
     pub hydration: Hydration,
+    /// How many blocks of the tail are asked for ahead.
+    pub ahead: Ahead,
 }
 
 impl Session {
@@ -224,6 +227,7 @@ impl Session {
             ranking_retry_at: None,
             collected_at: None,
             hydration: Hydration::default(),
+            ahead: Ahead::up_to(TAIL_CHUNK as usize),
         };
         session.ranking = Ranking::newest(&session.store, &session.ranges)?;
         session.load_tail()?;

@@ -76,6 +76,11 @@ impl Fetcher {
         }
     }
 
+    /// Whether the node is asked for the state of history too.
+    pub fn is_traced(&self) -> bool {
+        self.traces == Traces::All && self.options.tables.needs_state()
+    }
+
     /// What is known of the state of a block of history, where only the head's is asked for.
     pub fn history_state(&self, block: &Proved) -> State {
         if block.header.number == 0 { self.genesis_state(block) } else { self.unasked_state() }

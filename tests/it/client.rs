@@ -337,6 +337,22 @@ async fn a_reply_of_100_mib_is_searched_once_whatever_pieces_it_comes_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reply_may_be_as_large_as_blocks_of_the_gas_limit_and_as_memory_allows() {
+    for (block_bytes_max, bytes_read_max) in [(64 << 20, 7_500_000), (4 << 20, 2 << 20)] {
+        let (_dir, fake, client) = node(Limits { reply_bytes_max: 1 << 20, block_bytes_max, ..one_lane() });
+        let fits = bytes_read_max - 64;
+        fake.chain().push(FakeBlock::filler(10, fits));
+        fake.chain().push(FakeBlock::filler(11, bytes_read_max));
+        assert!(client.raw_block(At::Number(10)).await.is_err(), "nothing is known of the gas limit yet");
+        // It is 30 million: 7.5 million zeros of call data, and two digits for each.
+        client.head(Tag::Latest).await.unwrap();
+        assert_eq!(client.raw_block(At::Number(10)).await.unwrap().len(), fits);
+        let error = client.raw_block(At::Number(11)).await.unwrap_err();
+        assert!(error.to_string().contains("is larger than"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reply_above_the_limit_is_refused_and_one_at_the_limit_is_not() {
     // A whole reply to the first request of a connection: `{"jsonrpc":"2.0","id":1,"result":"0x…"}`.
     let around = r#"{"jsonrpc":"2.0","id":1,"result":"0x"}"#.len();

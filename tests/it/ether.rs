@@ -354,10 +354,14 @@ fn ether_that_may_have_moved_unseen_is_in_no_ranking() {
 #[test]
 fn a_trace_that_would_be_huge_hides_no_movement_and_is_not_asked_for() {
     let geth = Geth::start(Forks::OSAKA);
-    // Loops of calls that each pass 128 KB of the same memory, nothing, and 2 MB; as long as the gas goes.
-    let [large, small, endless] = [[0x62, 0x02, 0, 0], [0x62, 0, 0, 0], [0x62, 0x20, 0, 0]].map(|size| {
-        [&[0x5b, 0x60, 0, 0x60, 0][..], &size, &[0x60, 0, 0x60, 0, 0x61, 0x70, 0x77, 0x60, 0, CALL, 0x50]].concat()
-    });
+    // Loops of calls that each pass 128 KB of the same memory, nothing, and 2 MB; as long as the gas goes. In between the second hashes
+    // 4 KB: it has few frames, for much gas.
+    let hash = [0x61, 0x10, 0, 0x60, 0, 0x20, 0x50];
+    let [large, small, endless] = [([0x62, 0x02, 0, 0], &[][..]), ([0x62, 0, 0, 0], &hash), ([0x62, 0x20, 0, 0], &[])]
+        .map(|(size, before)| {
+            let call = [&[0x60, 0, 0x60, 0][..], &size, &[0x60, 0, 0x60, 0, 0x61, 0x70, 0x77, 0x60, 0, CALL, 0x50]];
+            [&[0x5b], before, &call.concat()].concat()
+        });
     // Until less than so much gas is left: GAS, PUSH2, LT, PUSH1 0, JUMPI, STOP.
     let until_spent = |body: Vec<u8>| [&body[..], &[0x5a, 0x61, 0xc0, 0, 0x10, 0x60, 0, 0x57, 0x00]].concat();
     let create = |code: Vec<u8>| Transaction::create(13, &until_spent(code));
