@@ -123,7 +123,7 @@ pub enum Error {
         /// The chain that is expected.
         expected: ChainOf,
         /// The node's.
-        found: ChainOf,
+        found: Box<ChainOf>,
     },
     /// There is no socket, or nobody answers on it.
     Unreachable {

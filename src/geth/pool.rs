@@ -265,7 +265,7 @@ impl Pool {
         attempts.error = match &checked {
             Err(Error::OtherChain { expected, found, .. }) => {
                 slot.failed.fetch_add(1, Ordering::Release);
-                Some(Failure::OtherChain { expected: *expected, found: *found })
+                Some(Failure::OtherChain { expected: *expected, found: **found })
             }
             _ => None,
         };
@@ -278,7 +278,7 @@ impl Pool {
         let path = self.path.clone();
         match failure {
             Failure::Closed(kind) => Error::Unreachable { path, source: kind.into() },
-            Failure::OtherChain { expected, found } => Error::OtherChain { path, expected, found },
+            Failure::OtherChain { expected, found } => Error::OtherChain { path, expected, found: Box::new(found) },
         }
     }
 
