@@ -6,7 +6,7 @@ use super::{Rows, Table, column};
 use crate::decode::{Authorization, Outcome};
 use crate::prove::Proved;
 use alloy_primitives::{Address, B256, U256};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 
 /// The table.
@@ -74,6 +74,9 @@ pub const TABLE: Table = Table {
     ],
 };
 
+/// Why gas of transactions fits a `BIGINT`.
+const GAS_MAX: &str = "no block has gas for it: the limit ends at 2^63-1 (EIP-4803, geth's params.MaxGasLimit)";
+
 pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
     let header = &block.header;
     for (index, paid) in fees::paid(block).enumerate() {
@@ -88,7 +91,7 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
         rows.hex_option(transaction.sender);
         rows.hex_option(fields.and_then(|fields| fields.to));
         rows.wide(fields.map(|fields| fields.value));
-        rows.integer(fields.map(|fields| fields.gas_limit))?;
+        rows.integer(fields.map(|fields| fields.gas_limit)).context(GAS_MAX)?;
         rows.wide(paid.effective_gas_price);
         rows.wide(fields.and_then(|fields| fields.max_fee_per_gas));
         rows.wide(fields.and_then(|fields| fields.max_priority_fee_per_gas));
@@ -112,8 +115,8 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
         };
         rows.integer(status)?;
         rows.hex_option(root);
-        rows.integer(receipt.cumulative_gas_used)?;
-        rows.integer(gas_used)?;
+        rows.integer(receipt.cumulative_gas_used).context(GAS_MAX)?;
+        rows.integer(gas_used).context(GAS_MAX)?;
         rows.hex_option(paid.creates());
         rows.wide(paid.effective_gas_price);
         rows.integer(paid.blob_gas_used)?;

@@ -15,7 +15,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use spyhop::decode::{Block, Depth};
 use spyhop::prove::{BlobSchedule, Expected, prove};
-use spyhop::rows::{CHAIN_TABLES, Table};
+use spyhop::rows::{Batch, CHAIN_TABLES, Options, State, TIMESTAMP_MAX, Table};
 use spyhop::store::{Store, tail};
 use std::fs::{self, File};
 use std::path::Path;
@@ -187,7 +187,7 @@ fn transactions(gas: u64) -> Vec<Vec<u8>> {
     let (id, nonce, gas) = (encode(chain_id()), encode(NONCE), encode(gas));
     let access = list(&[list(&[encode(Address::repeat_byte(1)), list(&[encode(B256::repeat_byte(2))])])]);
     let market = [&[id.clone(), nonce.clone(), encode(tip()), encode(price()), gas.clone()], &rest[..]].concat();
-    let market = [&market[..], &[access.clone()]].concat();
+    let market = [&market[..], std::slice::from_ref(&access)].concat();
     let blobs = [encode(price()), list(&[encode(B256::repeat_byte(1))])];
     let authorization = [encode(U256::MAX), encode(Address::ZERO), encode(u64::MAX), encode(255u64)];
     let authorization = list(&[&authorization[..], &[encode(U256::MAX), encode(U256::MAX)]].concat());
@@ -208,14 +208,36 @@ fn largest() -> Vec<(usize, U256)> {
     amounts.into_iter().chain(numbers).chain([(EXCESS_BLOB_GAS, largest(4))]).collect()
 }
 
+/// Where numbers of 64 bits need more room, and the seconds of times.
+const EDGES: [u64; 9] = [
+    0,
+    (1 << 53) + 1,
+    TIMESTAMP_MAX,
+    TIMESTAMP_MAX + 1,
+    i64::MAX as u64 / 1_000_000,
+    i64::MAX as u64 / 1_000_000 + 1,
+    i64::MAX as u64,
+    1 << 63,
+    u64::MAX,
+];
+
 /// Blocks 0 to 130, of which 0 to 99 can be sealed. Block 5 has a transaction of each type, block 6 too, each with gas for 63 bits
-/// together; from block 60 on no `TIMESTAMP` can be the time.
+/// together; those from 10 on have numbers at the edges; from block 60 on no `TIMESTAMP` can be the time.
 fn chain_of_large_numbers(directory: &Path) -> FakeGeth {
     let fake = FakeGeth::start(directory);
     let mut parent = B256::ZERO;
     for number in 0..=130 {
         let time = if number < 60 { 1_700_000_000 + 12 * number } else { (1 << 63) + number };
         let mut draft = Draft { items: vec![(TIMESTAMP, U256::from(time))], ..Draft::default() };
+        if (10..60).contains(&number) {
+            let items = [GAS_LIMIT, GAS_USED, BLOB_GAS_USED, EXCESS_BLOB_GAS]
+                .into_iter()
+                .chain((number > 57).then_some(TIMESTAMP));
+            let edge = |place| EDGES[(number as usize + place * place) % EDGES.len()];
+            draft.items.extend(items.map(|place| (place, U256::from(edge(place)))));
+            let power = |place: usize| U256::from(1) << ((number as usize * 5 + place) % 256);
+            draft.items.extend([DIFFICULTY, BASE_FEE].map(|place| (place, power(place))));
+        }
         if [5, 6].contains(&number) {
             let used = i64::MAX as u64 / 5;
             draft.transactions = transactions(used).into_iter().map(|envelope| (envelope, used)).collect();
@@ -309,7 +331,7 @@ fn the_largest_numbers_are_stored_digit_for_digit_and_no_view_overflows() {
     ]
     .join(" ");
     let columns = "gas_limit gas_limit_text gas_used gas_used_text blob_gas_used blob_gas_used_text excess_blob_gas difficulty_text base_fee_per_gas_text";
-    check(columns, "blocks WHERE number = 7", &[header.clone()]);
+    check(columns, "blocks WHERE number = 7", std::slice::from_ref(&header));
     check(&format!("{columns} timestamp timestamp_text"), "uncles", &[format!("{header} - {}", u64::MAX)]);
     check("timestamp timestamp_text", "blocks WHERE number = 60", &[format!("- {}", (1u64 << 63) + 60)]);
     check(
@@ -335,6 +357,37 @@ fn the_largest_numbers_are_stored_digit_for_digit_and_no_view_overflows() {
     assert!(verify(&data).contains("131 blocks"), "{}", verify(&data));
     // What is sealed is read again, and goes on.
     once(&fake, &data);
+}
+
+/// Why a block with this one transaction, which used so much gas, cannot be stored.
+fn refusal(envelope: Vec<u8>, used: u64) -> String {
+    let draft = Draft { transactions: vec![(envelope, used)], ..Draft::default() };
+    let FakeBlock { raw_block, raw_receipts, .. } = draft.block(0, B256::ZERO);
+    let receipts = raw_receipts.into_iter().map(Into::into).collect();
+    let stored = Block::decode(raw_block.into(), receipts, Depth::Fields).and_then(|block| {
+        let block = prove(block, &Expected::default(), &BlobSchedule::default()).unwrap();
+        Batch::new(Options::default()).push(&block, &State::missing("not asked for"))
+    });
+    format!("{:#}", stored.unwrap_err())
+}
+
+#[test]
+fn what_the_protocol_forbids_is_refused_with_its_reason() {
+    let fields = |nonce: &[u8], price: &[u8], gas: u64| {
+        let rest = [encode(gas), encode(Address::ZERO), encode(1u64), encode(&b""[..])];
+        sign(0, 0, &[&[encode(nonce), encode(price)], &rest[..]].concat())
+    };
+    let check = |envelope, used, expected: &str| {
+        let refusal = refusal(envelope, used);
+        assert!(refusal.contains(expected), "{refusal}");
+    };
+    let more = |bits: u64, what: &str| {
+        format!("type 0: {what}: a number of more than the {bits} bits that the protocol has for it")
+    };
+    check(fields(&[1; 9], &[1], 1), 1, &more(64, "nonce"));
+    check(fields(&[1], &[1; 33], 1), 1, &more(256, "gas price"));
+    check(fields(&[1], &[1], 1 << 63), 1, "(EIP-4803, geth's params.MaxGasLimit): transactions.gas exceeds 2^63-1");
+    check(fields(&[1], &[1], 1), 1 << 63, "transactions.receipt_cumulative_gas_used exceeds 2^63-1");
 }
 
 /// Files of a range as they were before columns were added and numbers had more room.
