@@ -54,6 +54,8 @@ pub struct Known {
     pub frozen: Vec<(u64, u64)>,
     /// Sealed ranges and pieces that failed, ascending, without overlaps.
     pub settled: Vec<(u64, u64)>,
+    /// Sealed ranges that are damaged, to be built again as they were; they are settled.
+    pub damaged: Vec<(u64, u64)>,
     /// Sealed ranges that lack a table which is asked for, ascending.
     pub lacking: Vec<(u64, u64)>,
     /// Pieces that are being built.
@@ -79,8 +81,26 @@ impl Known {
 
     /// The ranges to build once more, for tables they lack.
     pub fn additions(&self) -> impl Iterator<Item = Piece> {
+        self.once_more(&self.lacking)
+    }
+
+    /// The damaged ranges to build again.
+    pub fn mends(&self) -> impl Iterator<Item = Piece> {
+        self.once_more(&self.damaged)
+    }
+
+    /// Whether damaged ranges are built before what is new: but for a few pieces that the tail waits for.
+    pub fn mends_first(&self) -> bool {
+        const FEW: usize = 10;
+        !self.tail_waits() || self.pieces().nth(FEW).is_some()
+    }
+
+    /// Whole ranges that can be sealed again and are not under way.
+    fn once_more<'a>(&'a self, ranges: &'a [(u64, u64)]) -> impl Iterator<Item = Piece> {
+        let is_final = |last: u64| self.finalized.is_some_and(|finalized| last <= finalized);
         let started = |first| self.under_way.iter().any(|piece| piece.first == first);
-        self.lacking.iter().filter(move |(first, _)| !started(*first)).map(|&(first, last)| self.piece(first, last))
+        let ranges = ranges.iter().filter(move |(first, last)| is_final(*last) && !started(*first));
+        ranges.map(|&(first, last)| self.piece(first, last))
     }
 
     /// The first block that the tail lacks: where it goes on, or where it begins.
@@ -190,6 +210,8 @@ impl Known {
     fn piece(&self, first: u64, last: u64) -> Piece {
         let source = match () {
             () if covers(self.tail, first, last) => Source::Tail,
+            // What the tail has of it is taken from there, and the rest from where the tail came from.
+            () if self.tail.is_some_and(|(from, to)| from <= last && first <= to) => Source::Node,
             () if self.is_frozen(first, last) => Source::Freezer,
             () => Source::Node,
         };

@@ -16,7 +16,7 @@ use crate::whales::windows::Supplies;
 use crate::whales::{Labels, Ranking, Unseen, answers, windows};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
-use duckdb::{Config, Connection};
+use duckdb::{AccessMode, Config, Connection};
 use rustix::fs::OFlags;
 use std::fmt::Write;
 use std::fs::{self, File};
@@ -253,6 +253,29 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
+/// Reads every table of the published file of the volume at `root`, if there is one, and so checks it: DuckDB has a checksum in each block.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn read_through(root: &Path) -> Result<()> {
+    let path = root.join(FILE);
+    if fs::symlink_metadata(&path).is_err() {
+        return Ok(());
+    }
+    let config = Config::default().access_mode(AccessMode::ReadOnly)?.with("threads", "1")?;
+    let connection = Connection::open_with_flags(&path, config)?;
+    for table in
+        BOUNDED_TABLES.iter().map(|table| ("main", table)).chain(CHAIN_TABLES.iter().map(|table| ("tail", table)))
+    {
+        let (schema, name) = (table.0, table.1.name);
+        let read = format!("SELECT bit_xor(hash(rows))::VARCHAR FROM {schema}.{name} AS rows");
+        connection
+            .query_row(&read, [], |row| row.get::<_, Option<String>>(0))
+            .with_context(|| format!("table {schema}.{name}"))?;
+    }
+    Ok(())
+}
+
 /// Makes a file of the volume anew, from a copy of another where one is given: whoever opens it sees the old one or the new one.
 fn replace_file<T>(
     store: &Store,
@@ -261,6 +284,9 @@ fn replace_file<T>(
     write: impl FnOnce(&Path) -> Result<T>,
 ) -> Result<T> {
     let (path, aside) = (store.root().join(name), store.temporary().join(name));
+    if path.is_dir() {
+        store.quarantine_damaged(name.as_ref(), "it is a directory")?;
+    }
     for leftover in [aside.clone(), aside.with_extension("duckdb.wal")] {
         remove(&leftover)?;
     }

@@ -9,10 +9,11 @@
 //! tail/NUMBER-HASH           one file per block that is not yet sealed  tail
 //! whales/NUMBER-DIGEST/      the ranking of holders, derived            whales::ranking
 //! quarantine/                what failed a check                        quarantine
-//! .spyhop/                   lock, chain, heartbeat, reorgs, temporary files
+//! .spyhop/                   lock, chain, heartbeat, reorgs, temporary files, scratch of readers
 //! ```
 
 pub mod chunk;
+mod damage;
 mod durable;
 mod entries;
 mod lock;
@@ -20,18 +21,22 @@ mod manifest;
 mod merge;
 mod quarantine;
 mod range;
+pub mod record;
 mod reorg_log;
+mod scratch;
 mod sorted;
 mod table_file;
 pub mod tail;
 mod volume;
 
+pub use damage::{Checked, Cost, Damaged, Hash, Stamp, check_file, hash_of, missing_or_cut};
 pub use durable::{create_aside, free_bytes, replace_file, sync_directory};
 pub use entries::{for_each_batch, for_each_entry};
 pub use lock::is_locked;
 pub use manifest::{Identity, Manifest, TableManifest};
 pub use merge::{Merge, next_merge};
 pub use range::{BlockLink, Finished, Range, RangeWriter, Unreadable, unlinked};
+pub use scratch::Scratch;
 pub use sorted::{Source, create as create_sorted, for_each_merged, merge as merge_sorted};
 pub use table_file::{GroupLimit, Sink, TableWriter};
 pub use tail::TailBlock;
@@ -47,7 +52,7 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -67,6 +72,8 @@ pub struct Store {
     root: PathBuf,
     /// Held as long as this is open.
     lock: Mutex<Lock>,
+    /// Files that were checked.
+    checked: Checked,
 }
 
 /// Which chain the volume holds.
@@ -104,12 +111,14 @@ impl Store {
                 .with_context(|| format!("failed to create directory: `{}`", root.join(directory).display()))?;
         }
         let lock = Lock::take(root)?;
-        let store = Self { root: root.to_owned(), lock: Mutex::new(lock) };
+        let store = Self { root: root.to_owned(), lock: Mutex::new(lock), checked: Checked::default() };
         store.chain()?;
         // First of all, for a full volume may have room again after it.
         store.clear_temporary()?;
+        scratch::clear_stale(root)?;
         store.lock().sign()?;
         volume::try_out(root, &store.temporary())?;
+        store.restore_chain()?;
         reorg_log::finish_pending(&store)?;
         Ok(store)
     }
@@ -125,18 +134,31 @@ impl Store {
 
     /// Where files are built before they are renamed into place; emptied at each start.
     pub fn temporary(&self) -> PathBuf {
-        temporary(&self.root)
+        self.root.join(".spyhop/tmp")
+    }
+
+    /// Notes again which chain the volume holds, where that was damaged or is missing and the sealed ranges say it.
+    fn restore_chain(&self) -> Result<()> {
+        let noted = noted_chain(&self.root)?;
+        if let Ok(Some(_)) = noted {
+            return Ok(());
+        }
+        let chain = self.chain()?;
+        if let Err(Damaged { reason, .. }) = noted {
+            self.quarantine_damaged(CHAIN.as_ref(), &reason)?;
+        }
+        if let Some(chain) = chain {
+            let Identity { chain_id, genesis_hash } = chain.identity;
+            tracing::warn!(%chain_id, %genesis_hash, "`{CHAIN}` is made again out of what is sealed; a `--weth` given once is to be given again");
+            self.set_chain(&chain)?;
+        }
+        Ok(())
     }
 
     /// Deletes what is half built. Nothing may be building.
     pub fn clear_temporary(&self) -> Result<()> {
         let temporary = self.temporary();
-        match fs::remove_dir_all(&temporary) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("failed to clear: `{}`", temporary.display()));
-            }
-            _ => {}
-        }
+        range::remove_all(&temporary)?;
         fs::create_dir_all(&temporary).with_context(|| format!("failed to create: `{}`", temporary.display()))
     }
 
@@ -147,8 +169,7 @@ impl Store {
 
     /// Notes which chain the volume holds.
     pub fn set_chain(&self, chain: &Chain) -> Result<()> {
-        let path = self.root.join(".spyhop/chain.json");
-        replace_file(&path, serde_json::to_string_pretty(chain)?.as_bytes())
+        record::write(&self.root.join(CHAIN), chain)
     }
 
     /// The sealed ranges that count, ascending, without overlaps.
@@ -156,9 +177,14 @@ impl Store {
         range::list(&self.root)
     }
 
-    /// Every sealed range, those that lost to others too.
+    /// The same, and those whose manifest cannot be read.
+    pub fn readable_ranges(&self) -> Result<(Vec<Range>, Vec<Unreadable>)> {
+        range::list_readable(&self.root)
+    }
+
+    /// Every sealed range that can be read, those that lost to others too.
     pub fn all_ranges(&self) -> Result<Vec<Range>> {
-        range::list_all(&self.root)
+        Ok(range::list_all(&self.root)?.0)
     }
 
     /// Writes one step's state for `status` and health checks, and makes sure that this is still the one writer. It need not
@@ -169,6 +195,9 @@ impl Store {
         let mut lock = self.lock();
         lock.keep()?;
         let path = self.root.join(".spyhop/heartbeat.new");
+        if path.with_extension("").is_dir() {
+            self.quarantine_damaged(".spyhop/heartbeat".as_ref(), "it is a directory")?;
+        }
         create_aside(&path)
             .and_then(|mut file| file.write_all(&bytes))
             .and_then(|()| fs::rename(&path, path.with_extension("")))
@@ -182,7 +211,7 @@ impl Store {
 
     /// Every reorganisation recorded, oldest first.
     pub fn reorgs(&self) -> Result<Vec<crate::rows::reorgs::Reorg>> {
-        reorg_log::list(&self.root)
+        reorg_log::list(self)
     }
 
     /// Keeps the bytes of a block that failed its check twice, and why.
@@ -201,40 +230,85 @@ impl Store {
         range::delete(self, path)
     }
 
+    /// Moves what is damaged to quarantine, and logs that. Returns where it is, relative to the volume.
+    pub fn quarantine_damaged(&self, path: &Path, reason: &str) -> Result<PathBuf> {
+        let moved = quarantine::damaged(&self.root, path)?;
+        let (path, quarantine) = (path.display(), moved.display());
+        tracing::warn!(%path, reason, %quarantine, "damaged, and moved to quarantine");
+        Ok(moved)
+    }
+
     /// Moves a file or directory of the volume to `quarantine/LABEL/…`, keeping its relative name.
     pub fn quarantine_path(&self, path: &Path, label: &str) -> Result<()> {
         quarantine::path(&self.root, path, label)
     }
 }
 
-/// Where files of the volume at `root` are built: emptied when a writer starts, and when the volume is full.
-pub fn temporary(root: &Path) -> PathBuf {
-    root.join(".spyhop/tmp")
-}
+/// Where it is noted which chain a volume holds, relative to it.
+pub const CHAIN: &str = ".spyhop/chain.json";
 
-/// Which chain the volume at `root` holds; `None` where it is new.
+/// Which chain the volume at `root` holds; `None` where it is new. Where what was noted of that is missing or damaged, the sealed ranges
+/// say it.
 pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
-    let path = root.join(".spyhop/chain.json");
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("failed to read: `{}`", path.display())),
-    };
-    let chain: Chain = serde_json::from_str(&text).with_context(|| format!("failed to read: `{}`", path.display()))?;
-    if chain.format != FORMAT {
-        let (which, hint) = match chain.format > FORMAT {
+    let path = root.join(CHAIN);
+    if let Some(format) = record::format(&path).filter(|format| *format != u64::from(FORMAT)) {
+        let (which, hint) = match format > u64::from(FORMAT) {
             true => ("a newer", "run that one or a later one; nothing was touched"),
             false => {
                 ("an older", "give this one a data directory of its own, or that one goes on; nothing was touched")
             }
         };
-        let format = chain.format;
         let what =
             format!("`{}` was written by {which} spyhop (format {format}, this one knows {FORMAT})", root.display());
         return Err(Refused::new(what, hint).into());
     }
-    Ok(Some(chain))
+    match noted_chain(root)? {
+        Ok(Some(chain)) => Ok(Some(chain)),
+        Ok(None) | Err(_) => chain_of_ranges(root),
+    }
 }
+
+/// What is noted of which chain the volume at `root` holds; `None` where nothing is, an error within where that is damaged.
+pub fn noted_chain(root: &Path) -> Result<Result<Option<Chain>, Damaged>> {
+    match record::read(&root.join(CHAIN)) {
+        Ok(chain) => Ok(Ok(Some(chain))),
+        Err(error) if is_missing(&error) => Ok(Ok(None)),
+        Err(error) => error.downcast().map(Err),
+    }
+}
+
+/// Whether an error says that a file is not there.
+pub fn is_missing(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// Which chain the sealed ranges and the chunks of the tail are of; `None` where there are none. What else was noted is not known.
+fn chain_of_ranges(root: &Path) -> Result<Option<Chain>> {
+    let (ranges, _) = range::list_readable(root)?;
+    let mut identities: Vec<_> = ranges.iter().map(|range| range.manifest.identity).collect();
+    let chunks = chunk::paths(root)?.into_iter().filter_map(|path| Manifest::read(&root.join(path)).ok());
+    identities.extend(chunks.map(|manifest| manifest.identity));
+    let Some(identity) = identities.first().copied() else { return Ok(None) };
+    if identities.iter().any(|other| *other != identity) {
+        return Err(Refused::new(
+            format!(
+                "`{}` holds ranges of more than one chain, and `{CHAIN}`, which says whose it is, cannot be read",
+                root.display()
+            ),
+            "move those of the other chain out of `chain/`; nothing was touched",
+        )
+        .into());
+    }
+    let (blob_schedule, issuance, weth) = (None, None, None);
+    Ok(Some(Chain { format: FORMAT, identity, finalized_seen: false, blob_schedule, issuance, weth }))
+}
+
+/// The records of reorganisations on the volume at `root` that are damaged.
+pub fn damaged_reorgs(root: &Path) -> Result<Vec<Damaged>> {
+    reorg_log::damaged(root)
+}
+
+pub use quarantine::{InQuarantine, in_quarantine};
 
 /// The sealed ranges that count in the volume at `root`, for readers.
 pub fn read_ranges(root: &Path) -> Result<Vec<Range>> {

@@ -22,6 +22,7 @@ mod node;
 mod pass;
 mod range;
 mod rebuild;
+mod small;
 mod tail;
 
 pub use fault::Fault;
@@ -31,11 +32,10 @@ use crate::error::Refused;
 use crate::geth::{Client, Limits};
 use crate::prove::BlobSchedule;
 use crate::rows::{Issuance, Selection};
-use crate::store::{self, Chain};
+use crate::store::{self, Chain, Scratch};
 use crate::watch::{Faulty, contiguity};
 use anyhow::{Context, Result};
 use block::Rules;
-use combined::Scratch;
 use indicatif::ProgressBar;
 use pass::Pass;
 use std::collections::{BTreeMap, BTreeSet};
@@ -122,6 +122,12 @@ pub fn check(settings: &Settings, bar: &ProgressBar, tell: &mut (dyn FnMut(&Faul
         }
     }
     pass.count(&held, contiguity::holes(root)?);
+    let is_all = settings.from.is_none() && settings.to.is_none();
+    for (fault, path) in if is_all { small::check(root)? } else { Vec::new() } {
+        pass.tell(vec![fault]);
+        pass.report.faulty.small.extend(path);
+        pass.report.faulty.is_unpublished = true;
+    }
     match pass.broken {
         Some(error) => Err(error.context("failed to combine tables once more")),
         None => Ok(pass.report),

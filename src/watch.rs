@@ -16,6 +16,7 @@ mod follow;
 mod frames;
 mod hydrate;
 mod limits;
+mod mend;
 mod meter;
 mod node;
 mod pressure;

@@ -57,7 +57,7 @@ pub fn run(arguments: &Health) -> Result<ExitCode> {
     if let Some(ipc) = &arguments.ipc {
         check_socket(ipc)?;
     }
-    let heartbeat = Heartbeat::read(&arguments.data)?;
+    let heartbeat = Heartbeat::read(&arguments.data);
     let finding = match geth_answers(arguments, heartbeat.as_ref())? {
         Err(error) => Finding::Unhealthy(format!("geth does not answer: {:#}", anyhow::Error::new(error))),
         Ok(()) => data(arguments, heartbeat),

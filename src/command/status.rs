@@ -1,7 +1,7 @@
 //! `spyhop status`
 
 use super::print;
-use crate::store::{is_locked, read_chain, read_ranges, tail};
+use crate::store::{in_quarantine, is_locked, read_chain, read_readable_ranges, tail};
 use crate::text::shown;
 use crate::watch::{Heartbeat, SourceRate, contiguity};
 use anyhow::{Context, Result};
@@ -26,11 +26,13 @@ pub fn run(arguments: &Status) -> Result<()> {
     let root = &arguments.data;
     let chain = read_chain(root)?
         .with_context(|| format!("no data in `{}` yet; `spyhop watch` puts them there", root.display()))?;
-    let ranges = read_ranges(root)?;
+    let (ranges, unreadable) = read_readable_ranges(root)?;
     let tail: Vec<_> = tail::paths(root)?.iter().filter_map(|path| tail::number_of(path)).collect();
-    let heartbeat = Heartbeat::read(root)?;
+    let heartbeat = Heartbeat::read(root);
     let running = is_locked(root) == Some(true);
-    let unhealthy = heartbeat.as_ref().and_then(|heartbeat| heartbeat.unhealthy.clone());
+    let unreadable = unreadable.first().map(|range| format!("`{}` is damaged: {}", range.path.display(), range.reason));
+    let unhealthy = heartbeat.as_ref().and_then(|heartbeat| heartbeat.unhealthy.clone()).or(unreadable);
+    let lost_reorgs = in_quarantine(root)?.reorgs;
     let bytes: u64 = ranges.iter().map(|range| range.manifest.bytes()).sum();
     let mut text = String::new();
     if arguments.json {
@@ -44,6 +46,7 @@ pub fn run(arguments: &Status) -> Result<()> {
             "sealed_bytes": bytes,
             "tail_blocks": tail.len(),
             "heartbeat": heartbeat,
+            "damaged_reorgs": lost_reorgs,
         });
         text = serde_json::to_string_pretty(&status)? + "\n";
     } else {
@@ -68,6 +71,13 @@ pub fn run(arguments: &Status) -> Result<()> {
             let age = node_lag_s.map(|age_s| format!(", {age_s} s old when last seen")).unwrap_or_default();
             writeln!(text, "node's head  {}{age}", number(head))?;
             writeln!(text, "lag          {} blocks behind the node", number(lag_blocks))?;
+        }
+        for path in &lost_reorgs {
+            writeln!(
+                text,
+                "lost         a record of a reorganisation, which was damaged: it is in {}",
+                path.display()
+            )?;
         }
         if let Some(building) = heartbeat.as_ref().and_then(|heartbeat| heartbeat.building.as_ref()) {
             let done = building.done_permille as f64 / 10.0;

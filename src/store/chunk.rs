@@ -3,10 +3,11 @@
 //! Where the finalized block stands still, the tail grows; its older part is then published as files beside the sealed ranges'
 //! instead of as rows that are copied for every new block. The tail's own files stay, for sealing or dropping them is still open.
 
-use super::range::{self, BlockLink, RangeWriter};
-use super::{Identity, Manifest, RANGE_MIN, Store, tail};
+use super::range::{self, BlockLink, Range, RangeWriter};
+use super::{Damaged, Hash, Identity, Manifest, RANGE_MIN, Store, tail};
 use crate::rows::Selection;
 use anyhow::Result;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Blocks of the tail that are published as rows at most, and a range's length.
@@ -36,8 +37,7 @@ pub fn split(store: &Store, identity: Identity, links: &[BlockLink], tables: Sel
         let (first, last) = (group[0], group[group.len() - 1]);
         let path = range::chunk_path(first.number, last.number, last.hash);
         let held = store.root().join(&path);
-        let is_other = |held: &Manifest| held.selection() != tables || !held.older().is_empty();
-        if held.exists() && is_other(&Manifest::read(&held)?) {
+        if held.exists() && !is_sound(store, &path, tables)? {
             store.delete_directory(&path)?;
         }
         if !held.exists() {
@@ -52,6 +52,25 @@ pub fn split(store: &Store, identity: Identity, links: &[BlockLink], tables: Sel
         split.blocks += group.len();
     }
     Ok(split)
+}
+
+/// Whether a chunk holds these tables, and is what was written: if not, it is made again out of the tail's own files.
+fn is_sound(store: &Store, path: &Path, tables: Selection) -> Result<bool> {
+    let checked = Manifest::read(&store.root().join(path)).and_then(|manifest| {
+        let (first, last, path) = (manifest.first, manifest.last, path.to_owned());
+        let range = Range { first, last, generation: 0, path, manifest };
+        store.check(&range, |_| true, Hash::New)?;
+        Ok(range.tables() == tables && range.manifest.older().is_empty())
+    });
+    checked.or_else(|error| {
+        let is_missing =
+            error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::NotFound);
+        if !is_missing && !error.is::<Damaged>() {
+            return Err(error);
+        }
+        tracing::warn!(error = format!("{error:#}"), "a chunk of the tail is damaged, and made again");
+        Ok(false)
+    })
 }
 
 /// The chunks on the volume that are not among `published`, relative to it.

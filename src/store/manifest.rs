@@ -1,9 +1,10 @@
 //! What a sealed range says of itself: written last, so that a directory with a manifest is whole.
 
+use super::record;
 use crate::geth::{ChainId, ChainOf};
 use crate::rows::{Gap, LAYOUT, Selection, Table};
 use alloy_primitives::B256;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -69,10 +70,11 @@ pub struct TableManifest {
 
 impl Manifest {
     /// Reads the manifest in a range's directory.
+    ///
+    /// # Errors
+    /// As [`record::read`].
     pub fn read(directory: &Path) -> Result<Self> {
-        let path = directory.join("manifest.json");
-        let bytes = std::fs::read(&path).with_context(|| format!("failed to read: `{}`", path.display()))?;
-        serde_json::from_slice(&bytes).with_context(|| format!("failed to read: `{}`", path.display()))
+        record::read(&directory.join("manifest.json"))
     }
 
     /// Which chain tables it holds.

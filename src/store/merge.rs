@@ -4,7 +4,7 @@ use super::manifest::{Manifest, covered};
 use super::range::{self, Range};
 use super::sorted::{self, Source};
 use super::table_file::{GroupLimit, SourceFile, TableWriter};
-use super::{RANGE_MAX, RANGE_MIN, Store};
+use super::{Hash, RANGE_MAX, RANGE_MIN, Store};
 use crate::rows::{Gap, Selection, Table};
 use anyhow::{Context, Result, ensure};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -38,6 +38,12 @@ pub fn next_merge(ranges: &[Range], asked: Selection) -> Option<Merge> {
 }
 
 impl Merge {
+    /// First and last block.
+    pub fn blocks(&self) -> (u64, u64) {
+        let ends = self.sources.first().zip(self.sources.last());
+        ends.map_or((0, 0), |(bottom, top)| (bottom.first, top.last))
+    }
+
     /// Bytes that the merged range will take, about; needed beside its sources.
     pub fn bytes(&self) -> u64 {
         self.sources.iter().map(|range| range.manifest.bytes()).sum()
@@ -46,7 +52,8 @@ impl Merge {
     /// Builds the merged range and commits it. `cancelled` is asked between row groups: then nothing is committed.
     ///
     /// # Errors
-    /// Where a source cannot be read, or two neighbours do not link; the sources stay as they are.
+    /// [`Damaged`](super::Damaged) where a source is not what was written; else where one cannot be read, or two neighbours do not
+    /// link. The sources stay as they are.
     pub fn run(&self, store: &Store, cancelled: &dyn Fn() -> bool) -> Result<Option<Range>> {
         let (bottom, top) = (&self.sources[0], self.sources.last().context("nothing to merge")?);
         for pair in self.sources.windows(2) {
@@ -56,6 +63,10 @@ impl Merge {
                 pair[0].path.display(),
                 pair[1].path.display()
             );
+        }
+        // Whatever is wrong would be right by the checksums of what is made of it.
+        if store.check_all(&self.sources, |_| true, Hash::All, cancelled)?.is_none() {
+            return Ok(None);
         }
         let directory = store.temporary().join(format!("merge-{}-{}", bottom.first, top.last));
         if directory.exists() {

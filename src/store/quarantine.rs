@@ -1,11 +1,13 @@
 //! What failed a check, kept for the operator and never deleted by spyhop.
 
-use super::{replace_file, sync_directory};
+use super::{range, replace_file, sync_directory};
 use alloy_primitives::Bytes;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::fs;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Answers for one block that are kept: more would tell nothing new.
 const ANSWERS_MAX: usize = 3;
@@ -62,4 +64,66 @@ pub(super) fn path(root: &Path, path: &Path, label: &str) -> Result<()> {
         .with_context(|| format!("failed to move `{}` to `{}`", path.display(), target.display()))?;
     sync_directory(parent)?;
     sync_directory(root.join(path).parent().expect("it lies on the volume"))
+}
+
+/// What begins the label of something damaged.
+const DAMAGED: &str = "damaged";
+
+/// Moves something damaged, relative to the volume, below `quarantine/damaged-at-SECONDS`. Returns where it is, relative to the volume.
+pub(super) fn damaged(root: &Path, damaged: &Path) -> Result<PathBuf> {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let label = (seconds..).map(|seconds| format!("{DAMAGED}-at-{seconds}"));
+    let moved = label.map(|label| (Path::new("quarantine").join(&label).join(damaged), label));
+    let (moved, label) = moved
+        .into_iter()
+        .find(|(moved, _)| fs::symlink_metadata(root.join(moved)).is_err())
+        .expect("there are always more seconds");
+    path(root, damaged, &label)?;
+    Ok(moved)
+}
+
+/// What is damaged and in quarantine. All paths are relative to the volume.
+#[derive(Clone, Debug, Default)]
+pub struct InQuarantine {
+    /// Sealed ranges: first and last block, directory.
+    pub ranges: Vec<(u64, u64, PathBuf)>,
+    /// Records of reorganisations.
+    pub reorgs: Vec<PathBuf>,
+}
+
+/// What is damaged and in quarantine of what is not made again by itself.
+///
+/// # Errors
+/// Where it cannot be listed.
+pub fn in_quarantine(root: &Path) -> Result<InQuarantine> {
+    let quarantine = root.join("quarantine");
+    let mut found = InQuarantine::default();
+    for name in names(&quarantine)?.into_iter().filter(|name| name.starts_with(DAMAGED)) {
+        let relative = Path::new("quarantine").join(&name);
+        let ranges = range::paths(&root.join(&relative))?.into_iter();
+        found.ranges.extend(ranges.map(|(first, last, path)| (first, last, relative.join(path))));
+        let reorgs = relative.join(".spyhop/reorgs");
+        found.reorgs.extend(names(&root.join(&reorgs))?.into_iter().map(|name| reorgs.join(name)));
+    }
+    Ok(found)
+}
+
+/// Where something of the volume lies, and where what had the same name lies in quarantine.
+pub(super) fn places(root: &Path, path: &Path) -> Result<Vec<PathBuf>> {
+    let quarantine = root.join("quarantine");
+    let mut places: Vec<_> = names(&quarantine)?.iter().map(|name| quarantine.join(name).join(path)).collect();
+    places.push(root.join(path));
+    Ok(places)
+}
+
+/// The names in a directory that are text, ascending; none where it is not there.
+fn names(directory: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("failed to list: `{}`", directory.display()))?,
+    };
+    let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
+    let mut names: Vec<_> = names.filter_map(Result::transpose).collect::<Result<_>>()?;
+    names.sort_unstable();
+    Ok(names)
 }

@@ -1,9 +1,11 @@
 //! Sealed ranges: one directory of Parquet files per aligned range of finalized blocks.
 
+use super::damage::Damaged;
 use super::manifest::{Identity, Manifest, TableManifest, covered};
 use super::table_file::{GroupLimit, Sink, TableWriter};
 use super::tail::TailBlock;
-use super::{FORMAT, Store, replace_file, sorted, sync_directory};
+use super::{FORMAT, Hash, Store, record, sorted, sync_directory};
+use crate::error::Refused;
 use crate::rows::{Gap, Part, Selection};
 use alloy_primitives::B256;
 use anyhow::{Context, Result, ensure};
@@ -110,7 +112,11 @@ impl<'a> RangeWriter<'a> {
     }
 
     /// Starts the next generation of a range, which adds these tables to those it has.
+    ///
+    /// # Errors
+    /// [`Damaged`](super::Damaged) where one of those is not what was written.
     pub fn create_adding(store: &'a Store, range: &Range, tables: Selection) -> Result<Self> {
+        store.check_all(std::slice::from_ref(range), |_| true, Hash::New, &|| false)?;
         let added = tables.without(range.tables());
         let mut writer = Self::create(store, range.manifest.identity, range.first, range.last, added)?;
         for (name, manifest) in &range.manifest.tables {
@@ -193,7 +199,7 @@ pub(super) fn chunk_path(first: u64, last: u64, last_hash: B256) -> PathBuf {
 
 /// Writes the manifest into a finished directory and renames it to `path`, relative to the volume.
 fn place(store: &Store, directory: &Path, manifest: &Manifest, path: &Path) -> Result<()> {
-    replace_file(&directory.join("manifest.json"), serde_json::to_string_pretty(manifest)?.as_bytes())?;
+    record::write(&directory.join("manifest.json"), manifest)?;
     let target = store.root().join(path);
     let parent = target.parent().expect("it lies on the volume");
     fs::create_dir_all(parent).with_context(|| format!("failed to create: `{}`", parent.display()))?;
@@ -205,7 +211,10 @@ fn place(store: &Store, directory: &Path, manifest: &Manifest, path: &Path) -> R
 pub(super) fn commit(store: &Store, directory: &Path, manifest: Manifest) -> Result<Range> {
     let (first, last) = (manifest.first, manifest.last);
     let parent = PathBuf::from(format!("chain/first={first:010}/last={last:010}"));
-    let generation = 1 + generations(&store.root().join(&parent))?.into_iter().max().unwrap_or(0);
+    // One that is in quarantine was seen by readers: its name is not given again.
+    let held = super::quarantine::places(store.root(), &parent)?;
+    let held = held.iter().map(|path| generations(path)).collect::<Result<Vec<_>>>()?;
+    let generation = 1 + held.into_iter().flatten().max().unwrap_or(0);
     let path = parent.join(format!("g{generation}"));
     place(store, directory, &manifest, &path)?;
     Ok(Range { first, last, generation, path, manifest })
@@ -222,27 +231,34 @@ pub struct Unreadable {
     pub path: PathBuf,
     /// Why not.
     pub reason: String,
+    /// Whether it was read, and is not what was written.
+    pub is_damaged: bool,
 }
 
-/// Every range directory with a manifest, winners and losers.
-pub(super) fn list_all(root: &Path) -> Result<Vec<Range>> {
-    directories(root)?.into_iter().map(|directory| directory.read(root)).collect()
-}
-
-/// The ranges that count among those that can be read, and those that cannot.
-pub(super) fn list_readable(root: &Path) -> Result<(Vec<Range>, Vec<Unreadable>)> {
+/// Every range, winners and losers, and the directories that should be one and cannot be read.
+pub(super) fn list_all(root: &Path) -> Result<(Vec<Range>, Vec<Unreadable>)> {
     let (mut ranges, mut unreadable) = (Vec::new(), Vec::new());
     for directory in directories(root)? {
         match directory.read(root) {
             Ok(range) => ranges.push(range),
+            Err(error) if error.is::<Refused>() => return Err(error),
             // Deleted meanwhile: it had lost to another.
             Err(_) if !root.join(&directory.path).exists() => {}
             Err(error) => {
                 let Directory { first, last, path, .. } = directory;
-                unreadable.push(Unreadable { first, last, path, reason: error.root_cause().to_string() });
+                let damage = error.downcast_ref::<Damaged>().map(|damaged| damaged.reason.clone());
+                let is_damaged = damage.is_some();
+                let reason = damage.unwrap_or_else(|| error.root_cause().to_string());
+                unreadable.push(Unreadable { first, last, path, reason, is_damaged });
             }
         }
     }
+    Ok((ranges, unreadable))
+}
+
+/// The ranges that count among those that can be read, and those that cannot.
+pub(super) fn list_readable(root: &Path) -> Result<(Vec<Range>, Vec<Unreadable>)> {
+    let (ranges, unreadable) = list_all(root)?;
     Ok((winners(ranges), unreadable))
 }
 
@@ -254,16 +270,20 @@ struct Directory {
     path: PathBuf,
 }
 
+/// First block, last block and relative path of every directory below `root` that should be a range.
+pub(super) fn paths(root: &Path) -> Result<Vec<(u64, u64, PathBuf)>> {
+    let found = directories(root)?.into_iter();
+    Ok(found.map(|Directory { first, last, path, .. }| (first, last, path)).collect())
+}
+
 fn directories(root: &Path) -> Result<Vec<Directory>> {
     let mut directories = Vec::new();
     for (first, path) in keyed(&root.join("chain"), "first=")? {
         for (last, path) in keyed(&path, "last=")? {
             for generation in generations(&path)? {
                 let path = path.join(format!("g{generation}"));
-                if path.join("manifest.json").exists() {
-                    let path = path.strip_prefix(root).expect("it was found below").to_owned();
-                    directories.push(Directory { first, last, generation, path });
-                }
+                let path = path.strip_prefix(root).expect("it was found below").to_owned();
+                directories.push(Directory { first, last, generation, path });
             }
         }
     }
@@ -274,27 +294,35 @@ impl Directory {
     fn read(&self, root: &Path) -> Result<Range> {
         let Self { first, last, generation, ref path } = *self;
         let shown = root.join(path);
+        let file = shown.join("manifest.json");
+        if let Some(format) = record::format(&file).filter(|format| *format > u64::from(FORMAT)) {
+            let what = "was written by a newer spyhop";
+            let what = format!("`{}` {what} (format {format}, this one knows {FORMAT})", shown.display());
+            return Err(Refused::new(what, "run that one or a later one; nothing was touched").into());
+        }
+        let path = path.clone();
+        if !file.exists() {
+            return Err(Damaged { path, reason: "it is missing".to_owned() }.into());
+        }
         let manifest = Manifest::read(&shown)?;
-        ensure!(
-            (manifest.first, manifest.last) == (first, last),
-            "`{}` holds blocks {} to {}",
-            shown.display(),
-            manifest.first,
-            manifest.last
-        );
-        ensure!(
-            manifest.format <= FORMAT,
-            "`{}` was written by a newer spyhop (format {}, this one knows {FORMAT})",
-            shown.display(),
-            manifest.format
-        );
-        Ok(Range { first, last, generation, path: path.clone(), manifest })
+        if (manifest.first, manifest.last) != (first, last) {
+            let reason = format!("it is of blocks {} to {}", manifest.first, manifest.last);
+            return Err(Damaged { path, reason }.into());
+        }
+        Ok(Range { first, last, generation, path, manifest })
     }
 }
 
 /// The ranges that count: of overlapping ones the largest, of equal ones the highest generation; ascending.
+///
+/// # Errors
+/// Where the manifest of one cannot be read.
 pub(super) fn list(root: &Path) -> Result<Vec<Range>> {
-    Ok(winners(list_all(root)?))
+    let (ranges, unreadable) = list_readable(root)?;
+    match unreadable.into_iter().next() {
+        Some(Unreadable { path, reason, .. }) => Err(Damaged { path, reason }.into()),
+        None => Ok(ranges),
+    }
 }
 
 /// The pairs of neighbours among ranges, ascending and without overlaps, that do not link.
@@ -318,7 +346,7 @@ fn winners(mut ranges: Vec<Range>) -> Vec<Range> {
 }
 
 pub(super) fn collect_losers(store: &Store, grace: std::time::Duration) -> Result<()> {
-    let all = list_all(store.root())?;
+    let (all, _) = list_all(store.root())?;
     let winners = winners(all.clone());
     for loser in all.iter().filter(|range| !winners.iter().any(|winner| winner.path == range.path)) {
         let winner = winners.iter().find(|winner| winner.first <= loser.first && loser.last <= winner.last);
@@ -337,11 +365,22 @@ pub(super) fn collect_losers(store: &Store, grace: std::time::Duration) -> Resul
 pub(super) fn delete(store: &Store, path: &Path) -> Result<()> {
     let path = store.root().join(path);
     let aside = store.temporary().join("deleted");
+    remove_all(&aside)?;
     fs::rename(&path, &aside).with_context(|| format!("failed to remove: `{}`", path.display()))?;
-    fs::remove_dir_all(&aside)?;
+    remove_all(&aside)?;
     // Its parents go where nothing else is in them.
     let emptied = path.ancestors().skip(1).take(2).take_while(|parent| fs::remove_dir(parent).is_ok()).count();
     sync_directory(path.ancestors().nth(emptied + 1).expect("it lies on the volume"))
+}
+
+/// Removes a file or a directory with all that is in it, if it is there.
+pub(super) fn remove_all(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => return Ok(()),
+    };
+    removed.with_context(|| format!("failed to remove: `{}`", path.display()))
 }
 
 pub(super) fn keyed(directory: &Path, prefix: &str) -> Result<Vec<(u64, PathBuf)>> {
@@ -353,6 +392,10 @@ pub(super) fn keyed(directory: &Path, prefix: &str) -> Result<Vec<(u64, PathBuf)
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
+        // Directories only, whatever else somebody has put here.
+        if !entry.path().is_dir() {
+            continue;
+        }
         let number = name.to_str().and_then(|name| name.strip_prefix(prefix)).and_then(|number| number.parse().ok());
         if let Some(number) = number {
             found.push((number, entry.path()));

@@ -3,7 +3,7 @@
 //! `N.pending` is written and made durable before any tail file goes; when all are gone it becomes `N.json`. A process killed in
 //! between finishes at the next start, and the reorganisation is recorded once.
 
-use super::{Store, replace_file, sync_directory, tail};
+use super::{Damaged, Store, record, sync_directory, tail};
 use crate::rows::reorgs::Reorg;
 use anyhow::{Context, Result};
 use std::fs;
@@ -13,15 +13,18 @@ pub(super) fn append(store: &Store, reorg: &Reorg) -> Result<()> {
     let directory = store.root().join(".spyhop/reorgs");
     let number = entries(store.root())?.last().map_or(0, |(number, _)| number + 1);
     let path = directory.join(format!("{number:010}.pending"));
-    replace_file(&path, serde_json::to_string_pretty(reorg)?.as_bytes())?;
+    record::write(&path, reorg)?;
     finish(store, &path, reorg)
 }
 
-/// Drops what recorded reorganisations were dropping when the process was killed.
+/// Drops what recorded reorganisations were dropping when the process was killed. What a damaged record was to drop does not link to
+/// what the node has, and goes by that.
 pub(super) fn finish_pending(store: &Store) -> Result<()> {
     for (_, path) in entries(store.root())? {
-        if path.extension().is_some_and(|extension| extension == "pending") {
-            finish(store, &path, &read(&path)?)?;
+        if path.extension().is_some_and(|extension| extension == "pending")
+            && let Some(reorg) = read(store, &path)?
+        {
+            finish(store, &path, &reorg)?;
         }
     }
     Ok(())
@@ -38,13 +41,30 @@ fn finish(store: &Store, pending: &Path, reorg: &Reorg) -> Result<()> {
     sync_directory(pending.parent().expect("it lies in a directory"))
 }
 
-pub(super) fn list(root: &Path) -> Result<Vec<Reorg>> {
-    entries(root)?.iter().map(|(_, path)| read(path)).collect()
+pub(super) fn list(store: &Store) -> Result<Vec<Reorg>> {
+    let reorgs = entries(store.root())?.into_iter().map(|(_, path)| read(store, &path));
+    reorgs.filter_map(Result::transpose).collect()
 }
 
-fn read(path: &Path) -> Result<Reorg> {
-    let bytes = fs::read(path).with_context(|| format!("failed to read: `{}`", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("failed to read: `{}`", path.display()))
+/// A record; none where it is damaged, and then it goes to quarantine.
+fn read(store: &Store, path: &Path) -> Result<Option<Reorg>> {
+    match record::read(path) {
+        Ok(reorg) => Ok(Some(reorg)),
+        Err(error) => match error.downcast_ref::<Damaged>() {
+            Some(Damaged { reason, .. }) => {
+                let path = path.strip_prefix(store.root()).expect("it lies on the volume");
+                store.quarantine_damaged(path, reason)?;
+                Ok(None)
+            }
+            None => Err(error),
+        },
+    }
+}
+
+/// The records that are damaged, and what is wrong with each.
+pub(super) fn damaged(root: &Path) -> Result<Vec<Damaged>> {
+    let records = entries(root)?.into_iter().map(|(_, path)| record::read::<Reorg>(&path).err());
+    Ok(records.flatten().filter_map(|error| error.downcast().ok()).collect())
 }
 
 fn entries(root: &Path) -> Result<Vec<(u64, PathBuf)>> {

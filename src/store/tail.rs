@@ -4,7 +4,7 @@
 //! says which block it is, an Arrow stream per table, and a BLAKE3 of all that.
 
 use super::range::BlockLink;
-use super::{Store, create_aside, sync_directory};
+use super::{Damaged, Store, create_aside, sync_directory};
 use crate::error::Refused;
 use crate::rows::{Gap, Selection, Table};
 use alloy_primitives::B256;
@@ -15,7 +15,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// The first line of a tail file.
@@ -79,11 +79,19 @@ pub fn write(store: &Store, blocks: &[TailBlock]) -> Result<()> {
 /// Reads one block's file.
 ///
 /// # Errors
-/// Where it is missing, or its checksum does not hold.
+/// [`Damaged`] where it is missing, or its checksum does not hold; else where it cannot be read.
 pub fn read(root: &Path, number: u64, hash: B256) -> Result<TailBlock> {
-    let path = root.join(self::path(number, hash));
-    let bytes = fs::read(&path).with_context(|| format!("failed to read: `{}`", path.display()))?;
-    decode(&bytes).with_context(|| format!("`{}` is damaged", path.display()))
+    let path = path(number, hash);
+    let bytes = match fs::read(root.join(&path)) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {
+            return Err(Damaged { path, reason: error.to_string() }.into());
+        }
+        bytes => bytes.with_context(|| format!("failed to read: `{}`", path.display()))?,
+    };
+    decode(&bytes).map_err(|error| match error.is::<Refused>() {
+        true => error,
+        false => Damaged { path, reason: format!("{error:#}") }.into(),
+    })
 }
 
 /// Removes one block's file, if it is there.

@@ -9,7 +9,7 @@ use crate::rows::balances::{self, Balance};
 use crate::rows::combine::is_combined;
 use crate::rows::large_transfers::{self, Large};
 use crate::rows::{Part, Selection, Table, address_flows, native_transfers, tokens};
-use crate::store::{GroupLimit, Range, Sink, create_sorted, for_each_entry, temporary};
+use crate::store::{GroupLimit, Range, Scratch, Sink, create_sorted, for_each_entry};
 use alloy_primitives::U256;
 use anyhow::{Context, Result};
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -24,23 +24,6 @@ const BATCH_ROWS: usize = 8_192;
 
 /// Faults that are told of one table of a range at most: where more is wrong, all after it is.
 const FAULTS_MAX: usize = 100;
-
-/// The directory of one `verify`, gone with this.
-pub struct Scratch(PathBuf);
-
-impl Scratch {
-    /// Nothing is created yet.
-    pub fn new(root: &Path) -> Self {
-        Self(temporary(root).join(format!("verify-{}", std::process::id())))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Most often there is none; the next writer clears what is left.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// The combined tables of a range: those that follow from the others that it holds, and those that do not.
 pub fn of_range(range: &Range) -> (Selection, Selection) {
@@ -70,10 +53,7 @@ pub struct Combined<'a> {
 impl<'a> Combined<'a> {
     /// Starts the files of these tables, for a range of so many blocks.
     pub fn create(scratch: &'a Scratch, tables: Selection, blocks: u64) -> Result<Self> {
-        let directory = &scratch.0;
-        if !tables.is_empty() {
-            fs::create_dir_all(directory).with_context(|| format!("failed to create: `{}`", directory.display()))?;
-        }
+        let directory = if tables.is_empty() { Path::new("") } else { scratch.directory()? };
         let create = |table: &'static Table| {
             let sink = create_sorted(&file(directory, table), table, GroupLimit::of_range(blocks));
             Ok((table, sink.expect("only combined tables are asked for")?))

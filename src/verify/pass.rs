@@ -1,11 +1,11 @@
 //! One pass over everything that is held: the tail, its chunks, the sealed ranges, and what links them.
 
 use super::block::Rules;
-use super::combined::{self, Scratch};
+use super::combined;
 use super::fault::Fault;
 use super::{Report, Settings, files, links, range, tail};
 use crate::rows::{Selection, blocks};
-use crate::store::{self, BlockLink, Chain, Manifest, Range, Unreadable, chunk, read_readable_ranges};
+use crate::store::{self, BlockLink, Chain, Manifest, Range, Scratch, Unreadable, chunk, read_readable_ranges};
 use alloy_primitives::B256;
 use anyhow::Result;
 use indicatif::ProgressBar;

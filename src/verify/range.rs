@@ -4,12 +4,12 @@
 //! no more than three rounds are in memory.
 
 use super::block::{Checked, Rules, StoredBlock};
-use super::combined::{Combined, Scratch};
+use super::combined::Combined;
 use super::cursor::{Cursor, Key};
 use super::fault::Fault;
 use super::rebuild;
 use crate::rows::{Gap, Selection, Table, address_flows, blocks, large_transfers};
-use crate::store::Range;
+use crate::store::{Range, Scratch};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 use arrow::array::{Array, RecordBatch, StringArray, TimestampMicrosecondArray};

@@ -5,7 +5,7 @@ use super::fault::Fault;
 use super::range::lacking;
 use super::rebuild;
 use crate::rows::{Selection, balances, blocks, combine};
-use crate::store::{BlockLink, tail};
+use crate::store::{BlockLink, Damaged, tail};
 use alloy_primitives::B256;
 use std::path::Path;
 
@@ -27,7 +27,7 @@ pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Opt
         Ok(block) => block,
         Err(_) if !root.join(&place).exists() => return None,
         Err(error) => {
-            let cause = error.root_cause().to_string();
+            let cause = error.downcast::<Damaged>().map_or_else(|error| format!("{error:#}"), |damaged| damaged.reason);
             let fault = Fault::new(place.display().to_string(), "file", "one that is whole", cause).of_block(number);
             return Some(Seen { link: None, lacking: Selection::of_known([]), faults: vec![fault] });
         }

@@ -3,12 +3,15 @@
 //! A worker ends with a range that is whole and durable but still aside; [`super::follow`] puts it in its place.
 
 use super::fetch::{AbortOnDrop, Ahead, Chunk, Fetcher, Near, Trouble};
+use super::mend::{Mend, covers_as_much};
 use super::meter::Meter;
 use super::phase;
 use super::pressure::Gate;
 use crate::freezer::Places;
+use crate::geth::Tag;
 use crate::plan::{Piece, Source};
-use crate::store::{BlockLink, Finished, Identity, Merge, Range, RangeWriter, Store, tail};
+use crate::rows::Selection;
+use crate::store::{BlockLink, Damaged, Finished, Identity, Merge, Range, RangeWriter, Store, tail};
 use anyhow::{Context, Result};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,10 +30,16 @@ const CHUNKS_MAX: usize = 8;
 pub struct Job {
     /// Its blocks, and what they come from.
     pub piece: Piece,
-    /// Its blocks in the tail, ascending, where they come from there.
+    /// The tables that the range is to have.
+    pub tables: Selection,
+    /// Those of its blocks that the tail has, ascending: with them comes what the node said of their state.
     pub links: Vec<BlockLink>,
     /// The range it is to be the next generation of, with further tables.
     pub adds_to: Option<Range>,
+    /// The damaged range in whose place it comes.
+    pub mends: Option<Mend>,
+    /// The range whose state is asked for once more, in whose place it comes.
+    pub replaces: Option<Range>,
 }
 
 /// Builds ranges. Cheap to clone.
@@ -56,23 +65,32 @@ pub struct Builder {
 
 impl Builder {
     /// Builds a range, aside. `drained` is set when the node is not needed any more.
-    pub async fn build(mut self, job: Job, drained: Arc<AtomicBool>) -> Result<Finished, Trouble> {
-        if let Some(range) = &job.adds_to {
-            self.fetcher.options.tables = self.fetcher.options.tables.without(range.tables());
+    pub async fn build(mut self, mut job: Job, drained: Arc<AtomicBool>) -> Result<Finished, Trouble> {
+        if let Some(mend) = &job.mends {
+            job.adds_to = self.sound_state(mend).await?;
         }
+        let held = job.adds_to.as_ref().map_or(Selection::of_known([]), Range::tables);
+        self.fetcher.options.tables = job.tables.without(held);
         let finished = match job.piece.source {
             Source::Freezer => self.thaw(job.clone()).await,
             Source::Node => self.fetch(job.clone(), &drained).await,
             Source::Tail => {
-                let links = job.links;
-                self.on_thread(move |builder| {
+                let links = job.links.clone();
+                let sealed = self.on_thread(move |builder| {
                     let _phase = phase("range");
                     builder.seal(&links)
-                })
-                .await?
+                });
+                match sealed.await? {
+                    // What the tail lost the node has.
+                    Err(Trouble::Other(error)) if error.is::<Damaged>() => self.fetch(job.clone(), &drained).await,
+                    sealed => sealed,
+                }
             }
         }?;
-        if let Some(range) = &job.adds_to {
+        if let Some(range) = &job.replaces {
+            covers_as_much(finished.manifest(), &range.manifest)?;
+        }
+        if let (Some(range), None) = (&job.adds_to, &job.mends) {
             let (held, added) = (&range.manifest, finished.manifest());
             if (held.first_parent_hash, held.last_hash) != (added.first_parent_hash, added.last_hash) {
                 let what = format!("the node's blocks {} to {} are not those that are sealed", range.first, range.last);
@@ -104,7 +122,7 @@ impl Builder {
 
     /// Builds a range out of the node.
     async fn fetch(&self, job: Job, drained: &AtomicBool) -> Result<Finished, Trouble> {
-        let piece = job.piece;
+        let (piece, links) = (job.piece, job.links.clone());
         let (sender, mut receiver) = mpsc::channel::<Chunk>(CHUNKS_MAX / 2);
         let writer = self.on_thread(move |builder| {
             let _phase = phase("range");
@@ -121,7 +139,7 @@ impl Builder {
             }
             Ok(range.finish()?)
         });
-        let pumped = self.pump(piece, &sender).await;
+        let pumped = self.pump(piece, links, &sender).await;
         // After a failure no other piece goes ahead: this one is to be taken again first.
         drained.store(pumped.is_ok(), Ordering::Relaxed);
         // Only when the writer has ended may anybody else write here.
@@ -131,23 +149,32 @@ impl Builder {
         written
     }
 
-    /// Fetches the piece's chunks side by side and hands them on in order.
-    async fn pump(&self, piece: Piece, sender: &mpsc::Sender<Chunk>) -> Result<(), Trouble> {
+    /// Fetches the piece's chunks side by side and hands them on in order. What the tail has of it is taken from there.
+    async fn pump(&self, piece: Piece, mut links: Vec<BlockLink>, sender: &mpsc::Sender<Chunk>) -> Result<(), Trouble> {
+        if let Some(top) = links.last() {
+            // Nothing else says so where the node has gone on by many blocks.
+            let node = self.fetcher.client.head(Tag::Number(top.number)).await.map_err(Trouble::Away)?;
+            if node.hash != top.hash {
+                links.clear();
+            }
+        }
         let mut under_way = VecDeque::new();
         // What the node executes again may be large for each block.
         let count = if self.fetcher.is_traced() { 1 } else { CHUNK };
-        let mut firsts = (piece.first..=piece.last).step_by(count as usize);
+        let mut parts = parts(piece, &links, count).into_iter();
         let mut below = None;
         let mut ahead = Ahead::up_to(CHUNKS_MAX);
         loop {
             self.gate.wait().await;
             while under_way.len() < ahead.get()
-                && let Some(first) = firsts.next()
+                && let Some((first, last, link)) = parts.next()
             {
                 let fetcher = self.fetcher.clone();
-                let last = (first + count - 1).min(piece.last);
                 under_way.push_back(AbortOnDrop(tokio::spawn(async move {
-                    fetcher.chunk(first, last, Near::Finalized).await
+                    match link {
+                        Some(link) => fetcher.of_tail(link).await,
+                        None => fetcher.chunk(first, last, Near::Finalized).await,
+                    }
                 })));
             }
             let Some(chunk) = under_way.pop_front() else { return Ok(()) };
@@ -215,6 +242,20 @@ impl Builder {
             receiver.await.map_err(|_| Trouble::Other(anyhow::anyhow!("the building thread died")))
         }
     }
+}
+
+/// A piece in parts, ascending: each block that the tail has by itself, of the others so many together.
+fn parts(piece: Piece, links: &[BlockLink], count: u64) -> Vec<(u64, u64, Option<BlockLink>)> {
+    let mut parts = Vec::new();
+    let mut next = piece.first;
+    let ends = links.iter().map(|link| (link.number, Some(*link))).chain([(piece.last + 1, None)]);
+    for (end, link) in ends {
+        let firsts = (next..end).step_by(count as usize);
+        parts.extend(firsts.map(|first| (first, (first + count - 1).min(end - 1), None)));
+        parts.extend(link.map(|link| (end, end, Some(link))));
+        next = end + 1;
+    }
+    parts
 }
 
 /// The first block that does not link to the one before it, and what is wrong.

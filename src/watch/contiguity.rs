@@ -173,7 +173,7 @@ pub fn holes(root: &Path) -> Result<Vec<(u64, u64)>> {
 }
 
 fn look_for_holes(root: &Path) -> Result<Vec<(u64, u64)>> {
-    let run_first = Heartbeat::read(root).ok().flatten().and_then(|heartbeat| heartbeat.run_first);
+    let run_first = Heartbeat::read(root).and_then(|heartbeat| heartbeat.run_first);
     // The tail before the ranges: what is sealed meanwhile is then seen in one of them, if not in both.
     let numbers: Vec<_> = tail::paths(root)?.iter().filter_map(|path| tail::number_of(path)).collect();
     let (ranges, unreadable) = read_readable_ranges(root)?;

@@ -2,6 +2,7 @@
 
 use super::Task;
 use super::session::Session;
+use super::state::UNASKED;
 use crate::rows::coverage::Interval;
 use crate::rows::{CHAIN_TABLES, Gap, Lacks, Table};
 
@@ -32,9 +33,25 @@ impl Session {
                 reason: Some(failure.reason.clone()),
                 lacks: Some(Lacks::Rows),
             });
+            let mends = self.wanted_mends().filter(|mend| !self.failures.contains_key(&(mend.first, mend.last)));
+            let mends = mends.map(|mend| Interval {
+                table: table.name,
+                first: mend.first,
+                last: mend.last,
+                status: "missing",
+                reason: Some(format!("damaged, and built again: the old is in `{}`", mend.path.display())),
+                lacks: Some(Lacks::Rows),
+            });
             known.sort_unstable_by_key(|interval| interval.first);
-            let new: Vec<_> = failures.flat_map(|failure| outside(failure, &known)).collect();
+            let new: Vec<_> = failures.chain(mends).flat_map(|failure| outside(failure, &known)).collect();
             known.extend(new);
+        }
+        if self.is_traced() {
+            for reason in known.iter_mut().filter_map(|interval| interval.reason.as_mut()) {
+                if UNASKED.contains(&&reason[..]) {
+                    *reason = format!("{reason}; {}", self.remedy());
+                }
+            }
         }
         known.sort_unstable_by_key(|interval| interval.first);
         let lowest = ranges.first().map(|range| range.first).or(self.tail.first().map(|link| link.number));

@@ -3,16 +3,17 @@
 use super::build::Job;
 use super::fetch::{AbortOnDrop, Chunk, Fetcher, Near, Trouble, header_link};
 use super::hydrate::Account;
+use super::mend;
 use super::phase;
 use super::pressure::ANSWER_MAX;
 use super::progress::{age_s, now};
-use super::session::{Failure, GRACE, Session, UnderWay};
+use super::session::{Failure, GRACE, Merging, Session, UnderWay};
 use super::space;
 use crate::error::Refused;
 use crate::geth::{self, At, Head, Tag};
 use crate::plan::{BLOCK_MAX, Piece, Source};
 use crate::rows::{Gap, Part, combine, reorgs::Reorg, tokens};
-use crate::store::{BlockLink, Finished, Manifest, TailBlock, chunk, next_merge, tail};
+use crate::store::{BlockLink, Damaged, Finished, Manifest, Merge, Range, TailBlock, chunk, next_merge, tail};
 use crate::whales::ranking::{Limits, Ranking};
 use alloy_primitives::B256;
 use anyhow::Result;
@@ -67,6 +68,8 @@ impl Session {
             self.dirty = true;
         }
         self.look_at_ancient().await?;
+        self.look_for_state().await?;
+        self.mend_tail().await?;
         let followed = self.follow(head).await;
         let advanced = match &followed {
             Ok(advanced) => *advanced,
@@ -76,7 +79,9 @@ impl Session {
         };
         let (mut started, mut ranking) = (false, false);
         if !self.is_filling() {
-            self.hydration.go_on(&self.settings, &self.ranges, &self.builder).await;
+            if let Some(damage) = self.hydration.go_on(&self.settings, &self.ranges, &self.builder).await {
+                self.take_damage(damage)?;
+            }
             started = self.start_jobs()?;
             ranking = self.rank().await?;
             self.collect()?;
@@ -149,6 +154,7 @@ impl Session {
     fn is_complete(&self, head: Head) -> bool {
         let known = self.known();
         known.pieces().next().is_none()
+            && known.mends().next().is_none()
             && known.additions().next().is_none()
             && (!self.settings.follows() || known.tail_next() > head.number)
     }
@@ -471,6 +477,7 @@ impl Session {
                     self.dirty = true;
                 }
                 Ok(None) | Err(Trouble::Stopped) => {}
+                Err(Trouble::Other(error)) if error.is::<Damaged>() => self.take_damage(error)?,
                 Err(Trouble::Other(error)) if !space::is_used_up(&error) => {
                     tracing::warn!("holders are not ranked: {error:#}; `spyhop verify` tells what is wrong");
                     self.ranking_retry_at = Some(Instant::now() + RETRY);
@@ -497,13 +504,19 @@ impl Session {
 
     /// Takes in the results of jobs that have ended.
     async fn finish_jobs(&mut self) -> Result<(), Trouble> {
-        if let Some(merging) = self.merging.take_if(|merging| merging.0.is_finished()) {
-            let range = merging.await??;
-            let what = format!("merged blocks {} to {}", range.first, range.last);
-            self.add_range(range);
-            self.dirty = true;
-            self.committed(&what)?;
-            self.publish(self.settings.follows())?;
+        if let Some(Merging { blocks, task }) = self.merging.take_if(|merging| merging.task.0.is_finished()) {
+            match task.await? {
+                Ok(range) => {
+                    self.unmerged.remove(&blocks);
+                    self.add_range(range);
+                    self.dirty = true;
+                    self.committed(&format!("merged blocks {} to {}", blocks.0, blocks.1))?;
+                    self.publish(self.settings.follows())?;
+                }
+                Err(Trouble::Other(error)) if error.is::<Damaged>() => self.take_damage(error)?,
+                Err(Trouble::Other(error)) if !space::is_used_up(&error) => self.note_unmerged(blocks, &error),
+                Err(trouble) => return Err(trouble),
+            }
         }
         while let Some(index) = self.ended() {
             let UnderWay { job, task, .. } = self.under_way.remove(index);
@@ -538,9 +551,9 @@ impl Session {
         if job.piece.source != Source::Tail {
             self.built.0 += range.blocks();
             self.built.1 += range.manifest.bytes();
-            self.failures.remove(&(range.first, range.last));
         }
         let act = match (&job.adds_to, job.piece.source) {
+            _ if job.mends.is_some() => "mended",
             (Some(_), _) => "completed",
             (None, Source::Tail) => "sealed",
             (None, Source::Freezer | Source::Node) => "read",
@@ -568,6 +581,11 @@ impl Session {
                 None => ("missing", format!("pruned history: {reason}")),
             },
             Trouble::Bad { reason, .. } => ("failed", reason),
+            Trouble::Other(error) if error.is::<Damaged>() => return Ok(self.take_damage(error)?),
+            // The volume failed it, or a bug: that costs this piece.
+            Trouble::Other(error) if !space::is_used_up(&error) && error.downcast_ref::<Refused>().is_none() => {
+                ("failed", format!("{error:#}"))
+            }
             other => return Err(other),
         };
         tracing::warn!(first = piece.first, last = piece.last, status, reason, "range is not held");
@@ -575,6 +593,24 @@ impl Session {
         self.failures.insert((piece.first, piece.last), Failure { status, reason, retry_at });
         self.dirty = true;
         Ok(())
+    }
+
+    /// Notes that a merge failed, to be tried again later: its sources are there and stay.
+    pub(super) fn note_unmerged(&mut self, (first, last): (u64, u64), error: &anyhow::Error) {
+        let reason = format!("{error:#}");
+        tracing::warn!(first, last, reason, "ranges are not merged, which is tried again later");
+        let retry_at = Instant::now() + RETRY;
+        self.unmerged.insert((first, last), Failure { status: "failed", reason, retry_at });
+    }
+
+    /// The next merge that has not failed just now.
+    fn next_merge(&self) -> Option<Merge> {
+        let now = Instant::now();
+        let resting: Vec<_> = self.unmerged.iter().filter(|(_, failure)| failure.retry_at > now).collect();
+        let rests =
+            |range: &&Range| resting.iter().any(|((first, last), _)| *first <= range.first && range.last <= *last);
+        let ranges: Vec<_> = self.ranges.iter().filter(|range| !rests(range)).cloned().collect();
+        next_merge(&ranges, self.settings.tables)
     }
 
     /// A new range must link to those beside it before it is put in its place.
@@ -606,21 +642,48 @@ impl Session {
         }
         let mut started = false;
         if self.merging.is_none()
-            && let Some(merge) = next_merge(&self.ranges, self.settings.tables)
+            && let Some(merge) = self.next_merge()
             && self.has_room(merge.bytes())?
         {
-            self.merging = Some(AbortOnDrop(tokio::spawn(self.builder.clone().merge(merge))));
+            let blocks = merge.blocks();
+            let task = AbortOnDrop(tokio::spawn(self.builder.clone().merge(merge)));
+            self.merging = Some(Merging { blocks, task });
             started = true;
         }
         while let Some(piece) = self.next_piece()? {
-            let links = self.tail.iter().filter(|link| (piece.first..=piece.last).contains(&link.number));
-            let adds_to = self.ranges.iter().find(|range| range.first == piece.first && range.last == piece.last);
-            let links = if piece.source == Source::Tail { links.copied().collect() } else { Vec::new() };
-            let job = Job { piece, links, adds_to: adds_to.cloned() };
+            let job = self.job(piece);
             self.start(self.under_way.len(), job);
             started = true;
         }
         Ok(started)
+    }
+
+    /// What is to be done for a piece.
+    fn job(&self, piece: Piece) -> Job {
+        let mut job = Job {
+            piece,
+            tables: self.settings.tables,
+            links: Vec::new(),
+            adds_to: None,
+            mends: self.mend_of(piece).cloned(),
+            replaces: None,
+        };
+        let held = self.ranges.iter().find(|range| range.first == piece.first && range.last == piece.last);
+        if let Some(mend) = &job.mends {
+            job.tables = job.tables.with(mend.tables);
+        } else if let Some(range) = held {
+            job.tables = job.tables.with(range.tables());
+            if self.is_to_be_asked(range) {
+                job.replaces = Some(range.clone());
+                job.adds_to = mend::without_state(range);
+            } else {
+                job.adds_to = Some(range.clone());
+            }
+        } else {
+            let links = self.tail.iter().filter(|link| (piece.first..=piece.last).contains(&link.number));
+            job.links = links.copied().collect();
+        }
+        job
     }
 
     /// The next piece that a worker is free for. What comes from the node or the tail keeps every core busy by itself, so there is
@@ -635,7 +698,10 @@ impl Session {
         let busy = others.clone().count() > 1 || others.clone().any(|other| !other.drained.load(Ordering::Relaxed));
         let known = self.known();
         let is_traced = self.is_traced();
-        let mut pieces = known.pieces().take(AHEAD_MAX).chain(known.additions()).map(|piece| match piece.source {
+        let (first, then) = if known.mends_first() { (Some(known.mends()), None) } else { (None, Some(known.mends())) };
+        let [first, then] = [first, then].map(|mends| mends.into_iter().flatten());
+        let pieces = first.chain(known.pieces().take(AHEAD_MAX)).chain(then).chain(known.additions());
+        let mut pieces = pieces.map(|piece| match piece.source {
             Source::Freezer if self.thawed_in_vain.contains_key(&piece.first) || is_traced => {
                 Piece { source: Source::Node, ..piece }
             }
@@ -694,6 +760,7 @@ impl Session {
                 self.store.delete_directory(&range.path)?;
                 self.wanted_first = range.last + 1;
             }
+            self.mends.retain(|mend| mend.first >= self.wanted_first);
             // What was asked once may have been written there.
             self.fetcher.known.lock().expect("nothing panics while holding it").forget();
             self.dirty = true;

@@ -11,7 +11,7 @@ use super::fetch::{AbortOnDrop, Trouble};
 use crate::rows::combine::Entry;
 use crate::rows::large_transfers::{self, Large};
 use crate::rows::{Gap, Lacks, balances};
-use crate::store::{Range, TailBlock, for_each_entry};
+use crate::store::{Damaged, Hash, Range, TailBlock, for_each_entry};
 use alloy_primitives::{Address, B256};
 use anyhow::Result;
 use std::cmp::Reverse;
@@ -56,20 +56,22 @@ struct Reading {
 }
 
 impl Hydration {
-    /// Goes on: takes in a range that was read, and starts to read the next one where nobody is left to be asked for.
-    pub async fn go_on(&mut self, settings: &Settings, ranges: &[Range], builder: &Builder) {
+    /// Goes on: takes in a range that was read, and starts to read the next one where nobody is left to be asked for. Returns why
+    /// one is damaged.
+    pub async fn go_on(&mut self, settings: &Settings, ranges: &[Range], builder: &Builder) -> Option<anyhow::Error> {
         if let Some(Reading { blocks, task }) = self.reading.take_if(|reading| reading.task.0.is_finished()) {
             self.note_read(blocks);
             match task.await {
                 Ok(Ok(accounts)) => {
                     self.waiting.extend(accounts.into_iter().filter(|account| !self.seen.contains(account)))
                 }
+                Ok(Err(Trouble::Other(error))) if error.is::<Damaged>() => return Some(error),
                 failed => tracing::debug!(first = blocks.0, ?failed, "range was not read for hydration"),
             }
         }
         let wanted = settings.follows() && settings.tables.has(&balances::TABLE);
         if !wanted || self.reading.is_some() || self.waiting.len() >= ACCOUNTS_OF_BLOCK {
-            return;
+            return None;
         }
         while let Some(range) = ranges.iter().rev().find(|range| !self.is_read((range.first, range.last))) {
             let blocks = (range.first, range.last);
@@ -78,12 +80,17 @@ impl Hydration {
                 self.note_read(blocks);
                 continue;
             }
-            let path = range.path.join(format!("{}.parquet", large_transfers::TABLE.name));
-            let task = builder.on_thread(move |builder| accounts(&builder.fetcher.store.root().join(path), &lacking));
+            let range = range.clone();
+            let task = builder.on_thread(move |builder| {
+                let (store, name) = (&builder.fetcher.store, large_transfers::TABLE.name);
+                store.check_all(std::slice::from_ref(&range), |table| table == name, Hash::New, &|| false)?;
+                accounts(&store.root().join(&range.path).join(format!("{name}.parquet")), &lacking)
+            });
             let task = AbortOnDrop(tokio::spawn(async move { Ok(task.await??) }));
             self.reading = Some(Reading { blocks, task });
-            return;
+            return None;
         }
+        None
     }
 
     /// Those who are to be asked for with the next block but `skipped`.

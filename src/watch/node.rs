@@ -11,7 +11,7 @@ use crate::geth::{self, ChainId, Client, Head, Tag};
 use crate::plan::BLOCK_MAX;
 use crate::prove::BlobSchedule;
 use crate::rows::Issuance;
-use crate::store::{Chain, FORMAT, Identity, RANGE_MIN, Store};
+use crate::store::{Chain, FORMAT, Identity, RANGE_MIN, Store, tail};
 use alloy_primitives::{Address, address};
 use std::io::ErrorKind;
 
@@ -78,6 +78,7 @@ async fn look(
     let held = store.chain()?;
     let mut chain = match held.clone() {
         None => {
+            check_tail(client, store).await?;
             Chain { format: FORMAT, identity, finalized_seen: false, blob_schedule: None, issuance: None, weth: None }
         }
         Some(chain) if chain.identity == identity => chain,
@@ -165,6 +166,20 @@ async fn has(client: &Client, head: Head) -> Result<bool, Trouble> {
         Err(error) if error.is_missing() => Ok(false),
         Err(error) => Err(Trouble::Away(error)),
     }
+}
+
+/// Where nothing says which chain the volume holds but blocks in its tail, the node must have the lowest of them.
+async fn check_tail(client: &Client, store: &Store) -> Result<(), Trouble> {
+    let paths = tail::paths(store.root())?;
+    let blocks: Vec<_> = paths.iter().filter_map(|path| tail::block_of(path)).collect();
+    let Some((lowest, _)) = blocks.iter().min() else { return Ok(()) };
+    let node = client.head(Tag::Number(*lowest)).await.map_err(Trouble::Away)?;
+    if blocks.contains(&(*lowest, node.hash)) {
+        return Ok(());
+    }
+    let what = format!("the node has not block {lowest} as it is in the tail of `{}`", store.root().display());
+    let hint = "give each chain a data directory of its own; nothing was touched";
+    Err(Trouble::Other(Refused::new(what, hint).into()))
 }
 
 /// In words, why the node does not answer.

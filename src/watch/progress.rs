@@ -74,8 +74,16 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// The one on the volume at `root`; `None` where no writer was there yet.
-    pub fn read(root: &Path) -> Result<Option<Self>> {
+    /// The one on the volume at `root`; `None` where no writer was there yet, or where it cannot be read: a writer soon makes another.
+    pub fn read(root: &Path) -> Option<Self> {
+        Self::read_strictly(root).ok().flatten()
+    }
+
+    /// The same, with what is wrong with it.
+    ///
+    /// # Errors
+    /// Where it is there and cannot be read.
+    pub fn read_strictly(root: &Path) -> Result<Option<Self>> {
         match std::fs::read(root.join(".spyhop/heartbeat")) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).context("failed to read the heartbeat"),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -304,7 +312,7 @@ impl Teller {
             let screen = ProgressDrawTarget::term_like_with_hz(Box::new(log::Screen::default()), FRAMES_S);
             ProgressBar::with_draw_target(Some(0), screen).with_style(style.progress_chars("=> ")).with_prefix("spyhop")
         });
-        let before = Heartbeat::read(store.root()).ok().flatten();
+        let before = Heartbeat::read(store.root());
         let run_first_before = before.and_then(|heartbeat| heartbeat.run_first);
         Self { bar, said: String::new(), committed_at: None, pulse: Pulse::start(store), run_first_before }
     }

@@ -5,15 +5,15 @@
 
 use super::build::Job;
 use super::fetch::Trouble;
+use super::mend::Mend;
 use super::progress::now;
 use super::session::Session;
 use super::{From, Settings, Stop, Task, Traces, node, progress};
-use crate::geth::{Client, Limits, Tag};
+use crate::geth::{Client, Limits};
 use crate::plan::{Order, Piece, Source};
 use crate::publish::Publisher;
 use crate::rows::Selection;
-use crate::rows::dependencies::{Need, needing};
-use crate::store::{FORMAT, Identity, Manifest, Range, Store, read_readable_ranges, tail};
+use crate::store::{Range, Store, read_readable_ranges, tail};
 use crate::whales::ranking;
 use anyhow::{Context, Result, anyhow};
 use std::collections::BTreeSet;
@@ -34,6 +34,10 @@ pub struct Faulty {
     pub chunks: Vec<PathBuf>,
     /// Files of the tail.
     pub tail: Vec<PathBuf>,
+    /// Records and what is made again by itself.
+    pub small: Vec<PathBuf>,
+    /// Whether what is published is to be made again.
+    pub is_unpublished: bool,
 }
 
 impl Faulty {
@@ -51,7 +55,7 @@ impl Faulty {
 
     /// Whether there is nothing to build.
     pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty() && self.chunks.is_empty() && self.tail.is_empty()
+        self.ranges.is_empty() && self.chunks.is_empty() && self.tail.is_empty() && !self.is_unpublished
     }
 }
 
@@ -114,18 +118,8 @@ async fn rebuild(
     let mut teller = progress::Teller::new(store.clone());
     let node = node::wait(&client, &store, &settings, &stop, &mut teller).await?;
     // These would be taken for good when the session opens. Their places are those of what is built anew.
-    for path in faulty.tail.iter().chain(&faulty.chunks) {
+    for path in faulty.tail.iter().chain(&faulty.chunks).chain(&faulty.small) {
         store.quarantine_path(path, label)?;
-    }
-    let mut ranges = Vec::new();
-    let contradicted = faulty.contradicted;
-    for (first, last, path) in faulty.ranges {
-        let directory = store.root().join(&path);
-        ranges.push((Piece { first, last, source: Source::Node }, tables_of(&directory)?, path.clone()));
-        // Without its manifest a directory is no range, and its files are still there for those who read them.
-        if !is_range(&directory, node.chain.identity, (first, last)) {
-            fs::rename(directory.join("manifest.json"), directory.join("manifest.json.faulty"))?;
-        }
     }
     let publisher = Publisher::new(&store, settings.published_path.clone())?;
     let mut session = Session::open(settings, store.clone(), client, node, publisher, teller, stop).await?;
@@ -134,11 +128,20 @@ async fn rebuild(
     session.look_for_finalized(head).await?;
     // It was made of what is faulty.
     session.ranking = None;
-    for (piece, tables, path) in &ranges {
-        let (piece, tables) = (*piece, *tables);
-        let what = format!("blocks {} to {}", piece.first, piece.last);
+    // What cannot be read at all went to quarantine when the session was opened.
+    let mut mends = session.mends.clone();
+    for range in faulty.ranges {
+        if session.ranges.iter().any(|held| held.path == range.2) {
+            let mut mend = Mend::new(store.root(), range)?;
+            let contradicted = faulty.contradicted.iter().filter(|(path, _)| *path == mend.path);
+            mend.contradicted = contradicted.map(|(_, table)| table.clone()).collect();
+            mends.push(mend);
+        }
+    }
+    for mend in &mends {
+        let what = format!("blocks {} to {}", mend.first, mend.last);
         session.teller.say(format!("building {what} again"));
-        let range = session.build_again(piece, tables, path, &contradicted).await;
+        let range = session.build_again(mend.clone()).await;
         let range = range.map_err(error).with_context(|| format!("failed to build {what} again"))?;
         session.add_range(range);
     }
@@ -146,86 +149,25 @@ async fn rebuild(
     session.fill_tail(head).await?;
     session.dirty = true;
     session.publish(true)?;
-    for (.., path) in &ranges {
-        store.quarantine_path(path, label)?;
+    for mend in mends.iter().filter(|mend| !mend.path.starts_with("quarantine")) {
+        store.quarantine_path(&mend.path, label)?;
     }
     Ok(ranking::remove_all(&store)?)
 }
 
 impl Session {
-    /// Builds the next generation of a range, with these tables, and commits it.
-    async fn build_again(
-        &mut self,
-        piece: Piece,
-        tables: Selection,
-        directory: &Path,
-        contradicted: &BTreeSet<(PathBuf, String)>,
-    ) -> Result<Range, Trouble> {
-        let old = fs::read_dir(self.store.root().join(directory))?.map(|entry| Ok(entry?.metadata()?.len()));
+    /// Builds a range again, and commits it.
+    async fn build_again(&mut self, mend: Mend) -> Result<Range, Trouble> {
+        let old = fs::read_dir(self.store.root().join(&mend.path))?.map(|entry| Ok(entry?.metadata()?.len()));
         if !self.has_room(old.sum::<Result<u64>>()?)? {
             return Err(Trouble::Other(anyhow!("there is no room for it: {}", self.teller.state())));
         }
-        let mut builder = self.builder.clone();
-        builder.fetcher.options.tables = tables;
-        let sound = |table: &str| !contradicted.contains(&(directory.to_owned(), table.to_owned()));
-        let job = Job { piece, links: Vec::new(), adds_to: self.sound_state(piece, directory, &sound).await? };
-        let finished = builder.build(job, Arc::new(AtomicBool::new(false))).await?;
+        let piece = Piece { first: mend.first, last: mend.last, source: Source::Node };
+        let tables = mend.tables;
+        let job = Job { piece, tables, links: Vec::new(), adds_to: None, mends: Some(mend), replaces: None };
+        let finished = self.builder.clone().build(job, Arc::new(AtomicBool::new(false))).await?;
         Ok(finished.commit(&self.store)?)
     }
-}
-
-impl Session {
-    /// The faulty range with nothing but those of its tables that the node could not tell again and whose files are as they were
-    /// written; they are taken over. `None` where there are none, or where the range is not of the node's chain.
-    async fn sound_state(
-        &self,
-        piece: Piece,
-        directory: &Path,
-        sound: &dyn Fn(&str) -> bool,
-    ) -> Result<Option<Range>, Trouble> {
-        let root = self.store.root();
-        let Ok(mut manifest) = Manifest::read(&root.join(directory)) else { return Ok(None) };
-        let node = self.client.head(Tag::Number(piece.last)).await.map_err(Trouble::Away)?;
-        if (manifest.last, manifest.last_hash) != (piece.last, node.hash) {
-            return Ok(None);
-        }
-        // What only a node that had the state could tell, and what is made of it.
-        let of_state = needing(Need::is_of_state);
-        manifest.tables.retain(|name, table| {
-            let path = root.join(directory).join(format!("{name}.parquet"));
-            let as_written = || hash_of(&path).is_ok_and(|hash| hash == table.blake3);
-            of_state.tables().any(|table| table.name == name) && sound(name) && as_written()
-        });
-        manifest.gaps.retain(|gap| manifest.tables.contains_key(&gap.table));
-        let Piece { first, last, .. } = piece;
-        let path = directory.to_owned();
-        Ok((!manifest.tables.is_empty()).then_some(Range { first, last, generation: 0, path, manifest }))
-    }
-}
-
-/// BLAKE3 of a file.
-fn hash_of(path: &Path) -> std::io::Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(fs::File::open(path)?)?;
-    Ok(hasher.finalize().to_string())
-}
-
-/// The chain tables of a range: those that its manifest names, or where that cannot be read those that it has files of.
-fn tables_of(directory: &Path) -> Result<Selection> {
-    if let Ok(manifest) = Manifest::read(directory) {
-        return Ok(manifest.selection());
-    }
-    let entries = fs::read_dir(directory).with_context(|| format!("failed to list: `{}`", directory.display()))?;
-    let names = entries.map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default()));
-    let names = names.collect::<Result<Vec<_>>>()?;
-    Ok(Selection::of_known(names.iter().filter_map(|name| name.strip_suffix(".parquet"))))
-}
-
-/// Whether a manifest can be read and is of this chain and of these blocks.
-fn is_range(directory: &Path, identity: Identity, blocks: (u64, u64)) -> bool {
-    Manifest::read(directory).is_ok_and(|manifest| {
-        manifest.identity == identity && (manifest.first, manifest.last) == blocks && manifest.format <= FORMAT
-    })
 }
 
 /// Why it was not done, for the operator.

@@ -5,6 +5,7 @@ use super::build::{Builder, Job, yield_to_others};
 use super::fetch::{AbortOnDrop, Ahead, Fetcher, Trouble};
 use super::follow::TAIL_CHUNK;
 use super::hydrate::Hydration;
+use super::mend::{self, Mend};
 use super::meter::Meter;
 use super::node::Node;
 use super::pressure::{Gate, Pressure};
@@ -62,6 +63,15 @@ pub struct UnderWay {
     pub drained: Arc<AtomicBool>,
 }
 
+/// A merge that is being made.
+#[derive(Debug)]
+pub struct Merging {
+    /// First and last block.
+    pub blocks: (u64, u64),
+    /// Its end.
+    pub task: AbortOnDrop<Result<Range, Trouble>>,
+}
+
 /// The state of a `watch` or a `backfill`.
 #[derive(Debug)]
 pub struct Session {
@@ -80,6 +90,8 @@ pub struct Session {
     pub stop: Stop,
     /// Sealed ranges, ascending.
     pub ranges: Vec<Range>,
+    /// Those that are damaged and in quarantine, to be built again.
+    pub mends: Vec<Mend>,
     /// The canonical tail, ascending.
     pub tail: Vec<BlockLink>,
     /// Which tables have not all rows of it.
@@ -89,6 +101,8 @@ pub struct Session {
     /// Whether they were looked at, and the hole below the lowest of them.
     pub taken_up: bool,
     pub hole: Option<(u64, u64)>,
+    /// A block of it whose file is damaged, to be fetched again.
+    pub tail_lost: Option<BlockLink>,
     /// Pieces that could not be built, by first and last block.
     pub failures: BTreeMap<(u64, u64), Failure>,
     pub head: Option<Head>,
@@ -98,7 +112,9 @@ pub struct Session {
     /// Ranges that are being built, in the order they were planned in.
     pub under_way: Vec<UnderWay>,
     /// The merge that is being made.
-    pub merging: Option<AbortOnDrop<Result<Range, Trouble>>>,
+    pub merging: Option<Merging>,
+    /// Merges that failed, by first and last block.
+    pub unmerged: BTreeMap<(u64, u64), Failure>,
     pub ancient: Ancient,
     /// First blocks of pieces that the ancient store or an era file did not give, and why: they come from the node.
     pub thawed_in_vain: BTreeMap<u64, String>,
@@ -114,7 +130,12 @@ pub struct Session {
     /// Whether there is something to publish, and when it was done last.
     pub dirty: bool,
     pub published_at: Option<Instant>,
-    /// Blocks and bytes built from the node in this run, for the estimate of a long backfill.
+    /// From which block on the node serves state, where it tells, and when it was asked.
+    pub oldest_state: Option<u64>,
+    pub state_asked_at: Option<Instant>,
+    /// Why it could not be published, and when that was tried last.
+    pub unpublished: Option<(String, Instant)>,
+    /// Blocks and bytes of the sealed ranges at the start and of those built since, for the estimate of a long backfill.
     pub built: (u64, u64),
     /// Whether the estimate was told.
     pub estimated: bool,
@@ -179,12 +200,9 @@ impl Session {
             meter: Arc::new(Meter::default()),
             stop: stop.flag.clone(),
         };
-        let ranges = store.ranges()?;
-        for range in &ranges {
-            if range.manifest.identity != node.chain.identity {
-                bail_other(format!("range `{}` is of another chain", range.path.display()))?;
-            }
-        }
+        let (ranges, mends) = mend::open(&store, node.chain.identity)?;
+        // What a block takes is known from those that are held.
+        let built = ranges.iter().fold((0, 0), |sum, range| (sum.0 + range.blocks(), sum.1 + range.manifest.bytes()));
         let mut session = Self {
             wanted_first: node.wanted_first,
             ancient: node.ancient,
@@ -200,17 +218,20 @@ impl Session {
             teller,
             stop,
             ranges,
+            mends,
             tail: Vec::new(),
             tail_gaps: Vec::new(),
             loose: Vec::new(),
             taken_up: false,
             hole: None,
+            tail_lost: None,
             failures: BTreeMap::new(),
             head: None,
             finalized: None,
             finalized_retry_at: Instant::now(),
             under_way: Vec::new(),
             merging: None,
+            unmerged: BTreeMap::new(),
             thawed_in_vain: BTreeMap::new(),
             pressure: Pressure::default(),
             rates: Rates::new(),
@@ -220,7 +241,10 @@ impl Session {
             chunks_left: BTreeMap::new(),
             dirty: true,
             published_at: None,
-            built: (0, 0),
+            unpublished: None,
+            oldest_state: None,
+            state_asked_at: None,
+            built,
             estimated: false,
             ranking: None,
             ranking_under_way: None,
@@ -293,11 +317,13 @@ impl Session {
         let failed = |key| self.failures.get(&key).is_some_and(|failure| failure.retry_at > now);
         let mut settled: Vec<_> = self.ranges.iter().map(|range| (range.first, range.last)).collect();
         settled.extend(self.failures.keys().copied().filter(|key| failed(*key)));
+        let damaged: Vec<_> = self.wanted_mends().map(|mend| (mend.first, mend.last)).collect();
+        settled.extend(&damaged);
         settled.sort_unstable();
         settled.dedup();
         let wanted_last = self.wanted_last();
         let lacking = self.ranges.iter().filter(|range| {
-            !range.tables().covers(self.settings.tables)
+            (!range.tables().covers(self.settings.tables) || self.is_to_be_asked(range))
                 && range.first >= self.wanted_first
                 && wanted_last.is_none_or(|last| range.last <= last)
                 && !failed((range.first, range.last))
@@ -307,6 +333,7 @@ impl Session {
             wanted_last,
             finalized: if self.is_anchored() { self.finalized } else { self.frozen().last().map(|(_, last)| *last) },
             frozen: self.frozen(),
+            damaged: damaged.into_iter().filter(|key| !failed(*key)).collect(),
             lacking: lacking.map(|range| (range.first, range.last)).collect(),
             settled,
             under_way: self.under_way.iter().map(|under_way| under_way.job.piece).collect(),
@@ -324,17 +351,23 @@ impl Session {
     }
 
     /// Publishes what there is, if it is not published yet and it is time.
-    pub fn publish(&mut self, now: bool) -> Result<()> {
+    pub fn try_publish(&mut self, now: bool) -> Result<()> {
         let every = if self.settings.follows() { PUBLISH_EVERY } else { PUBLISH_BACKFILL_EVERY };
         let due = self.published_at.is_none_or(|at| at.elapsed() >= every);
         if !self.dirty || !(now || due) || self.is_filling() {
             return Ok(());
         }
         let _phase = phase("publish");
+        if let Some(ranking) = &self.ranking
+            && !ranking.is_sound(&self.store)?
+        {
+            self.ranking = None;
+        }
         let coverage = self.coverage();
         let reorgs = self.store.reorgs()?;
         let tables = self.settings.tables;
-        let split = chunk::split(&self.store, self.chain.identity, &self.tail, tables)?;
+        let tail = &self.tail[..self.whole_tail()];
+        let split = chunk::split(&self.store, self.chain.identity, tail, tables)?;
         let kept = self.ranges[self.kept()..].iter();
         let sealed = kept.map(|range| Directory {
             path: range.path.clone(),
@@ -344,7 +377,7 @@ impl Session {
             last: range.last,
             last_timestamp: range.manifest.last_timestamp,
         });
-        let (chunked, tail) = self.tail.split_at(split.blocks);
+        let (chunked, tail) = tail.split_at(split.blocks);
         let chunks = split.chunks.iter().zip(chunked.chunks(RANGE_MIN as usize)).map(|(path, links)| Directory {
             path: path.clone(),
             tables,
@@ -413,10 +446,13 @@ impl Session {
             sealed: self.sealed().map(|sealed| sealed.number),
             lag_blocks: head.map(|head| head.saturating_sub(tip.unwrap_or(0))),
             node_lag_s: self.head.and_then(age_s),
-            unhealthy: wrong.or_else(|| {
-                let (&(first, last), failure) = self.failures.iter().find(|(_, failure)| failure.status == "failed")?;
-                Some(format!("blocks {first} to {last} failed: {}", failure.reason))
-            }),
+            unhealthy: wrong
+                .or_else(|| {
+                    let (&(first, last), failure) =
+                        self.failures.iter().find(|(_, failure)| failure.status == "failed")?;
+                    Some(format!("blocks {first} to {last} failed: {}", failure.reason))
+                })
+                .or_else(|| self.mending()),
             // While a hole is filled, what was there before it came is what is to be there again.
             run_first: if self.is_filling() { self.teller.run_first_before() } else { self.run_first() },
             committed_at: self.teller.committed_at(),
@@ -454,7 +490,7 @@ impl Session {
     pub async fn wait(&mut self, time: Duration) {
         const LOOK_EVERY: Duration = Duration::from_millis(20);
         let drained = self.drained();
-        let merged = || self.merging.as_ref().is_some_and(|merging| merging.0.is_finished());
+        let merged = || self.merging.as_ref().is_some_and(|merging| merging.task.0.is_finished());
         let ranked = || self.ranking_under_way.as_ref().is_some_and(|ranking| ranking.0.is_finished());
         let ended = async {
             while self.ended().is_none() && !merged() && !ranked() && self.drained() == drained {
@@ -479,8 +515,10 @@ impl Session {
         self.under_way.iter().take(candidates).position(|under_way| under_way.task.0.is_finished())
     }
 
-    /// Takes a range into account that was committed, in the place of those it holds.
+    /// Takes a range into account that was committed, in the place of those it holds and of what failed there.
     pub fn add_range(&mut self, range: Range) {
+        self.failures.retain(|(first, last), _| *last < range.first || *first > range.last);
+        self.mends.retain(|mend| mend.last < range.first || mend.first > range.last);
         self.ranges.retain(|held| held.first < range.first || held.last > range.last);
         let at = self.ranges.partition_point(|held| held.first < range.first);
         self.ranges.insert(at, range);
@@ -490,14 +528,14 @@ impl Session {
     pub async fn close(&mut self) -> Result<()> {
         self.stop.flag.store(true, Ordering::Relaxed);
         self.under_way.clear();
-        if let Some(merging) = self.merging.take() {
+        if let Some(Merging { blocks, task }) = self.merging.take() {
             // Its thread yields to everything else on the machine, and may not even come to see that it is to stop.
-            match tokio::time::timeout(DRAIN, merging).await.unwrap_or(Ok(Err(Trouble::Stopped))) {
+            match tokio::time::timeout(DRAIN, task).await.unwrap_or(Ok(Err(Trouble::Stopped))) {
                 Ok(Ok(range)) => {
                     self.add_range(range);
                     self.dirty = true;
                 }
-                Ok(Err(Trouble::Other(error))) => return Err(error),
+                Ok(Err(Trouble::Other(error))) => self.note_unmerged(blocks, &error),
                 _ => {}
             }
         }
@@ -571,8 +609,4 @@ async fn allocation(client: &Client, chain: &Chain) -> Result<Option<Allocation>
         Err(error) => Err(error.to_string()),
     };
     Ok(allocation.inspect_err(|reason| tracing::info!(reason, "the genesis allocation is not known")).ok())
-}
-
-fn bail_other(message: String) -> Result<(), Trouble> {
-    Err(Trouble::Other(anyhow::anyhow!(message)))
 }

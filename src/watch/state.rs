@@ -28,6 +28,12 @@ const TOO_LARGE: &str = "the trace is too large";
 /// Why there are no traces where none are wanted.
 const OFF: &str = "traces are off";
 
+/// Why nothing is known of blocks that were history when they were read.
+const HEAD_ONLY: [&str; 2] = ["traced at the head only", "asked for at the head only"];
+
+/// Why something is not known that a node was not asked for.
+pub const UNASKED: [&str; 3] = [OFF, HEAD_ONLY[0], HEAD_ONLY[1]];
+
 /// Why it is not known what the chain began with.
 const UNTOLD: &str = "the node does not tell the genesis allocation";
 
@@ -87,8 +93,8 @@ impl Fetcher {
     }
 
     fn unasked_state(&self) -> State {
-        let traces = if self.traces == Traces::Off { OFF } else { "traced at the head only" };
-        State { frames: Err(traces.to_owned()), ..State::missing("asked for at the head only") }
+        let traces = if self.traces == Traces::Off { OFF } else { HEAD_ONLY[0] };
+        State { frames: Err(traces.to_owned()), ..State::missing(HEAD_ONLY[1]) }
     }
 
     /// The state of block 0, which is what the chain began with.

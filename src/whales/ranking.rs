@@ -9,14 +9,14 @@ use crate::rows::balances::{self, Balance};
 use crate::rows::holders::{ASSETS, Asset, HOLDERS, Holder};
 use crate::rows::{Rows, Table, address_flows};
 use crate::store::{
-    GroupLimit, Range, Source, Store, TableWriter, for_each_batch, for_each_merged, merge_sorted, replace_file,
-    sync_directory,
+    Damaged, GroupLimit, Hash, Range, Source, Store, TableManifest, TableWriter, check_file, for_each_batch,
+    for_each_merged, merge_sorted, record, sync_directory,
 };
 use alloy_primitives::{Address, U256, U512};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -83,24 +83,43 @@ pub struct Manifest {
     /// When it was made, in seconds since 1970, and how many seconds that took.
     made_at: u64,
     seconds: f64,
+    /// Its files, by name of the table.
+    #[serde(default)]
+    files: BTreeMap<String, TableManifest>,
 }
 
 impl Ranking {
     /// The newest ranking that is of these ranges, or of such as have become these.
     ///
     /// # Errors
-    /// Where the volume cannot be read. A ranking that cannot is left out.
+    /// Where the volume cannot be read. A ranking that is damaged goes: another is made.
     pub fn newest(store: &Store, ranges: &[Range]) -> Result<Option<Self>> {
         let last = ranges.last().map(|range| range.last);
+        let (rankings, damaged) = list(store.root())?;
+        damaged.iter().try_for_each(|damaged| remove_damaged(store, damaged))?;
         let known = |ranking: &Self| ranking.manifest.format == FORMAT && Some(ranking.manifest.last) <= last;
         // By a clock that was wrong any may seem the newest.
         let order = |ranking: &Self| (ranking.age().is_some(), ranking.manifest.made_at);
-        Ok(list(store)?.into_iter().filter(known).max_by_key(order))
+        Ok(rankings.into_iter().filter(known).max_by_key(order))
     }
 
     /// How old it is; `None` where it is of a time that has not come yet.
     fn age(&self) -> Option<Duration> {
         seconds_now().checked_sub(self.manifest.made_at).map(Duration::from_secs)
+    }
+
+    /// Whether its files are what was written; if not, it goes.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub fn is_sound(&self, store: &Store) -> Result<bool> {
+        for (name, file) in &self.manifest.files {
+            if let Err(error) = store.check_file(&self.path, &format!("{name}.parquet"), file, Hash::New) {
+                remove_damaged(store, &error.downcast()?)?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether it is time to make another.
@@ -119,9 +138,13 @@ impl Ranking {
     /// Makes the ranking of these ranges; `None` where it was cancelled.
     ///
     /// # Errors
-    /// Where a range cannot be read or the volume cannot be written.
+    /// [`Damaged`] where a range is not what was written; else where one cannot be read, or the volume cannot be written.
     pub fn make(store: &Store, ranges: &[Range], limits: Limits, cancelled: &dyn Fn() -> bool) -> Result<Option<Self>> {
         let started = Instant::now();
+        let read = [balances::TABLE.name, address_flows::TABLE.name];
+        if store.check_all(ranges, |name| read.contains(&name), Hash::New, cancelled)?.is_none() {
+            return Ok(None);
+        }
         let directory = store.temporary().join("ranking");
         if directory.exists() {
             fs::remove_dir_all(&directory)?;
@@ -145,9 +168,9 @@ impl Ranking {
         let path = Path::new(DIRECTORY).join(format!("{:010}-{}", top.last, &ranges[..16]));
         let made_at = seconds_now();
         let seconds = started.elapsed().as_secs_f64();
-        let manifest = Manifest { format: FORMAT, last: top.last, before, ranges, made_at, seconds };
-        write(&directory, &ranked)?;
-        replace_file(&directory.join("manifest.json"), serde_json::to_string_pretty(&manifest)?.as_bytes())?;
+        let files = write(&directory, &ranked)?;
+        let manifest = Manifest { format: FORMAT, last: top.last, before, ranges, made_at, seconds, files };
+        record::write(&directory.join("manifest.json"), &manifest)?;
         let target = store.root().join(&path);
         if target.exists() {
             store.delete_directory(&path)?;
@@ -166,7 +189,7 @@ impl Ranking {
         if self.age().is_none_or(|age| age <= grace) {
             return Ok(());
         }
-        for other in list(store)?.into_iter().filter(|other| other.path != self.path) {
+        for other in list(store.root())?.0.into_iter().filter(|other| other.path != self.path) {
             store.delete_directory(&other.path)?;
         }
         Ok(())
@@ -178,25 +201,46 @@ impl Ranking {
 /// # Errors
 /// Where one is there and stays.
 pub fn remove_all(store: &Store) -> Result<()> {
-    list(store)?.iter().try_for_each(|ranking| store.delete_directory(&ranking.path))
+    let (rankings, damaged) = list(store.root())?;
+    let paths = rankings.into_iter().map(|ranking| ranking.path).chain(damaged.into_iter().map(|damaged| damaged.path));
+    paths.into_iter().try_for_each(|path| store.delete_directory(&path))
 }
 
-fn list(store: &Store) -> Result<Vec<Ranking>> {
-    let directory = store.root().join(DIRECTORY);
+/// What is damaged of the rankings on the volume at `root`; another is made in the place of each.
+///
+/// # Errors
+/// Where they cannot be listed.
+pub fn damaged(root: &Path) -> Result<Vec<Damaged>> {
+    Ok(list(root)?.1)
+}
+
+fn remove_damaged(store: &Store, Damaged { path, reason }: &Damaged) -> Result<()> {
+    tracing::warn!(path = %path.display(), reason, "a ranking of holders is damaged, and made again");
+    store.delete_directory(path)
+}
+
+/// The rankings that are whole, and those that are damaged.
+fn list(root: &Path) -> Result<(Vec<Ranking>, Vec<Damaged>)> {
+    let directory = root.join(DIRECTORY);
     let entries = match fs::read_dir(&directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Default::default()),
         entries => entries.with_context(|| format!("failed to list: `{}`", directory.display()))?,
     };
-    let mut rankings = Vec::new();
+    let (mut rankings, mut damaged) = (Vec::new(), Vec::new());
     for entry in entries {
-        let name = entry?.file_name();
-        let manifest = fs::read(directory.join(&name).join("manifest.json"));
-        match manifest.map_err(anyhow::Error::from).and_then(|text| Ok(serde_json::from_slice(&text)?)) {
-            Ok(manifest) => rankings.push(Ranking { path: Path::new(DIRECTORY).join(name), manifest }),
-            Err(error) => tracing::debug!(?name, %error, "ranking cannot be read, another is made"),
+        let path = Path::new(DIRECTORY).join(entry?.file_name());
+        let read = record::read(&root.join(&path).join("manifest.json")).and_then(|manifest: Manifest| {
+            for (name, file) in &manifest.files {
+                check_file(root, &path, &format!("{name}.parquet"), file)?;
+            }
+            Ok(manifest)
+        });
+        match read {
+            Ok(manifest) => rankings.push(Ranking { path, manifest }),
+            Err(error) => damaged.push(Damaged { path, reason: format!("{error:#}") }),
         }
     }
-    Ok(rankings)
+    Ok((rankings, damaged))
 }
 
 fn seconds_now() -> u64 {
@@ -296,7 +340,7 @@ fn see(path: &Path, ranked: &mut [Ranked], cancelled: &dyn Fn() -> bool) -> Resu
     Ok(whole)
 }
 
-fn write(directory: &Path, ranked: &[Ranked]) -> Result<()> {
+fn write(directory: &Path, ranked: &[Ranked]) -> Result<BTreeMap<String, TableManifest>> {
     let (limit, batch_rows) = (GroupLimit::Rows(120_000), 8_192);
     let create =
         |table: &'static Table| TableWriter::create(&directory.join(format!("{}.parquet", table.name)), table, limit);
@@ -313,9 +357,8 @@ fn write(directory: &Path, ranked: &[Ranked]) -> Result<()> {
         some.iter().try_for_each(|(asset, holder)| holder.push(*asset, &mut rows))?;
         holders.write(&rows.finish())?;
     }
-    holders.finish(|_| Vec::new())?;
-    assets.finish(|_| Vec::new())?;
-    Ok(())
+    let files = [holders.finish(|_| Vec::new())?, assets.finish(|_| Vec::new())?];
+    Ok(files.into_iter().map(|(name, file)| (name.to_owned(), file)).collect())
 }
 
 /// A holder by its place: who has more is greater, and of two who have the same the lower address.

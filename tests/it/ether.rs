@@ -313,6 +313,21 @@ fn movements_fees_and_balances_equal_geths_to_the_wei() {
     assert_eq!(alone.rows(moved), found.rows(moved));
 }
 
+/// What `coverage` says of a table: first block, last block, status, reason.
+fn told(found: &Published, table: &str) -> Vec<(u64, u64, String, String)> {
+    let rows = found.rows(&format!(
+        "SELECT first_block, last_block, status, coalesce(reason, '') AS reason FROM coverage
+         WHERE table_name = '{table}' ORDER BY first_block"
+    ));
+    let field = |row: &crate::rig::published::Row, name: &str| row[name].clone().unwrap();
+    rows.iter()
+        .map(|row| {
+            let number = |name| field(row, name).parse::<u64>().unwrap();
+            (number("first_block"), number("last_block"), field(row, "status"), field(row, "reason"))
+        })
+        .collect()
+}
+
 #[test]
 fn ether_that_may_have_moved_unseen_is_in_no_ranking() {
     let geth = Geth::start_with(Forks::OSAKA, Archive(true));
@@ -427,19 +442,6 @@ fn history_nobody_asked_about_in_time_is_partial_and_coverage_says_why() {
     // Nothing is final: all enters the tail, and a full node has the state of the last 128 blocks.
     once().succeed();
     let found = Published::open(&data);
-    let told = |found: &Published, table: &str| {
-        let rows = found.rows(&format!(
-            "SELECT first_block, last_block, status, coalesce(reason, '') AS reason FROM coverage
-             WHERE table_name = '{table}' ORDER BY first_block"
-        ));
-        let field = |row: &crate::rig::published::Row, name: &str| row[name].clone().unwrap();
-        rows.iter()
-            .map(|row| {
-                let number = |name| field(row, name).parse::<u64>().unwrap();
-                (number("first_block"), number("last_block"), field(row, "status"), field(row, "reason"))
-            })
-            .collect::<Vec<_>>()
-    };
     let check = |found: &Published, first_known: std::ops::Range<u64>| {
         for (table, status) in [("native_transfers", "partial"), ("balances", "missing")] {
             let rows = told(found, table);
@@ -481,6 +483,76 @@ fn history_nobody_asked_about_in_time_is_partial_and_coverage_says_why() {
         "0-0 held  ; 1-299 partial traced at the head only ; 300-330 held "
     );
     assert_eq!(coverage(&found, "balances"), "0-0 held  ; 1-299 missing asked for at the head only ; 300-330 held ");
+}
+
+#[test]
+fn state_of_the_tail_stays_where_only_a_part_of_a_hundred_was_in_it() {
+    let geth = Geth::start_with(Forks::OSAKA, Archive(false));
+    let data = geth.data("data");
+    let once = || Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once", "--tables", "+traces"]);
+    geth.blocks(140, "base");
+    geth.finalize(99);
+    once().succeed();
+    let tables = ["native_transfers", "balances", "traces", "address_flows"];
+    let digests = || {
+        let found = Published::open(&data);
+        tables.map(|table| {
+            let column = if table == "address_flows" { "first_block" } else { "block_number" };
+            found.number(&format!("SELECT count(*) FROM {table} WHERE {column} BETWEEN 100 AND 140"))
+        })
+    };
+    let before = digests();
+    assert!(before.iter().all(|rows| *rows > 0), "{before:?}");
+    // It is away while the hundred becomes final.
+    geth.blocks(200, "base");
+    geth.finalize(320);
+    once().succeed();
+    let found = Published::open(&data);
+    assert_eq!(found.check_prefix(0), Some(geth.head().number));
+    assert_eq!(digests()[..3], before[..3]);
+    for table in &tables[..3] {
+        let told = told(&found, table);
+        let held = told.iter().find(|(first, last, ..)| (*first..=*last).contains(&120)).unwrap();
+        assert_eq!((held.0, held.1, &held.2[..]), (100, 140, "held"), "{table}: {told:?}");
+    }
+    Spyhop::new("verify").path("--data", &data).args(&["--deep"]).path("--ipc", &geth.socket()).succeed();
+}
+
+#[test]
+fn what_was_not_traced_is_traced_when_all_is_asked_for_or_said_to_need_another_node() {
+    for archive in [true, false] {
+        let geth = Geth::start_with(Forks::OSAKA, Archive(archive));
+        let data = geth.data("data");
+        geth.blocks(330, "base");
+        geth.finalize(320);
+        let once = |data: &std::path::Path, traces: &str| {
+            Spyhop::watch(&geth.socket(), data).args(&["--from", "0", "--once", "--traces", traces])
+        };
+        once(&data, "head").succeed();
+        let output = once(&data, "all").run();
+        let said = crate::rig::process::stderr_of(&output);
+        assert!(output.status.success(), "{said}");
+        let found = Published::open(&data);
+        if archive {
+            let built = geth.data("built");
+            once(&built, "all").succeed();
+            let built = Published::open(&built);
+            for table in ["native_transfers", "balances"] {
+                assert_eq!(coverage(&found, table), "0-330 held ", "{table}");
+                assert_eq!(coverage(&built, table), "0-330 held ", "{table}");
+                // Those whom only history knew were asked for with blocks of the tail.
+                let count = format!("SELECT count(*) FROM {table} WHERE block_number < 300");
+                assert_eq!(found.number(&count), built.number(&count), "{table}");
+            }
+            assert!(data.join("chain/first=0000000100/last=0000000199/g2").exists());
+        } else {
+            assert!(said.contains("sealed blocks were not traced"), "{said}");
+            let named = coverage(&found, "balances");
+            assert!(named.contains("asked for at the head only; this node serves state from block"), "{named}");
+            assert!(named.contains("`spyhop watch --traces all"), "{named}");
+        }
+        Spyhop::new("verify").path("--data", &data).args(&["--deep"]).path("--ipc", &geth.socket()).succeed();
+    }
 }
 
 #[test]

@@ -230,3 +230,40 @@ fn blocks_left_are_those_of_all_pieces() {
         }
     }
 }
+
+#[test]
+fn damaged_ranges_are_built_again_as_they_were_and_before_long_work() {
+    let damaged = vec![(0, 9_999), (12_000, 12_999)];
+    let settled = vec![(0, 9_999), (10_000, 14_999)];
+    let known = |finalized, tail| Known {
+        finalized: Some(finalized),
+        damaged: damaged.clone(),
+        settled: settled.clone(),
+        tail,
+        ..Known::default()
+    };
+    let held = known(15_000, Some((15_000, 15_020)));
+    assert_eq!((shown(held.pieces()), shown(held.mends())), (String::new(), "0-9999 12000-12999".to_owned()));
+    assert!(held.mends_first());
+    // The head is followed first, where that takes little.
+    assert!(!known(15_250, Some((15_000, 15_020))).mends_first());
+    assert!(known(90_000, Some((15_000, 15_020))).mends_first());
+    // What is not final is not sealed, whatever was there.
+    assert_eq!(shown(known(12_500, None).mends()), "0-9999");
+}
+
+#[test]
+fn what_the_tail_has_of_a_piece_comes_from_there_and_so_the_rest_from_the_node() {
+    let known = |tail| Known {
+        finalized: Some(2_350),
+        frozen: vec![(0, 2_350)],
+        settled: vec![(0, 999)],
+        tail,
+        ..Known::default()
+    };
+    assert_eq!(shown(known(Some((1_000, 1_040))).pieces()), "1000-1999 2000-2099f 2100-2199f 2200-2299f");
+    assert_eq!(
+        shown(known(Some((1_000, 1_140))).pieces()),
+        format!("1000-1099t 1100-1199 {} 2000-2099f 2100-2199f 2200-2299f", hundreds(12..20, "f"))
+    );
+}

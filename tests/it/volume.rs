@@ -4,6 +4,7 @@ use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
 use crate::rig::process::{listing, stderr_of, until};
 use crate::rig::{Published, Spyhop, pass_without};
+use spyhop::store::{Scratch, Store};
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -274,6 +275,32 @@ fn a_backfill_that_does_not_fit_is_refused_and_what_is_there_stays() {
     // The first range tells what a block takes: it is there, and published.
     let found = Published::open(&data);
     assert_eq!(found.check_prefix(0), Some(999));
+    drop(found);
+    // That is known at the next start, too, before any more is built.
+    refused(&once(&fake, &data).fail(2), "more blocks will take about", "choose a later --from");
+    let ranges: Vec<_> = spyhop::store::read_ranges(&data).unwrap().iter().map(|range| range.last).collect();
+    assert_eq!(ranges, [999]);
+}
+
+#[test]
+fn scratch_of_a_reader_is_left_alone_by_a_writer_and_goes_with_the_reader() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    drop(Store::open(&data).unwrap());
+    let scratch = Scratch::new(&data);
+    let file = scratch.directory().unwrap().join("file");
+    fs::write(&file, "precious").unwrap();
+    drop(Store::open(&data).unwrap());
+    assert_eq!(fs::read(&file).unwrap(), b"precious");
+    // What a killed one left goes.
+    let left = data.join(".spyhop/scratch/1-2");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("file"), "").unwrap();
+    fs::write(left.with_extension("lock"), "").unwrap();
+    drop(Store::open(&data).unwrap());
+    assert!(!left.exists() && file.exists());
+    drop(scratch);
+    assert_eq!(fs::read_dir(data.join(".spyhop/scratch")).unwrap().count(), 0);
 }
 
 #[test]

@@ -1,0 +1,173 @@
+//! Whether what lies on the volume is what was written. Nothing is read into a merge, a ranking, a next generation or for hydration before
+//! the BLAKE3 that its manifest has of it is checked; only a check that fails is damage, a file that cannot be read just now is not.
+
+use super::range::Range;
+use super::{Manifest, Store, TableManifest};
+use anyhow::{Context, Result};
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Something on the volume that is not what was written there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// What is to be set aside: a file, or the directory of a range.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is damaged: {}", self.path.display(), self.reason)
+    }
+}
+
+impl std::error::Error for Damaged {}
+
+/// Which state of a file was found to be what was written: the change time is the kernel's, and nobody sets it back.
+pub type Stamp = (u64, u64, u64, i64, i64);
+
+/// Files that were found to be what was written, by this process.
+#[derive(Debug, Default)]
+pub struct Checked(Mutex<HashMap<PathBuf, (Stamp, String)>>);
+
+/// Whether files that were hashed before, and have not changed since, are hashed again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hash {
+    /// All files.
+    All,
+    /// Those that are new or have changed.
+    New,
+}
+
+/// What a check came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    /// Bytes that were hashed.
+    pub bytes: u64,
+    /// How long that took.
+    pub time: Duration,
+}
+
+impl Store {
+    /// Holds files of a range, or of a chunk of the tail, against its manifest: those of the tables for which `is_read` says so.
+    ///
+    /// # Errors
+    /// [`Damaged`] where one is not what was written, with the directory's path relative to the volume; else where one cannot be read.
+    pub fn check(&self, range: &Range, is_read: impl Fn(&str) -> bool, hash: Hash) -> Result<Cost> {
+        let started = Instant::now();
+        let mut bytes = 0;
+        for (name, table) in range.manifest.tables.iter().filter(|(name, _)| is_read(name)) {
+            bytes += self.check_file(&range.path, &format!("{name}.parquet"), table, hash)?;
+        }
+        Ok(Cost { bytes, time: started.elapsed() })
+    }
+
+    /// Checks ranges before all of these tables is read out of them, and logs what that took. `None` where it was cancelled.
+    ///
+    /// # Errors
+    /// As [`Store::check`].
+    pub fn check_all(
+        &self,
+        ranges: &[Range],
+        is_read: impl Fn(&str) -> bool,
+        hash: Hash,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Option<()>> {
+        let (mut bytes, mut time) = (0, Duration::ZERO);
+        for range in ranges {
+            if cancelled() {
+                return Ok(None);
+            }
+            let cost = self.check(range, &is_read, hash)?;
+            (bytes, time) = (bytes + cost.bytes, time + cost.time);
+        }
+        if let (true, Some((bottom, top))) = (bytes > 0, ranges.first().zip(ranges.last())) {
+            let (first, last, ms) = (bottom.first, top.last, time.as_millis() as u64);
+            tracing::info!(first, last, files_mb = bytes as f64 / 1e6, ms, "checksums hold");
+        }
+        Ok(Some(()))
+    }
+
+    /// Holds one file below a directory of the volume against what is known of it. Says how many bytes were hashed.
+    pub fn check_file(&self, directory: &Path, name: &str, known: &TableManifest, hash: Hash) -> Result<u64> {
+        let path = directory.join(name);
+        if hash == Hash::New
+            && let Ok(stamp) = stamp(&self.root().join(&path), known)?
+            && self.checked.0.lock().expect("nothing panics while holding it").get(&path)
+                == Some(&(stamp, known.blake3.clone()))
+        {
+            return Ok(0);
+        }
+        let stamp = check_file(self.root(), directory, name, known)?;
+        let mut checked = self.checked.0.lock().expect("nothing panics while holding it");
+        checked.insert(path, (stamp, known.blake3.clone()));
+        Ok(known.bytes)
+    }
+}
+
+/// Holds one file below a directory of the volume at `root` against what is known of it.
+///
+/// # Errors
+/// [`Damaged`] where it is not what was written, with the directory's path; else where it cannot be read.
+pub fn check_file(root: &Path, directory: &Path, name: &str, known: &TableManifest) -> Result<Stamp> {
+    let path = root.join(directory).join(name);
+    let damaged = |reason: String| Damaged { path: directory.to_owned(), reason: format!("{name}: {reason}") };
+    let stamp = stamp(&path, known)?.map_err(damaged)?;
+    let found = hash_of(&path).with_context(|| format!("failed to read: `{}`", path.display()))?;
+    if found != known.blake3 {
+        return Err(damaged(format!("BLAKE3: expected {}, found {found}", known.blake3)).into());
+    }
+    Ok(stamp)
+}
+
+/// The state of a file; why it cannot be what was written, where it is not there or has another length.
+fn stamp(path: &Path, known: &TableManifest) -> Result<Result<Stamp, String>> {
+    let found = match fs::metadata(path) {
+        Ok(found) => found,
+        Err(error) if is_gone(&error) => return Ok(Err(format!("expected a file, found none ({error})"))),
+        Err(error) => return Err(error).with_context(|| format!("failed to open: `{}`", path.display())),
+    };
+    if !found.is_file() {
+        return Ok(Err("expected a file, found something else".to_owned()));
+    }
+    if found.len() != known.bytes {
+        return Ok(Err(format!("length: expected {}, found {}", known.bytes, found.len())));
+    }
+    Ok(Ok((found.dev(), found.ino(), found.len(), found.ctime(), found.ctime_nsec())))
+}
+
+/// Whether no file can be there.
+fn is_gone(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+}
+
+/// What tells without reading a range's files that they are not what was written; `None` where nothing does.
+///
+/// # Errors
+/// Where it cannot be looked at.
+pub fn missing_or_cut(root: &Path, directory: &Path, manifest: &Manifest) -> Result<Option<String>> {
+    for (name, table) in &manifest.tables {
+        if let Err(reason) = stamp(&root.join(directory).join(format!("{name}.parquet")), table)? {
+            return Ok(Some(format!("{name}.parquet: {reason}")));
+        }
+    }
+    Ok(None)
+}
+
+/// BLAKE3 of a file.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn hash_of(path: &Path) -> std::io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path)?)?;
+    Ok(hasher.finalize().to_string())
+}

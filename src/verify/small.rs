@@ -1,0 +1,43 @@
+//! What lies on the volume beside the blocks: what is noted of the chain, the record of reorganisations, and what is made again by itself,
+//! the rankings of holders, the heartbeat and the published file.
+
+use super::fault::Fault;
+use crate::publish;
+use crate::store::{self, CHAIN, Damaged};
+use crate::watch::Heartbeat;
+use crate::whales::ranking;
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+/// What is wrong, each with the path of what is to be set aside by a repair, relative to the volume; none where it is replaced.
+///
+/// # Errors
+/// Where a directory cannot be listed.
+pub fn check(root: &Path) -> Result<Vec<(Fault, Option<PathBuf>)>> {
+    let mut faults = Vec::new();
+    let fault = |path: &Path, check: &str, expected: &str, found: String| {
+        Fault::new(path.display().to_string(), check, expected, found)
+    };
+    let whole = "one that is what was written";
+    match store::noted_chain(root)? {
+        Ok(Some(_)) => {}
+        // A new writer makes it again before all else.
+        Ok(None) => faults.push((fault(CHAIN.as_ref(), "file", "one that is there", "none".to_owned()), None)),
+        Err(Damaged { reason, .. }) => faults.push((fault(CHAIN.as_ref(), "record", whole, reason), None)),
+    }
+    for Damaged { path, reason } in store::damaged_reorgs(root)? {
+        let path = path.strip_prefix(root).unwrap_or(&path).to_owned();
+        faults.push((fault(&path, "record", whole, reason), Some(path)));
+    }
+    for Damaged { path, reason } in ranking::damaged(root)? {
+        faults.push((fault(&path, "ranking", whole, reason), Some(path)));
+    }
+    if let Err(error) = Heartbeat::read_strictly(root) {
+        let path = PathBuf::from(".spyhop/heartbeat");
+        faults.push((fault(&path, "record", "one that can be read", format!("{error:#}")), Some(path)));
+    }
+    if let Err(error) = publish::read_through(root) {
+        faults.push((fault(publish::FILE.as_ref(), "file", "one that can be read", format!("{error:#}")), None));
+    }
+    Ok(faults)
+}
