@@ -5,7 +5,7 @@ use super::fetch::Trouble;
 use super::progress::{Heartbeat, Teller};
 use super::readiness::before_first_block;
 use super::space::is_used_up;
-use super::{AWAY_PAUSE_MAX, From, POLL, Settings, Stop};
+use super::{AWAY_PAUSE_MAX, DOUBT_MAX, From, POLL, Settings, Stop};
 use crate::error::Refused;
 use crate::geth::{self, ChainId, Client, Head, Tag};
 use crate::plan::BLOCK_MAX;
@@ -14,6 +14,7 @@ use crate::rows::Issuance;
 use crate::store::{Chain, FORMAT, Identity, RANGE_MIN, Store, tail};
 use alloy_primitives::{Address, address};
 use std::io::ErrorKind;
+use std::time::Instant;
 
 /// What is known of the node before the first block.
 #[derive(Debug)]
@@ -40,7 +41,9 @@ pub async fn wait(
 ) -> Result<Node, Trouble> {
     let mut pause = POLL;
     let mut ancient = Ancient::new(settings.ancient.clone(), settings.era.clone());
+    let mut doubted = None;
     loop {
+        let mut unhealthy = None;
         match look(client, store, settings, &mut ancient, teller).await {
             Ok(Some((chain, (schedule, issuance), wanted_first))) => {
                 client.expect(chain.identity.into());
@@ -52,10 +55,18 @@ pub async fn wait(
                 teller.say(away(error));
             }
             Err(Trouble::Other(error)) if is_used_up(&error) => teller.say(format!("waiting for space: {error:#}")),
+            Err(Trouble::Doubt(reason)) => {
+                let since = *doubted.get_or_insert_with(Instant::now);
+                if settings.ends() && since.elapsed() > DOUBT_MAX {
+                    return Err(Trouble::Doubt(reason));
+                }
+                teller.say(format!("waiting: {reason}"));
+                unhealthy = Some(reason);
+            }
             Err(trouble) => return Err(trouble),
         }
         // A health check shall see that this waits, and for what. Where nothing can be written, that is said above.
-        let _ = teller.beat(Heartbeat::waiting(teller.state(), client.path()));
+        let _ = teller.beat(Heartbeat { unhealthy, ..Heartbeat::waiting(teller.state(), client.path()) });
         stop.pause(pause).await;
         if stop.is_set() {
             return Err(Trouble::Stopped);
@@ -99,11 +110,10 @@ async fn look(
     };
     let head = client.head(Tag::Latest).await.map_err(Trouble::Away)?;
     if head.number > BLOCK_MAX || !has(client, head).await? {
-        teller.say(format!(
-            "waiting: the node's head is said to be block {}, {}, which it does not have",
-            head.number, head.hash
-        ));
-        return Ok(None);
+        let Head { number, hash, .. } = head;
+        return Err(Trouble::Doubt(format!(
+            "the node's head is said to be block {number}, {hash}, which it does not have"
+        )));
     }
     if head.number == 0 {
         ancient.look(client, genesis_hash).await?;
@@ -138,11 +148,10 @@ async fn look(
         From::Earliest => {
             let earliest = client.head(Tag::Earliest).await.map_err(Trouble::Away)?.number;
             if earliest > head.number {
-                teller.say(format!(
-                    "waiting: the node's first block is said to be {earliest}, and its head is {}",
-                    head.number
-                ));
-                return Ok(None);
+                let (first, head) = (earliest, head.number);
+                return Err(Trouble::Doubt(format!(
+                    "the node's first block is said to be {first}, and its head is {head}"
+                )));
             }
             earliest.next_multiple_of(RANGE_MIN)
         }

@@ -515,6 +515,7 @@ fn a_head_far_above_what_the_node_has_makes_nothing_final() {
             // It is not believed at the start either.
             let mut running = watch().spawn();
             running.wait_for(&["waiting: the node's head is said to be block"]);
+            wait_for("an unhealthy status", || status(&data).contains("unhealthy: the node's head").then_some(()));
             fake.no_faults();
             extend(&fake, 51, "");
             until_published(&mut running, &data, "SELECT max(number) FROM blocks", "51");
@@ -522,6 +523,26 @@ fn a_head_far_above_what_the_node_has_makes_nothing_final() {
             running.stop();
         }
     }
+}
+
+#[test]
+fn a_node_that_goes_on_contradicting_itself_ends_what_ends_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = node(directory.path(), 20, None);
+    let hash = B256::repeat_byte(7);
+    let when = || When::method("eth_getBlockByNumber").block(20).always();
+    let parent = fake.chain().block(19).unwrap().hash;
+    // Said only of its head, and said wherever it names that block.
+    for when in [when().named("latest"), when()] {
+        fake.fault(Fault::Replace(head_json(20, hash, parent, 1_700_000_240)), when);
+        let error = once(&fake, &data).fail(1);
+        assert!(error.contains("the node contradicts itself") && error.contains(&hash.to_string()), "{error}");
+        fake.no_faults();
+    }
+    once(&fake, &data).succeed();
+    assert_eq!(blocks(&data), ["21,0,20"]);
+    assert_eq!(rows(&data, "SELECT count(*) FROM reorgs"), ["0"]);
 }
 
 #[test]
