@@ -11,7 +11,15 @@ use std::path::{Path, PathBuf};
 
 pub(super) fn append(store: &Store, reorg: &Reorg) -> Result<()> {
     let directory = store.root().join(".spyhop/reorgs");
-    let number = entries(store.root())?.last().map_or(0, |(number, _)| number + 1);
+    let last = entries(store.root())?.pop();
+    if let Some((_, path)) = &last
+        && let Ok(noted) = record::read::<Reorg>(path)
+        && (noted.fork_hash, &noted.old_hashes) == (reorg.fork_hash, &reorg.old_hashes)
+    {
+        // It was noted, and then something failed that was waited out, as a full volume is.
+        return finish(store, path, &noted);
+    }
+    let number = last.map_or(0, |(number, _)| number + 1);
     let path = directory.join(format!("{number:010}.pending"));
     record::write(&path, reorg)?;
     finish(store, &path, reorg)

@@ -406,6 +406,31 @@ proptest! {
     }
 }
 
+#[test]
+fn a_reorganisation_that_failed_half_way_and_is_tried_again_is_recorded_once() {
+    let directory = scratch();
+    let store = Store::open(directory.path()).unwrap();
+    let hash = |number: u64| B256::left_padding_from(&number.to_be_bytes());
+    let reorg = |old, detected_at| Reorg {
+        detected_at,
+        fork_block: 1,
+        fork_hash: hash(1),
+        old_hashes: vec![hash(old)],
+        new_hashes: Vec::new(),
+    };
+    // A directory cannot be removed as a file.
+    let tail = directory.path().join(tail::path(2, hash(20)));
+    std::fs::create_dir(&tail).unwrap();
+    assert!(store.reorganise(&reorg(20, 1)).is_err());
+    std::fs::remove_dir(&tail).unwrap();
+    store.reorganise(&reorg(20, 2)).unwrap();
+    assert_eq!(store.reorgs().unwrap(), [reorg(20, 1)]);
+    // There and back again is another.
+    store.reorganise(&reorg(21, 3)).unwrap();
+    store.reorganise(&reorg(20, 4)).unwrap();
+    assert_eq!(store.reorgs().unwrap().len(), 3);
+}
+
 /// What befalls a node that is followed by the program itself.
 #[derive(Clone, Copy, Debug)]
 enum NodeEvent {
