@@ -3,6 +3,7 @@
 #
 # Usage: tests/run.sh                       every test, and a little of each of the following
 #        tests/run.sh histories [COUNT]     so many random histories of each kind [10000]
+#        tests/run.sh fuzz [SECONDS]        changed inputs, so long for each target [600]
 #
 # Under CI=true a test fails where elsewhere it passes because something is missing.
 #
@@ -28,7 +29,7 @@ need_duckdb() {
 
 what="${1:-tests}"
 case "$what" in
-    tests | histories) ;;
+    tests | histories | fuzz) ;;
     *) fail "there is no \`$what\`: see the head of $0" ;;
 esac
 
@@ -56,6 +57,11 @@ case "$what" in
     histories)
         export SPYHOP_HISTORIES="${2:-10000}"
         it --nocapture histories::
+        exit
+        ;;
+    fuzz)
+        export SPYHOP_FUZZ_SECONDS="${2:-600}"
+        it --nocapture fuzz::
         exit
         ;;
 esac

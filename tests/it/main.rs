@@ -13,6 +13,8 @@ mod ether;
 mod events;
 mod fake_geth;
 mod freezer;
+#[path = "../fuzz/main.rs"]
+mod fuzz;
 mod health;
 mod histories;
 mod kills;

@@ -46,6 +46,14 @@ fn six_blocks_of_mainnet_become_the_rows_they_are() {
     }
 }
 
+/// Every block that is here, with its receipts, as RLP.
+pub fn blocks() -> Vec<(Vec<u8>, Vec<Vec<u8>>)> {
+    let Some(folder) = fixtures("portal") else { return Vec::new() };
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let read = paths.map(|path| read(&path));
+    read.map(|(block, receipts)| (block, receipts.iter().map(|receipt| receipt.encoded_2718()).collect())).collect()
+}
+
 /// The block's RLP and its receipts.
 fn read(path: &Path) -> (Vec<u8>, Vec<ReceiptEnvelope>) {
     let text = std::fs::read_to_string(path).unwrap();
