@@ -4,6 +4,7 @@
 # Usage: tests/run.sh                       every test, and a little of each of the following
 #        tests/run.sh histories [COUNT]     so many random histories of each kind [10000]
 #        tests/run.sh fuzz [SECONDS]        changed inputs, so long for each target [600]
+#        tests/run.sh soak [BLOCKS]         a long run [100000]; SPYHOP_SOAK_PLOT names a file for a picture of it
 #
 # Under CI=true a test fails where elsewhere it passes because something is missing.
 #
@@ -29,7 +30,7 @@ need_duckdb() {
 
 what="${1:-tests}"
 case "$what" in
-    tests | histories | fuzz) ;;
+    tests | histories | fuzz | soak) ;;
     *) fail "there is no \`$what\`: see the head of $0" ;;
 esac
 
@@ -62,6 +63,11 @@ case "$what" in
     fuzz)
         export SPYHOP_FUZZ_SECONDS="${2:-600}"
         it --nocapture fuzz::
+        exit
+        ;;
+    soak)
+        export SPYHOP_SOAK_BLOCKS="${2:-100000}"
+        it --nocapture soak::
         exit
         ;;
 esac

@@ -9,7 +9,7 @@ use alloy_trie::root::ordered_trie_root_encoded;
 use std::path::Path;
 
 /// A block with these envelopes, and one successful receipt without logs for each.
-fn block(number: u64, parent_hash: B256, envelopes: &[Vec<u8>], extra: &str) -> FakeBlock {
+pub fn block(number: u64, parent_hash: B256, envelopes: &[Vec<u8>], extra: &str) -> FakeBlock {
     let receipts: Vec<Vec<u8>> = envelopes
         .iter()
         .zip(1u64..)

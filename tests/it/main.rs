@@ -30,6 +30,8 @@ mod real_geth;
 mod rig;
 mod run;
 mod schema;
+#[path = "../soak/main.rs"]
+mod soak;
 mod sorted;
 mod sql;
 mod third_party;
