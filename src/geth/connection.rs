@@ -319,7 +319,7 @@ fn route_all(frames: &mut Frames, shared: &Shared) -> Result<(), String> {
             Ok(None) => return Ok(()),
             Err(_) => {
                 return Err(format!(
-                    "{} is larger than {} bytes",
+                    "{} is larger than {} bytes: blocks of the chain's gas limit are not, or need a larger `--memory-max`",
                     shared.name_of_partial(frames.partial()),
                     shared.counters.reply_bytes_max()
                 ));

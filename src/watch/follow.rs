@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 pub(super) const TAIL_CHUNK: u64 = 16;
 
 /// No further block is added to these once they have so many bytes.
-const TAIL_BYTES: u64 = 64 << 20;
+const TAIL_BYTES: u64 = 128 << 20;
 
 /// Pieces among which one is looked for that can be started: a billion blocks.
 const AHEAD_MAX: usize = 1_000_000;

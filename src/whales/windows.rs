@@ -277,11 +277,14 @@ pub fn whales_coverage(
             "SELECT asset, address_count, {} FROM (SELECT asset, count(*) AS address_count, sum(balance) AS balance
                 FROM (SELECT asset, address, arg_max(coalesce(balance::VARCHAR, balance_text), block_number)::BIGNUM AS balance,
                     max(block_number) AS block_number FROM main.balances GROUP BY asset, address)
-                LEFT JOIN (SELECT asset, address, max(last_block) AS last_block FROM main.address_flows GROUP BY asset, address)
+                LEFT JOIN (SELECT asset, address, max(last_block) AS last_block FROM (
+                    SELECT asset, address, last_block FROM sealed.address_flows WHERE last >= {tokens}
+                    UNION ALL SELECT asset, address, last_block FROM tail.address_flows) GROUP BY asset, address)
                     USING (asset, address)
                 WHERE {known} AND (asset = 'ETH' OR coalesce(last_block <= block_number, true)) GROUP BY asset)",
             split("balance", "balance"),
             known = unseen.sql("asset", "block_number"),
+            tokens = unseen.tokens.unwrap_or(0),
         ),
     };
     let first = coverage.iter().find(|interval| interval.table == balances::TABLE.name).map(|interval| interval.first);
