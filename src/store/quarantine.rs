@@ -111,7 +111,10 @@ pub fn in_quarantine(root: &Path) -> Result<InQuarantine> {
 /// Where something of the volume lies, and where what had the same name lies in quarantine.
 pub(super) fn places(root: &Path, path: &Path) -> Result<Vec<PathBuf>> {
     let quarantine = root.join("quarantine");
-    let mut places: Vec<_> = names(&quarantine)?.iter().map(|name| quarantine.join(name).join(path)).collect();
+    // Beside its directories there are the bytes of blocks, a file each.
+    let mut places: Vec<_> = names(&quarantine)?.iter().map(|name| quarantine.join(name)).collect();
+    places.retain(|place| place.is_dir());
+    places.iter_mut().for_each(|place| place.push(path));
     places.push(root.join(path));
     Ok(places)
 }
