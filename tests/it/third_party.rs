@@ -18,28 +18,26 @@ use std::path::Path;
 /// Has `spyhop watch` read one block of mainnet from a socket, and opens what it publishes.
 ///
 /// Of a chain of its own, this block is all there is, and what is watched begins at a multiple of 100. Where the block is none,
-/// the volume therefore holds the block before it already: a tail file without rows, but with the hash that this one names.
+/// the volume therefore holds those before it already: tail files without rows, of which the last has the hash that this one names.
 fn watch_one(directory: &Path, raw_block: Vec<u8>, raw_receipts: Vec<Vec<u8>>, traces: Option<Value>) -> Published {
     let block = FakeBlock::from_raw(raw_block, raw_receipts);
     let (number, data) = (block.number, directory.join("data"));
-    if !number.is_multiple_of(100) {
-        let below = BlockLink {
-            number: number - 1,
-            hash: block.parent_hash,
-            parent_hash: Default::default(),
-            timestamp: block.timestamp - 12,
-        };
-        let store = Store::open(&data).unwrap();
-        tail::write(
-            &store,
-            &[TailBlock {
-                link: below,
+    let below: Vec<_> = (number / 100 * 100..number)
+        .map(|below| {
+            let hash = |height: u64| {
+                if height + 1 == number { block.parent_hash } else { alloy_primitives::keccak256(height.to_be_bytes()) }
+            };
+            let (parent_hash, timestamp) = (hash(below.wrapping_sub(1)), block.timestamp - 12 * (number - below));
+            TailBlock {
+                link: BlockLink { number: below, hash: hash(below), parent_hash, timestamp },
                 tables: Selection::default(),
                 batches: Batch::new(Options::default()).finish().unwrap(),
                 gaps: Vec::new(),
-            }],
-        )
-        .unwrap();
+            }
+        })
+        .collect();
+    if !below.is_empty() {
+        tail::write(&Store::open(&data).unwrap(), &below).unwrap();
     }
     let fake = FakeGeth::start(directory);
     {
