@@ -8,19 +8,22 @@
 //! of lengths and places is never believed further than the log goes. What would need more than one look at a part of the data (lists
 //! of lists, of texts, of tuples in tuples) stays `0x` text: there a short log could stand for an endless answer.
 
+mod event;
 mod file;
 mod kind;
 mod macros;
 mod view;
 
 use crate::error::Refused;
-use alloy_json_abi::Event;
-use anyhow::{Context, Result};
+use crate::rows::events_skipped::Skipped;
+use anyhow::{Context, Result, ensure};
+use event::Event;
 use file::Contract;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -29,17 +32,19 @@ use std::time::{Duration, Instant, SystemTime};
 const FILES_MAX: usize = 1_000;
 const BYTES_MAX: u64 = 16 << 20;
 
-/// Events of a file that are named when they are skipped.
+/// Events of a file that are named in the log when they are skipped, and those of all files that the table names.
 const NAMED_MAX: usize = 20;
+const SKIPPED_MAX: usize = 10_000;
 
-/// Views that are made.
+/// Views that are made, and bytes of their SQL: two thousand events have some six million.
 const VIEWS_MAX: usize = 2_000;
+const SQL_BYTES_MAX: usize = 24 << 20;
 
 /// How often the directory is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What tells one state of a file from another: when it was changed, its length, its inode.
-type Seen = (SystemTime, u64, u64);
+/// What tells one state of a file from another: when it was changed, its length, its inode; or why it is none.
+type Seen = Result<(SystemTime, u64, u64), String>;
 
 /// The events known, kept up with the operator's directory.
 #[derive(Debug)]
@@ -48,9 +53,26 @@ pub struct Events {
     looked_at: Option<Instant>,
     /// The files as they were when they were read.
     seen: Option<BTreeMap<PathBuf, Seen>>,
-    /// The statement that makes each view, by the view's name.
-    views: BTreeMap<String, String>,
+    read: Files,
     revision: u64,
+}
+
+/// What the files say.
+#[derive(Debug, Default)]
+struct Files {
+    /// By the view's name.
+    views: BTreeMap<String, View>,
+    sql_bytes: usize,
+    skipped: Vec<Skipped>,
+}
+
+/// The view of an event.
+#[derive(Debug)]
+pub struct View {
+    /// The statements that make it.
+    pub sql: String,
+    /// The event, for the case that DuckDB refuses them.
+    pub event: Skipped,
 }
 
 impl Events {
@@ -60,7 +82,7 @@ impl Events {
     /// Where the directory cannot be read now; later on, the events it had stay.
     pub fn open(directory: Option<PathBuf>) -> Result<Self> {
         directory.as_deref().map_or(Ok(()), Self::check)?;
-        let mut events = Self { directory, looked_at: None, seen: None, views: BTreeMap::new(), revision: 0 };
+        let mut events = Self { directory, looked_at: None, seen: None, read: Files::default(), revision: 0 };
         events.refresh();
         Ok(events)
     }
@@ -95,22 +117,43 @@ impl Events {
         if self.seen.as_ref() == Some(&seen) {
             return false;
         }
-        self.views = views(&seen);
-        tracing::info!(path = %directory.display(), files = seen.len(), events = self.views.len(), "read ABI files");
+        self.read = Files::read(&seen);
+        let (events, skipped) = (self.read.views.len(), self.read.skipped.len());
+        tracing::info!(path = %directory.display(), files = seen.len(), events, skipped, "read ABI files");
         self.seen = Some(seen);
         self.revision += 1;
         true
     }
 
-    /// The statements that make the schema `events` anew; its views read `main.logs`.
-    pub fn sql(&self) -> String {
+    /// Adds a view that is not of a file.
+    pub fn insert(&mut self, name: &str, view: View) {
+        self.read.views.insert(name.to_owned(), view);
+        self.revision += 1;
+    }
+
+    /// The statements that make the schema `events` anew, before its views.
+    pub fn begin(&self) -> String {
         let mut sql = "DROP SCHEMA IF EXISTS events CASCADE;\n".to_owned();
         if self.directory.is_some() {
             sql.push_str("CREATE SCHEMA events;\n");
-            sql.push_str(&macros::sql());
-            sql.extend(self.views.values().map(String::as_str));
+            sql.push_str(&macros::stand_ins());
         }
         sql
+    }
+
+    /// The views, by name; they read `main.logs`.
+    pub fn views(&self) -> &BTreeMap<String, View> {
+        &self.read.views
+    }
+
+    /// The statements that follow the views.
+    pub fn finish(&self) -> String {
+        if self.directory.is_some() { macros::sql() } else { String::new() }
+    }
+
+    /// The events that have no view, and why.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.read.skipped
     }
 }
 
@@ -122,62 +165,93 @@ fn list(directory: &Path) -> Result<BTreeMap<PathBuf, Seen>> {
         if path.extension() != Some(OsStr::new("json")) {
             continue;
         }
-        // Whatever it is a link to; one that leads nowhere is no file.
-        let Ok(file) = fs::metadata(&path) else { continue };
-        files.insert(path, (file.modified()?, file.len(), file.ino()));
+        // Whatever it is a link to. A pipe may have no end, or no beginning.
+        let seen = match fs::metadata(&path) {
+            Ok(file) if file.is_file() => Ok((file.modified()?, file.len(), file.ino())),
+            Ok(_) => Err("it is not a file".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        files.insert(path, seen);
     }
     Ok(files)
 }
 
-/// The views of all files. What cannot be one is named in the log, and skipped.
-fn views(files: &BTreeMap<PathBuf, Seen>) -> BTreeMap<String, String> {
-    let mut views = BTreeMap::new();
-    if files.len() > FILES_MAX {
-        tracing::warn!("of {} ABI files the first {FILES_MAX} are read", files.len());
-    }
-    for (path, (_, length, _)) in files.iter().take(FILES_MAX) {
-        match read(path, *length) {
-            Ok(contract) => {
-                let mut bad = contract.bad.clone();
-                bad.extend(
-                    contract.named_events().filter_map(|(name, event)| add(&mut views, &contract, name, event).err()),
-                );
-                for reason in bad.iter().take(NAMED_MAX) {
-                    tracing::warn!(path = %path.display(), reason, "event skipped");
+impl Files {
+    /// Reads files. What has no view is named in the log, and in the table.
+    fn read(files: &BTreeMap<PathBuf, Seen>) -> Self {
+        let mut all = Self::default();
+        for (index, (path, seen)) in files.iter().enumerate() {
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let contract = match seen {
+                _ if index >= FILES_MAX => Err(anyhow::anyhow!("there are {FILES_MAX} files before it")),
+                Ok((_, length, _)) => read(path, &file, *length),
+                Err(reason) => Err(anyhow::anyhow!(reason.clone())),
+            };
+            match contract {
+                Ok(contract) => {
+                    let mut skipped = contract.skipped.clone();
+                    skipped.extend(
+                        contract.named_events().filter_map(|(name, event)| all.add(&contract, name, event).err()),
+                    );
+                    for Skipped { event, signature, reason, .. } in skipped.iter().take(NAMED_MAX) {
+                        let event = signature.as_deref().or(event.as_deref()).unwrap_or_default();
+                        tracing::warn!(path = %path.display(), event, reason, "event skipped");
+                    }
+                    if skipped.len() > NAMED_MAX {
+                        tracing::warn!(path = %path.display(), "{} events were skipped in all", skipped.len());
+                    }
+                    all.skipped.append(&mut skipped);
                 }
-                if bad.len() > NAMED_MAX {
-                    tracing::warn!(path = %path.display(), "{} events were skipped in all", bad.len());
+                Err(error) => {
+                    let reason = format!("{error:#}");
+                    tracing::warn!(path = %path.display(), reason, "ABI file skipped");
+                    all.skipped.push(Skipped { file, event: None, signature: None, reason });
                 }
             }
-            Err(error) => {
-                tracing::warn!(path = %path.display(), reason = format!("{error:#}"), "ABI file skipped");
-            }
+            all.skipped.truncate(SKIPPED_MAX);
         }
+        all
     }
-    views
+
+    /// Adds an event's view, or says why there is none.
+    fn add(&mut self, contract: &Contract, name: String, event: &Event) -> Result<(), Skipped> {
+        let skipped = |reason| Skipped {
+            file: contract.file.clone(),
+            event: Some(event.name.clone()),
+            signature: Some(event.signature()),
+            reason,
+        };
+        let made = || {
+            ensure!(self.views.len() < VIEWS_MAX, "there are {VIEWS_MAX} views already");
+            let body = view::of(contract, event)?;
+            ensure!(self.sql_bytes + body.len() <= SQL_BYTES_MAX, "the views before it take all the room there is");
+            Ok(body)
+        };
+        let body = made().map_err(|error| skipped(format!("{error:#}")))?;
+        let Entry::Vacant(free) = self.views.entry(name) else {
+            return Err(skipped("there is a view of that name already".to_owned()));
+        };
+        self.sql_bytes += body.len();
+        let view = format!("events.{}", quoted(free.key()));
+        let comment = literal(&event.declaration());
+        let sql = format!("CREATE VIEW {view} AS {body};\nCOMMENT ON VIEW {view} IS {comment};\n");
+        free.insert(View { sql, event: skipped(String::new()) });
+        Ok(())
+    }
 }
 
-/// Adds an event's view; the error says which event, and why not.
-fn add(views: &mut BTreeMap<String, String>, contract: &Contract, name: String, event: &Event) -> Result<(), String> {
-    let skipped = |reason: &str| Err(format!("{}: {reason}", event.signature()));
-    if views.len() >= VIEWS_MAX {
-        return skipped(&format!("there are {VIEWS_MAX} views already"));
-    }
-    let body = match view::of(contract, event) {
-        Ok(body) => body,
-        Err(error) => return skipped(&format!("{error:#}")),
-    };
-    let Entry::Vacant(free) = views.entry(name) else { return skipped("there is a view of that name already") };
-    let view = format!("events.{}", quoted(free.key()));
-    let comment = literal(&event.full_signature());
-    free.insert(format!("CREATE VIEW {view} AS {body};\nCOMMENT ON VIEW {view} IS {comment};\n"));
-    Ok(())
-}
-
-fn read(path: &Path, length: u64) -> Result<Contract> {
-    anyhow::ensure!(length <= BYTES_MAX, "it has more than {} MiB", BYTES_MAX >> 20);
+fn read(path: &Path, file: &str, length: u64) -> Result<Contract> {
+    let is_large = || format!("it has more than {} MiB", BYTES_MAX >> 20);
+    ensure!(length <= BYTES_MAX, is_large());
     let name = path.file_stem().and_then(OsStr::to_str).context("its name is not UTF-8")?;
-    Contract::parse(name, &fs::read_to_string(path)?)
+    let mut json = Vec::new();
+    // What is written to it meanwhile is read the next time.
+    File::open(path)?.take(BYTES_MAX).read_to_end(&mut json)?;
+    let json = String::from_utf8(json).map_err(|error| {
+        let line = memchr::memchr_iter(b'\n', &error.as_bytes()[..error.utf8_error().valid_up_to()]).count() + 1;
+        anyhow::anyhow!("line {line}: it is not UTF-8")
+    })?;
+    Contract::parse(file, name, &json)
 }
 
 /// A name as an identifier of SQL.

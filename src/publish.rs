@@ -9,7 +9,8 @@ use crate::events::Events;
 use crate::rows::answers::{NET_FLOWS, WHALE_MOVES, WHALES, WHALES_COVERAGE};
 use crate::rows::holders::{ASSETS, HOLDERS};
 use crate::rows::{
-    self, BOUNDED_TABLES, CHAIN_TABLES, LAYOUT, Rows, Selection, TABLES, Table, coverage::Interval, reorgs::Reorg,
+    self, BOUNDED_TABLES, CHAIN_TABLES, LAYOUT, Rows, Selection, TABLES, Table, coverage::Interval,
+    events_skipped::Skipped, logs, reorgs::Reorg,
 };
 use crate::store::{BlockLink, NAME_SYNTAX, Store, check_name, create_aside, sync_directory, tail};
 use crate::whales::windows::Supplies;
@@ -18,6 +19,7 @@ use alloy_primitives::B256;
 use anyhow::{Context, Result};
 use duckdb::{AccessMode, Config, Connection};
 use rustix::fs::OFlags;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs::{self, File};
 use std::io;
@@ -32,6 +34,9 @@ pub const ABSOLUTE_FILE: &str = "spyhop-absolute.duckdb";
 
 /// Incremental publications before one from scratch: deleted rows leave holes.
 const SCRATCH_EVERY: u32 = 200;
+
+/// Memory of a database while it is made.
+const MEMORY_LIMIT: &str = "256MB";
 
 /// A directory of Parquet files: a sealed range, or a chunk of the tail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +89,8 @@ pub struct Publisher {
     /// The volume's directory as it is named in a second file; `None` for no such file.
     absolute: Option<PathBuf>,
     last: Option<Published>,
+    /// The views of events that DuckDB refused, by name, with its reason; of the revision that they are of.
+    refused: (u64, BTreeMap<String, String>),
 }
 
 #[derive(Debug, Default)]
@@ -116,7 +123,7 @@ impl Publisher {
             // Nobody would keep it up to date.
             remove(&store.root().join(ABSOLUTE_FILE))?;
         }
-        Ok(Self { absolute, last: None })
+        Ok(Self { absolute, last: None, refused: Default::default() })
     }
 
     /// Publishes a state: afterwards, and not before, readers see it.
@@ -139,7 +146,7 @@ impl Publisher {
         Ok(())
     }
 
-    fn write(&self, store: &Store, state: &State, path: &Path, last: Option<Published>) -> Result<Published> {
+    fn write(&mut self, store: &Store, state: &State, path: &Path, last: Option<Published>) -> Result<Published> {
         let connection = open(store, path)?;
         let (ranges, ranking) = (state.ranges.to_vec(), state.ranking.cloned());
         let blocks: Vec<_> = state.tail.iter().map(|link| (link.number, link.hash)).collect();
@@ -154,8 +161,6 @@ impl Publisher {
             connection.execute_batch(&sealed_views(&nothing, None)).context("views of the sealed ranges")?;
             connection.execute_batch(&answers::movements()).context("movements")?;
             connection.execute_batch(&create_views()).context("views")?;
-            connection.execute_batch(&answers::macros()).context("macros")?;
-            connection.execute_batch(&state.events.sql()).context("views of decoded events")?;
         }
         for (number, _) in last.tail.iter().filter(|block| blocks.binary_search(block).is_err()) {
             for table in CHAIN_TABLES {
@@ -185,15 +190,86 @@ impl Publisher {
         if scratch || ranges != last.ranges || ranking != last.ranking {
             connection.execute_batch(&sealed_views(state, None)).context("views of the sealed ranges")?;
         }
-        let events = Some(state.events.revision());
-        if !scratch && events != last.events {
-            connection.execute_batch(&state.events.sql()).context("views of decoded events")?;
-        }
         connection.execute_batch(&window_views(state)).context("views of the time up to the newest block")?;
-        connection.execute_batch("COMMIT; CHECKPOINT")?;
+        connection.execute_batch("COMMIT")?;
+        // From here on what fails costs itself.
+        for sql in answers::macros().iter().filter(|_| scratch) {
+            if let Err(error) = connection.execute_batch(sql) {
+                tracing::warn!(error = %error, "macro skipped");
+            }
+        }
+        let events = Some(state.events.revision());
+        if scratch || events != last.events {
+            self.write_events(&connection, state.events)?;
+        }
+        connection.execute_batch("CHECKPOINT")?;
         connection.close().map_err(|(_, error)| error)?;
         Ok(Published { ranges, ranking, tail: blocks, labels, events, age })
     }
+}
+
+impl Publisher {
+    /// Makes the views of decoded events in a transaction of their own: one that DuckDB refuses costs itself, never what is published.
+    fn write_events(&mut self, connection: &Connection, events: &Events) -> Result<()> {
+        if self.refused.0 != events.revision() {
+            self.refused = (events.revision(), BTreeMap::new());
+        }
+        for attempt in 0.. {
+            let refused = &mut self.refused.1;
+            let Err(error) = try_events(connection, events, refused) else { return Ok(()) };
+            // An error ends a transaction: which views are to blame is found out in a database that nobody reads.
+            connection.execute_batch("ROLLBACK")?;
+            match attempt {
+                0 => refused.extend(refused_views(events)?),
+                1 => refused.extend(events.views().keys().map(|name| (name.clone(), format!("{error:#}")))),
+                _ => return Err(error),
+            }
+            for (name, reason) in refused.iter() {
+                tracing::warn!(view = name, reason, "event skipped");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn try_events(connection: &Connection, events: &Events, refused: &BTreeMap<String, String>) -> Result<()> {
+    connection.execute_batch("BEGIN")?;
+    connection.execute_batch(&events.begin())?;
+    let mut skipped = events.skipped().to_vec();
+    for (name, view) in events.views() {
+        match refused.get(name) {
+            Some(reason) => skipped.push(Skipped { reason: reason.clone(), ..view.event.clone() }),
+            None => connection.execute_batch(&view.sql).with_context(|| format!("view of decoded events `{name}`"))?,
+        }
+    }
+    connection.execute_batch(&events.finish()).context("macros of decoded events")?;
+    replace(connection, &rows::events_skipped::TABLE, &skipped, rows::events_skipped::push)?;
+    Ok(connection.execute_batch("COMMIT")?)
+}
+
+/// The views that DuckDB refuses, each on its own.
+fn refused_views(events: &Events) -> Result<BTreeMap<String, String>> {
+    let open = || {
+        let config = Config::default().with("memory_limit", MEMORY_LIMIT)?.with("threads", "1")?;
+        let connection = Connection::open_in_memory_with_flags(config)?;
+        let columns = logs::TABLE.columns.iter().map(|column| format!("{} {}", quoted(column.name), column.kind.sql()));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        connection.execute_batch(&format!("CREATE TABLE logs ({columns});\n{}", events.begin()))?;
+        anyhow::Ok(connection)
+    };
+    let mut connection = open()?;
+    let mut refused = BTreeMap::new();
+    for (name, view) in events.views() {
+        if let Err(error) = connection.execute_batch(&view.sql) {
+            // What follows is the statement, as far as it was understood.
+            refused.insert(name.clone(), error.to_string().lines().next().unwrap_or_default().to_owned());
+            if connection.execute_batch("SELECT 1").is_err() {
+                // A fault of its own ends a database.
+                connection = open()?;
+            }
+        }
+    }
+    Ok(refused)
 }
 
 /// The views over the sealed ranges, one for each chain table, and over their ranking; `first` and `last` are the range that a file
@@ -313,7 +389,7 @@ fn open(store: &Store, path: &Path) -> Result<Connection> {
     let (path, root) = (absolute(path)?, absolute(store.root())?);
     let config = Config::default()
         .with("storage_compatibility_version", "v1.4.0")?
-        .with("memory_limit", "256MB")?
+        .with("memory_limit", MEMORY_LIMIT)?
         .with("threads", "1")?
         .with("temp_directory", store.temporary().join("duckdb").display().to_string())?
         .with("autoinstall_known_extensions", "false")?

@@ -13,6 +13,7 @@ pub mod combine;
 pub mod coverage;
 mod dao_fork;
 pub mod dependencies;
+pub mod events_skipped;
 mod fees;
 pub mod gas_blocks;
 pub mod gas_flows;
@@ -114,10 +115,10 @@ pub const CHAIN_TABLES: [&Table; 14] = [
 ];
 
 /// The tables that are not of the chain, and small.
-pub const BOUNDED_TABLES: [&Table; 3] = [&coverage::TABLE, &reorgs::TABLE, &labels::TABLE];
+pub const BOUNDED_TABLES: [&Table; 4] = [&coverage::TABLE, &reorgs::TABLE, &labels::TABLE, &events_skipped::TABLE];
 
 /// Every table and view that readers see.
-pub const TABLES: [&Table; 28] = [
+pub const TABLES: [&Table; 29] = [
     &blocks::TABLE,
     &transactions::TABLE,
     &logs::TABLE,
@@ -146,6 +147,7 @@ pub const TABLES: [&Table; 28] = [
     &coverage::TABLE,
     &reorgs::TABLE,
     &labels::TABLE,
+    &events_skipped::TABLE,
 ];
 
 /// The last time, in seconds since 1970, for which there is a `TIMESTAMP`, and for a day after it too: microseconds of 63 bits.

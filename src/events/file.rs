@@ -1,12 +1,21 @@
-//! An ABI file: a bare array, as Etherscan and solc give it, or an object with `abi`, as Foundry and Hardhat do. An `address` beside
-//! `abi`, as hardhat-deploy writes it, or a list of them, binds the events to these contracts.
+//! An ABI file: an array, as `solc --abi` gives it, or what tools write around one. Foundry, Hardhat, Truffle and hardhat-deploy have
+//! an object with `abi`, Etherscan answers with the array as text in `result`, solc's outputs have `contracts`, and its metadata
+//! `output`. An `address` beside `abi`, or a list of them, binds the events to these contracts.
 
-use alloy_json_abi::Event;
+use super::event::Event;
+use crate::rows::events_skipped::Skipped;
 use alloy_primitives::{Address, B256};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+/// Things around an array, each in the other.
+const DEPTH_MAX: u32 = 4;
+
+/// Items that cannot be read: a file with more is no ABI.
+const SKIPPED_MAX: usize = 1_000;
 
 /// The events of a contract.
 #[derive(Debug)]
@@ -17,8 +26,10 @@ pub struct Contract {
     pub addresses: Vec<Address>,
     /// Its events, each once.
     pub events: Vec<Event>,
-    /// What is an event and cannot be read, in words.
-    pub bad: Vec<String>,
+    /// What is an event and has no view of its own.
+    pub skipped: Vec<Skipped>,
+    /// The file's name.
+    pub file: String,
 }
 
 #[derive(Deserialize)]
@@ -29,12 +40,19 @@ enum Addresses {
     Many(Vec<Address>),
 }
 
+/// An object that has an ABI in it.
 #[derive(Deserialize)]
 struct Object<'a> {
+    #[serde(borrow, alias = "ABI")]
+    abi: Option<&'a RawValue>,
     #[serde(borrow)]
-    abi: Vec<&'a RawValue>,
-    #[serde(default = "nowhere")]
-    address: Addresses,
+    address: Option<&'a RawValue>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    output: Option<&'a RawValue>,
+    #[serde(borrow)]
+    contracts: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -44,59 +62,144 @@ struct Item {
     name: Option<String>,
 }
 
-fn nowhere() -> Addresses {
-    Addresses::None(())
-}
-
 impl Contract {
     /// Reads a file.
     ///
     /// # Errors
     /// Where it is no ABI. An event that cannot be read is skipped.
-    pub fn parse(name: &str, json: &str) -> Result<Self> {
+    pub fn parse(file: &str, name: &str, json: &str) -> Result<Self> {
         let name = snake_case(name);
         ensure!(!name.is_empty(), "its name has no letter and no digit");
-        let object = if json.trim_start().starts_with('[') {
-            Object { abi: serde_json::from_str(json)?, address: nowhere() }
-        } else {
-            serde_json::from_str(json).context("it is neither an ABI nor an object with `abi`")?
-        };
-        let addresses = match object.address {
-            Addresses::None(()) => Vec::new(),
-            Addresses::One(address) => vec![address],
-            Addresses::Many(addresses) => addresses,
-        };
-        let mut contract = Self { name, addresses, events: Vec::new(), bad: Vec::new() };
-        let mut known = HashSet::new();
-        for item in object.abi {
-            let Item { kind, name } = serde_json::from_str(item.get())?;
-            if kind != "event" {
-                continue;
-            }
-            match serde_json::from_str::<Event>(item.get()) {
-                Ok(event) => contract.events.extend(known.insert(event.clone()).then_some(event)),
-                Err(error) => contract.bad.push(format!("{}: {error}", name.unwrap_or_default())),
-            }
-        }
+        let (file, skipped) = (file.to_owned(), Vec::new());
+        let mut contract = Self { name, addresses: Vec::new(), events: Vec::new(), skipped, file };
+        let json = json.trim_start_matches('\u{feff}');
+        contract.gather(json, json, 0)?;
+        contract.keep_each_once();
+        ensure!(!contract.events.is_empty() || !contract.skipped.is_empty(), "it has no event");
         Ok(contract)
     }
 
-    /// Each event with its view's name; those of one name are told apart by the first four bytes of their topic.
-    pub fn named_events(&self) -> impl Iterator<Item = (String, &Event)> {
-        let name = |event: &Event| format!("{}_{}", self.name, snake_case(&event.name));
-        let mut counts = BTreeMap::new();
-        for event in &self.events {
-            *counts.entry(name(event)).or_insert(0) += 1;
+    /// Adds the events of an array, of text that is one, or of an object that has one in it.
+    fn gather(&mut self, whole: &str, json: &str, depth: u32) -> Result<()> {
+        ensure!(depth <= DEPTH_MAX, "its ABI lies too deep in it");
+        match json.trim_start().as_bytes().first() {
+            Some(b'[') => {
+                for item in serde_json::from_str::<Vec<&RawValue>>(json)? {
+                    self.item(whole, item.get(), depth)?;
+                }
+                Ok(())
+            }
+            Some(b'"') => {
+                let text: String = serde_json::from_str(json)?;
+                self.gather(&text, &text, depth + 1).with_context(|| format!("its text is no ABI: `{text:.60}`"))
+            }
+            _ => self.object(whole, json, depth),
         }
-        self.events.iter().map(move |event| match name(event) {
-            name if counts[&name] == 1 => (name, event),
-            name => (format!("{name}_{}", const_hex::encode(&event.selector()[..4])), event),
+    }
+
+    fn object(&mut self, whole: &str, json: &str, depth: u32) -> Result<()> {
+        let object: Object<'_> = serde_json::from_str(json)?;
+        if let (0, Some(address)) = (depth, object.address) {
+            self.addresses = match serde_json::from_str(address.get()).context("its `address` is none")? {
+                Addresses::None(()) => Vec::new(),
+                Addresses::One(address) => vec![address],
+                Addresses::Many(addresses) => addresses,
+            };
+        }
+        if let Some(abi) = object.abi.or(object.result).or(object.output) {
+            return self.gather(whole, abi.get(), depth + 1);
+        }
+        let contracts = object.contracts.context("it is neither an ABI nor an object with `abi`")?;
+        self.contracts(whole, contracts.get(), depth + 1)
+    }
+
+    /// Adds the events of each contract of solc's outputs: by name, or by name in a file.
+    fn contracts(&mut self, whole: &str, json: &str, depth: u32) -> Result<()> {
+        ensure!(depth <= DEPTH_MAX, "its ABI lies too deep in it");
+        for contract in serde_json::from_str::<BTreeMap<String, &RawValue>>(json)?.into_values().map(RawValue::get) {
+            match serde_json::from_str::<Object<'_>>(contract) {
+                Ok(Object { abi: Some(abi), .. }) => self.gather(whole, abi.get(), depth + 1)?,
+                Ok(_) => self.contracts(whole, contract, depth + 1)?,
+                // What else is said of a contract.
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn item(&mut self, whole: &str, json: &str, depth: u32) -> Result<()> {
+        let (name, reason) = match serde_json::from_str::<Item>(json) {
+            Ok(Item { kind, name }) if kind == "event" => match Event::parse(json) {
+                Ok(event) => {
+                    self.events.push(event);
+                    return Ok(());
+                }
+                Err(error) => (name, format!("{error:#}")),
+            },
+            // What Etherscan says of a source has its ABI in it.
+            Ok(Item { kind, .. }) if kind.is_empty() && depth > 0 && json.contains("\"ABI\"") => {
+                return self.object(whole, json, depth);
+            }
+            Ok(_) => return Ok(()),
+            Err(error) => (None, format!("it is no item of an ABI: {error}")),
+        };
+        let before = (json.as_ptr() as usize).checked_sub(whole.as_ptr() as usize);
+        let before = before.and_then(|end| whole.as_bytes().get(..end)).unwrap_or_default();
+        let line = memchr::memchr_iter(b'\n', before).count() + 1;
+        self.skip(name, None, format!("line {line}: {reason}"));
+        ensure!(
+            self.skipped.len() < SKIPPED_MAX,
+            "{SKIPPED_MAX} of its events cannot be read, the last is in line {line}: {reason}"
+        );
+        Ok(())
+    }
+
+    fn skip(&mut self, event: Option<String>, signature: Option<String>, reason: String) {
+        self.skipped.push(Skipped { file: self.file.clone(), event, signature, reason });
+    }
+
+    /// One event may be declared in many places. Its first declaration names its parameters.
+    fn keep_each_once(&mut self) {
+        let mut first: BTreeMap<(String, String, bool), String> = BTreeMap::new();
+        for event in std::mem::take(&mut self.events) {
+            let (signature, declaration) = (event.signature(), event.declaration());
+            match first.entry((signature.clone(), event.shape(), event.anonymous)) {
+                Entry::Vacant(free) => {
+                    free.insert(declaration);
+                    self.events.push(event);
+                }
+                Entry::Occupied(named) if *named.get() == declaration => {}
+                Entry::Occupied(named) => {
+                    let reason = format!("it is declared twice, and shown with the names of `{}`", named.get());
+                    self.skip(Some(event.name), Some(signature), reason);
+                }
+            }
+        }
+    }
+
+    /// Each event with its view's name. Those of one name are told apart by the first four bytes of their topic, and where that is the
+    /// same, too, by which parameters are indexed.
+    pub fn named_events(&self) -> impl Iterator<Item = (String, &Event)> {
+        let names = |event: &Event| {
+            let name = format!("{}_{}", self.name, snake_case(&event.name));
+            let with_topic = format!("{name}_{}", const_hex::encode(&event.topic()[..4]));
+            let with_shape = format!("{with_topic}_{}", event.shape());
+            [name, with_topic, with_shape]
+        };
+        let named: Vec<_> = self.events.iter().map(|event| (names(event), event)).collect();
+        let mut counts = BTreeMap::new();
+        for name in named.iter().flat_map(|(names, _)| names) {
+            *counts.entry(name.clone()).or_insert(0) += 1;
+        }
+        named.into_iter().map(move |([name, with_topic, with_shape], event)| {
+            let alone = [name, with_topic].into_iter().find(|name| counts[name] == 1);
+            (alone.unwrap_or(with_shape), event)
         })
     }
 
     /// First topics of the events that have one.
     pub fn topics(&self) -> impl Iterator<Item = B256> {
-        self.events.iter().filter(|event| !event.anonymous).map(Event::selector)
+        self.events.iter().filter(|event| !event.anonymous).map(Event::topic)
     }
 }
 

@@ -1,11 +1,29 @@
-//! The types of an ABI.
+//! The types of an ABI, and how their canonical names are spelt: a topic is made of what is decoded, never of what a file says.
 
-use alloy_json_abi::Param;
-use alloy_json_abi::parser::TypeSpecifier;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+use std::fmt;
 
 /// Words that the static part of an event may take: a mebibyte of them is more than a log has.
 pub const WORDS_MAX: u64 = 1 << 20;
+
+/// Characters of a type's name, and so lists in lists.
+const NAME_MAX: usize = 200;
+
+/// A parameter as a file has it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Parameter {
+    name: Option<String>,
+    #[serde(rename = "type")]
+    kind: String,
+    /// Whether it is a topic.
+    pub indexed: Option<bool>,
+    components: Option<Vec<Parameter>>,
+    /// What the source calls it; tools write all sorts of things there.
+    internal_type: Option<Value>,
+}
 
 /// A type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,38 +49,98 @@ pub enum Word {
     Bool,
     /// `bytesN`: N.
     Bytes(u32),
+    /// `function`: an address and a selector.
+    Function,
     /// `uintN`: N.
     Uint(u32),
     /// `intN`: N.
     Int(u32),
 }
 
-impl Kind {
-    /// The type that an ABI names, with the parts of its tuple.
+impl Parameter {
+    /// Its name; empty where it has none.
     ///
     /// # Errors
-    /// Where it names none.
-    pub fn parse(name: &str, components: &[Param]) -> Result<Self> {
-        let specifier = TypeSpecifier::parse(name).map_err(|error| anyhow::anyhow!("type `{name}`: {error}"))?;
-        let mut kind = match specifier.stem.span() {
-            "bytes" => Self::Bytes,
-            "string" => Self::Text,
-            "tuple" => {
-                let parts =
-                    components.iter().map(|part| Ok((part.name.clone(), Self::parse(&part.ty, &part.components)?)));
-                let parts = parts.collect::<Result<Vec<_>>>()?;
-                ensure!(sum(parts.iter().map(|(_, kind)| kind)) <= WORDS_MAX, "type `{name}` is too large");
-                Self::Tuple(parts)
-            }
-            stem => Self::Word(Word::parse(stem).with_context(|| format!("there is no type `{name}`"))?),
-        };
-        for count in specifier.sizes {
-            kind = Self::List(Box::new(kind), count.map(|count| count.get() as u64));
+    /// Where it is none that Solidity has.
+    pub fn name(&self) -> Result<String> {
+        let name = self.name.clone().unwrap_or_default();
+        ensure!(name.is_empty() || is_identifier(&name), "`{name}` is no name of a parameter");
+        Ok(name)
+    }
+
+    /// Its type.
+    ///
+    /// # Errors
+    /// Where it names none, or one of which it is not certain what it is encoded as.
+    pub fn kind(&self) -> Result<Kind> {
+        let name = self.kind.as_str();
+        ensure!(name.len() <= NAME_MAX, "a type's name has more than {NAME_MAX} characters");
+        let (stem, mut counts) = name.split_at(name.find('[').unwrap_or(name.len()));
+        let mut kind = self.stem(stem.trim())?;
+        while let Some((count, rest)) = counts.strip_prefix('[').and_then(|counts| counts.split_once(']')) {
+            let count = if count.is_empty() { None } else { Some(number(count).filter(|count| *count > 0)) };
+            let count = count.map(|count| count.with_context(|| format!("there is no type `{name}`"))).transpose()?;
+            kind = Kind::List(Box::new(kind), count);
+            counts = rest;
         }
+        ensure!(counts.is_empty(), "there is no type `{name}`");
         ensure!(kind.words() <= WORDS_MAX, "type `{name}` is too large");
         Ok(kind)
     }
 
+    /// The type without its lists. The names that hand-written files use, and what the source calls it where that settles it.
+    fn stem(&self, stem: &str) -> Result<Kind> {
+        let components = self.components.as_deref().unwrap_or_default();
+        let source = self.internal_type.as_ref().and_then(Value::as_str).unwrap_or_default();
+        if let Some(word) = Word::parse(stem) {
+            return Ok(Kind::Word(word));
+        }
+        Ok(match stem {
+            "bytes" => Kind::Bytes,
+            "string" => Kind::Text,
+            "uint" => Kind::Word(Word::Uint(256)),
+            "int" => Kind::Word(Word::Int(256)),
+            "byte" => Kind::Word(Word::Bytes(1)),
+            "address payable" => Kind::Word(Word::Address),
+            // Only a tuple has them, whatever it is called.
+            _ if !components.is_empty() => {
+                let parts = components.iter().map(|part| Ok((part.name()?, part.kind()?)));
+                let parts = parts.collect::<Result<Vec<_>>>()?;
+                ensure!(sum(parts.iter().map(|(_, kind)| kind)) <= WORDS_MAX, "type `{stem}` is too large");
+                Kind::Tuple(parts)
+            }
+            "tuple" => bail!("a tuple has no `components`"),
+            // A contract is its address. An enumeration may be wider than 8 bits, and a type of the user's is any.
+            _ if is_contract(stem, source) => Kind::Word(Word::Address),
+            _ if is_fixed(stem) => bail!("`{stem}`, a fixed-point number, is not decoded"),
+            _ => bail!("there is no type `{stem}`: write the one it is encoded as, `uint8` for most enumerations"),
+        })
+    }
+}
+
+/// Whether a type is the contract that the source says it is; there may be lists of it.
+fn is_contract(stem: &str, source: &str) -> bool {
+    let name = source.split('[').next().and_then(|source| source.strip_prefix("contract "));
+    stem.starts_with("contract ") || name == Some(stem)
+}
+
+/// `fixed`, `ufixed`, `fixed128x18`.
+fn is_fixed(stem: &str) -> bool {
+    let rest = stem.strip_prefix('u').unwrap_or(stem).strip_prefix("fixed");
+    rest.is_some_and(|rest| rest.chars().all(|char| char == 'x' || char.is_ascii_digit()))
+}
+
+/// Whether Solidity takes it for a name.
+pub fn is_identifier(name: &str) -> bool {
+    let is_letter = |char: char| char.is_ascii_alphabetic() || char == '_' || char == '$';
+    name.starts_with(is_letter) && name.chars().all(|char| is_letter(char) || char.is_ascii_digit())
+}
+
+fn number(digits: &str) -> Option<u64> {
+    digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+}
+
+impl Kind {
     /// Whether its place says only where it is.
     pub fn is_dynamic(&self) -> bool {
         match self {
@@ -82,6 +160,35 @@ impl Kind {
             _ => 1,
         }
     }
+
+    /// Writes its name: the canonical one, or with the names of parts.
+    pub fn write(&self, out: &mut String, with_names: bool) {
+        match self {
+            Self::Word(word) => out.push_str(&word.to_string()),
+            Self::Bytes => out.push_str("bytes"),
+            Self::Text => out.push_str("string"),
+            Self::List(element, count) => {
+                element.write(out, with_names);
+                out.push_str(&count.map_or("[]".to_owned(), |count| format!("[{count}]")));
+            }
+            Self::Tuple(parts) => {
+                out.push_str(if with_names { "tuple(" } else { "(" });
+                for (index, (name, kind)) in parts.iter().enumerate() {
+                    out.push_str(match (index, with_names) {
+                        (0, _) => "",
+                        (_, true) => ", ",
+                        (_, false) => ",",
+                    });
+                    kind.write(out, with_names);
+                    if with_names && !name.is_empty() {
+                        out.push(' ');
+                        out.push_str(name);
+                    }
+                }
+                out.push(')');
+            }
+        }
+    }
 }
 
 /// Words that these take in their places, side by side.
@@ -91,13 +198,12 @@ fn sum<'a>(kinds: impl Iterator<Item = &'a Kind>) -> u64 {
 
 impl Word {
     fn parse(name: &str) -> Option<Self> {
-        let size = |prefix: &str| name.strip_prefix(prefix)?.parse::<u32>().ok();
+        let size = |prefix: &str| number(name.strip_prefix(prefix)?).and_then(|size| u32::try_from(size).ok());
         let bits = |size: u32| (8..=256).contains(&size) && size.is_multiple_of(8);
         Some(match name {
             "address" => Self::Address,
             "bool" => Self::Bool,
-            // An address and a selector.
-            "function" => Self::Bytes(24),
+            "function" => Self::Function,
             _ => match (size("uint"), size("int"), size("bytes")) {
                 (Some(size), ..) if bits(size) => Self::Uint(size),
                 (_, Some(size), _) if bits(size) => Self::Int(size),
@@ -105,5 +211,18 @@ impl Word {
                 _ => return None,
             },
         })
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address => f.write_str("address"),
+            Self::Bool => f.write_str("bool"),
+            Self::Function => f.write_str("function"),
+            Self::Bytes(size) => write!(f, "bytes{size}"),
+            Self::Uint(bits) => write!(f, "uint{bits}"),
+            Self::Int(bits) => write!(f, "int{bits}"),
+        }
     }
 }

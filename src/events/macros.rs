@@ -2,15 +2,59 @@
 //!
 //! A word is 64 hexadecimal digits; one that is shorter, because the log ends, decodes to null. As in `abi.decode`, a word whose
 //! unused digits are not what they must be decodes to null too.
+//!
+//! DuckDB writes a macro out wherever it is called when it checks a view, which costs milliseconds for each. So views are made over
+//! stand-ins that have the types and nothing else, and what a macro is comes after them.
 
 use alloy_primitives::U256;
 use std::fmt::Write;
 
-/// Every macro.
+/// The macros that views call, by name, and what they give.
+const TYPES: [(&str, &str); 17] = [
+    ("is_uint", "BOOLEAN"),
+    ("is_int", "BOOLEAN"),
+    ("address", "VARCHAR"),
+    ("bool", "BOOLEAN"),
+    ("bytes", "VARCHAR"),
+    ("uint", "BIGINT"),
+    ("int", "BIGINT"),
+    ("uint_decimal", "DECIMAL(38,0)"),
+    ("int_decimal", "DECIMAL(38,0)"),
+    ("uint_text", "VARCHAR"),
+    ("int_text", "VARCHAR"),
+    ("tail", "VARCHAR"),
+    ("raw", "VARCHAR"),
+    ("exactly", "VARCHAR"),
+    ("content", "VARCHAR"),
+    ("string", "VARCHAR"),
+    ("elements", "VARCHAR"),
+];
+
+/// The statements that make stand-ins for what views call.
+pub fn stand_ins() -> String {
+    let mut sql = String::new();
+    for (head, _) in macros() {
+        if let Some((_, kind)) = TYPES.iter().find(|(name, _)| head.split('(').next() == Some(name)) {
+            let _ = writeln!(sql, "CREATE MACRO events.abi_{head} AS NULL::{kind};");
+        }
+    }
+    sql
+}
+
+/// The statements that make every macro, in place of its stand-in where it has one.
 pub fn sql() -> String {
+    let mut sql = String::new();
+    for (head, body) in macros() {
+        let _ = writeln!(sql, "CREATE OR REPLACE MACRO events.abi_{head} AS {body};");
+    }
+    sql
+}
+
+/// Every macro: its name with its parameters, and its body.
+fn macros() -> [(&'static str, String); 24] {
     let zeros = |count| "0".repeat(count);
     let (sum_0, sum_1, sum_2) = (digits(0), digits(1), digits(2));
-    let macros = [
+    [
         ("address(w)", format!("CASE WHEN length(w) = 64 AND starts_with(w, '{}') THEN '0x' || right(w, 40) END", zeros(24))),
         ("bool(w)", format!("CASE w WHEN '{z}0' THEN false WHEN '{z}1' THEN true END", z = zeros(63))),
         (
@@ -82,12 +126,7 @@ pub fn sql() -> String {
                 THEN substr(t, 65, events.abi_length(t) * 32 * words) END"
                 .into(),
         ),
-    ];
-    let mut sql = String::new();
-    for (head, body) in macros {
-        let _ = writeln!(sql, "CREATE MACRO events.abi_{head} AS {body};");
-    }
-    sql
+    ]
 }
 
 /// Decimal digits that are computed at a time: eight products of 32 bits and these are below 2^127.

@@ -1,9 +1,12 @@
 //! An event as a view.
+//!
+//! What is looked at more than once, a word or where a text begins, is a column of a query within, so that no expression is written
+//! out into another again and again. Within, columns are called by numbers: no name of an ABI may get among those that are ours.
 
+use super::event::Event;
 use super::file::Contract;
 use super::kind::{Kind, WORDS_MAX, Word};
 use super::{literal, quoted};
-use alloy_json_abi::Event;
 use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
 
@@ -14,8 +17,11 @@ const DECODED: &str = "decoded";
 /// Words that an element of a list may have: a regular expression tells them apart, and repeats at most a thousand times.
 const ELEMENT_WORDS_MAX: u64 = 15;
 
-/// Dynamic tuples in each other that are followed: the expression grows fourfold with each.
-const DEPTH_MAX: u32 = 2;
+/// Dynamic tuples in each other that are followed, each a query within the other.
+const DEPTH_MAX: usize = 2;
+
+/// Columns that a view may have of its event's own.
+const COLUMNS_MAX: usize = 1_000;
 
 /// The view's query.
 ///
@@ -26,10 +32,9 @@ pub fn of(contract: &Contract, event: &Event) -> Result<String> {
     let mut topics = (usize::from(!event.anonymous)..4).map(|topic| format!("l.topic{topic}"));
     let mut place = 0;
     for (index, input) in event.inputs.iter().enumerate() {
-        let kind = Kind::parse(&input.ty, &input.components)?;
-        let name = named(&input.name, index);
+        let (name, kind) = (named(&input.name, index), &input.kind);
         if !input.indexed {
-            columns.push(&name, &kind, &Frame::data(), place);
+            columns.push(&name, kind, &Frame::data(), place);
             place += kind.words();
             ensure!(place <= WORDS_MAX, "it is too large");
             continue;
@@ -38,8 +43,8 @@ pub fn of(contract: &Contract, event: &Event) -> Result<String> {
         ensure!(topic.is_some(), "more parameters are indexed than a log has topics for");
         let topic = topic.unwrap_or_default();
         match kind {
-            Kind::Word(word) => columns.word(&name, word, &format!("substr({topic}, 3)")),
-            _ => columns.add(&format!("{name}_hash"), topic),
+            Kind::Word(word) => columns.word(&name, *word, 0, format!("substr({topic}, 3)")),
+            _ => columns.add(&format!("{name}_hash"), 0, topic),
         }
     }
     let first_unused = topics.next();
@@ -48,6 +53,7 @@ pub fn of(contract: &Contract, event: &Event) -> Result<String> {
     let last_used = used.checked_sub(1).map(|topic| format!("l.topic{topic} IS NOT NULL"));
     let rest_unused = first_unused.map(|topic| format!("{topic} IS NULL"));
     let shape = last_used.into_iter().chain(rest_unused).collect::<Vec<_>>().join(" AND ");
+    ensure!(columns.list.len() <= COLUMNS_MAX, "it has more than {COLUMNS_MAX} columns");
     Ok(columns.select(&shape, &condition(contract, event, &shape)?))
 }
 
@@ -57,7 +63,7 @@ fn condition(contract: &Contract, event: &Event, shape: &str) -> Result<String> 
     let addresses = list(contract.addresses.iter().map(|address| format!("{address:?}")).collect());
     let bound = if addresses.is_empty() { String::new() } else { format!(" AND l.address IN ({addresses})") };
     if !event.anonymous {
-        return Ok(format!("l.topic0 = {}{bound}", literal(&event.selector().to_string())));
+        return Ok(format!("l.topic0 = {}{bound}", literal(&event.topic().to_string())));
     }
     ensure!(!bound.is_empty(), "an anonymous event can be told by its contract only: its file needs an `address`");
     let others = list(contract.topics().map(|topic| topic.to_string()).collect());
@@ -69,16 +75,17 @@ fn named(name: &str, index: usize) -> String {
     if name.is_empty() { format!("arg{index}") } else { name.to_owned() }
 }
 
-/// Where places are counted from: an expression of hexadecimal digits, the position of the first, and how many tuples it is in.
+/// Where places are counted from: an expression of hexadecimal digits, the position of the first, and the query that knows it, which is
+/// how many tuples it is in.
 struct Frame {
     hex: String,
     start: u64,
-    depth: u32,
+    level: usize,
 }
 
 impl Frame {
     fn data() -> Self {
-        Self { hex: "l.data".to_owned(), start: 3, depth: 0 }
+        Self { hex: "l.data".to_owned(), start: 3, level: 0 }
     }
 
     /// So many words, or what there is of them.
@@ -98,6 +105,9 @@ struct Columns {
     taken: BTreeSet<String>,
     /// Name and expression.
     list: Vec<(String, String)>,
+    /// What each query within adds to the one below it, the innermost first: the column with that number.
+    levels: Vec<Vec<(usize, String)>>,
+    count: usize,
     /// What is true where all is decoded.
     conditions: Vec<String>,
 }
@@ -105,24 +115,39 @@ struct Columns {
 impl Columns {
     fn new() -> Self {
         let taken = FIXED.into_iter().chain([DECODED]).map(str::to_owned).collect();
-        Self { taken, list: Vec::new(), conditions: Vec::new() }
+        Self { taken, list: Vec::new(), levels: vec![Vec::new()], count: 0, conditions: Vec::new() }
     }
 
     fn push(&mut self, name: &str, kind: &Kind, frame: &Frame, place: u64) {
+        let level = frame.level;
         match kind {
-            Kind::Word(word) => self.word(name, *word, &frame.words(place, 1)),
-            Kind::Bytes => self.add(name, format!("'0x' || events.abi_content({})", frame.tail(place))),
-            Kind::Text => self.add(name, format!("events.abi_string({})", frame.tail(place))),
-            Kind::Tuple(parts) if kind.is_dynamic() && frame.depth < DEPTH_MAX => {
-                self.parts(name, parts, &Frame { hex: frame.tail(place), start: 1, depth: frame.depth + 1 }, 0);
+            Kind::Word(word) => self.word(name, *word, level, frame.words(place, 1)),
+            Kind::Bytes => {
+                let tail = self.within(level, frame.tail(place));
+                self.add(name, level + 1, format!("'0x' || events.abi_content({tail})"));
             }
-            Kind::Tuple(_) if kind.is_dynamic() => self.add(name, format!("events.abi_raw({})", frame.tail(place))),
-            Kind::Tuple(parts) => self.parts(name, parts, frame, place),
-            Kind::List(element, count) => match parts_of(element) {
-                Some(parts) => self.list(name, &parts, &elements(kind, element, *count, frame, place)),
-                None if kind.is_dynamic() => self.add(name, format!("events.abi_raw({})", frame.tail(place))),
-                None => self.add(name, format!("'0x' || {}", whole(frame, place, kind.words()))),
-            },
+            Kind::Text => {
+                let tail = self.within(level, frame.tail(place));
+                self.add(name, level + 1, format!("events.abi_string({tail})"));
+            }
+            Kind::Tuple(parts) if kind.is_dynamic() && level < DEPTH_MAX => {
+                let hex = self.within(level, frame.tail(place));
+                self.parts(name, parts, &Frame { hex, start: 1, level: level + 1 }, 0);
+            }
+            Kind::Tuple(parts) if !kind.is_dynamic() => self.parts(name, parts, frame, place),
+            Kind::List(element, count) if parts_of(element).is_some() => {
+                let parts = parts_of(element).unwrap_or_default();
+                let elements = match count {
+                    Some(_) => self.within(level, whole(frame, place, kind.words())),
+                    None => {
+                        let tail = self.within(level, frame.tail(place));
+                        format!("events.abi_elements({tail}, {})", element.words())
+                    }
+                };
+                self.list(name, level + 1, &parts, &elements);
+            }
+            _ if kind.is_dynamic() => self.add(name, level, format!("events.abi_raw({})", frame.tail(place))),
+            _ => self.add(name, level, format!("'0x' || {}", whole(frame, place, kind.words()))),
         }
     }
 
@@ -133,18 +158,21 @@ impl Columns {
         }
     }
 
-    fn word(&mut self, name: &str, word: Word, digits: &str) {
-        let value = value(word, digits);
-        let Some(text) = text(word, digits) else { return self.add(name, value) };
+    fn word(&mut self, name: &str, word: Word, level: usize, digits: String) {
+        if text(word, &digits).is_none() {
+            return self.add(name, level, value(word, &digits));
+        }
+        let digits = self.within(level, digits);
+        let (text, is) = text(word, &digits).expect("whether it has one does not depend on its digits");
+        let value = self.within(level + 1, value(word, &digits));
         let name = self.free(name, &["", "_text"]);
         let name_text = format!("{name}_text");
-        self.conditions.push(format!("({} IS NOT NULL OR {} IS NOT NULL)", quoted(&name), quoted(&name_text)));
+        self.list.push((name, value.clone()));
         self.list.push((name_text, format!("CASE WHEN {value} IS NULL THEN {text} END")));
-        let at = self.list.len() - 1;
-        self.list.insert(at, (name, value));
+        self.conditions.push(is);
     }
 
-    fn list(&mut self, name: &str, parts: &[(String, Word)], elements: &str) {
+    fn list(&mut self, name: &str, level: usize, parts: &[(String, Word)], elements: &str) {
         let words = format!("regexp_extract_all({elements}, '[0-9a-f]{{{}}}')", 64 * parts.len());
         let (element, null) = match parts {
             [(name, word)] if name.is_empty() => (as_element(*word, "e"), "e IS NULL".to_owned()),
@@ -154,19 +182,29 @@ impl Columns {
                     format!("{}: {}", literal(name), as_element(*word, &digits))
                 };
                 let values = parts.iter().enumerate().map(value).collect::<Vec<_>>().join(", ");
-                let nulls = parts.iter().map(|(name, _)| format!("e.{} IS NULL", quoted(name)));
+                let nulls = parts.iter().map(|(name, _)| format!("struct_extract(e, {}) IS NULL", literal(name)));
                 (format!("{{{values}}}"), nulls.collect::<Vec<_>>().join(" OR "))
             }
         };
-        self.add(name, format!("list_transform({words}, lambda e: {element})"));
-        let name = &self.list[self.list.len() - 1].0;
-        self.conditions.push(format!("len(list_filter({}, lambda e: {null})) = 0", quoted(name)));
+        self.add(name, level, format!("list_transform({words}, lambda e: {element})"));
+        let column = &self.list[self.list.len() - 1].1;
+        self.conditions.push(format!("len(list_filter({column}, lambda e: {null})) = 0"));
     }
 
-    fn add(&mut self, name: &str, sql: String) {
+    /// Adds a column that is null where the log is not what the ABI says.
+    fn add(&mut self, name: &str, level: usize, sql: String) {
         let name = self.free(name, &[""]);
-        self.conditions.push(format!("{} IS NOT NULL", quoted(&name)));
-        self.list.push((name, sql));
+        let column = self.within(level, sql);
+        self.conditions.push(format!("{column} IS NOT NULL"));
+        self.list.push((name, column));
+    }
+
+    /// Adds a column to a query within, and says what those above call it.
+    fn within(&mut self, level: usize, sql: String) -> String {
+        self.count += 1;
+        self.levels.resize_with(self.levels.len().max(level + 1), Vec::new);
+        self.levels[level].push((self.count, sql));
+        format!("c{}", self.count)
     }
 
     /// A name that no column has yet, with any of the endings.
@@ -181,17 +219,17 @@ impl Columns {
     }
 
     fn select(&self, shape: &str, condition: &str) -> String {
-        let fixed = FIXED.join(", ");
-        let inner: String = self.list.iter().map(|(name, sql)| format!(", {sql} AS {}", quoted(name))).collect();
-        let outer: String = self.list.iter().map(|(name, _)| format!(", {}", quoted(name))).collect();
-        let decoded: String = self.conditions.iter().map(|condition| format!(" AND {condition}")).collect();
-        // A name with a space in it is none that an ABI has.
         let shape = if shape.is_empty() { "true" } else { shape };
-        format!(
-            "SELECT {fixed}, \"topics fit\"{decoded} AS {DECODED}{outer} FROM (SELECT {}, {shape} AS \"topics fit\"{inner} \
-             FROM main.logs AS l WHERE {condition})",
-            FIXED.map(|name| format!("l.{name}")).join(", ")
-        )
+        let fixed = FIXED.map(|name| format!("l.{name}")).join(", ");
+        let mut from = format!("main.logs AS l WHERE {condition}");
+        for (level, columns) in self.levels.iter().enumerate() {
+            let below = if level == 0 { format!("{fixed}, {shape} AS fits") } else { "*".to_owned() };
+            let added: String = columns.iter().map(|(number, sql)| format!(", {sql} AS c{number}")).collect();
+            from = format!("(SELECT {below}{added} FROM {from})");
+        }
+        let outer: String = self.list.iter().map(|(name, sql)| format!(", {sql} AS {}", quoted(name))).collect();
+        let decoded: String = self.conditions.iter().map(|condition| format!(" AND {condition}")).collect();
+        format!("SELECT {}, fits{decoded} AS {DECODED}{outer} FROM {from}", FIXED.join(", "))
     }
 }
 
@@ -217,14 +255,6 @@ fn parts_of(element: &Kind) -> Option<Vec<(String, Word)>> {
     Some(parts)
 }
 
-/// The digits of a list's elements.
-fn elements(list: &Kind, element: &Kind, count: Option<u64>, frame: &Frame, place: u64) -> String {
-    match count {
-        Some(_) => whole(frame, place, list.words()),
-        None => format!("events.abi_elements({}, {})", frame.tail(place), element.words()),
-    }
-}
-
 /// So many words, or null where they are not all there.
 fn whole(frame: &Frame, place: u64, words: u64) -> String {
     format!("events.abi_exactly({}, {})", frame.words(place, words), 64 * words)
@@ -236,6 +266,7 @@ fn value(word: Word, digits: &str) -> String {
         Word::Address => format!("events.abi_address({digits})"),
         Word::Bool => format!("events.abi_bool({digits})"),
         Word::Bytes(size) => format!("events.abi_bytes({digits}, {})", 2 * size),
+        Word::Function => format!("events.abi_bytes({digits}, {})", 2 * 24),
         Word::Uint(bits @ ..=56) => format!("events.abi_uint({digits}, {})", bits / 4),
         Word::Int(bits @ ..=64) => format!("events.abi_int({digits}, {})", bits / 4),
         Word::Uint(bits) => format!("events.abi_uint_decimal({digits}, {})", bits / 4),
@@ -243,20 +274,22 @@ fn value(word: Word, digits: &str) -> String {
     }
 }
 
-/// The same as decimal text, of a number that 38 digits may not hold.
-fn text(word: Word, digits: &str) -> Option<String> {
-    match word {
-        Word::Uint(bits @ 128..) => Some(format!("events.abi_uint_text({digits}, {})", bits / 4)),
-        Word::Int(bits @ 128..) => Some(format!("events.abi_int_text({digits}, {})", bits / 4)),
-        _ => None,
-    }
+/// The same as decimal text, of a number that 38 digits may not hold, and whether it is one.
+fn text(word: Word, digits: &str) -> Option<(String, String)> {
+    let (kind, digits_max) = match word {
+        Word::Uint(bits @ 128..) => ("uint", bits / 4),
+        Word::Int(bits @ 128..) => ("int", bits / 4),
+        _ => return None,
+    };
+    let is = format!("coalesce(events.abi_is_{kind}({digits}, {digits_max}), false)");
+    Some((format!("events.abi_{kind}_text({digits}, {digits_max})"), is))
 }
 
 /// The one value of a word in a list.
 fn as_element(word: Word, digits: &str) -> String {
     let value = value(word, digits);
     match text(word, digits) {
-        Some(text) => format!("coalesce({value}::VARCHAR, {text})"),
+        Some((text, _)) => format!("coalesce({value}::VARCHAR, {text})"),
         None => value,
     }
 }

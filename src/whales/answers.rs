@@ -19,7 +19,7 @@ pub fn body(table: &Table) -> Option<String> {
         name if name == address_flows::TABLE.name => address_flows(),
         name if name == gas_flows::TABLE.name => gas_flows(),
         name if name == tokens::TABLE.name => tokens(),
-        name if name == MOVEMENTS.name => both(&MOVEMENTS),
+        name if name == MOVEMENTS.name => all_movements(),
         name if name == LARGE_TRANSFERS.name => large_transfers(),
         name if name == EXCHANGE_FLOWS.name => exchange_flows(),
         name if name == SUPPLY.name => supply_of(true, true),
@@ -61,22 +61,39 @@ pub(super) fn split(bignum: &str, name: &str) -> String {
 
 /// Every movement, out of the chain's own tables: `sealed.movements` with the range of its file, and `tail.movements`.
 pub fn movements() -> String {
-    ["sealed", "tail"]
-        .map(|schema| {
-            let range = if schema == "sealed" { ", first, last" } else { "" };
-            format!(
-                "CREATE VIEW {schema}.movements AS
-                SELECT 'ETH' AS asset, kind, block_number, block_timestamp, transaction_hash, transfer_index,
-                    0::BIGINT AS batch_index, from_address, to_address, value AS amount, value_text AS amount_text{range}
-                FROM {schema}.native_transfers
-                UNION ALL
-                SELECT token_address, standard, block_number, block_timestamp, transaction_hash, log_index, batch_index,
-                    from_address, to_address, CASE WHEN standard <> 'unindexed' THEN value END,
-                    CASE WHEN standard <> 'unindexed' THEN value_text END{range}
-                FROM {schema}.token_transfers;\n"
-            )
+    [("sealed", ", first, last"), ("tail", "")]
+        .map(|(schema, range)| {
+            format!("CREATE VIEW {schema}.movements AS {};\n", movements_of(schema, range).join(" UNION ALL "))
         })
         .concat()
+}
+
+/// The movements of both.
+fn all_movements() -> String {
+    union([movements_of("sealed", ""), movements_of("tail", "")].concat())
+}
+
+/// All rows of these queries. As DuckDB 2.0 writes a union of more than two, DuckDB 1.4 loses rows of it: each is a query within the next.
+fn union(queries: impl IntoIterator<Item = String>) -> String {
+    let mut queries = queries.into_iter();
+    let two = queries.by_ref().take(2).collect::<Vec<_>>().join(" UNION ALL ");
+    queries.fold(two, |before, query| format!("SELECT * FROM ({before}) UNION ALL {query}"))
+}
+
+fn movements_of(schema: &str, range: &str) -> [String; 2] {
+    [
+        format!(
+            "SELECT 'ETH' AS asset, kind, block_number, block_timestamp, transaction_hash, transfer_index,
+                0::BIGINT AS batch_index, from_address, to_address, value AS amount, value_text AS amount_text{range}
+            FROM {schema}.native_transfers"
+        ),
+        format!(
+            "SELECT token_address, standard, block_number, block_timestamp, transaction_hash, log_index, batch_index,
+                from_address, to_address, CASE WHEN standard <> 'unindexed' THEN value END,
+                CASE WHEN standard <> 'unindexed' THEN value_text END{range}
+            FROM {schema}.token_transfers"
+        ),
+    ]
 }
 
 fn address_flows() -> String {
@@ -224,9 +241,9 @@ fn gas_rank(role: &str, order: &str) -> String {
     )
 }
 
-/// The macros of the published file.
-pub fn macros() -> String {
-    [exact_sum(), tx(), block(), address_summary()].join("\n")
+/// The macros of the published file, each a statement.
+pub fn macros() -> [String; 4] {
+    [exact_sum(), tx(), block(), address_summary()]
 }
 
 /// Amounts may have 78 digits, and their sums more: `BIGNUM` has no limit, in every DuckDB from 1.4 on.
@@ -259,7 +276,7 @@ fn lookup(head: &str, table: &Table, condition: &str, height: &str) -> String {
     )
 }
 
-/// `address_summary(address)`: one row.
+/// `address_summary(address)`: one row. DuckDB 1.4 loses what `WITH` names in a macro.
 fn address_summary() -> String {
     let fees = sum("fees");
     let ether = |direction: &str| {
@@ -268,20 +285,19 @@ fn address_summary() -> String {
     };
     format!(
         "CREATE OR REPLACE MACRO main.address_summary(wanted) AS TABLE
-        WITH flows AS (SELECT {ether_in} AS ether_in, {ether_out} AS ether_out,
+        SELECT lower(wanted) AS address, (SELECT any_value(name) FROM main.labels WHERE address = lower(wanted)) AS label,
+            least(flows.first_block, gas.first_block) AS first_block, greatest(flows.last_block, gas.last_block) AS last_block,
+            {split_in}, {split_out}, {split_fees}, transaction_count, failed_count, gas_used, token_count, tokens_in, tokens_out
+        FROM (SELECT {ether_in} AS ether_in, {ether_out} AS ether_out,
                 count(DISTINCT asset) FILTER (WHERE asset <> 'ETH') AS token_count,
                 coalesce(sum(count_in) FILTER (WHERE asset <> 'ETH'), 0)::BIGINT AS tokens_in,
                 coalesce(sum(count_out) FILTER (WHERE asset <> 'ETH'), 0)::BIGINT AS tokens_out,
                 min(first_block) AS first_block, max(last_block) AS last_block
-            FROM ({address_flows}) WHERE address = lower(wanted)),
-        gas AS (SELECT {fees} AS fees, coalesce(sum(transaction_count), 0)::BIGINT AS transaction_count,
+            FROM ({address_flows}) WHERE address = lower(wanted)) AS flows,
+            (SELECT {fees} AS fees, coalesce(sum(transaction_count), 0)::BIGINT AS transaction_count,
                 coalesce(sum(failed_count), 0)::BIGINT AS failed_count, coalesce(sum(gas_used), 0)::DECIMAL(38,0) AS gas_used,
                 min(first_block) AS first_block, max(last_block) AS last_block
-            FROM ({gas_flows}) WHERE role = 'sender' AND address = lower(wanted))
-        SELECT lower(wanted) AS address, (SELECT any_value(name) FROM main.labels WHERE address = lower(wanted)) AS label,
-            least(flows.first_block, gas.first_block) AS first_block, greatest(flows.last_block, gas.last_block) AS last_block,
-            {split_in}, {split_out}, {split_fees}, transaction_count, failed_count, gas_used, token_count, tokens_in, tokens_out
-        FROM flows, gas;",
+            FROM ({gas_flows}) WHERE role = 'sender' AND address = lower(wanted)) AS gas;",
         ether_in = ether("in"),
         ether_out = ether("out"),
         address_flows = both(&address_flows::TABLE),

@@ -561,10 +561,10 @@ fn files_bind_to_addresses_and_are_read_again_when_they_change() {
 
     let mut running = Spyhop::watch(&geth.socket(), &data_directory).args(&["--from", "0"]).path("--abi", &abi).spawn();
     for parts in [
+        ["Unknown", "there is no type `uint7`"],
         ["Evil", "event skipped"],
         ["Note(uint8,address,uint8)", "an anonymous event can be told by its contract only"],
         ["TooMany(uint8,uint8,uint8,uint8)", "more parameters are indexed"],
-        ["Unknown", "there is no type `uint7`"],
         ["broken.json", "ABI file skipped"],
         ["nobody.json", "ABI file skipped"],
     ] {
@@ -659,4 +659,373 @@ fn files_bind_to_addresses_and_are_read_again_when_they_change() {
     // Without the flag there are none.
     Spyhop::watch(&geth.socket(), &data_directory).args(&["--from", "0", "--once"]).succeed();
     assert_eq!(views().unwrap(), Vec::<String>::new());
+}
+
+/// What the published file says of the events that have no view: file, event and reason.
+fn skipped(found: &Published) -> Vec<[String; 3]> {
+    let rows = found.rows("SELECT * FROM events_skipped ORDER BY file, event, reason");
+    let text = |row: &Row, name: &str| row[name].clone().unwrap_or_default();
+    rows.iter().map(|row| ["file", "event", "reason"].map(|name| text(row, name))).collect()
+}
+
+fn view_names(found: &Published) -> Vec<String> {
+    let sql = "SELECT view_name FROM duckdb_views() WHERE schema_name = 'events' ORDER BY view_name";
+    found.rows(sql).iter().map(|row| row["view_name"].clone().unwrap()).collect()
+}
+
+#[test]
+fn an_event_is_told_by_the_canonical_names_of_its_types_or_named_as_skipped() {
+    let geth = Geth::start(Forks::OSAKA);
+    let (data_directory, abi) = (geth.data("data"), geth.data("abi"));
+    let of = |kind: &str, source: &str, parts: &[(&str, &str)]| {
+        let mut parameter = parameter("v", kind, false, parts);
+        parameter["internalType"] = json!(source);
+        parameter
+    };
+    let pair = [("a", "uint"), ("b", "int")];
+    // As a file has it, what it is, the words of a value, and what the view says of it.
+    let one = || word(1);
+    let list = || [word(32), word(1), word(1)].concat();
+    let address = "0x0000000000000000000000000000000000000001";
+    let addresses = "[\"0x0000000000000000000000000000000000000001\"]";
+    let cases = [
+        (of("uint", "uint", &[]), "uint256", one(), vec![("v", "1")]),
+        (of("int", "", &[]), "int256", ones(), vec![("v", "-1")]),
+        (of("byte", "", &[]), "bytes1", [vec![7], vec![0; 31]].concat(), vec![("v", "0x07")]),
+        (of("uint[]", "", &[]), "uint256[]", list(), vec![("v", "[\"1\"]")]),
+        (of("uint[2]", "", &[]), "uint256[2]", [one(), word(2)].concat(), vec![("v", "[\"1\",\"2\"]")]),
+        (
+            of("tuple", "struct P", &pair),
+            "(uint256,int256)",
+            [one(), ones()].concat(),
+            vec![("v_a", "1"), ("v_b", "-1")],
+        ),
+        (
+            of("struct Lib.P", "", &pair),
+            "(uint256,int256)",
+            [one(), ones()].concat(),
+            vec![("v_a", "1"), ("v_b", "-1")],
+        ),
+        (of("address payable", "", &[]), "address", one(), vec![("v", address)]),
+        (of("contract IERC20", "", &[]), "address", one(), vec![("v", address)]),
+        (of("IERC20", "contract IERC20", &[]), "address", one(), vec![("v", address)]),
+        (of("IERC20[]", "contract IERC20[]", &[]), "address[]", list(), vec![("v", addresses)]),
+        (of("uint0256", "", &[]), "uint256", one(), vec![("v", "1")]),
+        (
+            of("function", "function () external", &[]),
+            "function",
+            word(0),
+            vec![("v", "0x000000000000000000000000000000000000000000000000")],
+        ),
+    ];
+    let mut logs = Vec::new();
+    for (index, (input, canonical, data, _)) in cases.iter().enumerate() {
+        write(
+            &abi,
+            &format!("K{index}.json"),
+            &json!([event(&format!("Case{index}"), false, std::slice::from_ref(input))]),
+        );
+        let topic = ethers::utils::keccak256(format!("Case{index}({canonical})"));
+        logs.push(Log { topics: vec![topic.into()], data: data.clone() });
+    }
+    let unknown = [
+        of("MyLib.Color", "enum MyLib.Color", &[]),
+        of("enum Color", "", &[]),
+        of("Price", "Price", &[]),
+        of("fixed", "", &[]),
+        of("ufixed128x18[]", "", &[]),
+        of("tuple", "struct P", &[]),
+        of("uint7", "", &[]),
+        of("uint+8", "", &[]),
+        of("uint256[0]", "", &[]),
+        of("uint256[", "", &[]),
+        of("uint256[]x", "", &[]),
+        of("", "", &[]),
+        of("bytes33", "", &[]),
+    ];
+    let unknown: Vec<_> = unknown
+        .iter()
+        .enumerate()
+        .map(|(index, input)| event(&format!("U{index}"), false, std::slice::from_ref(input)))
+        .collect();
+    write(&abi, "Unknown.json", &json!(unknown));
+
+    // Of ERC-20 and ERC-721, which say the same but for what is indexed, each log has a view; what is declared again has none of its own.
+    let transfer = |value: &str, is_indexed: bool| {
+        event(
+            "Transfer",
+            false,
+            &[indexed("from", "address"), indexed("to", "address"), parameter(value, "uint256", is_indexed, &[])],
+        )
+    };
+    let again =
+        event("Transfer", false, &[indexed("src", "address"), indexed("dst", "address"), data("wad", "uint256")]);
+    write(
+        &abi,
+        "Both.json",
+        &json!([transfer("value", false), transfer("tokenId", true), again, transfer("value", false)]),
+    );
+    let parties = [Token::Address(sender(0)), Token::Address(sender(1))];
+    let values = |value: u64| [&parties[..], &[Token::Uint(value.into())]].concat();
+    logs.push(log(&read(&transfer("value", false)), &values(77)));
+    logs.push(log(&read(&transfer("tokenId", true)), &values(88)));
+
+    // Whatever a parameter is called, it does not get among the names that are ours.
+    let names = ["e", "E", "l", "c1", "c2", "fits", "logs", "main", "events", "x", "data", "topic1", "$e", "lambda"];
+    let inputs: Vec<_> = names
+        .iter()
+        .flat_map(|name| {
+            [
+                parameter(name, "tuple[]", false, &[("e", "uint256"), ("l", "uint8")]),
+                data(name, "uint8[]"),
+                data(name, "uint8"),
+                data(name, "string"),
+            ]
+        })
+        .collect();
+    let named = event("Named", false, &inputs);
+    write(&abi, "Names.json", &json!([named]));
+    let pairs = Token::Array(vec![Token::Tuple(vec![Token::Uint(5.into()), Token::Uint(6.into())])]);
+    let named_values: Vec<_> = names
+        .iter()
+        .flat_map(|_| {
+            [
+                pairs.clone(),
+                Token::Array(vec![Token::Uint(7.into())]),
+                Token::Uint(8.into()),
+                Token::String("nine".into()),
+            ]
+        })
+        .collect();
+    logs.push(log(&read(&named), &named_values));
+
+    emit(&geth, contracts::TOKEN, &logs);
+    Spyhop::watch(&geth.socket(), &data_directory).args(&["--from", "0", "--once"]).path("--abi", &abi).succeed();
+    let found = Published::open(&data_directory);
+    for (index, (input, .., said)) in cases.iter().enumerate() {
+        let rows = own_rows(&found, &format!("k{index}_case{index}"));
+        assert_eq!(rows.len(), 1, "{input}");
+        for (name, value) in said.iter().chain(&[("decoded", "true")]) {
+            assert_eq!(rows[0][*name].as_deref(), Some(*value), "{input}");
+        }
+    }
+    let decoded =
+        |column: &str, view: &str| found.rows(&format!("SELECT {column} AS v FROM events.{view} WHERE decoded"));
+    let value = |value: &str| [Row::from([("v".to_owned(), Some(value.to_owned()))])];
+    assert_eq!(decoded("value", "both_transfer_ddf252ad_110"), value("77"));
+    assert_eq!(decoded("\"tokenId\"", "both_transfer_ddf252ad_111"), value("88"));
+    let rows = own_rows(&found, "names_named");
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0]["decoded"].as_deref(), Some("true"), "{rows:?}");
+    for text in ["8", "[7]", "nine", "[{'e': 5, 'l': 6}]"] {
+        assert_eq!(
+            rows[0].values().filter(|value| value.as_deref() == Some(text)).count(),
+            names.len(),
+            "{text}: {rows:?}"
+        );
+    }
+    let skipped = skipped(&found);
+    assert_eq!(skipped.iter().filter(|[file, ..]| file == "Unknown.json").count(), unknown.len(), "{skipped:?}");
+    let twice = skipped.iter().find(|[file, ..]| file == "Both.json").unwrap();
+    assert!(
+        twice[1] == "Transfer"
+            && twice[2].contains("event Transfer(address indexed from, address indexed to, uint256 value)"),
+        "{twice:?}"
+    );
+    assert_eq!(skipped.len(), unknown.len() + 1, "{skipped:?}");
+    check_other_readers(&data_directory, &view_names(&found));
+}
+
+#[test]
+fn whatever_lies_in_the_directory_has_views_or_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data_directory, abi) = (directory.path().join("data"), directory.path().join("abi"));
+    let fake = crate::fake_geth::FakeGeth::start(directory.path());
+    crate::lying_node::extend(&fake, 3, "");
+    let ping = event("Ping", false, &[indexed("who", "address"), data("n", "uint256")]);
+    let array = json!([json!({"type": "constructor", "inputs": []}), ping, json!({"type": "fallback"})]);
+    let text = array.to_string();
+    let mut bare = ping.clone();
+    bare.as_object_mut().unwrap().remove("anonymous");
+    let have_views = [
+        ("EtherscanApi", json!({"status": "1", "message": "OK", "result": text})),
+        ("EtherscanSource", json!({"status": "1", "result": [{"SourceCode": "", "ABI": text, "ContractName": "X"}]})),
+        ("Hardhat", json!({"_format": "hh-sol-artifact-1", "abi": array, "bytecode": "0x"})),
+        ("Truffle", json!({"abi": array, "networks": {"1": {"address": "0x12"}}})),
+        (
+            "StandardJson",
+            json!({"contracts": {"a\n\"x.sol": {"X": {"abi": array, "evm": {}}, "Y": {"abi": array}}}, "sources": {}}),
+        ),
+        (
+            "Combined",
+            json!({"contracts": {"x.sol:X": {"abi": array, "bin": ""}, "x.sol:Z": {"abi": text}}, "version": "0.8"}),
+        ),
+        ("Metadata", json!({"output": {"abi": array, "devdoc": {}}, "version": 1})),
+        ("NoAnonymous", json!([bare])),
+        (
+            "Nulls",
+            json!([{"type": "event", "name": "Ping", "anonymous": null, "inputs": [{"name": null, "type": "uint8", "indexed": null, "components": null, "internalType": null}]}]),
+        ),
+        ("Text", json!(text)),
+    ];
+    for (name, json) in &have_views {
+        write(&abi, &format!("{name}.json"), json);
+    }
+    fs::write(abi.join("Bom.json"), format!("\u{feff}{text}")).unwrap();
+    let mut nested = parameter("x", "uint8", false, &[]);
+    for _ in 0..120 {
+        nested = json!({"name": "x", "type": "tuple", "components": [nested]});
+    }
+    let many: Vec<_> = (0..1_001).map(|index| data(&format!("p{index}"), "uint8")).collect();
+    let are_named = [
+        ("Human", json!(["event Ping(address indexed who, uint256 n)"]), "line 1: it is no item of an ABI"),
+        (
+            "NotVerified",
+            json!({"status": "0", "result": "Contract source code not verified"}),
+            "its text is no ABI: `Contract source code not verified`",
+        ),
+        ("NoAbi", json!({"bytecode": "0x"}), "it is neither an ABI nor an object with `abi`"),
+        ("NoEvent", json!([{"type": "function", "name": "x"}]), "it has no event"),
+        ("Nothing", json!({"contracts": {"x.sol:X": {"bin": "0x"}}}), "it has no event"),
+        ("Number", json!(7), "invalid type: integer `7`"),
+        (
+            "Deep",
+            json!({"output": {"output": {"output": {"output": {"output": {"abi": array}}}}}}),
+            "its ABI lies too deep",
+        ),
+        (
+            "Indexed",
+            json!([{"type": "event", "name": "Ping", "inputs": [{"name": "a", "type": "uint8", "indexed": "true"}]}]),
+            "expected a boolean",
+        ),
+        ("Unnamed", json!([{"type": "event", "inputs": []}]), "missing field `name`"),
+        (
+            "Brackets",
+            json!([event("N", false, &[data("x", &format!("uint8{}", "[]".repeat(20_000)))])]),
+            "more than 200 characters",
+        ),
+        ("Words", json!([event("N", false, &[data("x", &format!("uint8{}", "[2]".repeat(62)))])]), "is too large"),
+        ("Large", json!([event("N", false, &[data("x", "uint8[1048577]")])]), "is too large"),
+        ("Nested", json!([event("N", false, &[nested])]), "recursion limit"),
+        ("Many", json!([event("N", false, &many)]), "more than 1000 parameters"),
+    ];
+    for (name, json, _) in &are_named {
+        write(&abi, &format!("{name}.json"), json);
+    }
+    let mut named: Vec<_> = are_named.iter().map(|(name, _, reason)| (format!("{name}.json"), *reason)).collect();
+    let rubbish: [(&str, &[u8], &str); 5] = [
+        ("Empty", b"", "EOF while parsing"),
+        ("Broken", b"[\n\n{]", "line 3"),
+        ("Utf16", b"\xff\xfe[\0]\0", "line 1: it is not UTF-8"),
+        ("Bytes", b"[\n\"\xff\"]", "line 2: it is not UTF-8"),
+        ("...", b"[]", "its name has no letter and no digit"),
+    ];
+    for (name, bytes, reason) in rubbish {
+        fs::write(abi.join(format!("{name}.json")), bytes).unwrap();
+        named.push((format!("{name}.json"), reason));
+    }
+    fs::File::create(abi.join("Huge.json")).unwrap().set_len((16 << 20) + 1).unwrap();
+    fs::create_dir(abi.join("Directory.json")).unwrap();
+    std::os::unix::fs::symlink("/nowhere", abi.join("Dangling.json")).unwrap();
+    std::os::unix::fs::symlink(abi.join("Loop.json"), abi.join("Loop.json")).unwrap();
+    assert!(Command::new("mkfifo").arg(abi.join("Pipe.json")).status().unwrap().success());
+    let odd = [
+        ("Huge", "16 MiB"),
+        ("Directory", "not a file"),
+        ("Dangling", "No such file"),
+        ("Loop", "symbolic links"),
+        ("Pipe", "not a file"),
+    ];
+    named.extend(odd.map(|(name, reason)| (format!("{name}.json"), reason)));
+    // Lines are counted within a file.
+    fs::write(abi.join("Lines.json"), format!("[\n{ping},\n\n{},\n7]", event("Bad", false, &[data("x", "uint7")])))
+        .unwrap();
+    named.extend([
+        ("Lines.json".to_owned(), "line 4: parameter 1: there is no type `uint7`"),
+        ("Lines.json".to_owned(), "line 5: it is no item of an ABI"),
+    ]);
+
+    let log = crate::rig::process::stderr_of(
+        &Spyhop::watch(fake.path(), &data_directory).args(&["--from", "0", "--once"]).path("--abi", &abi).run(),
+    );
+    let found = Published::open(&data_directory);
+    let mut expected: Vec<_> = have_views
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(["Bom", "Lines"])
+        .map(|name| {
+            let snake = name.chars().enumerate().map(|(index, char)| {
+                if char.is_uppercase() && index > 0 {
+                    format!("_{}", char.to_lowercase())
+                } else {
+                    char.to_lowercase().to_string()
+                }
+            });
+            format!("{}_ping", snake.collect::<String>())
+        })
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(view_names(&found), expected, "{log}");
+    let skipped = skipped(&found);
+    for (file, reason) in &named {
+        assert!(
+            skipped.iter().any(|[in_, _, why]| in_ == file && why.contains(reason)),
+            "{file}: {reason}: {skipped:#?}"
+        );
+        assert!(log.lines().any(|line| line.contains(&format!("/{file}"))), "{file}: {log}");
+    }
+    assert_eq!(skipped.len(), named.len(), "{skipped:#?}");
+}
+
+#[test]
+fn a_view_that_duckdb_refuses_costs_itself() {
+    use spyhop::events::{Events, View};
+    use spyhop::publish::{Publisher, State};
+    use spyhop::rows::events_skipped::Skipped;
+    let directory = tempfile::tempdir().unwrap();
+    let data_directory = directory.path().join("data");
+    let store = spyhop::store::Store::open(&data_directory).unwrap();
+    let abi = directory.path().join("abi");
+    write(&abi, "Fine.json", &json!([event("Ping", false, &[data("n", "uint256")])]));
+    let labels = spyhop::whales::Labels::open(1.into(), None, None).unwrap();
+    let mut events = Events::open(Some(abi)).unwrap();
+    let mut publisher = Publisher::new(&store, None).unwrap();
+    let mut publish = |events: &Events| {
+        let state = State {
+            ranges: &[],
+            tail: &[],
+            tables: Default::default(),
+            coverage: &[],
+            reorgs: &[],
+            labels: &labels,
+            events,
+            ranking: None,
+        };
+        publisher.publish(&store, &state).unwrap();
+        Published::open(&data_directory)
+    };
+    assert_eq!(view_names(&publish(&events)), ["fine_ping"]);
+    for (name, body) in [
+        ("a", "SELECT nothing FROM main.logs"),
+        ("b", "SELEC"),
+        ("c", "SELECT 1 AS one"),
+        ("d", "SELECT x FROM nowhere"),
+    ] {
+        let event = Skipped {
+            file: format!("{name}.json"),
+            event: Some(name.to_owned()),
+            signature: None,
+            reason: String::new(),
+        };
+        events.insert(name, View { sql: format!("CREATE VIEW events.{name} AS {body};"), event });
+    }
+    let found = publish(&events);
+    assert_eq!(view_names(&found), ["c", "fine_ping"]);
+    let skipped: Vec<_> =
+        skipped(&found).into_iter().map(|[file, event, reason]| (file, event, reason.contains("Error"))).collect();
+    let refused = |name: &str| (format!("{name}.json"), name.to_owned(), true);
+    assert_eq!(skipped, [refused("a"), refused("b"), refused("d")]);
+    // So it stays, and what is published goes on.
+    assert_eq!(view_names(&publish(&events)), ["c", "fine_ping"]);
+    assert_eq!(found.number("SELECT count(*) FROM labels"), labels.list().len() as u64);
 }

@@ -165,3 +165,57 @@ fn published_path_adds_a_file_with_absolute_names() {
         "{said}"
     );
 }
+
+/// Asks each question, and prints what is answered.
+const ASK: &str = r#"
+import duckdb, sys
+with duckdb.connect("spyhop.duckdb", read_only=True) as db:
+    for question in sys.argv[1:]:
+        print(sorted(repr(row) for row in db.execute(question).fetchall()))
+"#;
+
+#[test]
+fn every_duckdb_answers_every_view_and_macro_alike() {
+    let geth = Geth::start(Forks::OSAKA);
+    let data = geth.data("data");
+    grow(&geth, 110, "base");
+    geth.finalize(105);
+    Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).succeed();
+    let found = crate::rig::Published::open(&data);
+    let sql = "SELECT schema_name || '.' || view_name AS name FROM duckdb_views() WHERE NOT internal
+        UNION ALL SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE schema_name = 'main' ORDER BY 1";
+    let mut questions: Vec<_> =
+        found.rows(sql).iter().map(|row| format!("SELECT * FROM {}", row["name"].as_deref().unwrap())).collect();
+    let hash = found.value("SELECT min(hash) FROM transactions").unwrap();
+    questions.extend([
+        format!("SELECT * FROM tx('{hash}')"),
+        "SELECT * FROM block(7)".to_owned(),
+        format!("SELECT * FROM address_summary('{:?}')", sender(0)),
+        "SELECT exact_sum(value)::VARCHAR, exact_sum(value, value_text)::VARCHAR FROM native_transfers".to_owned(),
+    ]);
+    let mut answers: Vec<(String, String)> = Vec::new();
+    for (version, directory) in versions() {
+        let output = Command::new(directory.join("python"))
+            .current_dir(&data)
+            .args(["-c", ASK])
+            .args(&questions)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "DuckDB {version}: {}", String::from_utf8_lossy(&output.stderr));
+        answers.push((version, String::from_utf8(output.stdout).unwrap()));
+    }
+    for pair in answers.windows(2) {
+        for ((question, one), other) in questions.iter().zip(pair[0].1.lines()).zip(pair[1].1.lines()) {
+            let same = one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
+            let from = |text: &str| text.chars().skip(same.saturating_sub(80)).take(160).collect::<String>();
+            assert!(
+                one == other,
+                "{question}: DuckDB {} and {}: {} and {}",
+                pair[0].0,
+                pair[1].0,
+                from(one),
+                from(other)
+            );
+        }
+    }
+}

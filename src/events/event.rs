@@ -1,0 +1,103 @@
+//! An event.
+
+use super::kind::{Kind, Parameter, is_identifier};
+use alloy_primitives::{B256, keccak256};
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+/// Parameters that an event may have: the compiler's stack has room for fewer.
+const INPUTS_MAX: usize = 1_000;
+
+/// An event of a contract.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Its name.
+    pub name: String,
+    /// Its parameters.
+    pub inputs: Vec<Input>,
+    /// Whether its logs have no topic that tells it.
+    pub anonymous: bool,
+}
+
+/// A parameter.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Its name; empty where it has none.
+    pub name: String,
+    /// Its type.
+    pub kind: Kind,
+    /// Whether it is a topic.
+    pub indexed: bool,
+}
+
+/// An event as a file has it.
+#[derive(Deserialize)]
+struct Declared {
+    name: String,
+    inputs: Vec<Parameter>,
+    anonymous: Option<bool>,
+}
+
+impl Event {
+    /// Reads the item of an ABI that is an event.
+    ///
+    /// # Errors
+    /// Where it is none, or of types that are none.
+    pub fn parse(json: &str) -> Result<Self> {
+        let Declared { name, inputs, anonymous } = serde_json::from_str(json)?;
+        ensure!(is_identifier(&name), "`{name}` is no name of an event");
+        ensure!(inputs.len() <= INPUTS_MAX, "it has more than {INPUTS_MAX} parameters");
+        let input = |(index, input): (usize, &Parameter)| {
+            let kind = input.kind().with_context(|| format!("parameter {}", index + 1))?;
+            Ok(Input { name: input.name()?, kind, indexed: input.indexed.unwrap_or(false) })
+        };
+        let inputs = inputs.iter().enumerate().map(input).collect::<Result<_>>()?;
+        Ok(Self { name, inputs, anonymous: anonymous.unwrap_or(false) })
+    }
+
+    /// Its name and the canonical names of its types.
+    pub fn signature(&self) -> String {
+        let mut signature = format!("{}(", self.name);
+        for (index, input) in self.inputs.iter().enumerate() {
+            if index > 0 {
+                signature.push(',');
+            }
+            input.kind.write(&mut signature, false);
+        }
+        signature.push(')');
+        signature
+    }
+
+    /// The topic that tells it.
+    pub fn topic(&self) -> B256 {
+        keccak256(self.signature())
+    }
+
+    /// Which of its parameters are topics: a 1 for each that is, a 0 for each that is not.
+    pub fn shape(&self) -> String {
+        self.inputs.iter().map(|input| if input.indexed { '1' } else { '0' }).collect()
+    }
+
+    /// As it is declared in Solidity.
+    pub fn declaration(&self) -> String {
+        let mut declaration = format!("event {}(", self.name);
+        for (index, input) in self.inputs.iter().enumerate() {
+            if index > 0 {
+                declaration.push_str(", ");
+            }
+            input.kind.write(&mut declaration, true);
+            if input.indexed {
+                declaration.push_str(" indexed");
+            }
+            if !input.name.is_empty() {
+                declaration.push(' ');
+                declaration.push_str(&input.name);
+            }
+        }
+        declaration.push(')');
+        if self.anonymous {
+            declaration.push_str(" anonymous");
+        }
+        declaration
+    }
+}
