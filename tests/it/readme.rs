@@ -112,6 +112,31 @@ fn every_command_runs() {
 }
 
 #[test]
+fn every_test_that_the_page_on_security_names_is_there() {
+    fn read(directory: &Path, text: &mut String) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            match path.extension() {
+                _ if path.is_dir() => read(&path, text),
+                Some(extension) if extension == "rs" => *text += &std::fs::read_to_string(&path).unwrap(),
+                _ => {}
+            }
+        }
+    }
+    let mut tests = String::new();
+    read(&root().join("tests"), &mut tests);
+    let page = std::fs::read_to_string(root().join("docs/security.md")).unwrap();
+    // What is in code marks and has words like a statement is a test, or a column.
+    let names = page.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 1);
+    let names: Vec<_> =
+        names.filter(|name| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())).collect();
+    assert!(names.len() > 40, "{names:?}");
+    for name in names {
+        assert!(tests.contains(&format!("fn {name}(")), "docs/security.md names {name}");
+    }
+}
+
+#[test]
 fn every_flag_and_table_is_named() {
     let readme = readme();
     for command in ["watch", "backfill", "sql", "status", "verify", "rewind", "schema", "run", "health"] {
