@@ -2,6 +2,7 @@
 # Runs the tests; installs what is missing first.
 #
 # Usage: tests/run.sh                       every test, and a little of each of the following
+#        tests/run.sh faults [COUNT]        every fault, one at a time, or so many of each scene and kind
 #        tests/run.sh histories [COUNT]     so many random histories of each kind [10000]
 #        tests/run.sh fuzz [SECONDS]        changed inputs, so long for each target [600]
 #        tests/run.sh soak [BLOCKS]         a long run [100000]; SPYHOP_SOAK_PLOT names a file for a picture of it
@@ -30,7 +31,7 @@ need_duckdb() {
 
 what="${1:-tests}"
 case "$what" in
-    tests | histories | fuzz | soak) ;;
+    tests | faults | histories | fuzz | soak) ;;
     *) fail "there is no \`$what\`: see the head of $0" ;;
 esac
 
@@ -55,6 +56,11 @@ fi
 it() { cargo test --release --locked --test it -- "$@"; }
 
 case "$what" in
+    faults)
+        export SPYHOP_FAULTS="${2:-every}"
+        it --nocapture faults::
+        exit
+        ;;
     histories)
         export SPYHOP_HISTORIES="${2:-10000}"
         it --nocapture histories::

@@ -108,8 +108,7 @@ fn shown(data: &Path) -> duckdb::Result<Digests> {
 }
 
 /// Tables that the blocks alone decide. What the others have not, `coverage` may name.
-const OF_BLOCKS: [&str; 7] =
-    ["blocks", "transactions", "logs", "withdrawals", "uncles", "token_transfers", "reorgs"];
+const OF_BLOCKS: [&str; 7] = ["blocks", "transactions", "logs", "withdrawals", "uncles", "token_transfers", "reorgs"];
 
 /// Blocks of all tables that are not held, as `coverage` says.
 fn named_missing(data: &Path) -> u64 {

@@ -12,6 +12,10 @@ mod era;
 mod ether;
 mod events;
 mod fake_geth;
+// It reads registers.
+#[cfg(target_arch = "x86_64")]
+#[path = "../faults/main.rs"]
+mod faults;
 mod freezer;
 #[path = "../fuzz/main.rs"]
 mod fuzz;
