@@ -214,7 +214,7 @@ impl Scene {
         } else {
             judge("with the fault", &ended, &mut outcome);
         }
-        // Readers are never shown less than one run of blocks.
+        // Readers are shown one run of blocks, or told what is missing of it.
         if data.join("spyhop.duckdb").exists() && self.act[0] == "watch" {
             match Published::try_open(data).and_then(|published| published.try_value(TORN)) {
                 Ok(None) => {}
@@ -349,9 +349,12 @@ impl Scene {
     }
 }
 
-/// Null where the published blocks are one run.
-const TORN: &str = "SELECT CASE WHEN count(*) = 0 OR (count(*) = max(number) - min(number) + 1 AND min(number) = 0
-    AND count(DISTINCT number) = count(*)) THEN NULL ELSE count(*) END FROM blocks";
+/// Null where every block up to the highest is published once, or named as not held.
+const TORN: &str =
+    "SELECT CASE WHEN count(*) = 0 OR count(DISTINCT number) = count(*) AND max(number) + 1 - count(*) = (
+        SELECT coalesce(sum(last_block - first_block + 1), 0) FROM coverage
+        WHERE table_name = 'blocks' AND status <> 'held' AND first_block <= (SELECT max(number) FROM blocks)
+    ) THEN NULL ELSE count(*) END FROM blocks";
 
 /// Numbers of calls by the kind of file they touch.
 fn places<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> BTreeMap<String, Vec<u64>> {
