@@ -156,6 +156,8 @@ pub fn run(command: &mut Command, below: &Path, fault: &Fault, deadline: Duratio
         let filter = filter(clock);
         command.pre_exec(move || trace_me(&filter));
     }
+    // The tracer waits for it, by its id.
+    #[allow(clippy::zombie_processes)]
     let child = command.spawn().unwrap();
     // The command keeps the pipe's writing ends: they are closed when it is given others.
     command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
