@@ -10,7 +10,7 @@ pub mod status;
 pub mod verify;
 pub mod watch;
 
-use crate::error::Refused;
+use crate::error::{Failed, Refused};
 use crate::log;
 use crate::plan::Order;
 use crate::rows::{CHAIN_TABLES, Selection};
@@ -290,8 +290,9 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
             ExitCode::from(2)
         }
         None => {
-            if let Some(hint) = remedy(error) {
-                log::say(&format!("hint: {hint}"));
+            let failed = error.chain().find_map(|cause| cause.downcast_ref::<Failed>());
+            if let Some(hint) = failed.map(Failed::hint).or_else(|| remedy(error)) {
+                log::say(&format!("hint: {}", text::lines(hint)));
             }
             ExitCode::from(1)
         }

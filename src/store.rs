@@ -308,6 +308,14 @@ pub fn damaged_reorgs(root: &Path) -> Result<Vec<Damaged>> {
     reorg_log::damaged(root)
 }
 
+/// How many records of reorganisations the volume at `root` once had and has no more.
+///
+/// # Errors
+/// Where they cannot be listed.
+pub fn lost_reorgs(root: &Path) -> Result<usize> {
+    reorg_log::lost(root)
+}
+
 pub use quarantine::{InQuarantine, in_quarantine};
 
 /// The sealed ranges that count in the volume at `root`, for readers.

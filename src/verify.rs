@@ -73,7 +73,9 @@ pub struct Report {
     pub not_combined: BTreeMap<&'static str, u64>,
     /// First and last block of what is not held between those that are.
     pub missing: Vec<(u64, u64)>,
-    /// How many faults were told.
+    /// Records of reorganisations that were lost.
+    pub lost_reorgs: usize,
+    /// How many faults were found.
     pub faults: u64,
     /// Where they lie.
     pub faulty: Faulty,
@@ -122,6 +124,7 @@ pub fn check(settings: &Settings, bar: &ProgressBar, tell: &mut (dyn FnMut(&Faul
         }
     }
     pass.count(&held, contiguity::holes(root)?);
+    pass.report.lost_reorgs = store::lost_reorgs(root)?;
     let is_all = settings.from.is_none() && settings.to.is_none();
     for (fault, path) in if is_all { small::check(root)? } else { Vec::new() } {
         pass.tell(vec![fault]);

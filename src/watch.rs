@@ -33,7 +33,7 @@ pub use limits::go_behind;
 pub use progress::{Heartbeat, SourceRate, age_s, now};
 pub use repair::{Faulty, repair};
 
-use crate::error::Refused;
+use crate::error::{Failed, Refused};
 use crate::events::Events;
 use crate::geth::{self, Client, Limits};
 use crate::plan::Order;
@@ -239,8 +239,15 @@ pub fn run(settings: Settings) -> Result<()> {
     match ended {
         Err(Trouble::Stopped) if stop.is_set() => Ok(()),
         Err(Trouble::Other(error)) => Err(error),
-        Err(Trouble::Bad { number, reason }) => Err(anyhow::anyhow!(reason).context(format!("block {number} failed"))),
-        Err(Trouble::Pruned(reason)) => Err(anyhow::anyhow!(reason).context("the node has pruned a block of the tail")),
+        Err(Trouble::Bad { number, reason }) => {
+            let hint =
+                "the node's answer is in `quarantine/`; run it again to ask once more, of another node if need be";
+            Err(Failed::new(reason, hint)).context(format!("block {number} failed"))
+        }
+        Err(Trouble::Pruned(reason)) => {
+            let hint = "give a later `--from`, or a node that has the history";
+            Err(Failed::new(reason, hint)).context("the node has pruned a block of the tail")
+        }
         Err(Trouble::Doubt(reason)) => {
             Err(anyhow::anyhow!(reason).context("the node contradicts itself: is it in order?"))
         }

@@ -1,6 +1,7 @@
 //! `spyhop status`
 
 use super::print;
+use crate::error::Failed;
 use crate::store::{in_quarantine, is_locked, read_chain, read_readable_ranges, tail};
 use crate::text::shown;
 use crate::watch::{Heartbeat, SourceRate, contiguity};
@@ -94,7 +95,10 @@ pub fn run(arguments: &Status) -> Result<()> {
     }
     print(&text)?;
     match unhealthy {
-        Some(reason) => anyhow::bail!("unhealthy: {reason}"),
+        Some(reason) => {
+            let hint = "the writer goes on and tries again by itself; its log says more";
+            Err(Failed::new(format!("unhealthy: {reason}"), hint).into())
+        }
         None => contiguity::check(root),
     }
 }

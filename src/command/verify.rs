@@ -1,12 +1,13 @@
 //! `spyhop verify`
 
 use super::print;
+use crate::error::Failed;
 use crate::geth::check_socket;
 use crate::store::Store;
 use crate::text::shown;
 use crate::verify::{self, Fault, Report, Settings};
 use crate::watch;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
@@ -71,9 +72,19 @@ pub fn run(arguments: &Verify) -> Result<()> {
     for (first, last) in &report.missing {
         say(&format!("not held: blocks {first} to {last}"))?;
     }
+    match report.lost_reorgs {
+        0 => {}
+        count => say(&format!("not stored: {count} records of reorganisations, which were damaged or are gone"))?,
+    }
     match report.faults {
         0 => Ok(()),
-        count => bail!("{count} faults in `{}`", arguments.data.display()),
+        count => {
+            let hint = match arguments.repair {
+                true => "what the node could not give again stays as it is; try again when it can, or `spyhop rewind`",
+                false => "stop the writer, and add `--repair --ipc PATH` to build what is faulty again out of the node",
+            };
+            Err(Failed::new(format!("{count} faults in `{}`", arguments.data.display()), hint).into())
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! `N.pending` is written and made durable before any tail file goes; when all are gone it becomes `N.json`. A process killed in
 //! between finishes at the next start, and the reorganisation is recorded once.
 
-use super::{Damaged, Store, record, sync_directory, tail};
+use super::{Damaged, Store, in_quarantine, record, sync_directory, tail};
 use crate::rows::reorgs::Reorg;
 use anyhow::{Context, Result};
 use std::fs;
@@ -75,6 +75,21 @@ pub(super) fn damaged(root: &Path) -> Result<Vec<Damaged>> {
     Ok(records.flatten().filter_map(|error| error.downcast().ok()).collect())
 }
 
+/// How many records were lost: those in quarantine, and those whose number is left out.
+pub(super) fn lost(root: &Path) -> Result<usize> {
+    let quarantined = in_quarantine(root)?.reorgs;
+    let mut numbers: Vec<_> = entries(root)?.into_iter().map(|(number, _)| number).collect();
+    numbers.extend(quarantined.iter().filter_map(|path| number_of(path)));
+    numbers.sort_unstable();
+    numbers.dedup();
+    let left_out = numbers.last().map_or(0, |last| last + 1) - numbers.len() as u64;
+    Ok(quarantined.len() + left_out as usize)
+}
+
+fn number_of(path: &Path) -> Option<u64> {
+    path.file_stem()?.to_str()?.parse().ok()
+}
+
 fn entries(root: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let directory = root.join(".spyhop/reorgs");
     let entries = match fs::read_dir(&directory) {
@@ -85,8 +100,7 @@ fn entries(root: &Path) -> Result<Vec<(u64, PathBuf)>> {
     for entry in entries {
         let path = entry?.path();
         let known = path.extension().is_some_and(|extension| extension == "json" || extension == "pending");
-        let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
-        if let Some(number) = number.filter(|_| known) {
+        if let Some(number) = number_of(&path).filter(|_| known) {
             found.push((number, path));
         }
     }

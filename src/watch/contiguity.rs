@@ -8,12 +8,12 @@
 use super::fetch::Trouble;
 use super::progress::Heartbeat;
 use super::session::Session;
-use crate::error::Refused;
+use crate::error::{Failed, Refused};
 use crate::geth::{Head, Tag};
 use crate::plan::{Piece, Source};
 use crate::rows::Gap;
 use crate::store::{BlockLink, RANGE_MIN, read_readable_ranges, tail, unlinked};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use std::path::Path;
 use std::time::Duration;
 
@@ -197,7 +197,8 @@ fn look_for_holes(root: &Path) -> Result<Vec<(u64, u64)>> {
 /// An error where the volume lacks blocks that its last writer had.
 pub fn check(root: &Path) -> Result<()> {
     if let Some((first, last)) = holes(root)?.first() {
-        bail!("blocks {first} to {last} are missing, though they were stored: `spyhop watch` fetches them again");
+        let what = format!("blocks {first} to {last} are missing, though they were stored");
+        return Err(Failed::new(what, "`spyhop watch` fetches them again").into());
     }
     Ok(())
 }

@@ -4,12 +4,31 @@ use super::Task;
 use super::session::Session;
 use super::state::UNASKED;
 use crate::rows::coverage::Interval;
-use crate::rows::{CHAIN_TABLES, Gap, Lacks, Table};
+use crate::rows::{CHAIN_TABLES, Gap, Lacks, Table, reorgs};
+use crate::store::lost_reorgs;
+use anyhow::Result;
 
 impl Session {
     /// What is held and what is missing of each table, ascending, from the first block wanted or held to the node's head.
     pub fn coverage(&self) -> Vec<Interval> {
         CHAIN_TABLES.into_iter().flat_map(|table| self.coverage_of(table)).collect()
+    }
+
+    /// That records of reorganisations were lost, where any were. Which blocks they were about nobody knows any more.
+    pub fn lost_reorgs<'a>(&self, covered: impl Iterator<Item = &'a Interval>) -> Result<Option<Interval>> {
+        let count = lost_reorgs(self.store.root())?;
+        let (first, last) =
+            covered.fold((u64::MAX, 0), |(first, last), interval| (first.min(interval.first), last.max(interval.last)));
+        let reason = format!("{count} records of reorganisations were damaged or are gone: see `quarantine/`");
+        let lost = || Interval {
+            first,
+            last,
+            status: "partial",
+            reason: Some(reason),
+            lacks: Some(Lacks::Rows),
+            ..Interval::held(reorgs::TABLE.name)
+        };
+        Ok((count > 0 && first <= last).then(lost))
     }
 
     fn coverage_of(&self, table: &Table) -> Vec<Interval> {

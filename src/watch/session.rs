@@ -12,7 +12,7 @@ use super::pressure::{Gate, Pressure};
 use super::progress::{Building, Heartbeat, Position, Rates, Teller, age_s, now};
 use super::{Settings, Stop, Task, Traces, phase};
 use crate::decode::Allocation;
-use crate::error::Refused;
+use crate::error::{Failed, Refused};
 use crate::events::Events;
 use crate::freezer::Places;
 use crate::geth::{Client, Head};
@@ -21,7 +21,7 @@ use crate::publish::{Directory, Publisher, State};
 use crate::rows::{Gap, Options, Selection};
 use crate::store::{BlockLink, Chain, Finished, RANGE_MIN, Range, Store, chunk, tail};
 use crate::whales::{Labels, Ranking};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -363,8 +363,9 @@ impl Session {
         {
             self.ranking = None;
         }
-        let coverage = self.coverage();
         let reorgs = self.store.reorgs()?;
+        let mut coverage = self.coverage();
+        coverage.extend(self.lost_reorgs(coverage.iter())?);
         let tables = self.settings.tables;
         let tail = &self.tail[..self.whole_tail()];
         let split = chunk::split(&self.store, self.chain.identity, tail, tables)?;
@@ -578,15 +579,17 @@ impl Session {
         if self.settings.ends()
             && let Some((first, last)) = self.hole
         {
-            bail!(
-                "blocks {first} to {last} of the tail are missing, and the node's head is below them: wait until it has them"
-            );
+            let what = format!("blocks {first} to {last} of the tail are missing, and the node's head is below them");
+            return Err(Failed::new(what, "run it again when the node has them").into());
         }
         if self.settings.ends()
             && let Some((&(first, last), failure)) =
                 self.failures.iter().find(|(_, failure)| failure.status == "failed")
         {
-            bail!("blocks {first} to {last} are not held: {}", failure.reason);
+            let what = format!("blocks {first} to {last} are not stored: {}", failure.reason);
+            let hint =
+                "the node's answer is in `quarantine/`; run it again to ask once more, of another node if need be";
+            return Err(Failed::new(what, hint).into());
         }
         Ok(())
     }
