@@ -607,7 +607,7 @@ fn building_pauses_while_the_node_is_slow_to_answer() {
     let data = directory.path().join("data");
     let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
     watch.wait_for(&["enter", "phase=range"]);
-    fake.fault(Fault::Hold, When::method("eth_getBlockByNumber"));
+    fake.fault(Fault::Hold, When::method("eth_getBlockByNumber").named("latest"));
     watch.wait_for(&["building pauses: the node is slow to answer"]);
     fake.release();
     watch.wait_for(&["building goes on"]);

@@ -10,13 +10,20 @@ mod traces;
 
 use crate::fake_geth::{FakeBlock, FakeGeth};
 use crate::rig::{Published, Spyhop, fixtures};
+use alloy_primitives::U256;
 use serde_json::{Value, json};
 use spyhop::rows::{Batch, Options, Selection};
-use spyhop::store::{BlockLink, Store, TailBlock, tail};
+use spyhop::store::{BlockLink, Chain, FORMAT, Identity, Store, TailBlock, tail};
 use std::path::Path;
 
 /// Has `spyhop watch` read one block of mainnet from a socket, and opens what it publishes.
 ///
+/// What a volume notes of the chain below: its id, and the block 0 that the fake node has.
+fn mainnet_as_faked() -> Chain {
+    let identity = Identity { chain_id: 1.into(), genesis_hash: FakeBlock::filler(0, 1).hash };
+    Chain { format: FORMAT, identity, finalized_seen: false, blob_schedule: None, issuance: None, weth: None }
+}
+
 /// Of a chain of its own, this block is all there is, and what is watched begins at a multiple of 100. Where the block is none,
 /// the volume therefore holds those before it already: tail files without rows, of which the last has the hash that this one names.
 fn watch_one(directory: &Path, raw_block: Vec<u8>, raw_receipts: Vec<Vec<u8>>, traces: Option<Value>) -> Published {
@@ -37,12 +44,14 @@ fn watch_one(directory: &Path, raw_block: Vec<u8>, raw_receipts: Vec<Vec<u8>>, t
         })
         .collect();
     if !below.is_empty() {
-        tail::write(&Store::open(&data).unwrap(), &below).unwrap();
+        let store = Store::open(&data).unwrap();
+        store.set_chain(&mainnet_as_faked()).unwrap();
+        tail::write(&store, &below).unwrap();
     }
     let fake = FakeGeth::start(directory);
     {
         let mut chain = fake.chain();
-        chain.chain_id = alloy_primitives::U256::from(1);
+        chain.chain_id = U256::from(1);
         // Source: geth `params/config.go`, `MainnetChainConfig`.
         chain.config = json!({
             "chainId": 1,
