@@ -479,7 +479,8 @@ proptest! {
             match event {
                 NodeEvent::Grow(blocks) => extend(&fake, head + blocks, &branch.to_string()),
                 NodeEvent::Fork { depth, blocks } => {
-                    let fork = head.saturating_sub(depth).max(finalized.unwrap_or(0));
+                    // A node that has no block but block 0 is waited for.
+                    let fork = head.saturating_sub(depth).max(finalized.unwrap_or(0)).max(1);
                     branch += 1;
                     fake.chain().rewind(fork);
                     extend(&fake, fork + blocks, &branch.to_string());
