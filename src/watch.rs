@@ -249,7 +249,8 @@ pub fn run(settings: Settings) -> Result<()> {
             Err(Failed::new(reason, hint)).context("the node has pruned a block of the tail")
         }
         Err(Trouble::Doubt(reason)) => {
-            Err(anyhow::anyhow!(reason).context("the node contradicts itself: is it in order?"))
+            let hint = "see geth's log and restart it; nothing was touched, and another run asks again";
+            Err(Failed::new(reason, hint)).context("the node contradicts itself")
         }
         Err(trouble) => bail!("ended without need: {trouble:?}"),
         Ok(()) => Ok(()),

@@ -82,7 +82,7 @@ pub(super) fn lost(root: &Path) -> Result<usize> {
     numbers.extend(quarantined.iter().filter_map(|path| number_of(path)));
     numbers.sort_unstable();
     numbers.dedup();
-    let left_out = numbers.last().map_or(0, |last| last + 1) - numbers.len() as u64;
+    let left_out = numbers.last().map_or(0, |last| last.saturating_add(1)) - numbers.len() as u64;
     Ok(quarantined.len() + left_out as usize)
 }
 
