@@ -2,7 +2,7 @@
 //! After each the same command runs again without it; then nothing may be lost, doubled, or wrong in silence.
 //!
 //! `SPYHOP_FAULTS` says how many faults of each scene and kind are tried; `every` tries all, as `tests/run.sh faults` does; without it a few
-//! are tried. A number of
+//! are tried. `SPYHOP_FAULTS_SECONDS` ends it after that time, with the table of what was tried by then. A number of
 //! a kind of fault belongs to one place of the program in a run that nothing disturbs, and shifts where threads race; what counts is that
 //! all are tried. `SPYHOP_SCENE` names a scene, and `SPYHOP_SEED` sets which faults are tried.
 
@@ -423,15 +423,25 @@ fn no_fault_loses_a_row_or_passes_in_silence() {
     while !is_told && trials.len() > FEW {
         trials.swap_remove(random.within(0..=trials.len() as u64 - 1) as usize);
     }
+    let seconds = std::env::var("SPYHOP_FAULTS_SECONDS").ok();
+    let seconds = seconds.map(|seconds| seconds.parse().expect("SPYHOP_FAULTS_SECONDS is a number"));
+    let is_over = || seconds.is_some_and(|seconds| start.elapsed().as_secs() >= seconds);
+    // So that whatever ends it early has tried some of everything.
+    for index in 1..trials.len() {
+        trials.swap(index, random.within(0..=index as u64) as usize);
+    }
     say(&format!("{} faults to try; prepared in {:.0} s", trials.len(), start.elapsed().as_secs_f64()));
     let next = AtomicUsize::new(0);
     let table = Mutex::new(BTreeMap::<String, Vec<Outcome>>::new());
     std::thread::scope(|scope| {
         for worker in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            let (next, table, trials, data) = (&next, &table, &trials, &data);
+            let (next, table, trials, data, is_over) = (&next, &table, &trials, &data, &is_over);
             scope.spawn(move || {
-                loop {
+                while !is_over() {
                     let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index > 0 && index.is_multiple_of(500) {
+                        say(&format!("{index} of {} faults, {:.0} s", trials.len(), start.elapsed().as_secs_f64()));
+                    }
                     let Some((scene, trial)) = trials.get(index) else { break };
                     let data = data.join(format!("worker-{worker}"));
                     let outcome = scene.check(trial, &data, index);
