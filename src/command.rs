@@ -96,7 +96,7 @@ impl Command {
 #[derive(Args, Debug)]
 pub struct Reading {
     /// geth's IPC socket.
-    #[arg(long, value_name = "PATH", env = "SPYHOP_IPC")]
+    #[arg(long, value_name = "PATH", env = "SPYHOP_IPC", overrides_with = "ipc")]
     ipc: PathBuf,
     /// The data directory: a local file system or a named volume.
     #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]

@@ -5,8 +5,10 @@
 //! assertion in DuckDB, the end of memory) can happen to geth. geth is never started again here: whoever runs the
 //! container decides about that.
 //!
+//! `node` reads geth's command line: where its socket is, and whether one of geth's own commands is to be run instead.
 //! `relay` passes on the lines of both, each with the name of its process in front.
 
+pub mod node;
 pub mod relay;
 
 use crate::error::Refused;
@@ -61,13 +63,7 @@ pub fn run(plan: &Plan) -> Result<u8> {
     set_child_subreaper(Some(getpid())).context("failed to become the parent of orphans")?;
     let relay = Relay::default();
     let mut supervisor = Supervisor {
-        node: Some(start("geth", &plan.node, &relay).map_err(|error| {
-            let what = plan.node.first().cloned().unwrap_or_default();
-            Refused::new(
-                format!("failed to start `{}`: {error}", what.display()),
-                "what follows `--` is the command that starts geth",
-            )
-        })?),
+        node: Some(start("geth", &plan.node, &relay).map_err(|error| not_started(&plan.node, &error))?),
         plan,
         relay: &relay,
         writer: None,
@@ -82,6 +78,23 @@ pub fn run(plan: &Plan) -> Result<u8> {
     relay.finish();
     tracing::info!("geth {}", words(ended));
     Ok(code(ended))
+}
+
+/// Becomes a command, in the place of this process. Returns only where that cannot be started, with the reason.
+pub fn replace(words: &[OsString]) -> anyhow::Error {
+    let error = match words.split_first() {
+        Some((program, arguments)) => Command::new(program).args(arguments).exec(),
+        None => io::ErrorKind::InvalidInput.into(),
+    };
+    not_started(words, &error).into()
+}
+
+fn not_started(words: &[OsString], error: &io::Error) -> Refused {
+    let what = words.first().cloned().unwrap_or_default();
+    Refused::new(
+        format!("failed to start `{}`: {error}", what.display()),
+        "what follows `--` is the command that starts geth",
+    )
 }
 
 /// The state of both processes. None of them outlives it without being asked to end.

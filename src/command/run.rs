@@ -1,10 +1,13 @@
 //! `spyhop run`
 
 use super::watch::Watch;
+use crate::supervise::node::{self, Defaults, Node};
 use crate::supervise::{self, Plan};
 use anyhow::{Context, Result};
 use clap::Args;
+use std::env;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `spyhop run`.
@@ -13,16 +16,29 @@ pub struct Run {
     /// The writer's, which reads them again itself.
     #[command(flatten)]
     watch: Watch,
-    /// geth and its arguments.
+    /// geth and its arguments. A socket or a data directory that they name is obeyed; without them, the socket is `--ipc`, and
+    /// the data are where `SPYHOP_GETH_DATADIR` says, or in geth's own default. A command of geth (`attach`, `init` …) is run alone.
     #[arg(last = true, required = true, value_name = "GETH")]
     node: Vec<OsString>,
 }
 
 /// Runs the command: its exit code is geth's.
 pub fn run(arguments: &Run) -> Result<ExitCode> {
-    let program = std::env::current_exe().context("failed to find this program's own file")?;
-    let flags = std::env::args_os().skip(2).take_while(|word| word != "--");
-    let writer = [program.into_os_string(), "watch".into()].into_iter().chain(flags).collect();
-    let plan = Plan { node: arguments.node.clone(), writer, writer_ends: arguments.watch.ends() };
+    let datadir = env::var_os("SPYHOP_GETH_DATADIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let defaults = Defaults { socket: arguments.watch.socket(), datadir: datadir.as_deref() };
+    let (node, socket) = match Node::read(&arguments.node, defaults, |name| env::var_os(name))? {
+        Node::Alone => return Err(supervise::replace(&arguments.node)),
+        Node::Unread => (arguments.node.clone(), defaults.socket.to_owned()),
+        Node::Beside { command, socket } => {
+            node::prepare(&socket)?;
+            (command, socket)
+        }
+    };
+    let program = env::current_exe().context("failed to find this program's own file")?;
+    let flags = env::args_os().skip(2).take_while(|word| word != "--");
+    // Of two the last counts.
+    let socket = ["--ipc".into(), socket.into()];
+    let writer = [program.into_os_string(), "watch".into()].into_iter().chain(flags).chain(socket).collect();
+    let plan = Plan { node, writer, writer_ends: arguments.watch.ends() };
     supervise::run(&plan).map(ExitCode::from)
 }

@@ -5,6 +5,7 @@ use crate::watch::{self, From, Settings, Task};
 use anyhow::Result;
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use std::path::Path;
 
 /// Arguments of `spyhop watch`.
 #[derive(Args, Debug)]
@@ -29,6 +30,11 @@ impl Watch {
     /// Whether it ends by itself.
     pub fn ends(&self) -> bool {
         self.once
+    }
+
+    /// geth's IPC socket.
+    pub fn socket(&self) -> &Path {
+        &self.reading.ipc
     }
 }
 

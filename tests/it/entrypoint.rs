@@ -1,86 +1,130 @@
-//! What `docker run IMAGE ARGUMENTS` does with its arguments: the image's entrypoint, with a shell that tells what it would run.
+//! What `docker run IMAGE ARGUMENTS` does with its arguments: the image's entrypoint, and `spyhop run` with a shell in geth's
+//! place that prints how it was called.
 
+use crate::rig::Spyhop;
+use crate::rig::process::stderr_of;
 use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// A directory with a `geth` and a `spyhop` that print how they were called.
-fn programs() -> TempDir {
+/// A program that prints how it was called on the stream `$TO`, 1 or 2, and stays where that is 2.
+const PROGRAM: &str = r#"#!/bin/sh
+    name="${0##*/}"
+    echo "$name${*:+ }$*" >&"${TO:-1}"
+    [ "${TO:-1}" = 2 ] || exit 0
+    trap 'exit 0' TERM
+    while :; do sleep 0.05; done
+"#;
+
+/// A directory with these programs.
+fn programs(names: &[&str]) -> TempDir {
     use std::os::unix::fs::PermissionsExt;
-    let directory = tempfile::tempdir().unwrap();
-    for name in ["geth", "spyhop"] {
+    let directory = tempfile::Builder::new().prefix("spy").tempdir().unwrap();
+    for name in names {
         let path = directory.path().join(name);
-        std::fs::write(&path, format!("#!/bin/sh\necho {name} \"$@\"\n")).unwrap();
+        std::fs::write(&path, PROGRAM).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     directory
 }
 
-fn enter(programs: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> Output {
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-    Command::new("sh")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("entrypoint.sh"))
-        .args(arguments)
-        .env_clear()
-        .env("PATH", path)
-        .env("SPYHOP_IPC", programs.join("run/geth.ipc"))
-        .envs(environment.iter().copied())
-        .output()
-        .unwrap()
+/// `spyhop run` as the entrypoint calls it.
+fn beside(directory: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> Spyhop {
+    let geth = directory.join("geth").display().to_string();
+    let run = Spyhop::new("run")
+        .path("--ipc", &directory.join("run/geth.ipc"))
+        .path("--data", &directory.join("volume"))
+        .env("SPYHOP_GETH_DATADIR", "/data/geth")
+        .args(&["--", &geth])
+        .args(arguments);
+    environment.iter().fold(run, |run, (name, value)| run.env(name, value))
 }
 
 #[test]
-fn arguments_reach_geth_and_paths_reach_spyhop() {
-    let directory = programs();
+fn arguments_reach_geth_and_the_writer_waits_for_geths_socket() {
+    let directory = programs(&["geth"]);
     let at = |name: &str| directory.path().join(name).display().to_string();
     let (run, elsewhere, named) = (at("run/geth.ipc"), at("other/x.ipc"), at("data/y.ipc"));
     let (default, data) = ("--datadir /data/geth", at("data"));
-    let check = |environment: &[(&str, &str)], arguments: &[&str], expected: String| {
-        let output = enter(directory.path(), environment, arguments);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{environment:?} {arguments:?}: {said}");
-        assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), expected, "{environment:?} {arguments:?}");
+    let check = |environment: &[(&str, &str)], arguments: &[&str], socket: &str, expected: &str| {
+        let mut run = beside(directory.path(), environment, arguments).env("TO", "2").spawn();
+        let mut called = None;
+        let mut waits = None;
+        while called.is_none() || waits.is_none() {
+            let line = run.line().unwrap_or_else(|| panic!("{environment:?} {arguments:?}:\n{}", run.log()));
+            called = called.or_else(|| line.strip_prefix("geth | ").map(str::to_owned));
+            waits = waits.or_else(|| line.contains("waiting for geth's socket").then_some(line));
+        }
+        assert_eq!(called.unwrap(), format!("geth {expected}").trim_end(), "{environment:?} {arguments:?}");
+        let waits = waits.unwrap();
+        assert!(waits.contains(&format!("{socket}`")), "{environment:?} {arguments:?}: {waits}");
+        assert!(Path::new(socket).parent().unwrap().is_dir(), "geth can make no {socket}");
+        run.stop();
     };
-    let beside = |socket: &str, geth: String| format!("spyhop run --ipc {socket} -- geth {geth}").trim_end().to_owned();
 
-    check(&[], &[], beside(&run, format!("--ipcpath {run} {default}")));
-    check(&[], &["--sepolia"], beside(&run, format!("--ipcpath {run} {default} --sepolia")));
-    check(&[], &["--syncmode", "snap"], beside(&run, format!("--ipcpath {run} {default} --syncmode snap")));
-    // Where geth's data lie.
+    check(&[], &[], &run, &format!("--ipcpath {run} {default}"));
+    check(&[], &["--sepolia"], &run, &format!("--ipcpath {run} {default} --sepolia"));
+    check(&[], &["--syncmode", "snap"], &run, &format!("--ipcpath {run} {default} --syncmode snap"));
+    // Where geth's data are.
     for flag in ["--datadir", "-datadir"] {
-        check(&[], &[flag, &data], beside(&run, format!("--ipcpath {run} {flag} {data}")));
+        check(&[], &[flag, &data], &run, &format!("--ipcpath {run} {flag} {data}"));
         let joined = format!("{flag}={data}");
-        check(&[], &[&joined], beside(&run, format!("--ipcpath {run} {joined}")));
+        check(&[], &[&joined], &run, &format!("--ipcpath {run} {joined}"));
     }
-    check(&[("GETH_DATADIR", &data)], &[], beside(&run, format!("--ipcpath {run}")));
-    check(&[], &["--config", "/etc/geth.toml"], beside(&run, format!("--ipcpath {run} --config /etc/geth.toml")));
-    // Where its socket lies.
-    check(&[], &["--ipcpath", &elsewhere], beside(&elsewhere, format!("{default} --ipcpath {elsewhere}")));
-    check(&[("GETH_IPCPATH", &elsewhere)], &[], beside(&elsewhere, default.to_owned()));
-    check(&[], &["--datadir", &data, "--ipcpath=y.ipc"], beside(&named, format!("--datadir {data} --ipcpath=y.ipc")));
-    check(&[], &["--ipcdisable=false"], beside(&run, format!("--ipcpath {run} {default} --ipcdisable=false")));
+    check(&[("GETH_DATADIR", &data)], &[], &run, &format!("--ipcpath {run}"));
+    check(&[], &["--config", "/etc/geth.toml"], &run, &format!("--ipcpath {run} --config /etc/geth.toml"));
+    // Outside the image geth's own default counts.
+    check(&[("SPYHOP_GETH_DATADIR", "")], &["--sepolia"], &run, &format!("--ipcpath {run} --sepolia"));
+    // Where its socket is.
+    check(&[], &["--ipcpath", &elsewhere], &elsewhere, &format!("{default} --ipcpath {elsewhere}"));
+    check(&[("GETH_IPCPATH", &elsewhere)], &[], &elsewhere, default);
+    check(&[], &["--datadir", &data, "--ipcpath=y.ipc"], &named, &format!("--datadir {data} --ipcpath=y.ipc"));
+    check(&[], &["--ipcdisable=false"], &run, &format!("--ipcpath {run} {default} --ipcdisable=false"));
+    // A flag's value is no command.
+    check(
+        &[],
+        &["--datadir", &data, "--config", "attach"],
+        &run,
+        &format!("--ipcpath {run} --datadir {data} --config attach"),
+    );
     // Set to nothing, as files of Compose leave it, is not set.
-    let nothing =
-        ["GETH_DATADIR", "GETH_IPCPATH", "GETH_IPCDISABLE", "GETH_CONFIG", "SPYHOP_DATA"].map(|name| (name, ""));
-    check(&nothing, &[], beside(&run, format!("--ipcpath {run} {default}")));
-    // What is geth's or spyhop's alone.
+    let nothing = ["GETH_DATADIR", "GETH_IPCPATH", "GETH_IPCDISABLE", "GETH_CONFIG"].map(|name| (name, ""));
+    check(&nothing, &[], &run, &format!("--ipcpath {run} {default}"));
+}
+
+#[test]
+fn commands_of_geth_run_alone() {
+    let directory = programs(&["geth"]);
     for alone in
         [&["attach", "/run/geth/geth.ipc"][..], &["--datadir", "/x", "init", "/g.json"], &["version"], &["--help"]]
     {
-        check(&[], alone, format!("geth {}", alone.join(" ")));
+        let printed = beside(directory.path(), &[], alone).succeed();
+        assert_eq!(printed.trim_end(), format!("geth {}", alone.join(" ")));
+        assert!(!directory.path().join("volume").exists(), "a writer ran beside {alone:?}");
     }
-    check(&[], &["spyhop", "sql", "-c", "FROM blocks"], "spyhop sql -c FROM blocks".to_owned());
+}
+
+#[test]
+fn arguments_of_another_program_are_not_read() {
+    let directory = programs(&["node"]);
+    let program = directory.path().join("node").display().to_string();
+    let run = Spyhop::new("run").path("--ipc", &directory.path().join("run/geth.ipc"));
+    let run =
+        run.path("--data", &directory.path().join("volume")).args(&["--", &program, "--ipcpath", "/x.ipc", "attach"]);
+    let mut run = run.env("TO", "2").spawn();
+    run.wait_for(&["geth | node --ipcpath /x.ipc attach"]);
+    run.stop();
 }
 
 #[test]
 fn what_cannot_work_is_explained() {
-    let directory = programs();
+    let directory = programs(&["geth"]);
     let file = directory.path().join("geth").join("x.ipc").display().to_string();
     let check = |environment: &[(&str, &str)], arguments: &[&str], expected: &str| {
-        let output = enter(directory.path(), environment, arguments);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
-        assert!(said.contains(expected) && said.contains("hint: "), "{arguments:?}: {said}");
+        let output = beside(directory.path(), environment, arguments).run();
+        let complaint = stderr_of(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {complaint}");
+        assert!(complaint.contains(expected) && complaint.contains("hint: "), "{arguments:?}: {complaint}");
         assert!(output.stdout.is_empty(), "{arguments:?}: something was run");
     };
     check(&[], &["--ipcdisable"], "no IPC socket");
@@ -88,4 +132,45 @@ fn what_cannot_work_is_explained() {
     check(&[("GETH_IPCDISABLE", "1")], &[], "no IPC socket");
     check(&[], &["--ipcpath", &file], "cannot be made");
     check(&[], &["--config=/etc/geth.toml", "--ipcpath=y.ipc"], "configuration file");
+}
+
+/// The entrypoint's script, with a `spyhop` that prints how it was called.
+fn enter(programs: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> Output {
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    Command::new("sh")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("entrypoint.sh"))
+        .args(arguments)
+        .env_clear()
+        .env("PATH", path)
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn entrypoint_runs_geth_with_the_volumes_paths_or_spyhop_alone() {
+    let directory = programs(&["spyhop"]);
+    std::fs::write(directory.path().join("spyhop"), "#!/bin/sh\necho spyhop \"$@\"\nenv | grep ^SPYHOP_ | sort\n")
+        .unwrap();
+    let check = |environment: &[(&str, &str)], arguments: &[&str], expected: &[&str]| {
+        let output = enter(directory.path(), environment, arguments);
+        assert!(output.status.success(), "{environment:?} {arguments:?}: {}", stderr_of(&output));
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(printed.lines().collect::<Vec<_>>(), expected, "{environment:?} {arguments:?}");
+    };
+    let [data, geth, ipc, published] = [
+        "SPYHOP_DATA=/data/spyhop",
+        "SPYHOP_GETH_DATADIR=/data/geth",
+        "SPYHOP_IPC=/run/geth/geth.ipc",
+        "SPYHOP_PUBLISHED_PATH=/data/spyhop",
+    ];
+    // A volume of the official image goes on where it is mounted.
+    let geth = if Path::new("/root/.ethereum").is_dir() { "SPYHOP_GETH_DATADIR=/root/.ethereum" } else { geth };
+    check(&[], &["--sepolia"], &["spyhop run -- geth --sepolia", data, geth, ipc, published]);
+    let nothing = ["SPYHOP_DATA", "SPYHOP_IPC", "SPYHOP_PUBLISHED_PATH", "SPYHOP_GETH_DATADIR"].map(|name| (name, ""));
+    check(&nothing, &[], &["spyhop run -- geth", data, geth, ipc, published]);
+    let named = [("SPYHOP_DATA", "relative"), ("SPYHOP_IPC", "/x.ipc"), ("SPYHOP_GETH_DATADIR", "/g")];
+    let expected = ["spyhop run -- geth attach", "SPYHOP_DATA=relative", "SPYHOP_GETH_DATADIR=/g", "SPYHOP_IPC=/x.ipc"];
+    check(&named, &["attach"], &expected);
+    check(&[], &["spyhop", "sql", "-c", "FROM blocks"], &["spyhop sql -c FROM blocks", data, ipc]);
 }

@@ -1,0 +1,186 @@
+//! geth's command line, as far as it decides where the socket is, and whether there is a node to be followed at all.
+//!
+//! geth takes flags with one dash or two, with the value after `=` or in the next word, and a variable `GETH_…` for each.
+
+use crate::error::Refused;
+use anyhow::Result;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// geth's own commands. None of its arguments may read like one of them; a value of a flag can be written `--flag=value`.
+const COMMANDS: [&str; 25] = [
+    "account",
+    "attach",
+    "bintrie",
+    "console",
+    "db",
+    "download-era",
+    "dump",
+    "dumpconfig",
+    "dumpgenesis",
+    "export",
+    "export-history",
+    "h",
+    "help",
+    "import",
+    "import-history",
+    "import-preimages",
+    "init",
+    "js",
+    "license",
+    "prune-history",
+    "removedb",
+    "show-deprecated-flags",
+    "snapshot",
+    "version",
+    "wallet",
+];
+
+/// What a command line runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Node {
+    /// One of geth's own commands, or a request for help.
+    Alone,
+    /// A node.
+    Beside {
+        /// The command that starts it.
+        command: Vec<OsString>,
+        /// Where its socket will be.
+        socket: PathBuf,
+    },
+    /// A program that is not called `geth`: its arguments are its own.
+    Unread,
+}
+
+/// What holds where geth's command line says nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Defaults<'a> {
+    /// geth's socket.
+    pub socket: &'a Path,
+    /// geth's data directory; geth's own default where it is not known.
+    pub datadir: Option<&'a Path>,
+}
+
+impl Node {
+    /// Reads a command line, and geth's variables.
+    ///
+    /// # Errors
+    /// Where geth would open no socket, or nobody can know where.
+    pub fn read(
+        command: &[OsString],
+        defaults: Defaults<'_>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self> {
+        let is_geth = |program: &OsStr| Path::new(program).file_name() == Some("geth".as_ref());
+        let Some((geth, arguments)) = command.split_first().filter(|(program, _)| is_geth(program)) else {
+            return Ok(Self::Unread);
+        };
+        let Some(flags) = Flags::read(arguments, variable) else { return Ok(Self::Alone) };
+        if flags.is_ipc_disabled {
+            let what = "geth is to open no IPC socket, and spyhop reads the chain from there";
+            let hint =
+                "leave out --ipcdisable; the socket is reachable on this machine only, in a container from inside it";
+            return Err(Refused::new(what, hint).into());
+        }
+        let mut added = Vec::new();
+        let mut datadir = flags.datadir;
+        // Over one that a configuration file may name the flag would win.
+        if let (None, false, Some(default)) = (&datadir, flags.is_configured, defaults.datadir) {
+            added.extend(["--datadir".into(), default.into()]);
+            datadir = Some(default.into());
+        }
+        let socket = match (flags.ipcpath, datadir) {
+            (None, _) => {
+                let socket = std::path::absolute(defaults.socket)?;
+                added.splice(0..0, ["--ipcpath".into(), socket.clone().into()]);
+                socket
+            }
+            (Some(path), _) if path.as_bytes().contains(&b'/') => path.into(),
+            // geth puts a bare name into its data directory.
+            (Some(name), Some(datadir)) => Path::new(&datadir).join(name),
+            (Some(name), None) => {
+                let what = format!(
+                    "where `{}` is depends on geth's data directory, which only a configuration file, or geth, knows",
+                    name.display()
+                );
+                return Err(Refused::new(what, "give --ipcpath the whole path").into());
+            }
+        };
+        let command = [geth].into_iter().cloned().chain(added).chain(arguments.iter().cloned()).collect();
+        Ok(Self::Beside { command, socket })
+    }
+}
+
+/// Makes the directory of a socket, where it is missing, and tries whether a file can be made in it.
+///
+/// # Errors
+/// Where geth could make no socket there.
+pub fn prepare(socket: &Path) -> Result<()> {
+    let directory = socket.parent().unwrap_or(Path::new("/"));
+    let probe = directory.join(".spyhop");
+    let tried = fs::create_dir_all(directory).and_then(|()| File::create(&probe)).and_then(|_| fs::remove_file(&probe));
+    tried.map_err(|error: io::Error| {
+        let directory = directory.display();
+        let what = format!("geth's socket cannot be made in {directory}: {error}");
+        Refused::new(what, format!("if the root file system is read-only, mount a tmpfs: --tmpfs {directory}")).into()
+    })
+}
+
+/// What geth's flags and variables say, the last flag before the first.
+struct Flags {
+    datadir: Option<OsString>,
+    ipcpath: Option<OsString>,
+    is_ipc_disabled: bool,
+    is_configured: bool,
+}
+
+impl Flags {
+    /// `None` where they ask for something else than a node.
+    fn read(arguments: &[OsString], variable: impl Fn(&str) -> Option<OsString>) -> Option<Self> {
+        // A variable that is set to nothing, as files of Compose leave it, is not set.
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let mut flags = Self {
+            datadir: variable("GETH_DATADIR"),
+            ipcpath: variable("GETH_IPCPATH"),
+            is_ipc_disabled: variable("GETH_IPCDISABLE").is_some_and(|value| is_true(&value)),
+            is_configured: variable("GETH_CONFIG").is_some(),
+        };
+        let mut words = arguments.iter();
+        while let Some(word) = words.next() {
+            let Some((name, value)) = flag(word) else {
+                if COMMANDS.iter().any(|command| word == command) {
+                    return None;
+                }
+                continue;
+            };
+            let mut take_value = || value.map(OsStr::to_owned).or_else(|| words.next().cloned());
+            match name {
+                b"datadir" => flags.datadir = take_value(),
+                b"ipcpath" => flags.ipcpath = take_value(),
+                b"config" => flags.is_configured = take_value().is_some(),
+                b"ipcdisable" => flags.is_ipc_disabled = value.is_none_or(is_true),
+                b"h" | b"help" | b"v" | b"version" => return None,
+                _ => {}
+            }
+        }
+        Some(flags)
+    }
+}
+
+/// The name of a flag without its dashes, and the value that is written behind it.
+fn flag(word: &OsStr) -> Option<(&[u8], Option<&OsStr>)> {
+    let word = word.as_bytes();
+    let flag = word.strip_prefix(b"--").or_else(|| word.strip_prefix(b"-"))?;
+    Some(match flag.iter().position(|&byte| byte == b'=') {
+        Some(at) => (&flag[..at], Some(OsStr::from_bytes(&flag[at + 1..]))),
+        None => (flag, None),
+    })
+}
+
+/// A truth value as geth reads it: Go's `strconv.ParseBool`. What is none geth itself refuses.
+fn is_true(value: &OsStr) -> bool {
+    !["", "0", "f", "F", "false", "False", "FALSE"].iter().any(|no| value == *no)
+}
