@@ -25,6 +25,9 @@ const CHUNK: u64 = 8;
 /// Chunks under way: enough to keep every core busy while replies travel.
 const CHUNKS_MAX: usize = 8;
 
+/// The nice value while a person waits: on a core shared with one busy thread of normal priority, a tenth of it.
+const NICE: i32 = 10;
+
 /// A range to be built.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -224,7 +227,7 @@ impl Builder {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Runs blocking work on a thread of its own, which yields to everything else on the machine.
+    /// Runs blocking work on a thread of its own, at low priority.
     pub fn on_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Builder) -> T + Send + 'static,
@@ -232,7 +235,7 @@ impl Builder {
         let (sender, receiver) = oneshot::channel();
         let builder = self.clone();
         let spawned = thread::Builder::new().name("build".to_owned()).spawn(move || {
-            yield_to_others();
+            lower_priority(builder.pauses);
             let result = work(&builder);
             // The receiver is gone only when the result is not wanted any more.
             let _ = sender.send(result);
@@ -268,14 +271,22 @@ fn unlinked(below: Option<BlockLink>, links: &[BlockLink]) -> Option<(u64, Strin
     })
 }
 
-/// Puts the calling thread behind all others of the machine, for processor and disk. The node comes first; where the system
-/// refuses, the work is done all the same.
-pub fn yield_to_others() {
+/// Lowers the calling thread's priority for CPU and disk: to `idle`, so that the node and everything else come first, or, where a
+/// person waits for the end, just below others: at idle priority a busy machine would never let it finish. How much either costs
+/// a node that imports blocks `tests/bench/beside.py` measures. Where the system refuses, the work is done all the same.
+pub fn lower_priority(idle: bool) {
+    // The values of `ioprio_set(2)`: the idle class, or the lowest level of the best-effort class, which is the normal one.
+    let disk = if idle { 3 << 13 } else { 2 << 13 | 7 };
     let parameter = libc::sched_param { sched_priority: 0 };
     // SAFETY: plain system calls on the calling thread, with a pointer to a live value.
     unsafe {
-        libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameter);
-        // ioprio_set(IOPRIO_WHO_PROCESS, this thread, IOPRIO_CLASS_IDLE).
-        libc::syscall(libc::SYS_ioprio_set, 1, 0, 3 << 13);
+        if idle {
+            libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameter);
+        } else {
+            // Never up, where the whole process has less.
+            libc::setpriority(libc::PRIO_PROCESS, 0, libc::getpriority(libc::PRIO_PROCESS, 0).max(NICE));
+        }
+        // ioprio_set(IOPRIO_WHO_PROCESS, this thread, …).
+        libc::syscall(libc::SYS_ioprio_set, 1, 0, disk);
     }
 }

@@ -1,7 +1,7 @@
 //! What the loops know: the store's ranges, the tail, the jobs under way; and how it is published.
 
 use super::ancient::Ancient;
-use super::build::{Builder, Job, yield_to_others};
+use super::build::{Builder, Job, lower_priority};
 use super::fetch::{AbortOnDrop, Ahead, Fetcher, Trouble};
 use super::follow::TAIL_CHUNK;
 use super::hydrate::Hydration;
@@ -188,14 +188,15 @@ impl Session {
             warned: Arc::new(Mutex::new(HashSet::new())),
         };
         let build_pool = rayon::ThreadPoolBuilder::new().num_threads(settings.workers);
-        let build_pool = pool(build_pool.start_handler(|_| yield_to_others()))?;
+        // Where it ends by itself somebody waits for the end.
+        let pauses = !settings.ends();
+        let build_pool = pool(build_pool.start_handler(move |_| lower_priority(pauses)))?;
         let builder = Builder {
             fetcher: Fetcher { pool: build_pool, ..fetcher.clone() },
             identity: node.chain.identity,
             history: Places::default(),
             anchored: false,
-            // Where it ends by itself somebody waits for the end.
-            pauses: !settings.ends(),
+            pauses,
             gate: Arc::new(Gate::default()),
             meter: Arc::new(Meter::default()),
             stop: stop.flag.clone(),

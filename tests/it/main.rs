@@ -29,6 +29,7 @@ mod lying_node;
 mod numbers;
 mod odd_ether;
 mod plan;
+mod priority;
 mod ranking;
 mod readers;
 mod readme;

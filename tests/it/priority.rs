@@ -1,0 +1,48 @@
+//! How much of the machine building takes: the node comes first, but a person who waits for the end gets there.
+
+use crate::fake_geth::{FakeGeth, Fault, When};
+use crate::lying_node::extend;
+use crate::rig::{Spyhop, wait_for};
+use std::fs;
+
+/// The nice value and the scheduling policy of the threads that build.
+fn builders(process: u32) -> Option<Vec<(i32, i32)>> {
+    let threads: Vec<_> = fs::read_dir(format!("/proc/{process}/task"))
+        .unwrap()
+        .filter_map(|thread| {
+            // It may just have ended.
+            let stat = fs::read_to_string(thread.unwrap().path().join("stat")).ok()?;
+            let (name, fields) = stat.rsplit_once(") ")?;
+            // From the state, the third field, on: proc(5).
+            let fields: Vec<i32> = fields.split_whitespace().map(|field| field.parse().unwrap_or(-1)).collect();
+            name.ends_with("(build").then(|| (fields[19 - 3], fields[41 - 3]))
+        })
+        .collect();
+    (!threads.is_empty()).then_some(threads)
+}
+
+#[test]
+fn building_has_idle_priority_unless_somebody_waits_for_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 250, "");
+    fake.chain().finalized = Some(220);
+    // The range stays unfinished, and its thread stays.
+    fake.fault(Fault::Hold, When::method("debug_getRawBlock").block(50).always());
+    let data = |name: &str| directory.path().join(name);
+    // It never takes more than it was given.
+    // SAFETY: plain system calls about this thread, whose priority children inherit.
+    let own = unsafe { (libc::getpriority(libc::PRIO_PROCESS, 0), libc::sched_getscheduler(0)) };
+    let (idle, nice) = ((own.0, libc::SCHED_IDLE), (own.0.max(10), own.1));
+    let check = |command: Spyhop, expected: (i32, i32)| {
+        let mut running = command.args(&["--from", "0"]).spawn();
+        let id = running.id();
+        wait_for("threads that build, all at their priority", || {
+            builders(id)?.iter().all(|thread| *thread == expected).then_some(())
+        });
+        running.kill();
+    };
+    check(Spyhop::watch(fake.path(), &data("follow")), idle);
+    check(Spyhop::watch(fake.path(), &data("once")).args(&["--once"]), nice);
+    check(Spyhop::backfill(fake.path(), &data("backfill")), nice);
+}
