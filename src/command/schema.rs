@@ -1,23 +1,53 @@
 //! `spyhop schema`
 
 use super::print;
-use crate::rows::TABLES;
+use crate::rows::{TABLES, Table};
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use std::fmt::Write;
 
-/// Arguments of `spyhop schema`: none.
+/// Arguments of `spyhop schema`.
 #[derive(Args, Debug)]
-pub struct Schema {}
+pub struct Schema {
+    /// Output format.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// Output format.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// Aligned columns.
+    Text,
+    /// A section with a table of columns for each table.
+    Markdown,
+}
 
 /// Runs the command.
-pub fn run(_: &Schema) -> Result<()> {
-    let mut text = String::new();
+pub fn run(arguments: &Schema) -> Result<()> {
+    let mut out = String::new();
     for table in TABLES {
-        text += &format!("{}: {}\n", table.name, table.comment);
-        for column in table.columns {
-            text += &format!("  {:<34} {:<14} {}\n", column.name, column.kind.sql(), column.comment);
+        match arguments.format {
+            Format::Text => text(&mut out, table)?,
+            Format::Markdown => markdown(&mut out, table)?,
         }
-        text.push('\n');
     }
-    print(&text)
+    print(&out)
+}
+
+fn text(out: &mut String, table: &Table) -> Result<()> {
+    writeln!(out, "{}: {}", table.name, table.comment)?;
+    for column in table.columns {
+        writeln!(out, "  {:<34} {:<14} {}", column.name, column.kind.sql(), column.comment)?;
+    }
+    Ok(writeln!(out)?)
+}
+
+fn markdown(out: &mut String, table: &Table) -> Result<()> {
+    writeln!(out, "## {}\n\n{}\n\n| column | type | content |\n|---|---|---|", table.name, table.comment)?;
+    for column in table.columns {
+        let comment = column.comment.replace('|', r"\|");
+        writeln!(out, "| `{}` | {} | {comment} |", column.name, column.kind.sql())?;
+    }
+    Ok(writeln!(out)?)
 }
