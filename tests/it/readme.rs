@@ -1,7 +1,9 @@
-//! The README is true: its blocks are run, its flags and tables are the program's.
+//! README.md and docs/ are true: their blocks are run, and what they name exists.
 
 use crate::rig::{Forks, Geth, Plan, Published, Spyhop, Transaction, contracts, pass_without, transaction::sender};
-use std::os::unix::fs::symlink;
+use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,25 +11,83 @@ const ERC20: &str = r#"[{"type": "event", "name": "Transfer", "anonymous": false
     {"name": "from", "type": "address", "indexed": true}, {"name": "to", "type": "address", "indexed": true},
     {"name": "value", "type": "uint256", "indexed": false}]}]"#;
 
+/// What runs in the place of `docker`: a container's command runs here, and the files that are named must exist.
+const DOCKER: &str = r#"#!/usr/bin/env bash
+set -euo pipefail
+case "$1" in
+build) [[ -f "${@: -1}/Dockerfile" ]] ;;
+exec) shift 2 && "$@" ;;
+compose)
+    [[ "$2" == -f && -f "$3" ]]
+    [[ "$4" != --profile ]] || grep -q "profiles: \\[$5\\]" "$3"
+    ;;
+esac
+"#;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn readme() -> String {
-    std::fs::read_to_string(root().join("README.md")).unwrap()
+/// A page: its name, relative to the project's root, and its text.
+struct Page {
+    name: String,
+    text: String,
 }
 
-/// The blocks of a language, in order.
-fn blocks(language: &str) -> Vec<String> {
-    let readme = readme();
+/// README.md, and then all of docs/.
+fn pages() -> Vec<Page> {
+    let docs = std::fs::read_dir(root().join("docs")).unwrap();
+    let docs: BTreeSet<_> = docs.map(|entry| format!("docs/{}", entry.unwrap().file_name().display())).collect();
+    let names = std::iter::once("README.md".to_owned()).chain(docs);
+    let read = |name: String| Page { text: std::fs::read_to_string(root().join(&name)).unwrap(), name };
+    names.map(read).collect()
+}
+
+/// A block of a page between two fences.
+struct Block {
+    /// Where it is, for messages: file and line.
+    at: String,
+    kind: Kind,
+    text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    /// A query.
+    Sql,
+    /// Commands of a shell.
+    Shell,
+    /// The same, with Docker.
+    Docker,
+    /// A script of this project, which is or has a test of its own.
+    Script,
+    /// A figure, or the answer to the query before it.
+    Text,
+}
+
+/// All blocks of all pages, in order.
+fn blocks() -> Vec<Block> {
     let mut blocks = Vec::new();
-    let mut lines = readme.lines();
-    while let Some(line) = lines.next() {
-        if line == format!("```{language}") {
-            blocks.push(lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect());
+    for Page { name, text } in pages() {
+        let mut lines = text.lines().zip(1..);
+        while let Some((line, number)) = lines.next() {
+            let at = format!("{name}:{number}");
+            let kind = match line.trim_start().strip_prefix("```") {
+                None => continue,
+                Some("sql") => Kind::Sql,
+                Some("sh") => Kind::Shell,
+                Some("sh docker") => Kind::Docker,
+                Some("sh script") => Kind::Script,
+                Some("text") => Kind::Text,
+                Some(other) => {
+                    panic!("{at}: a block is `sql`, `sh`, `sh docker`, `sh script` or `text`, not `{other}`")
+                }
+            };
+            let text = lines.by_ref().map(|(line, _)| line).take_while(|line| line.trim() != "```");
+            let text = text.map(|line| format!("{line}\n")).collect();
+            blocks.push(Block { at, kind, text });
         }
     }
-    assert!(blocks.len() > 2, "README.md has no {language} blocks");
     blocks
 }
 
@@ -57,10 +117,31 @@ fn every_question_has_an_answer() {
     std::fs::write(abi.join("ERC20.json"), ERC20).unwrap();
     let watch = Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]);
     watch.path("--labels", &labels).path("--abi", &abi).succeed();
-    for sql in blocks("sql") {
-        let csv = Spyhop::new("sql").path("--data", &data).args(&["--format", "csv", "-c", &sql]).succeed();
-        assert!(csv.lines().count() > 1, "no answer to {sql}");
+    let mut columns = String::new();
+    let mut answers = 0;
+    for Block { at, kind, text } in blocks() {
+        match kind {
+            Kind::Sql => {
+                for sql in text.split_inclusive(";\n") {
+                    let sql = Spyhop::new("sql").path("--data", &data).args(&["--format", "csv", "-c", sql]);
+                    let output = sql.run();
+                    assert!(output.status.success(), "{at}: {}", String::from_utf8_lossy(&output.stderr));
+                    let csv = String::from_utf8(output.stdout).unwrap();
+                    let is_setting = text.starts_with("SET ");
+                    assert!(is_setting || csv.lines().count() > 1, "{at}: no answer to {text}");
+                    columns = csv.lines().next().unwrap_or_default().to_owned();
+                }
+            }
+            Kind::Text if text.starts_with("+-") => {
+                let header = text.lines().nth(1).unwrap();
+                let header: Vec<_> = header.trim_matches('|').split('|').map(str::trim).collect();
+                assert_eq!(header.join(","), columns, "{at} is not an answer to the query before it");
+                answers += 1;
+            }
+            _ => {}
+        }
     }
+    assert!(answers > 3, "{answers}");
 }
 
 #[test]
@@ -72,6 +153,8 @@ fn every_command_runs() {
     let bin = home.join("bin");
     std::fs::create_dir(&bin).unwrap();
     symlink(env!("CARGO_BIN_EXE_spyhop"), bin.join("spyhop")).unwrap();
+    std::fs::write(bin.join("docker"), DOCKER).unwrap();
+    std::fs::set_permissions(bin.join("docker"), Permissions::from_mode(0o755)).unwrap();
     let duckdb = std::env::vars_os()
         .filter(|(name, _)| name.to_string_lossy().starts_with("SPYHOP_TEST_DUCKDB_"))
         .map(|(_, directory)| PathBuf::from(directory).join("duckdb"))
@@ -80,19 +163,11 @@ fn every_command_runs() {
         symlink(duckdb, bin.join("duckdb")).unwrap();
     }
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let mut ran = 0;
-    for block in blocks("sh") {
-        if let Some(script) = block.trim().strip_prefix("./") {
-            // The two scripts: one is what runs this test, the other has a test of its own.
-            assert!(root().join(script).is_file(), "README.md names {script}");
-            continue;
-        }
-        if block.contains("duckdb -readonly") && duckdb.is_none() {
-            pass_without("the duckdb command line: one block is not run");
-            continue;
-        }
+    let has = |program: &str| std::env::split_paths(&path).any(|directory| directory.join(program).exists());
+    let run = |at: &str, script: &str| {
         let output = Command::new("bash")
-            .args(["-euo", "pipefail", "-c", &block])
+            .args(["-euo", "pipefail", "-c", script])
+            .current_dir(root())
             .env("HOME", &home)
             .env("PATH", &path)
             // A reader's shell keeps what an earlier block exported.
@@ -101,14 +176,39 @@ fn every_command_runs() {
             .env_remove("SPYHOP_FIXTURES")
             .output()
             .unwrap();
-        assert!(output.status.success(), "{block}: {}", String::from_utf8_lossy(&output.stderr));
-        let silent = block.contains("spyhop backfill");
+        assert!(output.status.success(), "{at}: {script}{}", String::from_utf8_lossy(&output.stderr));
         let printed = String::from_utf8_lossy(&output.stdout);
-        assert!(silent || printed.contains("15"), "{block}: says nothing of 151 blocks");
-        ran += 1;
+        assert!(!script.contains("count(*)") || printed.contains("151"), "{at}: {script}prints {printed}");
+    };
+    let (shell, docker): (Vec<_>, Vec<_>) = blocks().into_iter().partition(|block| block.kind != Kind::Docker);
+    for Block { at, kind, text } in shell {
+        let missing =
+            ["duckdb", "rsync"].into_iter().find(|program| text.contains(&format!("{program} -")) && !has(program));
+        match kind {
+            Kind::Script => {
+                let script = text.trim();
+                assert!(root().join(script).is_file(), "{at}: there is no {script}");
+            }
+            Kind::Shell => match missing {
+                Some(program) => pass_without(&format!("{program}: {at} is not run")),
+                None => run(&at, &text),
+            },
+            _ => {}
+        }
     }
-    assert!(ran > 0);
+    // These are about a container that runs already.
+    docker.iter().for_each(|block| run(&block.at, &block.text));
     assert_eq!(Published::open(&home.join("spyhop-data")).check_prefix(0), Some(150));
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for Page { name, text } in pages() {
+        let directory = root().join(&name).parent().unwrap().to_owned();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            assert!(target.contains("://") || directory.join(target).is_file(), "{name} links to {target}");
+        }
+    }
 }
 
 #[test]
@@ -136,19 +236,65 @@ fn every_test_that_the_page_on_security_names_is_there() {
     }
 }
 
+/// Flags of geth, Docker and others that the pages name.
+const FLAGS_OF_OTHERS: [&str; 17] = [
+    "--cap-drop",
+    "--datadir",
+    "--gcmode",
+    "--graphql",
+    "--help",
+    "--http.api",
+    "--ipcdisable",
+    "--ipcpath",
+    "--profile",
+    "--read-only",
+    "--release",
+    "--security-opt",
+    "--sepolia",
+    "--stop-timeout",
+    "--tmpfs",
+    "--ulimit",
+    "--user",
+];
+
 #[test]
-fn every_flag_and_table_is_named() {
-    let readme = readme();
-    for command in ["watch", "backfill", "sql", "status", "verify", "rewind", "schema", "run", "health"] {
-        assert!(readme.contains(&format!("spyhop {command}")), "README.md lacks `spyhop {command}`");
-        let help = Spyhop::new(command).args(&["--help"]).succeed();
-        let flags: Vec<_> = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2).collect();
-        for flag in flags {
-            let flag = flag.trim_end_matches([',', '.', ']']);
-            assert!(flag == "--help" || readme.contains(flag), "README.md lacks {flag} of `spyhop {command}`");
+fn every_flag_that_is_named_exists() {
+    let commands = ["watch", "backfill", "sql", "status", "verify", "rewind", "schema", "run", "health"];
+    let help = commands.map(|command| Spyhop::new(command).args(&["--help"]).succeed()).concat();
+    let words = |text: &str| -> BTreeSet<String> {
+        let words =
+            text.split(|c: char| c.is_whitespace() || "`[]|,;()='\"".contains(c)).filter(|word| word.starts_with("--"));
+        let words = words.map(|word| word.trim_end_matches(['.', ':']).to_owned());
+        words.filter(|word| word.bytes().any(|byte| byte.is_ascii_alphabetic())).collect()
+    };
+    let known = words(&help);
+    for Page { name, text } in pages() {
+        // In code marks: prose has dashes too.
+        for span in text.split('`').skip(1).step_by(2) {
+            for flag in words(span) {
+                let exists = known.contains(&flag) || FLAGS_OF_OTHERS.contains(&&*flag);
+                assert!(
+                    exists,
+                    "{name} names {flag}, which no command of spyhop has; FLAGS_OF_OTHERS has those of others"
+                );
+            }
         }
     }
-    for table in spyhop::rows::TABLES {
-        assert!(readme.contains(&format!("| `{}` |", table.name)), "README.md lacks table {}", table.name);
+}
+
+#[test]
+fn readme_names_every_command_and_table() {
+    let pages = pages();
+    let readme = &pages[0].text;
+    let help = Spyhop::new("help").succeed();
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    for command in commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next()) {
+        let is_named = ["`", "spyhop "].iter().any(|before| readme.contains(&format!("{before}{command}")));
+        assert!(command.is_empty() || command == "help" || is_named, "README.md lacks `{command}`");
     }
+    let named = readme.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | ")).map(|(name, _)| name);
+    let named: BTreeSet<_> =
+        named.filter(|name| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase())).collect();
+    let tables: BTreeSet<_> = spyhop::rows::TABLES.iter().map(|table| table.name).collect();
+    assert_eq!(named, tables);
 }
