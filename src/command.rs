@@ -1,4 +1,4 @@
-//! The commands, one file each: arguments as typed, and what they do.
+//! The commands, one file each: their arguments, and what they run.
 
 pub mod backfill;
 pub mod health;
@@ -30,7 +30,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
-/// Whale analysis beside your own geth: proved blocks, in a DuckDB file.
+/// Whale analysis beside your own geth: proved blocks in Parquet, queried with DuckDB.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
 pub struct Command {
@@ -42,27 +42,27 @@ pub struct Command {
 enum Which {
     /// Catch up with the node, prove and store every block, and follow the head.
     Watch(watch::Watch),
-    /// Build history in the foreground, at full speed, while no `watch` runs.
+    /// Build history without following the head, while no `watch` runs.
     Backfill(backfill::Backfill),
-    /// Run geth and, beside it, what `watch` does: for a container that holds both.
+    /// Run geth, and `watch` beside it, as the main process of a container.
     Run(run::Run),
-    /// Ask questions in SQL.
+    /// Query the data in SQL.
     Sql(sql::Sql),
-    /// Say how far the data are, and whether all is well.
+    /// Show progress, lag, and whether anything is wrong.
     Status(status::Status),
-    /// Say in one line whether geth answers and the data follow it: for a container's health check.
+    /// Report in one line whether geth answers and the writer keeps up: for a container's health check.
     Health(health::Health),
-    /// Prove what is stored: that it is the chain, and complete.
+    /// Check that what is stored is the chain, and complete.
     Verify(verify::Verify),
     /// Move everything above a block to quarantine.
     Rewind(rewind::Rewind),
-    /// Print every table and column, with type and comment.
+    /// Print every table and column, with its type and meaning.
     Schema(schema::Schema),
 }
 
 impl Command {
-    /// The command line and the environment, where a variable that is set to nothing, as files of Compose leave it, is not set. Ends
-    /// the process where they make no command.
+    /// Parses the command line and the environment; exits if they are not a command. A variable that is set to the
+    /// empty string, as Compose files leave it, counts as unset.
     pub fn read() -> Self {
         let is_empty = |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
         let unset = |arg: Arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg };
@@ -70,7 +70,7 @@ impl Command {
         Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
     }
 
-    /// Runs the command; errors aside, 0 is not the only exit code.
+    /// Runs the command and returns its exit code.
     pub fn run(&self) -> Result<ExitCode> {
         let is_run = matches!(self.which, Which::Run(_));
         if is_run {
@@ -92,63 +92,79 @@ impl Command {
     }
 }
 
-/// What `watch` and `backfill` read, what they make of it, and where it goes.
+/// Arguments that `watch` and `backfill` share.
 #[derive(Args, Debug)]
 pub struct Reading {
     /// geth's IPC socket.
     #[arg(long, value_name = "PATH", env = "SPYHOP_IPC", overrides_with = "ipc")]
     ipc: PathBuf,
-    /// The data directory: a local file system or a named volume.
+    /// The data directory, on a local file system or a named volume.
+    ///
+    /// DuckDB must accept its path as a name: one that contains `,`, `?`, `\`, invalid UTF-8, or a part like `first=7`
+    /// is refused.
     #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
     data: PathBuf,
-    /// geth's ancient store [default: below the data directory that geth names].
+    /// geth's freezer, its `ancient` directory [default: below the data directory that geth reports].
+    ///
+    /// If there is none, all blocks come over the socket.
     #[arg(long, value_name = "DIR", env = "SPYHOP_ANCIENT")]
     ancient: Option<PathBuf>,
-    /// Era files, which hold what geth has pruned [default: beside its ancient store].
+    /// Directory of era files, for history that geth has pruned [default: `era` beside the freezer's tables].
+    ///
+    /// The default is where `geth download-era` puts them. It is searched once a minute.
     #[arg(long, value_name = "DIR", env = "SPYHOP_ERA")]
     era: Option<PathBuf>,
-    /// The tables to store, with commas between them [default: all but traces]; `+traces` adds to the default.
+    /// Tables to store, separated by commas [default: all but traces]; `+traces` adds to the default.
+    ///
+    /// Other tables are not stored, and `coverage` says so. With blocks, logs, withdrawals, uncles and token_transfers
+    /// only, no senders are recovered, which is nearly all of the work. Tables asked for later are added to the ranges
+    /// that lack them.
     #[arg(long, value_name = "LIST", env = "SPYHOP_TABLES", value_parser = parse_tables)]
     tables: Option<Selection>,
-    /// Which blocks geth is asked to trace: those at the head, all whose state it serves, or none.
+    /// Which blocks geth is asked to trace.
     #[arg(long, env = "SPYHOP_TRACES", default_value = "head")]
     traces: TracesName,
-    /// Ranges to build at the same time [default: one for each core, as far as the memory goes].
+    /// Ranges to build at once [default: one per core, as far as memory allows].
+    ///
+    /// Each takes about 250 MB of memory.
     #[arg(long, value_name = "N", env = "SPYHOP_WORKERS", value_parser = clap::value_parser!(u16).range(1..=512))]
     workers: Option<u16>,
-    /// How deep a block counts as final on a chain that never names a finalized block.
+    /// Depth at which a block counts as final, on a chain that has never reported a finalized block.
     #[arg(long, value_name = "BLOCKS", env = "SPYHOP_FINALITY_DEPTH", default_value_t = 1024)]
     finality_depth: u64,
-    /// The chain's wrapped ether contract [default: the known one of mainnet and Sepolia].
+    /// The chain's wrapped ether contract [default: that of mainnet or Sepolia].
     #[arg(long, value_name = "ADDRESS", env = "SPYHOP_WETH")]
     weth: Option<Address>,
-    /// Publish `spyhop-absolute.duckdb` too, with this absolute path of the data directory in its views.
+    /// Also publish `spyhop-absolute.duckdb`, whose views use this absolute path of the data directory.
     #[arg(long, value_name = "DIR", env = "SPYHOP_PUBLISHED_PATH")]
     published_path: Option<PathBuf>,
-    /// Names of addresses: a CSV file with address, name and category; it is read again when it changes.
+    /// Your names of addresses: a CSV file with address, name and category, read again when it changes.
+    ///
+    /// One address per line: a quoted field ends with its line. Lines that cannot be read are logged by number and
+    /// skipped.
     #[arg(long, value_name = "FILE", env = "SPYHOP_LABELS")]
     labels: Option<PathBuf>,
-    /// A directory of ABI files, NAME.json each: one view for each of their events; they are read again when they change.
+    /// Directory of ABI files, NAME.json: adds a view for each of their events; read again when they change.
     #[arg(long, value_name = "DIR", env = "SPYHOP_ABI")]
     abi: Option<PathBuf>,
-    /// Memory the writer may have; where it needs more it dies, and geth beside it does not.
+    /// Memory that the writer may use; if it needs more, it dies and geth does not.
     #[arg(long, value_name = "MIB", env = "SPYHOP_MEMORY_MAX", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(16..))]
     memory_max: u64,
 }
 
-/// Memory that a worker may come to need, in MiB, and what everything else does.
+/// Memory that a worker can need, in MiB, and that everything else does.
 const WORKER_MIB: u64 = 256;
 const REST_MIB: u64 = 512;
 
 impl Reading {
-    /// One worker for each core, as far as the memory goes.
+    /// One worker per core, as far as memory allows.
     fn workers(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let most = (self.memory_max.saturating_sub(REST_MIB) / WORKER_MIB).max(1) as usize;
         self.workers.map_or(cores.min(most), usize::from)
     }
 
-    /// Settings that follow the head from the first block on, for the command to change.
+    /// Settings that follow the head from block 0, for the command to adjust.
     fn settings(&self) -> Settings {
         Settings {
             task: Task::Follow { once: false },
@@ -175,7 +191,9 @@ impl Reading {
 /// Which ranges are built first.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum OrderName {
+    /// `watch` follows the head at once, and history grows downwards.
     Newest,
+    /// What is published grows upwards, and `watch` follows the head once it gets there.
     Oldest,
 }
 
@@ -191,8 +209,11 @@ impl std::convert::From<OrderName> for Order {
 /// Which blocks are traced.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum TracesName {
+    /// Blocks at the head, as they arrive.
     Head,
+    /// All blocks whose state geth has: on an archive node the whole history, over the socket.
     All,
+    /// None.
     Off,
 }
 
@@ -206,7 +227,7 @@ impl std::convert::From<TracesName> for Traces {
     }
 }
 
-/// No chain has a block of a larger number, and a volume no room for its own.
+/// No chain has a block with a larger number.
 const BLOCK_MAX: u64 = 1 << 48;
 
 fn parse_block(text: &str) -> Result<u64, String> {
@@ -232,19 +253,20 @@ fn parse_tables(text: &str) -> Result<Selection, String> {
     let base = if adds { Selection::default() } else { Selection::of_known([]) };
     let selection = Selection::parse(names.iter().map(|name| name.trim_start_matches('+'))).map_err(|name| {
         let known = CHAIN_TABLES.map(|table| table.name).join(", ");
-        format!("there is no table `{name}`; there are {known}")
+        format!("there is no table `{name}`; the tables are {known}")
     })?;
     if selection.is_empty() { Err("no table is named".to_owned()) } else { Ok(selection.with(base)) }
 }
 
-/// Logs go to standard error; `SPYHOP_LOG` chooses which, as `RUST_LOG` does elsewhere.
+/// Logs to standard error; `SPYHOP_LOG` filters, as `RUST_LOG` does in other programs.
 fn log_to_stderr(ansi: bool) -> Result<()> {
     let wanted = std::env::var("SPYHOP_LOG").ok().filter(|wanted| !wanted.is_empty());
     let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or("info")).map_err(|error| {
-        let hint = "a level (error, warn, info, debug, trace), or as of `RUST_LOG`: spyhop::watch=debug,info";
+        let hint =
+            "use a level (error, warn, info, debug, trace), or a filter as in RUST_LOG: spyhop::watch=debug,info";
         Refused::new(format!("SPYHOP_LOG is not understood: {error}"), hint)
     })?;
-    // A second call finds one set: the first stays.
+    // If one is set already, it stays.
     let _ = tracing_subscriber::fmt()
         .compact()
         .fmt_fields(debug_fn(write_field).delimited(" "))
@@ -257,7 +279,7 @@ fn log_to_stderr(ansi: bool) -> Result<()> {
     Ok(())
 }
 
-/// A field as `compact` writes it, but whatever is in it stays on the line.
+/// A field as `compact` writes it, escaped so that it stays on its line.
 fn write_field(out: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     let value = format!("{value:?}");
     let value = text::shown(&value);
@@ -268,7 +290,7 @@ fn write_field(out: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> f
     }
 }
 
-/// Prints lines on standard output. Where nobody reads them any more, the exit code is the answer all the same.
+/// Prints to standard output. A closed pipe is not an error: the exit code is still the answer.
 fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -277,7 +299,7 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Prints an error with its causes, once, and says the exit code.
+/// Prints an error with its causes and hint, and returns the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     log::say(&format!("error: {}", text::lines(&error.to_string())));
     for cause in error.chain().skip(1) {
@@ -299,29 +321,31 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-/// What to do about an error of the system's.
+/// What to do about an error of the operating system.
 fn remedy(error: &anyhow::Error) -> Option<&'static str> {
     let of_io = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<std::io::Error>()?.raw_os_error();
     let of_rustix = |cause: &(dyn std::error::Error + 'static)| Some(cause.downcast_ref::<Errno>()?.raw_os_error());
     let errno = error.chain().find_map(|cause| of_io(cause).or_else(|| of_rustix(cause)));
-    // DuckDB and Parquet say it in words only.
+    // DuckDB and Parquet report it only as text.
     let text = format!("{error:#}");
     let says = |words: &str| text.contains(words);
     let is = |numbers: &[i32]| errno.is_some_and(|errno| numbers.contains(&errno));
     if is(&[libc::ENOSPC, libc::EDQUOT]) || says("No space left on device") || says("Disk quota exceeded") {
-        Some("free some space, and start it again: what was committed is there")
+        Some("free some space and start it again: what was committed is kept")
     } else if is(&[libc::EMFILE, libc::ENFILE]) || says("Too many open files") {
-        Some("allow more open files: `ulimit -n`, or `--ulimit nofile=1048576` of the container engine")
+        Some("allow more open files: `ulimit -n`, or the container engine's `--ulimit nofile=1048576`")
     } else if is(&[libc::ENOMEM]) || says("Out of Memory Error") || says("Cannot allocate memory") {
-        Some("give it more memory: --memory-max, or the limit of the container")
+        Some("give it more memory: --memory-max, or the container's limit")
     } else if is(&[libc::EFBIG]) || says("File too large") {
         Some("allow larger files: `ulimit -f unlimited`")
     } else if is(&[libc::EIO]) || says("Input/output error") {
-        Some("the disk fails, or the way to it: see the kernel's log; `spyhop verify` tells what is damaged")
+        Some(
+            "the disk or the connection to it is failing: see the kernel's log; `spyhop verify` reports what is damaged",
+        )
     } else if is(&[libc::EROFS]) || says("Read-only file system") {
-        Some("mount it writable; one that turned read-only by itself has errors: see the kernel's log")
+        Some("mount it writable; a file system that turned read-only by itself has errors: see the kernel's log")
     } else if is(&[libc::EACCES, libc::EPERM]) || says("Permission denied") {
-        Some("run it as the user to whom the data directory belongs, as geth's own or as root")
+        Some("run it as the owner of the data directory, as geth's user or as root")
     } else {
         None
     }

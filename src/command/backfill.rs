@@ -11,10 +11,10 @@ use clap::Args;
 pub struct Backfill {
     #[command(flatten)]
     reading: Reading,
-    /// First block: a number, -N for N blocks below the head, or `earliest`; rounded down to a multiple of 100.
+    /// First block: N, -N for N blocks below the head, or `earliest`; rounded down to a multiple of 100.
     #[arg(long, value_name = "BLOCK", env = "SPYHOP_FROM", value_parser = parse_from, allow_hyphen_values = true)]
     from: From,
-    /// Last block, rounded up to the end of its hundred [default: the last that is final].
+    /// Last block, rounded up to the end of its hundred [default: the last finalized block].
     #[arg(long, value_name = "BLOCK", env = "SPYHOP_TO", value_parser = parse_block)]
     to: Option<u64>,
     /// Which ranges are built first.

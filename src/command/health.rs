@@ -1,7 +1,7 @@
-//! `spyhop health`: one line, for the health check of a container that holds geth and a writer.
+//! `spyhop health`: one line, for the health check of a container that runs geth and a writer.
 //!
-//! Unhealthy is what a restart may mend: a geth that does not answer, a writer that is gone. Data that lag behind, wait for space or
-//! lack a range are no reason to restart a node, and so are told, but unhealthy only with `--strict`.
+//! Unhealthy is what a restart may fix: geth does not answer, or the writer is gone. Lag, a full volume and missing
+//! ranges are no reason to restart a node: they are reported, and make it unhealthy only with `--strict`.
 
 use super::print;
 use crate::geth::{Client, Error, Limits, Tag, check_socket};
@@ -24,10 +24,10 @@ pub struct Health {
     /// geth's IPC socket [default: the writer's].
     #[arg(long, value_name = "PATH", env = "SPYHOP_IPC")]
     ipc: Option<PathBuf>,
-    /// Data that lag or lack something are unhealthy too.
+    /// Lag and missing data count as unhealthy too.
     #[arg(long, env = "SPYHOP_STRICT", value_parser = BoolishValueParser::new())]
     strict: bool,
-    /// How many blocks the data may be behind the node.
+    /// How many blocks spyhop may be behind the node.
     #[arg(long, value_name = "BLOCKS", env = "SPYHOP_LAG_MAX", default_value_t = 32)]
     lag_max: u64,
     /// How old the node's head may be, in seconds.
@@ -38,14 +38,14 @@ pub struct Health {
 /// How long geth may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// A heartbeat comes with every step, several a second, and every five seconds while one takes its time.
+/// The heartbeat is written with every step, several times a second, and every five seconds during a long one.
 const HEARTBEAT_AGE_MAX_S: u64 = 120;
 
-/// A step that takes so long is worth a word; one that takes so much longer will not end.
+/// A step that takes this long is degraded; one that takes this much longer will not end.
 const BUSY_S: u64 = 120;
 const BUSY_MAX_S: u64 = 3_600;
 
-/// How it is.
+/// The verdict, with its reason.
 enum Finding {
     Healthy(String),
     Degraded(String),
@@ -71,34 +71,34 @@ pub fn run(arguments: &Health) -> Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-/// Whether geth answers on its socket: the one the writer uses, or else the one that is named.
+/// Whether geth answers on its socket: the one the writer uses, or else the one in the arguments.
 fn geth_answers(arguments: &Health, heartbeat: Option<&Heartbeat>) -> Result<Result<(), Error>> {
     let used = heartbeat.map(|heartbeat| heartbeat.ipc.as_path()).filter(|ipc| *ipc != Path::new(""));
-    let ipc = used.or(arguments.ipc.as_deref()).context("no socket is known: name it with --ipc")?;
+    let ipc = used.or(arguments.ipc.as_deref()).context("no socket is known: give it with --ipc")?;
     let client =
         Client::new(ipc, Limits { connections: 1, in_flight_max: 1, reply_timeout: ANSWER, ..Limits::default() });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(client.head(Tag::Latest)).map(drop))
 }
 
-/// How the data are, geth being there.
+/// The state of the writer and of the data, once geth has answered.
 fn data(arguments: &Health, heartbeat: Option<Heartbeat>) -> Finding {
     let Some(heartbeat) = heartbeat else {
-        return Finding::Unhealthy("no sign of a writer yet: see its log".to_owned());
+        return Finding::Unhealthy("no heartbeat of a writer yet: see its log".to_owned());
     };
-    let last_words = format!("its last words: {}", heartbeat.state);
+    let last_state = format!("its last state: {}", heartbeat.state);
     let Some(age_s) = heartbeat.age_s() else {
-        return Finding::Unhealthy(format!("the writer's last sign is of a time that has not come yet; {last_words}"));
+        return Finding::Unhealthy(format!("the writer's last heartbeat is in the future; {last_state}"));
     };
     if heartbeat.is_of_this_boot() && is_locked(&arguments.data) == Some(false) {
-        return Finding::Unhealthy(format!("the writer is gone, its last sign was {age_s} s ago; {last_words}"));
+        return Finding::Unhealthy(format!("the writer is gone, its last heartbeat was {age_s} s ago; {last_state}"));
     }
     if age_s > HEARTBEAT_AGE_MAX_S {
-        return Finding::Unhealthy(format!("no sign of the writer for {age_s} s; {last_words}"));
+        return Finding::Unhealthy(format!("no heartbeat of the writer for {age_s} s; {last_state}"));
     }
     let Heartbeat { state, head, tip, lag_blocks, node_lag_s, unhealthy, committed_at, busy_s, .. } = heartbeat;
     if busy_s > BUSY_MAX_S {
-        return Finding::Unhealthy(format!("the writer has been at one step for {busy_s} s; {last_words}"));
+        return Finding::Unhealthy(format!("the writer has been at one step for {busy_s} s; {last_state}"));
     }
     if let Some(reason) = unhealthy {
         return Finding::Degraded(reason);
@@ -107,7 +107,7 @@ fn data(arguments: &Health, heartbeat: Option<Heartbeat>) -> Finding {
         return Finding::Degraded(format!("{error:#}"));
     }
     if busy_s > BUSY_S {
-        return Finding::Degraded(format!("the writer has been at one step for {busy_s} s; {last_words}"));
+        return Finding::Degraded(format!("the writer has been at one step for {busy_s} s; {last_state}"));
     }
     let (Some(head), Some(lag_blocks)) = (head, lag_blocks) else {
         return Finding::Degraded(state);

@@ -15,7 +15,7 @@ pub struct Rewind {
     /// The data directory.
     #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
     data: PathBuf,
-    /// The last block to keep; a sealed range that goes beyond it is moved whole.
+    /// The last block to keep; a sealed range that extends beyond it is moved as a whole.
     #[arg(long, value_name = "BLOCK")]
     to: u64,
 }
@@ -24,7 +24,7 @@ pub struct Rewind {
 pub fn run(arguments: &Rewind) -> Result<()> {
     anyhow::ensure!(
         arguments.data.is_dir(),
-        "no data directory: `{}`; name the one that `spyhop watch` writes",
+        "no data directory: `{}`; give the one that `spyhop watch` writes",
         arguments.data.display()
     );
     let store = Store::open(&arguments.data)?;
@@ -34,7 +34,7 @@ pub fn run(arguments: &Rewind) -> Result<()> {
     let all = store.all_ranges()?;
     let winners = store.ranges()?;
     let is_above = |range: &Range| range.last > arguments.to;
-    // Losers too: they would win again once their winner is gone.
+    // Superseded ranges too: they would win again once their winner is gone.
     let loses = |range: &&Range| {
         let winner = winners.iter().find(|winner| winner.first <= range.last && range.first <= winner.last);
         winner.is_some_and(|winner| winner.path != range.path && (is_above(winner) || is_above(range)))
@@ -42,11 +42,11 @@ pub fn run(arguments: &Rewind) -> Result<()> {
     let tail = tail::paths(root)?;
     let tail = tail.iter().rev().filter(|path| tail::number_of(path).is_some_and(|number| number > arguments.to));
     let tail = tail.map(|path| path.strip_prefix(root).context("the tail lies on the volume"));
-    // From the top down, so that whatever is left when this is killed is one run of blocks; and a winner after those it beat.
+    // From the top down, so that what is left if this is killed is contiguous; and a winner after those it superseded.
     let mut paths: Vec<_> = tail.collect::<Result<_>>()?;
     paths.extend(all.iter().rev().filter(loses).map(|range| &*range.path));
     paths.extend(winners.iter().rev().filter(|range| is_above(range)).map(|range| &*range.path));
-    // The published files name what moves: they go before it, and the next watch makes new ones.
+    // The published files refer to what moves, so they go first; the next watch writes new ones.
     let published = root.join(publish::FILE);
     if !paths.is_empty() {
         if published.exists() {

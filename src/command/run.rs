@@ -13,11 +13,13 @@ use std::process::ExitCode;
 /// Arguments of `spyhop run`.
 #[derive(Args, Debug)]
 pub struct Run {
-    /// The writer's, which reads them again itself.
+    /// Arguments of the writer, which parses them again.
     #[command(flatten)]
     watch: Watch,
-    /// geth and its arguments. A socket or a data directory that they name is obeyed; without them, the socket is `--ipc`, and
-    /// the data are where `SPYHOP_GETH_DATADIR` says, or in geth's own default. A command of geth (`attach`, `init` …) is run alone.
+    /// The command that starts geth, with its arguments.
+    ///
+    /// A socket or a data directory that they name is used; otherwise the socket is `--ipc`, and the data directory is
+    /// `SPYHOP_GETH_DATADIR`, or geth's own default. A command of geth (`attach`, `init` …) is run alone.
     #[arg(last = true, required = true, value_name = "GETH")]
     node: Vec<OsString>,
 }

@@ -1,7 +1,7 @@
-//! `spyhop sql`: questions to the published file, from the command line, a pipe, or a prompt.
+//! `spyhop sql`: queries of the published file, from the command line, a pipe, or a prompt.
 //!
-//! The session is a database in memory with the published file attached read-only, so that a prompt left open can attach the next
-//! file when one was published, and keeps its settings and temporary tables.
+//! The session is an in-memory database with the published file attached read-only, so that an open prompt can attach the
+//! next file when one is published, and keeps its settings and temporary tables.
 
 use super::print;
 use crate::publish::{self, literal};
@@ -30,7 +30,7 @@ pub struct Sql {
     /// The data directory.
     #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
     data: PathBuf,
-    /// Run this and exit; without it there is a prompt, or standard input is run where that is no terminal.
+    /// Run this and exit; without it there is a prompt, or standard input is run if that is not a terminal.
     #[arg(short, long, value_name = "SQL")]
     command: Option<String>,
     /// How rows are printed.
@@ -41,18 +41,18 @@ pub struct Sql {
 /// How rows are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// In a frame, for people; of a long answer the first rows.
+    /// A frame, for people; escapes control characters, and stops after 1,000 rows.
     Table,
-    /// With a line of names first.
+    /// RFC 4180, with a header.
     Csv,
     /// An array of objects.
     Json,
 }
 
-/// Rows of an answer that are shown in a frame.
+/// Rows that a frame shows.
 const TABLE_ROWS_MAX: usize = 1_000;
 
-/// Memory of the database, which runs beside a node; larger questions spill to the system's temporary directory.
+/// Memory of the database, which runs beside a node; larger queries spill to the system's temporary directory.
 const MEMORY_LIMIT: &str = "1GB";
 
 /// Runs the command.
@@ -67,7 +67,7 @@ pub fn run(arguments: &Sql) -> Result<()> {
             session.run(&sql, arguments.format)
         }
     };
-    // Whoever reads what is printed may have seen enough.
+    // Whoever reads the output may have seen enough.
     let closed = |error: &anyhow::Error| {
         error.chain().any(|cause| {
             cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
@@ -80,7 +80,7 @@ pub fn run(arguments: &Sql) -> Result<()> {
 struct Session {
     connection: Connection,
     file: PathBuf,
-    /// Which file is attached: a new one is published by renaming, so its inode differs.
+    /// The inode of the attached file: a new one is published by renaming, so it differs.
     attached: Option<u64>,
 }
 
@@ -89,7 +89,7 @@ impl Session {
         // The views name files relative to the volume.
         let root = data
             .canonicalize()
-            .with_context(|| format!("no data directory: `{}`; `spyhop watch` makes it", data.display()))?;
+            .with_context(|| format!("no data directory: `{}`; `spyhop watch` creates it", data.display()))?;
         check_name(&root, NAME_SYNTAX)?;
         let config = Config::default()
             .with("file_search_path", root.display().to_string())?
@@ -103,12 +103,12 @@ impl Session {
         Ok(session)
     }
 
-    /// Attaches the published file, or the next one where there is one by now.
+    /// Attaches the published file, or the next one if there is one by now.
     fn attach(&mut self) -> Result<()> {
         let found = match std::fs::metadata(&self.file) {
             Ok(metadata) => metadata.ino(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                bail!("nothing is published yet: no file `{}`; `spyhop watch` makes it", self.file.display())
+                bail!("nothing is published yet: no file `{}`; `spyhop watch` creates it", self.file.display())
             }
             Err(error) => return Err(error).with_context(|| format!("failed to open: `{}`", self.file.display())),
         };
@@ -146,7 +146,7 @@ impl Session {
         Ok(out.flush()?)
     }
 
-    /// A question whose numbers Arrow has no type for asks for their digits instead; a cell of CSV holds a list as text.
+    /// Casts what Arrow has no type for to text, and for CSV lists and structs too.
     fn as_text(&self, sql: &str, format: Format) -> String {
         let inner = sql.trim().trim_end_matches(';');
         let columns = self.connection.prepare(&format!("DESCRIBE {inner}")).and_then(|mut described| {
@@ -192,7 +192,7 @@ fn print_table(
             break;
         }
     }
-    // What a statement without an answer answers.
+    // The result of a statement that returns nothing.
     if rows == 0
         && schema.fields().len() <= 1
         && schema.fields().iter().all(|field| field.data_type() == &DataType::Boolean)
@@ -215,7 +215,7 @@ fn as_shown(batch: &RecordBatch) -> Result<RecordBatch> {
     let mut fields = Vec::new();
     let mut columns: Vec<ArrayRef> = Vec::new();
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        // A plan is drawn over many lines, by DuckDB.
+        // DuckDB draws a plan over many lines.
         let show = if field.name() == "explain_value" {
             |text: String| text.split('\n').map(text::shown).collect::<Vec<_>>().join("\n")
         } else {
@@ -236,7 +236,7 @@ fn print_csv(
     schema: SchemaRef,
     batches: impl Iterator<Item = Result<RecordBatch>>,
 ) -> Result<()> {
-    // An empty batch comes first: it prints the names.
+    // An empty batch comes first: it prints the header.
     let names = std::iter::once(Ok(RecordBatch::new_empty(schema)));
     for (index, batch) in names.chain(batches).enumerate() {
         let mut text = Vec::new();
@@ -255,7 +255,7 @@ fn print_json(out: &mut impl Write, batches: impl Iterator<Item = Result<RecordB
     Ok(writeln!(out)?)
 }
 
-/// Reads statements and answers them until the end of input. Ctrl-C ends what is being typed, or what is being answered.
+/// Reads and runs statements until the end of input. Ctrl-C cancels what is being typed or run.
 fn prompt(session: &mut Session, format: Format) -> Result<()> {
     let interrupt = session.connection.interrupt_handle();
     let mut signals = signal_hook::iterator::Signals::new([SIGINT])?;
@@ -264,7 +264,7 @@ fn prompt(session: &mut Session, format: Format) -> Result<()> {
     let mut editor = Editor::<(), FileHistory>::with_config(config)?;
     let history = std::env::home_dir().map(|home| home.join(".spyhop_history"));
     if let Some(history) = &history {
-        // There is none before the first time.
+        // There is none before the first use.
         let _ = editor.load_history(history);
     }
     print(concat!("spyhop ", env!("CARGO_PKG_VERSION"), "; statements end with a semicolon, Ctrl-D leaves\n"))?;
@@ -297,7 +297,7 @@ fn prompt(session: &mut Session, format: Format) -> Result<()> {
     if let Some(history) = &history
         && let Err(error) = editor.save_history(history)
     {
-        let _ = writeln!(io::stderr(), "the history was not kept in `{}`: {error}", history.display());
+        let _ = writeln!(io::stderr(), "failed to save the history in `{}`: {error}", history.display());
     }
     Ok(())
 }

@@ -17,16 +17,16 @@ pub struct Status {
     /// The data directory.
     #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
     data: PathBuf,
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// Runs the command: exit code 1 where something is wrong.
+/// Runs the command: exit code 1 if something is wrong.
 pub fn run(arguments: &Status) -> Result<()> {
     let root = &arguments.data;
     let chain = read_chain(root)?
-        .with_context(|| format!("no data in `{}` yet; `spyhop watch` puts them there", root.display()))?;
+        .with_context(|| format!("no data in `{}` yet; `spyhop watch` puts it there", root.display()))?;
     let (ranges, unreadable) = read_readable_ranges(root)?;
     let tail: Vec<_> = tail::paths(root)?.iter().filter_map(|path| tail::number_of(path)).collect();
     let heartbeat = Heartbeat::read(root);
@@ -76,7 +76,7 @@ pub fn run(arguments: &Status) -> Result<()> {
         for path in &lost_reorgs {
             writeln!(
                 text,
-                "lost         a record of a reorganisation, which was damaged: it is in {}",
+                "lost         the record of a reorganisation, which was damaged: it is in {}",
                 path.display()
             )?;
         }
@@ -96,7 +96,7 @@ pub fn run(arguments: &Status) -> Result<()> {
     print(&text)?;
     match unhealthy {
         Some(reason) => {
-            let hint = "the writer goes on and tries again by itself; its log says more";
+            let hint = "the writer retries by itself; its log has the details";
             Err(Failed::new(format!("unhealthy: {reason}"), hint).into())
         }
         None => contiguity::check(root),

@@ -12,22 +12,24 @@ use std::path::Path;
 pub struct Watch {
     #[command(flatten)]
     reading: Reading,
-    /// First block: a number, -N for N blocks below the head, or `earliest`; rounded down to a multiple of 100.
+    /// First block: N, -N for N blocks below the head, or `earliest`; rounded down to a multiple of 100.
     #[arg(long, value_name = "BLOCK", env = "SPYHOP_FROM", default_value = "-50400", value_parser = parse_from, allow_hyphen_values = true)]
     from: From,
-    /// Which ranges are built first. With `newest` the head is followed at once, with history growing downwards below it.
+    /// Which ranges are built first.
     #[arg(long, env = "SPYHOP_ORDER", default_value = "oldest")]
     order: OrderName,
     /// Drop sealed ranges older than this many days.
     #[arg(long, value_name = "DAYS", env = "SPYHOP_KEEP", value_parser = clap::value_parser!(u64).range(1..))]
     keep: Option<u64>,
     /// Catch up with the head, seal what is final, publish, and exit.
+    ///
+    /// Building then does not pause while geth is slow or behind.
     #[arg(long, env = "SPYHOP_ONCE", value_parser = BoolishValueParser::new())]
     once: bool,
 }
 
 impl Watch {
-    /// Whether it ends by itself.
+    /// Whether it exits by itself.
     pub fn ends(&self) -> bool {
         self.once
     }

@@ -30,7 +30,10 @@ fn health_tells_a_dead_writer_from_data_that_lag() {
     std::fs::create_dir_all(data.join(".spyhop")).unwrap();
     let fake = FakeGeth::start(directory.path());
     extend(&fake, 10, "");
-    assert_eq!(health(&fake, &data, &[]), (Some(1), "unhealthy: no sign of a writer yet: see its log\n".to_owned()));
+    assert_eq!(
+        health(&fake, &data, &[]),
+        (Some(1), "unhealthy: no heartbeat of a writer yet: see its log\n".to_owned())
+    );
 
     let good = json!({
         "process": 7, "time": now(), "state": "block 10", "head": 10, "finalized": null, "tip": 10, "sealed": null,
@@ -54,17 +57,17 @@ fn health_tells_a_dead_writer_from_data_that_lag() {
     check(json!({"unhealthy": "blocks 0 to 99 failed: roots"}), 0, 1, "degraded: blocks 0 to 99 failed: roots");
     check(json!({"head": null, "lag_blocks": null, "state": "waiting for space"}), 0, 1, "degraded: waiting for space");
     check(json!({"time": now() - 60}), 0, 0, "healthy: ");
-    check(json!({"time": now() - 300}), 1, 1, "unhealthy: no sign of the writer for 30");
+    check(json!({"time": now() - 300}), 1, 1, "unhealthy: no heartbeat of the writer for 30");
     // By a clock that was set back since, or of another machine.
     check(json!({"time": now() + 2}), 0, 0, "healthy: ");
-    check(json!({"time": now() + 60}), 1, 1, "unhealthy: the writer's last sign is of a time that has not come yet");
-    check(json!({"time": u64::MAX}), 1, 1, "unhealthy: the writer's last sign is of a time that has not come yet");
+    check(json!({"time": now() + 60}), 1, 1, "unhealthy: the writer's last heartbeat is in the future");
+    check(json!({"time": u64::MAX}), 1, 1, "unhealthy: the writer's last heartbeat is in the future");
     check(json!({"busy_s": 119}), 0, 0, "healthy: ");
     check(
         json!({"busy_s": 600}),
         0,
         1,
-        "degraded: the writer has been at one step for 600 s; its last words: block 10",
+        "degraded: the writer has been at one step for 600 s; its last state: block 10",
     );
     check(json!({"busy_s": 4_000}), 1, 1, "unhealthy: the writer has been at one step for 4000 s");
     // A genesis block has no age.

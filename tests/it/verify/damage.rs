@@ -177,7 +177,7 @@ fn whatever_is_damaged_between_two_starts_is_found_by_verify_and_mended_by_the_n
     assert!(one_fault(verify(&data)).contains(".spyhop/reorgs/0000000000.json: record"));
     once(&fake, &data).succeed();
     is_quarantined(&data, ".spyhop/reorgs/0000000000.json");
-    assert!(status(&data).1.contains("lost         a record of a reorganisation"), "{}", status(&data).1);
+    assert!(status(&data).1.contains("lost         the record of a reorganisation"), "{}", status(&data).1);
     let lost = "SELECT count(*) FROM coverage WHERE table_name = 'reorgs' AND status = 'partial'";
     assert_eq!(Published::open(&data).number(lost), 1);
     let printed = verify(&data).succeed();
