@@ -1,9 +1,10 @@
 //! RLP to typed blocks and receipts.
 //!
-//! Bytes come in as the node gave them and nothing is copied that need not be: every header, transaction and receipt keeps its
-//! own slice of the reply, because hashes and roots are computed from those slices and never from a re-encoding. Only receipts
-//! out of the ancient store are encoded again, for geth leaves out of them what can be had elsewhere. This stage does no input
-//! or output, reads no clock and trusts nothing: [`crate::prove`] decides whether what was decoded is the chain.
+//! Nothing is copied that need not be: every header, transaction and receipt keeps its own slice of
+//! the reply, because hashes and roots are computed from those slices and never from a re-encoding.
+//! Only receipts from the freezer are encoded again, since geth omits from them what can be
+//! derived. This stage does no I/O, reads no clock and trusts nothing: [`crate::prove`] decides
+//! whether what was decoded is the chain.
 
 mod bloom;
 pub mod contract;
@@ -78,7 +79,7 @@ impl Block {
     /// Decodes one block and its receipts, as `debug_getRawBlock` and `debug_getRawReceipts` give them.
     ///
     /// # Errors
-    /// Where the bytes are not RLP of that shape, or there is not one receipt per transaction.
+    /// If the bytes are not RLP of that shape, or there is not one receipt per transaction.
     pub fn decode(raw_block: Bytes, raw_receipts: Vec<Bytes>, depth: Depth) -> Result<Self> {
         let mut parts = Items::list(&raw_block).context("block")?;
         let header =
@@ -94,7 +95,7 @@ impl Block {
         Ok(Self::new(header, body, receipts, raw_receipts, size, false))
     }
 
-    /// Decodes one block as geth's ancient store keeps it: header, body and receipts apart, and of the receipts only what is in
+    /// Decodes one block as geth's freezer keeps it: header, body and receipts apart, and of the receipts only what is in
     /// nothing else.
     ///
     /// # Errors
@@ -126,7 +127,7 @@ impl Block {
     /// cost of a block.
     ///
     /// # Errors
-    /// Where a signature of a known type has no public key: such a block cannot be of the chain.
+    /// If a signature of a known type has no public key: such a block cannot be of the chain.
     pub fn recover_senders(&mut self) -> Result<()> {
         self.transactions.par_iter_mut().enumerate().try_for_each(recover)
     }

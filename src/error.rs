@@ -1,10 +1,10 @@
-//! Errors that a caller tells apart.
+//! The errors that callers distinguish.
 //!
-//! Everything else is an [`anyhow::Error`] whose context says the act and the object.
+//! Everything else is an [`anyhow::Error`] whose context names the action and its object.
 
 use std::fmt;
 
-/// The command was asked for what it must not do: wrong usage, or a set-up that is not safe. Exit code 2.
+/// Wrong usage, or a setup that is not safe. Exit code 2.
 #[derive(Debug)]
 pub struct Refused {
     message: String,
@@ -12,7 +12,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// What is refused, and what to do instead.
+    /// An error with what is refused, and what to do instead.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }
     }
@@ -31,7 +31,7 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Something is not as it must be, and there is a way to mend it. Exit code 1.
+/// A failure with a known remedy. Exit code 1.
 #[derive(Debug)]
 pub struct Failed {
     message: String,
@@ -39,12 +39,12 @@ pub struct Failed {
 }
 
 impl Failed {
-    /// What is wrong, and what mends it.
+    /// An error with what is wrong, and its remedy.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }
     }
 
-    /// What mends it.
+    /// The remedy.
     pub fn hint(&self) -> &str {
         &self.hint
     }

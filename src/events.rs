@@ -1,12 +1,14 @@
-//! Decoded events: one view for each event of the operator's ABI files, with typed columns.
+//! Decoded events: a view with typed columns for each event of the operator's ABI files.
 //!
-//! A view is SQL over `logs` and nothing else. So it costs nothing until it is read, it shows all of history however late its file
-//! comes, and it follows the chain as `logs` does. A log that is not what the ABI says is a row all the same: what cannot be decoded
-//! is null, `decoded` is false, and no log makes a query fail.
+//! A view is SQL over `logs` and nothing else. So it costs nothing until it is read, covers the
+//! whole history however late its file is added, and follows the chain as `logs` does. A log that
+//! does not match the ABI is a row all the same: what cannot be decoded is null, `decoded` is
+//! false, and no log makes a query fail.
 //!
-//! Two things keep that so. Every branch that converts is guarded by a `CASE` that has looked at the digits before, and what a log says
-//! of lengths and places is never believed further than the log goes. What would need more than one look at a part of the data (lists
-//! of lists, of texts, of tuples in tuples) stays `0x` text: there a short log could stand for an endless answer.
+//! Two rules ensure that. Every branch that converts is guarded by a `CASE` that has checked the
+//! digits first, and lengths and offsets in a log are never trusted beyond its end. What would need
+//! more than one look at a part of the data (lists of lists, of texts, of tuples in tuples) stays
+//! `0x` text, since there a short log could stand for an endless result.
 
 mod event;
 mod file;
@@ -43,7 +45,7 @@ const SQL_BYTES_MAX: usize = 24 << 20;
 /// How often the directory is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What tells one state of a file from another: when it was changed, its length, its inode; or why it is none.
+/// Identifies a version of a file: modification time, length, inode; or why it is not a file.
 type Seen = Result<(SystemTime, u64, u64), String>;
 
 /// The events known, kept up with the operator's directory.
@@ -79,7 +81,7 @@ impl Events {
     /// What the files of a directory say; nothing where there is none.
     ///
     /// # Errors
-    /// Where the directory cannot be read now; later on, the events it had stay.
+    /// If the directory cannot be read now; later on, the events it had stay.
     pub fn open(directory: Option<PathBuf>) -> Result<Self> {
         directory.as_deref().map_or(Ok(()), Self::check)?;
         let mut events = Self { directory, looked_at: None, seen: None, read: Files::default(), revision: 0 };
@@ -90,7 +92,7 @@ impl Events {
     /// Whether the directory can be read.
     ///
     /// # Errors
-    /// Where it cannot.
+    /// If it cannot.
     pub fn check(directory: &Path) -> Result<(), Refused> {
         list(directory).map(drop).map_err(|error| {
             Refused::new(
@@ -183,7 +185,7 @@ impl Files {
         for (index, (path, seen)) in files.iter().enumerate() {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let contract = match seen {
-                _ if index >= FILES_MAX => Err(anyhow::anyhow!("there are {FILES_MAX} files before it")),
+                _ if index >= FILES_MAX => Err(anyhow::anyhow!("only the first {FILES_MAX} files are read")),
                 Ok((_, length, _)) => read(path, &file, *length),
                 Err(reason) => Err(anyhow::anyhow!(reason.clone())),
             };
@@ -213,7 +215,7 @@ impl Files {
         all
     }
 
-    /// Adds an event's view, or says why there is none.
+    /// Adds an event's view, or the reason why there is none.
     fn add(&mut self, contract: &Contract, name: String, event: &Event) -> Result<(), Skipped> {
         let skipped = |reason| Skipped {
             file: contract.file.clone(),
@@ -224,7 +226,10 @@ impl Files {
         let made = || {
             ensure!(self.views.len() < VIEWS_MAX, "there are {VIEWS_MAX} views already");
             let body = view::of(contract, event)?;
-            ensure!(self.sql_bytes + body.len() <= SQL_BYTES_MAX, "the views before it take all the room there is");
+            ensure!(
+                self.sql_bytes + body.len() <= SQL_BYTES_MAX,
+                "the views before it take up all the space for views"
+            );
             Ok(body)
         };
         let body = made().map_err(|error| skipped(format!("{error:#}")))?;
@@ -241,7 +246,7 @@ impl Files {
 }
 
 fn read(path: &Path, file: &str, length: u64) -> Result<Contract> {
-    let is_large = || format!("it has more than {} MiB", BYTES_MAX >> 20);
+    let is_large = || format!("it is larger than {} MiB", BYTES_MAX >> 20);
     ensure!(length <= BYTES_MAX, is_large());
     let name = path.file_stem().and_then(OsStr::to_str).context("its name is not UTF-8")?;
     let mut json = Vec::new();

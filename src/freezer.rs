@@ -1,21 +1,24 @@
-//! geth's ancient store: flat files that hold every finalized block, on the volume that spyhop shares with geth.
+//! geth's freezer: flat files with every finalized block, on the volume that spyhop shares with
+//! geth.
 //!
-//! geth keeps the store open, appends to it once a minute, cuts its front when it prunes history and its end after a crash. It
-//! holds a lock that keeps its own tools out; plain reading is not kept out, and is all that happens here: positional reads,
-//! never a map (a file that is cut would kill the process), never a lock, never a write. What is read is one run of consecutive
-//! blocks at a time, each file's part of it in one piece.
+//! geth keeps the freezer open, appends to it once a minute, truncates its front when it prunes
+//! history and its end after a crash. Its lock keeps geth's own tools out but not plain reads, and
+//! reads are all that happens here: positional, never a memory map (a truncated file would kill the
+//! process), never a lock, never a write. One read covers a run of consecutive blocks, each file's
+//! part of it in one piece.
 //!
-//! - `error`: why a read gave nothing.
-//! - `era`, `eras`, `receipts`: era files, which hold what a node has pruned.
-//! - `history`: the store and the era files as one.
-//! - `meta`: the file that says what of a table is hidden, and what is durable.
+//! - `error`: why a read failed.
+//! - `era`, `eras`, `receipts`: era files, for history that a node has pruned.
+//! - `history`: the freezer and the era files as one.
+//! - `meta`: the file that says what part of a table is hidden, and what is durable.
 //! - `table`: one table, its index and its data files.
 //!
-//! Nothing here is believed: hashes and roots are checked later as they are for blocks that come over the socket. Every error
-//! means the same to the caller, that the node is to be asked instead. The table `bals` (EIP-7928) is left alone: no column is
-//! made of it, and it may end elsewhere than the others.
+//! Nothing here is trusted: hashes and roots are checked later, as for blocks from the socket.
+//! Every error means the same to the caller: ask the node instead. The table `bals` (EIP-7928) is
+//! ignored: no column is made from it, and it may end elsewhere than the others.
 //!
-//! Source: geth 1.17, `core/rawdb/freezer_table.go`, `freezer_meta.go`, `chain_freezer.go`, `ancient_scheme.go`.
+//! Source: geth 1.17, `core/rawdb/freezer_table.go`, `freezer_meta.go`, `chain_freezer.go`,
+//! `ancient_scheme.go`.
 
 mod era;
 mod eras;
@@ -63,7 +66,7 @@ pub struct Run {
     pub bytes: u64,
 }
 
-/// The ancient store, opened by one reader.
+/// The freezer, opened by one reader.
 #[derive(Debug)]
 pub struct Freezer {
     hashes: Table,
@@ -75,7 +78,7 @@ pub struct Freezer {
 }
 
 /// The directory of the chain's tables below a data directory of geth or an ancient directory, as now and as it was before
-/// there was more than one ancient store; `None` where neither is there.
+/// there was more than one freezer; `None` if neither is there.
 pub fn find(directory: &Path) -> Option<PathBuf> {
     ["geth/chaindata/ancient/chain", "geth/chaindata/ancient", "chain", ""]
         .into_iter()
@@ -87,7 +90,7 @@ impl Freezer {
     /// Opens the tables in this directory.
     ///
     /// # Errors
-    /// Where a table's index cannot be read.
+    /// If a table's index cannot be read.
     pub fn open(directory: &Path) -> Result<Self, Error> {
         Ok(Self {
             hashes: Table::open(directory, "hashes", false)?,
@@ -121,7 +124,7 @@ impl Freezer {
     /// Reads blocks from `first` on, not beyond `last`: as many as make one run, at least one.
     ///
     /// # Errors
-    /// Where anything is not as it should be; then nothing of the run is to be had here.
+    /// If anything is not as it should be; then nothing of the run is to be had here.
     pub fn read(&mut self, first: u64, last: u64) -> Result<Run, Error> {
         let count = (last - first + 1).min(RUN_BLOCKS_MAX);
         let mut spans = [

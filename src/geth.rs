@@ -1,24 +1,28 @@
 //! The client to geth's IPC socket, and the only module that writes to it.
 //!
-//! The socket gives blocks and receipts as RLP, the head, and what the node says of itself. Requests are single JSON-RPC
-//! calls, never batches (geth answers the calls of a batch one after the other, those of a connection side by side), and
-//! never subscriptions (a subscriber that stops reading stalls the node's block import).
+//! The socket provides blocks and receipts as RLP, the head, and what the node reports of itself.
+//! Requests are single JSON-RPC calls. They are never batches, since geth answers the calls of a
+//! batch one after the other and those of a connection concurrently, and never subscriptions, since
+//! a subscriber that stops reading stalls the node's block import.
 //!
-//! A reply that was not read within ten seconds is cut off by geth in the middle and the next one follows without a
-//! sign, so every doubt about a connection ends the same way: it is dropped, with all that was pending on it, and the next
-//! call opens another. A call is never repeated here for more than a connection that had died unnoticed; to repeat is the
-//! caller's decision, and [`Error::is_passing`] is made for it.
+//! If a reply is not read within ten seconds, geth cuts it off in the middle and the next one
+//! follows without a sign. So any doubt about a connection ends the same way: it is closed,
+//! everything pending on it fails, and the next call opens another. A call is repeated here only if
+//! its connection had died unnoticed; any other retry is the caller's decision, which
+//! [`Error::is_passing`] supports.
 //!
-//! - `method`: the list of methods, the only ones there are.
+//! - `method`: the list of methods that can be called.
 //! - `frame`: bytes to replies.
 //! - `reply`: replies to values.
 //! - `chain_id`: which chain.
 //! - `connection`: one socket, its reading, writing and pending calls.
 //! - `socket`: where a node may listen.
-//! - `pool`: the few connections, what is in flight over all of them, and that each is one to the expected chain's node.
+//! - `pool`: the few connections, the calls in flight over all of them, and the check of each one's
+//!   chain.
 //!
-//! **Invariant.** Nothing but a whole, well-formed reply to the question asked is a value. `null`, an error item, pruned
-//! history, a cut, glued, doubled, late or oversized reply are each an [`Error`] of their own, and none is an empty block.
+//! **Invariant.** Only a complete, well-formed reply to the question asked is a value. `null`, an
+//! error item, pruned history, and a truncated, concatenated, duplicate, late or oversized reply
+//! are each an [`Error`] of their own, and none is an empty block.
 
 mod chain_id;
 mod connection;
@@ -42,16 +46,16 @@ pub use method::Method;
 use pool::Pool;
 pub use socket::check as check_socket;
 
-/// What the client allows itself and the node.
+/// Limits on connections, calls and replies.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Sockets open at most. With two or more, the first is kept for small answers.
+    /// Maximum number of open sockets. With two or more, the first is reserved for small replies.
     pub connections: usize,
-    /// Calls in flight at most, over all connections.
+    /// Maximum number of calls in flight, over all connections.
     pub in_flight_max: usize,
-    /// Size of a reply at most; a connection that sends more is dropped. Where the chain's blocks can be larger, it is what they can.
+    /// Maximum size of a reply; a connection that sends more is closed. Raised if the chain's blocks can be larger.
     pub reply_bytes_max: usize,
-    /// And then at most this, whatever the node says of its chain.
+    /// Upper bound of that, whatever the node says of its chain.
     pub block_bytes_max: usize,
     /// How long a reply may take, from the request to its last byte.
     pub reply_timeout: Duration,
@@ -70,7 +74,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// With so much memory for the process: a block takes several times the size of its reply, as text, as bytes and as rows.
+    /// Limits for a process with this much memory: a block takes several times the size of its reply, as text, bytes and rows.
     pub fn of_memory(bytes_max: u64) -> Limits {
         let block_bytes_max = usize::try_from(bytes_max / 8).unwrap_or(usize::MAX);
         let limits = Limits::default();
@@ -78,7 +82,7 @@ impl Limits {
     }
 }
 
-/// Why a call gave no value.
+/// Why a call returned no value.
 #[derive(Debug)]
 pub enum Error {
     /// The node answered that it has no such thing: `null`, or `0x` for a raw block.
@@ -90,7 +94,7 @@ pub enum Error {
     Pruned {
         /// What was called.
         method: Method,
-        /// The node's words.
+        /// The node's message.
         message: String,
     },
     /// The node answered with any other error.
@@ -99,21 +103,21 @@ pub enum Error {
         method: Method,
         /// The JSON-RPC code; geth's default is -32000.
         code: i64,
-        /// The node's words.
+        /// The node's message.
         message: String,
     },
     /// The reply, or the connection it was to come on, could not be trusted; the connection was dropped.
     Broken {
         /// What was called.
         method: Method,
-        /// What was seen.
+        /// What was wrong.
         reason: String,
     },
     /// No whole reply came in time; the connection was dropped.
     TimedOut {
         /// What was called.
         method: Method,
-        /// The time that was given.
+        /// The time allowed.
         after: Duration,
     },
     /// The node behind the socket is on another chain than the one that is expected; its connection was dropped.
@@ -125,22 +129,22 @@ pub enum Error {
         /// The node's.
         found: Box<ChainOf>,
     },
-    /// There is no socket, or nobody answers on it.
+    /// There is no socket, or nothing listens on it.
     Unreachable {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
 impl Error {
-    /// Whether the same call may well succeed on a fresh connection: the fault lay in the way, not in the answer.
+    /// Whether the same call may succeed on a new connection: the transport failed, not the answer.
     pub fn is_passing(&self) -> bool {
         matches!(self, Error::Broken { .. } | Error::TimedOut { .. } | Error::Unreachable { .. })
     }
 
-    /// Whether the node said that it does not have, now, what was asked for: a block not yet there, no longer canonical,
+    /// Whether the node said that it does not have the data now: a block not there yet or no longer canonical,
     /// or no finalized block yet.
     pub fn is_missing(&self) -> bool {
         match self {
@@ -150,12 +154,12 @@ impl Error {
         }
     }
 
-    /// Whether a contract that was asked said itself that it has no answer (JSON-RPC code 3).
+    /// Whether the contract itself reverted (JSON-RPC code 3).
     pub fn is_revert(&self) -> bool {
         matches!(self, Error::Node { code: 3, .. })
     }
 
-    /// Whether the node is away: no socket, nobody behind it, or a node of another chain.
+    /// Whether the node is not available: no socket, nothing behind it, or a node of another chain.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Error::Unreachable { .. } | Error::OtherChain { .. })
     }
@@ -253,7 +257,7 @@ pub enum At {
     Hash(B256),
 }
 
-/// What a transaction did.
+/// The trace of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
     /// Which transaction.
@@ -273,7 +277,7 @@ pub struct Change {
     pub after: U256,
 }
 
-/// What may be asked of a token's contract: these and nothing else.
+/// The only calls made to a token's contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
     /// `balanceOf(address)`.
@@ -286,12 +290,12 @@ pub enum Question {
     Decimals,
 }
 
-/// What has passed through a client since it was made.
+/// Totals of a client since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Connections opened, those long closed included.
+    /// Connections opened, including closed ones.
     pub connections: u64,
-    /// Whole replies handed to a caller.
+    /// Complete replies returned to callers.
     pub replies: u64,
     /// Bytes read.
     pub bytes_read: u64,
@@ -340,7 +344,7 @@ impl Client {
                 pool.note_gas_limit(reply::gas_limit(result));
                 match (tag, head) {
                     (Tag::Number(asked), Some(head)) if head.number != asked => {
-                        Err(format!("block {asked} was asked for and block {} came", head.number))
+                        Err(format!("asked for block {asked}, received block {}", head.number))
                     }
                     _ => Ok(head),
                 }
@@ -431,13 +435,13 @@ impl Client {
         self.pool.call(Method::DbGet, &reply::genesis_params(genesis), reply::bytes).await
     }
 
-    /// From now on each new connection is asked for its node's chain before anything else, and is not used where it is another. Those
-    /// that are open are dropped.
+    /// From now on checks the chain of each new connection before anything else, and does not use it if it is another. Open
+    /// connections are closed.
     pub fn expect(&self, chain: ChainOf) {
         self.pool.expect(chain);
     }
 
-    /// Makes sure, once more, that the node is on the expected chain, where one is.
+    /// Checks again that the node is on the expected chain, if there is one.
     pub async fn check_chain(&self) -> Result<(), Error> {
         self.pool.check_chain().await
     }
@@ -447,12 +451,12 @@ impl Client {
         self.pool.path()
     }
 
-    /// Drops every connection, so that the next call runs on a fresh one. Calls pending elsewhere end as broken.
+    /// Closes every connection, so that the next call runs on a new one. Pending calls fail as broken.
     pub fn drop_connections(&self) {
         self.pool.drop_connections();
     }
 
-    /// What has passed through so far.
+    /// The totals so far.
     pub fn traffic(&self) -> Traffic {
         self.pool.traffic()
     }

@@ -1,8 +1,8 @@
-//! Lines on standard error and standard output that nothing here waits for.
+//! Writing to standard error and standard output without ever waiting for a reader.
 //!
-//! Whoever reads them may stall or go away, and neither may block or end a writer, let alone the supervisor of a node. A line goes into
-//! a bounded queue and a thread writes it. While the queue is full lines are dropped and counted; the count is written when the
-//! reader reads again.
+//! A reader may stall or go away, and neither may block or end a writer, let alone the supervisor
+//! of a node. Lines go into a bounded queue that a thread writes out. While the queue is full,
+//! lines are dropped and counted; the count is written once the reader continues.
 
 use indicatif::TermLike;
 use rustix::io::{Errno, write};
@@ -17,10 +17,10 @@ use std::time::Duration;
 /// Bytes that wait for a reader at most, for each stream.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
 
-/// How long the last lines may take: a reader that stalls shall not hold up the end.
+/// How long writing the last lines may take: a stalled reader must not delay the exit.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// How often a descriptor that somebody has made non-blocking is tried again.
+/// How often a descriptor that was made non-blocking is retried.
 const TRY_EVERY: Duration = Duration::from_millis(10);
 
 /// Of the thread that writes, which does nothing else.
@@ -29,7 +29,7 @@ const STACK_BYTES: usize = 128 << 10;
 static STDERR: Lines = Lines::new(|bytes| write(io::stderr(), bytes));
 static STDOUT: Lines = Lines::new(|bytes| write(io::stdout(), bytes));
 
-/// What stands in front of this process's own lines.
+/// The prefix of this process's own lines.
 static PREFIX: OnceLock<&str> = OnceLock::new();
 
 /// The lines on standard error.

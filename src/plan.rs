@@ -1,9 +1,9 @@
-//! Which ranges to build next, and out of what. Pure: what is wanted, what is held, what the ancient store has and what is final
-//! go in, aligned pieces come out.
+//! Which ranges to build next, and from what source. Pure: what is wanted, what is stored, what the
+//! freezer has and what is final go in; aligned pieces come out.
 
 use crate::store::RANGE_MIN;
 
-/// Blocks of a range built in one go: a kill costs at most so many for each that is under way.
+/// Blocks of a range built in one go: a kill costs at most this many for each that is under way.
 const BACKFILL: u64 = 1_000;
 
 /// No block has a number above this: sums of numbers below it do not overflow, and a table's column takes them.
@@ -14,7 +14,7 @@ pub const BLOCK_MAX: u64 = i64::MAX as u64 / 2;
 pub enum Source {
     /// The tail's own files.
     Tail,
-    /// geth's ancient store, or the era files beside it.
+    /// geth's freezer, or the era files beside it.
     Freezer,
     /// geth's socket.
     Node,
@@ -50,13 +50,13 @@ pub struct Known {
     pub wanted_last: Option<u64>,
     /// The last block that can be sealed.
     pub finalized: Option<u64>,
-    /// What can be read out of geth's ancient store and the era files beside it, ascending.
+    /// What can be read out of geth's freezer and the era files beside it, ascending.
     pub frozen: Vec<(u64, u64)>,
     /// Sealed ranges and pieces that failed, ascending, without overlaps.
     pub settled: Vec<(u64, u64)>,
-    /// Sealed ranges that are damaged, to be built again as they were; they are settled.
+    /// Sealed ranges that are damaged, to be rebuilt as they were; they are settled.
     pub damaged: Vec<(u64, u64)>,
-    /// Sealed ranges that lack a table which is asked for, ascending.
+    /// Sealed ranges that lack a requested table, ascending.
     pub lacking: Vec<(u64, u64)>,
     /// Pieces that are being built.
     pub under_way: Vec<Piece>,
@@ -67,7 +67,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// The pieces to build, in their order. Those that the tail waits for come before all others, ascending.
+    /// The pieces to build, in order. Those that the tail waits for come first, ascending.
     pub fn pieces(&self) -> impl Iterator<Item = Piece> {
         let (below, above): (Vec<_>, Vec<_>) = self.gaps().into_iter().partition(|(first, _)| !self.is_above(*first));
         let above = above.into_iter().flat_map(|gap| self.ascending(gap));
@@ -79,12 +79,12 @@ impl Known {
         oldest.into_iter().flatten().chain(newest.into_iter().flatten())
     }
 
-    /// The ranges to build once more, for tables they lack.
+    /// The ranges to rebuild, for tables they lack.
     pub fn additions(&self) -> impl Iterator<Item = Piece> {
         self.once_more(&self.lacking)
     }
 
-    /// The damaged ranges to build again.
+    /// The damaged ranges to rebuild.
     pub fn mends(&self) -> impl Iterator<Item = Piece> {
         self.once_more(&self.damaged)
     }

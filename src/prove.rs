@@ -1,8 +1,8 @@
 //! Whether what was decoded is the chain.
 //!
-//! A [`Proved`] block is the only thing that [`crate::rows`] takes: its header hashes to the hash that was asked for or that the
-//! next block names, its body and receipts hash to the roots in the header, and its logs to the blooms. This stage does no input
-//! or output and reads no clock.
+//! A [`Proved`] block is the only thing that [`crate::rows`] accepts: its header hashes to the hash
+//! that was asked for or that the next block refers to, its body and receipts hash to the roots in
+//! the header, and its logs to the blooms. This stage does no I/O and reads no clock.
 
 use crate::decode::{Block, BloomBits, Header, Log};
 use alloy_primitives::{B256, Bloom, U256, U512};
@@ -42,7 +42,7 @@ impl std::fmt::Display for Mismatch {
 
 impl std::error::Error for Mismatch {}
 
-/// A block whose every part was checked against its header.
+/// A block of which every part was checked against its header.
 #[derive(Debug)]
 pub struct Proved {
     block: Block,
@@ -120,11 +120,11 @@ fn fork_order(fork: &str) -> (usize, u64) {
     (place, parameters_only.unwrap_or(0))
 }
 
-/// `BLOB_BASE_FEE_UPDATE_FRACTION` (EIP-4844), for a node that does not tell its schedule.
+/// `BLOB_BASE_FEE_UPDATE_FRACTION` (EIP-4844), for a node that does not report its schedule.
 const UPDATE_FRACTION_CANCUN: u64 = 3_338_477;
 
-/// e^(numerator/denominator), approximated as EIP-4844's `fake_exponential` with factor 1; `None` where it exceeds 256 bits, and
-/// nothing is computed further then: it would take for ever. No term exceeds the sum of 320 bits, so that none of 512 overflows.
+/// e^(numerator/denominator), approximated as EIP-4844's `fake_exponential` with factor 1; `None` if it exceeds 256 bits, and
+/// nothing is computed further then: it would take forever. No term exceeds the sum of 320 bits, so that none of 512 overflows.
 fn fake_exponential(numerator: u64, denominator: u64) -> Option<U256> {
     let (numerator, denominator) = (U512::from(numerator), U512::from(denominator.max(1)));
     let limit = denominator << 256;

@@ -1,8 +1,9 @@
-//! `spyhop.duckdb`, the file that everybody opens.
+//! `spyhop.duckdb`, the file that readers open.
 //!
-//! It holds the tail's rows, coverage and reorganisations as tables, and views that join the tail with the sealed ranges' Parquet
-//! files. A new one is made beside the old one and renamed over it, so whoever opens it sees one state of the chain, whole; a reader
-//! that has the old one open keeps it. It is never opened here where readers see it.
+//! It holds the tail's rows, coverage and reorganisations as tables, and views that join the tail
+//! with the Parquet files of the sealed ranges. A new one is made beside the old one and renamed
+//! over it, so a reader sees one complete state of the chain, and keeps the file it has open. The
+//! writer never opens it under its published name.
 
 use crate::error::Refused;
 use crate::events::Events;
@@ -29,7 +30,7 @@ use std::path::{Path, PathBuf, absolute};
 /// The name of the published file on the volume.
 pub const FILE: &str = "spyhop.duckdb";
 
-/// The name of the same with absolute names in its views.
+/// The name of the one with absolute paths in its views.
 pub const ABSOLUTE_FILE: &str = "spyhop-absolute.duckdb";
 
 /// Incremental publications before one from scratch: deleted rows leave holes.
@@ -38,14 +39,14 @@ const SCRATCH_EVERY: u32 = 200;
 /// Memory of a database while it is made.
 const MEMORY_LIMIT: &str = "256MB";
 
-/// A directory of Parquet files: a sealed range, or a chunk of the tail.
+/// A directory of Parquet files: a sealed range, or a tail chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
     /// Where it is, relative to the volume.
     pub path: PathBuf,
     /// The tables it holds.
     pub tables: Selection,
-    /// Those of them whose files have the columns of before.
+    /// Those of them whose files have the columns of an earlier layout.
     pub older: Selection,
     /// First block.
     pub first: u64,
@@ -62,16 +63,16 @@ impl Directory {
     }
 }
 
-/// What is to be seen.
+/// What to publish.
 #[derive(Debug)]
 pub struct State<'a> {
-    /// Sealed ranges and chunks of the tail, ascending.
+    /// Sealed ranges and tail chunks, ascending.
     pub ranges: &'a [Directory],
     /// The rest of the canonical tail, ascending.
     pub tail: &'a [BlockLink],
     /// The tables that the tail holds.
     pub tables: Selection,
-    /// What is held and what is missing.
+    /// What is stored and what is missing.
     pub coverage: &'a [Interval],
     /// Reorganisations seen.
     pub reorgs: &'a [Reorg],
@@ -79,11 +80,11 @@ pub struct State<'a> {
     pub labels: &'a Labels,
     /// The views of decoded events.
     pub events: &'a Events,
-    /// Who has most in the sealed ranges.
+    /// The largest holders in the sealed ranges.
     pub ranking: Option<&'a Ranking>,
 }
 
-/// Makes published files, each from the one before where it can.
+/// Writes published files, each from the one before if possible.
 #[derive(Debug)]
 pub struct Publisher {
     /// The volume's directory as it is named in a second file; `None` for no such file.
@@ -109,7 +110,7 @@ impl Publisher {
     /// Nothing is known of what was published before: the first publication is from scratch.
     ///
     /// # Errors
-    /// Where `absolute` is not the volume: DuckDB looks at the files when a view is made.
+    /// If `absolute` is not the volume: DuckDB looks at the files when a view is made.
     pub fn new(store: &Store, absolute: Option<PathBuf>) -> Result<Self> {
         if let Some(path) = &absolute {
             let place = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
@@ -129,7 +130,7 @@ impl Publisher {
     /// Publishes a state: afterwards, and not before, readers see it.
     ///
     /// # Errors
-    /// Where a tail file cannot be read or the volume cannot be written; readers then keep what they have.
+    /// If a tail file cannot be read or the volume cannot be written; readers then keep what they have.
     pub fn publish(&mut self, store: &Store, state: &State) -> Result<()> {
         let published = store.root().join(FILE);
         let last = self.last.take().filter(|last| last.age < SCRATCH_EVERY && published.exists());
@@ -319,7 +320,7 @@ fn file(root: Option<&Path>, range: &Path, table: &str) -> String {
 /// Removes a published file, if it is there.
 ///
 /// # Errors
-/// Where it is there and stays.
+/// If it is there and stays.
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -332,7 +333,7 @@ pub fn remove(path: &Path) -> Result<()> {
 /// Reads every table of the published file of the volume at `root`, if there is one, and so checks it: DuckDB has a checksum in each block.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// If it cannot be read.
 pub fn read_through(root: &Path) -> Result<()> {
     let path = root.join(FILE);
     if fs::symlink_metadata(&path).is_err() {
@@ -352,7 +353,7 @@ pub fn read_through(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes a file of the volume anew, from a copy of another where one is given: whoever opens it sees the old one or the new one.
+/// Replaces a file of the volume, starting from a copy of another if one is given: a reader sees the old one or the new one.
 fn replace_file<T>(
     store: &Store,
     name: &str,
@@ -367,7 +368,7 @@ fn replace_file<T>(
         remove(&leftover)?;
     }
     if let Some(copied) = copied {
-        // Not through a link that somebody has put there since.
+        // Not through a link that was put there since.
         File::options()
             .read(true)
             .custom_flags(OFlags::NOFOLLOW.bits() as i32)

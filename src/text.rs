@@ -1,14 +1,16 @@
-//! What others wrote, as it is shown to people: tokens, labels, decoded logs, the node's errors, names of files.
+//! Text from strangers, made safe to print: token names, labels, decoded logs, errors of the node,
+//! file names.
 //!
-//! Whoever writes it may not move the cursor, ring the bell, begin a line or turn the direction of what stands around it. Stored
-//! data, JSON and CSV are as they came; everything that is printed for people goes through [`shown`].
+//! Whoever wrote it cannot move the cursor, ring the bell, start a line or change the direction of
+//! the text around it. Stored data, JSON and CSV are unchanged; everything that is printed for
+//! people goes through [`shown`].
 
 use std::borrow::Cow;
 
-/// Characters of a message that a node chose the length of.
+/// Maximum length of a node's message, in characters.
 const MESSAGE_MAX: usize = 1_000;
 
-/// Text on one line: what is not to be seen, or changes how other text is seen, is written out, as `\n` or `\u{202e}`.
+/// Text on one line: characters that are invisible, or change how other text is displayed, are escaped, as `\n` or `\u{202e}`.
 pub fn shown(text: &str) -> Cow<'_, str> {
     if !text.contains(is_written_out) {
         return Cow::Borrowed(text);
@@ -20,12 +22,12 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Text whose lines are its own, as an error of SQL that points below what it quotes. Only the first stands at the margin.
+/// Text of several lines, such as an SQL error that points below what it quotes. All but the first are indented.
 pub fn lines(text: &str) -> String {
     text.lines().map(shown).collect::<Vec<_>>().join("\n    ")
 }
 
-/// A message of the node, on one line and not longer than a line of a log may be.
+/// A message of the node, on one line and cut to a length that suits a log.
 pub fn message(text: &str) -> String {
     match text.char_indices().nth(MESSAGE_MAX) {
         Some((end, _)) => format!("{}… ({} bytes)", shown(&text[..end]), text.len()),

@@ -1,14 +1,15 @@
 //! Whether what is stored is the chain: `spyhop verify`.
 //!
-//! Two depths. The files: each is what was written (BLAKE3), its manifest is true, blocks follow on each other inside and between
-//! ranges up to what the node calls final, and there are as many rows as the blocks say. The rows: every block is rebuilt from them,
-//! as RLP, decoded and proved as if it came from the node, and everything that it becomes is compared with what is stored, cell by
-//! cell; tables that are combined over many blocks are combined once more. What only the node's state could tell (`traces`, `balances`,
-//! movements of ether within transactions) is as its manifest says, and that is all that can be said of it here. Nothing is taken
-//! from the node but hashes and the chain's configuration.
+//! There are two depths. Files: each is what was written (BLAKE3), its manifest is correct, blocks
+//! link inside and between ranges up to what the node calls final, and there are as many rows as
+//! the blocks say. Rows: every block is rebuilt from them as RLP, decoded and proved as if it came
+//! from the node, and everything derived from it is compared with what is stored, cell by cell;
+//! tables combined over many blocks are recombined. What comes only from the node's state
+//! (`traces`, `balances`, internal transfers) can only be compared with its manifest. Nothing is
+//! taken from the node but hashes and the chain's configuration.
 //!
-//! A writer may be at work meanwhile: ranges that are merged away are looked for where they went, and tail files that are sealed
-//! are no longer looked for.
+//! A writer may be running: ranges that were merged away are looked up where they went, and tail
+//! files that were sealed are skipped.
 
 mod block;
 mod cell;
@@ -46,7 +47,7 @@ use std::path::PathBuf;
 pub struct Settings {
     /// The volume.
     pub data: PathBuf,
-    /// The first block, where not all that is held is to be verified.
+    /// The first block, if not everything stored is to be verified.
     pub from: Option<u64>,
     /// The last block, likewise.
     pub to: Option<u64>,
@@ -56,7 +57,7 @@ pub struct Settings {
     pub ipc: Option<PathBuf>,
 }
 
-/// What was verified, and what came of it.
+/// What was verified, with the outcome.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Blocks in sealed ranges and in the tail.
@@ -65,32 +66,32 @@ pub struct Report {
     pub ranges: usize,
     /// Blocks of those, in the tail.
     pub tail: usize,
-    /// Blocks whose rows could not be recomputed for want of tables.
+    /// Blocks whose rows could not be recomputed because tables are not stored.
     pub not_recomputed: u64,
     /// The tables that they lack.
     pub lacking: BTreeSet<&'static str>,
-    /// Tables of which not all could be combined once more, with the blocks of the ranges where they could not.
+    /// Tables of which not all could be recombined, with the blocks of the ranges where they could not.
     pub not_combined: BTreeMap<&'static str, u64>,
-    /// First and last block of what is not held between those that are.
+    /// First and last block of each gap in what is stored.
     pub missing: Vec<(u64, u64)>,
     /// Records of reorganisations that were lost.
     pub lost_reorgs: usize,
     /// How many faults were found.
     pub faults: u64,
-    /// Where they lie.
+    /// Where they are.
     pub faulty: Faulty,
 }
 
-/// Verifies what is held, telling each fault as it is found.
+/// Verifies what is stored, and reports each fault as it is found.
 ///
 /// # Errors
-/// Where there is nothing to verify, or the node cannot be asked. What cannot be read is a fault, not an error.
+/// If there is nothing to verify, or the node cannot be asked. What cannot be read is a fault, not an error.
 pub fn check(settings: &Settings, bar: &ProgressBar, tell: &mut (dyn FnMut(&Fault) + Send)) -> Result<Report> {
     let root = &settings.data;
     let (from, to) = settings.blocks();
     if from > to {
         return Err(Refused::new(
-            format!("blocks {from} to {to} are none"),
+            format!("there are no blocks {from} to {to}"),
             "give a `--to` that is not below `--from`",
         )
         .into());
@@ -132,7 +133,7 @@ pub fn check(settings: &Settings, bar: &ProgressBar, tell: &mut (dyn FnMut(&Faul
         pass.report.faulty.is_unpublished = true;
     }
     match pass.broken {
-        Some(error) => Err(error.context("failed to combine tables once more")),
+        Some(error) => Err(error.context("failed to recombine tables")),
         None => Ok(pass.report),
     }
 }
@@ -141,7 +142,7 @@ pub fn check(settings: &Settings, bar: &ProgressBar, tell: &mut (dyn FnMut(&Faul
 fn rules(chain: &Chain, told: Option<(BlobSchedule, Issuance)>) -> Result<Rules> {
     let (schedule, issuance) = chain.blob_schedule.clone().zip(chain.issuance).or(told).ok_or_else(|| {
         Refused::new(
-            "it is not known how this chain prices blobs and makes ether: the data were written before that was noted",
+            "this chain's blob schedule and issuance are not recorded: the data was written before they were",
             "give --ipc, or run `spyhop watch` once",
         )
     })?;
@@ -157,7 +158,7 @@ impl Report {
 }
 
 impl Settings {
-    /// The first and the last block that are to be verified, if they are held.
+    /// The first and the last block to verify, if they are stored.
     fn blocks(&self) -> (u64, u64) {
         (self.from.unwrap_or(0), self.to.unwrap_or(u64::MAX))
     }

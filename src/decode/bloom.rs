@@ -1,4 +1,4 @@
-//! The blooms of logs.
+//! Blooms of logs.
 
 use super::Log;
 use alloy_primitives::{Bloom, BloomInput, keccak256};

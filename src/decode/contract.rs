@@ -1,4 +1,5 @@
-//! What contracts answer when they are asked: any bytes at all, read as the contract's interface says or not at all.
+//! Return values of contracts, which can be any bytes: read as the contract's interface says, or
+//! not at all.
 
 use alloy_primitives::U256;
 
@@ -17,7 +18,7 @@ pub fn decimals(answer: &[u8]) -> Option<u64> {
 }
 
 /// The text that an answer is: a string, or as in older contracts one word. Cut to 64 characters; in a string, what is no UTF-8 and
-/// characters that control terminals become U+FFFD. `None` where it is neither, or empty.
+/// characters that control terminals become U+FFFD. `None` if it is neither, or empty.
 pub fn text(answer: &[u8]) -> Option<String> {
     if let Ok(word) = <&[u8; 32]>::try_from(answer) {
         return text_of_word(word);

@@ -1,6 +1,8 @@
-//! What a chain began with: the accounts of its genesis block, as geth keeps them, and the state root they have.
+//! The start of a chain: the accounts of its genesis block as geth stores them, and their state
+//! root.
 //!
-//! Source: geth `core/types/account.go`, `GenesisAlloc`: JSON by address; balance and nonce decimal or `0x`.
+//! Source: geth `core/types/account.go`, `GenesisAlloc`: JSON by address; balance and nonce decimal
+//! or `0x`.
 
 use alloy_primitives::{Address, B256, KECCAK256_EMPTY, U256, keccak256};
 use alloy_trie::{EMPTY_ROOT_HASH, HashBuilder, Nibbles, TrieAccount};
@@ -32,7 +34,7 @@ impl Allocation {
     /// Reads what geth keeps in its database of the genesis block's state.
     ///
     /// # Errors
-    /// Where it is not JSON of that shape.
+    /// If it is not JSON of that shape.
     pub fn decode(json: &[u8]) -> Result<Self> {
         let accounts: BTreeMap<String, Account> = serde_json::from_slice(json).context("genesis allocation")?;
         let mut balances = Vec::new();

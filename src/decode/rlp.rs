@@ -1,7 +1,7 @@
-//! A cursor over the items of an RLP list, lending each item's own bytes.
+//! A cursor over the items of an RLP list that lends each item's own bytes.
 //!
-//! `alloy-rlp` decodes into owned values; roots and hashes need the slices the values came from, so the walk is here and the
-//! reading of each item's header is alloy's.
+//! `alloy-rlp` decodes into owned values, while roots and hashes need the slices that the values
+//! came from. So the walk is here, and alloy reads each item's header.
 
 use alloy_primitives::Uint;
 use alloy_rlp::{Decodable, Header};

@@ -1,7 +1,8 @@
-//! Receipts as geth's ancient store keeps them: status or root, cumulative gas, logs.
+//! Receipts as geth's freezer stores them: status or root, cumulative gas, logs.
 //!
-//! The type comes from the transaction and the bloom from the logs; with them each receipt's consensus encoding is built, and the
-//! receipts root in the header proves all of it. What is stored is copied as it lies, never encoded again.
+//! The type comes from the transaction and the bloom from the logs. With them each receipt's
+//! consensus encoding is built, which the receipts root in the header proves. What is stored is
+//! copied, never encoded again.
 //!
 //! Source: geth `core/types/receipt.go`, `ReceiptForStorage`.
 

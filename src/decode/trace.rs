@@ -1,7 +1,8 @@
-//! What geth's `callTracer` says of a transaction: JSON to call frames.
+//! Output of geth's `callTracer` for one transaction: JSON to call frames.
 //!
-//! Frames are nested as deep as the EVM calls, 1,024 levels, which is more than a recursive reader of JSON allows itself; so the
-//! text is walked here, once, from front to back, and the frames come out flat, each after the one that made it.
+//! Frames nest as deep as EVM calls, 1,024 levels, which is more than a recursive JSON parser
+//! allows. So the text is walked here once, front to back, and the frames come out flat, each after
+//! the one that made it.
 //!
 //! Source: geth `eth/tracers/native/call.go`.
 
@@ -58,7 +59,7 @@ pub fn trace_address(frames: &[Frame], index: usize) -> String {
 /// The frames of one transaction, in the order they were entered.
 ///
 /// # Errors
-/// Where the text is not one frame of that shape.
+/// If the text is not one frame of that shape.
 pub fn frames(json: &str) -> Result<Vec<Frame>> {
     let mut reader = Reader { text: json.as_bytes(), at: 0 };
     let mut frames: Vec<Frame> = Vec::new();
@@ -100,7 +101,7 @@ type MovingFrame = (String, Address, Address, String, String);
 /// where the transaction failed.
 ///
 /// # Errors
-/// Where the text is not what the tracer makes.
+/// If the text is not what the tracer makes.
 pub fn moving(json: &str) -> Result<(Vec<Frame>, u64)> {
     let (bytes, frames): (u64, Option<Vec<MovingFrame>>) = serde_json::from_str(json)?;
     let frame = |(index, (kind, from, to, value, path)): (usize, MovingFrame)| {

@@ -18,7 +18,7 @@ pub struct Transaction {
     pub hash: B256,
     /// 0 for legacy, else the envelope's type byte.
     pub kind: u8,
-    /// `None` where the type is not known here: it is then stored as [`Self::raw`] alone. `None` too where they were not asked for.
+    /// `None` if the type is not known here: it is then stored as [`Self::raw`] alone. `None` too if they were not asked for.
     pub fields: Option<Fields>,
     /// Who signed it; `None` until recovered, and where `fields` is.
     pub sender: Option<Address>,

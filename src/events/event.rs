@@ -15,7 +15,7 @@ pub struct Event {
     pub name: String,
     /// Its parameters.
     pub inputs: Vec<Input>,
-    /// Whether its logs have no topic that tells it.
+    /// Whether its logs have no topic that identifies it.
     pub anonymous: bool,
 }
 
@@ -42,10 +42,10 @@ impl Event {
     /// Reads the item of an ABI that is an event.
     ///
     /// # Errors
-    /// Where it is none, or of types that are none.
+    /// If it is not an event, or has invalid types.
     pub fn parse(json: &str) -> Result<Self> {
         let Declared { name, inputs, anonymous } = serde_json::from_str(json)?;
-        ensure!(is_identifier(&name), "`{name}` is no name of an event");
+        ensure!(is_identifier(&name), "`{name}` is not a valid event name");
         ensure!(inputs.len() <= INPUTS_MAX, "it has more than {INPUTS_MAX} parameters");
         let input = |(index, input): (usize, &Parameter)| {
             let kind = input.kind().with_context(|| format!("parameter {}", index + 1))?;
@@ -68,7 +68,7 @@ impl Event {
         signature
     }
 
-    /// The topic that tells it.
+    /// The topic that identifies it.
     pub fn topic(&self) -> B256 {
         keccak256(self.signature())
     }

@@ -1,6 +1,7 @@
-//! An ABI file: an array, as `solc --abi` gives it, or what tools write around one. Foundry, Hardhat, Truffle and hardhat-deploy have
-//! an object with `abi`, Etherscan answers with the array as text in `result`, solc's outputs have `contracts`, and its metadata
-//! `output`. An `address` beside `abi`, or a list of them, binds the events to these contracts.
+//! An ABI file: an array as `solc --abi` prints it, or what tools wrap around one. Foundry,
+//! Hardhat, Truffle and hardhat-deploy write an object with `abi`, Etherscan returns the array as
+//! text in `result`, solc's outputs have `contracts`, and its metadata `output`. An `address`
+//! beside `abi`, or a list of them, binds the events to these contracts.
 
 use super::event::Event;
 use crate::rows::events_skipped::Skipped;
@@ -14,7 +15,7 @@ use std::collections::btree_map::Entry;
 /// Things around an array, each in the other.
 const DEPTH_MAX: u32 = 4;
 
-/// Items that cannot be read: a file with more is no ABI.
+/// Items that cannot be read: a file with more is not an ABI.
 const SKIPPED_MAX: usize = 1_000;
 
 /// The events of a contract.
@@ -66,10 +67,10 @@ impl Contract {
     /// Reads a file.
     ///
     /// # Errors
-    /// Where it is no ABI. An event that cannot be read is skipped.
+    /// If it is not an ABI. An event that cannot be read is skipped.
     pub fn parse(file: &str, name: &str, json: &str) -> Result<Self> {
         let name = snake_case(name);
-        ensure!(!name.is_empty(), "its name has no letter and no digit");
+        ensure!(!name.is_empty(), "its name has neither a letter nor a digit");
         let (file, skipped) = (file.to_owned(), Vec::new());
         let mut contract = Self { name, addresses: Vec::new(), events: Vec::new(), skipped, file };
         let json = json.trim_start_matches('\u{feff}');
@@ -81,7 +82,7 @@ impl Contract {
 
     /// Adds the events of an array, of text that is one, or of an object that has one in it.
     fn gather(&mut self, whole: &str, json: &str, depth: u32) -> Result<()> {
-        ensure!(depth <= DEPTH_MAX, "its ABI lies too deep in it");
+        ensure!(depth <= DEPTH_MAX, "its ABI is nested too deeply");
         match json.trim_start().as_bytes().first() {
             Some(b'[') => {
                 for item in serde_json::from_str::<Vec<&RawValue>>(json)? {
@@ -91,7 +92,7 @@ impl Contract {
             }
             Some(b'"') => {
                 let text: String = serde_json::from_str(json)?;
-                self.gather(&text, &text, depth + 1).with_context(|| format!("its text is no ABI: `{text:.60}`"))
+                self.gather(&text, &text, depth + 1).with_context(|| format!("its text is not an ABI: `{text:.60}`"))
             }
             _ => self.object(whole, json, depth),
         }
@@ -100,7 +101,7 @@ impl Contract {
     fn object(&mut self, whole: &str, json: &str, depth: u32) -> Result<()> {
         let object: Object<'_> = serde_json::from_str(json)?;
         if let (0, Some(address)) = (depth, object.address) {
-            self.addresses = match serde_json::from_str(address.get()).context("its `address` is none")? {
+            self.addresses = match serde_json::from_str(address.get()).context("its `address` is not an address")? {
                 Addresses::None(()) => Vec::new(),
                 Addresses::One(address) => vec![address],
                 Addresses::Many(addresses) => addresses,
@@ -115,7 +116,7 @@ impl Contract {
 
     /// Adds the events of each contract of solc's outputs: by name, or by name in a file.
     fn contracts(&mut self, whole: &str, json: &str, depth: u32) -> Result<()> {
-        ensure!(depth <= DEPTH_MAX, "its ABI lies too deep in it");
+        ensure!(depth <= DEPTH_MAX, "its ABI is nested too deeply");
         for contract in serde_json::from_str::<BTreeMap<String, &RawValue>>(json)?.into_values().map(RawValue::get) {
             match serde_json::from_str::<Object<'_>>(contract) {
                 Ok(Object { abi: Some(abi), .. }) => self.gather(whole, abi.get(), depth + 1)?,
@@ -141,7 +142,7 @@ impl Contract {
                 return self.object(whole, json, depth);
             }
             Ok(_) => return Ok(()),
-            Err(error) => (None, format!("it is no item of an ABI: {error}")),
+            Err(error) => (None, format!("it is not an ABI item: {error}")),
         };
         let before = (json.as_ptr() as usize).checked_sub(whole.as_ptr() as usize);
         let before = before.and_then(|end| whole.as_bytes().get(..end)).unwrap_or_default();
@@ -177,7 +178,7 @@ impl Contract {
         }
     }
 
-    /// Each event with its view's name. Those of one name are told apart by the first four bytes of their topic, and where that is the
+    /// Each event with its view's name. Those of one name are distinguished by the first four bytes of their topic, and if that is the
     /// same, too, by which parameters are indexed.
     pub fn named_events(&self) -> impl Iterator<Item = (String, &Event)> {
         let names = |event: &Event| {

@@ -1,4 +1,5 @@
-//! The types of an ABI, and how their canonical names are spelt: a topic is made of what is decoded, never of what a file says.
+//! The types of an ABI and their canonical names: a topic is computed from what is decoded, never
+//! from what a file claims.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -61,17 +62,17 @@ impl Parameter {
     /// Its name; empty where it has none.
     ///
     /// # Errors
-    /// Where it is none that Solidity has.
+    /// If it is not a name in Solidity.
     pub fn name(&self) -> Result<String> {
         let name = self.name.clone().unwrap_or_default();
-        ensure!(name.is_empty() || is_identifier(&name), "`{name}` is no name of a parameter");
+        ensure!(name.is_empty() || is_identifier(&name), "`{name}` is not a valid parameter name");
         Ok(name)
     }
 
     /// Its type.
     ///
     /// # Errors
-    /// Where it names none, or one of which it is not certain what it is encoded as.
+    /// If it is not a type, or its encoding is ambiguous.
     pub fn kind(&self) -> Result<Kind> {
         let name = self.kind.as_str();
         ensure!(name.len() <= NAME_MAX, "a type's name has more than {NAME_MAX} characters");
@@ -130,7 +131,7 @@ fn is_fixed(stem: &str) -> bool {
     rest.is_some_and(|rest| rest.chars().all(|char| char == 'x' || char.is_ascii_digit()))
 }
 
-/// Whether Solidity takes it for a name.
+/// Whether it is a name in Solidity.
 pub fn is_identifier(name: &str) -> bool {
     let is_letter = |char: char| char.is_ascii_alphabetic() || char == '_' || char == '$';
     name.starts_with(is_letter) && name.chars().all(|char| is_letter(char) || char.is_ascii_digit())

@@ -1,10 +1,12 @@
-//! The macros that views decode with, in SQL that every DuckDB from 1.4 on knows. None of them fails, whatever it is given.
+//! The macros that views decode with, in SQL that every DuckDB from 1.4 on supports. None of them
+//! fails, whatever it is given.
 //!
-//! A word is 64 hexadecimal digits; one that is shorter, because the log ends, decodes to null. As in `abi.decode`, a word whose
-//! unused digits are not what they must be decodes to null too.
+//! A word is 64 hexadecimal digits; a shorter one, because the log ends, decodes to null. As in
+//! `abi.decode`, so does a word whose unused digits are not what they must be.
 //!
-//! DuckDB writes a macro out wherever it is called when it checks a view, which costs milliseconds for each. So views are made over
-//! stand-ins that have the types and nothing else, and what a macro is comes after them.
+//! DuckDB expands a macro at every call when it checks a view, which costs milliseconds for each.
+//! So views are created over stand-ins that have only the types, and the macros replace those
+//! afterwards.
 
 use alloy_primitives::U256;
 use std::fmt::Write;

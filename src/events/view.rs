@@ -1,7 +1,8 @@
 //! An event as a view.
 //!
-//! What is looked at more than once, a word or where a text begins, is a column of a query within, so that no expression is written
-//! out into another again and again. Within, columns are called by numbers: no name of an ABI may get among those that are ours.
+//! What is needed more than once, a word or the start of a text, is a column of an inner query, so
+//! that no expression is expanded into another again and again. Inner columns are numbered, so no
+//! name from an ABI can collide with ours.
 
 use super::event::Event;
 use super::file::Contract;
@@ -14,7 +15,7 @@ use std::collections::BTreeSet;
 const FIXED: [&str; 5] = ["block_number", "block_timestamp", "transaction_hash", "log_index", "address"];
 const DECODED: &str = "decoded";
 
-/// Words that an element of a list may have: a regular expression tells them apart, and repeats at most a thousand times.
+/// Words that an element of a list may have: a regular expression splits them, and repeats at most a thousand times.
 const ELEMENT_WORDS_MAX: u64 = 15;
 
 /// Dynamic tuples in each other that are followed, each a query within the other.
@@ -26,7 +27,7 @@ const COLUMNS_MAX: usize = 1_000;
 /// The view's query.
 ///
 /// # Errors
-/// Where the event cannot be, or cannot be told from others.
+/// If the event cannot exist, or cannot be distinguished from others.
 pub fn of(contract: &Contract, event: &Event) -> Result<String> {
     let mut columns = Columns::new();
     let mut topics = (usize::from(!event.anonymous)..4).map(|topic| format!("l.topic{topic}"));
@@ -65,7 +66,10 @@ fn condition(contract: &Contract, event: &Event, shape: &str) -> Result<String> 
     if !event.anonymous {
         return Ok(format!("l.topic0 = {}{bound}", literal(&event.topic().to_string())));
     }
-    ensure!(!bound.is_empty(), "an anonymous event can be told by its contract only: its file needs an `address`");
+    ensure!(
+        !bound.is_empty(),
+        "an anonymous event can be identified only by its contract: its file needs an `address`"
+    );
     let others = list(contract.topics().map(|topic| topic.to_string()).collect());
     let others = if others.is_empty() { others } else { format!(" AND coalesce(l.topic0 NOT IN ({others}), true)") };
     Ok(format!("{shape}{bound}{others}"))
@@ -191,7 +195,7 @@ impl Columns {
         self.conditions.push(format!("len(list_filter({column}, lambda e: {null})) = 0"));
     }
 
-    /// Adds a column that is null where the log is not what the ABI says.
+    /// Adds a column that is null if the log is not what the ABI says.
     fn add(&mut self, name: &str, level: usize, sql: String) {
         let name = self.free(name, &[""]);
         let column = self.within(level, sql);
@@ -233,7 +237,7 @@ impl Columns {
     }
 }
 
-/// The parts of an element of a list: one without a name, or those of a tuple. `None` where there are others than words, or too many.
+/// The parts of an element of a list: one without a name, or those of a tuple. `None` if there are others than words, or too many.
 fn parts_of(element: &Kind) -> Option<Vec<(String, Word)>> {
     let parts = match element {
         Kind::Word(word) => vec![(String::new(), *word)],
@@ -255,12 +259,12 @@ fn parts_of(element: &Kind) -> Option<Vec<(String, Word)>> {
     Some(parts)
 }
 
-/// So many words, or null where they are not all there.
+/// So many words, or null if they are not all there.
 fn whole(frame: &Frame, place: u64, words: u64) -> String {
     format!("events.abi_exactly({}, {})", frame.words(place, words), 64 * words)
 }
 
-/// The value of a word; null where it is none, or a number that may not fit and does not.
+/// The value of a word; null if it is none, or a number that may not fit and does not.
 fn value(word: Word, digits: &str) -> String {
     match word {
         Word::Address => format!("events.abi_address({digits})"),

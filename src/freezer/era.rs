@@ -1,8 +1,10 @@
-//! One era file: up to 8,192 blocks, each part of a block an entry of its own, and an index of them at the end.
+//! One era file: up to 8,192 blocks, each part of a block an entry of its own, with an index at the
+//! end.
 //!
-//! An entry is a type of two bytes, the payload's length in four, two zeroes, and the payload; all numbers are little-endian.
-//! What a payload holds is RLP in snappy's frames. The index is an entry too: the first block's number, places relative to where
-//! the index begins, how many of them a block has (`ere` only), how many blocks there are.
+//! An entry is a type of two bytes, the payload's length in four, two zero bytes, and the payload;
+//! all numbers are little-endian. Payloads are RLP in snappy's frame format. The index is an entry
+//! too: the first block's number, offsets relative to the start of the index, how many of them a
+//! block has (`ere` only), and the number of blocks.
 //!
 //! Source: geth 1.17, `internal/era`: `e2store`, `onedb` (`era1`), `execdb` (`ere`).
 
@@ -99,12 +101,12 @@ impl Era {
     fn read_index(&mut self, end: u64, is_era1: bool) -> Result<bool, String> {
         let last_words = if is_era1 { 1 } else { 2 };
         if self.bytes(0)? != VERSION || end < WORD * (4 + last_words) {
-            return Err("it is no era file, or is not whole".to_owned());
+            return Err("it is not an era file, or is incomplete".to_owned());
         }
         let count = self.number(end - WORD)?;
         self.width = if is_era1 { 1 } else { self.number(end - 2 * WORD)? };
         if !(1..=BLOCKS_MAX).contains(&count) || !(1..=WIDTH_MAX).contains(&self.width) {
-            return Err(format!("it is not whole, or its index of {count} blocks is wrong"));
+            return Err(format!("it is incomplete, or its index of {count} blocks is wrong"));
         }
         let length = WORD * (1 + count * self.width + last_words);
         self.index = end.checked_sub(WORD + length).ok_or("its index is larger than the file")?;
@@ -122,7 +124,7 @@ impl Era {
         Ok(layout.is_some())
     }
 
-    /// Which of the first block's places are those of what, by the types of the entries there; `None` where it has no receipts.
+    /// Which of the first block's places are those of what, by the types of the entries there; `None` if it has no receipts.
     fn find_parts(&self) -> Result<Option<Layout>, String> {
         let places = self.places(self.first)?;
         let types = places.iter().map(|place| self.bytes(*place).map(head_type)).collect::<Result<Vec<_>, _>>()?;
@@ -151,7 +153,7 @@ impl Era {
         Ok(keccak256(plain))
     }
 
-    /// Appends what a block's parts decompress to, receipts as the ancient store has them, and says where each is and how many
+    /// Appends what a block's parts decompress to, receipts as the freezer has them, and says where each is and how many
     /// bytes were read.
     pub(super) fn append(&mut self, number: u64, plain: &mut Vec<u8>) -> Result<(Parts, u64), Error> {
         self.append_parts(number, plain).map_err(|reason| self.damaged(number, reason))

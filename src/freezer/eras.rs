@@ -1,4 +1,5 @@
-//! The era files of a directory, by their names: `NETWORK-EPOCH-HASH.era1`, and `.ere` with a profile behind the hash.
+//! The era files of a directory, found by name: `NETWORK-EPOCH-HASH.era1`, and `.ere` with a
+//! profile after the hash.
 
 use super::era::{BLOCKS_MAX, Era};
 use super::error::Error;
@@ -78,7 +79,7 @@ impl Eras {
     /// The file that has this block, opened.
     ///
     /// # Errors
-    /// Where none has it that is right by `check`, but one should, and why that one was not taken.
+    /// If none has it that is right by `check`, but one should, and why that one was not taken.
     pub(super) fn of(
         &mut self,
         number: u64,

@@ -1,10 +1,10 @@
-//! Why a read gave nothing.
+//! Why a read failed.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// Why the ancient store did not give what was asked for. To the caller all mean that the node is to be asked instead.
+/// Why a read failed. To the caller they all mean: ask the node instead.
 #[derive(Debug)]
 pub enum Error {
     /// A file is not there, or cannot be read.
@@ -80,7 +80,7 @@ impl fmt::Display for Error {
                 write!(f, "block {number} is damaged in `{}`: {reason}", path.display())
             }
             Error::NoReceipts { path } => {
-                write!(f, "`{}` was written without receipts, and is of no use without them", path.display())
+                write!(f, "`{}` was written without receipts, and cannot be used without them", path.display())
             }
             Error::Nowhere { number } => write!(f, "block {number} is neither in the tables nor in an era file"),
             Error::Meta { path, reason } => write!(f, "`{}` is damaged: {reason}", path.display()),

@@ -1,7 +1,7 @@
-//! All of history that lies in files: the ancient store, and below its first block the era files beside it.
+//! All history that is in files: the freezer, and below its first block the era files beside it.
 //!
-//! A node that has pruned its history keeps the headers and hashes of all blocks; era files hold what was pruned. Where the store
-//! has a block's hash, that is what the block of an era file must have.
+//! A node that has pruned its history keeps the headers and hashes of all blocks; era files hold
+//! what was pruned. If the freezer has a block's hash, the block of an era file must match it.
 
 use super::era::Era;
 use super::eras::Eras;
@@ -15,14 +15,14 @@ const RUN_PLAIN_BYTES: usize = 8 << 20;
 /// Where history lies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// The directory of the ancient store's tables.
+    /// The directory of the freezer's tables.
     pub tables: Option<PathBuf>,
     /// The directory of era files.
     pub eras: Option<PathBuf>,
 }
 
 impl Places {
-    /// The ancient store's tables here, and the era files there or where geth keeps them: beside the tables.
+    /// The freezer's tables here, and the era files there or where geth keeps them: beside the tables.
     pub fn new(tables: Option<PathBuf>, eras: Option<PathBuf>) -> Self {
         let eras = eras.or_else(|| tables.as_ref().map(|tables| tables.join("era")));
         Self { tables, eras }
@@ -39,10 +39,10 @@ pub struct History {
 }
 
 impl History {
-    /// Opens the ancient store's tables, and lists the era files.
+    /// Opens the freezer's tables, and lists the era files.
     ///
     /// # Errors
-    /// Where a table's index or the directory of era files cannot be read.
+    /// If a table's index or the directory of era files cannot be read.
     pub fn open(places: &Places) -> Result<Self, Error> {
         Ok(Self {
             freezer: places.tables.as_deref().map(Freezer::open).transpose()?,
@@ -54,7 +54,7 @@ impl History {
     /// Looks which blocks the era files have, and says why those that cannot be read cannot.
     ///
     /// # Errors
-    /// Where their directory cannot be read.
+    /// If their directory cannot be read.
     pub fn look_at_eras(&mut self) -> Result<Vec<String>, Error> {
         let Some(eras) = &mut self.eras else { return Ok(Vec::new()) };
         let (found, failures) = eras.look(|era| check(era, self.freezer.as_mut()))?;
@@ -83,7 +83,7 @@ impl History {
     /// The hash of the genesis block: as geth noted it, else as the era files have it, where they have it.
     ///
     /// # Errors
-    /// Where it is there and cannot be read.
+    /// If it is there and cannot be read.
     pub fn genesis(&mut self) -> Result<Option<B256>, Error> {
         match (&mut self.freezer, &mut self.eras) {
             (Some(freezer), _) => freezer.hash(0).map(Some),

@@ -1,6 +1,7 @@
-//! `TABLE.meta`: how many items are gone or hidden, and how much of the index is durable.
+//! `TABLE.meta`: how many items are deleted or hidden, and how much of the index is durable.
 //!
-//! geth writes it over itself at the start of the file and does not cut it, so bytes may follow what counts.
+//! geth overwrites it from the start of the file and does not truncate it, so stale bytes may
+//! follow.
 
 use alloy_rlp::{Decodable, Header};
 

@@ -1,6 +1,6 @@
-//! Receipts of era files, in the form of the ancient store: outcome, cumulative gas, logs.
+//! Receipts of era files, in the freezer's form: outcome, cumulative gas, logs.
 //!
-//! What is left out, type and bloom, is built again later, and the receipts root proves it.
+//! The type and the bloom are omitted; they are rebuilt later and proved by the receipts root.
 
 use alloy_rlp::Header;
 

@@ -1,8 +1,8 @@
-//! One table: an index of six bytes an item, and data files of up to 2 GB.
+//! One table: an index of six bytes per item, and data files of up to 2 GB.
 //!
-//! An entry is the number of a data file and the offset in it where its item ends; the item begins where the one before it
-//! ends, or at 0 where that lies in another file. The entry before the first item says how many items were deleted from the
-//! front, in the place of the offset.
+//! An entry is the number of a data file and the offset in it where its item ends. The item begins
+//! where the one before it ends, or at 0 if that is in another file. The entry before the first
+//! item has, in place of the offset, the number of items deleted from the front.
 
 use super::error::Error;
 use super::meta::Meta;

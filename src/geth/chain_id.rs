@@ -1,4 +1,4 @@
-//! Which chain a node says it is on.
+//! The id of the node's chain.
 
 use alloy_primitives::U256;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -1,10 +1,13 @@
-//! One connection to the socket: what is pending on it, and the task that writes requests and reads replies.
+//! One connection to the socket: its pending calls, and the task that writes requests and reads
+//! replies.
 //!
-//! Reading and writing go on side by side in that task, so that a node that is slow to take a request never keeps a reply
-//! waiting. The task drains the socket at its speed and routes each reply by its id to the call that waits for it, unread.
+//! The task reads and writes concurrently, so a node that is slow to take a request never delays a
+//! reply. It drains the socket as fast as it can and routes each reply, unparsed, by its id to the
+//! call that waits for it.
 //!
-//! A connection ends once, with a reason, and then everything pending on it ends with that reason. It ends on anything it
-//! does not understand: a stray id, a reply that does not end, one that does not come, the end of the stream.
+//! A connection ends once, with a reason, and everything pending on it fails with that reason. It
+//! ends on anything unexpected: an unknown id, a reply without an end, a reply that does not come,
+//! the end of the stream.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -162,7 +165,7 @@ impl Connection {
             };
             state.pending.insert(id, pending);
         }
-        answered.await.unwrap_or_else(|_| Err(Lost::Broken("the connection went away".to_owned())))
+        answered.await.unwrap_or_else(|_| Err(Lost::Broken("the connection was closed".to_owned())))
     }
 
     /// Drops the connection: everything pending on it ends as broken, for this reason.

@@ -1,9 +1,10 @@
-//! The stream of bytes cut into replies.
+//! Splitting the byte stream into replies.
 //!
-//! geth writes each reply as exactly one compact JSON value and a newline, and JSON escapes the newlines inside its strings,
-//! so the next newline is always the end of the reply. That makes framing a search for one byte, and the one thing to
-//! get right is never to search a byte twice: clients that parse the growing buffer again after every read take minutes for
-//! a reply of 100 MB, and geth gives a whole reply ten seconds before it leaves the rest out and goes on with the next one.
+//! geth writes each reply as one compact JSON value and a newline, and JSON escapes newlines in
+//! strings, so the next newline is always the end of the reply. Framing is therefore a search for
+//! one byte. What matters is never to search a byte twice: clients that parse the growing buffer
+//! again after every read take minutes for a reply of 100 MB, and geth allows ten seconds for a
+//! whole reply before it drops the rest and continues with the next.
 
 use super::connection::Counters;
 use bytes::{Bytes, BytesMut};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 /// Space kept free for the next read. The kernel's buffer of a Unix socket is about 208 KiB, so one read empties it.
 const READ_BYTES: usize = 256 * 1024;
 
-/// A reply above this size gets its memory to itself, so that the buffer does not stay at its size for ever.
+/// A reply above this size gets its memory to itself, so that the buffer does not stay at its size forever.
 const LARGE_BYTES: usize = 1024 * 1024;
 
 /// What has been read from one connection and not been handed on.

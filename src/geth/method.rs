@@ -1,8 +1,9 @@
-//! The methods spyhop calls, all of them.
+//! All methods that spyhop calls.
 //!
-//! The socket is root on the node: whoever can write to it can move the chain's head, open ports and read files as geth's
-//! user. So the names are compiled in, a request is made from a [`Method`] and from nothing else, and no text a user or a
-//! configuration wrote ever becomes the name of a method.
+//! The socket is root on the node: whoever can write to it can move the chain's head, open ports
+//! and read files as geth's user. So the names are compiled in, a request is made from a [`Method`]
+//! and from nothing else, and no text from a user or a configuration ever becomes the name of a
+//! method.
 
 use std::fmt;
 
@@ -25,7 +26,7 @@ pub enum Method {
     Syncing,
     /// The node's description of itself, the chain's configuration included.
     NodeInfo,
-    /// The node's data directory, below which its ancient store lies.
+    /// The node's data directory, below which its freezer lies.
     Datadir,
     /// What a block's transactions did, frame by frame.
     TraceBlock,

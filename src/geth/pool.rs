@@ -1,9 +1,9 @@
-//! The few connections of a client, and what is in flight over all of them.
+//! The few connections of a client, and the calls in flight over all of them.
 //!
-//! geth writes one reply at a time to a connection, so several are needed to have several large replies under way, and the
-//! first is kept for small answers: the head must not wait behind somebody's block. Calls in flight are bounded here
-//! and stay counted until their reply has come and been read, even if the caller has gone away, for dropping a
-//! call does not stop the node from working on it.
+//! geth writes one reply at a time to a connection, so several are needed for several large replies
+//! at once, and the first is reserved for small ones: the head must not wait behind a block. Calls
+//! in flight are bounded, and count until their reply has been read even if the caller has gone
+//! away, since dropping a call does not stop the node from working on it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use super::method::Method;
 use super::reply::{self, Answer};
 use super::{ChainId, ChainOf, Error, Limits, Tag, Traffic};
 
-/// Of the calls in flight, one in so many is for small answers.
+/// The share of calls in flight that is reserved for small replies: one in this many.
 const SMALL_SHARE: usize = 8;
 
 /// A reply above this size is read on a thread of its own, where it keeps no other task waiting.
@@ -226,7 +226,7 @@ impl Pool {
             .expect("there are slots beyond the first")
     }
 
-    /// The slot's connection, opened if need be. Whoever waits while somebody else fails to open it shares that failure,
+    /// The slot's connection, opened if necessary. Callers that wait while another fails to open it share that failure,
     /// instead of queueing for one of its own.
     async fn connection(&self, slot: &Slot, in_flight: &Arc<OwnedSemaphorePermit>) -> Result<Arc<Connection>, Error> {
         if let Some(connection) = slot.live() {

@@ -1,11 +1,12 @@
 //! One reply, from its bytes to its meaning.
 //!
-//! The part that runs beside the socket only looks for the id, at a fixed place; everything that takes time proportional to
-//! the reply runs in the task that asked. Block and receipts are hexadecimal text of up to many megabytes inside the JSON:
-//! they are decoded straight from where they lie in the frame.
+//! The task beside the socket only looks for the id, at a fixed place; everything that takes time
+//! proportional to the reply runs in the task that asked. Block and receipts are hexadecimal text
+//! of up to many megabytes inside the JSON, and are decoded directly from the frame.
 //!
-//! Nothing here is lenient. A reply is one JSON value of the expected shape to its last byte, or the connection it came
-//! on is not to be trusted: geth glues the next reply to the cut-off front of one that was not read in time.
+//! Nothing here is lenient. A reply is one JSON value of the expected shape to its last byte, or
+//! the connection is not to be trusted: geth appends the next reply to the truncated start of one
+//! that was not read in time.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! Where a node may listen, and where it never can.
+//! Where a node may listen, and where it cannot.
 
 use crate::error::Refused;
 use rustix::fs::{Mode, OFlags, open};

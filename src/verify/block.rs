@@ -1,4 +1,5 @@
-//! One block: rebuilt from its rows, proved, and everything that it becomes compared with what is stored, cell by cell.
+//! One block: rebuilt from its rows, proved, and everything derived from it compared with what is
+//! stored, cell by cell.
 
 use super::cell::text_of;
 use super::ether;
@@ -26,11 +27,11 @@ pub struct Rules {
 /// A block as it is stored.
 #[derive(Debug)]
 pub struct StoredBlock {
-    /// Its height, told by its place in the file or by the file's name.
+    /// Its height, from its place in the file or the file's name.
     pub number: u64,
-    /// Its hash as told by another than its own rows: the next block, the manifest or the file's name.
+    /// Its hash from elsewhere than its own rows: the next block, the manifest or the file's name.
     pub named: Option<B256>,
-    /// The tables that are held, those that are [`rebuild::needed`] among them.
+    /// The tables that are stored, those that are [`rebuild::needed`] among them.
     pub selection: Selection,
     /// Its rows, one batch for each of them.
     pub tables: Vec<RecordBatch>,
@@ -38,11 +39,11 @@ pub struct StoredBlock {
     pub partial: Selection,
     /// The tables that are combined over many blocks, and its part of which is wanted.
     pub combined: Selection,
-    /// The balances after it, where they lie with it.
+    /// The balances after it, if they are stored with it.
     pub balances: Vec<Balance>,
 }
 
-/// What came of a check.
+/// The outcome of a check.
 #[derive(Debug, Default)]
 pub struct Checked {
     pub faults: Vec<Fault>,
@@ -57,7 +58,7 @@ impl StoredBlock {
     }
 
     /// Every fault of the block: the first that keeps it from being proved, or else every cell that is not what the block becomes.
-    /// A tail file's own words about its block are held against it too.
+    /// The header of a tail file is compared with its block too.
     pub fn check(&self, rules: &Rules, link: Option<&BlockLink>) -> Checked {
         let compared = self.prove(rules).and_then(|proved| Ok((self.compare(&proved, rules)?, proved)));
         let (Checked { mut faults, combined }, proved) = match compared {
@@ -156,7 +157,7 @@ impl StoredBlock {
         Ok(Checked { faults, combined })
     }
 
-    /// What the block becomes of one table, given the movements of ether; without them, where they were not known when it was made.
+    /// What the block becomes of one table, given the transfers of ether; without them, where they were not known when it was made.
     fn made(&self, proved: &Proved, options: Options, state: &State) -> Result<Part, Fault> {
         let alone = self.partial.covers(options.tables) && !self.partial.has(&native_transfers::TABLE);
         let mut batch = Batch::new(options);

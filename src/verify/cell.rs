@@ -1,4 +1,4 @@
-//! The cells of stored rows, typed. A cell that cannot be read is a fault that names it.
+//! Typed cells of stored rows. A cell that cannot be read is a fault that names it.
 
 use super::fault::Fault;
 use crate::rows::Table;

@@ -1,5 +1,6 @@
-//! Tables that are combined over all blocks of a range: combined once more, out of what their blocks become, and held against the
-//! stored file row by row. Sorting goes over files as it does when a range is built, so memory does not grow with the range.
+//! Tables that are combined over all blocks of a range: recombined from what the blocks become, and
+//! compared with the stored file row by row. Sorting uses files, as when a range is built, so
+//! memory does not grow with the range.
 
 use super::block::differing_cells;
 use super::cell::text_of;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 /// Rows that are compared together.
 const BATCH_ROWS: usize = 8_192;
 
-/// Faults that are told of one table of a range at most: where more is wrong, all after it is.
+/// Maximum number of faults reported for one table of a range: if more is wrong, everything after it is.
 const FAULTS_MAX: usize = 100;
 
 /// The combined tables of a range: those that follow from the others that it holds, and those that do not.
@@ -136,7 +137,7 @@ fn differing(table: &'static Table, expected: &Path, found: &Path, range: &Range
     Ok(faults)
 }
 
-/// Whether a cell is of a balance that was not known when the row was made, though it may be by now, or that was and is not held:
+/// Whether a cell is of a balance that was not known when the row was made, though it may be by now, or that was and is not stored:
 /// of these only the checksum of the file speaks.
 fn is_unknown_balance(table: &Table, fault: &Fault, rows: [&RecordBatch; 2], at: usize, range: &Range) -> bool {
     let column = fault.check.trim_end_matches("_text");
@@ -154,7 +155,7 @@ fn is_unknown_balance(table: &Table, fault: &Fault, rows: [&RecordBatch; 2], at:
     found_null || (expected_null && !is_held())
 }
 
-/// What tells a row from others: its cells before the first amount or count; of a movement, its place too.
+/// What identifies a row: its cells before the first amount or count; for a transfer, its position too.
 fn key(table: &Table, rows: &RecordBatch, row: usize) -> String {
     let columns: &[&str] = match table.name {
         "address_flows" => &["asset", "address", "day"],
@@ -164,7 +165,7 @@ fn key(table: &Table, rows: &RecordBatch, row: usize) -> String {
     columns.iter().map(|column| text_of(&rows[*column], row)).collect::<Vec<_>>().join(" ")
 }
 
-/// A file's rows, so many at a time but for the last.
+/// A file's rows in batches of a fixed size, except the last.
 struct Rows {
     count: i64,
     batches: ParquetRecordBatchReader,

@@ -1,4 +1,5 @@
-//! A table's Parquet file from front to back, a block's rows at a time, with no more than a few megabytes of it in memory.
+//! A table's Parquet file from front to back, one block's rows at a time, with at most a few
+//! megabytes of it in memory.
 
 use super::fault::Fault;
 use crate::rows::Table;

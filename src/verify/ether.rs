@@ -1,7 +1,8 @@
-//! Movements of ether: what follows from the block, and what only a trace could tell.
+//! Transfers of ether: what follows from the block, and what only a trace can show.
 //!
-//! Of a block that was not traced all follows. Of one that was, the movements within its transactions are taken as they are stored,
-//! in their places among the others; that they belong to a transaction of the block is all that can be said of them.
+//! For a block that was not traced, all of them follow. For one that was, internal transfers are
+//! taken as stored, in their places among the others; all that can be checked is that they belong
+//! to a transaction of the block.
 
 use super::cell::{Row, rows};
 use super::fault::Fault;
@@ -20,7 +21,7 @@ const DERIVED: [&str; 5] = ["transaction", "withdrawal", "block_reward", "uncle_
 /// The movements that a block must have, given the rows that it has; `partial` says that not all are there.
 ///
 /// # Errors
-/// Where a row cannot be read, or rows are missing or too many.
+/// If a row cannot be read, or rows are missing or too many.
 pub fn expected(block: &Proved, stored: &RecordBatch, partial: bool, options: Options) -> Result<Vec<Movement>, Fault> {
     let alone = movements(block, &State::missing("not asked for"), options);
     let number = block.header.number;

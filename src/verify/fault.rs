@@ -1,4 +1,4 @@
-//! One thing that is not as it should be, as one line.
+//! One fault, printed as one line.
 
 use std::fmt;
 
@@ -10,11 +10,11 @@ const SHOWN_MAX: usize = 80;
 pub struct Fault {
     /// The table, or the file relative to the volume.
     pub place: Box<str>,
-    /// The block; `None` where it is about a whole file.
+    /// The block; `None` if it is about a whole file.
     pub block: Option<u64>,
     /// The row among the table's rows of that block, from 0.
     pub row: Option<usize>,
-    /// What tells the row from others, in a table that is not in the order of the blocks.
+    /// What identifies the row, in a table that is not in block order.
     pub key: Option<Box<str>>,
     /// The column, or the check that failed.
     pub check: Box<str>,
@@ -42,7 +42,7 @@ impl Fault {
         Self { row: Some(row), ..self }
     }
 
-    /// The same, of the row that this tells from others.
+    /// The same, of the row identified by this.
     pub fn of_key(self, key: impl Into<Box<str>>) -> Self {
         Self { key: Some(key.into()), ..self }
     }

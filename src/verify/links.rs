@@ -28,7 +28,7 @@ const COUNTED: [(&str, &str); 4] = [
 /// Whether the blocks of a range follow on each other, and are those that its manifest says, with as many rows in all tables.
 ///
 /// # Errors
-/// Where the file cannot be read.
+/// If the file cannot be read.
 pub fn inside(root: &Path, range: &Range) -> Result<Vec<Fault>> {
     let path = root.join(&range.path).join("blocks.parquet");
     let file = File::open(&path).with_context(|| format!("failed to open: `{}`", path.display()))?;
@@ -67,7 +67,7 @@ struct Walk {
     number: u64,
     first_parent_hash: Option<String>,
     hash: Option<String>,
-    /// Of the block before, in seconds; `None` where no `TIMESTAMP` can be it.
+    /// Of the block before, in seconds; `None` if no `TIMESTAMP` can be it.
     timestamp: Option<i64>,
     counts: BTreeMap<&'static str, u64>,
     faults: Vec<Fault>,
@@ -115,7 +115,7 @@ pub fn between(ranges: &[Range]) -> Vec<(&Range, &Range, Fault)> {
         .collect()
 }
 
-/// The blocks of the tail whose parent is not held, given the last sealed block. Blocks of lost branches may be among them: each
+/// The blocks of the tail whose parent is not stored, given the last sealed block. Blocks of lost branches may be among them: each
 /// links to a block below.
 pub fn tail(links: &[BlockLink], sealed: Option<(u64, B256)>) -> Vec<Fault> {
     let mut held: BTreeMap<u64, Vec<B256>> = BTreeMap::new();
@@ -128,7 +128,7 @@ pub fn tail(links: &[BlockLink], sealed: Option<(u64, B256)>) -> Vec<Fault> {
         let below = link.number.checked_sub(1).and_then(|number| held.get(&number));
         let expected = match below {
             None if Some(link.number) == bottom => return None,
-            None => "a block that is held".to_owned(),
+            None => "a block that is stored".to_owned(),
             Some(hashes) if hashes.contains(&link.parent_hash) => return None,
             Some(hashes) => hashes.iter().map(B256::to_string).collect::<Vec<_>>().join(" or "),
         };

@@ -1,4 +1,4 @@
-//! What the node beside says of the blocks that are held.
+//! Comparing what is stored with the node.
 
 use super::fault::Fault;
 use crate::error::Refused;
@@ -9,12 +9,12 @@ use crate::store::{BlockLink, Identity, Range};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 
-/// Makes sure that the node is on the chain that is held, and asks how it prices blobs and makes ether. `None` where there is no
+/// Makes sure that the node is on the chain that is stored, and asks how it prices blobs and makes ether. `None` if there is no
 /// node.
 pub async fn rules(client: &Client, held: Identity) -> Result<Option<(BlobSchedule, Issuance)>> {
     let chain_id = match client.chain_id().await {
         Err(error) if error.is_unreachable() => {
-            tracing::warn!(error = %error, "no node is there: what is held is not compared with its hashes");
+            tracing::warn!(error = %error, "no node answers: what is stored is not compared with its hashes");
             return Ok(None);
         }
         chain_id => chain_id.context("failed to ask the node")?,
@@ -23,7 +23,7 @@ pub async fn rules(client: &Client, held: Identity) -> Result<Option<(BlobSchedu
     if (Identity { chain_id, genesis_hash }) != held {
         return Err(Refused::new(
             format!(
-                "chain {} with genesis {} is held, the node is on chain {chain_id} with genesis {genesis_hash}",
+                "the data is of chain {} with genesis {}, the node is on chain {chain_id} with genesis {genesis_hash}",
                 held.chain_id, held.genesis_hash
             ),
             "give the socket of the node that the data came from, or none",

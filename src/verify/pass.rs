@@ -1,4 +1,4 @@
-//! One pass over everything that is held: the tail, its chunks, the sealed ranges, and what links them.
+//! One pass over everything that is stored: the tail, its chunks, the sealed ranges, and what links them.
 
 use super::block::Rules;
 use super::combined;
@@ -13,7 +13,7 @@ use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterato
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-/// Tail files that are checked between two faults told.
+/// Tail files checked at once.
 const TAIL_ROUND: usize = 256;
 
 /// One pass.
@@ -22,7 +22,7 @@ pub struct Pass<'a> {
     pub chain: Chain,
     /// What rows are recomputed by, where they are.
     pub rules: Option<Rules>,
-    /// Where tables are combined once more.
+    /// Where tables are recombined.
     pub scratch: Scratch,
     /// Why that could not be done.
     pub broken: Option<anyhow::Error>,

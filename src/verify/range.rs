@@ -1,7 +1,7 @@
 //! All rows of a sealed range, recomputed.
 //!
-//! While the blocks of one round are recomputed on every core, the rows of the next are read, and what those before become is combined;
-//! no more than three rounds are in memory.
+//! While the blocks of one round are recomputed on every core, the rows of the next are read, and
+//! the results of the one before are combined; at most three rounds are in memory.
 
 use super::block::{Checked, Rules, StoredBlock};
 use super::combined::Combined;
@@ -23,7 +23,7 @@ const ROUND_BYTES: u64 = 4 << 20;
 /// Blocks of a round at most, for each thread.
 const ROUND_BLOCKS_MAX: u64 = 256;
 
-/// The tables without which blocks cannot be rebuilt and that are not among those that are held.
+/// The tables without which blocks cannot be rebuilt and that are not among those that are stored.
 pub fn lacking(held: Selection) -> Selection {
     rebuild::needed().without(held)
 }
@@ -33,7 +33,7 @@ pub fn lacking(held: Selection) -> Selection {
 /// these: they could not be made.
 ///
 /// # Errors
-/// Where a file cannot be read.
+/// If a file cannot be read.
 pub fn check(
     root: &Path,
     range: &Range,
@@ -111,7 +111,7 @@ fn recompute(
 /// Recomputes the headers `from` to `to` of a range that has `blocks` and lacks what else a block is rebuilt from.
 ///
 /// # Errors
-/// Where the file cannot be read.
+/// If the file cannot be read.
 pub fn check_headers(root: &Path, range: &Range, (from, to): (u64, u64)) -> Result<Vec<Fault>> {
     let mut blocks = Cursor::open(&root.join(&range.path).join("blocks.parquet"), &blocks::TABLE)?;
     let mut faults = Vec::new();

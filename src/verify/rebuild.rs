@@ -1,8 +1,9 @@
-//! From stored rows back to a block's RLP, in the form of geth's ancient store: header, body and receipts apart, and of the receipts
-//! only what is in nothing else.
+//! From stored rows back to a block's RLP, in the form of geth's freezer: header, body and receipts
+//! apart, and of the receipts only what is nowhere else.
 //!
-//! Nothing is checked here beyond what is needed to put bytes together: what was rebuilt is decoded and proved as if the node
-//! had sent it, and every cell that is not used here is compared with what the rebuilt block becomes.
+//! Nothing is checked here beyond what is needed to assemble bytes: the result is decoded and
+//! proved as if the node had sent it, and every cell that is not used here is compared with what
+//! the rebuilt block becomes.
 
 use super::cell::{Row, rows};
 use super::fault::Fault;
@@ -12,7 +13,7 @@ use alloy_rlp::{Encodable, Header};
 use arrow::array::RecordBatch;
 use serde::Deserialize;
 
-/// A block's bytes as geth's ancient store would have them.
+/// A block's bytes as geth's freezer would have them.
 #[derive(Debug)]
 pub struct Raw {
     pub header: Bytes,
@@ -41,7 +42,7 @@ pub fn combined(held: Selection) -> Selection {
     held.without(Selection::ALL.without(all))
 }
 
-/// Those that lack movements of ether.
+/// Those that lack transfers of ether.
 pub fn partial<'a>(gaps: impl IntoIterator<Item = &'a Gap>) -> Selection {
     let lacking = gaps.into_iter().filter(|gap| gap.lacks() == Lacks::Movements);
     Selection::of_known(lacking.map(|gap| &gap.table[..]))

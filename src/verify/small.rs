@@ -1,5 +1,5 @@
-//! What lies on the volume beside the blocks: what is noted of the chain, the record of reorganisations, and what is made again by itself,
-//! the rankings of holders, the heartbeat and the published file.
+//! The small files beside the blocks: what is recorded of the chain, the reorganisations, and what
+//! is recreated by itself, the rankings of holders, the heartbeat and the published file.
 
 use super::fault::Fault;
 use crate::publish;
@@ -9,10 +9,10 @@ use crate::whales::ranking;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
-/// What is wrong, each with the path of what is to be set aside by a repair, relative to the volume; none where it is replaced.
+/// What is wrong, each with the path of what is to be set aside by a repair, relative to the volume; none if it is replaced.
 ///
 /// # Errors
-/// Where a directory cannot be listed.
+/// If a directory cannot be listed.
 pub fn check(root: &Path) -> Result<Vec<(Fault, Option<PathBuf>)>> {
     let mut faults = Vec::new();
     let fault = |path: &Path, check: &str, expected: &str, found: String| {

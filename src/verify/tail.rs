@@ -1,4 +1,4 @@
-//! The blocks that are not yet sealed, a file each.
+//! The blocks that are not yet sealed, one file each.
 
 use super::block::{Rules, StoredBlock};
 use super::fault::Fault;
@@ -12,7 +12,7 @@ use std::path::Path;
 /// A tail file that was looked at.
 #[derive(Debug)]
 pub struct Seen {
-    /// What the file says of its block; `None` where it could not be read.
+    /// What the file says of its block; `None` if it could not be read.
     pub link: Option<BlockLink>,
     /// The tables without which its block could not be rebuilt.
     pub lacking: Selection,
@@ -20,7 +20,7 @@ pub struct Seen {
     pub faults: Vec<Fault>,
 }
 
-/// Checks the file of one block; with rules, its rows too. `None` where the file is no longer there.
+/// Checks the file of one block; with rules, its rows too. `None` if the file is no longer there.
 pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Option<Seen> {
     let place = tail::path(number, hash);
     let block = match tail::read(root, number, hash) {

@@ -878,11 +878,11 @@ fn whatever_lies_in_the_directory_has_views_or_is_named() {
     }
     let many: Vec<_> = (0..1_001).map(|index| data(&format!("p{index}"), "uint8")).collect();
     let are_named = [
-        ("Human", json!(["event Ping(address indexed who, uint256 n)"]), "line 1: it is no item of an ABI"),
+        ("Human", json!(["event Ping(address indexed who, uint256 n)"]), "line 1: it is not an ABI item"),
         (
             "NotVerified",
             json!({"status": "0", "result": "Contract source code not verified"}),
-            "its text is no ABI: `Contract source code not verified`",
+            "its text is not an ABI: `Contract source code not verified`",
         ),
         ("NoAbi", json!({"bytecode": "0x"}), "it is neither an ABI nor an object with `abi`"),
         ("NoEvent", json!([{"type": "function", "name": "x"}]), "it has no event"),
@@ -918,7 +918,7 @@ fn whatever_lies_in_the_directory_has_views_or_is_named() {
         ("Broken", b"[\n\n{]", "line 3"),
         ("Utf16", b"\xff\xfe[\0]\0", "line 1: it is not UTF-8"),
         ("Bytes", b"[\n\"\xff\"]", "line 2: it is not UTF-8"),
-        ("...", b"[]", "its name has no letter and no digit"),
+        ("...", b"[]", "its name has neither a letter nor a digit"),
     ];
     for (name, bytes, reason) in rubbish {
         fs::write(abi.join(format!("{name}.json")), bytes).unwrap();
@@ -942,7 +942,7 @@ fn whatever_lies_in_the_directory_has_views_or_is_named() {
         .unwrap();
     named.extend([
         ("Lines.json".to_owned(), "line 4: parameter 1: there is no type `uint7`"),
-        ("Lines.json".to_owned(), "line 5: it is no item of an ABI"),
+        ("Lines.json".to_owned(), "line 5: it is not an ABI item"),
     ]);
 
     let log = crate::rig::process::stderr_of(
