@@ -40,6 +40,7 @@ need_rust
 need_geth
 need_python
 need file file
+need rsync rsync
 # Mounting is root's, and so is the test of what is mounted with it.
 [[ "$(id -u)" != 0 ]] || need bindfs bindfs
 # The package index has no command line of 2.0; spyhop's own `sql` is one.
