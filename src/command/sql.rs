@@ -31,7 +31,7 @@ pub struct Sql {
     #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
     data: PathBuf,
     /// Run this and exit; without it there is a prompt, or standard input is run if that is not a terminal.
-    #[arg(short, long, value_name = "SQL")]
+    #[arg(short, long, value_name = "SQL", allow_hyphen_values = true)]
     command: Option<String>,
     /// How rows are printed.
     #[arg(long, value_enum, env = "SPYHOP_FORMAT", default_value_t = Format::Table)]
