@@ -563,7 +563,7 @@ fn files_bind_to_addresses_and_are_read_again_when_they_change() {
     for parts in [
         ["Unknown", "there is no type `uint7`"],
         ["Evil", "event skipped"],
-        ["Note(uint8,address,uint8)", "an anonymous event can be told by its contract only"],
+        ["Note(uint8,address,uint8)", "an anonymous event can be identified only by its contract"],
         ["TooMany(uint8,uint8,uint8,uint8)", "more parameters are indexed"],
         ["broken.json", "ABI file skipped"],
         ["nobody.json", "ABI file skipped"],
@@ -891,7 +891,7 @@ fn whatever_lies_in_the_directory_has_views_or_is_named() {
         (
             "Deep",
             json!({"output": {"output": {"output": {"output": {"output": {"abi": array}}}}}}),
-            "its ABI lies too deep",
+            "its ABI is nested too deeply",
         ),
         (
             "Indexed",

@@ -524,7 +524,7 @@ fn a_node_of_another_chain_and_a_node_that_is_away_are_told() {
     let nobody = directory.path().join("nobody.ipc");
     let output = verify(&data).path("--ipc", &nobody).run();
     assert!(output.status.success());
-    assert!(crate::rig::process::stderr_of(&output).contains("no node is there"));
+    assert!(crate::rig::process::stderr_of(&output).contains("no node answers"));
     let complaint = verify(&data).args(&["--repair"]).fail(2);
     assert!(complaint.contains("--ipc"), "{complaint}");
     let complaint = verify(&other.path().join("empty")).fail(1);
