@@ -43,7 +43,7 @@ use crate::store::Store;
 use crate::whales::Labels;
 use alloy_primitives::Address;
 use anyhow::{Context, Result, bail};
-use fetch::Trouble;
+use fetch::FetchError;
 use session::Session;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::{Path, PathBuf};
@@ -201,10 +201,10 @@ impl Stop {
     }
 
     /// Runs something to its end, or drops it when the end of the process is asked for.
-    async fn or_stopped<T>(&self, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    async fn or_stopped<T>(&self, work: impl Future<Output = Result<T, FetchError>>) -> Result<T, FetchError> {
         tokio::select! {
             biased;
-            () = self.wait() => Err(Trouble::Stopped),
+            () = self.wait() => Err(FetchError::Stopped),
             result = work => result,
         }
     }
@@ -237,18 +237,18 @@ pub fn run(settings: Settings) -> Result<()> {
     let ended = runtime.block_on(watch(settings, store, stop.clone()));
     runtime.shutdown_timeout(Duration::from_secs(1));
     match ended {
-        Err(Trouble::Stopped) if stop.is_set() => Ok(()),
-        Err(Trouble::Other(error)) => Err(error),
-        Err(Trouble::Bad { number, reason }) => {
+        Err(FetchError::Stopped) if stop.is_set() => Ok(()),
+        Err(FetchError::Other(error)) => Err(error),
+        Err(FetchError::Bad { number, reason }) => {
             let hint =
                 "the node's answer is in `quarantine/`; run it again to ask once more, of another node if need be";
             Err(Failed::new(reason, hint)).context(format!("block {number} failed"))
         }
-        Err(Trouble::Pruned(reason)) => {
+        Err(FetchError::Pruned(reason)) => {
             let hint = "give a later `--from`, or a node that has the history";
             Err(Failed::new(reason, hint)).context("the node has pruned a block of the tail")
         }
-        Err(Trouble::Doubt(reason)) => {
+        Err(FetchError::Doubt(reason)) => {
             let hint = "see geth's log and restart it; nothing was touched, and another run asks again";
             Err(Failed::new(reason, hint)).context("the node contradicts itself")
         }
@@ -270,7 +270,7 @@ fn check_history(directory: &Path) -> Result<(), Refused> {
     Ok(())
 }
 
-async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), Trouble> {
+async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), FetchError> {
     let client = Client::new(&settings.ipc, Limits::of_memory(settings.memory_bytes_max));
     let publisher = Publisher::new(&store, settings.published_path.clone())?;
     let mut teller = progress::Teller::new(store.clone());
@@ -293,7 +293,7 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
                 lag.tell(&mut session).await;
                 session.wait(POLL).await;
             }
-            Err(Trouble::Away(error)) => {
+            Err(FetchError::Away(error)) => {
                 if error.is_other_chain() {
                     if session.settings.ends() {
                         let hint = "give the socket of the node that the data came from, or each chain a data directory of its own";
@@ -302,35 +302,35 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
                     session.unhealthy = Some(error.to_string());
                 }
                 session.teller.say(format!("waiting for geth: {:#}", anyhow::Error::new(error)));
-                session.beat().map_err(Trouble::Other)?;
+                session.beat().map_err(FetchError::Other)?;
                 session.wait(away_pause).await;
                 away_pause = (away_pause * 2).min(AWAY_PAUSE_MAX);
             }
-            Err(Trouble::Bad { number, reason }) => {
+            Err(FetchError::Bad { number, reason }) => {
                 session.unhealthy = Some(reason.clone());
                 session.teller.say(format!("waiting: {reason}"));
                 if session.settings.ends() {
-                    break Err(Trouble::Bad { number, reason });
+                    break Err(FetchError::Bad { number, reason });
                 }
-                session.beat().map_err(Trouble::Other)?;
+                session.beat().map_err(FetchError::Other)?;
                 session.wait(away_pause).await;
                 away_pause = (away_pause * 2).min(AWAY_PAUSE_MAX);
             }
-            Err(Trouble::Doubt(reason)) => {
+            Err(FetchError::Doubt(reason)) => {
                 let since = *doubted.get_or_insert_with(Instant::now);
                 session.unhealthy = Some(reason.clone());
                 session.teller.say(format!("waiting: {reason}"));
                 // It may be a reorganisation that came between two answers.
                 if session.settings.ends() && since.elapsed() > DOUBT_MAX {
-                    break Err(Trouble::Doubt(reason));
+                    break Err(FetchError::Doubt(reason));
                 }
-                session.beat().map_err(Trouble::Other)?;
+                session.beat().map_err(FetchError::Other)?;
                 session.wait(away_pause).await;
                 away_pause = (away_pause * 2).min(AWAY_PAUSE_MAX);
             }
-            Err(Trouble::Stopped) => break Ok(()),
-            Err(Trouble::Other(error)) if space::is_used_up(&error) => {
-                session.give_way(&error).map_err(Trouble::Other)?;
+            Err(FetchError::Stopped) => break Ok(()),
+            Err(FetchError::Other(error)) if space::is_used_up(&error) => {
+                session.give_way(&error).map_err(FetchError::Other)?;
                 session.wait(away_pause).await;
                 away_pause = (away_pause * 2).min(AWAY_PAUSE_MAX);
             }
@@ -338,15 +338,15 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
         }
     };
     // Refused, or unable to write: what is published stays as it is.
-    if matches!(ended, Err(Trouble::Other(_))) {
+    if matches!(ended, Err(FetchError::Other(_))) {
         return ended;
     }
     match session.close().await {
         Err(error) if space::is_used_up(&error) => tracing::warn!("not published for want of space: {error:#}"),
-        closed => closed.context("failed to end cleanly").map_err(Trouble::Other)?,
+        closed => closed.context("failed to end cleanly").map_err(FetchError::Other)?,
     }
     ended?;
-    session.verdict().map_err(Trouble::Other)
+    session.verdict().map_err(FetchError::Other)
 }
 
 /// Marks a phase of writing in the log, for those who test what a kill in it does.

@@ -3,7 +3,7 @@
 //! It lies below the data directory that the node names, or where the operator says. The node may name a path in a container of
 //! its own: then it is not found, that is said once, and everything comes over the socket.
 
-use super::fetch::Trouble;
+use super::fetch::FetchError;
 use super::session::Session;
 use crate::freezer::{self, History, Places};
 use crate::geth::Client;
@@ -48,7 +48,7 @@ impl Ancient {
     }
 
     /// Looks for the ancient store of the chain with this genesis block, or at what it holds by now.
-    pub async fn look(&mut self, client: &Client, genesis: B256) -> Result<(), Trouble> {
+    pub async fn look(&mut self, client: &Client, genesis: B256) -> Result<(), FetchError> {
         if self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
             return Ok(());
         }
@@ -56,7 +56,7 @@ impl Ancient {
         if self.root.is_none() && !self.untold {
             match client.datadir().await {
                 Ok(datadir) => self.root = Some(datadir),
-                Err(error) if error.is_passing() => return Err(Trouble::Away(error)),
+                Err(error) if error.is_passing() => return Err(FetchError::Away(error)),
                 Err(error) => {
                     self.untold = true;
                     self.say(format!("the node does not tell where its ancient store is ({error})"));
@@ -135,7 +135,7 @@ impl Ancient {
 
 impl Session {
     /// Looks for the ancient store, or at what it holds by now.
-    pub async fn look_at_ancient(&mut self) -> Result<(), Trouble> {
+    pub async fn look_at_ancient(&mut self) -> Result<(), FetchError> {
         self.ancient.look(&self.client, self.chain.identity.genesis_hash).await?;
         self.builder.history.clone_from(&self.ancient.places);
         self.builder.anchored = self.is_anchored();

@@ -2,7 +2,7 @@
 //!
 //! A worker ends with a range that is whole and durable but still aside; [`super::follow`] puts it in its place.
 
-use super::fetch::{AbortOnDrop, Ahead, Chunk, Fetcher, Near, Trouble};
+use super::fetch::{AbortOnDrop, Ahead, Chunk, FetchError, Fetcher, Near};
 use super::mend::{Mend, covers_as_much};
 use super::meter::Meter;
 use super::phase;
@@ -68,7 +68,7 @@ pub struct Builder {
 
 impl Builder {
     /// Builds a range, aside. `drained` is set when the node is not needed any more.
-    pub async fn build(mut self, mut job: Job, drained: Arc<AtomicBool>) -> Result<Finished, Trouble> {
+    pub async fn build(mut self, mut job: Job, drained: Arc<AtomicBool>) -> Result<Finished, FetchError> {
         if let Some(mend) = &job.mends {
             job.adds_to = self.sound_state(mend).await?;
         }
@@ -85,7 +85,7 @@ impl Builder {
                 });
                 match sealed.await? {
                     // What the tail lost the node has.
-                    Err(Trouble::Other(error)) if error.is::<Damaged>() => self.fetch(job.clone(), &drained).await,
+                    Err(FetchError::Other(error)) if error.is::<Damaged>() => self.fetch(job.clone(), &drained).await,
                     sealed => sealed,
                 }
             }
@@ -97,18 +97,18 @@ impl Builder {
             let (held, added) = (&range.manifest, finished.manifest());
             if (held.first_parent_hash, held.last_hash) != (added.first_parent_hash, added.last_hash) {
                 let what = format!("the node's blocks {} to {} are not those that are sealed", range.first, range.last);
-                return Err(Trouble::Other(anyhow::anyhow!(what)));
+                return Err(FetchError::Other(anyhow::anyhow!(what)));
             }
         }
         Ok(finished)
     }
 
     /// Merges ranges, and commits the result.
-    pub async fn merge(self, merge: Merge) -> Result<Range, Trouble> {
+    pub async fn merge(self, merge: Merge) -> Result<Range, FetchError> {
         self.on_thread(move |builder| {
             let _phase = phase("merge");
             let stopped = || builder.stopped();
-            merge.run(&builder.fetcher.store, &stopped)?.ok_or(Trouble::Stopped)
+            merge.run(&builder.fetcher.store, &stopped)?.ok_or(FetchError::Stopped)
         })
         .await?
     }
@@ -124,7 +124,7 @@ impl Builder {
     }
 
     /// Builds a range out of the node.
-    async fn fetch(&self, job: Job, drained: &AtomicBool) -> Result<Finished, Trouble> {
+    async fn fetch(&self, job: Job, drained: &AtomicBool) -> Result<Finished, FetchError> {
         let (piece, links) = (job.piece, job.links.clone());
         let (sender, mut receiver) = mpsc::channel::<Chunk>(CHUNKS_MAX / 2);
         let writer = self.on_thread(move |builder| {
@@ -138,7 +138,7 @@ impl Builder {
                 builder.meter.node.add(count, chunk.bytes);
             }
             if next <= piece.last || builder.stopped() {
-                return Err(Trouble::Stopped);
+                return Err(FetchError::Stopped);
             }
             Ok(range.finish()?)
         });
@@ -153,10 +153,15 @@ impl Builder {
     }
 
     /// Fetches the piece's chunks side by side and hands them on in order. What the tail has of it is taken from there.
-    async fn pump(&self, piece: Piece, mut links: Vec<BlockLink>, sender: &mpsc::Sender<Chunk>) -> Result<(), Trouble> {
+    async fn pump(
+        &self,
+        piece: Piece,
+        mut links: Vec<BlockLink>,
+        sender: &mpsc::Sender<Chunk>,
+    ) -> Result<(), FetchError> {
         if let Some(top) = links.last() {
             // Nothing else says so where the node has gone on by many blocks.
-            let node = self.fetcher.client.head(Tag::Number(top.number)).await.map_err(Trouble::Away)?;
+            let node = self.fetcher.client.head(Tag::Number(top.number)).await.map_err(FetchError::Away)?;
             if node.hash != top.hash {
                 links.clear();
             }
@@ -185,7 +190,7 @@ impl Builder {
             ahead.note(chunk.weight());
             below = chunk.links.last().copied();
             if self.stopped() {
-                return Err(Trouble::Stopped);
+                return Err(FetchError::Stopped);
             }
             if sender.send(chunk).await.is_err() {
                 // The writer has ended: its own error says why.
@@ -195,7 +200,7 @@ impl Builder {
     }
 
     /// The chunk, where each of its blocks links to the one before; if not, fetched once more on a fresh connection.
-    async fn linked(&self, below: Option<BlockLink>, chunk: Chunk) -> Result<Chunk, Trouble> {
+    async fn linked(&self, below: Option<BlockLink>, chunk: Chunk) -> Result<Chunk, FetchError> {
         let Some((first, last)) = chunk.links.first().zip(chunk.links.last()) else { return Ok(chunk) };
         let Some((number, reason)) = unlinked(below, &chunk.links) else { return Ok(chunk) };
         tracing::warn!(block = number, reason, "block failed its check, fetched once more");
@@ -207,14 +212,14 @@ impl Builder {
         }
     }
 
-    fn seal(&self, links: &[BlockLink]) -> Result<Finished, Trouble> {
+    fn seal(&self, links: &[BlockLink]) -> Result<Finished, FetchError> {
         let (first, last) = links.first().zip(links.last()).context("nothing to seal")?;
         let store: &Store = &self.fetcher.store;
         let tables = self.fetcher.options.tables;
         let mut range = RangeWriter::create(store, self.identity, first.number, last.number, tables)?;
         for link in links {
             if self.stopped() {
-                return Err(Trouble::Stopped);
+                return Err(FetchError::Stopped);
             }
             let block = tail::read(store.root(), link.number, link.hash)?;
             range.push_tail(block)?;
@@ -231,7 +236,7 @@ impl Builder {
     pub fn on_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Builder) -> T + Send + 'static,
-    ) -> impl Future<Output = Result<T, Trouble>> + Send + 'static {
+    ) -> impl Future<Output = Result<T, FetchError>> + Send + 'static {
         let (sender, receiver) = oneshot::channel();
         let builder = self.clone();
         let spawned = thread::Builder::new().name("build".to_owned()).spawn(move || {
@@ -242,7 +247,7 @@ impl Builder {
         });
         async move {
             spawned.context("failed to start a thread")?;
-            receiver.await.map_err(|_| Trouble::Other(anyhow::anyhow!("the building thread died")))
+            receiver.await.map_err(|_| FetchError::Other(anyhow::anyhow!("the building thread died")))
         }
     }
 }

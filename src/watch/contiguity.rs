@@ -5,7 +5,7 @@
 //! again first, with what the node still tells of its state. How far down the run goes is in the heartbeat, so that it can be seen
 //! without a writer, and by the next one, whether a part of it was lost.
 
-use super::fetch::Trouble;
+use super::fetch::FetchError;
 use super::progress::Heartbeat;
 use super::session::Session;
 use crate::error::{Failed, Refused};
@@ -37,20 +37,20 @@ impl Session {
 
     /// Takes up the tail's files, each when it links to the block below. Returns the first and last block of a hole that is to be
     /// filled before it can go on.
-    pub async fn take_up_tail(&mut self) -> Result<Option<(u64, u64)>, Trouble> {
+    pub async fn take_up_tail(&mut self) -> Result<Option<(u64, u64)>, FetchError> {
         self.hole = self.next_hole().await?;
         self.taken_up = true;
         Ok(self.hole)
     }
 
     /// Takes up all of the tail, and fetches what is missing of it as far as the node has it.
-    pub async fn fill_tail(&mut self, head: Head) -> Result<(), Trouble> {
+    pub async fn fill_tail(&mut self, head: Head) -> Result<(), FetchError> {
         while self.take_up_tail().await?.is_some() && self.follow(head).await? {}
         self.hole = None;
         Ok(())
     }
 
-    async fn next_hole(&mut self) -> Result<Option<(u64, u64)>, Trouble> {
+    async fn next_hole(&mut self) -> Result<Option<(u64, u64)>, FetchError> {
         while let Some(&(BlockLink { number: lowest, .. }, _)) = self.loose.first() {
             let next = match self.tail.last() {
                 Some(tip) => tip.number + 1,
@@ -69,7 +69,7 @@ impl Session {
                 None => first,
                 Some(_) => {
                     // After a crash: the node says which.
-                    let hash = self.client.head(Tag::Number(lowest)).await.map_err(Trouble::Away)?.hash;
+                    let hash = self.client.head(Tag::Number(lowest)).await.map_err(FetchError::Away)?.hash;
                     (0..level).find(|index| self.loose[*index].0.hash == hash)
                 }
             };
@@ -107,7 +107,7 @@ impl Session {
     }
 
     /// Goes on above a hole that the node cannot fill any more.
-    pub fn leave_hole(&mut self, (first, last): (u64, u64), trouble: Trouble) -> Result<(), Trouble> {
+    pub fn leave_hole(&mut self, (first, last): (u64, u64), trouble: FetchError) -> Result<(), FetchError> {
         let first = self.tail.first().map_or(first, |link| link.number);
         self.note_failure(Piece { first, last, source: Source::Node }, trouble)?;
         self.tail.clear();

@@ -22,7 +22,7 @@ pub const TRIES: u32 = 4;
 
 /// Why blocks could not be had.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum FetchError {
     /// The node is away: a normal state, to be waited out.
     Away(geth::Error),
     /// The node has pruned this history: it is missing, and named so.
@@ -35,7 +35,7 @@ pub enum Trouble {
         reason: String,
     },
     /// geth's ancient store did not give these blocks, or not as they are on the chain: the node is to be asked.
-    Frozen(String),
+    Freezer(String),
     /// The node contradicts itself: nothing is done about what it says.
     Doubt(String),
     /// Stopped from outside.
@@ -44,7 +44,7 @@ pub enum Trouble {
     Other(anyhow::Error),
 }
 
-impl<E: Into<anyhow::Error>> From<E> for Trouble {
+impl<E: Into<anyhow::Error>> From<E> for FetchError {
     fn from(error: E) -> Self {
         Self::Other(error.into())
     }
@@ -146,7 +146,7 @@ type Raw = (Bytes, Vec<Bytes>);
 
 impl Fetcher {
     /// The rows of blocks `first` to `last`, one batch per table for all of them.
-    pub async fn chunk(&self, first: u64, last: u64, near: Near) -> Result<Chunk, Trouble> {
+    pub async fn chunk(&self, first: u64, last: u64, near: Near) -> Result<Chunk, FetchError> {
         let mut raws: Vec<(u64, Raw)> = Vec::new();
         let requests: Vec<_> = (first..=last)
             .map(|number| {
@@ -172,7 +172,7 @@ impl Fetcher {
             proved.extend(again);
             if let Some((number, (raw_block, raw_receipts), reason)) = failed.into_iter().next() {
                 self.store.quarantine_block(number, &raw_block, &raw_receipts, &reason)?;
-                return Err(Trouble::Bad { number, reason });
+                return Err(FetchError::Bad { number, reason });
             }
         }
         proved.sort_unstable_by_key(|block| block.header.number);
@@ -184,7 +184,7 @@ impl Fetcher {
             for (block, state) in proved.iter().zip(&states) {
                 batch
                     .push(block, state)
-                    .map_err(|error| Trouble::Bad { number: block.header.number, reason: format!("{error:#}") })?;
+                    .map_err(|error| FetchError::Bad { number: block.header.number, reason: format!("{error:#}") })?;
             }
             let links = proved.iter().map(link).collect();
             Ok(Chunk { links, gaps: batch.take_gaps(), parts: batch.parts(), bytes })
@@ -193,14 +193,14 @@ impl Fetcher {
     }
 
     /// Keeps the bytes of a proved block that is not of our chain, and says that it is bad.
-    pub async fn quarantine(&self, number: u64, reason: String) -> Result<Trouble, Trouble> {
+    pub async fn quarantine(&self, number: u64, reason: String) -> Result<FetchError, FetchError> {
         let (raw_block, raw_receipts) = self.raw(number, Near::Head).await?;
         self.store.quarantine_block(number, &raw_block, &raw_receipts, &reason)?;
-        Ok(Trouble::Bad { number, reason })
+        Ok(FetchError::Bad { number, reason })
     }
 
     /// One block's bytes, with retries.
-    async fn raw(&self, number: u64, near: Near) -> Result<Raw, Trouble> {
+    async fn raw(&self, number: u64, near: Near) -> Result<Raw, FetchError> {
         let mut pause = Duration::from_millis(50);
         for attempt in 1.. {
             let error = match self.raw_once(number, near).await {
@@ -208,10 +208,10 @@ impl Fetcher {
                 Err(error) => error,
             };
             match error {
-                geth::Error::Pruned { message, .. } => return Err(Trouble::Pruned(message)),
-                error if error.is_unreachable() => return Err(Trouble::Away(error)),
+                geth::Error::Pruned { message, .. } => return Err(FetchError::Pruned(message)),
+                error if error.is_unreachable() => return Err(FetchError::Away(error)),
                 error if attempt == TRIES => {
-                    return Err(Trouble::Bad { number, reason: format!("block {number}: {error}") });
+                    return Err(FetchError::Bad { number, reason: format!("block {number}: {error}") });
                 }
                 error => tracing::debug!(block = number, attempt, error = %error, "request failed, tried again"),
             }
@@ -283,13 +283,13 @@ impl Fetcher {
     }
 
     /// Runs work on the pool.
-    async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Trouble> {
+    async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, FetchError> {
         let (sender, receiver) = oneshot::channel();
         self.pool.spawn(move || {
             // The receiver is gone only when the result is not wanted any more.
             let _ = sender.send(work());
         });
-        receiver.await.map_err(|_| Trouble::Stopped)
+        receiver.await.map_err(|_| FetchError::Stopped)
     }
 }
 

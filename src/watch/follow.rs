@@ -1,7 +1,7 @@
 //! One step: look at the node and the store, do the next thing, commit it.
 
 use super::build::Job;
-use super::fetch::{AbortOnDrop, Chunk, Fetcher, Near, Trouble, header_link};
+use super::fetch::{AbortOnDrop, Chunk, FetchError, Fetcher, Near, header_link};
 use super::hydrate::Account;
 use super::mend;
 use super::phase;
@@ -50,7 +50,7 @@ pub enum Step {
 
 impl Session {
     /// Does the next thing.
-    pub async fn step(&mut self) -> Result<Step, Trouble> {
+    pub async fn step(&mut self) -> Result<Step, FetchError> {
         self.finish_jobs().await?;
         self.dirty |= self.labels.refresh();
         self.dirty |= self.events.refresh();
@@ -74,7 +74,7 @@ impl Session {
         let advanced = match &followed {
             Ok(advanced) => *advanced,
             // What is wrong at the head is said below, and history is built all the same.
-            Err(Trouble::Bad { .. } | Trouble::Doubt(_)) => false,
+            Err(FetchError::Bad { .. } | FetchError::Doubt(_)) => false,
             Err(_) => return followed.map(|_| Step::Idle),
         };
         let (mut started, mut ranking) = (false, false);
@@ -108,7 +108,7 @@ impl Session {
     }
 
     /// Asks for the head. While the node is slow to answer or falls behind, building in the background pauses.
-    pub(super) async fn look_at_head(&mut self) -> Result<Head, Trouble> {
+    pub(super) async fn look_at_head(&mut self) -> Result<Head, FetchError> {
         let client = self.client.clone();
         let mut answer = std::pin::pin!(client.head(Tag::Latest));
         let head = match tokio::time::timeout(ANSWER_MAX, &mut answer).await {
@@ -118,9 +118,9 @@ impl Session {
                 answer.await
             }
         };
-        let head = head.map_err(Trouble::Away)?;
+        let head = head.map_err(FetchError::Away)?;
         if head.number > BLOCK_MAX {
-            return Err(Trouble::Doubt(format!(
+            return Err(FetchError::Doubt(format!(
                 "the node's head is said to be block {}, which no chain has",
                 head.number
             )));
@@ -131,11 +131,11 @@ impl Session {
     }
 
     /// Whether the node once kept up and now has blocks to catch up with. A chain that makes no blocks has an old head too.
-    async fn is_behind(&mut self, head: Head) -> Result<bool, Trouble> {
+    async fn is_behind(&mut self, head: Head) -> Result<bool, FetchError> {
         if !age_s(head).is_some_and(|age_s| self.pressure.is_late(age_s)) {
             return Ok(false);
         }
-        let syncing = self.client.syncing().await.map_err(Trouble::Away)?;
+        let syncing = self.client.syncing().await.map_err(FetchError::Away)?;
         let block = |name: &str| syncing[name].as_str().map(str::to_owned);
         Ok(block("currentBlock") != block("highestBlock"))
     }
@@ -160,7 +160,7 @@ impl Session {
     }
 
     /// Asks which block is final; without an answer, and if there never was one, depth decides.
-    pub(super) async fn look_for_finalized(&mut self, head: Head) -> Result<(), Trouble> {
+    pub(super) async fn look_for_finalized(&mut self, head: Head) -> Result<(), FetchError> {
         self.doubt = None;
         if Instant::now() >= self.finalized_retry_at {
             match self.client.head(Tag::Finalized).await {
@@ -176,7 +176,7 @@ impl Session {
                     }
                 }
                 Err(error) if error.is_missing() => self.finalized_retry_at = Instant::now() + FINALIZED_RETRY,
-                Err(error) => return Err(Trouble::Away(error)),
+                Err(error) => return Err(FetchError::Away(error)),
             }
         }
         if !self.chain.finalized_seen {
@@ -193,13 +193,13 @@ impl Session {
     }
 
     /// Why a block cannot be the finalized one: above the head, or not of the node's own chain.
-    async fn doubt_of(&self, finalized: Head) -> Result<Option<String>, Trouble> {
+    async fn doubt_of(&self, finalized: Head) -> Result<Option<String>, FetchError> {
         let Head { number, hash, .. } = finalized;
         if self.finalized.is_some_and(|known| number <= known) {
             return Ok(None);
         }
         // Asked anew: it may have grown meanwhile.
-        let head = self.client.head(Tag::Latest).await.map_err(Trouble::Away)?;
+        let head = self.client.head(Tag::Latest).await.map_err(FetchError::Away)?;
         if number > head.number.min(BLOCK_MAX) {
             return Ok(Some(format!("the node says that block {number} is final, and its head is {}", head.number)));
         }
@@ -213,26 +213,26 @@ impl Session {
     }
 
     /// The hash of the node's block of this height, where it has one.
-    async fn hash_at(&self, number: u64) -> Result<Option<B256>, Trouble> {
+    async fn hash_at(&self, number: u64) -> Result<Option<B256>, FetchError> {
         match self.client.head(Tag::Number(number)).await {
             Ok(head) => Ok(Some(head.hash)),
             // What was pruned was there.
             Err(geth::Error::Pruned { .. }) => Ok(Some(B256::ZERO)),
             Err(error) if error.is_missing() => Ok(None),
-            Err(error) => Err(Trouble::Away(error)),
+            Err(error) => Err(FetchError::Away(error)),
         }
     }
 
     /// Makes sure that the node's chain is the one that is sealed.
-    async fn check_sealed(&mut self) -> Result<(), Trouble> {
+    async fn check_sealed(&mut self) -> Result<(), FetchError> {
         let head = self.head.map_or(0, |head| head.number);
         let Some(range) = self.ranges.iter().rev().find(|range| range.last <= head) else { return Ok(()) };
-        let hash = self.client.head(Tag::Number(range.last)).await.map_err(Trouble::Away)?.hash;
+        let hash = self.client.head(Tag::Number(range.last)).await.map_err(FetchError::Away)?.hash;
         if hash == range.manifest.last_hash { Ok(()) } else { Err(self.contradiction(range.last, hash).await?) }
     }
 
     /// The error for a chain that contradicts a sealed range, naming the block to go back to.
-    async fn contradiction(&self, number: u64, hash: B256) -> Result<Trouble, Trouble> {
+    async fn contradiction(&self, number: u64, hash: B256) -> Result<FetchError, FetchError> {
         let mut good = None;
         for range in self.ranges.iter().rev() {
             let node = self.client.head(Tag::Number(range.last)).await;
@@ -248,7 +248,7 @@ impl Session {
             ),
             None => "no sealed range is of this node's chain: give it a data directory of its own".to_owned(),
         };
-        Ok(Trouble::Other(
+        Ok(FetchError::Other(
             Refused::new(
                 format!("the node's chain contradicts what is sealed: it has {hash} at or above block {number}; nothing was touched"),
                 hint,
@@ -258,7 +258,7 @@ impl Session {
     }
 
     /// Brings the tail nearer to the node's head. Says whether anything was done.
-    pub(super) async fn follow(&mut self, head: Head) -> Result<bool, Trouble> {
+    pub(super) async fn follow(&mut self, head: Head) -> Result<bool, FetchError> {
         let hole = if self.taken_up && self.loose.is_empty() { None } else { self.take_up_tail().await? };
         if !self.is_anchored() || !(self.settings.follows() || hole.is_some()) {
             return Ok(false);
@@ -277,7 +277,7 @@ impl Session {
             let hash = match head.number - tip.number {
                 0 => head.hash,
                 1 => head.parent_hash,
-                _ => self.client.head(Tag::Number(tip.number)).await.map_err(Trouble::Away)?.hash,
+                _ => self.client.head(Tag::Number(tip.number)).await.map_err(FetchError::Away)?.hash,
             };
             if hash != tip.hash {
                 return self.reorganise(tip, head).await.map(|()| true);
@@ -289,7 +289,7 @@ impl Session {
             }
             self.teller.say(format!("blocks {first} to {last} of the tail are missing, and are fetched again"));
             return match self.extend(first, last.min(first + TAIL_CHUNK - 1)).await {
-                Err(trouble @ Trouble::Pruned(_)) => self.leave_hole((first, last), trouble).map(|()| true),
+                Err(trouble @ FetchError::Pruned(_)) => self.leave_hole((first, last), trouble).map(|()| true),
                 extended => extended,
             };
         }
@@ -311,7 +311,7 @@ impl Session {
     }
 
     /// Adds blocks to the tail.
-    async fn extend(&mut self, first: u64, last: u64) -> Result<bool, Trouble> {
+    async fn extend(&mut self, first: u64, last: u64) -> Result<bool, FetchError> {
         let hydrated: Vec<_> = (0..=last - first).map(|index| self.hydration.of_block(index as usize)).collect();
         let mut wanted = (first..=last).zip(&hydrated);
         let mut under_way = VecDeque::new();
@@ -375,9 +375,9 @@ impl Session {
     }
 
     /// The node's next block does not link to our tip: either its chain changed, which the next step sees, or the block is bad.
-    async fn explain(&self, stray: BlockLink) -> Result<(), Trouble> {
+    async fn explain(&self, stray: BlockLink) -> Result<(), FetchError> {
         let Some(tip) = self.tip() else { return Ok(()) };
-        let node = self.client.head(Tag::Number(tip.number)).await.map_err(Trouble::Away)?;
+        let node = self.client.head(Tag::Number(tip.number)).await.map_err(FetchError::Away)?;
         if node.hash != tip.hash {
             return Ok(());
         }
@@ -387,12 +387,12 @@ impl Session {
     }
 
     /// Goes back to the block that the node's chain and ours share.
-    async fn reorganise(&mut self, tip: BlockLink, head: Head) -> Result<(), Trouble> {
+    async fn reorganise(&mut self, tip: BlockLink, head: Head) -> Result<(), FetchError> {
         let floor = self.tail.first().map_or(tip.number + 1, |link| link.number);
         let mut new_hashes = Vec::new();
         let mut number = tip.number.min(head.number);
         let (fork_block, fork_hash) = loop {
-            let node = self.client.head(Tag::Number(number)).await.map_err(Trouble::Away)?;
+            let node = self.client.head(Tag::Number(number)).await.map_err(FetchError::Away)?;
             if number < floor {
                 // Below the tail lies what is sealed, if anything does.
                 match self.sealed().filter(|sealed| sealed.number == number) {
@@ -408,35 +408,35 @@ impl Session {
             }
             new_hashes.push(node.hash);
             let Some(below) = number.checked_sub(1) else {
-                self.client.check_chain().await.map_err(Trouble::Away)?;
-                return Err(Trouble::Doubt("the node's block 0 changed".to_owned()));
+                self.client.check_chain().await.map_err(FetchError::Away)?;
+                return Err(FetchError::Doubt("the node's block 0 changed".to_owned()));
             };
             number = below;
         };
         let Some(first) = new_hashes.last() else {
             let (Head { number, hash, parent_hash, .. }, node) = (head, fork_hash);
-            return Err(Trouble::Doubt(format!(
+            return Err(FetchError::Doubt(format!(
                 "the node's head is said to be block {number}, {hash}, on {parent_hash}, and block {fork_block} of its chain is {node}"
             )));
         };
         self.check_branch(fork_block, fork_hash, *first).await?;
         if fork_block < floor {
             // None of it is left: perhaps because it is another chain.
-            self.client.check_chain().await.map_err(Trouble::Away)?;
+            self.client.check_chain().await.map_err(FetchError::Away)?;
         }
         new_hashes.reverse();
         self.take_back(fork_block, fork_hash, new_hashes)
     }
 
     /// Makes sure that the node has the first block of another branch, before ours is given up for it.
-    async fn check_branch(&self, fork_block: u64, fork_hash: B256, hash: B256) -> Result<(), Trouble> {
+    async fn check_branch(&self, fork_block: u64, fork_hash: B256, hash: B256) -> Result<(), FetchError> {
         let number = fork_block + 1;
         let doubt =
-            |why: String| Trouble::Doubt(format!("block {number} of the node's chain is said to be {hash}: {why}"));
+            |why: String| FetchError::Doubt(format!("block {number} of the node's chain is said to be {hash}: {why}"));
         let raw = match self.client.raw_block(At::Hash(hash)).await {
             Ok(raw) => raw,
             Err(error) if error.is_missing() => return Err(doubt("it does not have that".to_owned())),
-            Err(error) => return Err(Trouble::Away(error)),
+            Err(error) => return Err(FetchError::Away(error)),
         };
         match header_link(&raw) {
             Some((found, _)) if found != hash => Err(doubt(format!("what it gives is {found}"))),
@@ -447,7 +447,7 @@ impl Session {
     }
 
     /// Drops the tail above a block, for others.
-    fn take_back(&mut self, fork_block: u64, fork_hash: B256, new_hashes: Vec<B256>) -> Result<(), Trouble> {
+    fn take_back(&mut self, fork_block: u64, fork_hash: B256, new_hashes: Vec<B256>) -> Result<(), FetchError> {
         let kept = self.tail.partition_point(|link| link.number <= fork_block);
         let old_hashes: Vec<_> = self.tail[kept..].iter().map(|link| link.hash).collect();
         if old_hashes.is_empty() {
@@ -469,16 +469,16 @@ impl Session {
     }
 
     /// Takes in a ranking of holders that was made, and starts to make the next where it is time to. Says whether one is being made.
-    async fn rank(&mut self) -> Result<bool, Trouble> {
+    async fn rank(&mut self) -> Result<bool, FetchError> {
         if let Some(ranking) = self.ranking_under_way.take_if(|ranking| ranking.0.is_finished()) {
             match ranking.await? {
                 Ok(Some(ranking)) => {
                     self.ranking = Some(ranking);
                     self.dirty = true;
                 }
-                Ok(None) | Err(Trouble::Stopped) => {}
-                Err(Trouble::Other(error)) if error.is::<Damaged>() => self.take_damage(error)?,
-                Err(Trouble::Other(error)) if !space::is_used_up(&error) => {
+                Ok(None) | Err(FetchError::Stopped) => {}
+                Err(FetchError::Other(error)) if error.is::<Damaged>() => self.take_damage(error)?,
+                Err(FetchError::Other(error)) if !space::is_used_up(&error) => {
                     tracing::warn!("holders are not ranked: {error:#}; `spyhop verify` tells what is wrong");
                     self.ranking_retry_at = Some(Instant::now() + RETRY);
                 }
@@ -503,7 +503,7 @@ impl Session {
     }
 
     /// Takes in the results of jobs that have ended.
-    async fn finish_jobs(&mut self) -> Result<(), Trouble> {
+    async fn finish_jobs(&mut self) -> Result<(), FetchError> {
         if let Some(Merging { blocks, task }) = self.merging.take_if(|merging| merging.task.0.is_finished()) {
             match task.await? {
                 Ok(range) => {
@@ -513,8 +513,8 @@ impl Session {
                     self.committed(&format!("merged blocks {} to {}", blocks.0, blocks.1))?;
                     self.publish(self.settings.follows())?;
                 }
-                Err(Trouble::Other(error)) if error.is::<Damaged>() => self.take_damage(error)?,
-                Err(Trouble::Other(error)) if !space::is_used_up(&error) => self.note_unmerged(blocks, &error),
+                Err(FetchError::Other(error)) if error.is::<Damaged>() => self.take_damage(error)?,
+                Err(FetchError::Other(error)) if !space::is_used_up(&error) => self.note_unmerged(blocks, &error),
                 Err(trouble) => return Err(trouble),
             }
         }
@@ -522,7 +522,7 @@ impl Session {
             let UnderWay { job, task, .. } = self.under_way.remove(index);
             match task.await? {
                 Ok(finished) => self.commit(&job, finished)?,
-                Err(Trouble::Frozen(reason)) => {
+                Err(FetchError::Freezer(reason)) => {
                     let Piece { first, last, .. } = job.piece;
                     tracing::warn!(
                         first,
@@ -542,7 +542,7 @@ impl Session {
     }
 
     /// Puts a range that was built in its place.
-    fn commit(&mut self, job: &Job, finished: Finished) -> Result<(), Trouble> {
+    fn commit(&mut self, job: &Job, finished: Finished) -> Result<(), FetchError> {
         self.check_neighbours(finished.manifest())?;
         let range = {
             let _phase = phase("range");
@@ -573,17 +573,17 @@ impl Session {
     }
 
     /// Notes why a piece is not held, to be tried again later; what is no fault of the piece is returned.
-    pub(super) fn note_failure(&mut self, piece: Piece, trouble: Trouble) -> Result<(), Trouble> {
+    pub(super) fn note_failure(&mut self, piece: Piece, trouble: FetchError) -> Result<(), FetchError> {
         let (status, reason) = match trouble {
             // Once more out of the files, next time: somebody may have mended them.
-            Trouble::Pruned(reason) => match self.thawed_in_vain.remove(&piece.first) {
+            FetchError::Pruned(reason) => match self.thawed_in_vain.remove(&piece.first) {
                 Some(why) => ("missing", format!("pruned history: {reason}; the files have it not: {why}")),
                 None => ("missing", format!("pruned history: {reason}")),
             },
-            Trouble::Bad { reason, .. } => ("failed", reason),
-            Trouble::Other(error) if error.is::<Damaged>() => return Ok(self.take_damage(error)?),
+            FetchError::Bad { reason, .. } => ("failed", reason),
+            FetchError::Other(error) if error.is::<Damaged>() => return Ok(self.take_damage(error)?),
             // The volume failed it, or a bug: that costs this piece.
-            Trouble::Other(error) if !space::is_used_up(&error) && error.downcast_ref::<Refused>().is_none() => {
+            FetchError::Other(error) if !space::is_used_up(&error) && error.downcast_ref::<Refused>().is_none() => {
                 ("failed", format!("{error:#}"))
             }
             other => return Err(other),
@@ -614,7 +614,7 @@ impl Session {
     }
 
     /// A new range must link to those beside it before it is put in its place.
-    fn check_neighbours(&self, new: &Manifest) -> Result<(), Trouble> {
+    fn check_neighbours(&self, new: &Manifest) -> Result<(), FetchError> {
         let below = self.ranges.iter().find(|other| other.last + 1 == new.first);
         let above = self.ranges.iter().find(|other| other.first == new.last + 1);
         let links = below.is_none_or(|below| below.manifest.last_hash == new.first_parent_hash)
@@ -623,7 +623,7 @@ impl Session {
             return Ok(());
         }
         let (first, last, data) = (new.first, new.last, self.store.root().display());
-        Err(Trouble::Other(
+        Err(FetchError::Other(
             Refused::new(
                 format!("blocks {first} to {last} do not link to those that are stored beside them; nothing was touched"),
                 format!(
@@ -636,7 +636,7 @@ impl Session {
     }
 
     /// Starts what can be started. Says whether anything was.
-    fn start_jobs(&mut self) -> Result<bool, Trouble> {
+    fn start_jobs(&mut self) -> Result<bool, FetchError> {
         if self.stop.is_set() {
             return Ok(false);
         }
@@ -688,7 +688,7 @@ impl Session {
 
     /// The next piece that a worker is free for. What comes from the node or the tail keeps every core busy by itself, so there is
     /// one of those at a time, and the one after it while it is only being written.
-    fn next_piece(&mut self) -> Result<Option<Piece>, Trouble> {
+    fn next_piece(&mut self) -> Result<Option<Piece>, FetchError> {
         // One that is only being written needs no worker's core.
         let working = self.under_way.iter().filter(|under_way| !under_way.drained.load(Ordering::Relaxed));
         if working.count() >= self.settings.workers {

@@ -7,7 +7,7 @@
 
 use super::Settings;
 use super::build::Builder;
-use super::fetch::{AbortOnDrop, Trouble};
+use super::fetch::{AbortOnDrop, FetchError};
 use crate::rows::combine::Entry;
 use crate::rows::large_transfers::{self, Large};
 use crate::rows::{Gap, Lacks, balances};
@@ -52,7 +52,7 @@ pub struct Hydration {
 #[derive(Debug)]
 struct Reading {
     blocks: (u64, u64),
-    task: AbortOnDrop<Result<Vec<Account>, Trouble>>,
+    task: AbortOnDrop<Result<Vec<Account>, FetchError>>,
 }
 
 impl Hydration {
@@ -65,7 +65,7 @@ impl Hydration {
                 Ok(Ok(accounts)) => {
                     self.waiting.extend(accounts.into_iter().filter(|account| !self.seen.contains(account)))
                 }
-                Ok(Err(Trouble::Other(error))) if error.is::<Damaged>() => return Some(error),
+                Ok(Err(FetchError::Other(error))) if error.is::<Damaged>() => return Some(error),
                 failed => tracing::debug!(first = blocks.0, ?failed, "range was not read for hydration"),
             }
         }

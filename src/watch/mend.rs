@@ -4,7 +4,7 @@
 //! What is to be built again the directories in quarantine say, so a new start knows it as well.
 
 use super::build::Builder;
-use super::fetch::{Chunk, Fetcher, Near, Trouble};
+use super::fetch::{Chunk, FetchError, Fetcher, Near};
 use super::session::Session;
 use super::space;
 use super::state::UNASKED;
@@ -191,7 +191,7 @@ impl Session {
     }
 
     /// Fetches the block of the tail whose file is damaged.
-    pub async fn mend_tail(&mut self) -> Result<(), Trouble> {
+    pub async fn mend_tail(&mut self) -> Result<(), FetchError> {
         let Some(lost) = self.tail_lost.filter(|lost| self.tail.contains(lost)) else { return Ok(()) };
         let Chunk { links, parts, gaps, .. } = self.fetcher.of_tail(lost).await?;
         // Where the node's chain is another by now, that is seen next.
@@ -247,7 +247,7 @@ impl Session {
 
 impl Session {
     /// With traces of all blocks: asks from which block on the node serves state, now and then, and says what it is not asked for.
-    pub async fn look_for_state(&mut self) -> Result<(), Trouble> {
+    pub async fn look_for_state(&mut self) -> Result<(), FetchError> {
         const EVERY: Duration = Duration::from_secs(60);
         if !self.is_traced() || self.state_asked_at.is_some_and(|at| at.elapsed() < EVERY) {
             return Ok(());
@@ -255,7 +255,7 @@ impl Session {
         self.state_asked_at = Some(Instant::now());
         let oldest = match self.client.oldest_state().await {
             Ok(oldest) => Some(oldest),
-            Err(error) if error.is_passing() => return Err(Trouble::Away(error)),
+            Err(error) if error.is_passing() => return Err(FetchError::Away(error)),
             Err(_) => None,
         };
         let said = (self.oldest_state, self.unserved());
@@ -303,7 +303,7 @@ pub fn without_state(range: &Range) -> Option<Range> {
 }
 
 /// An error where a range that is to replace another has rows of fewer of its blocks.
-pub fn covers_as_much(new: &Manifest, old: &Manifest) -> Result<(), Trouble> {
+pub fn covers_as_much(new: &Manifest, old: &Manifest) -> Result<(), FetchError> {
     let blocks = |manifest: &Manifest, table: &str| -> u64 {
         let gaps = manifest.gaps.iter().filter(|gap| gap.table == table);
         gaps.map(|Gap { first, last, .. }| last - first + 1).sum()
@@ -312,11 +312,11 @@ pub fn covers_as_much(new: &Manifest, old: &Manifest) -> Result<(), Trouble> {
         let (lacks, lacked) = (blocks(new, table), blocks(old, table));
         if lacks > lacked {
             let reason = format!("the node told of fewer blocks than before: `{table}` lacks {lacks}, not {lacked}");
-            return Err(Trouble::Bad { number: old.first, reason });
+            return Err(FetchError::Bad { number: old.first, reason });
         }
     }
     if new.gaps.iter().any(|gap| UNASKED.contains(&&gap.reason[..])) {
-        return Err(Trouble::Bad { number: old.first, reason: "the node was not asked again".to_owned() });
+        return Err(FetchError::Bad { number: old.first, reason: "the node was not asked again".to_owned() });
     }
     Ok(())
 }
@@ -329,11 +329,11 @@ fn is_of_state(table: &str) -> bool {
 impl Builder {
     /// The damaged range with nothing but those of its tables that the node could not tell again and whose files are as they were
     /// written; they are taken over. `None` where there are none, or where the range is not of the node's chain.
-    pub async fn sound_state(&self, mend: &Mend) -> Result<Option<Range>, Trouble> {
+    pub async fn sound_state(&self, mend: &Mend) -> Result<Option<Range>, FetchError> {
         let Mend { first, last, ref path, .. } = *mend;
         let root = self.fetcher.store.root();
         let Ok(mut manifest) = Manifest::read(&root.join(path)) else { return Ok(None) };
-        let node = self.fetcher.client.head(Tag::Number(last)).await.map_err(Trouble::Away)?;
+        let node = self.fetcher.client.head(Tag::Number(last)).await.map_err(FetchError::Away)?;
         if (manifest.last, manifest.last_hash) != (last, node.hash) {
             return Ok(None);
         }
@@ -350,7 +350,7 @@ impl Builder {
 
 impl Fetcher {
     /// A block of the tail as a chunk; where its file is not what was written, or holds other tables, out of the node.
-    pub async fn of_tail(&self, link: BlockLink) -> Result<Chunk, Trouble> {
+    pub async fn of_tail(&self, link: BlockLink) -> Result<Chunk, FetchError> {
         let store = self.store.clone();
         let read = tokio::task::spawn_blocking(move || tail::read(store.root(), link.number, link.hash)).await?;
         match read {

@@ -1,7 +1,7 @@
 //! Waiting for the node, and making sure that it is the right one.
 
 use super::ancient::Ancient;
-use super::fetch::Trouble;
+use super::fetch::FetchError;
 use super::progress::{Heartbeat, Teller};
 use super::readiness::before_first_block;
 use super::space::is_used_up;
@@ -38,7 +38,7 @@ pub async fn wait(
     settings: &Settings,
     stop: &Stop,
     teller: &mut Teller,
-) -> Result<Node, Trouble> {
+) -> Result<Node, FetchError> {
     let mut pause = POLL;
     let mut ancient = Ancient::new(settings.ancient.clone(), settings.era.clone());
     let mut doubted = None;
@@ -50,15 +50,15 @@ pub async fn wait(
                 return Ok(Node { chain, schedule, issuance, wanted_first, ancient });
             }
             Ok(None) => {}
-            Err(Trouble::Away(error)) => {
-                geth::check_socket(client.path()).map_err(|refused| Trouble::Other(refused.into()))?;
+            Err(FetchError::Away(error)) => {
+                geth::check_socket(client.path()).map_err(|refused| FetchError::Other(refused.into()))?;
                 teller.say(away(error));
             }
-            Err(Trouble::Other(error)) if is_used_up(&error) => teller.say(format!("waiting for space: {error:#}")),
-            Err(Trouble::Doubt(reason)) => {
+            Err(FetchError::Other(error)) if is_used_up(&error) => teller.say(format!("waiting for space: {error:#}")),
+            Err(FetchError::Doubt(reason)) => {
                 let since = *doubted.get_or_insert_with(Instant::now);
                 if settings.ends() && since.elapsed() > DOUBT_MAX {
-                    return Err(Trouble::Doubt(reason));
+                    return Err(FetchError::Doubt(reason));
                 }
                 teller.say(format!("waiting: {reason}"));
                 unhealthy = Some(reason);
@@ -69,7 +69,7 @@ pub async fn wait(
         let _ = teller.beat(Heartbeat { unhealthy, ..Heartbeat::waiting(teller.state(), client.path()) });
         stop.pause(pause).await;
         if stop.is_set() {
-            return Err(Trouble::Stopped);
+            return Err(FetchError::Stopped);
         }
         pause = (pause * 2).min(AWAY_PAUSE_MAX);
     }
@@ -81,10 +81,10 @@ async fn look(
     settings: &Settings,
     ancient: &mut Ancient,
     teller: &mut Teller,
-) -> Result<Option<(Chain, (BlobSchedule, Issuance), u64)>, Trouble> {
-    let version = client.client_version().await.map_err(Trouble::Away)?;
-    let chain_id = client.chain_id().await.map_err(Trouble::Away)?;
-    let genesis_hash = client.head(Tag::Number(0)).await.map_err(Trouble::Away)?.hash;
+) -> Result<Option<(Chain, (BlobSchedule, Issuance), u64)>, FetchError> {
+    let version = client.client_version().await.map_err(FetchError::Away)?;
+    let chain_id = client.chain_id().await.map_err(FetchError::Away)?;
+    let genesis_hash = client.head(Tag::Number(0)).await.map_err(FetchError::Away)?.hash;
     let identity = Identity { chain_id, genesis_hash };
     let held = store.chain()?;
     let mut chain = match held.clone() {
@@ -94,7 +94,7 @@ async fn look(
         }
         Some(chain) if chain.identity == identity => chain,
         Some(Chain { identity: held, .. }) => {
-            return Err(Trouble::Other(
+            return Err(FetchError::Other(
                 Refused::new(
                     format!(
                         "`{}` holds chain {} with genesis {}, the node is on chain {chain_id} with genesis {genesis_hash}",
@@ -108,10 +108,10 @@ async fn look(
             ));
         }
     };
-    let head = client.head(Tag::Latest).await.map_err(Trouble::Away)?;
+    let head = client.head(Tag::Latest).await.map_err(FetchError::Away)?;
     if head.number > BLOCK_MAX || !has(client, head).await? {
         let Head { number, hash, .. } = head;
-        return Err(Trouble::Doubt(format!(
+        return Err(FetchError::Doubt(format!(
             "the node's head is said to be block {number}, {hash}, which it does not have"
         )));
     }
@@ -126,7 +126,7 @@ async fn look(
     }
     let rules = match client.node_config().await {
         Ok(config) => (BlobSchedule::from_config(&config), Issuance::from_config(&config)),
-        Err(error) if error.is_passing() => return Err(Trouble::Away(error)),
+        Err(error) if error.is_passing() => return Err(FetchError::Away(error)),
         Err(error) => {
             let known = chain.blob_schedule.clone();
             let taken = if known.is_some() {
@@ -146,10 +146,10 @@ async fn look(
         From::BelowHead(depth) => head.number.saturating_sub(depth) / RANGE_MIN * RANGE_MIN,
         // A range that is half pruned could never be whole.
         From::Earliest => {
-            let earliest = client.head(Tag::Earliest).await.map_err(Trouble::Away)?.number;
+            let earliest = client.head(Tag::Earliest).await.map_err(FetchError::Away)?.number;
             if earliest > head.number {
                 let (first, head) = (earliest, head.number);
-                return Err(Trouble::Doubt(format!(
+                return Err(FetchError::Doubt(format!(
                     "the node's first block is said to be {first}, and its head is {head}"
                 )));
             }
@@ -159,7 +159,7 @@ async fn look(
     if settings.ends() && wanted_first > head.number {
         let what =
             format!("the node's head is block {}, and nothing below block {wanted_first} is wanted", head.number);
-        return Err(Trouble::Other(Refused::new(what, "choose a lower --from, or wait for the node").into()));
+        return Err(FetchError::Other(Refused::new(what, "choose a lower --from, or wait for the node").into()));
     }
     if held.as_ref() != Some(&chain) {
         store.set_chain(&chain)?;
@@ -169,26 +169,26 @@ async fn look(
 }
 
 /// Whether a head is the node's block of its height: what it says once is not enough to begin with.
-async fn has(client: &Client, head: Head) -> Result<bool, Trouble> {
+async fn has(client: &Client, head: Head) -> Result<bool, FetchError> {
     match client.head(Tag::Number(head.number)).await {
         Ok(found) => Ok(found.hash == head.hash),
         Err(error) if error.is_missing() => Ok(false),
-        Err(error) => Err(Trouble::Away(error)),
+        Err(error) => Err(FetchError::Away(error)),
     }
 }
 
 /// Where nothing says which chain the volume holds but blocks in its tail, the node must have the lowest of them.
-async fn check_tail(client: &Client, store: &Store) -> Result<(), Trouble> {
+async fn check_tail(client: &Client, store: &Store) -> Result<(), FetchError> {
     let paths = tail::paths(store.root())?;
     let blocks: Vec<_> = paths.iter().filter_map(|path| tail::block_of(path)).collect();
     let Some((lowest, _)) = blocks.iter().min() else { return Ok(()) };
-    let node = client.head(Tag::Number(*lowest)).await.map_err(Trouble::Away)?;
+    let node = client.head(Tag::Number(*lowest)).await.map_err(FetchError::Away)?;
     if blocks.contains(&(*lowest, node.hash)) {
         return Ok(());
     }
     let what = format!("the node has not block {lowest} as it is in the tail of `{}`", store.root().display());
     let hint = "give each chain a data directory of its own; nothing was touched";
-    Err(Trouble::Other(Refused::new(what, hint).into()))
+    Err(FetchError::Other(Refused::new(what, hint).into()))
 }
 
 /// In words, why the node does not answer.

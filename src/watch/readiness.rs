@@ -1,6 +1,6 @@
 //! What the node still has to do, in words. Coarse ones: a state is said once when it changes, and these change seldom.
 
-use super::fetch::Trouble;
+use super::fetch::FetchError;
 use super::progress::age_s;
 use super::session::Session;
 use crate::geth::Client;
@@ -14,8 +14,8 @@ const OLD_S: u64 = 300;
 const ASK_EVERY: Duration = Duration::from_secs(30);
 
 /// Why a node has no block but its first one.
-pub async fn before_first_block(client: &Client) -> Result<String, Trouble> {
-    let syncing = client.syncing().await.map_err(Trouble::Away)?;
+pub async fn before_first_block(client: &Client) -> Result<String, FetchError> {
+    let syncing = client.syncing().await.map_err(FetchError::Away)?;
     Ok(format!("waiting for the node's first block: {}", stage(&syncing)))
 }
 

@@ -4,7 +4,7 @@
 //! tail lost, the next `watch` fetches: that is what it does with a tail anyway.
 
 use super::build::Job;
-use super::fetch::Trouble;
+use super::fetch::FetchError;
 use super::mend::Mend;
 use super::progress::now;
 use super::session::Session;
@@ -113,7 +113,7 @@ async fn rebuild(
     faulty: Faulty,
     label: &str,
     stop: Stop,
-) -> Result<(), Trouble> {
+) -> Result<(), FetchError> {
     let client = Client::new(&settings.ipc, Limits::of_memory(settings.memory_bytes_max));
     let mut teller = progress::Teller::new(store.clone());
     let node = node::wait(&client, &store, &settings, &stop, &mut teller).await?;
@@ -157,10 +157,10 @@ async fn rebuild(
 
 impl Session {
     /// Builds a range again, and commits it.
-    async fn build_again(&mut self, mend: Mend) -> Result<Range, Trouble> {
+    async fn build_again(&mut self, mend: Mend) -> Result<Range, FetchError> {
         let old = fs::read_dir(self.store.root().join(&mend.path))?.map(|entry| Ok(entry?.metadata()?.len()));
         if !self.has_room(old.sum::<Result<u64>>()?)? {
-            return Err(Trouble::Other(anyhow!("there is no room for it: {}", self.teller.state())));
+            return Err(FetchError::Other(anyhow!("there is no room for it: {}", self.teller.state())));
         }
         let piece = Piece { first: mend.first, last: mend.last, source: Source::Node };
         let tables = mend.tables;
@@ -171,12 +171,12 @@ impl Session {
 }
 
 /// Why it was not done, for the operator.
-fn error(trouble: Trouble) -> anyhow::Error {
+fn error(trouble: FetchError) -> anyhow::Error {
     match trouble {
-        Trouble::Away(error) => error.into(),
-        Trouble::Pruned(reason) => anyhow!("the node has pruned it: {reason}"),
-        Trouble::Bad { reason, .. } | Trouble::Frozen(reason) | Trouble::Doubt(reason) => anyhow!(reason),
-        Trouble::Stopped => anyhow!("stopped; what was not finished stays as it was"),
-        Trouble::Other(error) => error,
+        FetchError::Away(error) => error.into(),
+        FetchError::Pruned(reason) => anyhow!("the node has pruned it: {reason}"),
+        FetchError::Bad { reason, .. } | FetchError::Freezer(reason) | FetchError::Doubt(reason) => anyhow!(reason),
+        FetchError::Stopped => anyhow!("stopped; what was not finished stays as it was"),
+        FetchError::Other(error) => error,
     }
 }

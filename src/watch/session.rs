@@ -2,7 +2,7 @@
 
 use super::ancient::Ancient;
 use super::build::{Builder, Job, lower_priority};
-use super::fetch::{AbortOnDrop, Ahead, Fetcher, Trouble};
+use super::fetch::{AbortOnDrop, Ahead, FetchError, Fetcher};
 use super::follow::TAIL_CHUNK;
 use super::hydrate::Hydration;
 use super::mend::{self, Mend};
@@ -58,7 +58,7 @@ pub struct UnderWay {
     /// What it is.
     pub job: Job,
     /// Its end.
-    pub task: AbortOnDrop<Result<Finished, Trouble>>,
+    pub task: AbortOnDrop<Result<Finished, FetchError>>,
     /// Set when it has all it needs of the node.
     pub drained: Arc<AtomicBool>,
 }
@@ -69,7 +69,7 @@ pub struct Merging {
     /// First and last block.
     pub blocks: (u64, u64),
     /// Its end.
-    pub task: AbortOnDrop<Result<Range, Trouble>>,
+    pub task: AbortOnDrop<Result<Range, FetchError>>,
 }
 
 /// The state of a `watch` or a `backfill`.
@@ -141,7 +141,7 @@ pub struct Session {
     pub estimated: bool,
     /// Who has most in the sealed ranges, and the next ranking being made.
     pub ranking: Option<Ranking>,
-    pub ranking_under_way: Option<AbortOnDrop<Result<Option<Ranking>, Trouble>>>,
+    pub ranking_under_way: Option<AbortOnDrop<Result<Option<Ranking>, FetchError>>>,
     /// When that is tried again after it failed.
     pub ranking_retry_at: Option<Instant>,
     /// When losers were last looked for.
@@ -161,12 +161,12 @@ impl Session {
         publisher: Publisher,
         teller: Teller,
         stop: Stop,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<Self, FetchError> {
         if let Task::Backfill { last: Some(last) } = settings.task
             && last < node.wanted_first
         {
             let range = format!("blocks {} to {last} are none", node.wanted_first);
-            return Err(Trouble::Other(Refused::new(range, "give a `--to` that is not below `--from`").into()));
+            return Err(FetchError::Other(Refused::new(range, "give a `--to` that is not below `--from`").into()));
         }
         let weth = node.chain.weth;
         let options = Options { weth, issuance: node.issuance, tables: settings.tables };
@@ -532,12 +532,12 @@ impl Session {
         self.under_way.clear();
         if let Some(Merging { blocks, task }) = self.merging.take() {
             // Its thread yields to everything else on the machine, and may not even come to see that it is to stop.
-            match tokio::time::timeout(DRAIN, task).await.unwrap_or(Ok(Err(Trouble::Stopped))) {
+            match tokio::time::timeout(DRAIN, task).await.unwrap_or(Ok(Err(FetchError::Stopped))) {
                 Ok(Ok(range)) => {
                     self.add_range(range);
                     self.dirty = true;
                 }
-                Ok(Err(Trouble::Other(error))) => self.note_unmerged(blocks, &error),
+                Ok(Err(FetchError::Other(error))) => self.note_unmerged(blocks, &error),
                 _ => {}
             }
         }
@@ -606,10 +606,10 @@ fn pool(threads: rayon::ThreadPoolBuilder) -> Result<Arc<rayon::ThreadPool>> {
 }
 
 /// What the chain began with, where the node tells it.
-async fn allocation(client: &Client, chain: &Chain) -> Result<Option<Allocation>, Trouble> {
+async fn allocation(client: &Client, chain: &Chain) -> Result<Option<Allocation>, FetchError> {
     let allocation = match client.genesis_allocation(chain.identity.genesis_hash).await {
         Ok(json) => Allocation::decode(&json).map_err(|error| format!("{error:#}")),
-        Err(error) if error.is_passing() => return Err(Trouble::Away(error)),
+        Err(error) if error.is_passing() => return Err(FetchError::Away(error)),
         Err(error) => Err(error.to_string()),
     };
     Ok(allocation.inspect_err(|reason| tracing::info!(reason, "the genesis allocation is not known")).ok())

@@ -9,7 +9,7 @@
 //! ended and of accounts that did not change, so that calls would be needed beside it: one way is enough.
 
 use super::Traces;
-use super::fetch::{AbortOnDrop, Fetcher, Near, TRIES, Trouble};
+use super::fetch::{AbortOnDrop, FetchError, Fetcher, Near, TRIES};
 use super::frames::{FRAMES_BYTES_MAX, Weight};
 use super::tokens::{Known, Told};
 use crate::decode::{Frame, Outcome, trace};
@@ -42,7 +42,7 @@ const TRACE_TRIES: u32 = 2;
 
 impl Fetcher {
     /// What the node says of these blocks, one after the other.
-    pub async fn states(&self, blocks: &[Proved], near: Near) -> Result<Vec<State>, Trouble> {
+    pub async fn states(&self, blocks: &[Proved], near: Near) -> Result<Vec<State>, FetchError> {
         let unasked = self.unasked(blocks, near).await?;
         // What enters the tail is taken in when it is there; what is known of history is known where it is asked for.
         let here = Mutex::default();
@@ -64,7 +64,7 @@ impl Fetcher {
     }
 
     /// What is known of these blocks' state where the node is not even asked; none where it is.
-    async fn unasked(&self, blocks: &[Proved], near: Near) -> Result<Option<State>, Trouble> {
+    async fn unasked(&self, blocks: &[Proved], near: Near) -> Result<Option<State>, FetchError> {
         if !self.options.tables.needs_state() {
             return Ok(Some(State::missing("not asked for")));
         }
@@ -76,7 +76,7 @@ impl Fetcher {
             Ok(oldest) if blocks.last().is_some_and(|block| block.header.number < oldest) => {
                 Ok(Some(State::missing("the node does not serve state that old")))
             }
-            Err(error) if error.is_passing() => Err(Trouble::Away(error)),
+            Err(error) if error.is_passing() => Err(FetchError::Away(error)),
             // An older geth does not say: it is asked for the state itself.
             _ => Ok(None),
         }
@@ -109,7 +109,7 @@ impl Fetcher {
         }
     }
 
-    async fn state(&self, block: &Proved, known: &Mutex<Known>) -> Result<State, Trouble> {
+    async fn state(&self, block: &Proved, known: &Mutex<Known>) -> Result<State, FetchError> {
         let mut state = State::missing("not asked for");
         let tables = self.options.tables;
         if tables.needs_traces() {
@@ -137,7 +137,7 @@ impl Fetcher {
     }
 
     /// What a block's transactions did: their call frames, or why there are none, and then at least those that move ether.
-    async fn trace(&self, block: &Proved) -> Result<Traced, Trouble> {
+    async fn trace(&self, block: &Proved) -> Result<Traced, FetchError> {
         if block.transactions.is_empty() {
             return Ok(Traced::of(Ok(Vec::new())));
         }
@@ -193,21 +193,21 @@ impl Fetcher {
     }
 
     /// The call frames of each of a block's transactions, or why there are none.
-    async fn whole_frames(&self, block: &Proved) -> Result<Result<Vec<Vec<Frame>>, String>, Trouble> {
+    async fn whole_frames(&self, block: &Proved) -> Result<Result<Vec<Vec<Frame>>, String>, FetchError> {
         let hash = block.header.hash;
         let traces = self.ask_trace(|client| async move { client.trace_block(hash).await }).await?;
         Ok(traces.and_then(|traces| check(block, &traces).map_err(|error| format!("{error:#}"))))
     }
 
     /// The answer to a question that takes the node long, or why there is none.
-    async fn ask_trace<T, F>(&self, ask: impl Fn(Client) -> F) -> Result<Result<T, String>, Trouble>
+    async fn ask_trace<T, F>(&self, ask: impl Fn(Client) -> F) -> Result<Result<T, String>, FetchError>
     where
         F: Future<Output = Result<T, geth::Error>>,
     {
         for attempt in 1.. {
             match ask(self.client.clone()).await {
                 Ok(answer) => return Ok(Ok(answer)),
-                Err(error) if error.is_unreachable() => return Err(Trouble::Away(error)),
+                Err(error) if error.is_unreachable() => return Err(FetchError::Away(error)),
                 Err(error) if error.is_passing() && attempt < TRACE_TRIES => {
                     tracing::debug!(attempt, error = %error, "trace failed, tried again");
                 }
@@ -222,7 +222,7 @@ impl Fetcher {
         &self,
         accounts: Vec<Address>,
         block: B256,
-    ) -> Result<Result<Vec<(Address, U256)>, String>, Trouble> {
+    ) -> Result<Result<Vec<(Address, U256)>, String>, FetchError> {
         self.side_by_side(accounts, move |fetcher, address| async move {
             Ok(fetcher.balance(address, block).await?.map(|balance| (address, balance)))
         })
@@ -234,11 +234,11 @@ impl Fetcher {
         &self,
         questions: Vec<Q>,
         ask: impl Fn(Self, Q) -> F + Copy + Send + Sync + 'static,
-    ) -> Result<Result<Vec<A>, String>, Trouble>
+    ) -> Result<Result<Vec<A>, String>, FetchError>
     where
         Q: Clone + Send + Sync + 'static,
         A: Send + 'static,
-        F: Future<Output = Result<Result<A, String>, Trouble>> + Send + 'static,
+        F: Future<Output = Result<Result<A, String>, FetchError>> + Send + 'static,
     {
         let mut answers: Vec<(usize, A)> = Vec::with_capacity(questions.len());
         let questions: Arc<[Q]> = questions.into();
@@ -260,7 +260,7 @@ impl Fetcher {
                             Err(reason) => return Ok(Err(reason)),
                         }
                     }
-                    Ok::<_, Trouble>(Ok(answers))
+                    Ok::<_, FetchError>(Ok(answers))
                 }))
             })
             .collect();
@@ -275,11 +275,11 @@ impl Fetcher {
     }
 
     /// Ether of an account after a block, or why the node does not say.
-    pub async fn balance(&self, address: Address, block: B256) -> Result<Result<U256, String>, Trouble> {
+    pub async fn balance(&self, address: Address, block: B256) -> Result<Result<U256, String>, FetchError> {
         for attempt in 1.. {
             match self.client.balance(address, block).await {
                 Ok(balance) => return Ok(Ok(balance)),
-                Err(error) if error.is_unreachable() => return Err(Trouble::Away(error)),
+                Err(error) if error.is_unreachable() => return Err(FetchError::Away(error)),
                 Err(error) if error.is_passing() && attempt < TRIES => {
                     tracing::debug!(address = %address, attempt, error = %error, "request failed, tried again");
                 }

@@ -5,7 +5,7 @@
 //! blocks are.
 
 use super::build::{Builder, Job};
-use super::fetch::{Trouble, link};
+use super::fetch::{FetchError, link};
 use super::meter::thread_time;
 use super::phase;
 use crate::decode::{Block, Depth};
@@ -21,13 +21,13 @@ use std::sync::mpsc::{self, Receiver};
 
 /// The blocks of a run, in order, each proved or not.
 struct ProvedRun {
-    blocks: Vec<Result<Proved, Trouble>>,
+    blocks: Vec<Result<Proved, FetchError>>,
     bytes: u64,
 }
 
 impl Builder {
     /// Builds a range out of geth's ancient store. The node says what its last block is: all below is linked to that.
-    pub async fn thaw(&self, job: Job) -> Result<Finished, Trouble> {
+    pub async fn thaw(&self, job: Job) -> Result<Finished, FetchError> {
         let anchor = if self.anchored { Some(self.anchor(job.piece.last).await?) } else { None };
         self.on_thread(move |builder| {
             let _phase = phase("range");
@@ -36,15 +36,15 @@ impl Builder {
         .await?
     }
 
-    async fn anchor(&self, number: u64) -> Result<B256, Trouble> {
+    async fn anchor(&self, number: u64) -> Result<B256, FetchError> {
         match self.fetcher.client.head(Tag::Number(number)).await {
             Ok(head) => Ok(head.hash),
-            Err(error) if error.is_passing() => Err(Trouble::Away(error)),
-            Err(error) => Err(Trouble::Frozen(error.to_string())),
+            Err(error) if error.is_passing() => Err(FetchError::Away(error)),
+            Err(error) => Err(FetchError::Freezer(error.to_string())),
         }
     }
 
-    fn thaw_all(&self, job: &Job, anchor: Option<B256>) -> Result<Finished, Trouble> {
+    fn thaw_all(&self, job: &Job, anchor: Option<B256>) -> Result<Finished, FetchError> {
         let mut history = History::open(&self.history).map_err(frozen)?;
         let mut range = self.writer(job)?;
         let mut below: Option<BlockLink> = None;
@@ -56,13 +56,13 @@ impl Builder {
             next += run.as_ref().map_or(0, |run| run.blocks.len() as u64);
             let ahead = run.map(|run| self.prove_aside(run));
             match std::mem::replace(&mut proving, ahead) {
-                Some(proved) => self.write(proved.recv().map_err(|_| Trouble::Stopped)?, &mut below, &mut range)?,
+                Some(proved) => self.write(proved.recv().map_err(|_| FetchError::Stopped)?, &mut below, &mut range)?,
                 None if proving.is_none() => break,
                 None => {}
             }
         }
         if let Some(anchor) = anchor.filter(|anchor| below.is_none_or(|top| top.hash != *anchor)) {
-            return Err(Trouble::Frozen(format!("block {} is {anchor} on the node", job.piece.last)));
+            return Err(FetchError::Freezer(format!("block {} is {anchor} on the node", job.piece.last)));
         }
         Ok(range.finish()?)
     }
@@ -81,19 +81,19 @@ impl Builder {
     }
 
     /// Links the blocks of a run to those below, and writes their rows.
-    fn write(&self, run: ProvedRun, below: &mut Option<BlockLink>, range: &mut RangeWriter) -> Result<(), Trouble> {
+    fn write(&self, run: ProvedRun, below: &mut Option<BlockLink>, range: &mut RangeWriter) -> Result<(), FetchError> {
         let blocks = run.blocks.into_iter().collect::<Result<Vec<_>, _>>()?;
         let mut batch = Batch::new(self.fetcher.options);
         for block in &blocks {
             let (number, parent_hash) = (block.header.number, block.header.parent_hash);
             if let Some(below) = below.filter(|below| below.hash != parent_hash) {
                 let reason = format!("block {number}: parent hash: expected {}, found {parent_hash}", below.hash);
-                return Err(Trouble::Frozen(reason));
+                return Err(FetchError::Freezer(reason));
             }
             *below = Some(link(block));
             batch
                 .push(block, &self.fetcher.history_state(block))
-                .map_err(|error| Trouble::Frozen(format!("{error:#}")))?;
+                .map_err(|error| FetchError::Freezer(format!("{error:#}")))?;
         }
         let links: Vec<_> = blocks.iter().map(link).collect();
         let gaps = batch.take_gaps();
@@ -103,16 +103,16 @@ impl Builder {
         Ok(())
     }
 
-    fn prove_one(&self, stored: Stored) -> Result<Proved, Trouble> {
+    fn prove_one(&self, stored: Stored) -> Result<Proved, FetchError> {
         self.gate.wait_on_thread(&|| self.stopped());
         self.fetcher.pace.wait_on_thread(&|| self.stopped());
         if self.stopped() {
-            return Err(Trouble::Stopped);
+            return Err(FetchError::Stopped);
         }
         let number = stored.number;
         let expected = Expected { number, hash: Some(stored.hash), parent_hash: None };
-        let block = self.decode(stored).map_err(|error| Trouble::Frozen(format!("block {number}: {error:#}")))?;
-        prove(block, &expected, &self.fetcher.schedule).map_err(|failed| Trouble::Frozen(failed.0.to_string()))
+        let block = self.decode(stored).map_err(|error| FetchError::Freezer(format!("block {number}: {error:#}")))?;
+        prove(block, &expected, &self.fetcher.schedule).map_err(|failed| FetchError::Freezer(failed.0.to_string()))
     }
 
     fn decode(&self, Stored { header, body, receipts, .. }: Stored) -> Result<Block> {
@@ -127,6 +127,6 @@ impl Builder {
     }
 }
 
-fn frozen(error: crate::freezer::Error) -> Trouble {
-    Trouble::Frozen(error.to_string())
+fn frozen(error: crate::freezer::Error) -> FetchError {
+    FetchError::Freezer(error.to_string())
 }

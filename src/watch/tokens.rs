@@ -8,7 +8,7 @@
 //! Of each token the holder who took most is asked for before the block too, for a fee is taken from what somebody gets. If what it has after the block is not what
 //! it had, with what came in and without what went out, then sums of transfers do not tell the balances of this token.
 
-use super::fetch::{Fetcher, TRIES, Trouble};
+use super::fetch::{FetchError, Fetcher, TRIES};
 use super::state::reason;
 use crate::decode::contract;
 use crate::geth::Question;
@@ -168,7 +168,7 @@ struct Look {
 
 impl Fetcher {
     /// What the node says of the tokens that a block moved, or why it does not.
-    pub async fn tokens(&self, block: &Proved, known: &Mutex<Known>) -> Result<Result<Told, String>, Trouble> {
+    pub async fn tokens(&self, block: &Proved, known: &Mutex<Known>) -> Result<Result<Told, String>, FetchError> {
         let hash = block.header.hash;
         let looks = self.looks(block, known);
         let looked =
@@ -246,7 +246,7 @@ impl Fetcher {
     }
 
     /// The balance of who took most of a token, and what the contract says of itself where that is to be told.
-    async fn look(&self, look: Look) -> Result<Result<(Option<U256>, Option<Token>), String>, Trouble> {
+    async fn look(&self, look: Look) -> Result<Result<(Option<U256>, Option<Token>), String>, FetchError> {
         let Look { token: Moved { contract, standard, holders }, block: (block, parent, number), .. } = look;
         let Look { describe, compare, allowance, .. } = look;
         let mut balance = None;
@@ -291,7 +291,7 @@ impl Fetcher {
         holder: Address,
         block: B256,
         allowance: &Allowance,
-    ) -> Result<Result<Option<U256>, String>, Trouble> {
+    ) -> Result<Result<Option<U256>, String>, FetchError> {
         let answer = self.ask_contract(token, Question::BalanceOf(holder), block, allowance).await?;
         Ok(answer.map(|answer| contract::number(&answer?)))
     }
@@ -303,13 +303,13 @@ impl Fetcher {
         question: Question,
         block: B256,
         allowance: &Allowance,
-    ) -> Result<Result<Option<Bytes>, String>, Trouble> {
+    ) -> Result<Result<Option<Bytes>, String>, FetchError> {
         let mut gas = ANSWER_GAS;
         let mut attempt = 1;
         loop {
             match self.client.ask_contract(contract, question, block, gas).await {
                 Ok(answer) => return Ok(Ok(Some(answer))),
-                Err(error) if error.is_unreachable() => return Err(Trouble::Away(error)),
+                Err(error) if error.is_unreachable() => return Err(FetchError::Away(error)),
                 Err(error) if error.is_passing() && attempt < TRIES => {
                     tracing::debug!(contract = %contract, attempt, error = %error, "request failed, tried again");
                     attempt += 1;
