@@ -2,7 +2,7 @@
 //!
 //! `follow` looks at the node and the store, does the next thing, commits it and returns; only the loop here waits. `build`
 //! makes ranges beside it, on as many workers as there are cores, and hands over finished directories. geth being absent,
-//! starting, syncing, behind or restarting is a normal state: said once when it changes, and waited out.
+//! starting, syncing, behind or restarting is a normal state: logged once when it changes, and waited out.
 //!
 //! What `watch` publishes is one run of blocks, so it puts ranges in their place in the order they were planned in, oldest first
 //! where nothing else is asked for; `backfill` puts them there as they come, newest first, and `coverage` names the gaps.
@@ -273,11 +273,11 @@ fn check_history(directory: &Path) -> Result<(), Refused> {
 async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), FetchError> {
     let client = Client::new(&settings.ipc, Limits::of_memory(settings.memory_bytes_max));
     let publisher = Publisher::new(&store, settings.published_path.clone())?;
-    let mut teller = progress::Teller::new(store.clone());
-    // The one before this may have left word of something else. Where nothing can be written, that is said below.
-    let _ = teller.beat(Heartbeat::waiting("starting", client.path()));
-    let node = stop.or_stopped(node::wait(&client, &store, &settings, &stop, &mut teller)).await?;
-    let opening = Session::open(settings, store, client, node, publisher, teller, stop.clone());
+    let mut reporter = progress::Reporter::new(store.clone());
+    // The one before this may have left word of something else. Where nothing can be written, that is logged below.
+    let _ = reporter.beat(Heartbeat::waiting("starting", client.path()));
+    let node = stop.or_stopped(node::wait(&client, &store, &settings, &stop, &mut reporter)).await?;
+    let opening = Session::open(settings, store, client, node, publisher, reporter, stop.clone());
     let mut session = stop.or_stopped(opening).await?;
     session.check_ranges()?;
     let mut away_pause = POLL;
@@ -290,7 +290,7 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
             Ok(follow::Step::Advanced) => (away_pause, doubted) = (POLL, None),
             Ok(follow::Step::Idle) => {
                 (away_pause, doubted) = (POLL, None);
-                lag.tell(&mut session).await;
+                lag.log(&mut session).await;
                 session.wait(POLL).await;
             }
             Err(FetchError::Away(error)) => {
@@ -301,14 +301,14 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
                     }
                     session.unhealthy = Some(error.to_string());
                 }
-                session.teller.say(format!("waiting for geth: {:#}", anyhow::Error::new(error)));
+                session.reporter.log_state(format!("waiting for geth: {:#}", anyhow::Error::new(error)));
                 session.beat().map_err(FetchError::Other)?;
                 session.wait(away_pause).await;
                 away_pause = (away_pause * 2).min(AWAY_PAUSE_MAX);
             }
             Err(FetchError::Bad { number, reason }) => {
                 session.unhealthy = Some(reason.clone());
-                session.teller.say(format!("waiting: {reason}"));
+                session.reporter.log_state(format!("waiting: {reason}"));
                 if session.settings.ends() {
                     break Err(FetchError::Bad { number, reason });
                 }
@@ -319,7 +319,7 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
             Err(FetchError::Doubt(reason)) => {
                 let since = *doubted.get_or_insert_with(Instant::now);
                 session.unhealthy = Some(reason.clone());
-                session.teller.say(format!("waiting: {reason}"));
+                session.reporter.log_state(format!("waiting: {reason}"));
                 // It may be a reorganisation that came between two answers.
                 if session.settings.ends() && since.elapsed() > DOUBT_MAX {
                     break Err(FetchError::Doubt(reason));

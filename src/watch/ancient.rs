@@ -1,7 +1,7 @@
 //! Where geth's ancient store is, and which of its blocks can be read.
 //!
 //! It lies below the data directory that the node names, or where the operator says. The node may name a path in a container of
-//! its own: then it is not found, that is said once, and everything comes over the socket.
+//! its own: then it is not found, that is logged once, and everything comes over the socket.
 
 use super::fetch::FetchError;
 use super::session::Session;
@@ -35,10 +35,10 @@ pub struct Ancient {
     looked_at_eras: Option<Instant>,
     /// Whether its genesis block was seen to be the chain's.
     checked: bool,
-    /// What was said last of why it cannot be read.
-    said: String,
-    /// What was said last of the era files, and of those that cannot be read.
-    said_of_eras: (String, String),
+    /// What was logged last of why it cannot be read.
+    logged: String,
+    /// What was logged last of the era files, and of those that cannot be read.
+    logged_of_eras: (String, String),
 }
 
 impl Ancient {
@@ -99,7 +99,7 @@ impl Ancient {
             }
             tracing::info!(first, last, "history up to the finalized block is read from `{directory}`");
             self.checked = true;
-            self.said.clear();
+            self.logged.clear();
         }
         Ok(extents)
     }
@@ -114,21 +114,21 @@ impl Ancient {
         let failures = history.look_at_eras()?;
         let directory = self.places.eras.as_deref().unwrap_or("".as_ref()).display();
         let blocks: Vec<_> = history.in_eras().iter().map(|(first, last)| format!("{first}-{last}")).collect();
-        let said = (blocks.join(", "), failures.join("; "));
-        if self.said_of_eras.0 != said.0 {
-            tracing::info!(blocks = said.0, "what geth has pruned is read from the era files in `{directory}`");
+        let logged = (blocks.join(", "), failures.join("; "));
+        if self.logged_of_eras.0 != logged.0 {
+            tracing::info!(blocks = logged.0, "what geth has pruned is read from the era files in `{directory}`");
         }
-        if self.said_of_eras.1 != said.1 && !failures.is_empty() {
+        if self.logged_of_eras.1 != logged.1 && !failures.is_empty() {
             tracing::warn!(files = failures.len(), reason = failures[0], "era files in `{directory}` cannot be read");
         }
-        self.said_of_eras = said;
+        self.logged_of_eras = logged;
         Ok(())
     }
 
     fn say(&mut self, why: String) {
-        if self.said != why {
+        if self.logged != why {
             tracing::info!("history comes over geth's socket: {why}");
-            self.said = why;
+            self.logged = why;
         }
     }
 }

@@ -73,7 +73,7 @@ impl Session {
         let followed = self.follow(head).await;
         let advanced = match &followed {
             Ok(advanced) => *advanced,
-            // What is wrong at the head is said below, and history is built all the same.
+            // What is wrong at the head is logged below, and history is built all the same.
             Err(FetchError::Bad { .. } | FetchError::Doubt(_)) => false,
             Err(_) => return followed.map(|_| Step::Idle),
         };
@@ -91,7 +91,7 @@ impl Session {
         self.publish(done)?;
         followed?;
         self.unhealthy = None;
-        self.tell_building();
+        self.log_building();
         self.beat()?;
         if done && self.settings.ends() && self.is_complete(head) {
             if !self.settings.follows() && self.ranges.iter().all(|range| range.last < self.wanted_first) {
@@ -270,8 +270,10 @@ impl Session {
                 if ours.is_some_and(|ours| ours.hash != head.hash) {
                     return self.reorganise(tip, head).await.map(|()| true);
                 }
-                self.teller
-                    .say(format!("waiting: the node's head went back to {}, {} is held", head.number, tip.number));
+                self.reporter.log_state(format!(
+                    "waiting: the node's head went back to {}, {} is held",
+                    head.number, tip.number
+                ));
                 return Ok(false);
             }
             let hash = match head.number - tip.number {
@@ -287,7 +289,7 @@ impl Session {
             if head.number < last || !self.has_room(0)? {
                 return Ok(false);
             }
-            self.teller.say(format!("blocks {first} to {last} of the tail are missing, and are fetched again"));
+            self.reporter.log_state(format!("blocks {first} to {last} of the tail are missing, and are fetched again"));
             return match self.extend(first, last.min(first + TAIL_CHUNK - 1)).await {
                 Err(trouble @ FetchError::Pruned(_)) => self.leave_hole((first, last), trouble).map(|()| true),
                 extended => extended,
@@ -296,8 +298,10 @@ impl Session {
         let known = self.known();
         let next = known.tail_next();
         if head.number < next && self.tip().is_none() {
-            self.teller
-                .say(format!("waiting: the node's head is block {}, and the first wanted is {next}", head.number));
+            self.reporter.log_state(format!(
+                "waiting: the node's head is block {}, and the first wanted is {next}",
+                head.number
+            ));
         }
         if head.number < next || known.tail_waits() || !self.has_room(0)? {
             return Ok(false);

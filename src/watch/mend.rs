@@ -258,13 +258,13 @@ impl Session {
             Err(error) if error.is_passing() => return Err(FetchError::Away(error)),
             Err(_) => None,
         };
-        let said = (self.oldest_state, self.unserved());
+        let logged = (self.oldest_state, self.unserved());
         self.oldest_state = oldest;
         let (ranges, blocks) = self.unserved();
-        if ranges > 0 && said != (oldest, (ranges, blocks)) {
+        if ranges > 0 && logged != (oldest, (ranges, blocks)) {
             tracing::warn!(ranges, blocks, oldest_state = oldest, "sealed blocks were not traced: {}", self.remedy());
         }
-        self.dirty |= said.0 != oldest;
+        self.dirty |= logged.0 != oldest;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::ancient::Ancient;
 use super::fetch::FetchError;
-use super::progress::{Heartbeat, Teller};
+use super::progress::{Heartbeat, Reporter};
 use super::readiness::before_first_block;
 use super::space::is_used_up;
 use super::{AWAY_PAUSE_MAX, DOUBT_MAX, From, POLL, Settings, Stop};
@@ -37,14 +37,14 @@ pub async fn wait(
     store: &Store,
     settings: &Settings,
     stop: &Stop,
-    teller: &mut Teller,
+    reporter: &mut Reporter,
 ) -> Result<Node, FetchError> {
     let mut pause = POLL;
     let mut ancient = Ancient::new(settings.ancient.clone(), settings.era.clone());
     let mut doubted = None;
     loop {
         let mut unhealthy = None;
-        match look(client, store, settings, &mut ancient, teller).await {
+        match look(client, store, settings, &mut ancient, reporter).await {
             Ok(Some((chain, (schedule, issuance), wanted_first))) => {
                 client.expect(chain.identity.into());
                 return Ok(Node { chain, schedule, issuance, wanted_first, ancient });
@@ -52,21 +52,23 @@ pub async fn wait(
             Ok(None) => {}
             Err(FetchError::Away(error)) => {
                 geth::check_socket(client.path()).map_err(|refused| FetchError::Other(refused.into()))?;
-                teller.say(away(error));
+                reporter.log_state(away(error));
             }
-            Err(FetchError::Other(error)) if is_used_up(&error) => teller.say(format!("waiting for space: {error:#}")),
+            Err(FetchError::Other(error)) if is_used_up(&error) => {
+                reporter.log_state(format!("waiting for space: {error:#}"))
+            }
             Err(FetchError::Doubt(reason)) => {
                 let since = *doubted.get_or_insert_with(Instant::now);
                 if settings.ends() && since.elapsed() > DOUBT_MAX {
                     return Err(FetchError::Doubt(reason));
                 }
-                teller.say(format!("waiting: {reason}"));
+                reporter.log_state(format!("waiting: {reason}"));
                 unhealthy = Some(reason);
             }
             Err(trouble) => return Err(trouble),
         }
-        // A health check shall see that this waits, and for what. Where nothing can be written, that is said above.
-        let _ = teller.beat(Heartbeat { unhealthy, ..Heartbeat::waiting(teller.state(), client.path()) });
+        // A health check shall see that this waits, and for what. Where nothing can be written, that is logged above.
+        let _ = reporter.beat(Heartbeat { unhealthy, ..Heartbeat::waiting(reporter.state(), client.path()) });
         stop.pause(pause).await;
         if stop.is_set() {
             return Err(FetchError::Stopped);
@@ -80,7 +82,7 @@ async fn look(
     store: &Store,
     settings: &Settings,
     ancient: &mut Ancient,
-    teller: &mut Teller,
+    reporter: &mut Reporter,
 ) -> Result<Option<(Chain, (BlobSchedule, Issuance), u64)>, FetchError> {
     let version = client.client_version().await.map_err(FetchError::Away)?;
     let chain_id = client.chain_id().await.map_err(FetchError::Away)?;
@@ -119,7 +121,7 @@ async fn look(
         ancient.look(client, genesis_hash).await?;
         let below_head = matches!(settings.from, From::BelowHead(_));
         if below_head || ancient.extents.last().is_none_or(|(_, last)| *last == 0) {
-            teller.say(before_first_block(client).await?);
+            reporter.log_state(before_first_block(client).await?);
             return Ok(None);
         }
         tracing::info!("the node has no head yet: what its ancient store holds is read, and not yet anchored");

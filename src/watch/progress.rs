@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How often the progress of building is told.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+/// How often the progress of building is logged.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// How often the bar is drawn in a second at most.
 const FRAMES_S: u8 = 20;
@@ -236,7 +236,7 @@ impl Rates {
     /// Measures anew, where it is time; says whether it was.
     pub fn measure(&mut self, meter: &Meter) -> bool {
         let elapsed = self.at.elapsed();
-        if elapsed < TELL_EVERY {
+        if elapsed < LOG_EVERY {
             return false;
         }
         let now =
@@ -259,7 +259,7 @@ impl Rates {
     }
 
     /// Tells what the whole run came to: what each source gave, and what the processors did.
-    pub fn tell_total(&self, meter: &Meter) {
+    pub fn log_total(&self, meter: &Meter) {
         let seconds = self.started.elapsed().as_secs_f64();
         let rounded = |value: f64| (value * 10.0).round() / 10.0;
         for (source, counter) in [("freezer", &meter.freezer), ("node", &meter.node)] {
@@ -290,20 +290,20 @@ impl Rates {
     }
 }
 
-/// Says what happens, once.
+/// Logs what happens, once, or shows it in a bar.
 #[derive(Debug)]
-pub struct Teller {
+pub struct Reporter {
     /// The first block of the run that another writer left.
     run_first_before: Option<u64>,
     bar: Option<ProgressBar>,
-    /// What was said last; the same is not said again.
-    said: String,
+    /// The last state that was logged; the same is not logged again.
+    logged: String,
     /// When a step was committed last, seconds since 1970.
     committed_at: Option<u64>,
     pulse: Arc<Pulse>,
 }
 
-impl Teller {
+impl Reporter {
     /// A bar where standard error is a terminal, else lines.
     pub fn new(store: Arc<Store>) -> Self {
         let style = "{prefix} [{bar:40}] {human_pos}/{human_len} blocks  {per_sec}  ETA {eta}  {msg}";
@@ -314,7 +314,7 @@ impl Teller {
         });
         let before = Heartbeat::read(store.root());
         let run_first_before = before.and_then(|heartbeat| heartbeat.run_first);
-        Self { bar, said: String::new(), committed_at: None, pulse: Pulse::start(store), run_first_before }
+        Self { bar, logged: String::new(), committed_at: None, pulse: Pulse::start(store), run_first_before }
     }
 
     /// How far down the run of blocks went by the last heartbeat of another writer.
@@ -327,20 +327,20 @@ impl Teller {
         self.pulse.beat(Heartbeat { run_first: heartbeat.run_first.or(self.run_first_before), ..heartbeat })
     }
 
-    /// Says a state when it is entered, and not again until another was said.
-    pub fn say(&mut self, state: String) {
-        if self.said != state {
+    /// Logs a state when it is entered, and not again until another was logged.
+    pub fn log_state(&mut self, state: String) {
+        if self.logged != state {
             self.above_bar(|| tracing::info!("{state}"));
             if let Some(bar) = &self.bar {
                 bar.set_message(shown(&state).into_owned());
             }
-            self.said = state;
+            self.logged = state;
         }
     }
 
-    /// What was said last.
+    /// The last state that was logged.
     pub fn state(&self) -> &str {
-        &self.said
+        &self.logged
     }
 
     /// When a step was committed last, seconds since 1970.
@@ -348,9 +348,9 @@ impl Teller {
         self.committed_at
     }
 
-    /// Tells of a committed step: a log line, or the bar moved.
+    /// Reports a committed step: a log line, or the bar moved.
     pub fn step(&mut self, what: &str, position: Position) {
-        self.said = what.to_owned();
+        self.logged = what.to_owned();
         self.committed_at = Some(now());
         let (done, all, message) = match position {
             Position::Head { first, tip, head, lag, node_lag_s } => {
@@ -373,7 +373,7 @@ impl Teller {
         }
     }
 
-    /// Tells how building goes on.
+    /// Logs how building goes on.
     pub fn building(&mut self, building: &Building) {
         let done = building.done_permille as f64 / 10.0;
         let eta = building.eta_s.map_or("unknown".to_owned(), |eta| format!("{eta} s"));

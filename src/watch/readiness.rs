@@ -1,4 +1,4 @@
-//! What the node still has to do, in words. Coarse ones: a state is said once when it changes, and these change seldom.
+//! What the node still has to do, in words. Coarse ones: a state is logged once when it changes, and these change seldom.
 
 use super::fetch::FetchError;
 use super::progress::age_s;
@@ -25,17 +25,17 @@ pub struct Lag(Option<Instant>);
 
 impl Lag {
     /// Says why nothing new comes, where the node's head is old. It is followed all the same.
-    pub async fn tell(&mut self, session: &mut Session) {
+    pub async fn log(&mut self, session: &mut Session) {
         let Some(age_s) = session.head.and_then(age_s) else { return };
         let asked = self.0.is_some_and(|at| at.elapsed() < ASK_EVERY);
-        if age_s < OLD_S || asked || session.teller.state().starts_with("waiting") {
+        if age_s < OLD_S || asked || session.reporter.state().starts_with("waiting") {
             return;
         }
         self.0 = Some(Instant::now());
         // For a line in the log only: without an answer the next step says what is wrong.
         if let Ok(syncing) = session.client.syncing().await {
             let at_least = at_least(age_s);
-            session.teller.say(format!("the node's head is more than {at_least} old: {}", stage(&syncing)));
+            session.reporter.log_state(format!("the node's head is more than {at_least} old: {}", stage(&syncing)));
         }
     }
 }

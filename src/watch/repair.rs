@@ -115,14 +115,14 @@ async fn rebuild(
     stop: Stop,
 ) -> Result<(), FetchError> {
     let client = Client::new(&settings.ipc, Limits::of_memory(settings.memory_bytes_max));
-    let mut teller = progress::Teller::new(store.clone());
-    let node = node::wait(&client, &store, &settings, &stop, &mut teller).await?;
+    let mut reporter = progress::Reporter::new(store.clone());
+    let node = node::wait(&client, &store, &settings, &stop, &mut reporter).await?;
     // These would be taken for good when the session opens. Their places are those of what is built anew.
     for path in faulty.tail.iter().chain(&faulty.chunks).chain(&faulty.small) {
         store.quarantine_path(path, label)?;
     }
     let publisher = Publisher::new(&store, settings.published_path.clone())?;
-    let mut session = Session::open(settings, store.clone(), client, node, publisher, teller, stop).await?;
+    let mut session = Session::open(settings, store.clone(), client, node, publisher, reporter, stop).await?;
     let head = session.look_at_head().await?;
     session.head = Some(head);
     session.look_for_finalized(head).await?;
@@ -140,7 +140,7 @@ async fn rebuild(
     }
     for mend in &mends {
         let what = format!("blocks {} to {}", mend.first, mend.last);
-        session.teller.say(format!("building {what} again"));
+        session.reporter.log_state(format!("building {what} again"));
         let range = session.build_again(mend.clone()).await;
         let range = range.map_err(error).with_context(|| format!("failed to build {what} again"))?;
         session.add_range(range);
@@ -160,7 +160,7 @@ impl Session {
     async fn build_again(&mut self, mend: Mend) -> Result<Range, FetchError> {
         let old = fs::read_dir(self.store.root().join(&mend.path))?.map(|entry| Ok(entry?.metadata()?.len()));
         if !self.has_room(old.sum::<Result<u64>>()?)? {
-            return Err(FetchError::Other(anyhow!("there is no room for it: {}", self.teller.state())));
+            return Err(FetchError::Other(anyhow!("there is no room for it: {}", self.reporter.state())));
         }
         let piece = Piece { first: mend.first, last: mend.last, source: Source::Node };
         let tables = mend.tables;

@@ -9,7 +9,7 @@ use super::mend::{self, Mend};
 use super::meter::Meter;
 use super::node::Node;
 use super::pressure::{Gate, Pressure};
-use super::progress::{Building, Heartbeat, Position, Rates, Teller, age_s, now};
+use super::progress::{Building, Heartbeat, Position, Rates, Reporter, age_s, now};
 use super::{Settings, Stop, Task, Traces, phase};
 use crate::decode::Allocation;
 use crate::error::{Failed, Refused};
@@ -86,7 +86,7 @@ pub struct Session {
     pub publisher: Publisher,
     pub labels: Labels,
     pub events: Events,
-    pub teller: Teller,
+    pub reporter: Reporter,
     pub stop: Stop,
     /// Sealed ranges, ascending.
     pub ranges: Vec<Range>,
@@ -159,7 +159,7 @@ impl Session {
         client: Client,
         node: Node,
         publisher: Publisher,
-        teller: Teller,
+        reporter: Reporter,
         stop: Stop,
     ) -> Result<Self, FetchError> {
         if let Task::Backfill { last: Some(last) } = settings.task
@@ -216,7 +216,7 @@ impl Session {
             publisher,
             labels,
             events,
-            teller,
+            reporter,
             stop,
             ranges,
             mends,
@@ -275,7 +275,7 @@ impl Session {
         if self.settings.keep_days.is_some() {
             // What is older was dropped.
             held_first = self.ranges.first().map(|range| range.first).or(tail_first);
-        } else if let Some(run_first) = self.teller.run_first_before() {
+        } else if let Some(run_first) = self.reporter.run_first_before() {
             held_first = held_first.map(|held_first| held_first.min(run_first / RANGE_MIN * RANGE_MIN));
         }
         if let Some(held_first) = held_first
@@ -413,10 +413,10 @@ impl Session {
         Some(self.tip()?.timestamp.min(now()).saturating_sub(kept))
     }
 
-    /// Tells of a committed step and writes the heartbeat.
+    /// Reports a committed step and writes the heartbeat.
     pub fn committed(&mut self, what: &str) -> Result<()> {
         let position = self.position();
-        self.teller.step(what, position);
+        self.reporter.step(what, position);
         self.beat()
     }
 
@@ -456,12 +456,12 @@ impl Session {
                 })
                 .or_else(|| self.mending()),
             // While a hole is filled, what was there before it came is what is to be there again.
-            run_first: if self.is_filling() { self.teller.run_first_before() } else { self.run_first() },
-            committed_at: self.teller.committed_at(),
+            run_first: if self.is_filling() { self.reporter.run_first_before() } else { self.run_first() },
+            committed_at: self.reporter.committed_at(),
             building: self.building(),
-            ..Heartbeat::waiting(self.teller.state(), &self.settings.ipc)
+            ..Heartbeat::waiting(self.reporter.state(), &self.settings.ipc)
         };
-        self.teller.beat(heartbeat)
+        self.reporter.beat(heartbeat)
     }
 
     /// Blocks that are sealed of those wanted, and blocks that are still to be.
@@ -479,12 +479,12 @@ impl Session {
         (!self.under_way.is_empty()).then(|| self.rates.building(sealed, left))
     }
 
-    /// Tells how building goes on, where it does and it is time.
-    pub fn tell_building(&mut self) {
+    /// Logs how building goes on, where it does and it is time.
+    pub fn log_building(&mut self) {
         if self.rates.measure(&self.builder.meter)
             && let Some(building) = self.building()
         {
-            self.teller.building(&building);
+            self.reporter.building(&building);
         }
     }
 
@@ -542,9 +542,9 @@ impl Session {
             }
         }
         if !self.settings.follows() {
-            self.rates.tell_total(&self.builder.meter);
+            self.rates.log_total(&self.builder.meter);
         }
-        self.teller.say("stopped".to_owned());
+        self.reporter.log_state("stopped".to_owned());
         self.publish(true)?;
         self.beat()
     }

@@ -16,8 +16,8 @@ impl Session {
     /// lost by it, and the step is taken again.
     pub fn give_way(&mut self, error: &anyhow::Error) -> Result<()> {
         // Not by turns with what `has_room` says.
-        if !self.teller.state().starts_with("waiting for space") {
-            self.teller.say(format!("waiting for space: {error:#}"));
+        if !self.reporter.state().starts_with("waiting for space") {
+            self.reporter.log_state(format!("waiting for space: {error:#}"));
         }
         if self.under_way.is_empty() && self.merging.is_none() {
             self.store.clear_temporary()?;
@@ -31,7 +31,7 @@ impl Session {
         let free = free_bytes(self.store.root())?;
         let reserve = reserve_bytes(self.store.root())?;
         if free < reserve + bytes {
-            self.teller.say(format!(
+            self.reporter.log_state(format!(
                 "waiting for space: {} MB free, {} MB wanted, {} MB kept free for geth",
                 free / MB,
                 bytes / MB,
@@ -95,11 +95,11 @@ pub fn is_used_up(error: &anyhow::Error) -> bool {
 /// Where it cannot be opened for another reason, or the end of the process is asked for first.
 pub fn open_when_there_is_room(root: &Path, stop: &Stop) -> Result<Store> {
     const LOOK_EVERY: Duration = Duration::from_secs(1);
-    let mut said = false;
+    let mut is_logged = false;
     loop {
         match Store::open(root) {
             Err(error) if is_used_up(&error) && !stop.is_set() => {
-                if !std::mem::replace(&mut said, true) {
+                if !std::mem::replace(&mut is_logged, true) {
                     tracing::error!("waiting for space: {error:#}");
                 }
                 std::thread::sleep(LOOK_EVERY);

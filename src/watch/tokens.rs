@@ -3,7 +3,7 @@
 //! Contracts answer what they like. One that fails, or answers with less than a word, has no balance to be stored, and is not
 //! asked again in this block. What an answer may cost the node is bounded: by gas for each, with a few for all of the block that get
 //! more; and one that uses up its gas is soon asked for no further holder, and in later blocks for one only. Whom that leaves out is
-//! said in `coverage`. Whatever a contract does, the block is whole without it.
+//! named in `coverage`. Whatever a contract does, the block is whole without it.
 //!
 //! Of each token the holder who took most is asked for before the block too, for a fee is taken from what somebody gets. If what it has after the block is not what
 //! it had, with what came in and without what went out, then sums of transfers do not tell the balances of this token.
