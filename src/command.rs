@@ -182,7 +182,7 @@ impl Reading {
             order: Order::default(),
             workers: self.workers(),
             memory_bytes_max: self.memory_max.saturating_mul(1 << 20),
-            ancient: self.ancient.clone(),
+            freezer: self.ancient.clone(),
             era: self.era.clone(),
         }
     }

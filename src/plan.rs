@@ -51,7 +51,7 @@ pub struct Known {
     /// The last block that can be sealed.
     pub finalized: Option<u64>,
     /// What can be read out of geth's freezer and the era files beside it, ascending.
-    pub frozen: Vec<(u64, u64)>,
+    pub in_freezer: Vec<(u64, u64)>,
     /// Sealed ranges and pieces that failed, ascending, without overlaps.
     pub settled: Vec<(u64, u64)>,
     /// Sealed ranges that are damaged, to be rebuilt as they were; they are settled.
@@ -193,18 +193,18 @@ impl Known {
         (hundred >= first && hundred_last <= last).then(|| self.piece(hundred, hundred_last))
     }
 
-    /// Whether no hundred of this thousand is sealed out of the tail, and either all or none of them are frozen.
+    /// Whether no hundred of this thousand is sealed out of the tail, and either all or none of them are in the freezer.
     fn is_of_one_source(&self, thousand: u64) -> bool {
         let last = thousand + BACKFILL - 1;
         let touches = |interval: Option<(u64, u64)>| {
             hundreds_in(interval).is_some_and(|(first, end)| first <= last && end > thousand)
         };
-        let is_frozen_in_part = self.frozen.iter().any(|interval| touches(Some(*interval)));
-        !touches(self.tail) && (!is_frozen_in_part || self.is_frozen(thousand, last))
+        let is_in_freezer_in_part = self.in_freezer.iter().any(|interval| touches(Some(*interval)));
+        !touches(self.tail) && (!is_in_freezer_in_part || self.is_in_freezer(thousand, last))
     }
 
-    fn is_frozen(&self, first: u64, last: u64) -> bool {
-        self.frozen.iter().any(|interval| covers(Some(*interval), first, last))
+    fn is_in_freezer(&self, first: u64, last: u64) -> bool {
+        self.in_freezer.iter().any(|interval| covers(Some(*interval), first, last))
     }
 
     fn piece(&self, first: u64, last: u64) -> Piece {
@@ -212,7 +212,7 @@ impl Known {
             () if covers(self.tail, first, last) => Source::Tail,
             // What the tail has of it is taken from there, and the rest from where the tail came from.
             () if self.tail.is_some_and(|(from, to)| from <= last && first <= to) => Source::Node,
-            () if self.is_frozen(first, last) => Source::Freezer,
+            () if self.is_in_freezer(first, last) => Source::Freezer,
             () => Source::Node,
         };
         Piece { first, last, source }

@@ -7,13 +7,14 @@
 //! What `watch` publishes is one run of blocks, so it puts ranges in their place in the order they were planned in, oldest first
 //! where nothing else is asked for; `backfill` puts them there as they come, newest first, and `coverage` names the gaps.
 
-mod ancient;
 mod build;
 pub mod contiguity;
 mod coverage;
 mod fetch;
 mod follow;
 mod frames;
+mod freezer;
+mod from_freezer;
 mod hydrate;
 mod limits;
 mod mend;
@@ -26,7 +27,6 @@ mod repair;
 mod session;
 mod space;
 mod state;
-mod thaw;
 mod tokens;
 
 pub use limits::go_behind;
@@ -135,9 +135,9 @@ pub struct Settings {
     pub order: Order,
     /// Ranges built at the same time, at most.
     pub workers: usize,
-    /// geth's ancient store, where it does not lie below the node's data directory.
-    pub ancient: Option<PathBuf>,
-    /// Era files, where they do not lie beside the ancient store.
+    /// geth's freezer, where it does not lie below the node's data directory.
+    pub freezer: Option<PathBuf>,
+    /// Era files, where they do not lie beside the freezer.
     pub era: Option<PathBuf>,
 }
 
@@ -222,7 +222,7 @@ impl Stop {
 /// Where the volume cannot be used or holds another chain; where it ends by itself also where a block failed its check.
 pub fn run(settings: Settings) -> Result<()> {
     geth::check_socket(&settings.ipc)?;
-    for directory in [&settings.ancient, &settings.era].into_iter().flatten() {
+    for directory in [&settings.freezer, &settings.era].into_iter().flatten() {
         check_history(directory)?;
     }
     settings.labels.as_deref().map_or(Ok(()), Labels::check)?;

@@ -1,4 +1,4 @@
-//! Building ranges, each on a worker of its own: from geth's ancient store, from the node's socket, from the tail; and merging.
+//! Building ranges, each on a worker of its own: from geth's freezer, from the node's socket, from the tail; and merging.
 //!
 //! A worker ends with a range that is whole and durable but still aside; [`super::follow`] puts it in its place.
 
@@ -75,7 +75,7 @@ impl Builder {
         let held = job.adds_to.as_ref().map_or(Selection::of_known([]), Range::tables);
         self.fetcher.options.tables = job.tables.without(held);
         let finished = match job.piece.source {
-            Source::Freezer => self.thaw(job.clone()).await,
+            Source::Freezer => self.build_from_freezer(job.clone()).await,
             Source::Node => self.fetch(job.clone(), &drained).await,
             Source::Tail => {
                 let links = job.links.clone();

@@ -67,7 +67,7 @@ impl Session {
             self.check_sealed().await?;
             self.dirty = true;
         }
-        self.look_at_ancient().await?;
+        self.look_at_freezer().await?;
         self.look_for_state().await?;
         self.mend_tail().await?;
         let followed = self.follow(head).await;
@@ -532,9 +532,9 @@ impl Session {
                         first,
                         last,
                         reason = reason.as_str(),
-                        "the ancient store failed, these blocks come from the node"
+                        "the freezer failed, these blocks come from the node"
                     );
-                    self.thawed_in_vain.insert(first, reason);
+                    self.freezer_failures.insert(first, reason);
                     let piece = Piece { source: Source::Node, ..job.piece };
                     // In its old place, so that nothing overtakes it.
                     self.start(index, Job { piece, ..job });
@@ -580,7 +580,7 @@ impl Session {
     pub(super) fn note_failure(&mut self, piece: Piece, trouble: FetchError) -> Result<(), FetchError> {
         let (status, reason) = match trouble {
             // Once more out of the files, next time: somebody may have mended them.
-            FetchError::Pruned(reason) => match self.thawed_in_vain.remove(&piece.first) {
+            FetchError::Pruned(reason) => match self.freezer_failures.remove(&piece.first) {
                 Some(why) => ("missing", format!("pruned history: {reason}; the files have it not: {why}")),
                 None => ("missing", format!("pruned history: {reason}")),
             },
@@ -706,7 +706,7 @@ impl Session {
         let [first, then] = [first, then].map(|mends| mends.into_iter().flatten());
         let pieces = first.chain(known.pieces().take(AHEAD_MAX)).chain(then).chain(known.additions());
         let mut pieces = pieces.map(|piece| match piece.source {
-            Source::Freezer if self.thawed_in_vain.contains_key(&piece.first) || is_traced => {
+            Source::Freezer if self.freezer_failures.contains_key(&piece.first) || is_traced => {
                 Piece { source: Source::Node, ..piece }
             }
             _ => piece,

@@ -1,5 +1,5 @@
 //! What is found damaged while the loops run: it goes to quarantine, `coverage` names it, and it is built again as soon as there is a
-//! worker, out of the ancient store or the node. Nothing else waits for it, least of all the head.
+//! worker, out of the freezer or the node. Nothing else waits for it, least of all the head.
 //!
 //! What is to be built again the directories in quarantine say, so a new start knows it as well.
 

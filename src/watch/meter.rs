@@ -6,11 +6,11 @@ use std::time::Duration;
 /// Running totals of all workers.
 #[derive(Debug, Default)]
 pub struct Meter {
-    /// Out of geth's ancient store; bytes as they are stored.
+    /// Out of geth's freezer; bytes as they are stored.
     pub freezer: Counter,
     /// Over geth's socket; bytes of RLP.
     pub node: Counter,
-    /// Processor time that recovering senders took, of blocks out of the ancient store.
+    /// Processor time that recovering senders took, of blocks out of the freezer.
     recovery_ns: AtomicU64,
 }
 

@@ -1,7 +1,7 @@
 //! Waiting for the node, and making sure that it is the right one.
 
-use super::ancient::Ancient;
 use super::fetch::FetchError;
+use super::freezer::FreezerLookup;
 use super::progress::{Heartbeat, Reporter};
 use super::readiness::before_first_block;
 use super::space::is_used_up;
@@ -27,8 +27,8 @@ pub struct Node {
     pub issuance: Issuance,
     /// The first block wanted, a multiple of [`RANGE_MIN`].
     pub wanted_first: u64,
-    /// Its ancient store.
-    pub ancient: Ancient,
+    /// Its freezer.
+    pub freezer: FreezerLookup,
 }
 
 /// Waits for the socket, for an answer and for a block; then checks that the volume is of this chain.
@@ -40,14 +40,14 @@ pub async fn wait(
     reporter: &mut Reporter,
 ) -> Result<Node, FetchError> {
     let mut pause = POLL;
-    let mut ancient = Ancient::new(settings.ancient.clone(), settings.era.clone());
+    let mut freezer = FreezerLookup::new(settings.freezer.clone(), settings.era.clone());
     let mut doubted = None;
     loop {
         let mut unhealthy = None;
-        match look(client, store, settings, &mut ancient, reporter).await {
+        match look(client, store, settings, &mut freezer, reporter).await {
             Ok(Some((chain, (schedule, issuance), wanted_first))) => {
                 client.expect(chain.identity.into());
-                return Ok(Node { chain, schedule, issuance, wanted_first, ancient });
+                return Ok(Node { chain, schedule, issuance, wanted_first, freezer });
             }
             Ok(None) => {}
             Err(FetchError::Away(error)) => {
@@ -81,7 +81,7 @@ async fn look(
     client: &Client,
     store: &Store,
     settings: &Settings,
-    ancient: &mut Ancient,
+    freezer: &mut FreezerLookup,
     reporter: &mut Reporter,
 ) -> Result<Option<(Chain, (BlobSchedule, Issuance), u64)>, FetchError> {
     let version = client.client_version().await.map_err(FetchError::Away)?;
@@ -118,13 +118,13 @@ async fn look(
         )));
     }
     if head.number == 0 {
-        ancient.look(client, genesis_hash).await?;
+        freezer.look(client, genesis_hash).await?;
         let below_head = matches!(settings.from, From::BelowHead(_));
-        if below_head || ancient.extents.last().is_none_or(|(_, last)| *last == 0) {
+        if below_head || freezer.extents.last().is_none_or(|(_, last)| *last == 0) {
             reporter.log_state(before_first_block(client).await?);
             return Ok(None);
         }
-        tracing::info!("the node has no head yet: what its ancient store holds is read, and not yet anchored");
+        tracing::info!("the node has no head yet: what its freezer holds is read, and not yet anchored");
     }
     let rules = match client.node_config().await {
         Ok(config) => (BlobSchedule::from_config(&config), Issuance::from_config(&config)),

@@ -213,7 +213,7 @@ pub struct SourceRate {
     pub blocks: u64,
     /// Blocks a second, lately.
     pub blocks_s: u64,
-    /// Thousand bytes read a second, lately: as they are stored in the ancient store, or of RLP from the node.
+    /// Thousand bytes read a second, lately: as they are stored in the freezer, or of RLP from the node.
     pub kb_s: u64,
 }
 

@@ -91,7 +91,7 @@ fn settings(ipc: PathBuf, store: &Store, published_path: Option<PathBuf>) -> Res
         tables: tables_held(store.root(), ranges.last())?,
         order: Order::default(),
         workers: 1,
-        ancient: None,
+        freezer: None,
         era: None,
         labels: None,
         abi: None,

@@ -1,9 +1,9 @@
 //! What the loops know: the store's ranges, the tail, the jobs under way; and how it is published.
 
-use super::ancient::Ancient;
 use super::build::{Builder, Job, lower_priority};
 use super::fetch::{AbortOnDrop, Ahead, FetchError, Fetcher};
 use super::follow::TAIL_CHUNK;
+use super::freezer::FreezerLookup;
 use super::hydrate::Hydration;
 use super::mend::{self, Mend};
 use super::meter::Meter;
@@ -115,9 +115,9 @@ pub struct Session {
     pub merging: Option<Merging>,
     /// Merges that failed, by first and last block.
     pub unmerged: BTreeMap<(u64, u64), Failure>,
-    pub ancient: Ancient,
-    /// First blocks of pieces that the ancient store or an era file did not give, and why: they come from the node.
-    pub thawed_in_vain: BTreeMap<u64, String>,
+    pub freezer: FreezerLookup,
+    /// First blocks of pieces that the freezer or an era file did not give, and why: they come from the node.
+    pub freezer_failures: BTreeMap<u64, String>,
     pub pressure: Pressure,
     pub rates: Rates,
     /// What is wrong at the head, while it is.
@@ -206,7 +206,7 @@ impl Session {
         let built = ranges.iter().fold((0, 0), |sum, range| (sum.0 + range.blocks(), sum.1 + range.manifest.bytes()));
         let mut session = Self {
             wanted_first: node.wanted_first,
-            ancient: node.ancient,
+            freezer: node.freezer,
             settings,
             store,
             client,
@@ -233,7 +233,7 @@ impl Session {
             under_way: Vec::new(),
             merging: None,
             unmerged: BTreeMap::new(),
-            thawed_in_vain: BTreeMap::new(),
+            freezer_failures: BTreeMap::new(),
             pressure: Pressure::default(),
             rates: Rates::new(),
             unhealthy: None,
@@ -332,8 +332,12 @@ impl Session {
         Known {
             wanted_first: self.wanted_first,
             wanted_last,
-            finalized: if self.is_anchored() { self.finalized } else { self.frozen().last().map(|(_, last)| *last) },
-            frozen: self.frozen(),
+            finalized: if self.is_anchored() {
+                self.finalized
+            } else {
+                self.in_freezer().last().map(|(_, last)| *last)
+            },
+            in_freezer: self.in_freezer(),
             damaged: damaged.into_iter().filter(|key| !failed(*key)).collect(),
             lacking: lacking.map(|range| (range.first, range.last)).collect(),
             settled,
@@ -570,7 +574,7 @@ impl Session {
         }
     }
 
-    /// Whether a piece is traced, and so does not come out of the ancient store.
+    /// Whether a piece is traced, and so does not come out of the freezer.
     pub fn is_traced(&self) -> bool {
         self.settings.traces == Traces::All && self.settings.tables.needs_state() && self.is_anchored()
     }

@@ -127,7 +127,7 @@ fn what_is_neither_in_the_store_nor_in_an_era_file_is_named() {
         ("missing", &|path| fs::remove_file(path).unwrap(), "range is not held", ""),
         ("short", &|path| cut(path, 20_000), "cannot be read", ""),
         ("no more than a beginning", &|path| cut(path, 8), "cannot be read", ""),
-        ("flipped", &|path| flip(path, 20_000), "the ancient store failed", "the files have it not: block 1"),
+        ("flipped", &|path| flip(path, 20_000), "the freezer failed", "the files have it not: block 1"),
         ("of another chain", &|path| assert!(fs::copy(&others, path).unwrap() > 0), "is of another chain", ""),
         ("misnamed", &|path| rename(path, "unknown-00007-12345678-noproofs.ere"), "is not of epoch 7", ""),
     ];

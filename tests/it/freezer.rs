@@ -255,7 +255,7 @@ fn a_damaged_store_costs_one_warning_and_the_node_gives_the_range() {
         let output = backfill(&geth, &data).path("--ancient", &ancient).run();
         let log = stderr_of(&output);
         assert!(output.status.success(), "{name}: {log}");
-        let warnings: Vec<_> = log.lines().filter(|line| line.contains("the ancient store failed")).collect();
+        let warnings: Vec<_> = log.lines().filter(|line| line.contains("the freezer failed")).collect();
         assert_eq!(warnings.len(), 1, "{name}: {warnings:?}");
         assert!(warnings[0].contains(words), "{name}: {}", warnings[0]);
         let (_, from_node) = blocks_read(&log);
@@ -308,7 +308,7 @@ fn a_store_of_another_chain_is_not_read() {
     let output = backfill(&geth, &data).path("--ancient", &ancient).run();
     let log = stderr_of(&output);
     assert!(output.status.success() && log.contains("on the node"), "{log}");
-    assert_eq!(log.lines().filter(|line| line.contains("the ancient store failed")).count(), 1, "{log}");
+    assert_eq!(log.lines().filter(|line| line.contains("the freezer failed")).count(), 1, "{log}");
     let head = format!("{:?}", geth.block_of(199).hash);
     assert_eq!(Published::open(&data).value("SELECT hash FROM blocks WHERE number = 199"), Some(head));
 }
@@ -331,7 +331,7 @@ fn a_store_that_is_not_found_is_said_once() {
     // One in a container of its own.
     fake.chain().datadir = Some("/not/in/this/container".into());
     let log = run("two");
-    assert!(log.contains("no ancient store is found at `/not/in/this/container`") && said(&log) == 1, "{log}");
+    assert!(log.contains("no freezer is found at `/not/in/this/container`") && said(&log) == 1, "{log}");
     assert_eq!(blocks_read(&log), (0, 200));
     // The layout below a data directory, of now and of old.
     let blocks: Vec<_> = (0..=240).map(|number| AncientBlock::from_raw(&fake.chain().block(number).unwrap())).collect();

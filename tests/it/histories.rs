@@ -90,7 +90,7 @@ impl World {
         Known {
             wanted_first: self.wanted_first,
             finalized: self.finalized,
-            frozen: self.frozen.map(|last| (0, last)).into_iter().collect(),
+            in_freezer: self.frozen.map(|last| (0, last)).into_iter().collect(),
             settled: self.sealed.union(&self.failed).copied().collect(),
             under_way: self.under_way.clone(),
             tail: self.tail,

@@ -8,7 +8,7 @@ fn check(wanted_first: u64, finalized: Option<u64>, settled: &[(u64, u64)], tail
     assert_eq!(shown(known.pieces()), expected, "{known:?}");
 }
 
-/// Pieces as `first-last`, with `t` where the tail holds them and `f` where the ancient store does.
+/// Pieces as `first-last`, with `t` where the tail holds them and `f` where the freezer does.
 fn shown(pieces: impl Iterator<Item = Piece>) -> String {
     let source = |piece: &Piece| match piece.source {
         Source::Tail => "t",
@@ -78,7 +78,7 @@ fn the_tail_waits_for_the_ranges_below_it() {
 #[test]
 fn a_thousand_comes_out_of_one_source_or_in_hundreds() {
     let check = |frozen, tail, expected: &str| {
-        let known = Known { finalized: Some(2_350), frozen: vec![frozen], tail, ..Known::default() };
+        let known = Known { finalized: Some(2_350), in_freezer: vec![frozen], tail, ..Known::default() };
         assert_eq!(shown(known.pieces()), expected, "{known:?}");
     };
     check((0, 2_350), None, "0-999f 1000-1999f 2000-2099f 2100-2199f 2200-2299f");
@@ -148,7 +148,7 @@ fn the_tail_waits_for_history_only_where_it_is_built_upwards() {
 fn what_is_under_way_is_not_planned_again_and_is_waited_for() {
     let under_way = |pieces: &[Piece]| Known {
         finalized: Some(2_999),
-        frozen: vec![(0, 2_999)],
+        in_freezer: vec![(0, 2_999)],
         under_way: pieces.to_vec(),
         ..Known::default()
     };
@@ -167,7 +167,7 @@ fn what_is_under_way_is_not_planned_again_and_is_waited_for() {
 fn ranges_that_lack_a_table_are_built_again_as_they_are() {
     let known = Known {
         finalized: Some(15_000),
-        frozen: vec![(0, 12_000)],
+        in_freezer: vec![(0, 12_000)],
         settled: vec![(0, 9_999), (10_000, 14_999)],
         lacking: vec![(0, 9_999), (12_000, 12_999), (14_900, 14_999)],
         under_way: vec![Piece { first: 14_900, last: 14_999, source: Source::Node }],
@@ -197,7 +197,7 @@ fn whatever_number_a_node_names_planning_ends() {
                             wanted_first,
                             wanted_last,
                             finalized,
-                            frozen,
+                            in_freezer: frozen,
                             settled,
                             tail,
                             order,
@@ -256,7 +256,7 @@ fn damaged_ranges_are_built_again_as_they_were_and_before_long_work() {
 fn what_the_tail_has_of_a_piece_comes_from_there_and_so_the_rest_from_the_node() {
     let known = |tail| Known {
         finalized: Some(2_350),
-        frozen: vec![(0, 2_350)],
+        in_freezer: vec![(0, 2_350)],
         settled: vec![(0, 999)],
         tail,
         ..Known::default()

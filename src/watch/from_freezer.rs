@@ -1,4 +1,4 @@
-//! A range out of geth's ancient store, or of era files: one worker, from the files to the rows.
+//! A range out of geth's freezer, or of era files: one worker, from the files to the rows.
 //!
 //! The worker reads a run of blocks and has them proved by all cores; meanwhile it writes the run before, and the other workers do
 //! the same with other ranges, so that no core waits. What a worker holds is two runs and the open row groups, whatever the
@@ -26,12 +26,12 @@ struct ProvedRun {
 }
 
 impl Builder {
-    /// Builds a range out of geth's ancient store. The node says what its last block is: all below is linked to that.
-    pub async fn thaw(&self, job: Job) -> Result<Finished, FetchError> {
+    /// Builds a range out of geth's freezer. The node says what its last block is: all below is linked to that.
+    pub async fn build_from_freezer(&self, job: Job) -> Result<Finished, FetchError> {
         let anchor = if self.anchored { Some(self.anchor(job.piece.last).await?) } else { None };
         self.on_thread(move |builder| {
             let _phase = phase("range");
-            builder.thaw_all(&job, anchor)
+            builder.build_from_files(&job, anchor)
         })
         .await?
     }
@@ -44,15 +44,17 @@ impl Builder {
         }
     }
 
-    fn thaw_all(&self, job: &Job, anchor: Option<B256>) -> Result<Finished, FetchError> {
-        let mut history = History::open(&self.history).map_err(frozen)?;
+    fn build_from_files(&self, job: &Job, anchor: Option<B256>) -> Result<Finished, FetchError> {
+        let mut history = History::open(&self.history).map_err(freezer_failed)?;
         let mut range = self.writer(job)?;
         let mut below: Option<BlockLink> = None;
         let mut next = job.piece.first;
         let mut proving = None;
         loop {
-            let run =
-                (next <= job.piece.last).then(|| history.read(next, job.piece.last)).transpose().map_err(frozen)?;
+            let run = (next <= job.piece.last)
+                .then(|| history.read(next, job.piece.last))
+                .transpose()
+                .map_err(freezer_failed)?;
             next += run.as_ref().map_or(0, |run| run.blocks.len() as u64);
             let ahead = run.map(|run| self.prove_aside(run));
             match std::mem::replace(&mut proving, ahead) {
@@ -127,6 +129,6 @@ impl Builder {
     }
 }
 
-fn frozen(error: crate::freezer::Error) -> FetchError {
+fn freezer_failed(error: crate::freezer::Error) -> FetchError {
     FetchError::Freezer(error.to_string())
 }

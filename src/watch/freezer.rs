@@ -1,4 +1,4 @@
-//! Where geth's ancient store is, and which of its blocks can be read.
+//! Where geth's freezer is, and which of its blocks can be read.
 //!
 //! It lies below the data directory that the node names, or where the operator says. The node may name a path in a container of
 //! its own: then it is not found, that is logged once, and everything comes over the socket.
@@ -17,15 +17,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often era files are looked for: there are thousands, and they seldom change.
 const ERAS_EVERY: Duration = Duration::from_secs(60);
 
-/// What is known of the ancient store, and of the era files that have what was pruned from it.
+/// What is known of the freezer, and of the era files that have what was pruned from it.
 #[derive(Debug, Default)]
-pub struct Ancient {
-    /// Where it is looked for; `None` while the node was not asked, or does not tell.
+pub struct FreezerLookup {
+    /// Where it is looked for; `None` while the node was not asked, or does not say.
     root: Option<PathBuf>,
     /// Where era files are, if not beside it.
     eras: Option<PathBuf>,
-    /// Whether the node does not tell: it is not asked again, for geth logs a warning each time.
-    untold: bool,
+    /// Whether the node does not say: it is not asked again, for geth logs a warning each time.
+    not_said: bool,
     /// Where they are, once they were found.
     pub places: Places,
     history: Option<History>,
@@ -41,25 +41,25 @@ pub struct Ancient {
     logged_of_eras: (String, String),
 }
 
-impl Ancient {
+impl FreezerLookup {
     /// It is looked for there, or below the directory that the node names; era files there, or beside it.
     pub fn new(root: Option<PathBuf>, eras: Option<PathBuf>) -> Self {
         Self { root, eras, ..Self::default() }
     }
 
-    /// Looks for the ancient store of the chain with this genesis block, or at what it holds by now.
+    /// Looks for the freezer of the chain with this genesis block, or at what it holds by now.
     pub async fn look(&mut self, client: &Client, genesis: B256) -> Result<(), FetchError> {
         if self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
             return Ok(());
         }
         self.looked_at = Some(Instant::now());
-        if self.root.is_none() && !self.untold {
+        if self.root.is_none() && !self.not_said {
             match client.datadir().await {
                 Ok(datadir) => self.root = Some(datadir),
                 Err(error) if error.is_passing() => return Err(FetchError::Away(error)),
                 Err(error) => {
-                    self.untold = true;
-                    self.say(format!("the node does not tell where its ancient store is ({error})"));
+                    self.not_said = true;
+                    self.log_reason(format!("the node does not say where its freezer is ({error})"));
                 }
             }
         }
@@ -70,7 +70,7 @@ impl Ancient {
             Ok(extents) => extents,
             Err(why) => {
                 self.history = None;
-                self.say(why);
+                self.log_reason(why);
                 Vec::new()
             }
         };
@@ -81,7 +81,7 @@ impl Ancient {
         if self.history.is_none() {
             let tables = self.root.as_deref().and_then(freezer::find);
             if let (None, None, Some(root)) = (&tables, &self.eras, &self.root) {
-                return Err(format!("no ancient store is found at `{}`", root.display()));
+                return Err(format!("no freezer is found at `{}`", root.display()));
             }
             self.places = Places::new(tables, self.eras.clone());
             self.history = Some(History::open(&self.places).map_err(|error| error.to_string())?);
@@ -95,7 +95,7 @@ impl Ancient {
             let directory =
                 self.places.tables.as_deref().or(self.places.eras.as_deref()).unwrap_or("".as_ref()).display();
             if let Some(found) = found.filter(|found| *found != genesis) {
-                return Err(format!("the ancient store at `{directory}` is of another chain, with genesis {found}"));
+                return Err(format!("the freezer at `{directory}` is of another chain, with genesis {found}"));
             }
             tracing::info!(first, last, "history up to the finalized block is read from `{directory}`");
             self.checked = true;
@@ -125,7 +125,7 @@ impl Ancient {
         Ok(())
     }
 
-    fn say(&mut self, why: String) {
+    fn log_reason(&mut self, why: String) {
         if self.logged != why {
             tracing::info!("history comes over geth's socket: {why}");
             self.logged = why;
@@ -134,25 +134,25 @@ impl Ancient {
 }
 
 impl Session {
-    /// Looks for the ancient store, or at what it holds by now.
-    pub async fn look_at_ancient(&mut self) -> Result<(), FetchError> {
-        self.ancient.look(&self.client, self.chain.identity.genesis_hash).await?;
-        self.builder.history.clone_from(&self.ancient.places);
+    /// Looks for the freezer, or at what it holds by now.
+    pub async fn look_at_freezer(&mut self) -> Result<(), FetchError> {
+        self.freezer.look(&self.client, self.chain.identity.genesis_hash).await?;
+        self.builder.history.clone_from(&self.freezer.places);
         self.builder.anchored = self.is_anchored();
         Ok(())
     }
 
-    /// The blocks that can be read out of the ancient store and the era files: there, durable, and final. First and last of each
+    /// The blocks that can be read out of the freezer and the era files: there, durable, and final. First and last of each
     /// run of them, ascending.
-    pub fn frozen(&self) -> Vec<(u64, u64)> {
+    pub fn in_freezer(&self) -> Vec<(u64, u64)> {
         let end = if self.is_anchored() { self.finalized } else { Some(u64::MAX) };
         let Some(end) = end else { return Vec::new() };
-        let extents = self.ancient.extents.iter().map(|&(first, last)| (first, last.min(end)));
+        let extents = self.freezer.extents.iter().map(|&(first, last)| (first, last.min(end)));
         extents.filter(|(first, last)| first <= last).collect()
     }
 
-    /// Whether the node has a head, and so can say which chain is its own. In snap sync it has none for hours, while its ancient
-    /// store fills with blocks that it has checked from a finalized one downwards.
+    /// Whether the node has a head, and so can say which chain is its own. In snap sync it has none for hours, while its
+    /// freezer fills with blocks that it has checked from a finalized one downwards.
     pub fn is_anchored(&self) -> bool {
         self.head.is_some_and(|head| head.number > 0)
     }
