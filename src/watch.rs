@@ -230,7 +230,7 @@ pub fn run(settings: Settings) -> Result<()> {
     limits::apply(settings.memory_bytes_max, settings.follows());
     let stop = Stop::on_signals()?;
     let store = match space::open_when_there_is_room(&settings.data, &stop) {
-        Err(error) if space::is_used_up(&error) && stop.is_set() => return Ok(()),
+        Err(error) if space::is_disk_full(&error) && stop.is_set() => return Ok(()),
         opened => Arc::new(opened?),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -329,7 +329,7 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
                 away_pause = (away_pause * 2).min(AWAY_PAUSE_MAX);
             }
             Err(FetchError::Stopped) => break Ok(()),
-            Err(FetchError::Other(error)) if space::is_used_up(&error) => {
+            Err(FetchError::Other(error)) if space::is_disk_full(&error) => {
                 session.give_way(&error).map_err(FetchError::Other)?;
                 session.wait(away_pause).await;
                 away_pause = (away_pause * 2).min(AWAY_PAUSE_MAX);
@@ -342,7 +342,7 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
         return ended;
     }
     match session.close().await {
-        Err(error) if space::is_used_up(&error) => tracing::warn!("not published for want of space: {error:#}"),
+        Err(error) if space::is_disk_full(&error) => tracing::warn!("not published for want of space: {error:#}"),
         closed => closed.context("failed to end cleanly").map_err(FetchError::Other)?,
     }
     ended?;

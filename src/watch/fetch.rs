@@ -226,7 +226,7 @@ impl Fetcher {
         match near {
             Near::Finalized => {
                 let asked = async { tokio::try_join!(self.client.raw_block(at), self.client.raw_receipts(at)) };
-                self.pace.ask(asked).await
+                self.pace.ask_between_blocks(asked).await
             }
             Near::Head => {
                 let block = self.client.raw_block(at).await?;

@@ -482,7 +482,7 @@ impl Session {
                 }
                 Ok(None) | Err(FetchError::Stopped) => {}
                 Err(FetchError::Other(error)) if error.is::<Damaged>() => self.take_damage(error)?,
-                Err(FetchError::Other(error)) if !space::is_used_up(&error) => {
+                Err(FetchError::Other(error)) if !space::is_disk_full(&error) => {
                     tracing::warn!("holders are not ranked: {error:#}; `spyhop verify` tells what is wrong");
                     self.ranking_retry_at = Some(Instant::now() + RETRY);
                 }
@@ -518,7 +518,7 @@ impl Session {
                     self.publish(self.settings.follows())?;
                 }
                 Err(FetchError::Other(error)) if error.is::<Damaged>() => self.take_damage(error)?,
-                Err(FetchError::Other(error)) if !space::is_used_up(&error) => self.note_unmerged(blocks, &error),
+                Err(FetchError::Other(error)) if !space::is_disk_full(&error) => self.note_unmerged(blocks, &error),
                 Err(trouble) => return Err(trouble),
             }
         }
@@ -587,7 +587,7 @@ impl Session {
             FetchError::Bad { reason, .. } => ("failed", reason),
             FetchError::Other(error) if error.is::<Damaged>() => return Ok(self.take_damage(error)?),
             // The volume failed it, or a bug: that costs this piece.
-            FetchError::Other(error) if !space::is_used_up(&error) && error.downcast_ref::<Refused>().is_none() => {
+            FetchError::Other(error) if !space::is_disk_full(&error) && error.downcast_ref::<Refused>().is_none() => {
                 ("failed", format!("{error:#}"))
             }
             other => return Err(other),

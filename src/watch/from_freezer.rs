@@ -107,7 +107,7 @@ impl Builder {
 
     fn prove_one(&self, stored: Stored) -> Result<Proved, FetchError> {
         self.gate.wait_on_thread(&|| self.stopped());
-        self.fetcher.pace.wait_on_thread(&|| self.stopped());
+        self.fetcher.pace.wait_between_blocks(&|| self.stopped());
         if self.stopped() {
             return Err(FetchError::Stopped);
         }

@@ -161,7 +161,7 @@ impl Session {
         if self.unpublished.as_ref().is_some_and(|(_, at)| at.elapsed() < RETRY) && !self.settings.ends() {
             return Ok(());
         }
-        let is_to_be_mended = |error: &anyhow::Error| !space::is_used_up(error) && !error.is::<Refused>();
+        let is_to_be_mended = |error: &anyhow::Error| !space::is_disk_full(error) && !error.is::<Refused>();
         let mut published = self.try_publish(now);
         if let Some(error) = published.as_ref().err().filter(|error| is_to_be_mended(error)) {
             tracing::warn!(error = format!("{error:#}"), "publishing failed, tried again from scratch");

@@ -4,7 +4,7 @@ use super::fetch::FetchError;
 use super::freezer::FreezerLookup;
 use super::progress::{Heartbeat, Reporter};
 use super::readiness::before_first_block;
-use super::space::is_used_up;
+use super::space::is_disk_full;
 use super::{AWAY_PAUSE_MAX, DOUBT_MAX, From, POLL, Settings, Stop};
 use crate::error::Refused;
 use crate::geth::{self, ChainId, Client, Head, Tag};
@@ -54,7 +54,7 @@ pub async fn wait(
                 geth::check_socket(client.path()).map_err(|refused| FetchError::Other(refused.into()))?;
                 reporter.log_state(away(error));
             }
-            Err(FetchError::Other(error)) if is_used_up(&error) => {
+            Err(FetchError::Other(error)) if is_disk_full(&error) => {
                 reporter.log_state(format!("waiting for space: {error:#}"))
             }
             Err(FetchError::Doubt(reason)) => {

@@ -96,8 +96,8 @@ impl Pace {
         if is_due { Node::AtWork } else { Node::Idle }
     }
 
-    /// Asks the node when it is time to; while it is at work, one at a time and with pauses.
-    pub async fn ask<T>(&self, asked: impl Future<Output = T>) -> T {
+    /// Asks the node between two of its blocks; one that is always at work on blocks gets one question at a time, with pauses.
+    pub async fn ask_between_blocks<T>(&self, asked: impl Future<Output = T>) -> T {
         if self.node() == Node::Idle {
             return asked.await;
         }
@@ -114,8 +114,8 @@ impl Pace {
         answer
     }
 
-    /// Waits, on a worker's thread, until it is time to compute, or `stopped` says so.
-    pub fn wait_on_thread(&self, stopped: &dyn Fn() -> bool) {
+    /// Waits, on a worker's thread, until the node is between two blocks, or `stopped` says so.
+    pub fn wait_between_blocks(&self, stopped: &dyn Fn() -> bool) {
         while self.node() == Node::AtWork && !stopped() {
             std::thread::sleep(LOOK_EVERY);
         }

@@ -23,7 +23,7 @@ impl Session {
             self.store.clear_temporary()?;
         }
         // There may be no room for this either.
-        self.beat().or_else(|error| if is_used_up(&error) { Ok(()) } else { Err(error) })
+        self.beat().or_else(|error| if is_disk_full(&error) { Ok(()) } else { Err(error) })
     }
 
     /// Whether so many bytes can be written and geth still has its room; says so where not.
@@ -83,8 +83,8 @@ impl Session {
     }
 }
 
-/// Whether it is for want of space that something failed. DuckDB and Parquet tell it in words only.
-pub fn is_used_up(error: &anyhow::Error) -> bool {
+/// Whether something failed because the disk is full. DuckDB and Parquet say so in words only.
+pub fn is_disk_full(error: &anyhow::Error) -> bool {
     let text = format!("{error:#}");
     ["No space left on device", "Disk quota exceeded"].iter().any(|words| text.contains(words))
 }
@@ -98,7 +98,7 @@ pub fn open_when_there_is_room(root: &Path, stop: &Stop) -> Result<Store> {
     let mut is_logged = false;
     loop {
         match Store::open(root) {
-            Err(error) if is_used_up(&error) && !stop.is_set() => {
+            Err(error) if is_disk_full(&error) && !stop.is_set() => {
                 if !std::mem::replace(&mut is_logged, true) {
                     tracing::error!("waiting for space: {error:#}");
                 }

@@ -146,7 +146,7 @@ impl Allowance {
         self.burnt.load(Ordering::Relaxed) > 0
     }
 
-    fn is_used_up(&self) -> bool {
+    fn is_spent(&self) -> bool {
         self.burnt.load(Ordering::Relaxed) >= BURNT_MAX
     }
 }
@@ -201,7 +201,7 @@ impl Fetcher {
             others.push((contract, *address, allowances.entry(contract).or_insert_with(allowance).clone()));
         }
         let ask = move |fetcher: Self, (token, holder, allowance): (Address, Address, Allowance)| async move {
-            if allowance.is_used_up() {
+            if allowance.is_spent() {
                 return Ok(Ok(None));
             }
             let balance = fetcher.token_balance(token, holder, hash, &allowance).await?;
