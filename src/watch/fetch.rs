@@ -3,7 +3,7 @@
 use super::Traces;
 use super::hydrate::Account;
 use super::pressure::Pace;
-use super::tokens::Known;
+use super::tokens::TokenMemory;
 use crate::decode::rlp::Items;
 use crate::decode::{Allocation, Block, Depth};
 use crate::geth::{self, At, Client};
@@ -130,7 +130,7 @@ pub struct Fetcher {
     /// One permit, for the block that the node traces.
     pub tracing: Arc<Semaphore>,
     /// What was asked of tokens in the tail.
-    pub known: Arc<Mutex<Known>>,
+    pub known: Arc<Mutex<TokenMemory>>,
     /// Whose balances are asked for too, beside those that a block of the tail changed.
     pub hydrated: Arc<[Account]>,
     /// What the chain began with, where the node tells it.

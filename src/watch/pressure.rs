@@ -56,7 +56,7 @@ struct Moves {
 
 /// What the node is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Node {
+enum Activity {
     /// Nothing, as far as can be seen.
     Idle,
     /// It gets a block about now.
@@ -79,33 +79,33 @@ impl Pace {
         *head = Some(Moves { at: Instant::now(), periods });
     }
 
-    fn node(&self) -> Node {
+    fn activity(&self) -> Activity {
         let head = *self.head.lock().expect("nothing panics while holding it");
         let Some(Moves { at, periods }) = head else {
-            return if self.started.elapsed() < UNKNOWN { Node::Shared } else { Node::Idle };
+            return if self.started.elapsed() < UNKNOWN { Activity::Shared } else { Activity::Idle };
         };
         let (age, period) = (at.elapsed(), periods[0]);
         if period == Duration::MAX && age < UNKNOWN {
-            return Node::Shared;
+            return Activity::Shared;
         }
         if periods[0].min(periods[1]) < CONTINUOUS && age < CONTINUES {
             let of_turn = self.started.elapsed().as_millis() % TURN.as_millis();
-            return if of_turn < TURN_TAKEN.as_millis() { Node::Shared } else { Node::AtWork };
+            return if of_turn < TURN_TAKEN.as_millis() { Activity::Shared } else { Activity::AtWork };
         }
         let is_due = period <= PERIOD_MAX && age > period * 3 / 4 && age < period * 2;
-        if is_due { Node::AtWork } else { Node::Idle }
+        if is_due { Activity::AtWork } else { Activity::Idle }
     }
 
     /// Asks the node between two of its blocks; one that is always at work on blocks gets one question at a time, with pauses.
     pub async fn ask_between_blocks<T>(&self, asked: impl Future<Output = T>) -> T {
-        if self.node() == Node::Idle {
+        if self.activity() == Activity::Idle {
             return asked.await;
         }
         let turn = self.turn.acquire().await.expect("the semaphore is never closed");
-        while self.node() == Node::AtWork {
+        while self.activity() == Activity::AtWork {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        if self.node() == Node::Idle {
+        if self.activity() == Activity::Idle {
             drop(turn);
             return asked.await;
         }
@@ -116,7 +116,7 @@ impl Pace {
 
     /// Waits, on a worker's thread, until the node is between two blocks, or `stopped` says so.
     pub fn wait_between_blocks(&self, stopped: &dyn Fn() -> bool) {
-        while self.node() == Node::AtWork && !stopped() {
+        while self.activity() == Activity::AtWork && !stopped() {
             std::thread::sleep(LOOK_EVERY);
         }
     }

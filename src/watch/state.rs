@@ -11,7 +11,7 @@
 use super::Traces;
 use super::fetch::{AbortOnDrop, FetchError, Fetcher, Near, TRIES};
 use super::frames::{FRAMES_BYTES_MAX, Weight};
-use super::tokens::{Known, Told};
+use super::tokens::{TokenAnswers, TokenMemory};
 use crate::decode::{Frame, Outcome, trace};
 use crate::geth::{self, Change, Client, Trace};
 use crate::prove::Proved;
@@ -35,7 +35,7 @@ const HEAD_ONLY: [&str; 2] = ["traced at the head only", "asked for at the head 
 pub const UNASKED: [&str; 3] = [OFF, HEAD_ONLY[0], HEAD_ONLY[1]];
 
 /// Why it is not known what the chain began with.
-const UNTOLD: &str = "the node does not tell the genesis allocation";
+const NO_ALLOCATION: &str = "the node does not tell the genesis allocation";
 
 /// Tries of a trace: each may keep the node busy for long, whether or not anybody still waits for it.
 const TRACE_TRIES: u32 = 2;
@@ -102,14 +102,14 @@ impl Fetcher {
         let proved = self.genesis.as_ref().filter(|genesis| genesis.state_root == block.header.state_root);
         State {
             frames: Ok(Vec::new()),
-            balances: proved.map(|genesis| genesis.balances.clone()).ok_or_else(|| UNTOLD.to_owned()),
+            balances: proved.map(|genesis| genesis.balances.clone()).ok_or_else(|| NO_ALLOCATION.to_owned()),
             tokens: Ok(Vec::new()),
             genesis: proved.cloned(),
-            ..State::missing(UNTOLD)
+            ..State::missing(NO_ALLOCATION)
         }
     }
 
-    async fn state(&self, block: &Proved, known: &Mutex<Known>) -> Result<State, FetchError> {
+    async fn state(&self, block: &Proved, known: &Mutex<TokenMemory>) -> Result<State, FetchError> {
         let mut state = State::missing("not asked for");
         let tables = self.options.tables;
         if tables.needs_traces() {
@@ -127,7 +127,7 @@ impl Fetcher {
         }
         if tables.has(&balances::TABLE) || tables.has(&tokens::TABLE) {
             match self.tokens(block, known).await? {
-                Ok(Told { balances, tokens, left_out }) => {
+                Ok(TokenAnswers { balances, tokens, left_out }) => {
                     (state.token_balances, state.tokens, state.left_out) = (balances, Ok(tokens), left_out);
                 }
                 Err(reason) => (state.balances, state.tokens) = (Err(reason.clone()), Err(reason)),

@@ -45,7 +45,7 @@ const KNOWN_MAX: usize = 100_000;
 
 /// What was asked once and need not be asked again. What is forgotten is asked again, and its rows become one.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct TokenMemory {
     described: HashMap<Address, Described>,
     deviating: HashSet<Address>,
     /// Those that used up their gas, and in which block.
@@ -61,7 +61,7 @@ struct Described {
     pause: u64,
 }
 
-impl Known {
+impl TokenMemory {
     /// Takes in what was written. Nothing else may be: a row that is dropped with its block is to be asked for again.
     pub fn take_in(&mut self, tokens: &[Token]) {
         if self.described.len() >= KNOWN_MAX {
@@ -109,7 +109,7 @@ impl Known {
 
 /// What is known of a block's tokens.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct TokenAnswers {
     /// Balances by contract and holder.
     pub balances: Vec<(Address, Address, U256)>,
     /// What contracts say of themselves.
@@ -168,7 +168,11 @@ struct Look {
 
 impl Fetcher {
     /// What the node says of the tokens that a block moved, or why it does not.
-    pub async fn tokens(&self, block: &Proved, known: &Mutex<Known>) -> Result<Result<Told, String>, FetchError> {
+    pub async fn tokens(
+        &self,
+        block: &Proved,
+        known: &Mutex<TokenMemory>,
+    ) -> Result<Result<TokenAnswers, String>, FetchError> {
         let hash = block.header.hash;
         let looks = self.looks(block, known);
         let looked =
@@ -192,7 +196,7 @@ impl Fetcher {
             }
         }
         if !self.wants(&balances::TABLE) {
-            return Ok(Ok(Told { tokens, ..Told::default() }));
+            return Ok(Ok(TokenAnswers { tokens, ..TokenAnswers::default() }));
         }
         let large = looks.first().map_or_else(new_large, |look| look.allowance.large.clone());
         for (asset, address) in self.hydrated.iter() {
@@ -217,11 +221,11 @@ impl Fetcher {
         left_out |= !burning.is_empty();
         let mut known = known.lock().expect("nothing panics while holding it");
         burning.into_iter().for_each(|(contract, _)| known.note_burning(*contract, block.header.number));
-        Ok(Ok(Told { balances: told, tokens, left_out: left_out.then(|| BURNT.to_owned()) }))
+        Ok(Ok(TokenAnswers { balances: told, tokens, left_out: left_out.then(|| BURNT.to_owned()) }))
     }
 
     /// What is to be found out of each token that a block moved.
-    fn looks(&self, block: &Proved, known: &Mutex<Known>) -> Vec<Look> {
+    fn looks(&self, block: &Proved, known: &Mutex<TokenMemory>) -> Vec<Look> {
         let mut known = known.lock().expect("nothing panics while holding it");
         let described = self.wants(&tokens::TABLE);
         let mut left = DESCRIBED_MAX;
