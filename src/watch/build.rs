@@ -2,7 +2,7 @@
 //!
 //! A worker ends with a range that is whole and durable but still aside; [`super::follow`] puts it in its place.
 
-use super::fetch::{AbortOnDrop, Ahead, Chunk, FetchError, Fetcher, Near};
+use super::fetch::{AbortOnDrop, Ahead, FetchBatch, FetchError, Fetcher, Near};
 use super::mend::{Mend, covers_as_much};
 use super::meter::Meter;
 use super::phase;
@@ -20,10 +20,10 @@ use std::thread;
 use tokio::sync::{mpsc, oneshot};
 
 /// Blocks that are fetched and proved together.
-const CHUNK: u64 = 8;
+const BATCH_BLOCKS: u64 = 8;
 
-/// Chunks under way: enough to keep every core busy while replies travel.
-const CHUNKS_MAX: usize = 8;
+/// Batches under way: enough to keep every core busy while replies travel.
+const BATCHES_MAX: usize = 8;
 
 /// The nice value while a person waits: on a core shared with one busy thread of normal priority, a tenth of it.
 const NICE: i32 = 10;
@@ -126,16 +126,16 @@ impl Builder {
     /// Builds a range out of the node.
     async fn fetch(&self, job: Job, drained: &AtomicBool) -> Result<Finished, FetchError> {
         let (piece, links) = (job.piece, job.links.clone());
-        let (sender, mut receiver) = mpsc::channel::<Chunk>(CHUNKS_MAX / 2);
+        let (sender, mut receiver) = mpsc::channel::<FetchBatch>(BATCHES_MAX / 2);
         let writer = self.on_thread(move |builder| {
             let _phase = phase("range");
             let mut range = builder.writer(&job)?;
             let mut next = piece.first;
-            while let Some(chunk) = receiver.blocking_recv() {
-                let count = chunk.links.len() as u64;
-                range.push(chunk.parts, &chunk.links, &chunk.gaps)?;
+            while let Some(batch) = receiver.blocking_recv() {
+                let count = batch.links.len() as u64;
+                range.push(batch.parts, &batch.links, &batch.gaps)?;
                 next += count;
-                builder.meter.node.add(count, chunk.bytes);
+                builder.meter.node.add(count, batch.bytes);
             }
             if next <= piece.last || builder.stopped() {
                 return Err(FetchError::Stopped);
@@ -152,12 +152,12 @@ impl Builder {
         written
     }
 
-    /// Fetches the piece's chunks side by side and hands them on in order. What the tail has of it is taken from there.
+    /// Fetches the piece's batches side by side and hands them on in order. What the tail has of it is taken from there.
     async fn pump(
         &self,
         piece: Piece,
         mut links: Vec<BlockLink>,
-        sender: &mpsc::Sender<Chunk>,
+        sender: &mpsc::Sender<FetchBatch>,
     ) -> Result<(), FetchError> {
         if let Some(top) = links.last() {
             // Nothing else says so where the node has gone on by many blocks.
@@ -168,10 +168,10 @@ impl Builder {
         }
         let mut under_way = VecDeque::new();
         // What the node executes again may be large for each block.
-        let count = if self.fetcher.is_traced() { 1 } else { CHUNK };
+        let count = if self.fetcher.is_traced() { 1 } else { BATCH_BLOCKS };
         let mut parts = parts(piece, &links, count).into_iter();
         let mut below = None;
-        let mut ahead = Ahead::up_to(CHUNKS_MAX);
+        let mut ahead = Ahead::up_to(BATCHES_MAX);
         loop {
             self.gate.wait().await;
             while under_way.len() < ahead.get()
@@ -181,33 +181,33 @@ impl Builder {
                 under_way.push_back(AbortOnDrop(tokio::spawn(async move {
                     match link {
                         Some(link) => fetcher.of_tail(link).await,
-                        None => fetcher.chunk(first, last, Near::Finalized).await,
+                        None => fetcher.fetch(first, last, Near::Finalized).await,
                     }
                 })));
             }
-            let Some(chunk) = under_way.pop_front() else { return Ok(()) };
-            let chunk = self.linked(below, chunk.await??).await?;
-            ahead.note(chunk.weight());
-            below = chunk.links.last().copied();
+            let Some(batch) = under_way.pop_front() else { return Ok(()) };
+            let batch = self.linked(below, batch.await??).await?;
+            ahead.note(batch.weight());
+            below = batch.links.last().copied();
             if self.stopped() {
                 return Err(FetchError::Stopped);
             }
-            if sender.send(chunk).await.is_err() {
+            if sender.send(batch).await.is_err() {
                 // The writer has ended: its own error says why.
                 return Ok(());
             }
         }
     }
 
-    /// The chunk, where each of its blocks links to the one before; if not, fetched once more on a fresh connection.
-    async fn linked(&self, below: Option<BlockLink>, chunk: Chunk) -> Result<Chunk, FetchError> {
-        let Some((first, last)) = chunk.links.first().zip(chunk.links.last()) else { return Ok(chunk) };
-        let Some((number, reason)) = unlinked(below, &chunk.links) else { return Ok(chunk) };
+    /// The batch, where each of its blocks links to the one before; if not, fetched once more on a fresh connection.
+    async fn linked(&self, below: Option<BlockLink>, batch: FetchBatch) -> Result<FetchBatch, FetchError> {
+        let Some((first, last)) = batch.links.first().zip(batch.links.last()) else { return Ok(batch) };
+        let Some((number, reason)) = unlinked(below, &batch.links) else { return Ok(batch) };
         tracing::warn!(block = number, reason, "block failed its check, fetched once more");
         self.fetcher.client.drop_connections();
-        let chunk = self.fetcher.chunk(first.number, last.number, Near::Finalized).await?;
-        match unlinked(below, &chunk.links) {
-            None => Ok(chunk),
+        let batch = self.fetcher.fetch(first.number, last.number, Near::Finalized).await?;
+        match unlinked(below, &batch.links) {
+            None => Ok(batch),
             Some((number, reason)) => Err(self.fetcher.quarantine(number, reason).await?),
         }
     }

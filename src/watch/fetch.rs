@@ -52,7 +52,7 @@ impl<E: Into<anyhow::Error>> From<E> for FetchError {
 
 /// The rows of consecutive blocks.
 #[derive(Debug)]
-pub struct Chunk {
+pub struct FetchBatch {
     /// The blocks.
     pub links: Vec<BlockLink>,
     /// One part per table asked for.
@@ -63,7 +63,7 @@ pub struct Chunk {
     pub bytes: u64,
 }
 
-impl Chunk {
+impl FetchBatch {
     /// About how many bytes it takes in memory.
     pub fn weight(&self) -> u64 {
         let rows = self.parts.iter().map(|part| match part {
@@ -77,7 +77,7 @@ impl Chunk {
 /// What those under way side by side may take in memory together, going by those before.
 const AHEAD_BYTES: u64 = 128 << 20;
 
-/// How many blocks or chunks are asked for ahead: one at first, then twice as many after each, as far as memory goes. So a run of huge
+/// How many blocks or batches are asked for ahead: one at first, then twice as many after each, as far as memory goes. So a run of huge
 /// blocks is taken one by one, and a writer that ran out of memory all the same begins with one.
 #[derive(Debug)]
 pub struct Ahead {
@@ -146,7 +146,7 @@ type Raw = (Bytes, Vec<Bytes>);
 
 impl Fetcher {
     /// The rows of blocks `first` to `last`, one batch per table for all of them.
-    pub async fn chunk(&self, first: u64, last: u64, near: Near) -> Result<Chunk, FetchError> {
+    pub async fn fetch(&self, first: u64, last: u64, near: Near) -> Result<FetchBatch, FetchError> {
         let mut raws: Vec<(u64, Raw)> = Vec::new();
         let requests: Vec<_> = (first..=last)
             .map(|number| {
@@ -187,7 +187,7 @@ impl Fetcher {
                     .map_err(|error| FetchError::Bad { number: block.header.number, reason: format!("{error:#}") })?;
             }
             let links = proved.iter().map(link).collect();
-            Ok(Chunk { links, gaps: batch.take_gaps(), parts: batch.parts(), bytes })
+            Ok(FetchBatch { links, gaps: batch.take_gaps(), parts: batch.parts(), bytes })
         })
         .await?
     }

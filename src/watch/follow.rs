@@ -1,7 +1,7 @@
 //! One step: look at the node and the store, do the next thing, commit it.
 
 use super::build::Job;
-use super::fetch::{AbortOnDrop, Chunk, FetchError, Fetcher, Near, header_link};
+use super::fetch::{AbortOnDrop, FetchBatch, FetchError, Fetcher, Near, header_link};
 use super::hydrate::Account;
 use super::mend;
 use super::phase;
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Blocks of the tail that are fetched together while it catches up.
-pub(super) const TAIL_CHUNK: u64 = 16;
+pub(super) const TAIL_BATCH: u64 = 16;
 
 /// No further block is added to these once they have so many bytes.
 const TAIL_BYTES: u64 = 128 << 20;
@@ -290,7 +290,7 @@ impl Session {
                 return Ok(false);
             }
             self.reporter.log_state(format!("blocks {first} to {last} of the tail are missing, and are fetched again"));
-            return match self.extend(first, last.min(first + TAIL_CHUNK - 1)).await {
+            return match self.extend(first, last.min(first + TAIL_BATCH - 1)).await {
                 Err(trouble @ FetchError::Pruned(_)) => self.leave_hole((first, last), trouble).map(|()| true),
                 extended => extended,
             };
@@ -306,7 +306,7 @@ impl Session {
         if head.number < next || known.tail_waits() || !self.has_room(0)? {
             return Ok(false);
         }
-        self.extend(next, head.number.min(next + TAIL_CHUNK - 1)).await
+        self.extend(next, head.number.min(next + TAIL_BATCH - 1)).await
     }
 
     /// Whether a block of this height would be the tail's next.
@@ -328,19 +328,19 @@ impl Session {
             let more = if bytes < TAIL_BYTES { self.ahead.get() } else { 0 };
             under_way.extend(wanted.by_ref().take(more.saturating_sub(under_way.len())).map(|(number, hydrated)| {
                 let fetcher = Fetcher { hydrated: hydrated.clone(), ..self.fetcher.clone() };
-                AbortOnDrop(tokio::spawn(async move { fetcher.chunk(number, number, Near::Head).await }))
+                AbortOnDrop(tokio::spawn(async move { fetcher.fetch(number, number, Near::Head).await }))
             }));
             let Some(request) = under_way.pop_front().filter(|_| bytes < TAIL_BYTES) else { break };
-            let chunk = request.await??;
-            self.ahead.note(chunk.weight());
-            bytes += chunk.weight();
-            let link = chunk.links[0];
+            let batch = request.await??;
+            self.ahead.note(batch.weight());
+            bytes += batch.weight();
+            let link = batch.links[0];
             if below.is_some_and(|below| below.hash != link.parent_hash) {
                 stray = Some(link);
                 break;
             }
             below = Some(link);
-            let Chunk { parts, gaps, .. } = chunk;
+            let FetchBatch { parts, gaps, .. } = batch;
             let batches = parts.into_iter().map(Part::rows).collect::<Result<_>>()?;
             blocks.push(TailBlock { link, tables: self.settings.tables, batches, gaps });
         }

@@ -4,7 +4,7 @@
 //! What is to be built again the directories in quarantine say, so a new start knows it as well.
 
 use super::build::Builder;
-use super::fetch::{Chunk, FetchError, Fetcher, Near};
+use super::fetch::{FetchBatch, FetchError, Fetcher, Near};
 use super::session::Session;
 use super::space;
 use super::state::UNASKED;
@@ -193,7 +193,7 @@ impl Session {
     /// Fetches the block of the tail whose file is damaged.
     pub async fn mend_tail(&mut self) -> Result<(), FetchError> {
         let Some(lost) = self.tail_lost.filter(|lost| self.tail.contains(lost)) else { return Ok(()) };
-        let Chunk { links, parts, gaps, .. } = self.fetcher.of_tail(lost).await?;
+        let FetchBatch { links, parts, gaps, .. } = self.fetcher.of_tail(lost).await?;
         // Where the node's chain is another by now, that is seen next.
         if links == [lost] {
             let batches = parts.into_iter().map(Part::rows).collect::<Result<_>>()?;
@@ -349,14 +349,14 @@ impl Builder {
 }
 
 impl Fetcher {
-    /// A block of the tail as a chunk; where its file is not what was written, or holds other tables, out of the node.
-    pub async fn of_tail(&self, link: BlockLink) -> Result<Chunk, FetchError> {
+    /// A block of the tail as a batch; where its file is not what was written, or holds other tables, out of the node.
+    pub async fn of_tail(&self, link: BlockLink) -> Result<FetchBatch, FetchError> {
         let store = self.store.clone();
         let read = tokio::task::spawn_blocking(move || tail::read(store.root(), link.number, link.hash)).await?;
         match read {
             Ok(TailBlock { link, tables, batches, gaps }) if tables == self.options.tables => {
                 let parts = batches.into_iter().map(Part::Rows).collect();
-                return Ok(Chunk { links: vec![link], parts, gaps, bytes: 0 });
+                return Ok(FetchBatch { links: vec![link], parts, gaps, bytes: 0 });
             }
             Ok(_) => {}
             Err(error) => match error.downcast::<Damaged>() {
@@ -367,7 +367,7 @@ impl Fetcher {
                 Err(error) => return Err(error.into()),
             },
         }
-        self.chunk(link.number, link.number, Near::Head).await
+        self.fetch(link.number, link.number, Near::Head).await
     }
 }
 

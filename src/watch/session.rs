@@ -2,7 +2,7 @@
 
 use super::build::{Builder, Job, lower_priority};
 use super::fetch::{AbortOnDrop, Ahead, FetchError, Fetcher};
-use super::follow::TAIL_CHUNK;
+use super::follow::TAIL_BATCH;
 use super::freezer::FreezerLookup;
 use super::hydrate::Hydration;
 use super::mend::{self, Mend};
@@ -252,7 +252,7 @@ impl Session {
             ranking_retry_at: None,
             collected_at: None,
             hydration: Hydration::default(),
-            ahead: Ahead::up_to(TAIL_CHUNK as usize),
+            ahead: Ahead::up_to(TAIL_BATCH as usize),
         };
         session.ranking = Ranking::newest(&session.store, &session.ranges)?;
         session.load_tail()?;
