@@ -68,7 +68,7 @@ within() {
     local deadline=$((SECONDS + $1)) what="$2"
     shift 2
     until "$@" >"$work/said" 2>&1; do
-        ((SECONDS < deadline)) || lament "waited in vain: $what"
+        ((SECONDS < deadline)) || lament "timed out: $what"
         sleep 0.2
     done
     pass "$what"

@@ -4,7 +4,7 @@
     tests/bench/beside.py [--rounds 10] [--blocks 80] [--every-ms 100] [--only freezer,ipc,watch]
 
 Each round imports so many blocks of 150 transactions, one every so many milliseconds, alone and beside each contender, in an
-order that turns from round to round. `freezer` is `backfill` from the ancient store, `ipc` the same over the socket, `watch` is
+order that turns from round to round. `freezer` is `backfill` from the freezer, `ipc` the same over the socket, `watch` is
 `watch --from 0`; all build at idle priority. A block's time is that of `engine_newPayloadV4` and `engine_forkchoiceUpdatedV3`.
 
 Needs what run.py needs, and the chain that it makes: the blocks above it are made here once, and kept in the same cache. The node runs on

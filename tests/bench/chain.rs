@@ -388,7 +388,7 @@ impl Node {
         Ok(())
     }
 
-    /// The node moves final blocks to its ancient store once a minute. Measuring waits for it, so that every contender and
+    /// The node moves final blocks to its freezer once a minute. Measuring waits for it, so that every contender and
     /// every round finds the same files.
     fn wait_for_the_freezer(&mut self, finalized: u64) -> Result<u64> {
         let deadline = Instant::now() + Duration::from_secs(180);

@@ -2,7 +2,7 @@
 //! senders of their transactions recovered with libsecp256k1 on all cores. Nothing else: receipts are counted and dropped,
 //! of a block only the signatures and what they sign is looked at, nothing is proved and nothing is written.
 //!
-//! With `--ancient` the same for the ancient store: its files read from front to back, and the senders of transactions that were
+//! With `--ancient` the same for the freezer: its files read from front to back, and the senders of transactions that were
 //! loaded beforehand recovered.
 //!
 //! The readers mostly sleep, the workers take whatever the node leaves of the cores, and the channel between them is
@@ -31,7 +31,7 @@ const WAITING_MAX: usize = 64;
 struct Arguments {
     #[arg(long, required_unless_present = "ancient")]
     ipc: Option<PathBuf>,
-    /// The directory of the ancient store's tables, instead of the socket
+    /// The directory of the freezer's tables, instead of the socket
     #[arg(long, conflicts_with = "ipc")]
     ancient: Option<PathBuf>,
     #[arg(long)]
@@ -110,7 +110,7 @@ fn report(arguments: &Arguments, start: Instant, recovered: &Recovered, bytes: u
     Ok(())
 }
 
-/// The ancient store's limit.
+/// The freezer's limit.
 fn frozen(arguments: &Arguments, ancient: &Path) -> Result<()> {
     let mut freezer = Freezer::open(ancient)?;
     let mut bodies = Vec::new();

@@ -4,7 +4,7 @@
     tests/bench/run.py [--rounds 5] [--blocks 4000] [--shape lab|mainnet] [--only freezer,spyhop,limit,cryo,etl,…]
                        [--etl-blocks 500] [--cryo-blocks 1000]
 
-`spyhop` is `watch --once` over the socket alone; `freezer` is `backfill` from geth's ancient store, on all cores, and `freezer-1`
+`spyhop` is `watch --once` over the socket alone; `freezer` is `backfill` from geth's freezer, on all cores, and `freezer-1`
 on one; `freezer-limit` is what nothing can beat that has to recover the senders, and `freezer-limit-1` that on one core.
 `freezer-logs` asks for the tables that need no sender, and is held against `cryo-logs`.
 

@@ -292,14 +292,14 @@ fn every_answer_equals_one_query_over_all_rows() {
         [Row::from([("complete".into(), Some("1".into()))])]
     );
 
-    // A chain that is held from block 100 on only: what is not whole says so.
+    // A chain that is stored from block 100 on only: what is not whole says so.
     let part = geth.data("part");
     Spyhop::watch(&geth.socket(), &part).args(&["--from", "100", "--once"]).succeed();
     let found = Published::open(&part);
     check_flows_of_a_part(&found);
 }
 
-/// What is right of a chain whose first blocks are not held.
+/// What is right of a chain whose first blocks are not stored.
 #[track_caller]
 fn check_flows_of_a_part(found: &Published) {
     let complete = found.rows("SELECT DISTINCT period, complete FROM net_flows ORDER BY period");

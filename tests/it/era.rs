@@ -16,7 +16,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Takes bodies and receipts below `tail` out of a stopped geth's ancient store. `geth prune-history` does that to chains of more
+/// Takes bodies and receipts below `tail` out of a stopped geth's freezer. `geth prune-history` does that to chains of more
 /// than 90,000 blocks only.
 fn prune(geth: &Geth, blocks: Vec<AncientBlock>, tail: u64) {
     let pruned = geth.data(&format!("pruned up to {tail}"));

@@ -85,9 +85,9 @@ pub struct Chain {
     pub syncing: Value,
     /// The chain configuration, where `admin_nodeInfo` has it.
     pub config: Value,
-    /// The data directory it names; none where it does not know the call.
+    /// The data directory it names; none if it does not know the call.
     pub datadir: Option<PathBuf>,
-    /// The last finalized block, or none where the node has not heard of one.
+    /// The last finalized block, or none if the node has not heard of one.
     pub finalized: Option<u64>,
     /// What it answers when it is to trace a block; nothing else is traced.
     pub traces: HashMap<B256, Value>,
@@ -417,7 +417,7 @@ impl FakeGeth {
         let mut counts = self.shared.counts.lock().unwrap();
         while !wanted(&counts) {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "waited in vain for {what}: {counts:?}");
+            assert!(!left.is_zero(), "timed out waiting for {what}: {counts:?}");
             counts = self.shared.changed.wait_timeout(counts, left).unwrap().0;
         }
     }

@@ -1,4 +1,4 @@
-//! History out of geth's ancient store equals history over its socket, and nothing that is wrong in the store gets through.
+//! History out of geth's freezer equals history over its socket, and nothing that is wrong in the freezer gets through.
 
 use crate::fake_geth::{FakeBlock, FakeGeth, Fault, When};
 use crate::lying_node::extend;
@@ -44,7 +44,7 @@ pub fn over_the_socket(geth: &Geth) -> BTreeMap<&'static str, String> {
     Published::open(&data).digests()
 }
 
-/// Runs a backfill to its end, which must be a good one, and says how many blocks the ancient store and the node gave.
+/// Runs a backfill to its end, which must be a good one, and says how many blocks the freezer and the node gave.
 #[track_caller]
 pub fn read(backfill: Spyhop) -> (u64, u64) {
     let output = backfill.run();
@@ -53,7 +53,7 @@ pub fn read(backfill: Spyhop) -> (u64, u64) {
     blocks_read(&log)
 }
 
-/// How many blocks the ancient store and the node gave, as the log's last words say.
+/// How many blocks the freezer and the node gave, as the end of the log says.
 pub fn blocks_read(log: &str) -> (u64, u64) {
     let of = |source: &str| {
         let line =
@@ -420,7 +420,7 @@ fn mainnet_blocks_as_a_store_are_what_they_are_over_the_socket() {
             const_hex::decode(line.trim()).unwrap()
         };
         let (header, body) = (part("header"), part("body"));
-        // Theirs have the type, the ancient store's do not.
+        // Theirs have the type, the freezer's do not.
         let receipts: Vec<_> = items(&part("receipts")).into_iter().map(|receipt| list(&items(receipt)[1..])).collect();
         let receipts = list(&receipts.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let raw_block = list(&[&[&header[..]], &items(&body)[..]].concat());

@@ -36,7 +36,7 @@ enum Event {
     Grow(u64),
     /// So many blocks below the head all is final.
     Finalize(u64),
-    /// The ancient store takes in what is final but for so many blocks.
+    /// The freezer takes in what is final but for so many blocks.
     Freeze(u64),
     /// The tail takes in up to so many blocks.
     Follow(u64),

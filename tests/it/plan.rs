@@ -125,7 +125,7 @@ fn newest_first_is_the_same_pieces_from_the_top() {
     check((800, None), &[], "3200-3299 3100-3199 3000-3099 2000-2999 1000-1999 900-999 800-899");
     check((0, Some(2_199)), &[], "2100-2199 2000-2099 1000-1999 0-999");
     check((0, Some(9_999)), &[], "3200-3299 3100-3199 3000-3099 2000-2999 1000-1999 0-999");
-    // What is above all that is held comes first, from the bottom: the tail waits for it.
+    // What is above all that is stored comes first, from the bottom: the tail waits for it.
     check((0, None), &[(1_000, 1_999)], "2000-2999 3000-3099 3100-3199 3200-3299 0-999");
     check((0, None), &[(1_000, 1_999), (3_200, 3_299)], "3100-3199 3000-3099 2000-2999 0-999");
     check((5_000, None), &[], "");

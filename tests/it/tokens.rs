@@ -115,7 +115,7 @@ fn grow(geth: &Geth, count: u64, branch: &str) {
     }
 }
 
-/// The contract's own answer; `None` where it fails.
+/// The contract's own answer; `None` if it fails.
 fn balance(geth: &Geth, token: &str, holder: &str, at: Value) -> Option<U256> {
     let call = json!({"to": token, "data": tokens::balance_of(holder), "gas": "0xf4240"});
     let answer = geth.try_call("eth_call", json!([call, at])).ok()?;

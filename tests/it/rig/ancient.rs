@@ -1,4 +1,4 @@
-//! An ancient store written from its format's description, for what geth cannot be made to write in a test: several data files to
+//! A freezer written from its format's description, for what geth cannot be made to write in a test: several data files to
 //! a table, a front that is cut or hidden, metadata of either version.
 
 use crate::fake_geth::FakeBlock;

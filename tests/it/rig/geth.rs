@@ -134,7 +134,7 @@ impl Geth {
         self.try_run(&["export-history", "--era.format", format, directory, &blocks[0], &blocks[1]])
     }
 
-    /// The directory of its ancient store's tables.
+    /// The directory of its freezer's tables.
     pub fn ancient(&self) -> PathBuf {
         self.directory.path().join("node/geth/chaindata/ancient/chain")
     }
@@ -195,19 +195,19 @@ impl Geth {
         self.directory.path().join("geth.ipc")
     }
 
-    /// Restarts, which makes geth move what is final to its ancient store at once, and waits until blocks 0 to `number` are there.
+    /// Restarts, which makes geth move what is final to its freezer at once, and waits until blocks 0 to `number` are there.
     pub fn freeze(&mut self, number: u64) {
         self.stop();
         self.restart();
         self.wait_frozen(number);
     }
 
-    /// Waits until blocks 0 to `number` are in the ancient store; geth moves what is final once a minute.
+    /// Waits until blocks 0 to `number` are in the freezer; geth moves what is final once a minute.
     pub fn wait_frozen(&self, number: u64) {
         wait_for(&format!("block {number} to be frozen"), || (self.frozen() > number).then_some(()));
     }
 
-    /// How many blocks the ancient store holds.
+    /// How many blocks the freezer holds.
     pub fn frozen(&self) -> u64 {
         self.call("debug_dbAncients", json!([])).as_u64().unwrap()
     }

@@ -156,7 +156,7 @@ impl Spyhop {
 }
 
 impl Running {
-    /// The next line it logs; `None` where it has ended.
+    /// The next line it logs; `None` if it has ended.
     #[track_caller]
     pub fn line(&mut self) -> Option<String> {
         match self.lines.recv_timeout(PATIENCE) {
@@ -287,7 +287,7 @@ pub fn children(parent: u32) -> Vec<u32> {
     processes.filter(|process| stat(*process).is_some_and(|fields| fields[1] == parent.to_string())).collect()
 }
 
-/// `/proc/PROCESS/stat` from the state on; `None` where there is no such process.
+/// `/proc/PROCESS/stat` from the state on; `None` if there is no such process.
 pub fn stat(process: u32) -> Option<Vec<String>> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     Some(stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())

@@ -25,7 +25,7 @@ pub const CHAIN_TABLES: [(&str, &str); 11] = [
     ("gas_guzzlers", "day, rank"),
 ];
 
-/// The same of those of which movements within transactions are a part, for tokens only.
+/// The same of those of which internal transfers are a part, for tokens only.
 const TOKENS: [(&str, &str); 5] = [
     ("movements", "block_number, asset, kind, transfer_index, batch_index"),
     ("address_flows", "asset, address, day"),
@@ -116,7 +116,7 @@ impl Published {
             );
             self.value(&sql).unwrap()
         };
-        // What follows from the blocks alone: movements within transactions depend on when the node was asked.
+        // What follows from the blocks alone: internal transfers depend on when the node was asked.
         let alone =
             "(SELECT * EXCLUDE (transfer_index), row_number() OVER (ORDER BY block_number, transfer_index) AS place
             FROM native_transfers WHERE kind NOT IN ('call', 'create', 'selfdestruct'))";
@@ -133,7 +133,7 @@ impl Published {
     }
 
     /// Checks that it shows blocks `first` to some head without a gap, linked, and each with all its rows.
-    /// Returns the head; `None` where there is no block yet.
+    /// Returns the head; `None` if there is no block yet.
     #[track_caller]
     pub fn check_prefix(&self, first: u64) -> Option<u64> {
         let row = &self.rows(
