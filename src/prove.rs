@@ -83,7 +83,7 @@ impl Proved {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct BlobSchedule {
     /// Fork time in seconds since 1970, and `baseFeeUpdateFraction` from then on; ascending, and in geth's order of forks where two
-    /// share a time.
+    /// share a time. A fraction that cannot be read is 0: blob prices from then on are not known.
     pub update_fractions: Vec<(u64, u64)>,
 }
 
@@ -93,8 +93,10 @@ impl BlobSchedule {
         let schedule = config["blobSchedule"].as_object().into_iter().flatten();
         let mut forks: Vec<_> = schedule
             .filter_map(|(fork, schedule)| {
-                let fraction = schedule["baseFeeUpdateFraction"].as_u64()?;
-                Some(((config[format!("{fork}Time")].as_u64()?, fork_order(fork)), fraction))
+                let time = &config[format!("{fork}Time")];
+                // A fork that is not to come has a schedule too, and no time.
+                let time = (!time.is_null()).then(|| time.as_u64().unwrap_or(0))?;
+                Some(((time, fork_order(fork)), schedule["baseFeeUpdateFraction"].as_u64().unwrap_or(0)))
             })
             .collect();
         forks.sort_by_key(|(place, _)| *place);
@@ -102,11 +104,28 @@ impl BlobSchedule {
         Self { update_fractions }
     }
 
+    /// Why blob prices may differ from the chain's, where the node's configuration shows it.
+    pub fn fault(&self, config: &serde_json::Value) -> Option<String> {
+        let unread = self.update_fractions.iter().find(|(_, fraction)| *fraction == 0);
+        match unread {
+            Some((time, _)) => {
+                Some(format!("the entry from time {time} on cannot be read: blob prices are null from then on"))
+            }
+            None if self.update_fractions.is_empty() && !config["cancunTime"].is_null() => {
+                Some("it is missing: Cancun's is used".to_owned())
+            }
+            None => None,
+        }
+    }
+
     /// Wei per blob gas (EIP-4844, `get_base_fee_per_blob_gas`).
     fn price(&self, header: &Header) -> Option<U256> {
         let excess = header.excess_blob_gas?;
         let in_force = self.update_fractions.iter().rev().find(|(time, _)| *time <= header.timestamp);
-        fake_exponential(excess, in_force.map_or(UPDATE_FRACTION_CANCUN, |(_, fraction)| *fraction))
+        match in_force.map_or(UPDATE_FRACTION_CANCUN, |(_, fraction)| *fraction) {
+            0 => None,
+            fraction => fake_exponential(excess, fraction),
+        }
     }
 }
 
@@ -126,7 +145,7 @@ const UPDATE_FRACTION_CANCUN: u64 = 3_338_477;
 /// e^(numerator/denominator), approximated as EIP-4844's `fake_exponential` with factor 1; `None` if it exceeds 256 bits, and
 /// nothing is computed further then: it would take forever. No term exceeds the sum of 320 bits, so that none of 512 overflows.
 fn fake_exponential(numerator: u64, denominator: u64) -> Option<U256> {
-    let (numerator, denominator) = (U512::from(numerator), U512::from(denominator.max(1)));
+    let (numerator, denominator) = (U512::from(numerator), U512::from(denominator));
     let limit = denominator << 256;
     let mut output = U512::ZERO;
     let mut term = denominator;

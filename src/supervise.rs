@@ -16,7 +16,8 @@ use crate::log;
 use anyhow::{Context, Result};
 use relay::Relay;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::low_level::signal_name;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -122,9 +123,9 @@ impl Supervisor<'_> {
                         return Ok(ended);
                     }
                 }
-                // geth would die of it, for want of a handler.
-                Some(SIGHUP) => tracing::info!("SIGHUP is not passed on"),
-                Some(signal) => self.forward(signal),
+                Some(signal) if ENDS.contains(&signal) => self.forward(signal),
+                // geth would die of it, for want of a handler, and so would this process where it is not PID 1.
+                Some(signal) => tracing::info!("{} is not passed on", signal_name(signal).unwrap_or("a signal")),
             }
         }
     }
@@ -146,8 +147,8 @@ impl Supervisor<'_> {
                     tracing::warn!("the writer did not end within {WRITER_GRACE:?}: it was killed");
                     return Ok(());
                 }
-                Some(SIGCHLD | SIGHUP) => {}
-                Some(signal) => self.forward(signal),
+                Some(signal) if ENDS.contains(&signal) => self.forward(signal),
+                Some(_) => {}
             }
         }
     }
@@ -227,9 +228,13 @@ impl Drop for Supervisor<'_> {
     }
 }
 
+/// Signals that ask for the end.
+const ENDS: [i32; 3] = [SIGTERM, SIGINT, SIGQUIT];
+
 /// The signals to this process, as they come.
 fn signals() -> Result<Receiver<i32>> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD])?;
+    let others = [SIGHUP, SIGCHLD, SIGALRM, SIGUSR1, SIGUSR2];
+    let mut signals = signal_hook::iterator::Signals::new(ENDS.into_iter().chain(others))?;
     let (sender, events) = channel();
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {

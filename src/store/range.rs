@@ -301,7 +301,7 @@ impl Directory {
             return Err(Refused::new(what, "run that one or a later one; nothing was touched").into());
         }
         let path = path.clone();
-        if !file.exists() {
+        if !file.try_exists().with_context(|| format!("failed to look at: `{}`", file.display()))? {
             return Err(Damaged { path, reason: "it is missing".to_owned() }.into());
         }
         let manifest = Manifest::read(&shown)?;

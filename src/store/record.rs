@@ -35,18 +35,26 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
         bytes => bytes.with_context(|| format!("failed to read: `{}`", path.display()))?,
     };
     let text = std::str::from_utf8(&bytes).map_err(|error| damaged(error.to_string()))?;
-    if let Some((body, checksum)) = split(text)
-        && blake3::hash(body.as_bytes()).to_hex().as_str() != checksum
-    {
+    if is_damaged(text) {
         return Err(damaged("its checksum does not hold".to_owned()).into());
     }
     Ok(serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?)
 }
 
-/// The format number of a record, where it has one: of another format, the rest of it says nothing that is known here.
+/// The format number of a record, where it has one: of another format, the rest of it says nothing that is known here. A damaged
+/// record has none.
 pub fn format(path: &Path) -> Option<u64> {
-    let record: serde_json::Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    let text = String::from_utf8(fs::read(path).ok()?).ok()?;
+    if is_damaged(&text) {
+        return None;
+    }
+    let record: serde_json::Value = serde_json::from_str(&text).ok()?;
     record["format"].as_u64()
+}
+
+/// Whether a record has a checksum that is not its text's.
+fn is_damaged(text: &str) -> bool {
+    split(text).is_some_and(|(body, checksum)| blake3::hash(body.as_bytes()).to_hex().as_str() != checksum)
 }
 
 /// The text of a record before its checksum, and that, where it has one.

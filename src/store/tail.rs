@@ -14,7 +14,7 @@ use arrow::compute::concat_batches;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
-use std::fs;
+use std::fs::{self, FileType};
 use std::io::{ErrorKind, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -113,6 +113,10 @@ pub fn remove(root: &Path, number: u64, hash: B256) -> Result<()> {
 /// Where a file cannot be read: that says nothing of what is in it.
 pub fn list(store: &Store, tables: Selection) -> Result<Vec<(BlockLink, Vec<Gap>)>> {
     let mut links = Vec::new();
+    for path in directories(store.root())? {
+        tracing::warn!(path = %path.display(), "a directory is where a tail file should be, moved to quarantine");
+        store.quarantine_path(path.strip_prefix(store.root())?, "damaged")?;
+    }
     for path in paths(store.root())? {
         let bytes = fs::read(&path).with_context(|| {
             format!(
@@ -141,6 +145,17 @@ pub fn list(store: &Store, tables: Selection) -> Result<Vec<(BlockLink, Vec<Gap>
 
 /// The files of the tail with their numbers, for readers that do not need what is in them.
 pub fn paths(root: &Path) -> Result<Vec<PathBuf>> {
+    entries(root, FileType::is_file)
+}
+
+/// Directories that have the name of a file of the tail: no file could be put in their place.
+fn directories(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = entries(root, FileType::is_dir)?;
+    paths.retain(|path| block_of(path).is_some());
+    Ok(paths)
+}
+
+fn entries(root: &Path, is_wanted: fn(&FileType) -> bool) -> Result<Vec<PathBuf>> {
     let directory = root.join("tail");
     let entries = match fs::read_dir(&directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -149,7 +164,7 @@ pub fn paths(root: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in entries {
         let entry = entry?;
-        if entry.file_type()?.is_file() {
+        if is_wanted(&entry.file_type()?) {
             paths.push(entry.path());
         }
     }

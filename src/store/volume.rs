@@ -30,13 +30,27 @@ pub fn check(root: &Path) -> Result<()> {
         );
     }
     writable(there)?;
-    for name in
-        ["chain", "tail", "quarantine", "whales", ".spyhop", ".spyhop/reorgs", ".spyhop/lock", ".spyhop/heartbeat"]
-    {
+    for name in ["chain", "tail", "quarantine", "whales", ".spyhop", ".spyhop/reorgs", ".spyhop/scratch"] {
+        not_a_link(&root.join(name))?;
+        a_directory(&root.join(name))?;
+        writable(&root.join(name))?;
+    }
+    for name in [".spyhop/lock", ".spyhop/heartbeat"] {
         not_a_link(&root.join(name))?;
         writable(&root.join(name))?;
     }
     read_chain(root).map(drop)
+}
+
+/// Refuses what is there and no directory, where one of the volume's should be.
+fn a_directory(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_dir() => refuse(
+            format!("`{}` is not a directory, as it should be", path.display()),
+            "move it away: what belongs there is made again, as far as the node has it",
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// What DuckDB takes for syntax in the name of a directory: separators of a list, of parameters, of directories.

@@ -127,7 +127,13 @@ async fn look(
         tracing::info!("the node has no head yet: what its freezer holds is read, and not yet anchored");
     }
     let rules = match client.node_config().await {
-        Ok(config) => (BlobSchedule::from_config(&config), Issuance::from_config(&config)),
+        Ok(config) => {
+            let schedule = BlobSchedule::from_config(&config);
+            if let Some(fault) = schedule.fault(&config) {
+                tracing::warn!("the blob schedule in the node's configuration: {fault}");
+            }
+            (schedule, Issuance::from_config(&config))
+        }
         Err(error) if error.is_passing() => return Err(FetchError::Away(error)),
         Err(error) => {
             let known = chain.blob_schedule.clone();

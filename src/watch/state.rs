@@ -12,7 +12,7 @@ use super::Traces;
 use super::fetch::{AbortOnDrop, FetchError, Fetcher, Near, TRIES};
 use super::frames::{FRAMES_BYTES_MAX, Weight};
 use super::tokens::{TokenAnswers, TokenMemory};
-use crate::decode::{Frame, Outcome, trace};
+use crate::decode::{Frame, Outcome, Transaction, trace};
 use crate::geth::{self, Change, Client, Trace};
 use crate::prove::Proved;
 use crate::rows::{State, balances, native_transfers, tokens, traces};
@@ -344,6 +344,7 @@ fn check_moving(block: &Proved, traces: Vec<Result<Trace, String>>) -> anyhow::R
         if let Outcome::Status(status) = receipt.outcome {
             anyhow::ensure!(status != frames.is_empty(), "the trace contradicts a receipt");
         }
+        frames.first().map_or(Ok(()), |frame| check_first(frame, transaction))?;
         bytes_of_all = bytes_of_all.saturating_add(bytes);
         all.push(Ok(frames));
     }
@@ -361,6 +362,7 @@ fn check(block: &Proved, traces: &[Trace]) -> anyhow::Result<Vec<Vec<Frame>>> {
         if let Outcome::Status(status) = receipt.outcome {
             anyhow::ensure!(status == ended_well, "the trace contradicts a receipt");
         }
+        frames.first().map_or(Ok(()), |frame| check_first(frame, transaction))?;
         all.push(frames);
     }
     Ok(all)
@@ -377,4 +379,17 @@ pub fn reason(error: &geth::Error) -> String {
             && word.trim_start_matches("0x").bytes().all(|byte| byte.is_ascii_hexdigit())
     };
     text.split(' ').map(|word| if is_hash(word) { "…" } else { word }).collect::<Vec<_>>().join(" ")
+}
+
+/// Checks the first frame of a transaction against the transaction itself, which the header proves.
+fn check_first(frame: &Frame, transaction: &Transaction) -> anyhow::Result<()> {
+    let (Some(fields), Some(sender)) = (&transaction.fields, transaction.sender) else { return Ok(()) };
+    let (kind, to) = match fields.to {
+        Some(to) => ("CALL", Some(to)),
+        None if frame.succeeded => ("CREATE", Some(sender.create(fields.nonce))),
+        None => ("CREATE", frame.to),
+    };
+    let is_its_own = frame.kind == kind && frame.from == sender && frame.to == to && frame.value == Some(fields.value);
+    anyhow::ensure!(is_its_own, "the trace contradicts transaction {}", transaction.hash);
+    Ok(())
 }

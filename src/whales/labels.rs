@@ -7,14 +7,14 @@ use alloy_primitives::{Address, address};
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, btree_map::Entry};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Lines of the operator's file that are read, and bytes of each.
 const LINES_MAX: u64 = 1_000_000;
-const LINE_BYTES_MAX: u64 = 4_096;
+const LINE_BYTES_MAX: usize = 4_096;
 
 /// What some editors begin a file with.
 const BOM: &[u8] = "\u{feff}".as_bytes();
@@ -172,18 +172,12 @@ fn read(path: &Path) -> Result<BTreeMap<Address, Label>> {
     let (mut bad, mut begun) = (0, false);
     let mut bytes = Vec::new();
     for line in 1.. {
-        bytes.clear();
-        if file.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes).with_context(failed)? == 0 {
-            break;
-        }
+        let Some(length) = read_line(&mut file, &mut bytes).with_context(failed)? else { break };
         if line > LINES_MAX {
             tracing::warn!(path = %path.display(), line, "labels from here on are not read: there are more than {LINES_MAX}");
             break;
         }
-        let is_cut = bytes.len() as u64 == LINE_BYTES_MAX && !bytes.ends_with(b"\n");
-        if is_cut {
-            file.skip_until(b'\n').with_context(failed)?;
-        }
+        let is_cut = length > bytes.len() as u64;
         let bytes = if line == 1 { bytes.strip_prefix(BOM).unwrap_or(&bytes) } else { &bytes };
         if bytes.starts_with(b"#") || bytes.trim_ascii().is_empty() {
             continue;
@@ -210,6 +204,31 @@ fn read(path: &Path) -> Result<BTreeMap<Address, Label>> {
         tracing::warn!(path = %path.display(), "{bad} lines were skipped in all");
     }
     Ok(labels)
+}
+
+/// Reads a line without its end (LF, CR LF, or CR alone, as old spreadsheets write), of a long one the first bytes. Returns its length; none at
+/// the end of the file.
+fn read_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<u64>> {
+    line.clear();
+    let mut length = 0;
+    loop {
+        let buffer = file.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok((length > 0).then_some(length));
+        }
+        let end = memchr::memchr2(b'\n', b'\r', buffer).map(|at| (at, buffer[at]));
+        let text = &buffer[..end.map_or(buffer.len(), |(at, _)| at)];
+        line.extend(text.iter().take(LINE_BYTES_MAX - line.len()));
+        length += text.len() as u64;
+        let used = text.len() + usize::from(end.is_some());
+        file.consume(used);
+        match end {
+            Some((_, b'\r')) if file.fill_buf()?.first() == Some(&b'\n') => file.consume(1),
+            Some(_) => {}
+            None => continue,
+        }
+        return Ok(Some(length));
+    }
 }
 
 fn parse(line: &[u8]) -> Result<Label, &'static str> {

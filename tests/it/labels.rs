@@ -133,3 +133,21 @@ fn whatever_is_wrong_with_a_line_of_labels_every_other_line_counts() {
         assert!(error.contains("it is not a file") && error.contains(name), "{error}");
     }
 }
+
+#[test]
+fn lines_of_labels_end_as_any_system_ends_them() {
+    for end in ["\n", "\r\n", "\r"] {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, file) = (directory.path().join("data"), directory.path().join("labels.csv"));
+        let fake = FakeGeth::start(directory.path());
+        extend(&fake, 3, "");
+        let lines =
+            ["address,name", "# a remark", "", &format!("0x{:040x},One", 1), "none", &format!("0x{:040x},\"Two\"", 2)];
+        fs::write(&file, lines.join(end)).unwrap();
+        let watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).path("--labels", &file);
+        let log = crate::rig::process::stderr_of(&watch.run());
+        assert!(log.contains("line=5"), "{end:?}: {log}");
+        let own = "SELECT string_agg(name, ' ' ORDER BY address) FROM labels WHERE source = 'labels file'";
+        assert_eq!(Published::open(&data).value(own).as_deref(), Some("One Two"), "{end:?}");
+    }
+}

@@ -1,11 +1,12 @@
 //! What a real node cannot be made to do: lie, forget, and know transactions of a later fork.
 
 use crate::fake_geth::{FakeBlock, FakeGeth, Fault, When};
-use crate::rig::{Running, Spyhop, process::stderr_of, wait_for};
+use crate::rig::{Forks, Geth, Plan, Running, Spyhop, Transaction, process::stderr_of, transaction::sender, wait_for};
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header};
 use alloy_primitives::{B256, Bloom, Bytes, U256};
 use alloy_rlp::Encodable;
 use alloy_trie::root::ordered_trie_root_encoded;
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// A block with these envelopes, and one successful receipt without logs for each.
@@ -618,4 +619,50 @@ fn a_trace_that_is_too_deep_is_a_gap_with_that_reason() {
     assert_eq!(blocks(&data), ["12,0,11"]);
     let reason = "SELECT DISTINCT reason FROM coverage WHERE table_name = 'native_transfers' AND last_block = 11";
     assert_eq!(rows(&data, reason), ["the trace is deeper than the EVM calls"]);
+}
+
+#[test]
+fn a_trace_that_contradicts_its_own_transaction_is_not_believed() {
+    let geth = Geth::start(Forks::OSAKA);
+    let transactions = vec![Transaction::transfer(0, sender(1), 1_000)];
+    geth.block(&Plan { transactions, ..Plan::default() });
+    let bytes = |value: &Value| const_hex::decode(value.as_str().unwrap()).unwrap();
+    let raw = |number: u64| {
+        let name = json!([format!("{number:#x}")]);
+        let receipts = geth.call("debug_getRawReceipts", name.clone());
+        let receipts = receipts.as_array().unwrap().iter().map(bytes).collect();
+        FakeBlock::from_raw(bytes(&geth.call("debug_getRawBlock", name)), receipts)
+    };
+    let traced = geth.call("debug_traceBlockByNumber", json!(["0x1", {"tracer": "callTracer"}]));
+    let other = format!("0x{}", "5".repeat(40));
+    let check = |member: &str, lie: &str, is_believed: bool| {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        let fake = FakeGeth::start(directory.path());
+        {
+            let mut chain = fake.chain();
+            chain.push(raw(0));
+            let hash = chain.push(raw(1));
+            let mut traced = traced.clone();
+            if !member.is_empty() {
+                traced[0]["result"][member] = json!(lie);
+            }
+            chain.traces.insert(hash, traced);
+        }
+        Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
+        let untrue = format!(
+            "SELECT count(*) FROM native_transfers WHERE block_number = 1 AND kind = 'transaction'
+            AND (value <> 1000 OR '{other}' IN (from_address, to_address))"
+        );
+        assert_eq!(rows(&data, &untrue), ["0"], "{member} {lie}");
+        let gap = "SELECT DISTINCT reason LIKE '%contradicts transaction%' FROM coverage
+            WHERE table_name = 'native_transfers' AND status <> 'held' AND first_block <= 1 AND last_block >= 1";
+        assert_eq!(rows(&data, gap), if is_believed { vec![] } else { vec!["true"] }, "{member} {lie}");
+    };
+    check("", "", true);
+    check("value", "0x5", false);
+    check("from", &other, false);
+    check("to", &other, false);
+    check("type", "STATICCALL", false);
+    check("type", "FOO", false);
 }

@@ -92,6 +92,25 @@ fn of_forks_at_one_time_the_later_one_prices_blobs() {
 }
 
 #[test]
+fn a_blob_schedule_that_cannot_be_read_gives_no_price_from_then_on() {
+    for fraction in [json!(null), json!(-1), json!(1.5), json!("5007716"), json!([5_007_716]), json!(0)] {
+        let mut config = forks(&[("cancun", 0, 3_338_477), ("prague", 1_600_000_000, 5_007_716)]);
+        config["blobSchedule"]["prague"]["baseFeeUpdateFraction"] = fraction.clone();
+        assert_eq!(blob_price(&config, 60_000_000), None, "{fraction}");
+        assert!(BlobSchedule::from_config(&config).fault(&config).unwrap().contains("1600000000"), "{fraction}");
+        // One that is still to come changes nothing, nor does one without a time.
+        let expected = blob_price(&forks(&[("cancun", 0, 3_338_477)]), 60_000_000);
+        for time in [json!(u64::MAX), json!(null)] {
+            config["pragueTime"] = time;
+            assert_eq!(blob_price(&config, 60_000_000), expected, "{fraction}");
+        }
+    }
+    let config = json!({"cancunTime": 0});
+    assert!(BlobSchedule::from_config(&config).fault(&config).unwrap().contains("missing"));
+    assert_eq!(BlobSchedule::from_config(&json!({})).fault(&json!({})), None);
+}
+
+#[test]
 fn a_blob_price_is_exact_up_to_256_bits_and_never_takes_long() {
     let check = |excess: u64, fraction: u64, expected: Option<&str>| {
         let expected = expected.map(|digits| U256::from_str_radix(digits, 10).unwrap());

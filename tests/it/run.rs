@@ -140,9 +140,13 @@ fn signals_are_passed_on_once_each_and_sighup_never() {
     run.wait_for(&["geth | ready"]);
     let writer = writer(&run);
     run.wait_for(&["spyhop | ", "waiting for geth's socket"]);
-    run.signal(libc::SIGHUP);
-    run.wait_for(&["SIGHUP is not passed on"]);
-    run.signal(libc::SIGTERM);
+    for (signal, name) in
+        [(libc::SIGHUP, "SIGHUP"), (libc::SIGUSR1, "SIGUSR1"), (libc::SIGUSR2, "SIGUSR2"), (libc::SIGALRM, "SIGALRM")]
+    {
+        run.signal(signal);
+        run.wait_for(&[name, "is not passed on"]);
+    }
+    run.signal(libc::SIGQUIT);
     let first = run.wait_for(&["got"]);
     assert_eq!(first, "geth | got TERM 1");
     wait_for("the end of the writer", || stat(writer).is_none().then_some(()));

@@ -486,3 +486,24 @@ fn what_is_written_has_the_same_modes_whatever_the_umask() {
         assert_eq!(modes(umask), [(false, 0o644), (true, 0o755)], "umask {umask}");
     }
 }
+
+#[test]
+fn a_file_where_a_directory_of_the_volume_belongs_is_refused_by_name() {
+    for name in ["chain", "tail", "quarantine", "whales", ".spyhop/reorgs", ".spyhop/scratch"] {
+        let directory = tempfile::tempdir().unwrap();
+        let (fake, data) = (FakeGeth::start(directory.path()), directory.path().join("data"));
+        extend(&fake, 3, "");
+        let watch = || Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]);
+        watch().succeed();
+        let path = data.join(name);
+        if path.exists() {
+            fs::remove_dir_all(&path).unwrap();
+        }
+        fs::write(&path, "").unwrap();
+        let error = watch().fail(2);
+        assert!(error.contains(&format!("{name}` is not a directory")) && error.contains("move it away"), "{error}");
+        fs::remove_file(&path).unwrap();
+        watch().succeed();
+        assert_eq!(Published::open(&data).number("SELECT count(*) FROM blocks"), 4, "{name}");
+    }
+}
