@@ -9,7 +9,9 @@ pub mod address_flows;
 pub mod answers;
 pub mod balances;
 pub mod blocks;
+mod cells;
 pub mod combine;
+pub mod combined;
 pub mod coverage;
 mod dao_fork;
 pub mod dependencies;
@@ -266,7 +268,7 @@ impl Batch {
     /// An empty batch of the tables chosen.
     pub fn new(options: Options) -> Self {
         let mut fills = FILLS.into_iter();
-        let growing = CHAIN_TABLES.map(|table| match combine::none(table) {
+        let growing = CHAIN_TABLES.map(|table| match combined::none(table) {
             Some(entries) => (table, Growing::Entries(entries)),
             None => (table, Growing::Rows(fills.next().expect("one for each such table"), Rows::new(table))),
         });

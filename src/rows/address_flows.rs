@@ -1,7 +1,8 @@
 //! `address_flows`: what went in and out of each address, by asset and day.
 
 use super::Kind::{Integer, Key, Text, Time, Wide};
-use super::combine::{Cells, Entry};
+use super::cells::Cells;
+use super::combine::Entry;
 use super::movements::{self, Movement};
 use super::{Options, Rows, State, Table, column, timestamp};
 use crate::prove::Proved;

@@ -1,7 +1,8 @@
 //! `balances`: one row per account touched by a block, and per holder of a token that it moved, in the node's own words.
 
 use super::Kind::{Integer, Key, Text, Wide};
-use super::combine::{Cells, Entry};
+use super::cells::Cells;
+use super::combine::Entry;
 use super::{Options, Rows, State, Table, column, dao_fork, movements, native_transfers};
 use crate::prove::Proved;
 use alloy_primitives::{Address, U256};

@@ -1,7 +1,8 @@
 //! `gas_flows`: what gas each address paid for, and was called with, by day.
 
 use super::Kind::{Integer, Key, Long, Text, Time, Wide};
-use super::combine::{Cells, Entry};
+use super::cells::Cells;
+use super::combine::Entry;
 use super::{Options, Rows, State, Table, address_flows::day_of, column, fees};
 use crate::prove::Proved;
 use alloy_primitives::{Address, U512};

@@ -1,7 +1,8 @@
 //! `large_transfers`: the largest movements of each asset and day.
 
 use super::Kind::{Integer, Key, Text, Time, Wide};
-use super::combine::{Cells, Entry};
+use super::cells::Cells;
+use super::combine::Entry;
 use super::{Options, Rows, State, Table, address_flows::day_of, column, movements, timestamp};
 use crate::prove::Proved;
 use alloy_primitives::{Address, B256, U256};

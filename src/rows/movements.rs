@@ -1,6 +1,6 @@
 //! Every movement of a block, of ether and of tokens, in one shape: what the tables of analysis are made of.
 
-use super::combine::Cells;
+use super::cells::Cells;
 use super::token_transfers::{self, Placed};
 use super::{Options, Rows, State, native_transfers};
 use crate::prove::Proved;

@@ -1,7 +1,8 @@
 //! `tokens`: what the contracts whose tokens moved say of themselves; and whose balances a block's movements of them changed.
 
 use super::Kind::{Integer, Key, Text};
-use super::combine::{Cells, Entry};
+use super::cells::Cells;
+use super::combine::Entry;
 use super::token_transfers::{self, Placed};
 use super::{Options, Rows, State, Table, column, movements};
 use crate::prove::Proved;

@@ -2,7 +2,8 @@
 
 use super::manifest::TableManifest;
 use super::table_file::{GroupLimit, Sink, TableWriter};
-use crate::rows::combine::{self, Entry, Groups, Work};
+use crate::rows::combine::{self, Entry, Groups};
+use crate::rows::combined::{self, Work};
 use crate::rows::{Part, Table};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -39,7 +40,7 @@ pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Option<R
             Ok(Box::new(Sorted::<E> { path, file, pending: Vec::new(), combined: 0, runs: Vec::new() }))
         }
     }
-    combine::with_entries(table, Create(path, limit))
+    combined::with_entries(table, Create(path, limit))
 }
 
 /// Combines whole files into one; `None` where the table's rows lie as they come. Within, `None` where it was cancelled.
@@ -57,7 +58,7 @@ pub fn merge(
             merge_files::<E>(self.0, self.1, self.2)
         }
     }
-    combine::with_entries(table, Merge(sources, writer, cancelled))
+    combined::with_entries(table, Merge(sources, writer, cancelled))
 }
 
 /// A file to be combined with others, and how many rows it must have.

@@ -5,7 +5,7 @@
 //! columns that are looked up for equality, statistics on those in whose order the rows lie, or may lie.
 
 use super::manifest::TableManifest;
-use crate::rows::{Kind, LAYOUT, Part, Table, combine};
+use crate::rows::{Kind, LAYOUT, Part, Table, combined};
 use anyhow::{Context, Result, ensure};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -196,7 +196,7 @@ fn properties(table: &Table) -> WriterProperties {
         .set_max_row_group_row_count(None);
     for column in table.columns {
         let path = ColumnPath::from(column.name);
-        let ordered = column.kind == Kind::Key && combine::is_combined(table);
+        let ordered = column.kind == Kind::Key && combined::is_combined(table);
         if ordered || matches!(column.kind, Kind::Integer | Kind::Time) {
             builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::Chunk);
         }

@@ -7,7 +7,7 @@ use super::cell::text_of;
 use super::fault::Fault;
 use super::rebuild;
 use crate::rows::balances::{self, Balance};
-use crate::rows::combine::is_combined;
+use crate::rows::combined::is_combined;
 use crate::rows::large_transfers::{self, Large};
 use crate::rows::{Part, Selection, Table, address_flows, native_transfers, tokens};
 use crate::store::{GroupLimit, Range, Scratch, Sink, create_sorted, for_each_entry};
