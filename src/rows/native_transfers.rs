@@ -51,7 +51,7 @@ pub const TABLE: Table = Table {
 
 /// One movement of ether.
 #[derive(Clone, Debug, Default)]
-pub struct Movement {
+pub struct NativeTransfer {
     /// As in the table.
     pub kind: &'static str,
     /// Which of the block's transactions it belongs to, if any.
@@ -111,7 +111,7 @@ pub(super) fn untraced(block: &Proved, state: &State) -> Option<String> {
 }
 
 /// Every movement of a block that is known, in order of execution.
-pub fn movements(block: &Proved, state: &State, options: Options) -> Vec<Movement> {
+pub fn movements(block: &Proved, state: &State, options: Options) -> Vec<NativeTransfer> {
     if let Some(known) = &state.movements {
         return known.clone();
     }
@@ -121,7 +121,7 @@ pub fn movements(block: &Proved, state: &State, options: Options) -> Vec<Movemen
         movements.extend(accounts.map(|&(address, value)| made("genesis", address, value)));
     }
     if options.issuance.dao_fork == Some(block.header.number) && block.header.number == dao_fork::BLOCK {
-        movements.extend(dao_fork::DRAINED.map(|(from, value)| Movement {
+        movements.extend(dao_fork::DRAINED.map(|(from, value)| NativeTransfer {
             from: Some(from),
             ..made("dao_fork", dao_fork::REFUND, U256::from(value))
         }));
@@ -148,8 +148,8 @@ pub fn movements(block: &Proved, state: &State, options: Options) -> Vec<Movemen
     movements
 }
 
-fn made(kind: &'static str, to: Address, value: U256) -> Movement {
-    Movement { kind, to: Some(to), value, ..Movement::default() }
+fn made(kind: &'static str, to: Address, value: U256) -> NativeTransfer {
+    NativeTransfer { kind, to: Some(to), value, ..NativeTransfer::default() }
 }
 
 /// Whether every movement within the block's transactions left a log (EIP-7708, in force with EIP-7928).
@@ -158,7 +158,13 @@ pub fn logs_tell(block: &Proved) -> bool {
 }
 
 /// What a transaction moved, as far as it and its receipt tell.
-fn alone(index: usize, transaction: &Transaction, receipt: &Receipt, gas_used: u64, movements: &mut Vec<Movement>) {
+fn alone(
+    index: usize,
+    transaction: &Transaction,
+    receipt: &Receipt,
+    gas_used: u64,
+    movements: &mut Vec<NativeTransfer>,
+) {
     let mut logged = receipt.logs.iter().filter_map(moved).peekable();
     if let Some((fields, sender)) = transaction.fields.as_ref().zip(transaction.sender) {
         let assumed = match receipt.outcome {
@@ -172,7 +178,7 @@ fn alone(index: usize, transaction: &Transaction, receipt: &Receipt, gas_used: u
         // The transaction's own movement comes first, and leaves a log too.
         logged.next_if_eq(&own);
         let trace_address = Some(String::new());
-        movements.push(Movement { trace_address, ..transfer("transaction", index, own) });
+        movements.push(NativeTransfer { trace_address, ..transfer("transaction", index, own) });
         if let Some(movement) = movements.last_mut() {
             movement.assumed = assumed;
         }
@@ -180,8 +186,15 @@ fn alone(index: usize, transaction: &Transaction, receipt: &Receipt, gas_used: u
     movements.extend(logged.map(|moved| transfer("call", index, moved)));
 }
 
-fn transfer(kind: &'static str, index: usize, (from, to, value): (Address, Address, U256)) -> Movement {
-    Movement { kind, transaction: Some(index), from: Some(from), to: Some(to), value, ..Movement::default() }
+fn transfer(kind: &'static str, index: usize, (from, to, value): (Address, Address, U256)) -> NativeTransfer {
+    NativeTransfer {
+        kind,
+        transaction: Some(index),
+        from: Some(from),
+        to: Some(to),
+        value,
+        ..NativeTransfer::default()
+    }
 }
 
 /// From whom, to whom and how much, where a log tells of ether.
@@ -193,7 +206,7 @@ fn moved(log: &Log) -> Option<(Address, Address, U256)> {
 }
 
 /// What a transaction moved, as its call frames tell.
-fn within(block: &Proved, index: usize, frames: &[Frame], movements: &mut Vec<Movement>) {
+fn within(block: &Proved, index: usize, frames: &[Frame], movements: &mut Vec<NativeTransfer>) {
     let mut created = HashSet::new();
     // Contracts that end with the transaction, and what they have taken in since.
     let mut ended: BTreeMap<Address, U256> = BTreeMap::new();
@@ -232,9 +245,10 @@ fn within(block: &Proved, index: usize, frames: &[Frame], movements: &mut Vec<Mo
         }
         movements.push(movement);
     }
-    let lost = ended
-        .into_iter()
-        .map(|(address, value)| Movement { to: None, ..transfer("selfdestruct", index, (address, address, value)) });
+    let lost = ended.into_iter().map(|(address, value)| NativeTransfer {
+        to: None,
+        ..transfer("selfdestruct", index, (address, address, value))
+    });
     movements.extend(lost);
 }
 

@@ -1,7 +1,7 @@
 //! What only a node that has the state can say of a block, and what is missing where it cannot.
 
 use super::dependencies::{Need, needs};
-use super::native_transfers::Movement;
+use super::native_transfers::NativeTransfer;
 use super::tokens::{self, Token};
 use super::{Options, Table, address_flows, balances, large_transfers, native_transfers};
 use crate::decode::{Allocation, Frame};
@@ -30,7 +30,7 @@ pub struct State {
     /// For the genesis block: the accounts it began with, where the node told them and its header proves them.
     pub genesis: Option<Arc<Allocation>>,
     /// All movements of ether, where they are known beforehand; nothing else is then asked for them.
-    pub movements: Option<Vec<Movement>>,
+    pub movements: Option<Vec<NativeTransfer>>,
 }
 
 impl State {

@@ -7,7 +7,7 @@
 use super::cell::{Row, rows};
 use super::fault::Fault;
 use crate::prove::Proved;
-use crate::rows::native_transfers::{Movement, TABLE, movements};
+use crate::rows::native_transfers::{NativeTransfer, TABLE, movements};
 use crate::rows::{Options, State};
 use alloy_primitives::Address;
 use arrow::array::RecordBatch;
@@ -22,7 +22,12 @@ const DERIVED: [&str; 5] = ["transaction", "withdrawal", "block_reward", "uncle_
 ///
 /// # Errors
 /// If a row cannot be read, or rows are missing or too many.
-pub fn expected(block: &Proved, stored: &RecordBatch, partial: bool, options: Options) -> Result<Vec<Movement>, Fault> {
+pub fn expected(
+    block: &Proved,
+    stored: &RecordBatch,
+    partial: bool,
+    options: Options,
+) -> Result<Vec<NativeTransfer>, Fault> {
     let alone = movements(block, &State::missing("not asked for"), options);
     let number = block.header.number;
     let any = |is: &dyn Fn(&Row) -> bool| rows(&TABLE, number, stored).any(|row| is(&row));
@@ -35,15 +40,15 @@ pub fn expected(block: &Proved, stored: &RecordBatch, partial: bool, options: Op
         return Ok(alone);
     }
     let stored = rows(&TABLE, number, stored).map(|row| read(block, &row)).collect::<Result<Vec<_>, _>>()?;
-    let told = |movement: &Movement| TOLD.contains(&movement.kind) || is_unknown(block, movement);
+    let told = |movement: &NativeTransfer| TOLD.contains(&movement.kind) || is_unknown(block, movement);
     // Whether a transaction succeeded, a trace may have told where the receipt does not.
-    let row_of = |movement: &Movement| {
+    let row_of = |movement: &NativeTransfer| {
         stored.iter().find(|other| (other.kind, other.transaction) == (movement.kind, movement.transaction))
     };
     let mut derived = Vec::new();
     for movement in alone.into_iter().filter(|movement| DERIVED.contains(&movement.kind)) {
         match row_of(&movement).filter(|_| movement.assumed) {
-            Some(row) => derived.push(Movement { assumed: partial && row.assumed, ..movement }),
+            Some(row) => derived.push(NativeTransfer { assumed: partial && row.assumed, ..movement }),
             None if movement.assumed => {}
             None => derived.push(movement),
         }
@@ -56,26 +61,26 @@ pub fn expected(block: &Proved, stored: &RecordBatch, partial: bool, options: Op
     Ok(stored
         .iter()
         .map(|movement| match told(movement) {
-            true => Movement { assumed: false, ..movement.clone() },
+            true => NativeTransfer { assumed: false, ..movement.clone() },
             false => derived.next().expect("they were counted"),
         })
         .collect())
 }
 
 /// Whether it is the movement of a transaction of a type that is not known.
-fn is_unknown(block: &Proved, movement: &Movement) -> bool {
+fn is_unknown(block: &Proved, movement: &NativeTransfer) -> bool {
     movement.kind == "transaction"
         && movement.transaction.is_some_and(|index| block.transactions[index].fields.is_none())
 }
 
-fn read(block: &Proved, row: &Row) -> Result<Movement, Fault> {
+fn read(block: &Proved, row: &Row) -> Result<NativeTransfer, Fault> {
     let kind = TOLD.into_iter().chain(DERIVED).find(|kind| row.text("kind") == Some(*kind));
     let address = |column: &str| {
         let bytes = row.bytes(column)?;
         let address = bytes.map(|bytes| Address::try_from(&bytes[..]).map_err(|_| row.fault(column, "an address")));
         address.transpose()
     };
-    Ok(Movement {
+    Ok(NativeTransfer {
         kind: kind.ok_or_else(|| row.fault("kind", "a kind that there is"))?,
         transaction: transaction(block, row)?,
         trace_address: row.text("trace_address").map(str::to_owned),
