@@ -17,6 +17,7 @@ mod dao_fork;
 pub mod dependencies;
 pub mod events_skipped;
 mod fees;
+mod gaps;
 pub mod gas_blocks;
 pub mod gas_flows;
 pub mod holders;
@@ -38,10 +39,11 @@ pub mod uncles;
 pub mod withdrawals;
 
 pub use combine::Part;
+pub use gaps::{Gap, Lacks};
 pub use issuance::Issuance;
 pub use layout::LAYOUT;
 pub use selection::Selection;
-pub use state::{Gap, Lacks, State};
+pub use state::State;
 
 use crate::decode::Depth;
 use crate::prove::Proved;

@@ -56,3 +56,25 @@ pub fn needing(needed: impl Fn(Need) -> bool) -> Selection {
     let needing = CHAIN_TABLES.into_iter().filter(|table| needs(table).iter().any(|need| needed(*need)));
     Selection::of_known(needing.map(|table| table.name))
 }
+
+impl Selection {
+    /// Whether any row of them is made of this.
+    pub fn needs(self, need: Need) -> bool {
+        self.intersects(needing(|other| other == need))
+    }
+
+    /// Whether any of them needs to know what a block's transactions did.
+    pub fn needs_traces(self) -> bool {
+        [Need::Movements, Need::Parties, Need::Frames].into_iter().any(|need| self.needs(need))
+    }
+
+    /// Whether any of them needs to know something that only a node with the state can say.
+    pub fn needs_state(self) -> bool {
+        self.intersects(needing(Need::is_of_state))
+    }
+
+    /// Whether any row of them says who sent a transaction, what it paid, or had to pay for one: nothing else needs senders.
+    pub fn needs_senders(self) -> bool {
+        self.needs(Need::Senders)
+    }
+}

@@ -7,6 +7,7 @@
 //! `transactions`.
 
 use super::Kind::{Integer, Key, Text, Time, Wide};
+pub use super::state::NativeTransfer;
 use super::token_transfers::{SYSTEM_ADDRESS, TRANSFER};
 use super::{Options, Rows, State, Table, column, dao_fork};
 use crate::decode::trace::trace_address;
@@ -48,25 +49,6 @@ pub const TABLE: Table = Table {
         ),
     ],
 };
-
-/// One movement of ether.
-#[derive(Clone, Debug, Default)]
-pub struct NativeTransfer {
-    /// As in the table.
-    pub kind: &'static str,
-    /// Which of the block's transactions it belongs to, if any.
-    pub transaction: Option<usize>,
-    /// As in the table.
-    pub trace_address: Option<String>,
-    /// Who gave.
-    pub from: Option<Address>,
-    /// Who took.
-    pub to: Option<Address>,
-    /// In wei.
-    pub value: U256,
-    /// Whether only a trace could tell that the transaction succeeded.
-    pub assumed: bool,
-}
 
 pub(super) fn push(rows: &mut Rows, block: &Proved, state: &State, options: Options) -> Result<()> {
     for (index, movement) in movements(block, state, options).into_iter().enumerate() {

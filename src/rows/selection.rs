@@ -1,6 +1,5 @@
 //! Which of the chain tables are wanted.
 
-use super::dependencies::{Need, needing};
 use super::{CHAIN_TABLES, Table, traces};
 
 /// A choice of [`CHAIN_TABLES`]; by default all but the traces, which are many and rarely wanted.
@@ -66,32 +65,12 @@ impl Selection {
         Self(self.0 & !other.0)
     }
 
-    /// Whether any row of them is made of this.
-    pub fn needs(self, need: Need) -> bool {
-        self.intersects(needing(|other| other == need))
-    }
-
-    /// Whether any of them needs to know what a block's transactions did.
-    pub fn needs_traces(self) -> bool {
-        [Need::Movements, Need::Parties, Need::Frames].into_iter().any(|need| self.needs(need))
-    }
-
-    /// Whether any of them needs to know something that only a node with the state can say.
-    pub fn needs_state(self) -> bool {
-        self.intersects(needing(Need::is_of_state))
-    }
-
-    /// Whether any row of them says who sent a transaction, what it paid, or had to pay for one: nothing else needs senders.
-    pub fn needs_senders(self) -> bool {
-        self.needs(Need::Senders)
-    }
-
     /// Whether there is none.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    fn intersects(self, other: Self) -> bool {
+    pub(super) fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 }

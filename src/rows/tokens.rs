@@ -3,6 +3,7 @@
 use super::Kind::{Integer, Key, Text};
 use super::cells::Cells;
 use super::combine::Entry;
+pub use super::state::Token;
 use super::token_transfers::{self, Placed};
 use super::{Options, Rows, State, Table, column, movements};
 use crate::prove::Proved;
@@ -40,25 +41,6 @@ pub const TABLE: Table = Table {
 
 /// Balances of tokens that are asked for after one block, at most.
 pub const HOLDERS_MAX: usize = 1_000;
-
-/// One row.
-#[derive(Clone, Debug)]
-pub struct Token {
-    /// The token's contract.
-    pub contract: Address,
-    /// As in `token_transfers`.
-    pub standard: &'static str,
-    /// What it calls itself in short.
-    pub symbol: Option<String>,
-    /// What it calls itself.
-    pub name: Option<String>,
-    /// Up to 255.
-    pub decimals: Option<u64>,
-    /// The block after which it was asked.
-    pub block_number: u64,
-    /// The first block after which a balance was not what its transfers make it.
-    pub deviates_block: Option<u64>,
-}
 
 impl Entry for Token {
     const TABLE: &'static Table = &TABLE;
