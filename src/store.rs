@@ -12,8 +12,10 @@
 //! .spyhop/                   lock, chain, heartbeat, reorgs, temporary files, scratch of readers
 //! ```
 
+mod block_link;
+mod checksums;
 pub mod chunk;
-mod damage;
+mod damaged;
 mod durable;
 mod entries;
 mod lock;
@@ -21,6 +23,7 @@ mod manifest;
 mod merge;
 mod quarantine;
 mod range;
+mod range_writer;
 pub mod record;
 mod reorg_log;
 mod scratch;
@@ -29,13 +32,16 @@ mod table_file;
 pub mod tail;
 mod volume;
 
-pub use damage::{Checked, Cost, Damaged, Hash, Stamp, check_file, hash_of, missing_or_cut};
+pub use block_link::BlockLink;
+pub use checksums::{Checked, Cost, Hash, Stamp, check_file, hash_of, missing_or_cut};
+pub use damaged::Damaged;
 pub use durable::{create_aside, free_bytes, replace_file, sync_directory};
 pub use entries::{for_each_batch, for_each_entry};
 pub use lock::is_locked;
 pub use manifest::{Identity, Manifest, TableManifest};
 pub use merge::{Merge, next_merge};
-pub use range::{BlockLink, Finished, Range, RangeWriter, Unreadable, unlinked};
+pub use range::{Range, Unreadable, unlinked};
+pub use range_writer::{Finished, RangeWriter};
 pub use scratch::Scratch;
 pub use sorted::{Source, create as create_sorted, for_each_merged, merge as merge_sorted};
 pub use table_file::{GroupLimit, Sink, TableWriter};

@@ -3,7 +3,9 @@
 //! Where the finalized block stands still, the tail grows; its older part is then published as files beside the sealed ranges'
 //! instead of as rows that are copied for every new block. The tail's own files stay, for sealing or dropping them is still open.
 
-use super::range::{self, BlockLink, Range, RangeWriter};
+use super::block_link::BlockLink;
+use super::range::{self, Range};
+use super::range_writer::{RangeWriter, chunk_path};
 use super::{Damaged, Hash, Identity, Manifest, RANGE_MIN, Store, tail};
 use crate::rows::Selection;
 use anyhow::Result;
@@ -35,7 +37,7 @@ pub fn split(store: &Store, identity: Identity, links: &[BlockLink], tables: Sel
             break;
         }
         let (first, last) = (group[0], group[group.len() - 1]);
-        let path = range::chunk_path(first.number, last.number, last.hash);
+        let path = chunk_path(first.number, last.number, last.hash);
         let held = store.root().join(&path);
         if held.exists() && !is_sound(store, &path, tables)? {
             store.delete_directory(&path)?;

@@ -1,7 +1,8 @@
 //! Ten complete neighbours become one range of the next size.
 
 use super::manifest::{Manifest, covered};
-use super::range::{self, Range};
+use super::range::Range;
+use super::range_writer;
 use super::sorted::{self, Source};
 use super::table_file::{GroupLimit, SourceFile, TableWriter};
 use super::{Hash, RANGE_MAX, RANGE_MIN, Store};
@@ -106,7 +107,7 @@ impl Merge {
             gaps,
             ..top.manifest.clone()
         };
-        range::commit(store, &directory, manifest).map(Some)
+        range_writer::commit(store, &directory, manifest).map(Some)
     }
 }
 

@@ -1,15 +1,11 @@
 //! Sealed ranges: one directory of Parquet files per aligned range of finalized blocks.
 
-use super::damage::Damaged;
-use super::manifest::{Identity, Manifest, TableManifest, covered};
-use super::table_file::{GroupLimit, Sink, TableWriter};
-use super::tail::TailBlock;
-use super::{FORMAT, Hash, Store, record, sorted, sync_directory};
+use super::damaged::Damaged;
+use super::manifest::Manifest;
+use super::{FORMAT, Store, record, sync_directory};
 use crate::error::Refused;
-use crate::rows::{Gap, Part, Selection};
-use alloy_primitives::B256;
-use anyhow::{Context, Result, ensure};
-use std::collections::BTreeMap;
+use crate::rows::Selection;
+use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -39,185 +35,6 @@ impl Range {
     pub fn tables(&self) -> Selection {
         self.manifest.selection()
     }
-}
-
-/// What links a block to its neighbours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BlockLink {
-    /// Height.
-    pub number: u64,
-    /// Its hash.
-    pub hash: B256,
-    /// The hash of the block before.
-    pub parent_hash: B256,
-    /// Seconds since 1970.
-    pub timestamp: u64,
-}
-
-/// A range being built aside. Dropped unfinished, its files stay in the temporary directory until the next start.
-pub struct RangeWriter<'a> {
-    store: &'a Store,
-    identity: Identity,
-    first: u64,
-    last: u64,
-    directory: PathBuf,
-    tables: Vec<Box<dyn Sink>>,
-    /// Tables that the range held before, taken over as they are.
-    kept: BTreeMap<String, TableManifest>,
-    /// Of the tables that are made and of those that are kept.
-    gaps: Vec<Gap>,
-    first_parent_hash: Option<B256>,
-    top: Option<BlockLink>,
-}
-
-/// A range that is whole and durable, and still aside: nobody sees it before [`Finished::commit`].
-#[derive(Debug)]
-pub struct Finished {
-    directory: PathBuf,
-    manifest: Manifest,
-}
-
-impl Finished {
-    /// What it will say of itself.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
-    /// Puts it in its place, as the next generation of its range.
-    pub fn commit(self, store: &Store) -> Result<Range> {
-        commit(store, &self.directory, self.manifest)
-    }
-}
-
-impl<'a> RangeWriter<'a> {
-    /// Starts the range of blocks `first` to `last`, with these tables.
-    pub fn create(store: &'a Store, identity: Identity, first: u64, last: u64, tables: Selection) -> Result<Self> {
-        let directory = store.temporary().join(format!("range-{first}-{last}"));
-        if directory.exists() {
-            fs::remove_dir_all(&directory)?;
-        }
-        fs::create_dir_all(&directory).with_context(|| format!("failed to create: `{}`", directory.display()))?;
-        let limit = GroupLimit::of_range(last - first + 1);
-        let tables = tables
-            .tables()
-            .map(|table| {
-                let path = directory.join(format!("{}.parquet", table.name));
-                sorted::create(&path, table, limit)
-                    .unwrap_or_else(|| Ok(Box::new(TableWriter::create(&path, table, limit)?)))
-            })
-            .collect::<Result<_>>()?;
-        let kept = BTreeMap::new();
-        let gaps = Vec::new();
-        Ok(Self { store, identity, first, last, directory, tables, kept, gaps, first_parent_hash: None, top: None })
-    }
-
-    /// Starts the next generation of a range, which adds these tables to those it has.
-    ///
-    /// # Errors
-    /// [`Damaged`](super::Damaged) where one of those is not what was written.
-    pub fn create_adding(store: &'a Store, range: &Range, tables: Selection) -> Result<Self> {
-        store.check_all(std::slice::from_ref(range), |_| true, Hash::New, &|| false)?;
-        let added = tables.without(range.tables());
-        let mut writer = Self::create(store, range.manifest.identity, range.first, range.last, added)?;
-        for (name, manifest) in &range.manifest.tables {
-            let file = format!("{name}.parquet");
-            let (held, target) = (store.root().join(&range.path).join(&file), writer.directory.join(&file));
-            // The same file under a second name, where the file system knows that.
-            fs::hard_link(&held, &target)
-                .or_else(|_| fs::copy(&held, &target).and_then(|_| fs::File::open(&target)?.sync_all()))
-                .with_context(|| format!("failed to take over: `{}`", held.display()))?;
-            writer.kept.insert(name.clone(), manifest.clone());
-        }
-        writer.gaps.clone_from(&range.manifest.gaps);
-        Ok(writer)
-    }
-
-    /// Appends the rows of the next blocks: one part per table, the blocks' links, and which rows are not all there.
-    pub fn push(&mut self, parts: Vec<Part>, links: &[BlockLink], gaps: &[Gap]) -> Result<()> {
-        gaps.iter().for_each(|gap| Gap::push(&mut self.gaps, gap.clone()));
-        for link in links {
-            let number = self.top.map_or(self.first, |top| top.number + 1);
-            ensure!(link.number == number, "block {} comes where {number} should", link.number);
-            if let Some(top) = self.top {
-                ensure!(
-                    link.parent_hash == top.hash,
-                    "block {number}: parent hash: expected {}, found {}",
-                    top.hash,
-                    link.parent_hash
-                );
-            }
-            self.first_parent_hash.get_or_insert(link.parent_hash);
-            self.top = Some(*link);
-        }
-        ensure!(parts.len() == self.tables.len(), "{} parts for {} tables", parts.len(), self.tables.len());
-        self.tables.iter_mut().zip(parts).try_for_each(|(table, part)| table.write(part))
-    }
-
-    /// Appends a block of the tail.
-    pub fn push_tail(&mut self, block: TailBlock) -> Result<()> {
-        self.push(block.batches.into_iter().map(Part::Rows).collect(), &[block.link], &block.gaps)
-    }
-
-    /// Makes the range durable as a chunk of the tail, which stays unsealed: the same files in a place of their own, named by
-    /// the last block's hash because a reorganisation may take it back.
-    pub fn finish_chunk(self) -> Result<PathBuf> {
-        let store = self.store;
-        let Finished { directory, manifest } = self.finish()?;
-        let path = chunk_path(manifest.first, manifest.last, manifest.last_hash);
-        place(store, &directory, &manifest, &path)?;
-        Ok(path)
-    }
-
-    /// Makes the range's files durable.
-    pub fn finish(self) -> Result<Finished> {
-        let top = self.top.filter(|top| top.number == self.last).context("the range is not whole")?;
-        let mut tables = self.kept;
-        for table in self.tables {
-            let (name, manifest) = table.finish(&|table| covered(self.first, self.last, table, &self.gaps))?;
-            tables.insert(name.to_owned(), manifest);
-        }
-        let manifest = Manifest {
-            format: FORMAT,
-            identity: self.identity,
-            spyhop_version: env!("CARGO_PKG_VERSION").to_owned(),
-            first: self.first,
-            last: self.last,
-            first_parent_hash: self.first_parent_hash.context("the range is empty")?,
-            last_hash: top.hash,
-            last_timestamp: top.timestamp,
-            tables,
-            gaps: self.gaps,
-        };
-        Ok(Finished { directory: self.directory, manifest })
-    }
-}
-
-/// Where a chunk of the tail lies, relative to the volume.
-pub(super) fn chunk_path(first: u64, last: u64, last_hash: B256) -> PathBuf {
-    PathBuf::from(format!("tail/first={first:010}/last={last:010}/{last_hash:x}"))
-}
-
-/// Writes the manifest into a finished directory and renames it to `path`, relative to the volume.
-fn place(store: &Store, directory: &Path, manifest: &Manifest, path: &Path) -> Result<()> {
-    record::write(&directory.join("manifest.json"), manifest)?;
-    let target = store.root().join(path);
-    let parent = target.parent().expect("it lies on the volume");
-    fs::create_dir_all(parent).with_context(|| format!("failed to create: `{}`", parent.display()))?;
-    fs::rename(directory, &target).with_context(|| format!("failed to rename to: `{}`", target.display()))?;
-    target.ancestors().skip(1).take(3).try_for_each(sync_directory)
-}
-
-/// Commits a finished directory as the next generation of its range.
-pub(super) fn commit(store: &Store, directory: &Path, manifest: Manifest) -> Result<Range> {
-    let (first, last) = (manifest.first, manifest.last);
-    let parent = PathBuf::from(format!("chain/first={first:010}/last={last:010}"));
-    // One that is in quarantine was seen by readers: its name is not given again.
-    let held = super::quarantine::places(store.root(), &parent)?;
-    let held = held.iter().map(|path| generations(path)).collect::<Result<Vec<_>>>()?;
-    let generation = 1 + held.into_iter().flatten().max().unwrap_or(0);
-    let path = parent.join(format!("g{generation}"));
-    place(store, directory, &manifest, &path)?;
-    Ok(Range { first, last, generation, path, manifest })
 }
 
 /// A range whose manifest cannot be read.
@@ -405,6 +222,6 @@ pub(super) fn keyed(directory: &Path, prefix: &str) -> Result<Vec<(u64, PathBuf)
     Ok(found)
 }
 
-fn generations(directory: &Path) -> Result<Vec<u32>> {
+pub(super) fn generations(directory: &Path) -> Result<Vec<u32>> {
     Ok(keyed(directory, "g")?.into_iter().filter_map(|(number, _)| u32::try_from(number).ok()).collect())
 }

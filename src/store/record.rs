@@ -1,7 +1,7 @@
 //! Small JSON files that say what lies elsewhere, each with the BLAKE3 of its own text as its last member: what is not as it was written
 //! is not believed. One of an earlier version has none, and is.
 
-use super::damage::Damaged;
+use super::damaged::Damaged;
 use super::replace_file;
 use anyhow::{Context, Result};
 use serde::Serialize;

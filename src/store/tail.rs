@@ -3,7 +3,7 @@
 //! A file is named by its block's number and hash, so a reorganisation adds files and drops files. It holds a line of JSON that
 //! says which block it is, an Arrow stream per table, and a BLAKE3 of all that.
 
-use super::range::BlockLink;
+use super::block_link::BlockLink;
 use super::{Damaged, Store, create_aside, sync_directory};
 use crate::error::Refused;
 use crate::rows::{Gap, Selection, Table};

@@ -1,34 +1,18 @@
 //! Whether what lies on the volume is what was written. Nothing is read into a merge, a ranking, a next generation or for hydration before
 //! the BLAKE3 that its manifest has of it is checked; only a check that fails is damage, a file that cannot be read just now is not.
 
+use super::Store;
+use super::damaged::Damaged;
+use super::manifest::{Manifest, TableManifest};
 use super::range::Range;
-use super::{Manifest, Store, TableManifest};
 use anyhow::{Context, Result};
 use std::collections::HashMap;
-use std::fmt;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
-
-/// Something on the volume that is not what was written there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damaged {
-    /// What is to be set aside: a file, or the directory of a range.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-impl fmt::Display for Damaged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is damaged: {}", self.path.display(), self.reason)
-    }
-}
-
-impl std::error::Error for Damaged {}
 
 /// Which state of a file was found to be what was written: the change time is the kernel's, and nobody sets it back.
 pub type Stamp = (u64, u64, u64, i64, i64);
