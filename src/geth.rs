@@ -26,6 +26,7 @@
 
 mod chain_id;
 mod connection;
+mod counters;
 mod frame;
 mod method;
 mod pool;

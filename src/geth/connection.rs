@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -23,9 +23,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::counters::Counters;
 use super::frame::Frames;
 use super::method::Method;
-use super::{Limits, Traffic, reply, socket};
+use super::{Limits, reply, socket};
 
 /// Requests written to the socket in one go.
 const REQUESTS_PER_WRITE: usize = 32;
@@ -66,37 +67,6 @@ struct Shared {
     trusted: AtomicBool,
     limits: Limits,
     counters: Arc<Counters>,
-}
-
-/// What all connections of a client share: running totals, and how large a reply may be.
-#[derive(Default)]
-pub(super) struct Counters {
-    connections: AtomicU64,
-    replies: AtomicU64,
-    bytes_read: AtomicU64,
-    bytes_searched: AtomicU64,
-    /// Size of a reply at most, by what the chain's blocks can hold.
-    reply_bytes_max: AtomicUsize,
-}
-
-impl Counters {
-    /// Lets replies be so large from now on.
-    pub(super) fn allow(&self, reply_bytes_max: usize) {
-        self.reply_bytes_max.fetch_max(reply_bytes_max, Ordering::Relaxed);
-    }
-
-    pub(super) fn reply_bytes_max(&self) -> usize {
-        self.reply_bytes_max.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn traffic(&self) -> Traffic {
-        Traffic {
-            connections: self.connections.load(Ordering::Relaxed),
-            replies: self.replies.load(Ordering::Relaxed),
-            bytes_read: self.bytes_read.load(Ordering::Relaxed),
-            bytes_searched: self.bytes_searched.load(Ordering::Relaxed),
-        }
-    }
 }
 
 /// One connection to the socket.

@@ -6,7 +6,7 @@
 //! again after every read take minutes for a reply of 100 MB, and geth allows ten seconds for a
 //! whole reply before it drops the rest and continues with the next.
 
-use super::connection::Counters;
+use super::counters::Counters;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 

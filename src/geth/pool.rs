@@ -14,7 +14,8 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
-use super::connection::{Connection, Counters, Lost, backoff};
+use super::connection::{Connection, Lost, backoff};
+use super::counters::Counters;
 use super::method::Method;
 use super::reply::{self, Answer};
 use super::{ChainId, ChainOf, Error, Limits, Tag, Traffic};
