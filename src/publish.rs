@@ -13,7 +13,7 @@ use crate::rows::{
     self, BOUNDED_TABLES, CHAIN_TABLES, LAYOUT, Rows, Selection, TABLES, Table, coverage::Interval,
     events_skipped::Skipped, logs, reorgs::Reorg,
 };
-use crate::store::{BlockLink, NAME_SYNTAX, Store, check_name, create_aside, sync_directory, tail};
+use crate::store::{BlockLink, NAME_SYNTAX, Store, check_name, create_aside, sync_directory, table_path, tail};
 use crate::whales::windows::Supplies;
 use crate::whales::{Labels, Ranking, Unseen, answers, windows};
 use alloy_primitives::B256;
@@ -314,7 +314,7 @@ fn sealed_views(State { ranges, ranking, .. }: &State, root: Option<&Path>) -> S
 }
 
 fn file(root: Option<&Path>, range: &Path, table: &str) -> String {
-    root.unwrap_or(Path::new("")).join(range).join(format!("{table}.parquet")).display().to_string()
+    table_path(&root.unwrap_or(Path::new("")).join(range), table).display().to_string()
 }
 
 /// Removes a published file, if it is there.

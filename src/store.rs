@@ -44,7 +44,7 @@ pub use range::{Range, Unreadable, unlinked};
 pub use range_writer::{Finished, RangeWriter};
 pub use scratch::Scratch;
 pub use sorted::{Source, create as create_sorted, for_each_merged, merge as merge_sorted};
-pub use table_file::{GroupLimit, Sink, TableWriter};
+pub use table_file::{GroupLimit, Sink, TableWriter, table_of, table_path};
 pub use tail::TailBlock;
 pub use volume::{NAME_SYNTAX, check_name};
 

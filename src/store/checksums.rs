@@ -5,6 +5,7 @@ use super::Store;
 use super::damaged::Damaged;
 use super::manifest::{Manifest, TableManifest};
 use super::range::Range;
+use super::table_file::table_path;
 use anyhow::{Context, Result};
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -48,7 +49,7 @@ impl Store {
         let started = Instant::now();
         let mut bytes = 0;
         for (name, table) in range.manifest.tables.iter().filter(|(name, _)| is_read(name)) {
-            bytes += self.check_file(&range.path, &format!("{name}.parquet"), table, hash)?;
+            bytes += self.check_file(&range.path, name, table, hash)?;
         }
         Ok(Cost { bytes, time: started.elapsed() })
     }
@@ -79,9 +80,9 @@ impl Store {
         Ok(Some(()))
     }
 
-    /// Holds one file below a directory of the volume against what is known of it. Says how many bytes were hashed.
-    pub fn check_file(&self, directory: &Path, name: &str, known: &TableManifest, hash: Hash) -> Result<u64> {
-        let path = directory.join(name);
+    /// Holds a table's file in a directory of the volume against what is known of it. Says how many bytes were hashed.
+    pub fn check_file(&self, directory: &Path, table: &str, known: &TableManifest, hash: Hash) -> Result<u64> {
+        let path = table_path(directory, table);
         if hash == Hash::New
             && let Ok(stamp) = stamp(&self.root().join(&path), known)?
             && self.checked.0.lock().expect("nothing panics while holding it").get(&path)
@@ -89,20 +90,20 @@ impl Store {
         {
             return Ok(0);
         }
-        let stamp = check_file(self.root(), directory, name, known)?;
+        let stamp = check_file(self.root(), directory, table, known)?;
         let mut checked = self.checked.0.lock().expect("nothing panics while holding it");
         checked.insert(path, (stamp, known.blake3.clone()));
         Ok(known.bytes)
     }
 }
 
-/// Holds one file below a directory of the volume at `root` against what is known of it.
+/// Holds a table's file in a directory of the volume at `root` against what is known of it.
 ///
 /// # Errors
 /// [`Damaged`] where it is not what was written, with the directory's path; else where it cannot be read.
-pub fn check_file(root: &Path, directory: &Path, name: &str, known: &TableManifest) -> Result<Stamp> {
-    let path = root.join(directory).join(name);
-    let damaged = |reason: String| Damaged { path: directory.to_owned(), reason: format!("{name}: {reason}") };
+pub fn check_file(root: &Path, directory: &Path, table: &str, known: &TableManifest) -> Result<Stamp> {
+    let path = table_path(&root.join(directory), table);
+    let damaged = |reason: String| Damaged { path: directory.to_owned(), reason: format!("{table}.parquet: {reason}") };
     let stamp = stamp(&path, known)?.map_err(damaged)?;
     let found = hash_of(&path).with_context(|| format!("failed to read: `{}`", path.display()))?;
     if found != known.blake3 {
@@ -139,7 +140,7 @@ fn is_gone(error: &std::io::Error) -> bool {
 /// Where it cannot be looked at.
 pub fn missing_or_cut(root: &Path, directory: &Path, manifest: &Manifest) -> Result<Option<String>> {
     for (name, table) in &manifest.tables {
-        if let Err(reason) = stamp(&root.join(directory).join(format!("{name}.parquet")), table)? {
+        if let Err(reason) = stamp(&table_path(&root.join(directory), name), table)? {
             return Ok(Some(format!("{name}.parquet: {reason}")));
         }
     }

@@ -4,7 +4,7 @@ use super::manifest::{Manifest, covered};
 use super::range::Range;
 use super::range_writer;
 use super::sorted::{self, Source};
-use super::table_file::{GroupLimit, SourceFile, TableWriter};
+use super::table_file::{GroupLimit, SourceFile, TableWriter, table_path};
 use super::{Hash, RANGE_MAX, RANGE_MIN, Store};
 use crate::rows::{Gap, Selection, Table};
 use anyhow::{Context, Result, ensure};
@@ -78,14 +78,13 @@ impl Merge {
         self.sources.iter().flat_map(|source| &source.manifest.gaps).for_each(|gap| Gap::push(&mut gaps, gap.clone()));
         let mut tables = std::collections::BTreeMap::new();
         for table in bottom.tables().tables() {
-            let file = format!("{}.parquet", table.name);
             let limit = GroupLimit::of_range(top.last - bottom.first + 1);
-            let mut writer = TableWriter::create(&directory.join(&file), table, limit)?;
+            let mut writer = TableWriter::create(&table_path(&directory, table.name), table, limit)?;
             let sources: Vec<_> = self
                 .sources
                 .iter()
                 .map(|source| Source {
-                    path: store.root().join(&source.path).join(&file),
+                    path: table_path(&store.root().join(&source.path), table.name),
                     rows: source.manifest.tables.get(table.name).map_or(0, |table| table.rows),
                 })
                 .collect();

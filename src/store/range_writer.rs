@@ -4,7 +4,7 @@ use super::block_link::BlockLink;
 use super::checksums::Hash;
 use super::manifest::{Identity, Manifest, TableManifest, covered};
 use super::range::{Range, generations};
-use super::table_file::{GroupLimit, Sink, TableWriter};
+use super::table_file::{GroupLimit, Sink, TableWriter, table_path};
 use super::tail::TailBlock;
 use super::{FORMAT, Store, quarantine, record, sorted, sync_directory};
 use crate::rows::{Gap, Part, Selection};
@@ -61,7 +61,7 @@ impl<'a> RangeWriter<'a> {
         let tables = tables
             .tables()
             .map(|table| {
-                let path = directory.join(format!("{}.parquet", table.name));
+                let path = table_path(&directory, table.name);
                 sorted::create(&path, table, limit)
                     .unwrap_or_else(|| Ok(Box::new(TableWriter::create(&path, table, limit)?)))
             })
@@ -80,8 +80,8 @@ impl<'a> RangeWriter<'a> {
         let added = tables.without(range.tables());
         let mut writer = Self::create(store, range.manifest.identity, range.first, range.last, added)?;
         for (name, manifest) in &range.manifest.tables {
-            let file = format!("{name}.parquet");
-            let (held, target) = (store.root().join(&range.path).join(&file), writer.directory.join(&file));
+            let held = table_path(&store.root().join(&range.path), name);
+            let target = table_path(&writer.directory, name);
             // The same file under a second name, where the file system knows that.
             fs::hard_link(&held, &target)
                 .or_else(|_| fs::copy(&held, &target).and_then(|_| fs::File::open(&target)?.sync_all()))

@@ -19,7 +19,17 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Where the file of a table lies in a directory of them.
+pub fn table_path(directory: &Path, table: &str) -> PathBuf {
+    directory.join(format!("{table}.parquet"))
+}
+
+/// The table whose file has this name.
+pub fn table_of(file: &str) -> Option<&str> {
+    file.strip_suffix(".parquet")
+}
 
 /// When a row group is closed.
 #[derive(Clone, Copy, Debug)]

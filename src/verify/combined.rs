@@ -10,7 +10,7 @@ use crate::rows::balances::{self, Balance};
 use crate::rows::combined::is_combined;
 use crate::rows::large_transfers::{self, Large};
 use crate::rows::{Part, Selection, Table, address_flows, native_transfers, tokens};
-use crate::store::{GroupLimit, Range, Scratch, Sink, create_sorted, for_each_entry};
+use crate::store::{GroupLimit, Range, Scratch, Sink, create_sorted, for_each_entry, table_path};
 use alloy_primitives::U256;
 use anyhow::{Context, Result};
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -111,7 +111,7 @@ fn tell_balances(large: &Path, balances: &Path) -> Result<()> {
 }
 
 fn file(directory: &Path, table: &Table) -> PathBuf {
-    directory.join(format!("{}.parquet", table.name))
+    table_path(directory, table.name)
 }
 
 /// What differs between two files of a table of a range, row by row.

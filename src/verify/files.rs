@@ -3,7 +3,7 @@
 
 use super::fault::Fault;
 use crate::rows::{CHAIN_TABLES, Table};
-use crate::store::{FORMAT, Identity, Manifest, Range, TableManifest};
+use crate::store::{FORMAT, Identity, Manifest, Range, TableManifest, table_path};
 use anyhow::{Context, Result};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
@@ -50,7 +50,7 @@ fn manifest(range: &Range, identity: Identity) -> Vec<Fault> {
 
 /// The faults of one table's file.
 fn file(root: &Path, range: &Range, name: &str, manifest: &TableManifest) -> Result<Vec<Fault>> {
-    let relative = range.path.join(format!("{name}.parquet"));
+    let relative = table_path(&range.path, name);
     let path = root.join(&relative);
     let place = relative.display().to_string();
     let mut file = match File::open(&path) {

@@ -9,7 +9,7 @@ use super::cursor::{Cursor, Key};
 use super::fault::Fault;
 use super::rebuild;
 use crate::rows::{Gap, Selection, Table, address_flows, blocks, large_transfers};
-use crate::store::{Range, Scratch};
+use crate::store::{Range, Scratch, table_path};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 use arrow::array::{Array, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -113,7 +113,7 @@ fn recompute(
 /// # Errors
 /// If the file cannot be read.
 pub fn check_headers(root: &Path, range: &Range, (from, to): (u64, u64)) -> Result<Vec<Fault>> {
-    let mut blocks = Cursor::open(&root.join(&range.path).join("blocks.parquet"), &blocks::TABLE)?;
+    let mut blocks = Cursor::open(&table_path(&root.join(&range.path), blocks::TABLE.name), &blocks::TABLE)?;
     let mut faults = Vec::new();
     for number in range.first..=range.last.min(to) {
         let row = blocks.take_row()?.with_context(|| format!("no row of block {number} in `blocks`"))?;
@@ -159,7 +159,7 @@ impl Reader {
     ) -> Result<Self> {
         let directory = root.join(&range.path);
         let selection = rebuild::recomputed(range.tables());
-        let cursor = |table: &'static Table| Cursor::open(&directory.join(format!("{}.parquet", table.name)), table);
+        let cursor = |table: &'static Table| Cursor::open(&table_path(&directory, table.name), table);
         let mut cursors = selection.tables().map(cursor).collect::<Result<Vec<_>>>()?;
         Ok(Self {
             selection,

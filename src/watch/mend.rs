@@ -14,7 +14,8 @@ use crate::plan::Piece;
 use crate::rows::dependencies::{Need, needing};
 use crate::rows::{Gap, Part, Selection};
 use crate::store::{
-    BlockLink, Damaged, Hash, Identity, Manifest, Range, Store, TailBlock, hash_of, in_quarantine, missing_or_cut, tail,
+    BlockLink, Damaged, Hash, Identity, Manifest, Range, Store, TailBlock, hash_of, in_quarantine, missing_or_cut,
+    table_of, table_path, tail,
 };
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
@@ -338,7 +339,7 @@ impl Builder {
             return Ok(None);
         }
         manifest.tables.retain(|name, table| {
-            let file = root.join(path).join(format!("{name}.parquet"));
+            let file = table_path(&root.join(path), name);
             let as_written = || hash_of(&file).is_ok_and(|hash| hash == table.blake3);
             is_of_state(name) && !mend.contradicted.contains(name) && as_written()
         });
@@ -379,5 +380,5 @@ fn tables_of(directory: &Path) -> Result<Selection> {
     let entries = fs::read_dir(directory).with_context(|| format!("failed to list: `{}`", directory.display()))?;
     let names = entries.map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default()));
     let names = names.collect::<Result<Vec<_>>>()?;
-    Ok(Selection::of_known(names.iter().filter_map(|name| name.strip_suffix(".parquet"))))
+    Ok(Selection::of_known(names.iter().filter_map(|name| table_of(name))))
 }

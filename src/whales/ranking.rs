@@ -10,7 +10,7 @@ use crate::rows::holders::{ASSETS, Asset, HOLDERS, Holder};
 use crate::rows::{Rows, Table, address_flows};
 use crate::store::{
     Damaged, GroupLimit, Hash, Range, Source, Store, TableManifest, TableWriter, check_file, for_each_batch,
-    for_each_merged, merge_sorted, record, sync_directory,
+    for_each_merged, merge_sorted, record, sync_directory, table_path,
 };
 use alloy_primitives::{Address, U256, U512};
 use anyhow::{Context, Result};
@@ -114,7 +114,7 @@ impl Ranking {
     /// Where they cannot be read.
     pub fn is_sound(&self, store: &Store) -> Result<bool> {
         for (name, file) in &self.manifest.files {
-            if let Err(error) = store.check_file(&self.path, &format!("{name}.parquet"), file, Hash::New) {
+            if let Err(error) = store.check_file(&self.path, name, file, Hash::New) {
                 remove_damaged(store, &error.downcast()?)?;
                 return Ok(false);
             }
@@ -231,7 +231,7 @@ fn list(root: &Path) -> Result<(Vec<Ranking>, Vec<Damaged>)> {
         let path = Path::new(DIRECTORY).join(entry?.file_name());
         let read = record::read(&root.join(&path).join("manifest.json")).and_then(|manifest: Manifest| {
             for (name, file) in &manifest.files {
-                check_file(root, &path, &format!("{name}.parquet"), file)?;
+                check_file(root, &path, name, file)?;
             }
             Ok(manifest)
         });
@@ -252,7 +252,7 @@ fn rows(range: &Range, table: &Table) -> u64 {
 }
 
 fn file(store: &Store, range: &Range, table: &Table) -> PathBuf {
-    store.root().join(&range.path).join(format!("{}.parquet", table.name))
+    table_path(&store.root().join(&range.path), table.name)
 }
 
 /// Of which ranges a ranking is.
@@ -342,8 +342,7 @@ fn see(path: &Path, ranked: &mut [Ranked], cancelled: &dyn Fn() -> bool) -> Resu
 
 fn write(directory: &Path, ranked: &[Ranked]) -> Result<BTreeMap<String, TableManifest>> {
     let (limit, batch_rows) = (GroupLimit::Rows(120_000), 8_192);
-    let create =
-        |table: &'static Table| TableWriter::create(&directory.join(format!("{}.parquet", table.name)), table, limit);
+    let create = |table: &'static Table| TableWriter::create(&table_path(directory, table.name), table, limit);
     let (mut holders, mut assets) = (create(&HOLDERS)?, create(&ASSETS)?);
     for some in ranked.chunks(batch_rows) {
         let mut rows = Rows::new(&ASSETS);
