@@ -18,6 +18,7 @@ mod view;
 
 use crate::error::Refused;
 use crate::rows::events_skipped::Skipped;
+use crate::sql::{literal, quoted};
 use anyhow::{Context, Result, ensure};
 use event::Event;
 use file::Contract;
@@ -257,14 +258,4 @@ fn read(path: &Path, file: &str, length: u64) -> Result<Contract> {
         anyhow::anyhow!("line {line}: it is not UTF-8")
     })?;
     Contract::parse(file, name, &json)
-}
-
-/// A name as an identifier of SQL.
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// Text as a string literal of SQL, without control characters.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace(char::is_control, "").replace('\'', "''"))
 }

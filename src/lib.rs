@@ -5,6 +5,7 @@
 //!
 //! - [`error`]: the one error that callers tell apart.
 //! - [`text`]: what others wrote, as it is shown to people.
+//! - [`sql`]: names and texts as SQL takes them.
 //! - [`log`]: lines that nobody waits for.
 //! - [`geth`]: the client to the node's socket; a compiled-in list of methods, bounded in every way.
 //! - [`freezer`]: the reader of geth's ancient store, the flat files beside the socket, and of the era files beside it.
@@ -34,6 +35,7 @@ pub mod plan;
 pub mod prove;
 pub mod publish;
 pub mod rows;
+pub mod sql;
 pub mod store;
 pub mod supervise;
 pub mod text;

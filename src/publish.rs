@@ -13,6 +13,7 @@ use crate::rows::{
     self, BOUNDED_TABLES, CHAIN_TABLES, LAYOUT, Rows, Selection, TABLES, Table, coverage::Interval,
     events_skipped::Skipped, logs, reorgs::Reorg,
 };
+use crate::sql::{literal, quoted};
 use crate::store::{BlockLink, NAME_SYNTAX, Store, check_name, create_aside, sync_directory, table_path, tail};
 use crate::whales::windows::Supplies;
 use crate::whales::{Labels, Ranking, Unseen, answers, windows};
@@ -253,9 +254,7 @@ fn refused_views(events: &Events) -> Result<BTreeMap<String, String>> {
     let open = || {
         let config = Config::default().with("memory_limit", MEMORY_LIMIT)?.with("threads", "1")?;
         let connection = Connection::open_in_memory_with_flags(config)?;
-        let columns = logs::TABLE.columns.iter().map(|column| format!("{} {}", quoted(column.name), column.kind.sql()));
-        let columns = columns.collect::<Vec<_>>().join(", ");
-        connection.execute_batch(&format!("CREATE TABLE logs ({columns});\n{}", events.begin()))?;
+        connection.execute_batch(&format!("CREATE TABLE logs ({});\n{}", logs::TABLE.definitions(), events.begin()))?;
         anyhow::Ok(connection)
     };
     let mut connection = open()?;
@@ -280,14 +279,14 @@ fn sealed_views(State { ranges, ranking, .. }: &State, root: Option<&Path>) -> S
     for table in [&HOLDERS, &ASSETS] {
         let body = match ranking {
             Some(Ranking { path, .. }) => {
-                format!("SELECT {} FROM read_parquet({})", columns(table), literal(&file(root, path, table.name)))
+                format!("SELECT {} FROM read_parquet({})", table.names(), literal(&file(root, path, table.name)))
             }
             None => windows::nothing(table),
         };
         let _ = writeln!(sql, "CREATE OR REPLACE VIEW sealed.{} AS {body};", table.name);
     }
     for table in CHAIN_TABLES {
-        let (name, columns) = (table.name, columns(table));
+        let (name, columns) = (table.name, table.names());
         let ranges = ranges.iter().filter(|range| range.tables.has(table));
         let (older, current): (Vec<_>, Vec<_>) = ranges.partition(|range| range.older.has(table));
         // One list has one kind of columns, those of its first file.
@@ -405,9 +404,7 @@ fn create_tables() -> String {
     let mut sql = "CREATE SCHEMA tail; CREATE SCHEMA sealed;\n".to_owned();
     let chain = CHAIN_TABLES.into_iter().map(|table| ("tail", table));
     for (schema, table) in chain.chain(BOUNDED_TABLES.into_iter().map(|table| ("main", table))) {
-        let columns = table.columns.iter().map(|column| format!("{} {}", quoted(column.name), column.kind.sql()));
-        let columns = columns.collect::<Vec<_>>().join(", ");
-        let _ = writeln!(sql, "CREATE TABLE {schema}.{} ({columns});", table.name);
+        let _ = writeln!(sql, "CREATE TABLE {schema}.{} ({});", table.name, table.definitions());
         sql.push_str(&comments("TABLE", schema, table));
     }
     sql
@@ -417,7 +414,7 @@ fn create_tables() -> String {
 fn create_views() -> String {
     let mut sql = String::new();
     for table in TABLES {
-        let (name, columns) = (table.name, columns(table));
+        let (name, columns) = (table.name, table.names());
         let is_chain = CHAIN_TABLES.iter().any(|chain| chain.name == name);
         let body = answers::body(table).or_else(|| {
             is_chain.then(|| format!("SELECT {columns} FROM sealed.{name} UNION ALL SELECT {columns} FROM tail.{name}"))
@@ -448,10 +445,6 @@ fn window_views(state: &State) -> String {
             format!("CREATE OR REPLACE VIEW main.{} AS {body};\n{}", table.name, comments("VIEW", "main", table))
         })
         .concat()
-}
-
-fn columns(table: &Table) -> String {
-    table.columns.iter().map(|column| quoted(column.name)).collect::<Vec<_>>().join(", ")
 }
 
 fn comments(what: &str, schema: &str, table: &Table) -> String {
@@ -491,13 +484,4 @@ fn height(table: &Table) -> &'static str {
         .into_iter()
         .find(|name| table.columns.iter().any(|column| column.name == *name))
         .expect("every chain table says where its rows are from")
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{name}\"")
-}
-
-/// Text as a string literal of SQL.
-pub fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }

@@ -47,6 +47,7 @@ pub use state::State;
 
 use crate::decode::Depth;
 use crate::prove::Proved;
+use crate::sql::quoted;
 use alloy_primitives::{Address, U256};
 use anyhow::{Context, Result};
 use arrow::array::{
@@ -190,6 +191,17 @@ impl Table {
             })
             .collect();
         Arc::new(Schema::new(fields))
+    }
+
+    /// The names of the columns, as a query lists them.
+    pub fn names(&self) -> String {
+        self.columns.iter().map(|column| quoted(column.name)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The columns with their types, as a statement that makes a table lists them.
+    pub fn definitions(&self) -> String {
+        let definition = |column: &Column| format!("{} {}", quoted(column.name), column.kind.sql());
+        self.columns.iter().map(definition).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -4,7 +4,8 @@
 //! next file when one is published, and keeps its settings and temporary tables.
 
 use super::print;
-use crate::publish::{self, literal};
+use crate::publish;
+use crate::sql::literal;
 use crate::store::{NAME_SYNTAX, check_name};
 use crate::text;
 use anyhow::{Context, Result, bail};

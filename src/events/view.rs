@@ -7,7 +7,7 @@
 use super::event::Event;
 use super::file::Contract;
 use super::kind::{Kind, WORDS_MAX, Word};
-use super::{literal, quoted};
+use crate::sql::{literal, quoted};
 use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
 

@@ -4,6 +4,7 @@
 //! and where they are merged with others, their rows become what they would be today.
 
 use super::{Column, Kind, Table};
+use crate::sql::quoted;
 use anyhow::{Result, ensure};
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::cast;
@@ -72,10 +73,10 @@ impl Table {
     /// The columns as SQL reads them out of files of a layout.
     pub fn select(&self, layout: u32) -> String {
         let current = self.is_current(layout);
-        let column = |column: &Column| match (column.before(), column.kind) {
-            (None, kind) if !current => format!("NULL::{} AS \"{}\"", kind.sql(), column.name),
-            (_, kind @ Kind::Long) if !current => format!("\"{0}\"::{1} AS \"{0}\"", column.name, kind.sql()),
-            _ => format!("\"{}\"", column.name),
+        let column = |column: &Column| match (column.before(), column.kind, quoted(column.name)) {
+            (None, kind, name) if !current => format!("NULL::{} AS {name}", kind.sql()),
+            (_, kind @ Kind::Long, name) if !current => format!("{name}::{} AS {name}", kind.sql()),
+            (_, _, name) => name,
         };
         self.columns.iter().map(column).collect::<Vec<_>>().join(", ")
     }

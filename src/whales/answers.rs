@@ -35,12 +35,8 @@ pub fn body(table: &Table) -> Option<String> {
 
 /// A table's rows in the ranges and in the tail.
 fn both(table: &Table) -> String {
-    let (name, columns) = (table.name, columns(table));
+    let (name, columns) = (table.name, table.names());
     format!("SELECT {columns} FROM sealed.{name} UNION ALL SELECT {columns} FROM tail.{name}")
-}
-
-fn columns(table: &Table) -> String {
-    table.columns.iter().map(|column| format!("\"{}\"", column.name)).collect::<Vec<_>>().join(", ")
 }
 
 /// The exact sum of an amount in two columns, as a `BIGNUM`. These are slow: so what is below 10^27, nearly all, is summed as it
@@ -268,7 +264,7 @@ fn block() -> String {
 
 /// A macro that finds rows by `condition`, and opens the file only of the range that holds block `height`, if it is known.
 fn lookup(head: &str, table: &Table, condition: &str, height: &str) -> String {
-    let (name, columns) = (table.name, columns(table));
+    let (name, columns) = (table.name, table.names());
     format!(
         "CREATE OR REPLACE MACRO main.{head} AS TABLE
             SELECT {columns} FROM sealed.{name} WHERE {condition} AND ({height} IS NULL OR (first <= {height} AND last >= {height}))

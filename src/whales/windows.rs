@@ -11,6 +11,7 @@ use crate::rows::{
     Selection, TIMESTAMP_MAX, Table, address_flows, balances, blocks, gas_blocks, native_transfers, timestamp,
     token_transfers,
 };
+use crate::sql::quoted;
 use crate::store::BlockLink;
 
 /// A run of sealed blocks.
@@ -322,7 +323,7 @@ pub fn whale_moves(windows: &[Window]) -> String {
 
 /// A view's columns without a row.
 pub fn nothing(table: &Table) -> String {
-    let columns = table.columns.iter().map(|column| format!("NULL::{} AS \"{}\"", column.kind.sql(), column.name));
+    let columns = table.columns.iter().map(|column| format!("NULL::{} AS {}", column.kind.sql(), quoted(column.name)));
     format!("SELECT {} WHERE false", columns.collect::<Vec<_>>().join(", "))
 }
 
