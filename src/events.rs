@@ -19,6 +19,7 @@ mod view;
 use crate::error::Refused;
 use crate::rows::events_skipped::Skipped;
 use crate::sql::{literal, quoted};
+use crate::store::Stamp;
 use anyhow::{Context, Result, ensure};
 use event::Event;
 use file::Contract;
@@ -27,9 +28,8 @@ use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// Files of the directory that are read, and bytes of each.
 const FILES_MAX: usize = 1_000;
@@ -46,8 +46,8 @@ const SQL_BYTES_MAX: usize = 24 << 20;
 /// How often the directory is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Identifies a version of a file: modification time, length, inode; or why it is not a file.
-type Seen = Result<(SystemTime, u64, u64), String>;
+/// Identifies a version of a file; or why it is not a file.
+type Seen = Result<Stamp, String>;
 
 /// The events known, kept up with the operator's directory.
 #[derive(Debug)]
@@ -168,12 +168,8 @@ fn list(directory: &Path) -> Result<BTreeMap<PathBuf, Seen>> {
         if path.extension() != Some(OsStr::new("json")) {
             continue;
         }
-        // Whatever it is a link to. A pipe may have no end, or no beginning.
-        let seen = match fs::metadata(&path) {
-            Ok(file) if file.is_file() => Ok((file.modified()?, file.len(), file.ino())),
-            Ok(_) => Err("it is not a file".to_owned()),
-            Err(error) => Err(error.to_string()),
-        };
+        // Whatever it is a link to.
+        let seen = Stamp::read(&path).map_err(|error| error.to_string());
         files.insert(path, seen);
     }
     Ok(files)
@@ -187,7 +183,7 @@ impl Files {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let contract = match seen {
                 _ if index >= FILES_MAX => Err(anyhow::anyhow!("only the first {FILES_MAX} files are read")),
-                Ok((_, length, _)) => read(path, &file, *length),
+                Ok(seen) => read(path, &file, seen.bytes),
                 Err(reason) => Err(anyhow::anyhow!(reason.clone())),
             };
             match contract {

@@ -5,18 +5,15 @@ use super::Store;
 use super::damaged::Damaged;
 use super::manifest::{Manifest, TableManifest};
 use super::range::Range;
+use super::stamp::Stamp;
 use super::table_file::table_path;
 use anyhow::{Context, Result};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
-
-/// Which state of a file was found to be what was written: the change time is the kernel's, and nobody sets it back.
-pub type Stamp = (u64, u64, u64, i64, i64);
 
 /// Files that were found to be what was written, by this process.
 #[derive(Debug, Default)]
@@ -125,7 +122,7 @@ fn stamp(path: &Path, known: &TableManifest) -> Result<Result<Stamp, String>> {
     if found.len() != known.bytes {
         return Ok(Err(format!("length: expected {}, found {}", known.bytes, found.len())));
     }
-    Ok(Ok((found.dev(), found.ino(), found.len(), found.ctime(), found.ctime_nsec())))
+    Ok(Ok(Stamp::of(&found)))
 }
 
 /// Whether no file can be there.

@@ -3,14 +3,13 @@
 use crate::error::Refused;
 use crate::geth::ChainId;
 use crate::rows::labels::Label;
+use crate::store::Stamp;
 use alloy_primitives::{Address, address};
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, btree_map::Entry};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 /// Lines of the operator's file that are read, and bytes of each.
 const LINES_MAX: u64 = 1_000_000;
@@ -68,13 +67,10 @@ pub struct Labels {
     shipped: BTreeMap<Address, Label>,
     file: Option<PathBuf>,
     /// The file as it was when it was read.
-    seen: Option<Seen>,
+    seen: Option<Stamp>,
     list: Vec<Label>,
     revision: u64,
 }
-
-/// What tells one state of a file from another: when it was changed, its length, its inode.
-type Seen = (SystemTime, u64, u64);
 
 impl Labels {
     /// What ships for a chain, and what the operator's file says.
@@ -95,7 +91,7 @@ impl Labels {
     /// # Errors
     /// Where it cannot.
     pub fn check(file: &Path) -> Result<(), Refused> {
-        seen(file).and_then(|_| File::open(file)).map(drop).map_err(|error| {
+        Stamp::read(file).and_then(|_| File::open(file)).map(drop).map_err(|error| {
             Refused::new(
                 format!("labels cannot be read: `{}`: {error}", file.display()),
                 "`--labels` names a CSV file: address,name,category",
@@ -117,7 +113,7 @@ impl Labels {
     pub fn refresh(&mut self) -> bool {
         let Some(path) = &self.file else { return false };
         // A file that is gone, or cannot be read now, may come back.
-        let Ok(seen) = seen(path) else { return false };
+        let Ok(seen) = Stamp::read(path) else { return false };
         if self.seen == Some(seen) {
             return false;
         }
@@ -138,15 +134,6 @@ impl Labels {
             }
         }
     }
-}
-
-/// The state of a file. What is no file may have no end, or no beginning.
-fn seen(path: &Path) -> io::Result<Seen> {
-    let found = fs::metadata(path)?;
-    if !found.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    Ok((found.modified()?, found.len(), found.ino()))
 }
 
 fn shipped(chain_id: ChainId, weth: Option<Address>) -> impl Iterator<Item = Label> {
