@@ -2,12 +2,11 @@
 
 use super::print;
 use crate::publish;
-use crate::store::{Range, Store, tail};
+use crate::store::{Range, Store, now, tail};
 use crate::whales::ranking;
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Arguments of `spyhop rewind`.
 #[derive(Args, Debug)]
@@ -28,8 +27,7 @@ pub fn run(arguments: &Rewind) -> Result<()> {
         arguments.data.display()
     );
     let store = Store::open(&arguments.data)?;
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let label = format!("rewind-to-{}-at-{seconds}", arguments.to);
+    let label = format!("rewind-to-{}-at-{}", arguments.to, now());
     let root = store.root();
     let all = store.all_ranges()?;
     let winners = store.ranges()?;

@@ -1,5 +1,6 @@
 //! What failed a check, kept for the operator and never deleted by spyhop.
 
+use super::clock::now;
 use super::{range, replace_file, sync_directory};
 use alloy_primitives::Bytes;
 use anyhow::{Context, Result};
@@ -7,7 +8,6 @@ use serde_json::json;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Answers for one block that are kept: more would tell nothing new.
 const ANSWERS_MAX: usize = 3;
@@ -71,7 +71,7 @@ const DAMAGED: &str = "damaged";
 
 /// Moves something damaged, relative to the volume, below `quarantine/damaged-at-SECONDS`. Returns where it is, relative to the volume.
 pub(super) fn damaged(root: &Path, damaged: &Path) -> Result<PathBuf> {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let seconds = now();
     let label = (seconds..).map(|seconds| format!("{DAMAGED}-at-{seconds}"));
     let moved = label.map(|label| (Path::new("quarantine").join(&label).join(damaged), label));
     let (moved, label) = moved

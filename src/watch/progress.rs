@@ -1,5 +1,7 @@
 //! What the operator sees: a line per committed step or a progress bar, and the heartbeat that `spyhop status` reads.
 
+pub use crate::store::now;
+
 use super::meter::{Counter, Meter, process_time, time_since_boot};
 use crate::geth::Head;
 use crate::log;
@@ -12,7 +14,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// How often the progress of building is logged.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -184,11 +186,6 @@ impl Pulse {
         (heartbeat.time, heartbeat.uptime) = (now(), Uptime::now());
         self.store.beat(heartbeat)
     }
-}
-
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// How building goes on.

@@ -10,7 +10,7 @@ use crate::rows::holders::{ASSETS, Asset, HOLDERS, Holder};
 use crate::rows::{Rows, Table, address_flows};
 use crate::store::{
     Damaged, GroupLimit, Hash, Range, Source, Store, TableManifest, TableWriter, check_file, for_each_batch,
-    for_each_merged, merge_sorted, record, sync_directory, table_path,
+    for_each_merged, merge_sorted, now, record, sync_directory, table_path,
 };
 use alloy_primitives::{Address, U256, U512};
 use anyhow::{Context, Result};
@@ -19,7 +19,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Where rankings lie, relative to the volume.
 pub const DIRECTORY: &str = "whales";
@@ -105,7 +105,7 @@ impl Ranking {
 
     /// How old it is; `None` where it is of a time that has not come yet.
     fn age(&self) -> Option<Duration> {
-        seconds_now().checked_sub(self.manifest.made_at).map(Duration::from_secs)
+        now().checked_sub(self.manifest.made_at).map(Duration::from_secs)
     }
 
     /// Whether its files are what was written; if not, it goes.
@@ -166,7 +166,7 @@ impl Ranking {
         ranked.iter_mut().for_each(Ranked::leave_out_stale);
         let ranges = digest(ranges);
         let path = Path::new(DIRECTORY).join(format!("{:010}-{}", top.last, &ranges[..16]));
-        let made_at = seconds_now();
+        let made_at = now();
         let seconds = started.elapsed().as_secs_f64();
         let files = write(&directory, &ranked)?;
         let manifest = Manifest { format: FORMAT, last: top.last, before, ranges, made_at, seconds, files };
@@ -241,10 +241,6 @@ fn list(root: &Path) -> Result<(Vec<Ranking>, Vec<Damaged>)> {
         }
     }
     Ok((rankings, damaged))
-}
-
-fn seconds_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 fn rows(range: &Range, table: &Table) -> u64 {
