@@ -18,6 +18,7 @@ pub mod chunk;
 mod clock;
 mod damaged;
 mod durable;
+mod ended;
 mod entries;
 mod lock;
 mod manifest;
@@ -39,6 +40,7 @@ pub use checksums::{Checked, Cost, Hash, check_file, hash_of, missing_or_cut};
 pub use clock::now;
 pub use damaged::Damaged;
 pub use durable::{create_aside, free_bytes, replace_file, sync_directory};
+pub use ended::Ended;
 pub use entries::{for_each_batch, for_each_entry};
 pub use lock::is_locked;
 pub use manifest::{Identity, Manifest, TableManifest};
@@ -46,7 +48,7 @@ pub use merge::{Merge, next_merge};
 pub use range::{Range, Unreadable, unlinked};
 pub use range_writer::{Finished, RangeWriter};
 pub use scratch::Scratch;
-pub use sorted::{Source, create as create_sorted, for_each_merged, merge as merge_sorted};
+pub use sorted::{Source, create as create_table, for_each_merged, merge as merge_sorted};
 pub use stamp::Stamp;
 pub use table_file::{GroupLimit, Sink, TableWriter, table_of, table_path};
 pub use tail::TailBlock;
@@ -150,11 +152,11 @@ impl Store {
     /// Notes again which chain the volume holds, where that was damaged or is missing and the sealed ranges say it.
     fn restore_chain(&self) -> Result<()> {
         let noted = noted_chain(&self.root)?;
-        if let Ok(Some(_)) = noted {
+        if let Noted::Chain(_) = noted {
             return Ok(());
         }
         let chain = self.chain()?;
-        if let Err(Damaged { reason, .. }) = noted {
+        if let Noted::Damaged(reason) = noted {
             self.quarantine_damaged(CHAIN.as_ref(), &reason)?;
         }
         if let Some(chain) = chain {
@@ -273,17 +275,31 @@ pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
         return Err(Refused::new(what, hint).into());
     }
     match noted_chain(root)? {
-        Ok(Some(chain)) => Ok(Some(chain)),
-        Ok(None) | Err(_) => chain_of_ranges(root),
+        Noted::Chain(chain) => Ok(Some(*chain)),
+        Noted::Nothing | Noted::Damaged(_) => chain_of_ranges(root),
     }
 }
 
-/// What is noted of which chain the volume at `root` holds; `None` where nothing is, an error within where that is damaged.
-pub fn noted_chain(root: &Path) -> Result<Result<Option<Chain>, Damaged>> {
+/// What is noted of which chain a volume holds.
+#[derive(Debug)]
+pub enum Noted {
+    /// This one.
+    Chain(Box<Chain>),
+    /// Nothing.
+    Nothing,
+    /// What is no longer as it was written, and why.
+    Damaged(String),
+}
+
+/// What is noted of which chain the volume at `root` holds.
+///
+/// # Errors
+/// Where that cannot be read.
+pub fn noted_chain(root: &Path) -> Result<Noted> {
     match record::read(&root.join(CHAIN)) {
-        Ok(chain) => Ok(Ok(Some(chain))),
-        Err(error) if is_missing(&error) => Ok(Ok(None)),
-        Err(error) => error.downcast().map(Err),
+        Ok(chain) => Ok(Noted::Chain(chain)),
+        Err(error) if is_missing(&error) => Ok(Noted::Nothing),
+        Err(error) => error.downcast().map(|Damaged { reason, .. }| Noted::Damaged(reason)),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::Store;
 use super::damaged::Damaged;
+use super::ended::Ended;
 use super::manifest::{Manifest, TableManifest};
 use super::range::Range;
 use super::stamp::Stamp;
@@ -51,7 +52,7 @@ impl Store {
         Ok(Cost { bytes, time: started.elapsed() })
     }
 
-    /// Checks ranges before all of these tables is read out of them, and logs what that took. `None` where it was cancelled.
+    /// Checks ranges before all of these tables is read out of them, and logs what that took.
     ///
     /// # Errors
     /// As [`Store::check`].
@@ -61,11 +62,11 @@ impl Store {
         is_read: impl Fn(&str) -> bool,
         hash: Hash,
         cancelled: &dyn Fn() -> bool,
-    ) -> Result<Option<()>> {
+    ) -> Result<Ended> {
         let (mut bytes, mut time) = (0, Duration::ZERO);
         for range in ranges {
             if cancelled() {
-                return Ok(None);
+                return Ok(Ended::Cancelled);
             }
             let cost = self.check(range, &is_read, hash)?;
             (bytes, time) = (bytes + cost.bytes, time + cost.time);
@@ -74,14 +75,14 @@ impl Store {
             let (first, last, ms) = (bottom.first, top.last, time.as_millis() as u64);
             tracing::info!(first, last, files_mb = bytes as f64 / 1e6, ms, "checksums hold");
         }
-        Ok(Some(()))
+        Ok(Ended::Done)
     }
 
     /// Holds a table's file in a directory of the volume against what is known of it. Says how many bytes were hashed.
     pub fn check_file(&self, directory: &Path, table: &str, known: &TableManifest, hash: Hash) -> Result<u64> {
         let path = table_path(directory, table);
         if hash == Hash::New
-            && let Ok(stamp) = stamp(&self.root().join(&path), known)?
+            && let Found::Whole(stamp) = look(&self.root().join(&path), known)?
             && self.checked.0.lock().expect("nothing panics while holding it").get(&path)
                 == Some(&(stamp, known.blake3.clone()))
         {
@@ -101,7 +102,10 @@ impl Store {
 pub fn check_file(root: &Path, directory: &Path, table: &str, known: &TableManifest) -> Result<Stamp> {
     let path = table_path(&root.join(directory), table);
     let damaged = |reason: String| Damaged { path: directory.to_owned(), reason: format!("{table}.parquet: {reason}") };
-    let stamp = stamp(&path, known)?.map_err(damaged)?;
+    let stamp = match look(&path, known)? {
+        Found::Whole(stamp) => stamp,
+        Found::Not(reason) => return Err(damaged(reason).into()),
+    };
     let found = hash_of(&path).with_context(|| format!("failed to read: `{}`", path.display()))?;
     if found != known.blake3 {
         return Err(damaged(format!("BLAKE3: expected {}, found {found}", known.blake3)).into());
@@ -109,20 +113,28 @@ pub fn check_file(root: &Path, directory: &Path, table: &str, known: &TableManif
     Ok(stamp)
 }
 
-/// The state of a file; why it cannot be what was written, where it is not there or has another length.
-fn stamp(path: &Path, known: &TableManifest) -> Result<Result<Stamp, String>> {
+/// What a look at a file tells without reading it.
+enum Found {
+    /// It may be what was written.
+    Whole(Stamp),
+    /// It is not, for it is not there or has another length.
+    Not(String),
+}
+
+/// Looks at a file.
+fn look(path: &Path, known: &TableManifest) -> Result<Found> {
     let found = match fs::metadata(path) {
         Ok(found) => found,
-        Err(error) if is_gone(&error) => return Ok(Err(format!("expected a file, found none ({error})"))),
+        Err(error) if is_gone(&error) => return Ok(Found::Not(format!("expected a file, found none ({error})"))),
         Err(error) => return Err(error).with_context(|| format!("failed to open: `{}`", path.display())),
     };
     if !found.is_file() {
-        return Ok(Err("expected a file, found something else".to_owned()));
+        return Ok(Found::Not("expected a file, found something else".to_owned()));
     }
     if found.len() != known.bytes {
-        return Ok(Err(format!("length: expected {}, found {}", known.bytes, found.len())));
+        return Ok(Found::Not(format!("length: expected {}, found {}", known.bytes, found.len())));
     }
-    Ok(Ok(Stamp::of(&found)))
+    Ok(Found::Whole(Stamp::of(&found)))
 }
 
 /// Whether no file can be there.
@@ -137,7 +149,7 @@ fn is_gone(error: &std::io::Error) -> bool {
 /// Where it cannot be looked at.
 pub fn missing_or_cut(root: &Path, directory: &Path, manifest: &Manifest) -> Result<Option<String>> {
     for (name, table) in &manifest.tables {
-        if let Err(reason) = stamp(&table_path(&root.join(directory), name), table)? {
+        if let Found::Not(reason) = look(&table_path(&root.join(directory), name), table)? {
             return Ok(Some(format!("{name}.parquet: {reason}")));
         }
     }

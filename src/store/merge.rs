@@ -1,11 +1,13 @@
 //! Ten complete neighbours become one range of the next size.
 
+use super::ended::Ended;
 use super::manifest::{Manifest, covered};
 use super::range::Range;
 use super::range_writer;
 use super::sorted::{self, Source};
 use super::table_file::{GroupLimit, SourceFile, TableWriter, table_path};
 use super::{Hash, RANGE_MAX, RANGE_MIN, Store};
+use crate::rows::combined::is_combined;
 use crate::rows::{Gap, Selection, Table};
 use anyhow::{Context, Result, ensure};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -66,7 +68,7 @@ impl Merge {
             );
         }
         // Whatever is wrong would be right by the checksums of what is made of it.
-        if store.check_all(&self.sources, |_| true, Hash::All, cancelled)?.is_none() {
+        if store.check_all(&self.sources, |_| true, Hash::All, cancelled)? == Ended::Cancelled {
             return Ok(None);
         }
         let directory = store.temporary().join(format!("merge-{}-{}", bottom.first, top.last));
@@ -88,9 +90,11 @@ impl Merge {
                     rows: source.manifest.tables.get(table.name).map_or(0, |table| table.rows),
                 })
                 .collect();
-            let merged = sorted::merge(table, &sources, &mut writer, cancelled)
-                .unwrap_or_else(|| append_all(&mut writer, &sources, table, limit, cancelled))?;
-            if merged.is_none() {
+            let merged = match is_combined(table) {
+                true => sorted::merge(table, &sources, &mut writer, cancelled)?,
+                false => append_all(&mut writer, &sources, table, limit, cancelled)?,
+            };
+            if merged == Ended::Cancelled {
                 fs::remove_dir_all(&directory)?;
                 return Ok(None);
             }
@@ -117,15 +121,16 @@ fn append_all(
     table: &'static Table,
     limit: GroupLimit,
     cancelled: &dyn Fn() -> bool,
-) -> Result<Option<()>> {
+) -> Result<Ended> {
     for Source { path, rows: expected } in sources {
-        let Some(rows) = append(writer, path, table, limit, cancelled)? else { return Ok(None) };
+        let Some(rows) = append(writer, path, table, limit, cancelled)? else { return Ok(Ended::Cancelled) };
         ensure!(rows == *expected, "`{}` has {rows} rows, its manifest says {expected}", path.display());
     }
-    Ok(Some(()))
+    Ok(Ended::Done)
 }
 
-/// Appends a whole file: row groups that are large enough as they lie, the others decoded and encoded again.
+/// Appends a whole file: row groups that are large enough as they lie, the others decoded and encoded again. Says how many rows
+/// it has, or `None` where it was cancelled.
 fn append(
     writer: &mut TableWriter,
     path: &std::path::Path,

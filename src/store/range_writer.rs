@@ -4,7 +4,7 @@ use super::block_link::BlockLink;
 use super::checksums::Hash;
 use super::manifest::{Identity, Manifest, TableManifest, covered};
 use super::range::{Range, generations};
-use super::table_file::{GroupLimit, Sink, TableWriter, table_path};
+use super::table_file::{GroupLimit, Sink, table_path};
 use super::tail::TailBlock;
 use super::{FORMAT, Store, quarantine, record, sorted, sync_directory};
 use crate::rows::{Gap, Part, Selection};
@@ -63,7 +63,6 @@ impl<'a> RangeWriter<'a> {
             .map(|table| {
                 let path = table_path(&directory, table.name);
                 sorted::create(&path, table, limit)
-                    .unwrap_or_else(|| Ok(Box::new(TableWriter::create(&path, table, limit)?)))
             })
             .collect::<Result<_>>()?;
         let kept = BTreeMap::new();

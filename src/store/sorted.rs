@@ -1,5 +1,6 @@
 //! Files of tables that are sorted by a key of their own: their rows are combined before they are written, and when ranges merge.
 
+use super::ended::Ended;
 use super::manifest::TableManifest;
 use super::table_file::{GroupLimit, Sink, TableWriter};
 use crate::rows::combine::{self, Entry, Groups};
@@ -28,8 +29,8 @@ const BATCH_ROWS: usize = 8_192;
 /// Rows of one file that are decoded together, while many are read side by side.
 const READ_ROWS: usize = 2_048;
 
-/// A file being written; `None` where the table's rows lie as they come.
-pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Option<Result<Box<dyn Sink>>> {
+/// Starts a table's file: its rows are sorted and combined where the table is one of these, and else lie as they come.
+pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Result<Box<dyn Sink>> {
     struct Create<'a>(&'a Path, GroupLimit);
     impl Work for Create<'_> {
         type Output = Result<Box<dyn Sink>>;
@@ -41,24 +42,25 @@ pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Option<R
         }
     }
     combined::with_entries(table, Create(path, limit))
+        .unwrap_or_else(|| Ok(Box::new(TableWriter::create(path, table, limit)?)))
 }
 
-/// Combines whole files into one; `None` where the table's rows lie as they come. Within, `None` where it was cancelled.
+/// Combines whole files of a table that is combined into one.
 pub fn merge(
     table: &'static Table,
     sources: &[Source],
     writer: &mut TableWriter,
     cancelled: &dyn Fn() -> bool,
-) -> Option<Result<Option<()>>> {
+) -> Result<Ended> {
     struct Merge<'a>(&'a [Source], &'a mut TableWriter, &'a dyn Fn() -> bool);
     impl Work for Merge<'_> {
-        type Output = Result<Option<()>>;
+        type Output = Result<Ended>;
 
         fn run<E: Entry>(self) -> Self::Output {
             merge_files::<E>(self.0, self.1, self.2)
         }
     }
-    combined::with_entries(table, Merge(sources, writer, cancelled))
+    combined::with_entries(table, Merge(sources, writer, cancelled)).context("its rows have no order of their own")?
 }
 
 /// A file to be combined with others, and how many rows it must have.
@@ -129,35 +131,29 @@ fn write_all<E: Entry>(file: &mut TableWriter, entries: &[E]) -> Result<()> {
 }
 
 /// Merges sorted files, combining what belongs together.
-fn merge_files<E: Entry>(
-    sources: &[Source],
-    writer: &mut TableWriter,
-    cancelled: &dyn Fn() -> bool,
-) -> Result<Option<()>> {
+fn merge_files<E: Entry>(sources: &[Source], writer: &mut TableWriter, cancelled: &dyn Fn() -> bool) -> Result<Ended> {
     let (mut groups, mut whole) = (Groups::default(), Vec::new());
-    let all = for_each_merged::<E>(sources, |entry| {
+    let ended = for_each_merged::<E>(sources, |entry| {
         groups.push(entry, &mut whole);
         if whole.len() < BATCH_ROWS {
-            return Ok(true);
+            return Ok(Ended::Done);
         }
         write_all(writer, &whole)?;
         whole.clear();
-        Ok(!cancelled())
+        Ok(Ended::of(cancelled))
     })?;
-    if !all {
-        return Ok(None);
+    if ended == Ended::Done {
+        groups.finish(&mut whole);
+        write_all(writer, &whole)?;
     }
-    groups.finish(&mut whole);
-    write_all(writer, &whole)?;
-    Ok(Some(()))
+    Ok(ended)
 }
 
-/// Gives the entries of sorted files in their order, a few batches in memory at a time. Says whether it gave all of them: it ends
-/// where `take` says `false`.
+/// Gives the entries of sorted files in their order, a few batches in memory at a time, until `take` is cancelled.
 ///
 /// # Errors
 /// Where a file cannot be read, is not sorted, or has not the rows it must have; and those of `take`.
-pub fn for_each_merged<E: Entry>(sources: &[Source], mut take: impl FnMut(E) -> Result<bool>) -> Result<bool> {
+pub fn for_each_merged<E: Entry>(sources: &[Source], mut take: impl FnMut(E) -> Result<Ended>) -> Result<Ended> {
     let mut streams = sources.iter().map(Stream::<E>::open).collect::<Result<Vec<_>>>()?;
     let mut heads = BinaryHeap::with_capacity(streams.len());
     for (stream, entries) in streams.iter_mut().enumerate() {
@@ -172,11 +168,11 @@ pub fn for_each_merged<E: Entry>(sources: &[Source], mut take: impl FnMut(E) -> 
             }
             None => PeekMut::pop(least).entry,
         };
-        if !take(entry)? {
-            return Ok(false);
+        if take(entry)? == Ended::Cancelled {
+            return Ok(Ended::Cancelled);
         }
     }
-    Ok(true)
+    Ok(Ended::Done)
 }
 
 /// The next entry of a file: the least is the greatest, for it is taken from a heap.

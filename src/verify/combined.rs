@@ -10,7 +10,7 @@ use crate::rows::balances::{self, Balance};
 use crate::rows::combined::is_combined;
 use crate::rows::large_transfers::{self, Large};
 use crate::rows::{Part, Selection, Table, address_flows, native_transfers, tokens};
-use crate::store::{GroupLimit, Range, Scratch, Sink, create_sorted, for_each_entry, table_path};
+use crate::store::{GroupLimit, Range, Scratch, Sink, create_table, for_each_entry, table_path};
 use alloy_primitives::U256;
 use anyhow::{Context, Result};
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -56,8 +56,7 @@ impl<'a> Combined<'a> {
     pub fn create(scratch: &'a Scratch, tables: Selection, blocks: u64) -> Result<Self> {
         let directory = if tables.is_empty() { Path::new("") } else { scratch.directory()? };
         let create = |table: &'static Table| {
-            let sink = create_sorted(&file(directory, table), table, GroupLimit::of_range(blocks));
-            Ok((table, sink.expect("only combined tables are asked for")?))
+            Ok((table, create_table(&file(directory, table), table, GroupLimit::of_range(blocks))?))
         };
         Ok(Self { directory, tables: tables.tables().map(create).collect::<Result<_>>()? })
     }
@@ -104,8 +103,7 @@ fn tell_balances(large: &Path, balances: &Path) -> Result<()> {
         entry.balances = parties(entry).map(|key| told[&key?]);
     }
     fs::remove_file(large)?;
-    let mut sink =
-        create_sorted(large, &large_transfers::TABLE, GroupLimit::of_range(0)).expect("it is a combined table")?;
+    let mut sink = create_table(large, &large_transfers::TABLE, GroupLimit::of_range(0))?;
     sink.write(Part::Entries(Box::new(entries)))?;
     sink.finish(&|_| Vec::new()).map(drop)
 }

@@ -3,6 +3,7 @@
 use super::block::Rules;
 use super::combined;
 use super::fault::Fault;
+use super::range::Failed;
 use super::{Report, Settings, files, links, range, tail};
 use crate::rows::{Selection, blocks};
 use crate::store::{self, BlockLink, Chain, Manifest, Range, Scratch, Unreadable, chunk, read_readable_ranges};
@@ -161,10 +162,14 @@ impl Pass<'_> {
                     *self.report.not_combined.entry(table.name).or_default() += range.blocks();
                 }
                 let made = (&self.scratch, follow);
-                let made = range::check(root, range, blocks, rules, made, self.bar, &mut tell)?;
-                // A range that is deleted meanwhile has lost to another.
-                if root.join(&range.path).exists() {
-                    self.broken = self.broken.take().or(made.err());
+                match range::check(root, range, blocks, rules, made, self.bar, &mut tell) {
+                    Ok(()) => {}
+                    Err(Failed::ToRead(error)) => return Err(error),
+                    // A range that is deleted meanwhile has lost to another.
+                    Err(Failed::ToCombine(error)) if root.join(&range.path).exists() => {
+                        self.broken.get_or_insert(error);
+                    }
+                    Err(Failed::ToCombine(_)) => {}
                 }
             }
             Some(_) => {

@@ -23,17 +23,31 @@ const ROUND_BYTES: u64 = 4 << 20;
 /// Blocks of a round at most, for each thread.
 const ROUND_BLOCKS_MAX: u64 = 256;
 
+/// Why a range was not verified.
+#[derive(Debug)]
+pub enum Failed {
+    /// A file of it cannot be read.
+    ToRead(anyhow::Error),
+    /// Tables could not be combined once more.
+    ToCombine(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Self {
+        Self::ToRead(error)
+    }
+}
+
 /// The tables without which blocks cannot be rebuilt and that are not among those that are stored.
 pub fn lacking(held: Selection) -> Selection {
     rebuild::needed().without(held)
 }
 
 /// Recomputes the blocks `from` to `to` of a range that lacks nothing and whose files are as its manifest says, and hands on the
-/// faults of each round; then the `tables` that are combined over all its blocks, where there was none. The error within is of
-/// these: they could not be made.
+/// faults of each round; then the `tables` that are combined over all its blocks, where there was none.
 ///
 /// # Errors
-/// If a file cannot be read.
+/// See [`Failed`].
 pub fn check(
     root: &Path,
     range: &Range,
@@ -42,24 +56,19 @@ pub fn check(
     (scratch, tables): (&Scratch, Selection),
     bar: &ProgressBar,
     tell: &mut (dyn FnMut(Vec<Fault>) + Send),
-) -> Result<Result<()>> {
+) -> Result<(), Failed> {
     let reader = |alone| Reader::open(root, range, blocks, (tables, alone));
-    let mut faults = match recompute(reader(Selection::of_known([]))?, range, rules, scratch, bar, tell)? {
-        Ok(faults) => faults,
-        Err(error) => return Ok(Err(error)),
-    };
+    let mut faults = recompute(reader(Selection::of_known([]))?, range, rules, scratch, bar, tell)?;
     // From Amsterdam on, blocks that nobody traced tell all but what an account gives to itself: where a table was added later,
     // it was made of that.
     let names = [address_flows::TABLE.name, large_transfers::TABLE.name];
     if faults.iter().any(|fault| names.contains(&&*fault.place)) {
         let alone = reader(Selection::of_known(names))?;
-        match recompute(alone, range, rules, scratch, &ProgressBar::hidden(), &mut |_| {})? {
-            Ok(again) => faults.retain(|fault| again.iter().any(|other| other.place == fault.place)),
-            Err(error) => return Ok(Err(error)),
-        }
+        let again = recompute(alone, range, rules, scratch, &ProgressBar::hidden(), &mut |_| {})?;
+        faults.retain(|fault| again.iter().any(|other| other.place == fault.place));
     }
     tell(faults);
-    Ok(Ok(()))
+    Ok(())
 }
 
 /// Recomputes what a reader reads, hands on the faults of its blocks, and returns those of the tables that are combined.
@@ -70,7 +79,7 @@ fn recompute(
     scratch: &Scratch,
     bar: &ProgressBar,
     tell: &mut (dyn FnMut(Vec<Fault>) + Send),
-) -> Result<Result<Vec<Fault>>> {
+) -> Result<Vec<Fault>, Failed> {
     let mut combined = Combined::create(scratch, reader.combined, range.blocks());
     let (mut round, mut ready) = (reader.round()?, Vec::new());
     let mut sound = true;
@@ -100,12 +109,13 @@ fn recompute(
     sound &= round.faults.is_empty();
     tell(round.faults);
     if !sound {
-        return Ok(Ok(Vec::new()));
+        return Ok(Vec::new());
     }
-    Ok(combined.and_then(|mut combined| {
+    let compared = combined.and_then(|mut combined| {
         combined.push(ready)?;
         combined.compare(&reader.directory, range)
-    }))
+    });
+    compared.map_err(Failed::ToCombine)
 }
 
 /// Recomputes the headers `from` to `to` of a range that has `blocks` and lacks what else a block is rebuilt from.

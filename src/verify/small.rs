@@ -3,7 +3,7 @@
 
 use super::fault::Fault;
 use crate::publish;
-use crate::store::{self, CHAIN, Damaged};
+use crate::store::{self, CHAIN, Damaged, Noted};
 use crate::watch::Heartbeat;
 use crate::whales::ranking;
 use anyhow::Result;
@@ -20,10 +20,10 @@ pub fn check(root: &Path) -> Result<Vec<(Fault, Option<PathBuf>)>> {
     };
     let whole = "one that is what was written";
     match store::noted_chain(root)? {
-        Ok(Some(_)) => {}
+        Noted::Chain(_) => {}
         // A new writer makes it again before all else.
-        Ok(None) => faults.push((fault(CHAIN.as_ref(), "file", "one that is there", "none".to_owned()), None)),
-        Err(Damaged { reason, .. }) => faults.push((fault(CHAIN.as_ref(), "record", whole, reason), None)),
+        Noted::Nothing => faults.push((fault(CHAIN.as_ref(), "file", "one that is there", "none".to_owned()), None)),
+        Noted::Damaged(reason) => faults.push((fault(CHAIN.as_ref(), "record", whole, reason), None)),
     }
     for Damaged { path, reason } in store::damaged_reorgs(root)? {
         let path = path.strip_prefix(root).unwrap_or(&path).to_owned();

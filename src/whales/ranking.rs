@@ -9,7 +9,7 @@ use crate::rows::balances::{self, Balance};
 use crate::rows::holders::{ASSETS, Asset, HOLDERS, Holder};
 use crate::rows::{Rows, Table, address_flows};
 use crate::store::{
-    Damaged, GroupLimit, Hash, Range, Source, Store, TableManifest, TableWriter, check_file, for_each_batch,
+    Damaged, Ended, GroupLimit, Hash, Range, Source, Store, TableManifest, TableWriter, check_file, for_each_batch,
     for_each_merged, merge_sorted, now, record, sync_directory, table_path,
 };
 use alloy_primitives::{Address, U256, U512};
@@ -142,7 +142,7 @@ impl Ranking {
     pub fn make(store: &Store, ranges: &[Range], limits: Limits, cancelled: &dyn Fn() -> bool) -> Result<Option<Self>> {
         let started = Instant::now();
         let read = [balances::TABLE.name, address_flows::TABLE.name];
-        if store.check_all(ranges, |name| read.contains(&name), Hash::New, cancelled)?.is_none() {
+        if store.check_all(ranges, |name| read.contains(&name), Hash::New, cancelled)? == Ended::Cancelled {
             return Ok(None);
         }
         let directory = store.temporary().join("ranking");
@@ -159,7 +159,7 @@ impl Ranking {
             return Ok(None);
         };
         for range in ranges.iter().filter(|range| rows(range, &address_flows::TABLE) > 0) {
-            if !see(&file(store, range, &address_flows::TABLE), &mut ranked, cancelled)? {
+            if see(&file(store, range, &address_flows::TABLE), &mut ranked, cancelled)? == Ended::Cancelled {
                 return Ok(None);
             }
         }
@@ -288,31 +288,30 @@ fn rank(
         let some: Vec<_> = sources.drain(..ranks.limits.files).collect();
         let path = directory.join(format!("run{number}"));
         let mut writer = TableWriter::create(&path, &balances::TABLE, GroupLimit::of_range(u64::MAX))?;
-        let merged = merge_sorted(&balances::TABLE, &some, &mut writer, cancelled);
-        if merged.context("balances are sorted")??.is_none() {
+        if merge_sorted(&balances::TABLE, &some, &mut writer, cancelled)? == Ended::Cancelled {
             return Ok(None);
         }
         let (_, manifest) = writer.finish(|_| Vec::new())?;
         sources.push(Source { path, rows: manifest.rows });
     }
     let mut count = 0_u64;
-    let whole = for_each_merged(&sources, |balance: Balance| {
+    let ended = for_each_merged(&sources, |balance: Balance| {
         ranks.take(&balance);
         count += 1;
-        Ok(!count.is_multiple_of(65_536) || !cancelled())
+        Ok(if count.is_multiple_of(65_536) { Ended::of(cancelled) } else { Ended::Done })
     })?;
     for source in sources.iter().filter(|source| source.path.starts_with(directory)) {
         fs::remove_file(&source.path)?;
     }
-    Ok(whole.then(|| ranks.finish()))
+    Ok((ended == Ended::Done).then(|| ranks.finish()))
 }
 
-/// Notes the first and the last block in which those ranked moved an asset, out of one range's flows. Says whether it read all.
-fn see(path: &Path, ranked: &mut [Ranked], cancelled: &dyn Fn() -> bool) -> Result<bool> {
+/// Notes the first and the last block in which those ranked moved an asset, out of one range's flows.
+fn see(path: &Path, ranked: &mut [Ranked], cancelled: &dyn Fn() -> bool) -> Result<Ended> {
     let key = |asset: Option<Address>| (asset.is_none(), asset);
     // Both are in the same order: the asset's place and the holder's only ever grow.
     let (mut place, mut holder) = (0, 0);
-    let mut whole = true;
+    let mut ended = Ended::Done;
     for_each_batch(path, &address_flows::SEEN, |batch| {
         address_flows::seen(batch, |asset, address, (first, last)| {
             while place < ranked.len() && key(ranked[place].asset.asset) < key(asset) {
@@ -330,10 +329,10 @@ fn see(path: &Path, ranked: &mut [Ranked], cancelled: &dyn Fn() -> bool) -> Resu
                 *seen = (seen.0.min(first), seen.1.max(last));
             }
         })?;
-        whole = !cancelled();
-        Ok(whole && place < ranked.len())
+        ended = Ended::of(cancelled);
+        Ok(ended == Ended::Done && place < ranked.len())
     })?;
-    Ok(whole)
+    Ok(ended)
 }
 
 fn write(directory: &Path, ranked: &[Ranked]) -> Result<BTreeMap<String, TableManifest>> {
