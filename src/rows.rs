@@ -38,6 +38,7 @@ pub mod transactions;
 pub mod uncles;
 pub mod withdrawals;
 
+pub use cells::{Cells, Unlike};
 pub use combine::Part;
 pub use gaps::{Gap, Lacks};
 pub use issuance::Issuance;

@@ -53,7 +53,7 @@ impl Entry for Balance {
             asset: movements::read_asset(cells, 0, row)?,
             address: cells.address(1, row)?.context("no address")?,
             block_number: cells.integer(2, row)?.context("no block")?,
-            balance: cells.wide(3, row)?,
+            balance: cells.wide(3, row)?.context("no balance")?,
         })
     }
 

@@ -1,13 +1,35 @@
-//! The cells of stored rows, typed.
+//! The cells of stored rows, typed: what [`Rows`](super::Rows) writes, read back.
 
 use alloy_primitives::{Address, U256, U512};
-use anyhow::{Context, Result};
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
+use arrow::array::{
+    Array, Decimal128Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use serde::de::DeserializeOwned;
+use std::fmt;
 
-/// Values of a batch of rows, by column and row.
-#[derive(Debug)]
+/// Values of a batch of rows, by column and row. Where a number has a column for its text, that is the next one.
+#[derive(Clone, Copy, Debug)]
 pub struct Cells<'a>(&'a RecordBatch);
+
+/// A cell that is not what its column holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Unlike {
+    /// Which column.
+    pub column: usize,
+    /// What it holds.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for Unlike {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "column {} is not {}", self.column, self.expected)
+    }
+}
+
+impl std::error::Error for Unlike {}
+
+/// A value, or null.
+type Cell<T> = Result<Option<T>, Unlike>;
 
 impl<'a> Cells<'a> {
     /// The values of a batch.
@@ -15,61 +37,143 @@ impl<'a> Cells<'a> {
         Self(batch)
     }
 
-    /// Text, or null.
-    pub fn text(&self, column: usize, row: usize) -> Result<Option<&str>> {
-        let array = self.0.column(column).as_string_opt::<i32>().context("not text")?;
+    /// Text as it is.
+    pub fn text(self, column: usize, row: usize) -> Cell<&'a str> {
+        let array: &StringArray = self.array(column, "text")?;
         Ok(array.is_valid(row).then(|| array.value(row)))
     }
 
-    /// An address, or null.
-    pub fn address(&self, column: usize, row: usize) -> Result<Option<Address>> {
-        let Some(text) = self.text(column, row)? else { return Ok(None) };
-        Ok(Some(Address::new(const_hex::decode_to_array(text).context("not an address")?)))
+    /// What a text is read as.
+    fn parsed<T>(
+        self,
+        column: usize,
+        row: usize,
+        expected: &'static str,
+        parse: impl Fn(&'a str) -> Option<T>,
+    ) -> Cell<T> {
+        self.text(column, row)?.map(|text| parse(text).ok_or(Unlike { column, expected })).transpose()
     }
 
-    /// Bytes of a fixed length, or null.
-    pub fn bytes<const N: usize>(&self, column: usize, row: usize) -> Result<Option<[u8; N]>> {
-        let Some(text) = self.text(column, row)? else { return Ok(None) };
-        Ok(Some(const_hex::decode_to_array(text).context("not bytes of that length")?))
+    /// Bytes out of `0x` text.
+    pub fn bytes(self, column: usize, row: usize) -> Cell<Vec<u8>> {
+        self.parsed(column, row, "0x and bytes in hex", from_hex)
     }
 
-    /// A number, or null.
-    pub fn integer(&self, column: usize, row: usize) -> Result<Option<u64>> {
-        let array = self.0.column(column).as_primitive_opt::<Int64Type>().context("not a number")?;
-        Ok(array.is_valid(row).then(|| array.value(row)).map(u64::try_from).transpose()?)
+    /// So many bytes out of `0x` text.
+    pub fn array_of<const N: usize>(self, column: usize, row: usize) -> Cell<[u8; N]> {
+        let parse = |text: &str| const_hex::decode_to_array(text.strip_prefix("0x")?).ok();
+        self.parsed(column, row, "0x and bytes of its length in hex", parse)
     }
 
-    /// A number of 64 bits or a sum of such.
-    pub fn long(&self, column: usize, row: usize) -> Result<u128> {
-        let array = self.0.column(column).as_primitive_opt::<Decimal128Type>().context("not a number")?;
-        Ok(u128::try_from(array.is_valid(row).then(|| array.value(row)).context("a number is missing")?)?)
+    /// An address.
+    pub fn address(self, column: usize, row: usize) -> Cell<Address> {
+        Ok(self.array_of(column, row)?.map(Address::new))
     }
 
-    /// Seconds since 1970, or null.
-    pub fn time(&self, column: usize, row: usize) -> Result<Option<u64>> {
-        let array = self.0.column(column).as_primitive_opt::<TimestampMicrosecondType>().context("not a time")?;
-        let micros = array.is_valid(row).then(|| u64::try_from(array.value(row))).transpose()?;
-        Ok(micros.map(|micros| micros / 1_000_000))
-    }
-
-    /// An amount, out of its column and the column for its text.
-    pub fn amount(&self, column: usize, row: usize) -> Result<U512> {
-        let array = self.0.column(column).as_primitive_opt::<Decimal128Type>().context("not an amount")?;
-        if array.is_valid(row) {
-            return Ok(U512::from(u128::try_from(array.value(row))?));
+    /// A list of byte strings out of `0x` texts.
+    pub fn bytes_list(self, column: usize, row: usize) -> Cell<Vec<Vec<u8>>> {
+        let expected = "a list of 0x and bytes in hex";
+        let array: &ListArray = self.array(column, expected)?;
+        if array.is_null(row) {
+            return Ok(None);
         }
-        let text = self.text(column + 1, row)?.context("no amount")?;
-        U512::from_str_radix(text, 10).context("not a number")
+        let items = array.value(row);
+        let items: Option<&StringArray> = items.as_any().downcast_ref();
+        let items = items.and_then(|items| items.iter().map(|item| item.and_then(from_hex)).collect());
+        items.map(Some).ok_or(Unlike { column, expected })
     }
 
-    /// The same of an amount of at most 256 bits, or null.
-    pub fn wide_option(&self, column: usize, row: usize) -> Result<Option<U256>> {
-        let has_none = self.0.column(column).is_null(row) && self.0.column(column + 1).is_null(row);
-        if has_none { Ok(None) } else { self.wide(column, row).map(Some) }
+    /// A number out of a `BIGINT`.
+    pub fn integer(self, column: usize, row: usize) -> Cell<u64> {
+        let expected = "a number from 0 on";
+        let array: &Int64Array = self.array(column, expected)?;
+        let value = array.is_valid(row).then(|| u64::try_from(array.value(row)));
+        value.transpose().map_err(|_| Unlike { column, expected })
     }
 
-    /// An amount of at most 256 bits, out of its column and the column for its text.
-    pub fn wide(&self, column: usize, row: usize) -> Result<U256> {
-        U256::checked_from_limbs_slice(self.amount(column, row)?.as_limbs()).context("more than 256 bits")
+    /// The same or, where it does not fit one, out of the text beside it.
+    pub fn integer_or_text(self, column: usize, row: usize) -> Cell<u64> {
+        match self.integer(column, row)? {
+            None => self.digits(column + 1, row),
+            value => Ok(value),
+        }
     }
+
+    /// A number of 64 bits out of a `DECIMAL(38,0)`.
+    pub fn long(self, column: usize, row: usize) -> Cell<u64> {
+        self.decimal_as(column, row, "a number of 64 bits")
+    }
+
+    /// A sum of such.
+    pub fn long_sum(self, column: usize, row: usize) -> Cell<u128> {
+        self.decimal_as(column, row, "a number from 0 on")
+    }
+
+    fn decimal_as<T: TryFrom<i128>>(self, column: usize, row: usize, expected: &'static str) -> Cell<T> {
+        let array: &Decimal128Array = self.array(column, expected)?;
+        let value = array.is_valid(row).then(|| T::try_from(array.value(row)));
+        value.transpose().map_err(|_| Unlike { column, expected })
+    }
+
+    /// A sum of amounts out of a `DECIMAL(38,0)` or, where it does not fit one, out of the text beside it.
+    pub fn sum(self, column: usize, row: usize) -> Cell<U512> {
+        if let Some(narrow) = self.decimal_as::<u128>(column, row, "an amount from 0 on")? {
+            return Ok(Some(U512::from(narrow)));
+        }
+        self.parsed(column + 1, row, "an amount in decimal", |text| U512::from_str_radix(text, 10).ok())
+    }
+
+    /// An amount, likewise.
+    pub fn wide(self, column: usize, row: usize) -> Cell<U256> {
+        let narrow = |sum: U512| U256::checked_from_limbs_slice(sum.as_limbs());
+        let unlike = Unlike { column: column + 1, expected: "an amount in decimal" };
+        self.sum(column, row)?.map(|sum| narrow(sum).ok_or(unlike)).transpose()
+    }
+
+    /// A number out of text in the execution API's form.
+    pub fn quantity(self, column: usize, row: usize) -> Cell<U512> {
+        let parse = |text: &str| U512::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+        self.parsed(column, row, "a 0x quantity", parse)
+    }
+
+    /// A number out of text in decimal.
+    pub fn decimal(self, column: usize, row: usize) -> Cell<U256> {
+        self.parsed(column, row, "a number in decimal", |text| U256::from_str_radix(text, 10).ok())
+    }
+
+    fn digits(self, column: usize, row: usize) -> Cell<u64> {
+        self.parsed(column, row, "a number in decimal", |text| text.parse().ok())
+    }
+
+    /// Seconds since 1970, out of a `TIMESTAMP`.
+    pub fn time(self, column: usize, row: usize) -> Cell<u64> {
+        let expected = "whole seconds since 1970";
+        let array: &TimestampMicrosecondArray = self.array(column, expected)?;
+        let seconds = |micros: i64| {
+            let whole = (micros % 1_000_000 == 0).then(|| u64::try_from(micros / 1_000_000).ok()).flatten();
+            whole.ok_or(Unlike { column, expected })
+        };
+        array.is_valid(row).then(|| seconds(array.value(row))).transpose()
+    }
+
+    /// The same or, where none can be it, out of the text beside it.
+    pub fn time_or_text(self, column: usize, row: usize) -> Cell<u64> {
+        match self.time(column, row)? {
+            None => self.digits(column + 1, row),
+            value => Ok(value),
+        }
+    }
+
+    /// A value out of JSON.
+    pub fn json<T: DeserializeOwned>(self, column: usize, row: usize) -> Cell<T> {
+        self.parsed(column, row, "JSON as in the execution API", |text| serde_json::from_str(text).ok())
+    }
+
+    fn array<T: Array + 'static>(self, column: usize, expected: &'static str) -> Result<&'a T, Unlike> {
+        self.0.column(column).as_any().downcast_ref().ok_or(Unlike { column, expected })
+    }
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    const_hex::decode(text.strip_prefix("0x")?).ok()
 }

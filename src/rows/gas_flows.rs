@@ -89,8 +89,8 @@ impl Entry for GasFlow {
             address: cells.address(2, row)?.context("no address")?,
             transaction_count: integer(3)?,
             failed_count: integer(4)?,
-            gas_used: cells.long(5, row)?,
-            fees: cells.amount(6, row)?,
+            gas_used: cells.long_sum(5, row)?.context("no gas")?,
+            fees: cells.sum(6, row)?.context("no fees")?,
             first_block: integer(8)?,
             last_block: integer(9)?,
         })

@@ -107,16 +107,16 @@ impl Entry for Large {
         let integer = |column| cells.integer(column, row)?.context("a number is missing");
         Ok(Self {
             asset: movements::read_asset(cells, 0, row)?,
-            amount: cells.wide(2, row)?,
+            amount: cells.wide(2, row)?.context("no amount")?,
             block_number: integer(4)?,
             block_timestamp: cells.time(5, row)?,
             kind: cells.text(6, row)?.and_then(movements::kind).context("no kind")?,
-            transaction_hash: cells.bytes(7, row)?.map(B256::new),
+            transaction_hash: cells.array_of(7, row)?.map(B256::new),
             index: integer(8)?,
             batch_index: integer(9)?,
             from: cells.address(10, row)?,
             to: cells.address(11, row)?,
-            balances: [cells.wide_option(12, row)?, cells.wide_option(14, row)?],
+            balances: [cells.wide(12, row)?, cells.wide(14, row)?],
         })
     }
 

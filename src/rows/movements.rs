@@ -96,5 +96,5 @@ pub(super) fn push_asset(rows: &mut Rows, asset: Option<Address>) {
 
 /// Reads an asset back.
 pub(super) fn read_asset(cells: &Cells, column: usize, row: usize) -> Result<Option<Address>> {
-    if cells.text(column, row)? == Some("ETH") { Ok(None) } else { cells.address(column, row) }
+    if cells.text(column, row)? == Some("ETH") { Ok(None) } else { Ok(cells.address(column, row)?) }
 }
