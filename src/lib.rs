@@ -14,7 +14,7 @@
 //! - [`rows`]: what a block becomes, one file per table; the one description of every table and column.
 //! - [`store`]: tail files, sealed ranges, merging, quarantine; every commit is a rename.
 //! - [`plan`]: which ranges to build next.
-//! - [`whales`]: names of addresses, and the views and macros that answer.
+//! - [`answers`]: one file per answer, its columns and its SQL; the ranking of holders and the names of addresses.
 //! - [`events`]: the views of decoded events.
 //! - [`publish`]: the file that readers open.
 //! - [`watch`]: the loops that drive all of it.
@@ -24,6 +24,7 @@
 //!
 //! `decode`, `prove`, `rows` and `plan` do no input or output, read no clock and know no configuration.
 
+pub mod answers;
 pub mod command;
 pub mod decode;
 pub mod error;
@@ -41,4 +42,3 @@ pub mod supervise;
 pub mod text;
 pub mod verify;
 pub mod watch;
-pub mod whales;

@@ -5,18 +5,15 @@
 //! over it, so a reader sees one complete state of the chain, and keeps the file it has open. The
 //! writer never opens it under its published name.
 
+use crate::answers::{self, ASSETS, HOLDERS, Labels, Ranking, TABLES};
 use crate::error::Refused;
 use crate::events::Events;
-use crate::rows::answers::{NET_FLOWS, WHALE_MOVES, WHALES, WHALES_COVERAGE};
-use crate::rows::holders::{ASSETS, HOLDERS};
 use crate::rows::{
-    self, BOUNDED_TABLES, CHAIN_TABLES, LAYOUT, Rows, Selection, TABLES, Table, coverage::Interval,
-    events_skipped::Skipped, logs, reorgs::Reorg,
+    self, BOUNDED_TABLES, CHAIN_TABLES, LAYOUT, Rows, Selection, Table, coverage::Interval, events_skipped::Skipped,
+    logs, reorgs::Reorg,
 };
 use crate::sql::{literal, quoted};
 use crate::store::{BlockLink, NAME_SYNTAX, Store, check_name, create_aside, sync_directory, table_path, tail};
-use crate::whales::windows::Supplies;
-use crate::whales::{Labels, Ranking, Unseen, answers, windows};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 use duckdb::{AccessMode, Config, Connection};
@@ -58,9 +55,9 @@ pub struct Directory {
 }
 
 impl Directory {
-    fn held(&self) -> windows::Held {
+    fn held(&self) -> answers::Held {
         let Self { tables, first, last, last_timestamp, .. } = *self;
-        windows::Held { tables, first, last, last_timestamp }
+        answers::Held { tables, first, last, last_timestamp }
     }
 }
 
@@ -161,7 +158,7 @@ impl Publisher {
             // Views are checked when they are made, and that is quick while there are no files below them.
             let nothing = State { ranges: &[], ranking: None, ..*state };
             connection.execute_batch(&sealed_views(&nothing, None)).context("views of the sealed ranges")?;
-            connection.execute_batch(&answers::movements()).context("movements")?;
+            connection.execute_batch(&answers::halves_of_movements()).context("movements")?;
             connection.execute_batch(&create_views()).context("views")?;
         }
         for (number, _) in last.tail.iter().filter(|block| blocks.binary_search(block).is_err()) {
@@ -281,7 +278,7 @@ fn sealed_views(State { ranges, ranking, .. }: &State, root: Option<&Path>) -> S
             Some(Ranking { path, .. }) => {
                 format!("SELECT {} FROM read_parquet({})", table.names(), literal(&file(root, path, table.name)))
             }
-            None => windows::nothing(table),
+            None => answers::nothing(table),
         };
         let _ = writeln!(sql, "CREATE OR REPLACE VIEW sealed.{} AS {body};", table.name);
     }
@@ -414,13 +411,8 @@ fn create_tables() -> String {
 fn create_views() -> String {
     let mut sql = String::new();
     for table in TABLES {
-        let (name, columns) = (table.name, table.names());
-        let is_chain = CHAIN_TABLES.iter().any(|chain| chain.name == name);
-        let body = answers::body(table).or_else(|| {
-            is_chain.then(|| format!("SELECT {columns} FROM sealed.{name} UNION ALL SELECT {columns} FROM tail.{name}"))
-        });
-        if let Some(body) = body {
-            let _ = writeln!(sql, "CREATE VIEW main.{name} AS {body};");
+        if let Some(body) = answers::lasting(table) {
+            let _ = writeln!(sql, "CREATE VIEW main.{} AS {body};", table.name);
             sql.push_str(&comments("VIEW", "main", table));
         }
     }
@@ -429,17 +421,8 @@ fn create_views() -> String {
 
 /// The views whose periods end with the newest block.
 fn window_views(state: &State) -> String {
-    let held = state.ranges.iter().map(Directory::held);
-    let windows = windows::of(held, state.tail, state.tables, state.coverage);
-    let newest = state.tail.last().map(|link| link.number).or(state.ranges.last().map(|range| range.last));
-    let supplies = Supplies::of(state.coverage, newest.unwrap_or(0));
-    let unseen = Unseen::in_coverage(state.coverage, newest.unwrap_or(0));
-    let bodies = [
-        (&NET_FLOWS, windows::net_flows(&windows)),
-        (&WHALES, windows::whales(&windows, state.ranking, supplies, unseen)),
-        (&WHALES_COVERAGE, windows::whales_coverage(newest, state.ranking, supplies, state.coverage)),
-        (&WHALE_MOVES, windows::whale_moves(&windows)),
-    ];
+    let held: Vec<_> = state.ranges.iter().map(Directory::held).collect();
+    let bodies = answers::up_to_newest(&held, state.tail, state.tables, state.coverage, state.ranking);
     bodies
         .map(|(table, body)| {
             format!("CREATE OR REPLACE VIEW main.{} AS {body};\n{}", table.name, comments("VIEW", "main", table))

@@ -6,7 +6,6 @@
 //! block's RLP.
 
 pub mod address_flows;
-pub mod answers;
 pub mod balances;
 pub mod blocks;
 mod cells;
@@ -20,7 +19,6 @@ mod fees;
 mod gaps;
 pub mod gas_blocks;
 pub mod gas_flows;
-pub mod holders;
 mod issuance;
 pub mod labels;
 pub mod large_transfers;
@@ -123,39 +121,6 @@ pub const CHAIN_TABLES: [&Table; 14] = [
 /// The tables that are not of the chain, and small.
 pub const BOUNDED_TABLES: [&Table; 4] = [&coverage::TABLE, &reorgs::TABLE, &labels::TABLE, &events_skipped::TABLE];
 
-/// Every table and view that readers see.
-pub const TABLES: [&Table; 29] = [
-    &blocks::TABLE,
-    &transactions::TABLE,
-    &logs::TABLE,
-    &withdrawals::TABLE,
-    &uncles::TABLE,
-    &token_transfers::TABLE,
-    &native_transfers::TABLE,
-    &traces::TABLE,
-    &balances::TABLE,
-    &tokens::TABLE,
-    &gas_blocks::TABLE,
-    &gas_flows::TABLE,
-    &address_flows::TABLE,
-    &answers::MOVEMENTS,
-    &answers::LARGE_TRANSFERS,
-    &answers::NET_FLOWS,
-    &answers::EXCHANGE_FLOWS,
-    &answers::SUPPLY,
-    &answers::WHALES,
-    &answers::WHALES_COVERAGE,
-    &answers::WHALE_MOVES,
-    &answers::GAS_HOURLY,
-    &answers::GAS_DAILY,
-    &answers::GAS_SPENDERS,
-    &answers::GAS_GUZZLERS,
-    &coverage::TABLE,
-    &reorgs::TABLE,
-    &labels::TABLE,
-    &events_skipped::TABLE,
-];
-
 /// The last time, in seconds since 1970, for which there is a `TIMESTAMP`, and for a day after it too: microseconds of 63 bits.
 pub const TIMESTAMP_MAX: u64 = i64::MAX as u64 / 1_000_000 - 86_400;
 
@@ -167,7 +132,7 @@ pub(crate) const fn column(name: &'static str, kind: Kind, comment: &'static str
 }
 
 /// `first` and `second` as one list of columns; `C` is `A + B`.
-const fn concat<const A: usize, const B: usize, const C: usize>(
+pub(crate) const fn concat<const A: usize, const B: usize, const C: usize>(
     first: &[Column; A],
     second: &[Column; B],
 ) -> [Column; C] {
@@ -435,6 +400,14 @@ impl Rows {
     /// Appends bytes as `0x` text.
     pub fn hex(&mut self, bytes: impl AsRef<[u8]>) {
         append_hex(builder!(self, Text), bytes.as_ref());
+    }
+
+    /// Appends an asset: `ETH`, or the token's contract.
+    pub fn asset(&mut self, asset: Option<Address>) {
+        match asset {
+            Some(contract) => self.hex(contract),
+            None => self.text("ETH"),
+        }
     }
 
     /// Appends bytes as `0x` text, or null.

@@ -7,7 +7,7 @@
 //! ```text
 //! chain/first=…/last=…/gN/   sealed ranges of finalized blocks          range, merge
 //! tail/NUMBER-HASH           one file per block that is not yet sealed  tail
-//! whales/NUMBER-DIGEST/      the ranking of holders, derived            whales::ranking
+//! whales/NUMBER-DIGEST/      the ranking of holders, derived            answers::ranking
 //! quarantine/                what failed a check                        quarantine
 //! .spyhop/                   lock, chain, heartbeat, reorgs, temporary files, scratch of readers
 //! ```

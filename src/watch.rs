@@ -33,6 +33,7 @@ pub use limits::go_behind;
 pub use progress::{Heartbeat, SourceRate, age_s, now};
 pub use repair::{Faulty, repair};
 
+use crate::answers::Labels;
 use crate::error::{Failed, Refused};
 use crate::events::Events;
 use crate::geth::{self, Client, Limits};
@@ -40,7 +41,6 @@ use crate::plan::Order;
 use crate::publish::Publisher;
 use crate::rows::Selection;
 use crate::store::Store;
-use crate::whales::Labels;
 use alloy_primitives::Address;
 use anyhow::{Context, Result, bail};
 use fetch::FetchError;

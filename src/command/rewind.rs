@@ -1,9 +1,9 @@
 //! `spyhop rewind`
 
 use super::print;
+use crate::answers::ranking;
 use crate::publish;
 use crate::store::{Range, Store, now, tail};
-use crate::whales::ranking;
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
 //! `spyhop schema`
 
 use super::print;
-use crate::rows::{TABLES, Table};
+use crate::answers::TABLES;
+use crate::rows::Table;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use std::fmt::Write;

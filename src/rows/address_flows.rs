@@ -87,7 +87,7 @@ impl Entry for Flow {
     fn read(cells: &Cells, row: usize) -> Result<Self> {
         let integer = |column| cells.integer(column, row)?.context("a number is missing");
         Ok(Self {
-            asset: movements::read_asset(cells, 0, row)?,
+            asset: cells.asset(0, row)?,
             address: cells.address(1, row)?.context("no address")?,
             day: cells.time(2, row)?,
             amount_in: cells.sum(3, row)?.context("no amount")?,
@@ -100,7 +100,7 @@ impl Entry for Flow {
     }
 
     fn push(&self, rows: &mut Rows) -> Result<()> {
-        movements::push_asset(rows, self.asset);
+        rows.asset(self.asset);
         rows.hex(self.address);
         rows.time(self.day);
         rows.sum(self.amount_in);
@@ -143,7 +143,7 @@ pub fn seen(batch: &RecordBatch, mut take: impl FnMut(Option<Address>, Address, 
     let cells = Cells::of(batch);
     for row in 0..batch.num_rows() {
         let block = |column| cells.integer(column, row)?.context("no block");
-        let asset = movements::read_asset(&cells, 0, row)?;
+        let asset = cells.asset(0, row)?;
         take(asset, cells.address(1, row)?.context("no address")?, (block(2)?, block(3)?));
     }
     Ok(())

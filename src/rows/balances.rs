@@ -3,7 +3,7 @@
 use super::Kind::{Integer, Key, Text, Wide};
 use super::cells::Cells;
 use super::combine::Entry;
-use super::{Options, Rows, State, Table, column, dao_fork, movements, native_transfers};
+use super::{Options, Rows, State, Table, column, dao_fork, native_transfers};
 use crate::prove::Proved;
 use alloy_primitives::{Address, U256};
 use anyhow::{Context, Result};
@@ -50,7 +50,7 @@ impl Entry for Balance {
 
     fn read(cells: &Cells, row: usize) -> Result<Self> {
         Ok(Self {
-            asset: movements::read_asset(cells, 0, row)?,
+            asset: cells.asset(0, row)?,
             address: cells.address(1, row)?.context("no address")?,
             block_number: cells.integer(2, row)?.context("no block")?,
             balance: cells.wide(3, row)?.context("no balance")?,
@@ -58,7 +58,7 @@ impl Entry for Balance {
     }
 
     fn push(&self, rows: &mut Rows) -> Result<()> {
-        movements::push_asset(rows, self.asset);
+        rows.asset(self.asset);
         rows.hex(self.address);
         rows.integer(self.block_number)?;
         rows.wide(self.balance);
@@ -81,7 +81,7 @@ impl Entry for Balance {
 /// Whose balances of what a batch of rows has; `None` is ether.
 pub fn accounts(batch: &RecordBatch) -> Result<Vec<(Option<Address>, Address)>> {
     let cells = Cells::of(batch);
-    let account = |row| Ok((movements::read_asset(&cells, 0, row)?, cells.address(1, row)?.context("no address")?));
+    let account = |row| Ok((cells.asset(0, row)?, cells.address(1, row)?.context("no address")?));
     (0..batch.num_rows()).map(account).collect()
 }
 

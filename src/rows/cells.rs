@@ -70,6 +70,11 @@ impl<'a> Cells<'a> {
         Ok(self.array_of(column, row)?.map(Address::new))
     }
 
+    /// An asset: a token's contract, or none for ether.
+    pub fn asset(self, column: usize, row: usize) -> Cell<Address> {
+        if self.text(column, row)? == Some("ETH") { Ok(None) } else { self.address(column, row) }
+    }
+
     /// A list of byte strings out of `0x` texts.
     pub fn bytes_list(self, column: usize, row: usize) -> Cell<Vec<Vec<u8>>> {
         let expected = "a list of 0x and bytes in hex";

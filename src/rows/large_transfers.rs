@@ -106,7 +106,7 @@ impl Entry for Large {
     fn read(cells: &Cells, row: usize) -> Result<Self> {
         let integer = |column| cells.integer(column, row)?.context("a number is missing");
         Ok(Self {
-            asset: movements::read_asset(cells, 0, row)?,
+            asset: cells.asset(0, row)?,
             amount: cells.wide(2, row)?.context("no amount")?,
             block_number: integer(4)?,
             block_timestamp: cells.time(5, row)?,
@@ -121,7 +121,7 @@ impl Entry for Large {
     }
 
     fn push(&self, rows: &mut Rows) -> Result<()> {
-        movements::push_asset(rows, self.asset);
+        rows.asset(self.asset);
         rows.time(self.day());
         rows.wide(self.amount);
         rows.integer(self.block_number)?;

@@ -1,11 +1,9 @@
 //! Every movement of a block, of ether and of tokens, in one shape: what the tables of analysis are made of.
 
-use super::cells::Cells;
 use super::token_transfers::{self, Placed};
-use super::{Options, Rows, State, native_transfers};
+use super::{Options, State, native_transfers};
 use crate::prove::Proved;
 use alloy_primitives::{Address, B256, U256};
-use anyhow::Result;
 
 /// Every kind there is: of ether, then the standards of tokens.
 const KINDS: [&str; 14] = [
@@ -84,17 +82,4 @@ fn tokens(block: &Proved, options: Options) -> impl Iterator<Item = Movement> {
             batch_index,
         }
     })
-}
-
-/// Appends an asset: `ETH`, or the token's contract.
-pub(super) fn push_asset(rows: &mut Rows, asset: Option<Address>) {
-    match asset {
-        Some(contract) => rows.hex(contract),
-        None => rows.text("ETH"),
-    }
-}
-
-/// Reads an asset back.
-pub(super) fn read_asset(cells: &Cells, column: usize, row: usize) -> Result<Option<Address>> {
-    if cells.text(column, row)? == Some("ETH") { Ok(None) } else { Ok(cells.address(column, row)?) }
 }

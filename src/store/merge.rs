@@ -85,10 +85,7 @@ impl Merge {
             let sources: Vec<_> = self
                 .sources
                 .iter()
-                .map(|source| Source {
-                    path: table_path(&store.root().join(&source.path), table.name),
-                    rows: source.manifest.tables.get(table.name).map_or(0, |table| table.rows),
-                })
+                .map(|source| Source { path: source.file(store.root(), table), rows: source.rows(table) })
                 .collect();
             let merged = match is_combined(table) {
                 true => sorted::merge(table, &sources, &mut writer, cancelled)?,

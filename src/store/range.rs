@@ -2,9 +2,10 @@
 
 use super::damaged::Damaged;
 use super::manifest::Manifest;
+use super::table_file::table_path;
 use super::{FORMAT, Store, record, sync_directory};
 use crate::error::Refused;
-use crate::rows::Selection;
+use crate::rows::{Selection, Table};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,16 @@ impl Range {
     /// Which chain tables it holds.
     pub fn tables(&self) -> Selection {
         self.manifest.selection()
+    }
+
+    /// How many rows it has of a table.
+    pub fn rows(&self, table: &Table) -> u64 {
+        self.manifest.tables.get(table.name).map_or(0, |held| held.rows)
+    }
+
+    /// Its file of a table, on the volume at `root`.
+    pub fn file(&self, root: &Path, table: &Table) -> PathBuf {
+        table_path(&root.join(&self.path), table.name)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use crate::rows::{blocks, timestamp};
-use crate::store::{BlockLink, Range, table_path, unlinked};
+use crate::store::{BlockLink, Range, unlinked};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -30,7 +30,7 @@ const COUNTED: [(&str, &str); 4] = [
 /// # Errors
 /// If the file cannot be read.
 pub fn inside(root: &Path, range: &Range) -> Result<Vec<Fault>> {
-    let path = table_path(&root.join(&range.path), blocks::TABLE.name);
+    let path = range.file(root, &blocks::TABLE);
     let file = File::open(&path).with_context(|| format!("failed to open: `{}`", path.display()))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file)
         .with_context(|| format!("failed to read: `{}`", path.display()))?;

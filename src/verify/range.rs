@@ -123,7 +123,7 @@ fn recompute(
 /// # Errors
 /// If the file cannot be read.
 pub fn check_headers(root: &Path, range: &Range, (from, to): (u64, u64)) -> Result<Vec<Fault>> {
-    let mut blocks = Cursor::open(&table_path(&root.join(&range.path), blocks::TABLE.name), &blocks::TABLE)?;
+    let mut blocks = Cursor::open(&range.file(root, &blocks::TABLE), &blocks::TABLE)?;
     let mut faults = Vec::new();
     for number in range.first..=range.last.min(to) {
         let row = blocks.take_row()?.with_context(|| format!("no row of block {number} in `blocks`"))?;

@@ -2,10 +2,10 @@
 //! is recreated by itself, the rankings of holders, the heartbeat and the published file.
 
 use super::fault::Fault;
+use crate::answers::ranking;
 use crate::publish;
 use crate::store::{self, CHAIN, Damaged, Noted};
 use crate::watch::Heartbeat;
-use crate::whales::ranking;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 

@@ -11,7 +11,7 @@ use super::fetch::{AbortOnDrop, FetchError};
 use crate::rows::combine::Entry;
 use crate::rows::large_transfers::{self, Large};
 use crate::rows::{Gap, Lacks, balances};
-use crate::store::{Damaged, Hash, Range, TailBlock, for_each_entry, table_path};
+use crate::store::{Damaged, Hash, Range, TailBlock, for_each_entry};
 use alloy_primitives::{Address, B256};
 use anyhow::Result;
 use std::cmp::Reverse;
@@ -84,7 +84,7 @@ impl Hydration {
             let task = builder.on_thread(move |builder| {
                 let (store, name) = (&builder.fetcher.store, large_transfers::TABLE.name);
                 store.check_all(std::slice::from_ref(&range), |table| table == name, Hash::New, &|| false)?;
-                accounts(&table_path(&store.root().join(&range.path), name), &lacking)
+                accounts(&range.file(store.root(), &large_transfers::TABLE), &lacking)
             });
             let task = AbortOnDrop(tokio::spawn(async move { Ok(task.await??) }));
             self.reading = Some(Reading { blocks, task });

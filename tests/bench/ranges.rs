@@ -13,13 +13,12 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use rayon::prelude::*;
 use serde_json::json;
+use spyhop::answers::{Labels, Limits, Ranking};
 use spyhop::events::Events;
 use spyhop::publish::{Directory, Publisher, State};
 use spyhop::rows::coverage::Interval;
 use spyhop::rows::{Kind, Part, Rows, Selection, Table};
 use spyhop::store::{self, BlockLink, Chain, FORMAT, Identity, RangeWriter, Store};
-use spyhop::whales::Labels;
-use spyhop::whales::ranking::{Limits, Ranking};
 
 /// The blocks' time starts here, as that of the chains of chain.rs does.
 const GENESIS_TIME: u64 = 1_750_000_000;

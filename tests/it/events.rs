@@ -987,7 +987,7 @@ fn a_view_that_duckdb_refuses_costs_itself() {
     let store = spyhop::store::Store::open(&data_directory).unwrap();
     let abi = directory.path().join("abi");
     write(&abi, "Fine.json", &json!([event("Ping", false, &[data("n", "uint256")])]));
-    let labels = spyhop::whales::Labels::open(1.into(), None, None).unwrap();
+    let labels = spyhop::answers::Labels::open(1.into(), None, None).unwrap();
     let mut events = Events::open(Some(abi)).unwrap();
     let mut publisher = Publisher::new(&store, None).unwrap();
     let mut publish = |events: &Events| {

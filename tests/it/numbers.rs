@@ -366,7 +366,7 @@ fn the_largest_numbers_are_stored_digit_for_digit_and_no_view_overflows() {
     check("address gas_used", "gas_flows WHERE role = 'sender' ORDER BY address", &senders);
     check("gas_used", "gas_guzzlers", &[(10 * u128::from(used)).to_string()]);
     check("gas_used", &format!("address_summary('{}')", &senders[0][..42]), &[gas.to_string()]);
-    for view in spyhop::rows::TABLES {
+    for view in spyhop::answers::TABLES {
         found.rows(&format!("SELECT * FROM {}", view.name));
     }
 

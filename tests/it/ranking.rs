@@ -4,13 +4,12 @@ use crate::rig::published::Published;
 use crate::rig::random::Random;
 use alloy_primitives::{Address, B256, U256};
 use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use spyhop::answers::{Labels, Limits, Ranking, ranking};
 use spyhop::events::Events;
 use spyhop::publish::{Directory, Publisher, State};
 use spyhop::rows::balances::Balance;
 use spyhop::rows::{Gap, Kind, Lacks, Part, Rows, Selection, address_flows, blocks, combine};
 use spyhop::store::{BlockLink, Identity, Range, RangeWriter, Store, next_merge};
-use spyhop::whales::Labels;
-use spyhop::whales::ranking::{self, Limits, Ranking};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 

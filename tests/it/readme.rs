@@ -299,6 +299,6 @@ fn readme_names_every_command_and_table() {
     let named = readme.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | ")).map(|(name, _)| name);
     let named: BTreeSet<_> =
         named.filter(|name| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase())).collect();
-    let tables: BTreeSet<_> = spyhop::rows::TABLES.iter().map(|table| table.name).collect();
+    let tables: BTreeSet<_> = spyhop::answers::TABLES.iter().map(|table| table.name).collect();
     assert_eq!(named, tables);
 }

@@ -1,12 +1,10 @@
-//! The ranking of holders in the sealed ranges: derived from `balances` and `address_flows`, and made anew from time to time. `whales`
-//! and `whales_coverage` are made of it, and of what is newer.
+//! The two tables of a ranking.
 
-use super::Kind::{Integer, Key, Text, Wide};
-use super::{Rows, Table, column};
+use super::amounts::FITS_NOT;
+use crate::rows::Kind::{Integer, Key, Text, Wide};
+use crate::rows::{Rows, Table, column};
 use alloy_primitives::{Address, U256, U512};
 use anyhow::Result;
-
-const FITS_NOT: &str = "The same where it does not fit a DECIMAL(38,0), else null.";
 
 /// Who has most.
 pub const HOLDERS: Table = Table {
@@ -63,7 +61,7 @@ impl Holder {
     /// # Errors
     /// Where a block's number exceeds a `BIGINT`.
     pub fn push(&self, asset: Option<Address>, rows: &mut Rows) -> Result<()> {
-        super::movements::push_asset(rows, asset);
+        rows.asset(asset);
         rows.hex(self.address);
         rows.wide(self.balance);
         rows.integer(self.block_number)?;
@@ -92,7 +90,7 @@ impl Asset {
     /// # Errors
     /// Where the count exceeds a `BIGINT`.
     pub fn push(&self, rows: &mut Rows) -> Result<()> {
-        super::movements::push_asset(rows, self.asset);
+        rows.asset(self.asset);
         rows.integer(self.address_count)?;
         rows.sum(self.balance);
         rows.wide(self.least.map(|(balance, _)| balance));

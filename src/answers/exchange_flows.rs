@@ -1,0 +1,40 @@
+//! `exchange_flows`: what went in and out of all addresses of a category.
+
+use super::amounts::{FITS_NOT, split, sum};
+use super::stored::both;
+use crate::rows::Kind::{Integer, Text, Time, Wide};
+use crate::rows::{Table, address_flows, column};
+
+/// The view.
+pub const TABLE: Table = Table {
+    name: "exchange_flows",
+    comment: "One row per UTC day, category of labels, and asset: what went in and out of all addresses of that category. What moved between two of them is in both, and cancels out in the net.",
+    columns: &[
+        column("day", Time, "The day's first instant, UTC."),
+        column("category", Text, "The labels' category."),
+        column("asset", Text, "ETH, or the token's contract."),
+        column("amount_in", Wide, "What came in, in wei or in the token's smallest unit."),
+        column("amount_in_text", Text, FITS_NOT),
+        column("amount_out", Wide, "What went out."),
+        column("amount_out_text", Text, FITS_NOT),
+        column("amount_net", Wide, "What came in less what went out."),
+        column("amount_net_text", Text, FITS_NOT),
+        column("address_count", Integer, "How many of the category's addresses took part."),
+    ],
+};
+
+/// Its query: the flows of all addresses that have a label with a category.
+pub fn body() -> String {
+    format!(
+        "SELECT day, category, asset, {amount_in}, {amount_out}, {amount_net}, address_count FROM (
+            SELECT day, category, asset, {sum_in} AS amount_in, {sum_out} AS amount_out,
+                count(DISTINCT address) AS address_count
+            FROM main.labels JOIN ({both}) USING (address) WHERE category IS NOT NULL GROUP BY day, category, asset)",
+        amount_in = split("amount_in", "amount_in"),
+        amount_out = split("amount_out", "amount_out"),
+        amount_net = split("(amount_in - amount_out)", "amount_net"),
+        sum_in = sum("amount_in"),
+        sum_out = sum("amount_out"),
+        both = both(&address_flows::TABLE),
+    )
+}

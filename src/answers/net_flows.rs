@@ -1,0 +1,90 @@
+//! `net_flows`: what went in and out of each address in the time up to the newest block.
+
+use super::amounts::{FITS_NOT, split, sum};
+use super::stored::nothing;
+use super::windows::{Window, instant};
+use crate::rows::Kind::{Integer, Text, Wide};
+use crate::rows::{Table, column};
+
+/// The view.
+pub const TABLE: Table = Table {
+    name: "net_flows",
+    comment: "One row per period, asset and address: what went in and out in the time up to the newest block.",
+    columns: &[
+        column("period", Text, "1h, 24h, 7d or 30d; it ends with the newest block."),
+        column("asset", Text, "ETH, or the token's contract."),
+        column("address", Text, "Who gave or took."),
+        column("amount_in", Wide, "What came in, in wei or in the token's smallest unit."),
+        column("amount_in_text", Text, FITS_NOT),
+        column("amount_out", Wide, "What went out. Fees are not among it."),
+        column("amount_out_text", Text, FITS_NOT),
+        column("amount_net", Wide, "What came in less what went out."),
+        column("amount_net_text", Text, FITS_NOT),
+        column("count_in", Integer, "Movements in."),
+        column("count_out", Integer, "Movements out."),
+        column("complete", Integer, "1 where every block of the period is held, else 0."),
+        column(
+            "internal_complete",
+            Integer,
+            "1 where ether that contracts moved is in it, for every block; of tokens it always is.",
+        ),
+    ],
+};
+
+/// Its query. Of the day in which a window begins the movements are summed, of later ones the days' sums.
+pub fn body(windows: &[Window]) -> String {
+    let bodies: Vec<_> = windows.iter().filter_map(window).collect();
+    if bodies.is_empty() { nothing(&TABLE) } else { bodies.join(" UNION ALL ") }
+}
+
+fn window(window: &Window) -> Option<String> {
+    let Window { name, start, first, complete, internal_complete, .. } = window;
+    let (start, first) = ((*start)?, *first);
+    let day = start / 86_400 * 86_400;
+    let after = |from: u64, column: &str| format!("{column} > {}", instant(from));
+    let of_day = |schema: &str, range: &str| {
+        let wanted = format!(
+            "{} AND block_timestamp < make_timestamp({}){range}",
+            after(start, "block_timestamp"),
+            (day + 86_400) * 1_000_000
+        );
+        let amounts = |taken: &str, given: &str| {
+            let [taken, given] =
+                [taken, given].map(|way| if way == "0" { ("0", "NULL::VARCHAR") } else { ("amount", "amount_text") });
+            format!(
+                "{}::DECIMAL(38,0) AS amount_in, {} AS amount_in_text, {}::DECIMAL(38,0) AS amount_out, {} AS amount_out_text",
+                taken.0, taken.1, given.0, given.1
+            )
+        };
+        format!(
+            "SELECT asset, to_address AS address, {}, 1::BIGINT AS count_in, 0::BIGINT AS count_out FROM {schema}.movements
+                WHERE {wanted} AND to_address IS NOT NULL
+            UNION ALL SELECT asset, from_address, {}, 0, 1 FROM {schema}.movements WHERE {wanted} AND from_address IS NOT NULL",
+            amounts("amount", "0"),
+            amounts("0", "amount"),
+        )
+    };
+    let later = |schema: &str, range: &str| {
+        format!(
+            "SELECT asset, address, amount_in, amount_in_text, amount_out, amount_out_text, count_in, count_out
+            FROM {schema}.address_flows WHERE {}{range}",
+            after(day, "day")
+        )
+    };
+    let range = format!(" AND last >= {first}");
+    let parts =
+        [of_day("sealed", &range), of_day("tail", ""), later("sealed", &range), later("tail", "")].join(" UNION ALL ");
+    Some(format!(
+        "SELECT '{name}' AS period, asset, address, {amount_in}, {amount_out}, {amount_net}, count_in, count_out,
+            ({complete})::BIGINT AS complete,
+            CASE WHEN asset <> 'ETH' THEN {complete} ELSE {internal} END::BIGINT AS internal_complete
+        FROM (SELECT asset, address, {sum_in} AS amount_in, {sum_out} AS amount_out, sum(count_in)::BIGINT AS count_in,
+            sum(count_out)::BIGINT AS count_out FROM ({parts}) GROUP BY asset, address)",
+        internal = if *internal_complete { complete } else { "false" },
+        amount_in = split("amount_in", "amount_in"),
+        amount_out = split("amount_out", "amount_out"),
+        amount_net = split("(amount_in - amount_out)", "amount_net"),
+        sum_in = sum("amount_in"),
+        sum_out = sum("amount_out"),
+    ))
+}

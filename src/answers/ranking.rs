@@ -1,0 +1,217 @@
+//! Who has most of each asset, worked out of the sealed ranges behind everything else and kept in two small files.
+//!
+//! A reader who asks for `whales` reads these and what is newer than they are, and not every balance ever held. The ranking is
+//! made by one pass over the ranges' files, in their order and with little in memory; how often, its own cost decides. It takes nothing
+//! of the one before: ranges may come, merge and be repaired in any order.
+
+use super::ranks::{self, Limits};
+use crate::rows::{address_flows, balances};
+use crate::store::{Damaged, Ended, Hash, Range, Store, TableManifest, check_file, now, record, sync_directory};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Where rankings lie, relative to the volume.
+pub const DIRECTORY: &str = "whales";
+
+/// The version of the files; others are not read.
+const FORMAT: u32 = 2;
+
+/// A ranking is made again when so many times the time has passed that it took.
+const PAUSE: u32 = 20;
+
+/// While ranges are built, it is made again no sooner than this.
+const PAUSE_WHILE_BUILDING: Duration = Duration::from_secs(120);
+
+/// Seconds of a day and of a week.
+const BEFORE_S: [u64; 2] = [86_400, 7 * 86_400];
+
+/// A ranking on the volume.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranking {
+    /// Its directory, relative to the volume.
+    pub path: PathBuf,
+    /// What it says of itself.
+    pub manifest: Manifest,
+}
+
+/// `manifest.json` of a ranking.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Manifest {
+    /// The version of the files.
+    format: u32,
+    /// The last block of which it knows.
+    pub last: u64,
+    /// The blocks after which the balances of a day and of a week before are given, where any are held.
+    pub before: [Option<u64>; 2],
+    /// Digest of the ranges it was made of.
+    ranges: String,
+    /// When it was made, in seconds since 1970, and how many seconds that took.
+    made_at: u64,
+    seconds: f64,
+    /// Its files, by name of the table.
+    #[serde(default)]
+    files: BTreeMap<String, TableManifest>,
+}
+
+impl Ranking {
+    /// The newest ranking that is of these ranges, or of such as have become these.
+    ///
+    /// # Errors
+    /// Where the volume cannot be read. A ranking that is damaged goes: another is made.
+    pub fn newest(store: &Store, ranges: &[Range]) -> Result<Option<Self>> {
+        let last = ranges.last().map(|range| range.last);
+        let (rankings, damaged) = list(store.root())?;
+        damaged.iter().try_for_each(|damaged| remove_damaged(store, damaged))?;
+        let known = |ranking: &Self| ranking.manifest.format == FORMAT && Some(ranking.manifest.last) <= last;
+        // By a clock that was wrong any may seem the newest.
+        let order = |ranking: &Self| (ranking.age().is_some(), ranking.manifest.made_at);
+        Ok(rankings.into_iter().filter(known).max_by_key(order))
+    }
+
+    /// How old it is; `None` where it is of a time that has not come yet.
+    fn age(&self) -> Option<Duration> {
+        now().checked_sub(self.manifest.made_at).map(Duration::from_secs)
+    }
+
+    /// Whether its files are what was written; if not, it goes.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub fn is_sound(&self, store: &Store) -> Result<bool> {
+        for (name, file) in &self.manifest.files {
+            if let Err(error) = store.check_file(&self.path, name, file, Hash::New) {
+                remove_damaged(store, &error.downcast()?)?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether it is time to make another.
+    pub fn is_due(ranking: Option<&Self>, ranges: &[Range], building: bool) -> bool {
+        if !ranges.iter().any(|range| range.rows(&balances::TABLE) > 0) {
+            return false;
+        }
+        let Some(ranking) = ranking else { return true };
+        let (manifest, age) = (&ranking.manifest, ranking.age().unwrap_or(Duration::MAX));
+        let pause = Duration::try_from_secs_f64(manifest.seconds).unwrap_or_default().saturating_mul(PAUSE);
+        let is_cheap = manifest.seconds < 1.0 && !building;
+        let has_paused = age >= pause && (!building || age >= PAUSE_WHILE_BUILDING);
+        (is_cheap || has_paused) && manifest.ranges != digest(ranges)
+    }
+
+    /// Makes the ranking of these ranges; `None` where it was cancelled.
+    ///
+    /// # Errors
+    /// [`Damaged`] where a range is not what was written; else where one cannot be read, or the volume cannot be written.
+    pub fn make(store: &Store, ranges: &[Range], limits: Limits, cancelled: &dyn Fn() -> bool) -> Result<Option<Self>> {
+        let started = Instant::now();
+        let read = [balances::TABLE.name, address_flows::TABLE.name];
+        if store.check_all(ranges, |name| read.contains(&name), Hash::New, cancelled)? == Ended::Cancelled {
+            return Ok(None);
+        }
+        let directory = store.temporary().join("ranking");
+        if directory.exists() {
+            fs::remove_dir_all(&directory)?;
+        }
+        fs::create_dir_all(&directory)?;
+        let top = &ranges.last().context("nothing to be ranked")?.manifest;
+        let is_before =
+            |seconds| move |range: &&Range| range.manifest.last_timestamp.saturating_add(seconds) <= top.last_timestamp;
+        let before = BEFORE_S.map(|seconds| ranges.iter().rev().find(is_before(seconds)).map(|range| range.last));
+        let Some(ranked) = ranks::of(store, ranges, before, limits, &directory, cancelled)? else {
+            return Ok(None);
+        };
+        let ranges = digest(ranges);
+        let path = Path::new(DIRECTORY).join(format!("{:010}-{}", top.last, &ranges[..16]));
+        let made_at = now();
+        let seconds = started.elapsed().as_secs_f64();
+        let files = ranks::write(&directory, &ranked)?;
+        let manifest = Manifest { format: FORMAT, last: top.last, before, ranges, made_at, seconds, files };
+        record::write(&directory.join("manifest.json"), &manifest)?;
+        let target = store.root().join(&path);
+        if target.exists() {
+            store.delete_directory(&path)?;
+        }
+        fs::create_dir_all(store.root().join(DIRECTORY))?;
+        fs::rename(&directory, &target).with_context(|| format!("failed to rename to: `{}`", target.display()))?;
+        sync_directory(&store.root().join(DIRECTORY))?;
+        Ok(Some(Self { path, manifest }))
+    }
+
+    /// Removes every ranking but this one, once nobody can be reading them: it is older than `grace`.
+    ///
+    /// # Errors
+    /// Where the volume cannot be written.
+    pub fn collect_others(&self, store: &Store, grace: Duration) -> Result<()> {
+        if self.age().is_none_or(|age| age <= grace) {
+            return Ok(());
+        }
+        for other in list(store.root())?.0.into_iter().filter(|other| other.path != self.path) {
+            store.delete_directory(&other.path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes all rankings.
+///
+/// # Errors
+/// Where one is there and stays.
+pub fn remove_all(store: &Store) -> Result<()> {
+    let (rankings, damaged) = list(store.root())?;
+    let paths = rankings.into_iter().map(|ranking| ranking.path).chain(damaged.into_iter().map(|damaged| damaged.path));
+    paths.into_iter().try_for_each(|path| store.delete_directory(&path))
+}
+
+/// What is damaged of the rankings on the volume at `root`; another is made in the place of each.
+///
+/// # Errors
+/// Where they cannot be listed.
+pub fn damaged(root: &Path) -> Result<Vec<Damaged>> {
+    Ok(list(root)?.1)
+}
+
+fn remove_damaged(store: &Store, Damaged { path, reason }: &Damaged) -> Result<()> {
+    tracing::warn!(path = %path.display(), reason, "a ranking of holders is damaged, and made again");
+    store.delete_directory(path)
+}
+
+/// The rankings that are whole, and those that are damaged.
+fn list(root: &Path) -> Result<(Vec<Ranking>, Vec<Damaged>)> {
+    let directory = root.join(DIRECTORY);
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Default::default()),
+        entries => entries.with_context(|| format!("failed to list: `{}`", directory.display()))?,
+    };
+    let (mut rankings, mut damaged) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let path = Path::new(DIRECTORY).join(entry?.file_name());
+        let read = record::read(&root.join(&path).join("manifest.json")).and_then(|manifest: Manifest| {
+            for (name, file) in &manifest.files {
+                check_file(root, &path, name, file)?;
+            }
+            Ok(manifest)
+        });
+        match read {
+            Ok(manifest) => rankings.push(Ranking { path, manifest }),
+            Err(error) => damaged.push(Damaged { path, reason: format!("{error:#}") }),
+        }
+    }
+    Ok((rankings, damaged))
+}
+
+/// Of which ranges a ranking is.
+fn digest(ranges: &[Range]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for Range { first, last, generation, .. } in ranges {
+        hasher.update(&first.to_le_bytes());
+        hasher.update(&last.to_le_bytes());
+        hasher.update(&generation.to_le_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}

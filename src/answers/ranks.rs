@@ -1,0 +1,306 @@
+//! One pass over the balances of all ranges, and what it comes to: of each asset those who have most.
+
+use super::holders::{ASSETS, Asset, HOLDERS, Holder};
+use super::unseen::Unseen;
+use crate::rows::balances::{self, Balance};
+use crate::rows::{Rows, Table, address_flows};
+use crate::store::{
+    Ended, GroupLimit, Range, Source, Store, TableManifest, TableWriter, for_each_batch, for_each_merged, merge_sorted,
+    table_path,
+};
+use alloy_primitives::{Address, U256, U512};
+use anyhow::Result;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fs;
+use std::path::Path;
+
+/// How many holders of each asset are shown.
+pub const SHOWN_MAX: usize = 10_000;
+
+/// How many are looked at for that: some turn out to be out of date.
+pub const TAKEN_MAX: usize = SHOWN_MAX + SHOWN_MAX / 5;
+
+/// How many holders are ranked, and with how much in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Of each asset.
+    pub of_asset: usize,
+    /// Of all assets together. Where it would be more, of each token fewer are ranked.
+    pub of_all: usize,
+    /// Files that are read side by side: two, or more.
+    pub files: usize,
+}
+
+impl Default for Limits {
+    /// Of each asset more than are shown, for some have less by the time they are.
+    fn default() -> Self {
+        Self { of_asset: TAKEN_MAX, of_all: 1_000_000, files: 64 }
+    }
+}
+
+/// The ranking of these ranges, `before` being the blocks after which earlier balances are wanted too; `None` where it was cancelled.
+/// What is too much for memory goes to `directory`.
+///
+/// # Errors
+/// Where a range cannot be read, or the directory cannot be written.
+pub fn of(
+    store: &Store,
+    ranges: &[Range],
+    before: [Option<u64>; 2],
+    limits: Limits,
+    directory: &Path,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Option<Vec<Ranked>>> {
+    let last = ranges.last().map_or(0, |range| range.last);
+    let unseen = [Some(last), before[0], before[1]].map(|last| Unseen::in_ranges(ranges, last.unwrap_or(0)));
+    let Some(mut ranked) = rank(store, ranges, Ranks::new(before, unseen, limits), directory, cancelled)? else {
+        return Ok(None);
+    };
+    for range in ranges.iter().filter(|range| range.rows(&address_flows::TABLE) > 0) {
+        if see(&range.file(store.root(), &address_flows::TABLE), &mut ranked, cancelled)? == Ended::Cancelled {
+            return Ok(None);
+        }
+    }
+    ranked.iter_mut().for_each(Ranked::leave_out_stale);
+    Ok(Some(ranked))
+}
+
+/// An asset and those who have most of it, ascending by address.
+#[derive(Debug)]
+pub struct Ranked {
+    asset: Asset,
+    holders: Vec<Holder>,
+}
+
+/// One pass over the balances of all ranges.
+fn rank(
+    store: &Store,
+    ranges: &[Range],
+    mut ranks: Ranks,
+    directory: &Path,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Option<Vec<Ranked>>> {
+    let held = ranges.iter().filter(|range| range.rows(&balances::TABLE) > 0);
+    let source =
+        |range: &Range| Source { path: range.file(store.root(), &balances::TABLE), rows: range.rows(&balances::TABLE) };
+    let mut sources: Vec<_> = held.map(source).collect();
+    // More than can be read side by side become fewer first.
+    for number in 0.. {
+        if sources.len() <= ranks.limits.files {
+            break;
+        }
+        let some: Vec<_> = sources.drain(..ranks.limits.files).collect();
+        let path = directory.join(format!("run{number}"));
+        let mut writer = TableWriter::create(&path, &balances::TABLE, GroupLimit::of_range(u64::MAX))?;
+        if merge_sorted(&balances::TABLE, &some, &mut writer, cancelled)? == Ended::Cancelled {
+            return Ok(None);
+        }
+        let (_, manifest) = writer.finish(|_| Vec::new())?;
+        sources.push(Source { path, rows: manifest.rows });
+    }
+    let mut count = 0_u64;
+    let ended = for_each_merged(&sources, |balance: Balance| {
+        ranks.take(&balance);
+        count += 1;
+        Ok(if count.is_multiple_of(65_536) { Ended::of(cancelled) } else { Ended::Done })
+    })?;
+    for source in sources.iter().filter(|source| source.path.starts_with(directory)) {
+        fs::remove_file(&source.path)?;
+    }
+    Ok((ended == Ended::Done).then(|| ranks.finish()))
+}
+
+/// Notes the first and the last block in which those ranked moved an asset, out of one range's flows.
+fn see(path: &Path, ranked: &mut [Ranked], cancelled: &dyn Fn() -> bool) -> Result<Ended> {
+    let key = |asset: Option<Address>| (asset.is_none(), asset);
+    // Both are in the same order: the asset's place and the holder's only ever grow.
+    let (mut place, mut holder) = (0, 0);
+    let mut ended = Ended::Done;
+    for_each_batch(path, &address_flows::SEEN, |batch| {
+        address_flows::seen(batch, |asset, address, (first, last)| {
+            while place < ranked.len() && key(ranked[place].asset.asset) < key(asset) {
+                (place, holder) = (place + 1, 0);
+            }
+            let Some(Ranked { holders, .. }) = ranked.get_mut(place).filter(|ranked| ranked.asset.asset == asset)
+            else {
+                return;
+            };
+            while holder < holders.len() && holders[holder].address < address {
+                holder += 1;
+            }
+            if let Some(holder) = holders.get_mut(holder).filter(|holder| holder.address == address) {
+                let seen = holder.seen.get_or_insert((first, last));
+                *seen = (seen.0.min(first), seen.1.max(last));
+            }
+        })?;
+        ended = Ended::of(cancelled);
+        Ok(ended == Ended::Done && place < ranked.len())
+    })?;
+    Ok(ended)
+}
+
+/// Writes the tables of a ranking.
+///
+/// # Errors
+/// Where the volume cannot be written.
+pub fn write(directory: &Path, ranked: &[Ranked]) -> Result<BTreeMap<String, TableManifest>> {
+    let (limit, batch_rows) = (GroupLimit::Rows(120_000), 8_192);
+    let create = |table: &'static Table| TableWriter::create(&table_path(directory, table.name), table, limit);
+    let (mut holders, mut assets) = (create(&HOLDERS)?, create(&ASSETS)?);
+    for some in ranked.chunks(batch_rows) {
+        let mut rows = Rows::new(&ASSETS);
+        some.iter().try_for_each(|ranked| ranked.asset.push(&mut rows))?;
+        assets.write(&rows.finish())?;
+    }
+    let all: Vec<_> =
+        ranked.iter().flat_map(|Ranked { asset, holders }| holders.iter().map(|it| (asset.asset, it))).collect();
+    for some in all.chunks(batch_rows) {
+        let mut rows = Rows::new(&HOLDERS);
+        some.iter().try_for_each(|(asset, holder)| holder.push(*asset, &mut rows))?;
+        holders.write(&rows.finish())?;
+    }
+    let files = [holders.finish(|_| Vec::new())?, assets.finish(|_| Vec::new())?];
+    Ok(files.into_iter().map(|(name, file)| (name.to_owned(), file)).collect())
+}
+
+/// A holder by its place: who has more is greater, and of two who have the same the lower address.
+#[derive(Debug, PartialEq, Eq)]
+struct Placed(Holder);
+
+impl Placed {
+    fn place(&self) -> (U256, Reverse<Address>) {
+        (self.0.balance, Reverse(self.0.address))
+    }
+}
+
+impl Ord for Placed {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl PartialOrd for Placed {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Ranks holders whose balances come ordered by asset, address and block.
+#[derive(Debug)]
+struct Ranks {
+    before: [Option<u64>; 2],
+    /// What changed unseen up to the last block, and up to those.
+    unseen: [Unseen; 3],
+    /// Whose balances come.
+    holder: Option<Holder>,
+    /// Of which asset, and what is known of it by now.
+    asset: Option<Asset>,
+    /// Who has most of it by now, the last of them on top.
+    best: BinaryHeap<Reverse<Placed>>,
+    done: Vec<Ranked>,
+    ranked_count: usize,
+    limits: Limits,
+    /// How many holders of a token are ranked by now.
+    token_max: usize,
+}
+
+impl Ranks {
+    fn new(before: [Option<u64>; 2], unseen: [Unseen; 3], limits: Limits) -> Self {
+        Self {
+            before,
+            unseen,
+            holder: None,
+            asset: None,
+            best: BinaryHeap::new(),
+            done: Vec::new(),
+            ranked_count: 0,
+            limits,
+            token_max: limits.of_asset,
+        }
+    }
+
+    fn take(&mut self, balance: &Balance) {
+        let Balance { asset, address, block_number, balance } = *balance;
+        let is_same_asset = self.asset.as_ref().is_some_and(|known| known.asset == asset);
+        if !is_same_asset || self.holder.as_ref().is_none_or(|holder| holder.address != address) {
+            self.end_holder();
+            if !is_same_asset {
+                self.end_asset();
+                self.asset = Some(Asset { asset, address_count: 0, balance: U512::ZERO, least: None });
+            }
+            self.holder = Some(Holder { address, balance, block_number, before: [None; 2], seen: None });
+        }
+        let Some(holder) = &mut self.holder else { return };
+        (holder.balance, holder.block_number) = (balance, block_number);
+        for ((before, last), unseen) in holder.before.iter_mut().zip(self.before).zip(&self.unseen[1..]) {
+            if last.is_some_and(|last| block_number <= last) {
+                *before = unseen.holds(asset, block_number).then_some(balance);
+            }
+        }
+    }
+
+    fn end_holder(&mut self) {
+        let (Some(holder), Some(asset)) = (self.holder.take(), &mut self.asset) else { return };
+        if !self.unseen[0].holds(asset.asset, holder.block_number) {
+            return;
+        }
+        asset.address_count += 1;
+        asset.balance += U512::from(holder.balance);
+        if holder.balance.is_zero() {
+            return;
+        }
+        self.best.push(Reverse(Placed(holder)));
+        let max = if asset.asset.is_some() { self.token_max } else { self.limits.of_asset };
+        if self.best.len() > max {
+            self.best.pop();
+            asset.least = Some((U256::ZERO, Address::ZERO));
+        }
+    }
+
+    fn end_asset(&mut self) {
+        let Some(mut asset) = self.asset.take() else { return };
+        // It was noted that not all are ranked, and not yet who the last is.
+        asset.least = asset.least.and(self.best.peek()).map(|Reverse(Placed(last))| (last.balance, last.address));
+        let mut holders: Vec<_> = self.best.drain().map(|Reverse(Placed(holder))| holder).collect();
+        holders.sort_unstable_by_key(|holder| holder.address);
+        self.ranked_count += holders.len();
+        self.done.push(Ranked { asset, holders });
+        while self.ranked_count > self.limits.of_all && self.token_max > 1 {
+            self.token_max /= 2;
+            let tokens = self.done.iter_mut().filter(|ranked| ranked.asset.asset.is_some());
+            self.ranked_count -= tokens.map(|ranked| ranked.cut(self.token_max)).sum::<usize>();
+        }
+    }
+
+    fn finish(mut self) -> Vec<Ranked> {
+        self.end_holder();
+        self.end_asset();
+        self.done
+    }
+}
+
+impl Ranked {
+    /// Does not count those who moved a token after the last block for which their balance of it is held.
+    fn leave_out_stale(&mut self) {
+        let is_stale = |holder: &&Holder| holder.seen.is_some_and(|(_, last)| last > holder.block_number);
+        for holder in self.holders.iter().filter(is_stale).filter(|_| self.asset.asset.is_some()) {
+            self.asset.address_count -= 1;
+            self.asset.balance -= U512::from(holder.balance);
+        }
+    }
+
+    /// Keeps so many who have most; says how many went.
+    fn cut(&mut self, max: usize) -> usize {
+        let gone = self.holders.len().saturating_sub(max);
+        if gone > 0 {
+            let mut placed: Vec<_> = self.holders.drain(..).map(Placed).collect();
+            placed.sort_unstable_by(|one, other| other.cmp(one));
+            placed.truncate(max);
+            self.asset.least = placed.last().map(|Placed(last)| (last.balance, last.address));
+            self.holders.extend(placed.into_iter().map(|Placed(holder)| holder));
+            self.holders.sort_unstable_by_key(|holder| holder.address);
+        }
+        gone
+    }
+}

@@ -1,0 +1,23 @@
+//! The rows that answers are made of: those of the sealed ranges and those of the tail.
+
+use crate::rows::Table;
+use crate::sql::quoted;
+
+/// A table's rows in the ranges and in the tail.
+pub fn both(table: &Table) -> String {
+    let (name, columns) = (table.name, table.names());
+    format!("SELECT {columns} FROM sealed.{name} UNION ALL SELECT {columns} FROM tail.{name}")
+}
+
+/// All rows of these queries. As DuckDB 2.0 writes a union of more than two, DuckDB 1.4 loses rows of it: each is a query within the next.
+pub fn union(queries: impl IntoIterator<Item = String>) -> String {
+    let mut queries = queries.into_iter();
+    let two = queries.by_ref().take(2).collect::<Vec<_>>().join(" UNION ALL ");
+    queries.fold(two, |before, query| format!("SELECT * FROM ({before}) UNION ALL {query}"))
+}
+
+/// A view's columns without a row.
+pub fn nothing(table: &Table) -> String {
+    let columns = table.columns.iter().map(|column| format!("NULL::{} AS {}", column.kind.sql(), quoted(column.name)));
+    format!("SELECT {} WHERE false", columns.collect::<Vec<_>>().join(", "))
+}

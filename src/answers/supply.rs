@@ -1,0 +1,114 @@
+//! `supply`: how much there is of each asset.
+
+use super::amounts::{FITS_NOT, split, sum};
+use super::stored::both;
+use crate::rows::Kind::{Text, Wide};
+use crate::rows::coverage::Interval;
+use crate::rows::{Table, address_flows, column, gas_blocks};
+
+/// The zero address: tokens come from it and go to it.
+const ZERO: &str = "0x0000000000000000000000000000000000000000";
+
+/// The view.
+pub const TABLE: Table = Table {
+    name: "supply",
+    comment: "One row per asset with amounts: what was made and burnt in the blocks held. Of tokens, as their transfers from and to the zero address say.",
+    columns: &[
+        column("asset", Text, "ETH, or the token's contract."),
+        column(
+            "made",
+            Wide,
+            "Of ether: what came into being, less what contracts destroyed. Of a token: what came from the zero address.",
+        ),
+        column("made_text", Text, FITS_NOT),
+        column("burnt", Wide, "Of ether: fees, for blobs too. Of a token: what went to the zero address."),
+        column("burnt_text", Text, FITS_NOT),
+        column(
+            "supply",
+            Wide,
+            "The first less the second; null unless all movements from block 0 on are held, and where it would be negative.",
+        ),
+        column("supply_text", Text, FITS_NOT),
+    ],
+};
+
+/// Its query.
+pub fn body() -> String {
+    query(true, true)
+}
+
+/// Of ether, what moved cancels out, and what is left over all addresses was made. Tokens that are counted only, as their ids are
+/// no amounts, have neither sum and are left out.
+fn query(ether: bool, tokens: bool) -> String {
+    let both = both(&address_flows::TABLE);
+    let (sum_in, sum_out) = (sum("amount_in"), sum("amount_out"));
+    let of_ether = format!(
+        "SELECT 'ETH' AS asset, (SELECT {sum_in} - {sum_out} FROM ({both}) WHERE asset = 'ETH') AS made,
+            (SELECT {} + {} FROM main.gas_blocks) AS burnt",
+        sum("burnt"),
+        sum("blob_burnt"),
+    );
+    let of_tokens = format!(
+        "SELECT asset, {sum_out} AS made, {sum_in} AS burnt FROM ({both}) WHERE address = '{ZERO}' AND asset <> 'ETH' GROUP BY asset"
+    );
+    let parts =
+        [(ether, of_ether), (tokens, of_tokens)].into_iter().filter_map(|(wanted, part)| wanted.then_some(part));
+    format!(
+        "SELECT asset, {made}, {burnt}, {supply} FROM (
+            SELECT * EXCLUDE (whole, traced), CASE WHEN made >= burnt AND whole AND (asset <> 'ETH' OR traced) THEN made - burnt END AS supply
+            FROM ({parts}),
+                (SELECT min(first_block) = 0 AND bool_and(status IN ('held', 'partial')) FILTER (table_name = '{flows}') AS whole,
+                    bool_and(status = 'held') AS traced
+                FROM main.coverage WHERE table_name IN ('{flows}', '{fees}') AND first_block <= (SELECT max(number) FROM main.blocks))
+            WHERE made > 0::BIGNUM OR burnt > 0::BIGNUM)",
+        parts = parts.collect::<Vec<_>>().join(" UNION ALL "),
+        made = split("made", "made"),
+        burnt = split("burnt", "burnt"),
+        supply = split("supply", "supply"),
+        flows = address_flows::TABLE.name,
+        fees = gas_blocks::TABLE.name,
+    )
+}
+
+/// What is known of supplies: of tokens where every block is held, of ether where all of them are traced too.
+#[derive(Clone, Copy, Debug)]
+pub struct Supplies {
+    tokens: bool,
+    ether: bool,
+}
+
+impl Supplies {
+    /// What is known up to the newest block.
+    pub fn of(coverage: &[Interval], newest: u64) -> Self {
+        let whole = |table: &Table, statuses: &[&str]| {
+            let of_table = |interval: &&Interval| interval.table == table.name && interval.first <= newest;
+            let mut next = Some(0);
+            for interval in coverage.iter().filter(of_table) {
+                next = next.filter(|next| interval.first == *next && statuses.contains(&interval.status));
+                next = next.map(|_| interval.last + 1);
+            }
+            next.is_some_and(|next| next > newest)
+        };
+        // Fees are burnt.
+        let ether = [&address_flows::TABLE, &gas_blocks::TABLE].into_iter().all(|table| whole(table, &["held"]));
+        Self { tokens: whole(&address_flows::TABLE, &["held", "partial"]), ether }
+    }
+
+    /// Asset, supply and its text. Where nothing is known no file is read for it.
+    pub fn sql(self) -> String {
+        match self.tokens {
+            true => format!("SELECT asset, supply, supply_text FROM ({})", query(self.ether, true)),
+            false => {
+                "SELECT NULL::VARCHAR AS asset, NULL::DECIMAL(38,0) AS supply, NULL::VARCHAR AS supply_text WHERE false"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// A part of the supply in percent, rounded down to hundredths; both in decimal.
+pub fn share(part: &str) -> String {
+    // Divided as wholes: the quotient of two numbers of any length has at most five digits.
+    let scaled = format!("try_cast({part}::VARCHAR || '0000' AS DECIMAL(38,0))");
+    format!("try_cast(({scaled}::HUGEINT // nullif(try_cast(s.supply AS HUGEINT), 0)) * 0.01 AS DECIMAL(5,2)) AS share")
+}

@@ -1,0 +1,70 @@
+//! `whales_coverage`: of how much of each asset the holders are known.
+
+use super::amounts::{FITS_NOT, split};
+use super::ranking::Ranking;
+use super::stored::nothing;
+use super::supply::{Supplies, share};
+use super::unseen::Unseen;
+use crate::rows::Kind::{Integer, Percent, Text, Wide};
+use crate::rows::coverage::Interval;
+use crate::rows::{Table, balances, column};
+
+/// The view.
+pub const TABLE: Table = Table {
+    name: "whales_coverage",
+    comment: "One row per asset with balances: how much of it is known. Only where all of the supply is do whales have the biggest holders.",
+    columns: &[
+        column("asset", Text, "ETH, or the token's contract."),
+        column("address_count", Integer, "Addresses whose balance is known."),
+        column("balance", Wide, "What they have together."),
+        column("balance_text", Text, FITS_NOT),
+        column("supply", Wide, "What there is; null where that is not known."),
+        column("supply_text", Text, FITS_NOT),
+        column("share", Percent, "The first in percent of the second, rounded down; null where that is not known."),
+        column(
+            "block_number",
+            Integer,
+            "Counted and summed after this block; what whales has of later ones is not among it.",
+        ),
+        column(
+            "since_block",
+            Integer,
+            "From this block on every balance that changed is held; null where that of the newest is not.",
+        ),
+    ],
+};
+
+/// Its query: as the ranking has it, or where there is none, of all that is held.
+pub fn body(newest: Option<u64>, ranking: Option<&Ranking>, supplies: Supplies, coverage: &[Interval]) -> String {
+    let Some(newest) = newest else { return nothing(&TABLE) };
+    let unseen = Unseen::in_coverage(coverage, newest);
+    let assets = match ranking {
+        Some(_) => "SELECT * FROM sealed.assets".to_owned(),
+        None => format!(
+            "SELECT asset, address_count, {} FROM (SELECT asset, count(*) AS address_count, sum(balance) AS balance
+                FROM (SELECT asset, address, arg_max(coalesce(balance::VARCHAR, balance_text), block_number)::BIGNUM AS balance,
+                    max(block_number) AS block_number FROM main.balances GROUP BY asset, address)
+                LEFT JOIN (SELECT asset, address, max(last_block) AS last_block FROM (
+                    SELECT asset, address, last_block FROM sealed.address_flows WHERE last >= {tokens}
+                    UNION ALL SELECT asset, address, last_block FROM tail.address_flows) GROUP BY asset, address)
+                    USING (asset, address)
+                WHERE {known} AND (asset = 'ETH' OR coalesce(last_block <= block_number, true)) GROUP BY asset)",
+            split("balance", "balance"),
+            known = unseen.sql("asset", "block_number"),
+            tokens = unseen.tokens.unwrap_or(0),
+        ),
+    };
+    let first = coverage.iter().find(|interval| interval.table == balances::TABLE.name).map(|interval| interval.first);
+    let since_block = unseen.ether.map(|unseen| unseen + 1).or(first).filter(|since| *since <= newest);
+    format!(
+        "SELECT asset, address_count, balance, balance_text, supply, supply_text, {share}, {last}::BIGINT AS block_number,
+            CASE WHEN asset = 'ETH' THEN {since_block} ELSE (SELECT max(first_block) FROM main.coverage
+                WHERE table_name = '{balances}' AND status = 'held' AND last_block = {newest}) END::BIGINT AS since_block
+        FROM ({assets}) LEFT JOIN ({supplies}) AS s USING (asset)",
+        share = share("balance"),
+        last = ranking.map_or(newest, |ranking| ranking.manifest.last),
+        since_block = since_block.map_or("NULL".to_owned(), |block| block.to_string()),
+        balances = balances::TABLE.name,
+        supplies = supplies.sql(),
+    )
+}

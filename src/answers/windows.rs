@@ -1,0 +1,122 @@
+//! The time up to the newest block, of which `net_flows`, `whales` and `whale_moves` tell.
+//!
+//! Their views are made anew with each block, for their times stand in them as literals: so a reader opens the files of that time only.
+
+use super::unseen::Unseen;
+use crate::rows::coverage::Interval;
+use crate::rows::{Selection, TIMESTAMP_MAX, address_flows, blocks, native_transfers, timestamp, token_transfers};
+use crate::store::BlockLink;
+
+/// A run of sealed blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    /// Its tables.
+    pub tables: Selection,
+    /// First block.
+    pub first: u64,
+    /// Last block.
+    pub last: u64,
+    /// When that was made, in seconds since 1970.
+    pub last_timestamp: u64,
+}
+
+/// A window of `net_flows` as the newest block makes it.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// Its name.
+    pub name: &'static str,
+    /// What is after this is in it; seconds since 1970. `None` where the newest block's time is beyond a `TIMESTAMP`: nothing is told of
+    /// times then.
+    pub start: Option<u64>,
+    /// Its first block may be this, and none below.
+    pub first: u64,
+    /// The last block before it, as SQL; null where it is not held. None is above `before_max`.
+    pub before: String,
+    /// See `before`.
+    pub before_max: u64,
+    /// What changed unseen up to `before_max`.
+    pub unseen: Unseen,
+    /// Whether all its blocks are held, as SQL.
+    pub complete: String,
+    /// Whether ether that contracts moved is held for all its blocks.
+    pub internal_complete: bool,
+}
+
+/// The windows' names and lengths, in seconds.
+pub const WINDOWS: [(&str, u64); 4] = [("1h", 3_600), ("24h", 86_400), ("7d", 7 * 86_400), ("30d", 30 * 86_400)];
+
+/// The windows that end with the newest block; none where there is no block.
+pub fn of(
+    ranges: impl DoubleEndedIterator<Item = Held>,
+    tail: &[BlockLink],
+    tail_tables: Selection,
+    coverage: &[Interval],
+) -> Vec<Window> {
+    let tail_run = tail.first().zip(tail.last()).map(|(first, last)| Held {
+        tables: tail_tables,
+        first: first.number,
+        last: last.number,
+        last_timestamp: last.timestamp,
+    });
+    let runs: Vec<_> = ranges.chain(tail_run).collect();
+    let Some(newest) = runs.last() else { return Vec::new() };
+    let window = |(name, length): (&'static str, u64)| {
+        let start = newest.last_timestamp.saturating_sub(length);
+        let sealed = &runs[..runs.len() - usize::from(tail_run.is_some())];
+        let run = sealed.iter().find(|run| run.last_timestamp > start);
+        let first_of_tail = || tail.iter().find(|link| link.timestamp > start).map_or(0, |link| link.number);
+        let first = run.map_or_else(first_of_tail, |run| run.first);
+        let below = first.checked_sub(1).map_or("NULL".to_owned(), |below| below.to_string());
+        let is_told = timestamp(newest.last_timestamp).is_some();
+        let before = match run.filter(|run| run.tables.has(&blocks::TABLE)) {
+            None => below,
+            Some(_) if !is_told => "NULL".to_owned(),
+            Some(_) => format!(
+                "coalesce((SELECT max(number) FROM sealed.blocks WHERE first = {first} AND timestamp <= {}), {below})",
+                instant(start)
+            ),
+        };
+        let before_max = run.map_or(first, |run| run.last);
+        let internal_complete = coverage.iter().any(|interval| {
+            interval.table == native_transfers::TABLE.name
+                && interval.status == "held"
+                && interval.first <= first
+                && interval.last >= newest.last
+        });
+        let complete = complete(&runs, tail, start);
+        let start = is_told.then_some(start);
+        let unseen = Unseen::in_coverage(coverage, before_max);
+        Window { name, start, first, before, before_max, unseen, complete, internal_complete }
+    };
+    WINDOWS.into_iter().map(window).collect()
+}
+
+/// Whether all blocks after `start` are held, with all tables that are needed: those below link up to one that is older.
+fn complete(runs: &[Held], tail: &[BlockLink], start: u64) -> String {
+    let needed = [&blocks::TABLE, &native_transfers::TABLE, &token_transfers::TABLE, &address_flows::TABLE];
+    let mut lowest: Option<&Held> = None;
+    for run in runs.iter().rev() {
+        let links = lowest.is_none_or(|above| run.last + 1 == above.first);
+        if !links || !needed.iter().all(|table| run.tables.has(table)) {
+            break;
+        }
+        if run.last_timestamp <= start || run.first == 0 {
+            return "true".to_owned();
+        }
+        lowest = Some(run);
+    }
+    match (lowest, tail.first()) {
+        (None, _) => "false".to_owned(),
+        (Some(lowest), Some(tail)) if lowest.first == tail.number => (tail.timestamp <= start).to_string(),
+        // Its own first block may be older; how old it is stands in its file.
+        (Some(Held { first, .. }), _) => format!(
+            "(SELECT coalesce(min(timestamp) <= {}, false) FROM sealed.blocks WHERE first = {first})",
+            instant(start)
+        ),
+    }
+}
+
+/// A time in SQL, or the last one before it that can be told.
+pub fn instant(seconds: u64) -> String {
+    format!("make_timestamp({})", seconds.min(TIMESTAMP_MAX) * 1_000_000)
+}
