@@ -7,6 +7,7 @@
 //! - [`text`]: what others wrote, as it is shown to people.
 //! - [`sql`]: names and texts as SQL takes them.
 //! - [`log`]: lines that nobody waits for.
+//! - [`clock`]: what time it is.
 //! - [`geth`]: the client to the node's socket; a compiled-in list of methods, bounded in every way.
 //! - [`freezer`]: the reader of geth's ancient store, the flat files beside the socket, and of the era files beside it.
 //! - [`decode`]: RLP to typed blocks and receipts, senders recovered.
@@ -25,6 +26,7 @@
 //! `decode`, `prove`, `rows` and `plan` do no input or output, read no clock and know no configuration.
 
 pub mod answers;
+pub mod clock;
 pub mod command;
 pub mod decode;
 pub mod error;

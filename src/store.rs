@@ -15,7 +15,6 @@
 mod block_link;
 mod checksums;
 pub mod chunk;
-mod clock;
 mod damaged;
 mod durable;
 mod ended;
@@ -37,7 +36,6 @@ mod volume;
 
 pub use block_link::BlockLink;
 pub use checksums::{Checked, Cost, Hash, check_file, hash_of, missing_or_cut};
-pub use clock::now;
 pub use damaged::Damaged;
 pub use durable::{create_aside, free_bytes, replace_file, sync_directory};
 pub use ended::Ended;

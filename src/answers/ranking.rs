@@ -5,8 +5,9 @@
 //! of the one before: ranges may come, merge and be repaired in any order.
 
 use super::ranks::{self, Limits};
+use crate::clock::now;
 use crate::rows::{address_flows, balances};
-use crate::store::{Damaged, Ended, Hash, Range, Store, TableManifest, check_file, now, record, sync_directory};
+use crate::store::{Damaged, Ended, Hash, Range, Store, TableManifest, check_file, record, sync_directory};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

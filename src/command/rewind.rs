@@ -2,8 +2,9 @@
 
 use super::print;
 use crate::answers::ranking;
+use crate::clock::now;
 use crate::publish;
-use crate::store::{Range, Store, now, tail};
+use crate::store::{Range, Store, tail};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! What failed a check, kept for the operator and never deleted by spyhop.
 
-use super::clock::now;
 use super::{range, replace_file, sync_directory};
+use crate::clock::now;
 use alloy_primitives::Bytes;
 use anyhow::{Context, Result};
 use serde_json::json;

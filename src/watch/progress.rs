@@ -1,6 +1,6 @@
 //! What the operator sees: a line per committed step or a progress bar, and the heartbeat that `spyhop status` reads.
 
-pub use crate::store::now;
+pub use crate::clock::now;
 
 use super::meter::{Counter, Meter, process_time, time_since_boot};
 use crate::geth::Head;
