@@ -59,7 +59,7 @@ struct Access {
 /// One authorization as its column has it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Authorization {
+struct StoredAuthorization {
     chain_id: U256,
     address: Address,
     nonce: U256,
@@ -210,7 +210,7 @@ fn access_list(items: Vec<Access>) -> Vec<u8> {
     list.finish()
 }
 
-fn authorization_list(items: Vec<Authorization>) -> Vec<u8> {
+fn authorization_list(items: Vec<StoredAuthorization>) -> Vec<u8> {
     let mut list = List::default();
     for item in items {
         let mut signed = List::default();
