@@ -301,12 +301,12 @@ impl Batch {
 #[derive(Debug)]
 pub struct Rows {
     table: &'static Table,
-    builders: Vec<Builder>,
+    builders: Vec<ColumnBuilder>,
     next: usize,
 }
 
 #[derive(Debug)]
-enum Builder {
+enum ColumnBuilder {
     Integer(Int64Builder),
     Wide(Decimal128Builder),
     Text(StringBuilder),
@@ -319,7 +319,7 @@ macro_rules! builder {
         let index = $rows.next;
         $rows.next = (index + 1) % $rows.builders.len();
         match &mut $rows.builders[index] {
-            Builder::$variant(builder) => builder,
+            ColumnBuilder::$variant(builder) => builder,
             _ => panic!("{}.{} takes another type", $rows.table.name, $rows.table.columns[index].name),
         }
     }};
@@ -332,13 +332,13 @@ impl Rows {
             .columns
             .iter()
             .map(|column| match column.kind {
-                Kind::Integer => Builder::Integer(Int64Builder::new()),
+                Kind::Integer => ColumnBuilder::Integer(Int64Builder::new()),
                 Kind::Long | Kind::Wide | Kind::Percent => {
-                    Builder::Wide(Decimal128Builder::new().with_data_type(column.kind.arrow()))
+                    ColumnBuilder::Wide(Decimal128Builder::new().with_data_type(column.kind.arrow()))
                 }
-                Kind::Text | Kind::Key => Builder::Text(StringBuilder::new()),
-                Kind::TextList => Builder::TextList(ListBuilder::new(StringBuilder::new())),
-                Kind::Time => Builder::Time(TimestampMicrosecondBuilder::new()),
+                Kind::Text | Kind::Key => ColumnBuilder::Text(StringBuilder::new()),
+                Kind::TextList => ColumnBuilder::TextList(ListBuilder::new(StringBuilder::new())),
+                Kind::Time => ColumnBuilder::Time(TimestampMicrosecondBuilder::new()),
             })
             .collect();
         Self { table, builders, next: 0 }
@@ -462,11 +462,11 @@ impl Rows {
             .into_iter()
             .map(|builder| -> ArrayRef {
                 match builder {
-                    Builder::Integer(mut builder) => Arc::new(builder.finish()),
-                    Builder::Wide(mut builder) => Arc::new(builder.finish()),
-                    Builder::Text(mut builder) => Arc::new(builder.finish()),
-                    Builder::TextList(mut builder) => Arc::new(builder.finish()),
-                    Builder::Time(mut builder) => Arc::new(builder.finish()),
+                    ColumnBuilder::Integer(mut builder) => Arc::new(builder.finish()),
+                    ColumnBuilder::Wide(mut builder) => Arc::new(builder.finish()),
+                    ColumnBuilder::Text(mut builder) => Arc::new(builder.finish()),
+                    ColumnBuilder::TextList(mut builder) => Arc::new(builder.finish()),
+                    ColumnBuilder::Time(mut builder) => Arc::new(builder.finish()),
                 }
             })
             .collect();
