@@ -35,7 +35,7 @@ pub mod tail;
 mod volume;
 
 pub use block_link::BlockLink;
-pub use checksums::{Checked, Cost, Hash, check_file, hash_of, missing_or_cut};
+pub use checksums::{CheckedFiles, Cost, Hash, check_file, hash_of, missing_or_cut};
 pub use damaged::Damaged;
 pub use durable::{create_aside, free_bytes, replace_file, sync_directory};
 pub use ended::Ended;
@@ -83,7 +83,7 @@ pub struct Store {
     /// Held as long as this is open.
     lock: Mutex<Lock>,
     /// Files that were checked.
-    checked: Checked,
+    checked: CheckedFiles,
 }
 
 /// Which chain the volume holds.
@@ -121,7 +121,7 @@ impl Store {
                 .with_context(|| format!("failed to create directory: `{}`", root.join(directory).display()))?;
         }
         let lock = Lock::take(root)?;
-        let store = Self { root: root.to_owned(), lock: Mutex::new(lock), checked: Checked::default() };
+        let store = Self { root: root.to_owned(), lock: Mutex::new(lock), checked: CheckedFiles::default() };
         store.chain()?;
         // First of all, for a full volume may have room again after it.
         store.clear_temporary()?;

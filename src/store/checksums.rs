@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 /// Files that were found to be what was written, by this process.
 #[derive(Debug, Default)]
-pub struct Checked(Mutex<HashMap<PathBuf, (Stamp, String)>>);
+pub struct CheckedFiles(Mutex<HashMap<PathBuf, (Stamp, String)>>);
 
 /// Whether files that were hashed before, and have not changed since, are hashed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
