@@ -73,7 +73,7 @@ pub(super) fn list_all(root: &Path) -> Result<(Vec<Range>, Vec<Unreadable>)> {
             // Deleted meanwhile: it had lost to another.
             Err(_) if !root.join(&directory.path).exists() => {}
             Err(error) => {
-                let Directory { first, last, path, .. } = directory;
+                let RangeDirectory { first, last, path, .. } = directory;
                 let damage = error.downcast_ref::<Damaged>().map(|damaged| damaged.reason.clone());
                 let is_damaged = damage.is_some();
                 let reason = damage.unwrap_or_else(|| error.root_cause().to_string());
@@ -91,7 +91,7 @@ pub(super) fn list_readable(root: &Path) -> Result<(Vec<Range>, Vec<Unreadable>)
 }
 
 /// A range by the names of its directories.
-struct Directory {
+struct RangeDirectory {
     first: u64,
     last: u64,
     generation: u32,
@@ -101,24 +101,24 @@ struct Directory {
 /// First block, last block and relative path of every directory below `root` that should be a range.
 pub(super) fn paths(root: &Path) -> Result<Vec<(u64, u64, PathBuf)>> {
     let found = directories(root)?.into_iter();
-    Ok(found.map(|Directory { first, last, path, .. }| (first, last, path)).collect())
+    Ok(found.map(|RangeDirectory { first, last, path, .. }| (first, last, path)).collect())
 }
 
-fn directories(root: &Path) -> Result<Vec<Directory>> {
+fn directories(root: &Path) -> Result<Vec<RangeDirectory>> {
     let mut directories = Vec::new();
     for (first, path) in keyed(&root.join("chain"), "first=")? {
         for (last, path) in keyed(&path, "last=")? {
             for generation in generations(&path)? {
                 let path = path.join(format!("g{generation}"));
                 let path = path.strip_prefix(root).expect("it was found below").to_owned();
-                directories.push(Directory { first, last, generation, path });
+                directories.push(RangeDirectory { first, last, generation, path });
             }
         }
     }
     Ok(directories)
 }
 
-impl Directory {
+impl RangeDirectory {
     fn read(&self, root: &Path) -> Result<Range> {
         let Self { first, last, generation, ref path } = *self;
         let shown = root.join(path);
