@@ -164,12 +164,12 @@ impl Pass<'_> {
                 let made = (&self.scratch, follow);
                 match range::check(root, range, blocks, rules, made, self.bar, &mut tell) {
                     Ok(()) => {}
-                    Err(Failed::ToRead(error)) => return Err(error),
+                    Err(Unverified::ToRead(error)) => return Err(error),
                     // A range that is deleted meanwhile has lost to another.
-                    Err(Failed::ToCombine(error)) if root.join(&range.path).exists() => {
+                    Err(Unverified::ToCombine(error)) if root.join(&range.path).exists() => {
                         self.broken.get_or_insert(error);
                     }
-                    Err(Failed::ToCombine(_)) => {}
+                    Err(Unverified::ToCombine(_)) => {}
                 }
             }
             Some(_) => {

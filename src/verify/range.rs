@@ -25,14 +25,14 @@ const ROUND_BLOCKS_MAX: u64 = 256;
 
 /// Why a range was not verified.
 #[derive(Debug)]
-pub enum Failed {
+pub enum Unverified {
     /// A file of it cannot be read.
     ToRead(anyhow::Error),
     /// Tables could not be combined once more.
     ToCombine(anyhow::Error),
 }
 
-impl From<anyhow::Error> for Failed {
+impl From<anyhow::Error> for Unverified {
     fn from(error: anyhow::Error) -> Self {
         Self::ToRead(error)
     }
@@ -47,7 +47,7 @@ pub fn lacking(held: Selection) -> Selection {
 /// faults of each round; then the `tables` that are combined over all its blocks, where there was none.
 ///
 /// # Errors
-/// See [`Failed`].
+/// See [`Unverified`].
 pub fn check(
     root: &Path,
     range: &Range,
@@ -56,7 +56,7 @@ pub fn check(
     (scratch, tables): (&Scratch, Selection),
     bar: &ProgressBar,
     tell: &mut (dyn FnMut(Vec<Fault>) + Send),
-) -> Result<(), Failed> {
+) -> Result<(), Unverified> {
     let reader = |alone| Reader::open(root, range, blocks, (tables, alone));
     let mut faults = recompute(reader(Selection::of_known([]))?, range, rules, scratch, bar, tell)?;
     // From Amsterdam on, blocks that nobody traced tell all but what an account gives to itself: where a table was added later,
@@ -79,7 +79,7 @@ fn recompute(
     scratch: &Scratch,
     bar: &ProgressBar,
     tell: &mut (dyn FnMut(Vec<Fault>) + Send),
-) -> Result<Vec<Fault>, Failed> {
+) -> Result<Vec<Fault>, Unverified> {
     let mut combined = Combined::create(scratch, reader.combined, range.blocks());
     let (mut round, mut ready) = (reader.round()?, Vec::new());
     let mut sound = true;
@@ -115,7 +115,7 @@ fn recompute(
         combined.push(ready)?;
         combined.compare(&reader.directory, range)
     });
-    compared.map_err(Failed::ToCombine)
+    compared.map_err(Unverified::ToCombine)
 }
 
 /// Recomputes the headers `from` to `to` of a range that has `blocks` and lacks what else a block is rebuilt from.
