@@ -35,7 +35,7 @@ pub fn of(contract: &Contract, event: &Event) -> Result<String> {
     for (index, input) in event.inputs.iter().enumerate() {
         let (name, kind) = (named(&input.name, index), &input.kind);
         if !input.indexed {
-            columns.push(&name, kind, &Frame::data(), place);
+            columns.push(&name, kind, &Origin::data(), place);
             place += kind.words();
             ensure!(place <= WORDS_MAX, "it is too large");
             continue;
@@ -81,13 +81,13 @@ fn named(name: &str, index: usize) -> String {
 
 /// Where places are counted from: an expression of hexadecimal digits, the position of the first, and the query that knows it, which is
 /// how many tuples it is in.
-struct Frame {
+struct Origin {
     hex: String,
     start: u64,
     level: usize,
 }
 
-impl Frame {
+impl Origin {
     fn data() -> Self {
         Self { hex: "l.data".to_owned(), start: 3, level: 0 }
     }
@@ -122,7 +122,7 @@ impl Columns {
         Self { taken, list: Vec::new(), levels: vec![Vec::new()], count: 0, conditions: Vec::new() }
     }
 
-    fn push(&mut self, name: &str, kind: &Kind, frame: &Frame, place: u64) {
+    fn push(&mut self, name: &str, kind: &Kind, frame: &Origin, place: u64) {
         let level = frame.level;
         match kind {
             Kind::Word(word) => self.word(name, *word, level, frame.words(place, 1)),
@@ -136,7 +136,7 @@ impl Columns {
             }
             Kind::Tuple(parts) if kind.is_dynamic() && level < DEPTH_MAX => {
                 let hex = self.within(level, frame.tail(place));
-                self.parts(name, parts, &Frame { hex, start: 1, level: level + 1 }, 0);
+                self.parts(name, parts, &Origin { hex, start: 1, level: level + 1 }, 0);
             }
             Kind::Tuple(parts) if !kind.is_dynamic() => self.parts(name, parts, frame, place),
             Kind::List(element, count) if parts_of(element).is_some() => {
@@ -155,7 +155,7 @@ impl Columns {
         }
     }
 
-    fn parts(&mut self, name: &str, parts: &[(String, Kind)], frame: &Frame, mut place: u64) {
+    fn parts(&mut self, name: &str, parts: &[(String, Kind)], frame: &Origin, mut place: u64) {
         for (index, (part, kind)) in parts.iter().enumerate() {
             self.push(&format!("{name}_{}", named(part, index)), kind, frame, place);
             place += kind.words();
@@ -260,7 +260,7 @@ fn parts_of(element: &Kind) -> Option<Vec<(String, Word)>> {
 }
 
 /// So many words, or null if they are not all there.
-fn whole(frame: &Frame, place: u64, words: u64) -> String {
+fn whole(frame: &Origin, place: u64, words: u64) -> String {
     format!("events.abi_exactly({}, {})", frame.words(place, words), 64 * words)
 }
 
