@@ -157,7 +157,7 @@ pub fn for_each_merged<E: Entry>(sources: &[Source], mut take: impl FnMut(E) -> 
     let mut streams = sources.iter().map(Stream::<E>::open).collect::<Result<Vec<_>>>()?;
     let mut heads = BinaryHeap::with_capacity(streams.len());
     for (stream, entries) in streams.iter_mut().enumerate() {
-        heads.extend(entries.next()?.map(|entry| Head { entry, stream }));
+        heads.extend(entries.next()?.map(|entry| Next { entry, stream }));
     }
     while let Some(mut least) = heads.peek_mut() {
         let stream = &mut streams[least.stream];
@@ -176,30 +176,30 @@ pub fn for_each_merged<E: Entry>(sources: &[Source], mut take: impl FnMut(E) -> 
 }
 
 /// The next entry of a file: the least is the greatest, for it is taken from a heap.
-struct Head<E> {
+struct Next<E> {
     entry: E,
     stream: usize,
 }
 
-impl<E: Entry> Ord for Head<E> {
+impl<E: Entry> Ord for Next<E> {
     fn cmp(&self, other: &Self) -> Ordering {
         other.entry.order(&self.entry).then_with(|| other.stream.cmp(&self.stream))
     }
 }
 
-impl<E: Entry> PartialOrd for Head<E> {
+impl<E: Entry> PartialOrd for Next<E> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<E: Entry> PartialEq for Head<E> {
+impl<E: Entry> PartialEq for Next<E> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl<E: Entry> Eq for Head<E> {}
+impl<E: Entry> Eq for Next<E> {}
 
 /// A file that is open only while a piece of it is read: any number can be read side by side with two descriptors.
 struct Reopened {
