@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 /// The first line of a tail file.
 #[derive(Debug, Deserialize, Serialize)]
-struct Head {
+struct TailHeader {
     format: u32,
     number: u64,
     hash: B256,
@@ -205,7 +205,7 @@ fn encode(block: &TailBlock) -> Result<Vec<u8>> {
     let BlockLink { number, hash, parent_hash, timestamp } = block.link;
     let tables = block.tables.tables().map(|table| table.name.to_owned()).collect();
     let gaps = block.gaps.clone();
-    let head = Head { format: super::FORMAT, number, hash, parent_hash, timestamp, tables, streams, gaps };
+    let head = TailHeader { format: super::FORMAT, number, hash, parent_hash, timestamp, tables, streams, gaps };
     let mut bytes = serde_json::to_vec(&head)?;
     bytes.push(b'\n');
     bytes.append(&mut body);
@@ -217,7 +217,7 @@ fn decode(bytes: &[u8]) -> Result<TailBlock> {
     let (content, checksum) = bytes.split_last_chunk::<32>().context("too short")?;
     ensure!(blake3::hash(content).as_bytes() == checksum, "its checksum does not hold");
     let line = memchr::memchr(b'\n', content).context("no first line")?;
-    let head: Head = serde_json::from_slice(&content[..line])?;
+    let head: TailHeader = serde_json::from_slice(&content[..line])?;
     if head.format > super::FORMAT {
         let what = format!("block {} of the tail was written by a newer spyhop", head.number);
         return Err(Refused::new(what, "run that one or a later one; nothing was touched").into());
@@ -238,6 +238,6 @@ fn decode(bytes: &[u8]) -> Result<TailBlock> {
         batches.push(batch?);
     }
     ensure!(tables.tables().count() == head.streams.len() && rest.is_empty(), "it has not one stream per table");
-    let Head { number, hash, parent_hash, timestamp, gaps, .. } = head;
+    let TailHeader { number, hash, parent_hash, timestamp, gaps, .. } = head;
     Ok(TailBlock { link: BlockLink { number, hash, parent_hash, timestamp }, tables, batches, gaps })
 }
