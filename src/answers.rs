@@ -37,7 +37,7 @@ pub use movements::halves as halves_of_movements;
 pub use ranking::Ranking;
 pub use ranks::Limits;
 pub use stored::nothing;
-pub use windows::Held;
+pub use windows::BlockRun;
 
 use crate::rows::coverage::Interval;
 use crate::rows::{self, CHAIN_TABLES, Selection, Table};
@@ -105,7 +105,7 @@ pub fn lasting(table: &Table) -> Option<String> {
 
 /// The answers that are made anew with each block, each with its query.
 pub fn up_to_newest(
-    ranges: &[Held],
+    ranges: &[BlockRun],
     tail: &[BlockLink],
     tail_tables: Selection,
     coverage: &[Interval],

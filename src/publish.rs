@@ -55,9 +55,9 @@ pub struct Directory {
 }
 
 impl Directory {
-    fn held(&self) -> answers::Held {
+    fn run(&self) -> answers::BlockRun {
         let Self { tables, first, last, last_timestamp, .. } = *self;
-        answers::Held { tables, first, last, last_timestamp }
+        answers::BlockRun { tables, first, last, last_timestamp }
     }
 }
 
@@ -421,7 +421,7 @@ fn create_views() -> String {
 
 /// The views whose periods end with the newest block.
 fn window_views(state: &State) -> String {
-    let held: Vec<_> = state.ranges.iter().map(Directory::held).collect();
+    let held: Vec<_> = state.ranges.iter().map(Directory::run).collect();
     let bodies = answers::up_to_newest(&held, state.tail, state.tables, state.coverage, state.ranking);
     bodies
         .map(|(table, body)| {

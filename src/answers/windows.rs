@@ -9,7 +9,7 @@ use crate::store::BlockLink;
 
 /// A run of sealed blocks.
 #[derive(Clone, Copy, Debug)]
-pub struct Held {
+pub struct BlockRun {
     /// Its tables.
     pub tables: Selection,
     /// First block.
@@ -47,12 +47,12 @@ pub const WINDOWS: [(&str, u64); 4] = [("1h", 3_600), ("24h", 86_400), ("7d", 7 
 
 /// The windows that end with the newest block; none where there is no block.
 pub fn of(
-    ranges: impl DoubleEndedIterator<Item = Held>,
+    ranges: impl DoubleEndedIterator<Item = BlockRun>,
     tail: &[BlockLink],
     tail_tables: Selection,
     coverage: &[Interval],
 ) -> Vec<Window> {
-    let tail_run = tail.first().zip(tail.last()).map(|(first, last)| Held {
+    let tail_run = tail.first().zip(tail.last()).map(|(first, last)| BlockRun {
         tables: tail_tables,
         first: first.number,
         last: last.number,
@@ -92,9 +92,9 @@ pub fn of(
 }
 
 /// Whether all blocks after `start` are held, with all tables that are needed: those below link up to one that is older.
-fn complete(runs: &[Held], tail: &[BlockLink], start: u64) -> String {
+fn complete(runs: &[BlockRun], tail: &[BlockLink], start: u64) -> String {
     let needed = [&blocks::TABLE, &native_transfers::TABLE, &token_transfers::TABLE, &address_flows::TABLE];
-    let mut lowest: Option<&Held> = None;
+    let mut lowest: Option<&BlockRun> = None;
     for run in runs.iter().rev() {
         let links = lowest.is_none_or(|above| run.last + 1 == above.first);
         if !links || !needed.iter().all(|table| run.tables.has(table)) {
@@ -109,7 +109,7 @@ fn complete(runs: &[Held], tail: &[BlockLink], start: u64) -> String {
         (None, _) => "false".to_owned(),
         (Some(lowest), Some(tail)) if lowest.first == tail.number => (tail.timestamp <= start).to_string(),
         // Its own first block may be older; how old it is stands in its file.
-        (Some(Held { first, .. }), _) => format!(
+        (Some(BlockRun { first, .. }), _) => format!(
             "(SELECT coalesce(min(timestamp) <= {}, false) FROM sealed.blocks WHERE first = {first})",
             instant(start)
         ),

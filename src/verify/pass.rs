@@ -3,7 +3,7 @@
 use super::block::Rules;
 use super::combined;
 use super::fault::Fault;
-use super::range::Failed;
+use super::range::Unverified;
 use super::{Report, Settings, files, links, range, tail};
 use crate::rows::{Selection, blocks};
 use crate::store::{self, BlockLink, Chain, Manifest, Range, Scratch, Unreadable, chunk, read_readable_ranges};
