@@ -42,7 +42,7 @@ pub const ASSETS: Table = Table {
 
 /// A row of [`HOLDERS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub struct RankedHolder {
     /// Who.
     pub address: Address,
     /// Its balance.
@@ -55,7 +55,7 @@ pub struct Holder {
     pub seen: Option<(u64, u64)>,
 }
 
-impl Holder {
+impl RankedHolder {
     /// Appends the row.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! One pass over the balances of all ranges, and what it comes to: of each asset those who have most.
 
-use super::holders::{ASSETS, Asset, HOLDERS, Holder};
+use super::holders::{ASSETS, Asset, HOLDERS, RankedHolder};
 use super::unseen::Unseen;
 use crate::rows::balances::{self, Balance};
 use crate::rows::{Rows, Table, address_flows};
@@ -70,7 +70,7 @@ pub fn of(
 #[derive(Debug)]
 pub struct Ranked {
     asset: Asset,
-    holders: Vec<Holder>,
+    holders: Vec<RankedHolder>,
 }
 
 /// One pass over the balances of all ranges.
@@ -166,7 +166,7 @@ pub fn write(directory: &Path, ranked: &[Ranked]) -> Result<BTreeMap<String, Tab
 
 /// A holder by its place: who has more is greater, and of two who have the same the lower address.
 #[derive(Debug, PartialEq, Eq)]
-struct Placed(Holder);
+struct Placed(RankedHolder);
 
 impl Placed {
     fn place(&self) -> (U256, Reverse<Address>) {
@@ -193,7 +193,7 @@ struct Ranks {
     /// What changed unseen up to the last block, and up to those.
     unseen: [Unseen; 3],
     /// Whose balances come.
-    holder: Option<Holder>,
+    holder: Option<RankedHolder>,
     /// Of which asset, and what is known of it by now.
     asset: Option<Asset>,
     /// Who has most of it by now, the last of them on top.
@@ -229,7 +229,7 @@ impl Ranks {
                 self.end_asset();
                 self.asset = Some(Asset { asset, address_count: 0, balance: U512::ZERO, least: None });
             }
-            self.holder = Some(Holder { address, balance, block_number, before: [None; 2], seen: None });
+            self.holder = Some(RankedHolder { address, balance, block_number, before: [None; 2], seen: None });
         }
         let Some(holder) = &mut self.holder else { return };
         (holder.balance, holder.block_number) = (balance, block_number);
@@ -283,7 +283,7 @@ impl Ranks {
 impl Ranked {
     /// Does not count those who moved a token after the last block for which their balance of it is held.
     fn leave_out_stale(&mut self) {
-        let is_stale = |holder: &&Holder| holder.seen.is_some_and(|(_, last)| last > holder.block_number);
+        let is_stale = |holder: &&RankedHolder| holder.seen.is_some_and(|(_, last)| last > holder.block_number);
         for holder in self.holders.iter().filter(is_stale).filter(|_| self.asset.asset.is_some()) {
             self.asset.address_count -= 1;
             self.asset.balance -= U512::from(holder.balance);
