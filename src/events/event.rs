@@ -1,6 +1,6 @@
 //! An event.
 
-use super::kind::{Kind, Parameter, is_identifier};
+use super::kind::{AbiType, Parameter, is_identifier};
 use alloy_primitives::{B256, keccak256};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -25,7 +25,7 @@ pub struct Input {
     /// Its name; empty where it has none.
     pub name: String,
     /// Its type.
-    pub kind: Kind,
+    pub kind: AbiType,
     /// Whether it is a topic.
     pub indexed: bool,
 }

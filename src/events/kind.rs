@@ -28,7 +28,7 @@ pub struct Parameter {
 
 /// A type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum AbiType {
     /// What fits one word.
     Word(Word),
     /// `bytes`.
@@ -36,9 +36,9 @@ pub enum Kind {
     /// `string`.
     Text,
     /// `T[]`, or `T[count]`.
-    List(Box<Kind>, Option<u64>),
+    List(Box<AbiType>, Option<u64>),
     /// A tuple, with the names of its parts; empty where they have none.
-    Tuple(Vec<(String, Kind)>),
+    Tuple(Vec<(String, AbiType)>),
 }
 
 /// A type of one word.
@@ -73,7 +73,7 @@ impl Parameter {
     ///
     /// # Errors
     /// If it is not a type, or its encoding is ambiguous.
-    pub fn kind(&self) -> Result<Kind> {
+    pub fn kind(&self) -> Result<AbiType> {
         let name = self.kind.as_str();
         ensure!(name.len() <= NAME_MAX, "a type's name has more than {NAME_MAX} characters");
         let (stem, mut counts) = name.split_at(name.find('[').unwrap_or(name.len()));
@@ -81,7 +81,7 @@ impl Parameter {
         while let Some((count, rest)) = counts.strip_prefix('[').and_then(|counts| counts.split_once(']')) {
             let count = if count.is_empty() { None } else { Some(number(count).filter(|count| *count > 0)) };
             let count = count.map(|count| count.with_context(|| format!("there is no type `{name}`"))).transpose()?;
-            kind = Kind::List(Box::new(kind), count);
+            kind = AbiType::List(Box::new(kind), count);
             counts = rest;
         }
         ensure!(counts.is_empty(), "there is no type `{name}`");
@@ -90,29 +90,29 @@ impl Parameter {
     }
 
     /// The type without its lists. The names that hand-written files use, and what the source calls it where that settles it.
-    fn stem(&self, stem: &str) -> Result<Kind> {
+    fn stem(&self, stem: &str) -> Result<AbiType> {
         let components = self.components.as_deref().unwrap_or_default();
         let source = self.internal_type.as_ref().and_then(Value::as_str).unwrap_or_default();
         if let Some(word) = Word::parse(stem) {
-            return Ok(Kind::Word(word));
+            return Ok(AbiType::Word(word));
         }
         Ok(match stem {
-            "bytes" => Kind::Bytes,
-            "string" => Kind::Text,
-            "uint" => Kind::Word(Word::Uint(256)),
-            "int" => Kind::Word(Word::Int(256)),
-            "byte" => Kind::Word(Word::Bytes(1)),
-            "address payable" => Kind::Word(Word::Address),
+            "bytes" => AbiType::Bytes,
+            "string" => AbiType::Text,
+            "uint" => AbiType::Word(Word::Uint(256)),
+            "int" => AbiType::Word(Word::Int(256)),
+            "byte" => AbiType::Word(Word::Bytes(1)),
+            "address payable" => AbiType::Word(Word::Address),
             // Only a tuple has them, whatever it is called.
             _ if !components.is_empty() => {
                 let parts = components.iter().map(|part| Ok((part.name()?, part.kind()?)));
                 let parts = parts.collect::<Result<Vec<_>>>()?;
                 ensure!(sum(parts.iter().map(|(_, kind)| kind)) <= WORDS_MAX, "type `{stem}` is too large");
-                Kind::Tuple(parts)
+                AbiType::Tuple(parts)
             }
             "tuple" => bail!("a tuple has no `components`"),
             // A contract is its address. An enumeration may be wider than 8 bits, and a type of the user's is any.
-            _ if is_contract(stem, source) => Kind::Word(Word::Address),
+            _ if is_contract(stem, source) => AbiType::Word(Word::Address),
             _ if is_fixed(stem) => bail!("`{stem}`, a fixed-point number, is not decoded"),
             _ => bail!("there is no type `{stem}`: write the one it is encoded as, `uint8` for most enumerations"),
         })
@@ -141,7 +141,7 @@ fn number(digits: &str) -> Option<u64> {
     digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
 }
 
-impl Kind {
+impl AbiType {
     /// Whether its place says only where it is.
     pub fn is_dynamic(&self) -> bool {
         match self {
@@ -193,8 +193,8 @@ impl Kind {
 }
 
 /// Words that these take in their places, side by side.
-fn sum<'a>(kinds: impl Iterator<Item = &'a Kind>) -> u64 {
-    kinds.map(Kind::words).fold(0, u64::saturating_add)
+fn sum<'a>(kinds: impl Iterator<Item = &'a AbiType>) -> u64 {
+    kinds.map(AbiType::words).fold(0, u64::saturating_add)
 }
 
 impl Word {

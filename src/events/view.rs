@@ -6,7 +6,7 @@
 
 use super::event::Event;
 use super::file::Contract;
-use super::kind::{Kind, WORDS_MAX, Word};
+use super::kind::{AbiType, WORDS_MAX, Word};
 use crate::sql::{literal, quoted};
 use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
@@ -44,7 +44,7 @@ pub fn of(contract: &Contract, event: &Event) -> Result<String> {
         ensure!(topic.is_some(), "more parameters are indexed than a log has topics for");
         let topic = topic.unwrap_or_default();
         match kind {
-            Kind::Word(word) => columns.word(&name, *word, 0, format!("substr({topic}, 3)")),
+            AbiType::Word(word) => columns.word(&name, *word, 0, format!("substr({topic}, 3)")),
             _ => columns.add(&format!("{name}_hash"), 0, topic),
         }
     }
@@ -122,24 +122,24 @@ impl Columns {
         Self { taken, list: Vec::new(), levels: vec![Vec::new()], count: 0, conditions: Vec::new() }
     }
 
-    fn push(&mut self, name: &str, kind: &Kind, frame: &Origin, place: u64) {
+    fn push(&mut self, name: &str, kind: &AbiType, frame: &Origin, place: u64) {
         let level = frame.level;
         match kind {
-            Kind::Word(word) => self.word(name, *word, level, frame.words(place, 1)),
-            Kind::Bytes => {
+            AbiType::Word(word) => self.word(name, *word, level, frame.words(place, 1)),
+            AbiType::Bytes => {
                 let tail = self.within(level, frame.tail(place));
                 self.add(name, level + 1, format!("'0x' || events.abi_content({tail})"));
             }
-            Kind::Text => {
+            AbiType::Text => {
                 let tail = self.within(level, frame.tail(place));
                 self.add(name, level + 1, format!("events.abi_string({tail})"));
             }
-            Kind::Tuple(parts) if kind.is_dynamic() && level < DEPTH_MAX => {
+            AbiType::Tuple(parts) if kind.is_dynamic() && level < DEPTH_MAX => {
                 let hex = self.within(level, frame.tail(place));
                 self.parts(name, parts, &Origin { hex, start: 1, level: level + 1 }, 0);
             }
-            Kind::Tuple(parts) if !kind.is_dynamic() => self.parts(name, parts, frame, place),
-            Kind::List(element, count) if parts_of(element).is_some() => {
+            AbiType::Tuple(parts) if !kind.is_dynamic() => self.parts(name, parts, frame, place),
+            AbiType::List(element, count) if parts_of(element).is_some() => {
                 let parts = parts_of(element).unwrap_or_default();
                 let elements = match count {
                     Some(_) => self.within(level, whole(frame, place, kind.words())),
@@ -155,7 +155,7 @@ impl Columns {
         }
     }
 
-    fn parts(&mut self, name: &str, parts: &[(String, Kind)], frame: &Origin, mut place: u64) {
+    fn parts(&mut self, name: &str, parts: &[(String, AbiType)], frame: &Origin, mut place: u64) {
         for (index, (part, kind)) in parts.iter().enumerate() {
             self.push(&format!("{name}_{}", named(part, index)), kind, frame, place);
             place += kind.words();
@@ -238,14 +238,14 @@ impl Columns {
 }
 
 /// The parts of an element of a list: one without a name, or those of a tuple. `None` if there are others than words, or too many.
-fn parts_of(element: &Kind) -> Option<Vec<(String, Word)>> {
+fn parts_of(element: &AbiType) -> Option<Vec<(String, Word)>> {
     let parts = match element {
-        Kind::Word(word) => vec![(String::new(), *word)],
-        Kind::Tuple(parts) if (1..=ELEMENT_WORDS_MAX).contains(&element.words()) => {
+        AbiType::Word(word) => vec![(String::new(), *word)],
+        AbiType::Tuple(parts) if (1..=ELEMENT_WORDS_MAX).contains(&element.words()) => {
             let mut taken = BTreeSet::new();
             let mut words = Vec::new();
             for (index, (name, kind)) in parts.iter().enumerate() {
-                let Kind::Word(word) = kind else { return None };
+                let AbiType::Word(word) = kind else { return None };
                 let mut name = named(name, index);
                 while !taken.insert(name.to_lowercase()) {
                     name.push('_');
