@@ -93,7 +93,7 @@ fn is_column(key: &str) -> bool {
 /// # Errors
 /// Where the store cannot live on it.
 pub fn try_out(root: &Path, directory: &Path) -> Result<()> {
-    if let Some(Kind { name, danger }) = kind(root)? {
+    if let Some(FileSystem { name, danger }) = kind(root)? {
         tracing::warn!(path = %root.display(), file_system = name, "{danger}");
     }
     let probes = [directory.join("probe"), directory.join("probe.new")];
@@ -152,13 +152,13 @@ fn writable(path: &Path) -> Result<()> {
 
 /// A file system that asks for a word of warning.
 #[derive(Clone, Copy, Debug)]
-struct Kind {
+struct FileSystem {
     name: &'static str,
     danger: &'static str,
 }
 
 /// Looks a file system up by its magic number (Linux `include/uapi/linux/magic.h` and the file systems' own headers).
-fn kind(path: &Path) -> Result<Option<Kind>> {
+fn kind(path: &Path) -> Result<Option<FileSystem>> {
     const SHARED: &str =
         "locks, renames and syncs are known to be unreliable here; a local file system or a named volume is safe";
     const FLEETING: &str = "what lies here is gone with the container or the machine; mount a volume to keep it";
@@ -176,7 +176,7 @@ fn kind(path: &Path) -> Result<Option<Kind>> {
         0x794c_7630 => ("overlayfs", FLEETING),
         _ => return Ok(None),
     };
-    Ok(Some(Kind { name, danger }))
+    Ok(Some(FileSystem { name, danger }))
 }
 
 /// Tries what the store lives by: a lock that excludes, DuckDB's kind of lock, a rename that leaves the old file to those who read
