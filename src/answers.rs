@@ -35,7 +35,7 @@ pub use labels::Labels;
 pub use macros::all as macros;
 pub use movements::halves as halves_of_movements;
 pub use ranking::Ranking;
-pub use ranks::Limits;
+pub use ranks::RankLimits;
 pub use stored::nothing;
 pub use windows::BlockRun;
 

@@ -4,7 +4,7 @@
 //! made by one pass over the ranges' files, in their order and with little in memory; how often, its own cost decides. It takes nothing
 //! of the one before: ranges may come, merge and be repaired in any order.
 
-use super::ranks::{self, Limits};
+use super::ranks::{self, RankLimits};
 use crate::clock::now;
 use crate::rows::{address_flows, balances};
 use crate::store::{Damaged, Ended, Hash, Range, Store, TableManifest, check_file, record, sync_directory};
@@ -109,7 +109,12 @@ impl Ranking {
     ///
     /// # Errors
     /// [`Damaged`] where a range is not what was written; else where one cannot be read, or the volume cannot be written.
-    pub fn make(store: &Store, ranges: &[Range], limits: Limits, cancelled: &dyn Fn() -> bool) -> Result<Option<Self>> {
+    pub fn make(
+        store: &Store,
+        ranges: &[Range],
+        limits: RankLimits,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Option<Self>> {
         let started = Instant::now();
         let read = [balances::TABLE.name, address_flows::TABLE.name];
         if store.check_all(ranges, |name| read.contains(&name), Hash::New, cancelled)? == Ended::Cancelled {

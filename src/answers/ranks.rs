@@ -23,7 +23,7 @@ pub const TAKEN_MAX: usize = SHOWN_MAX + SHOWN_MAX / 5;
 
 /// How many holders are ranked, and with how much in memory.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct RankLimits {
     /// Of each asset.
     pub of_asset: usize,
     /// Of all assets together. Where it would be more, of each token fewer are ranked.
@@ -32,7 +32,7 @@ pub struct Limits {
     pub files: usize,
 }
 
-impl Default for Limits {
+impl Default for RankLimits {
     /// Of each asset more than are shown, for some have less by the time they are.
     fn default() -> Self {
         Self { of_asset: TAKEN_MAX, of_all: 1_000_000, files: 64 }
@@ -48,7 +48,7 @@ pub fn of(
     store: &Store,
     ranges: &[Range],
     before: [Option<u64>; 2],
-    limits: Limits,
+    limits: RankLimits,
     directory: &Path,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Option<Vec<Ranked>>> {
@@ -200,13 +200,13 @@ struct Ranks {
     best: BinaryHeap<Reverse<Placed>>,
     done: Vec<Ranked>,
     ranked_count: usize,
-    limits: Limits,
+    limits: RankLimits,
     /// How many holders of a token are ranked by now.
     token_max: usize,
 }
 
 impl Ranks {
-    fn new(before: [Option<u64>; 2], unseen: [Unseen; 3], limits: Limits) -> Self {
+    fn new(before: [Option<u64>; 2], unseen: [Unseen; 3], limits: RankLimits) -> Self {
         Self {
             before,
             unseen,

@@ -9,7 +9,7 @@ use super::pressure::ANSWER_MAX;
 use super::progress::{age_s, now};
 use super::session::{Failure, GRACE, Merging, Session, UnderWay};
 use super::space;
-use crate::answers::{Limits, Ranking};
+use crate::answers::{RankLimits, Ranking};
 use crate::error::Refused;
 use crate::geth::{self, At, Head, Tag};
 use crate::plan::{BLOCK_MAX, Piece, Source};
@@ -499,7 +499,7 @@ impl Session {
             let ranges = self.ranges[self.kept()..].to_vec();
             let made = self.builder.on_thread(move |builder| {
                 let _phase = phase("ranking");
-                Ranking::make(&builder.fetcher.store, &ranges, Limits::default(), &|| builder.stopped())
+                Ranking::make(&builder.fetcher.store, &ranges, RankLimits::default(), &|| builder.stopped())
             });
             self.ranking_under_way = Some(AbortOnDrop(tokio::spawn(async move { Ok(made.await??) })));
         }

@@ -13,7 +13,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use rayon::prelude::*;
 use serde_json::json;
-use spyhop::answers::{Labels, Limits, Ranking};
+use spyhop::answers::{Labels, RankLimits, Ranking};
 use spyhop::events::Events;
 use spyhop::publish::{Directory, Publisher, State};
 use spyhop::rows::coverage::Interval;
@@ -245,7 +245,7 @@ fn publish(store: &Store, identity: Identity) -> Result<(f64, f64)> {
     let labels = Labels::open(identity.chain_id, None, None)?;
     let events = Events::open(None)?;
     let tables = Selection::default();
-    let ranking = Ranking::make(store, &ranges, Limits::default(), &|| false)?;
+    let ranking = Ranking::make(store, &ranges, RankLimits::default(), &|| false)?;
     let state = State {
         ranges: &held,
         tail: &[],

@@ -4,7 +4,7 @@ use crate::rig::published::Published;
 use crate::rig::random::Random;
 use alloy_primitives::{Address, B256, U256};
 use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use spyhop::answers::{Labels, Limits, Ranking, ranking};
+use spyhop::answers::{Labels, RankLimits, Ranking, ranking};
 use spyhop::events::Events;
 use spyhop::publish::{Directory, Publisher, State};
 use spyhop::rows::balances::Balance;
@@ -198,7 +198,7 @@ fn a_ranking_and_what_is_newer_give_what_all_balances_give() {
     same(&found, "no ranking");
     for ranked in [1, 6, 9, 12] {
         // Of more files than are read side by side, and of fewer.
-        let limits = Limits { files: 4, ..Limits::default() };
+        let limits = RankLimits { files: 4, ..RankLimits::default() };
         let ranking = Ranking::make(&store, &small[..ranked], limits, &|| false).unwrap().unwrap();
         let found = publish(&store, &ranges, Some(&ranking));
         same(&found, &format!("{ranked} ranges are ranked"));
@@ -217,7 +217,7 @@ fn a_ranking_and_what_is_newer_give_what_all_balances_give() {
     // Where not all are ranked, those that are have the ranks that all balances give them.
     for (of_asset, of_all, ranked) in [(100, 1_000, 12), (100, 1_000, 11), (100, 150, 10), (50, 60, 12), (60, 1_000, 2)]
     {
-        let limits = Limits { of_asset, of_all, files: 2 };
+        let limits = RankLimits { of_asset, of_all, files: 2 };
         let ranking = Ranking::make(&store, &small[..ranked], limits, &|| false).unwrap().unwrap();
         let found = publish(&store, &ranges, Some(&ranking));
         let what = format!("{limits:?} of {ranked} ranges");
@@ -252,8 +252,8 @@ fn a_ranking_is_made_again_when_ranges_changed_and_taken_up_where_it_was_left() 
     let ranges = store.ranges().unwrap();
     assert!(Ranking::is_due(None, &ranges, true));
     assert!(Ranking::newest(&store, &ranges).unwrap().is_none());
-    assert!(Ranking::make(&store, &ranges, Limits::default(), &|| true).unwrap().is_none());
-    let ranking = Ranking::make(&store, &ranges, Limits::default(), &|| false).unwrap().unwrap();
+    assert!(Ranking::make(&store, &ranges, RankLimits::default(), &|| true).unwrap().is_none());
+    let ranking = Ranking::make(&store, &ranges, RankLimits::default(), &|| false).unwrap().unwrap();
     assert!(!Ranking::is_due(Some(&ranking), &ranges, false));
     assert_eq!(Ranking::newest(&store, &ranges).unwrap().as_ref(), Some(&ranking));
     // It is of blocks that are not held any more.
@@ -263,7 +263,7 @@ fn a_ranking_is_made_again_when_ranges_changed_and_taken_up_where_it_was_left() 
     assert!(Ranking::is_due(Some(&ranking), &ranges, false));
     // It was made a moment ago, and more is to come.
     assert!(!Ranking::is_due(Some(&ranking), &ranges, true));
-    let next = Ranking::make(&store, &ranges, Limits::default(), &|| false).unwrap().unwrap();
+    let next = Ranking::make(&store, &ranges, RankLimits::default(), &|| false).unwrap().unwrap();
     next.collect_others(&store, std::time::Duration::from_secs(600)).unwrap();
     assert!(store.root().join(&ranking.path).exists());
     // One that is not whole is none.
@@ -278,7 +278,7 @@ fn ranking_made_by_a_clock_that_was_ahead_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("data")).unwrap();
     let mut random = Random::new("ranking");
-    let make = |ranges: &[Range]| Ranking::make(&store, ranges, Limits::default(), &|| false).unwrap().unwrap();
+    let make = |ranges: &[Range]| Ranking::make(&store, ranges, RankLimits::default(), &|| false).unwrap().unwrap();
     write(&store, &mut random, 0);
     let first = make(&store.ranges().unwrap());
     let path = store.root().join(&first.path).join("manifest.json");
@@ -310,7 +310,7 @@ fn what_may_have_changed_unseen_is_neither_ranked_nor_counted() {
     let silent = Some(Address::repeat_byte(2));
     write_with(&store, &mut random, 2, &[], |balance| balance.asset != silent);
     let ranges = store.ranges().unwrap();
-    let ranking = Ranking::make(&store, &ranges, Limits::default(), &|| false).unwrap().unwrap();
+    let ranking = Ranking::make(&store, &ranges, RankLimits::default(), &|| false).unwrap().unwrap();
     let found = publish(&store, &ranges, Some(&ranking));
     let number = |sql: &str| found.number(sql);
     let asset = |byte: u8| format!("{:?}", Address::repeat_byte(byte));
