@@ -36,12 +36,12 @@ pub struct Ranking {
     /// Its directory, relative to the volume.
     pub path: PathBuf,
     /// What it says of itself.
-    pub manifest: Manifest,
+    pub manifest: RankingManifest,
 }
 
 /// `manifest.json` of a ranking.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Manifest {
+pub struct RankingManifest {
     /// The version of the files.
     format: u32,
     /// The last block of which it knows.
@@ -137,7 +137,7 @@ impl Ranking {
         let made_at = now();
         let seconds = started.elapsed().as_secs_f64();
         let files = ranks::write(&directory, &ranked)?;
-        let manifest = Manifest { format: FORMAT, last: top.last, before, ranges, made_at, seconds, files };
+        let manifest = RankingManifest { format: FORMAT, last: top.last, before, ranges, made_at, seconds, files };
         record::write(&directory.join("manifest.json"), &manifest)?;
         let target = store.root().join(&path);
         if target.exists() {
@@ -197,7 +197,7 @@ fn list(root: &Path) -> Result<(Vec<Ranking>, Vec<Damaged>)> {
     let (mut rankings, mut damaged) = (Vec::new(), Vec::new());
     for entry in entries {
         let path = Path::new(DIRECTORY).join(entry?.file_name());
-        let read = record::read(&root.join(&path).join("manifest.json")).and_then(|manifest: Manifest| {
+        let read = record::read(&root.join(&path).join("manifest.json")).and_then(|manifest: RankingManifest| {
             for (name, file) in &manifest.files {
                 check_file(root, &path, name, file)?;
             }
