@@ -166,21 +166,21 @@ pub fn write(directory: &Path, ranked: &[Ranked]) -> Result<BTreeMap<String, Tab
 
 /// A holder by its place: who has more is greater, and of two who have the same the lower address.
 #[derive(Debug, PartialEq, Eq)]
-struct Placed(RankedHolder);
+struct Standing(RankedHolder);
 
-impl Placed {
+impl Standing {
     fn place(&self) -> (U256, Reverse<Address>) {
         (self.0.balance, Reverse(self.0.address))
     }
 }
 
-impl Ord for Placed {
+impl Ord for Standing {
     fn cmp(&self, other: &Self) -> Ordering {
         self.place().cmp(&other.place())
     }
 }
 
-impl PartialOrd for Placed {
+impl PartialOrd for Standing {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
@@ -197,7 +197,7 @@ struct Ranks {
     /// Of which asset, and what is known of it by now.
     asset: Option<Asset>,
     /// Who has most of it by now, the last of them on top.
-    best: BinaryHeap<Reverse<Placed>>,
+    best: BinaryHeap<Reverse<Standing>>,
     done: Vec<Ranked>,
     ranked_count: usize,
     limits: RankLimits,
@@ -250,7 +250,7 @@ impl Ranks {
         if holder.balance.is_zero() {
             return;
         }
-        self.best.push(Reverse(Placed(holder)));
+        self.best.push(Reverse(Standing(holder)));
         let max = if asset.asset.is_some() { self.token_max } else { self.limits.of_asset };
         if self.best.len() > max {
             self.best.pop();
@@ -261,8 +261,8 @@ impl Ranks {
     fn end_asset(&mut self) {
         let Some(mut asset) = self.asset.take() else { return };
         // It was noted that not all are ranked, and not yet who the last is.
-        asset.least = asset.least.and(self.best.peek()).map(|Reverse(Placed(last))| (last.balance, last.address));
-        let mut holders: Vec<_> = self.best.drain().map(|Reverse(Placed(holder))| holder).collect();
+        asset.least = asset.least.and(self.best.peek()).map(|Reverse(Standing(last))| (last.balance, last.address));
+        let mut holders: Vec<_> = self.best.drain().map(|Reverse(Standing(holder))| holder).collect();
         holders.sort_unstable_by_key(|holder| holder.address);
         self.ranked_count += holders.len();
         self.done.push(Ranked { asset, holders });
@@ -294,11 +294,11 @@ impl Ranked {
     fn cut(&mut self, max: usize) -> usize {
         let gone = self.holders.len().saturating_sub(max);
         if gone > 0 {
-            let mut placed: Vec<_> = self.holders.drain(..).map(Placed).collect();
+            let mut placed: Vec<_> = self.holders.drain(..).map(Standing).collect();
             placed.sort_unstable_by(|one, other| other.cmp(one));
             placed.truncate(max);
-            self.asset.least = placed.last().map(|Placed(last)| (last.balance, last.address));
-            self.holders.extend(placed.into_iter().map(|Placed(holder)| holder));
+            self.asset.least = placed.last().map(|Standing(last)| (last.balance, last.address));
+            self.holders.extend(placed.into_iter().map(|Standing(holder)| holder));
             self.holders.sort_unstable_by_key(|holder| holder.address);
         }
         gone
