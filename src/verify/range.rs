@@ -57,7 +57,7 @@ pub fn check(
     bar: &ProgressBar,
     tell: &mut (dyn FnMut(Vec<Fault>) + Send),
 ) -> Result<(), Unverified> {
-    let reader = |alone| Reader::open(root, range, blocks, (tables, alone));
+    let reader = |alone| RangeReader::open(root, range, blocks, (tables, alone));
     let mut faults = recompute(reader(Selection::of_known([]))?, range, rules, scratch, bar, tell)?;
     // From Amsterdam on, blocks that nobody traced tell all but what an account gives to itself: where a table was added later,
     // it was made of that.
@@ -73,7 +73,7 @@ pub fn check(
 
 /// Recomputes what a reader reads, hands on the faults of its blocks, and returns those of the tables that are combined.
 fn recompute(
-    mut reader: Reader,
+    mut reader: RangeReader,
     range: &Range,
     rules: &Rules,
     scratch: &Scratch,
@@ -142,7 +142,7 @@ struct Round {
 }
 
 /// A range's files, read side by side.
-struct Reader {
+struct RangeReader {
     selection: Selection,
     blocks: Cursor,
     others: Vec<Cursor>,
@@ -160,7 +160,7 @@ struct Reader {
     alone: Selection,
 }
 
-impl Reader {
+impl RangeReader {
     fn open(
         root: &Path,
         range: &Range,
