@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// Rows that are compared together.
+/// FileRows that are compared together.
 const BATCH_ROWS: usize = 8_192;
 
 /// Maximum number of faults reported for one table of a range: if more is wrong, everything after it is.
@@ -114,7 +114,7 @@ fn file(directory: &Path, table: &Table) -> PathBuf {
 
 /// What differs between two files of a table of a range, row by row.
 fn differing(table: &'static Table, expected: &Path, found: &Path, range: &Range) -> Result<Vec<Fault>> {
-    let (mut expected, mut found) = (Rows::open(expected)?, Rows::open(found)?);
+    let (mut expected, mut found) = (FileRows::open(expected)?, FileRows::open(found)?);
     if expected.count != found.count {
         return Ok(vec![Fault::new(table.name, "rows", expected.count, found.count)]);
     }
@@ -164,12 +164,12 @@ fn key(table: &Table, rows: &RecordBatch, row: usize) -> String {
 }
 
 /// A file's rows in batches of a fixed size, except the last.
-struct Rows {
+struct FileRows {
     count: i64,
     batches: ParquetRecordBatchReader,
 }
 
-impl Rows {
+impl FileRows {
     fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("failed to open: `{}`", path.display()))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file);
