@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// A tail file that was looked at.
 #[derive(Debug)]
-pub struct Seen {
+pub struct CheckedFile {
     /// What the file says of its block; `None` if it could not be read.
     pub link: Option<BlockLink>,
     /// The tables without which its block could not be rebuilt.
@@ -21,7 +21,7 @@ pub struct Seen {
 }
 
 /// Checks the file of one block; with rules, its rows too. `None` if the file is no longer there.
-pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Option<Seen> {
+pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Option<CheckedFile> {
     let place = tail::path(number, hash);
     let block = match tail::read(root, number, hash) {
         Ok(block) => block,
@@ -29,7 +29,7 @@ pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Opt
         Err(error) => {
             let cause = error.downcast::<Damaged>().map_or_else(|error| format!("{error:#}"), |damaged| damaged.reason);
             let fault = Fault::new(place.display().to_string(), "file", "one that is whole", cause).of_block(number);
-            return Some(Seen { link: None, lacking: Selection::of_known([]), faults: vec![fault] });
+            return Some(CheckedFile { link: None, lacking: Selection::of_known([]), faults: vec![fault] });
         }
     };
     let link = block.link;
@@ -70,5 +70,5 @@ pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Opt
             block.batch(&blocks::TABLE).and_then(|rows| rebuild::header_fault(number, rows)).into_iter().collect()
         };
     }
-    Some(Seen { link: Some(link), lacking, faults })
+    Some(CheckedFile { link: Some(link), lacking, faults })
 }
