@@ -63,7 +63,7 @@ impl Directory {
 
 /// What to publish.
 #[derive(Debug)]
-pub struct State<'a> {
+pub struct Contents<'a> {
     /// Sealed ranges and tail chunks, ascending.
     pub ranges: &'a [Directory],
     /// The rest of the canonical tail, ascending.
@@ -129,7 +129,7 @@ impl Publisher {
     ///
     /// # Errors
     /// If a tail file cannot be read or the volume cannot be written; readers then keep what they have.
-    pub fn publish(&mut self, store: &Store, state: &State) -> Result<()> {
+    pub fn publish(&mut self, store: &Store, state: &Contents) -> Result<()> {
         let published = store.root().join(FILE);
         let last = self.last.take().filter(|last| last.age < SCRATCH_EVERY && published.exists());
         let copied = last.is_some().then_some(&published);
@@ -145,7 +145,7 @@ impl Publisher {
         Ok(())
     }
 
-    fn write(&mut self, store: &Store, state: &State, path: &Path, last: Option<Published>) -> Result<Published> {
+    fn write(&mut self, store: &Store, state: &Contents, path: &Path, last: Option<Published>) -> Result<Published> {
         let connection = open(store, path)?;
         let (ranges, ranking) = (state.ranges.to_vec(), state.ranking.cloned());
         let blocks: Vec<_> = state.tail.iter().map(|link| (link.number, link.hash)).collect();
@@ -156,7 +156,7 @@ impl Publisher {
         if scratch {
             connection.execute_batch(&create_tables()).context("tables")?;
             // Views are checked when they are made, and that is quick while there are no files below them.
-            let nothing = State { ranges: &[], ranking: None, ..*state };
+            let nothing = Contents { ranges: &[], ranking: None, ..*state };
             connection.execute_batch(&sealed_views(&nothing, None)).context("views of the sealed ranges")?;
             connection.execute_batch(&answers::halves_of_movements()).context("movements")?;
             connection.execute_batch(&create_views()).context("views")?;
@@ -271,7 +271,7 @@ fn refused_views(events: &Events) -> Result<BTreeMap<String, String>> {
 
 /// The views over the sealed ranges, one for each chain table, and over their ranking; `first` and `last` are the range that a file
 /// holds. Names are relative to the volume where no root is given.
-fn sealed_views(State { ranges, ranking, .. }: &State, root: Option<&Path>) -> String {
+fn sealed_views(Contents { ranges, ranking, .. }: &Contents, root: Option<&Path>) -> String {
     let mut sql = String::new();
     for table in [&HOLDERS, &ASSETS] {
         let body = match ranking {
@@ -420,7 +420,7 @@ fn create_views() -> String {
 }
 
 /// The views whose periods end with the newest block.
-fn window_views(state: &State) -> String {
+fn window_views(state: &Contents) -> String {
     let held: Vec<_> = state.ranges.iter().map(Directory::run).collect();
     let bodies = answers::up_to_newest(&held, state.tail, state.tables, state.coverage, state.ranking);
     bodies

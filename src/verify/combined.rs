@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// FileRows that are compared together.
+/// Rows that are compared together.
 const BATCH_ROWS: usize = 8_192;
 
 /// Maximum number of faults reported for one table of a range: if more is wrong, everything after it is.

@@ -18,7 +18,7 @@ use crate::events::Events;
 use crate::freezer::Places;
 use crate::geth::{Client, Head};
 use crate::plan::{Known, Piece};
-use crate::publish::{Directory, Publisher, State};
+use crate::publish::{Contents, Directory, Publisher};
 use crate::rows::{Gap, Options, Selection};
 use crate::store::{BlockLink, Chain, Finished, RANGE_MIN, Range, Store, chunk, tail};
 use anyhow::Result;
@@ -396,7 +396,7 @@ impl Session {
         let (labels, events) = (&self.labels, &self.events);
         let ranking = self.ranking.as_ref();
         let state =
-            State { ranges: &ranges, tail, tables, coverage: &coverage, reorgs: &reorgs, labels, events, ranking };
+            Contents { ranges: &ranges, tail, tables, coverage: &coverage, reorgs: &reorgs, labels, events, ranking };
         self.publisher.publish(&self.store, &state)?;
         self.chunks = split.chunks;
         self.dirty = false;

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use serde_json::json;
 use spyhop::answers::{Labels, RankLimits, Ranking};
 use spyhop::events::Events;
-use spyhop::publish::{Directory, Publisher, State};
+use spyhop::publish::{Contents, Directory, Publisher};
 use spyhop::rows::coverage::Interval;
 use spyhop::rows::{Kind, Part, Rows, Selection, Table};
 use spyhop::store::{self, BlockLink, Chain, FORMAT, Identity, RangeWriter, Store};
@@ -246,7 +246,7 @@ fn publish(store: &Store, identity: Identity) -> Result<(f64, f64)> {
     let events = Events::open(None)?;
     let tables = Selection::default();
     let ranking = Ranking::make(store, &ranges, RankLimits::default(), &|| false)?;
-    let state = State {
+    let state = Contents {
         ranges: &held,
         tail: &[],
         tables,

@@ -980,7 +980,7 @@ fn whatever_lies_in_the_directory_has_views_or_is_named() {
 #[test]
 fn a_view_that_duckdb_refuses_costs_itself() {
     use spyhop::events::{Events, View};
-    use spyhop::publish::{Publisher, State};
+    use spyhop::publish::{Contents, Publisher};
     use spyhop::rows::events_skipped::Skipped;
     let directory = tempfile::tempdir().unwrap();
     let data_directory = directory.path().join("data");
@@ -991,7 +991,7 @@ fn a_view_that_duckdb_refuses_costs_itself() {
     let mut events = Events::open(Some(abi)).unwrap();
     let mut publisher = Publisher::new(&store, None).unwrap();
     let mut publish = |events: &Events| {
-        let state = State {
+        let state = Contents {
             ranges: &[],
             tail: &[],
             tables: Default::default(),

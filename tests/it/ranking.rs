@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256, U256};
 use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use spyhop::answers::{Labels, RankLimits, Ranking, ranking};
 use spyhop::events::Events;
-use spyhop::publish::{Directory, Publisher, State};
+use spyhop::publish::{Contents, Directory, Publisher};
 use spyhop::rows::balances::Balance;
 use spyhop::rows::{Gap, Kind, Lacks, Part, Rows, Selection, address_flows, blocks, combine};
 use spyhop::store::{BlockLink, Identity, Range, RangeWriter, Store, next_merge};
@@ -134,7 +134,7 @@ fn publish(store: &Store, ranges: &[Range], ranking: Option<&Ranking>) -> Publis
     let (labels, events) = (Labels::open(1.into(), None, None).unwrap(), Events::open(None).unwrap());
     let tables = ranges[0].tables();
     let (ranges, labels, events) = (&directories[..], &labels, &events);
-    let state = State { ranges, tail: &[], tables, coverage: &[], reorgs: &[], labels, events, ranking };
+    let state = Contents { ranges, tail: &[], tables, coverage: &[], reorgs: &[], labels, events, ranking };
     Publisher::new(store, None).unwrap().publish(store, &state).unwrap();
     Published::open(store.root())
 }
