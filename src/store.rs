@@ -46,7 +46,7 @@ pub use merge::{Merge, next_merge};
 pub use range::{Range, Unreadable, unlinked};
 pub use range_writer::{Finished, RangeWriter};
 pub use scratch::Scratch;
-pub use sorted::{Source, create as create_table, for_each_merged, merge as merge_sorted};
+pub use sorted::{MergeInput, create as create_table, for_each_merged, merge as merge_sorted};
 pub use stamp::Stamp;
 pub use table_file::{GroupLimit, Sink, TableWriter, table_of, table_path};
 pub use tail::TailBlock;

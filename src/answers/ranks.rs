@@ -5,8 +5,8 @@ use super::unseen::Unseen;
 use crate::rows::balances::{self, Balance};
 use crate::rows::{Rows, Table, address_flows};
 use crate::store::{
-    Ended, GroupLimit, Range, Source, Store, TableManifest, TableWriter, for_each_batch, for_each_merged, merge_sorted,
-    table_path,
+    Ended, GroupLimit, MergeInput, Range, Store, TableManifest, TableWriter, for_each_batch, for_each_merged,
+    merge_sorted, table_path,
 };
 use alloy_primitives::{Address, U256, U512};
 use anyhow::Result;
@@ -82,8 +82,10 @@ fn rank(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Option<Vec<Ranked>>> {
     let held = ranges.iter().filter(|range| range.rows(&balances::TABLE) > 0);
-    let source =
-        |range: &Range| Source { path: range.file(store.root(), &balances::TABLE), rows: range.rows(&balances::TABLE) };
+    let source = |range: &Range| MergeInput {
+        path: range.file(store.root(), &balances::TABLE),
+        rows: range.rows(&balances::TABLE),
+    };
     let mut sources: Vec<_> = held.map(source).collect();
     // More than can be read side by side become fewer first.
     for number in 0.. {
@@ -97,7 +99,7 @@ fn rank(
             return Ok(None);
         }
         let (_, manifest) = writer.finish(|_| Vec::new())?;
-        sources.push(Source { path, rows: manifest.rows });
+        sources.push(MergeInput { path, rows: manifest.rows });
     }
     let mut count = 0_u64;
     let ended = for_each_merged(&sources, |balance: Balance| {

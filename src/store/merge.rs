@@ -4,7 +4,7 @@ use super::ended::Ended;
 use super::manifest::{Manifest, covered};
 use super::range::Range;
 use super::range_writer;
-use super::sorted::{self, Source};
+use super::sorted::{self, MergeInput};
 use super::table_file::{GroupLimit, SourceFile, TableWriter, table_path};
 use super::{Hash, RANGE_MAX, RANGE_MIN, Store};
 use crate::rows::combined::is_combined;
@@ -85,7 +85,7 @@ impl Merge {
             let sources: Vec<_> = self
                 .sources
                 .iter()
-                .map(|source| Source { path: source.file(store.root(), table), rows: source.rows(table) })
+                .map(|source| MergeInput { path: source.file(store.root(), table), rows: source.rows(table) })
                 .collect();
             let merged = match is_combined(table) {
                 true => sorted::merge(table, &sources, &mut writer, cancelled)?,
@@ -114,12 +114,12 @@ impl Merge {
 /// Appends whole files, one after the other.
 fn append_all(
     writer: &mut TableWriter,
-    sources: &[Source],
+    sources: &[MergeInput],
     table: &'static Table,
     limit: GroupLimit,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Ended> {
-    for Source { path, rows: expected } in sources {
+    for MergeInput { path, rows: expected } in sources {
         let Some(rows) = append(writer, path, table, limit, cancelled)? else { return Ok(Ended::Cancelled) };
         ensure!(rows == *expected, "`{}` has {rows} rows, its manifest says {expected}", path.display());
     }

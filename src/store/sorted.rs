@@ -48,11 +48,11 @@ pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Result<B
 /// Combines whole files of a table that is combined into one.
 pub fn merge(
     table: &'static Table,
-    sources: &[Source],
+    sources: &[MergeInput],
     writer: &mut TableWriter,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Ended> {
-    struct Merge<'a>(&'a [Source], &'a mut TableWriter, &'a dyn Fn() -> bool);
+    struct Merge<'a>(&'a [MergeInput], &'a mut TableWriter, &'a dyn Fn() -> bool);
     impl Work for Merge<'_> {
         type Output = Result<Ended>;
 
@@ -65,7 +65,7 @@ pub fn merge(
 
 /// A file to be combined with others, and how many rows it must have.
 #[derive(Debug)]
-pub struct Source {
+pub struct MergeInput {
     /// Where it is.
     pub path: PathBuf,
     /// Its rows.
@@ -80,7 +80,7 @@ struct Sorted<E> {
     /// How many of the pending were left when they were combined last.
     combined: usize,
     /// Files of sorted rows that were too many for memory.
-    runs: Vec<Source>,
+    runs: Vec<MergeInput>,
 }
 
 impl<E: Entry> Sink for Sorted<E> {
@@ -119,7 +119,7 @@ impl<E: Entry> Sorted<E> {
         let path = self.path.with_extension(format!("run{}", self.runs.len()));
         let mut file = TableWriter::create(&path, E::TABLE, GroupLimit::Rows(RUN))?;
         write_all(&mut file, &self.pending)?;
-        self.runs.push(Source { path, rows: self.pending.len() as u64 });
+        self.runs.push(MergeInput { path, rows: self.pending.len() as u64 });
         self.pending.clear();
         self.combined = 0;
         file.finish(|_| Vec::new()).map(drop)
@@ -131,7 +131,11 @@ fn write_all<E: Entry>(file: &mut TableWriter, entries: &[E]) -> Result<()> {
 }
 
 /// Merges sorted files, combining what belongs together.
-fn merge_files<E: Entry>(sources: &[Source], writer: &mut TableWriter, cancelled: &dyn Fn() -> bool) -> Result<Ended> {
+fn merge_files<E: Entry>(
+    sources: &[MergeInput],
+    writer: &mut TableWriter,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Ended> {
     let (mut groups, mut whole) = (Groups::default(), Vec::new());
     let ended = for_each_merged::<E>(sources, |entry| {
         groups.push(entry, &mut whole);
@@ -153,7 +157,7 @@ fn merge_files<E: Entry>(sources: &[Source], writer: &mut TableWriter, cancelled
 ///
 /// # Errors
 /// Where a file cannot be read, is not sorted, or has not the rows it must have; and those of `take`.
-pub fn for_each_merged<E: Entry>(sources: &[Source], mut take: impl FnMut(E) -> Result<Ended>) -> Result<Ended> {
+pub fn for_each_merged<E: Entry>(sources: &[MergeInput], mut take: impl FnMut(E) -> Result<Ended>) -> Result<Ended> {
     let mut streams = sources.iter().map(Stream::<E>::open).collect::<Result<Vec<_>>>()?;
     let mut heads = BinaryHeap::with_capacity(streams.len());
     for (stream, entries) in streams.iter_mut().enumerate() {
@@ -233,14 +237,14 @@ impl ChunkReader for Reopened {
 
 /// The entries of a file, one after the other.
 struct Stream<'a, E> {
-    source: &'a Source,
+    source: &'a MergeInput,
     batches: ParquetRecordBatchReader,
     entries: vec::IntoIter<E>,
     read: u64,
 }
 
 impl<'a, E: Entry> Stream<'a, E> {
-    fn open(source: &'a Source) -> Result<Self> {
+    fn open(source: &'a MergeInput) -> Result<Self> {
         let path = &source.path;
         let file = Reopened::new(path).with_context(|| format!("failed to open: `{}`", path.display()))?;
         let batches = ParquetRecordBatchReaderBuilder::try_new(file)
@@ -251,7 +255,7 @@ impl<'a, E: Entry> Stream<'a, E> {
 
     fn next(&mut self) -> Result<Option<E>> {
         while self.entries.len() == 0 {
-            let Source { path, rows } = self.source;
+            let MergeInput { path, rows } = self.source;
             let Some(batch) = self.batches.next() else {
                 ensure!(self.read == *rows, "`{}` has {} rows, its manifest says {rows}", path.display(), self.read);
                 return Ok(None);
