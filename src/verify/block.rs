@@ -4,7 +4,7 @@
 use super::cell::text_of;
 use super::ether;
 use super::fault::Fault;
-use super::rebuild::{self, Raw};
+use super::rebuild::{self, RebuiltBlock};
 use crate::decode::{Block, Depth};
 use crate::prove::{BlobSchedule, Expected, Mismatch, Proved, prove};
 use crate::rows::balances::Balance;
@@ -79,7 +79,7 @@ impl StoredBlock {
 
     fn prove(&self, rules: &Rules) -> Result<Proved, Fault> {
         let number = self.number;
-        let Raw { header, body, receipts } = rebuild::block(number, &self.tables)?;
+        let RebuiltBlock { header, body, receipts } = rebuild::block(number, &self.tables)?;
         let unreadable = |check, error: anyhow::Error| {
             Fault::new("blocks", check, "what decodes", format!("{error:#}")).of_block(number)
         };

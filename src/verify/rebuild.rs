@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 /// A block's bytes as geth's freezer would have them.
 #[derive(Debug)]
-pub struct Raw {
+pub struct RebuiltBlock {
     pub header: Bytes,
     pub body: Bytes,
     pub receipts: Bytes,
@@ -72,7 +72,7 @@ struct StoredAuthorization {
 ///
 /// # Errors
 /// The first cell that cannot be what was stored.
-pub fn block(number: u64, tables: &[RecordBatch]) -> Result<Raw, Fault> {
+pub fn block(number: u64, tables: &[RecordBatch]) -> Result<RebuiltBlock, Fault> {
     let table = |index: usize| rows(CHAIN_TABLES[index], number, &tables[index]);
     let [blocks, transactions, logs, withdrawals, uncles] = [0, 1, 2, 3, 4].map(table);
     let [block] = blocks.collect::<Vec<_>>()[..] else { unreachable!("one row of `blocks` per block") };
@@ -100,7 +100,7 @@ pub fn block(number: u64, tables: &[RecordBatch]) -> Result<Raw, Fault> {
         body.raw(&withdrawal_list.finish());
     }
     let receipts = receipts(transactions, logs)?;
-    Ok(Raw { header: header(&block)?.into(), body: body.finish().into(), receipts: receipts.into() })
+    Ok(RebuiltBlock { header: header(&block)?.into(), body: body.finish().into(), receipts: receipts.into() })
 }
 
 /// The fault of a row of `blocks` whose header is another than its hash says.
