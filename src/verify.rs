@@ -44,7 +44,7 @@ use std::path::PathBuf;
 
 /// What to verify and how.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct Request {
     /// The volume.
     pub data: PathBuf,
     /// The first block, if not everything stored is to be verified.
@@ -86,7 +86,7 @@ pub struct Report {
 ///
 /// # Errors
 /// If there is nothing to verify, or the node cannot be asked. What cannot be read is a fault, not an error.
-pub fn check(settings: &Settings, bar: &ProgressBar, tell: &mut (dyn FnMut(&Fault) + Send)) -> Result<Report> {
+pub fn check(settings: &Request, bar: &ProgressBar, tell: &mut (dyn FnMut(&Fault) + Send)) -> Result<Report> {
     let root = &settings.data;
     let (from, to) = settings.blocks();
     if from > to {
@@ -157,7 +157,7 @@ impl Report {
     }
 }
 
-impl Settings {
+impl Request {
     /// The first and the last block to verify, if they are stored.
     fn blocks(&self) -> (u64, u64) {
         (self.from.unwrap_or(0), self.to.unwrap_or(u64::MAX))

@@ -5,7 +5,7 @@ use crate::error::Failed;
 use crate::geth::check_socket;
 use crate::store::Store;
 use crate::text::shown;
-use crate::verify::{self, Fault, Report, Settings};
+use crate::verify::{self, Fault, Report, Request};
 use crate::watch;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -97,7 +97,7 @@ pub fn run(arguments: &Verify) -> Result<()> {
 
 fn check(arguments: &Verify) -> Result<Report> {
     let Verify { data, from, to, deep, ipc, .. } = arguments;
-    let settings = Settings { data: data.clone(), from: *from, to: *to, deep: *deep, ipc: ipc.clone() };
+    let settings = Request { data: data.clone(), from: *from, to: *to, deep: *deep, ipc: ipc.clone() };
     let style = ProgressStyle::with_template("spyhop [{bar:40}] {human_pos}/{human_len} blocks  {per_sec}  ETA {eta}");
     // It is drawn on a terminal only.
     let bar = ProgressBar::new(0).with_style(style.context("the template is constant")?.progress_chars("=> "));

@@ -4,7 +4,7 @@ use super::block::Rules;
 use super::combined;
 use super::fault::Fault;
 use super::range::Unverified;
-use super::{Report, Settings, files, links, range, tail};
+use super::{Report, Request, files, links, range, tail};
 use crate::rows::{Selection, blocks};
 use crate::store::{self, BlockLink, Chain, Manifest, Range, Scratch, Unreadable, chunk, read_readable_ranges};
 use alloy_primitives::B256;
@@ -19,7 +19,7 @@ const TAIL_ROUND: usize = 256;
 
 /// One pass.
 pub struct Pass<'a> {
-    pub settings: &'a Settings,
+    pub settings: &'a Request,
     pub chain: Chain,
     /// What rows are recomputed by, where they are.
     pub rules: Option<Rules>,

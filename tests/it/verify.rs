@@ -16,7 +16,7 @@ use indicatif::ProgressBar;
 use odd_chain::odd_chain;
 use spyhop::rows::{CHAIN_TABLES, Selection};
 use spyhop::store::{Store, TailBlock, tail};
-use spyhop::verify::{Fault, Settings, check, combined, recomputed};
+use spyhop::verify::{Fault, Request, check, combined, recomputed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ fn mixed_chain_with_tokens() -> Geth {
 /// The faults of some blocks, as the command would print them.
 fn faults(data: &Path, blocks: Option<(u64, u64)>, deep: bool) -> Vec<Fault> {
     let (from, to) = blocks.unzip();
-    let settings = Settings { data: data.to_owned(), from, to, deep, ipc: None };
+    let settings = Request { data: data.to_owned(), from, to, deep, ipc: None };
     let mut faults = Vec::new();
     let report = check(&settings, &ProgressBar::hidden(), &mut |fault| faults.push(fault.clone())).unwrap();
     assert_eq!(report.faults, faults.len() as u64);
