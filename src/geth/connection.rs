@@ -52,7 +52,7 @@ struct Pending {
     _in_flight: Arc<OwnedSemaphorePermit>,
 }
 
-struct State {
+struct Calls {
     /// By id, and so by deadline too: all calls are given the same time.
     pending: BTreeMap<u64, Pending>,
     next_id: u64,
@@ -61,7 +61,7 @@ struct State {
 }
 
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<Calls>,
     end: Notify,
     /// Whether a reply on this connection has turned out to be good.
     trusted: AtomicBool,
@@ -90,7 +90,7 @@ impl Connection {
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         counters.connections.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { pending: BTreeMap::new(), next_id: 1, ended: None }),
+            state: Mutex::new(Calls { pending: BTreeMap::new(), next_id: 1, ended: None }),
             end: Notify::new(),
             trusted: AtomicBool::new(false),
             limits,
@@ -158,7 +158,7 @@ impl Connection {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Calls> {
         self.state.lock().expect("nothing panics while it holds the state of a connection")
     }
 
