@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use std::ops::Range;
 
 /// One receipt's items, as they are stored.
-struct Stored<'a> {
+struct StoredReceipt<'a> {
     outcome: &'a [u8],
     gas: &'a [u8],
     logs: &'a [u8],
@@ -46,9 +46,9 @@ pub(super) fn receipts(raw: &Bytes, transactions: &[Transaction]) -> Result<(Vec
 }
 
 /// The receipt, still without its bloom, and its items.
-fn decode<'a>(raw: &Bytes, item: &'a [u8], kind: u8) -> Result<(Receipt, Stored<'a>)> {
+fn decode<'a>(raw: &Bytes, item: &'a [u8], kind: u8) -> Result<(Receipt, StoredReceipt<'a>)> {
     let mut items = Items::list(item)?;
-    let stored = Stored {
+    let stored = StoredReceipt {
         outcome: items.next_item().context("status")?,
         gas: items.next_item().context("cumulative gas")?,
         logs: items.next_item().context("logs")?,
@@ -66,7 +66,7 @@ fn decode<'a>(raw: &Bytes, item: &'a [u8], kind: u8) -> Result<(Receipt, Stored<
 }
 
 /// Appends a receipt's consensus encoding (EIP-2718), and says where it is.
-fn encode(kind: u8, items: &Stored, bloom: &Bloom, encoded: &mut Vec<u8>) -> Range<usize> {
+fn encode(kind: u8, items: &StoredReceipt, bloom: &Bloom, encoded: &mut Vec<u8>) -> Range<usize> {
     let start = encoded.len();
     if kind != 0 {
         encoded.push(kind);
