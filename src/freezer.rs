@@ -34,7 +34,7 @@ pub use history::{History, Places};
 use alloy_primitives::{B256, Bytes};
 use bytes::BytesMut;
 use std::path::{Path, PathBuf};
-use table::{Span, Table};
+use table::{FreezerTable, Span};
 
 /// Stored bytes of a run at most, unless a single block has more. What they decompress to is a few times as much.
 const RUN_BYTES_MAX: u64 = 2 << 20;
@@ -69,10 +69,10 @@ pub struct Run {
 /// The freezer, opened by one reader.
 #[derive(Debug)]
 pub struct Freezer {
-    hashes: Table,
-    headers: Table,
-    bodies: Table,
-    receipts: Table,
+    hashes: FreezerTable,
+    headers: FreezerTable,
+    bodies: FreezerTable,
+    receipts: FreezerTable,
     /// What a run was decompressed to; its memory is used again once the run's blocks are gone.
     plain: BytesMut,
 }
@@ -93,10 +93,10 @@ impl Freezer {
     /// If a table's index cannot be read.
     pub fn open(directory: &Path) -> Result<Self, Error> {
         Ok(Self {
-            hashes: Table::open(directory, "hashes", false)?,
-            headers: Table::open(directory, "headers", true)?,
-            bodies: Table::open(directory, "bodies", true)?,
-            receipts: Table::open(directory, "receipts", true)?,
+            hashes: FreezerTable::open(directory, "hashes", false)?,
+            headers: FreezerTable::open(directory, "headers", true)?,
+            bodies: FreezerTable::open(directory, "bodies", true)?,
+            receipts: FreezerTable::open(directory, "receipts", true)?,
             plain: BytesMut::new(),
         })
     }
@@ -190,7 +190,7 @@ fn run_of(spans: &[Vec<Span>; 4]) -> (usize, u64) {
     (spans[0].len(), bytes)
 }
 
-fn hash_in(hashes: &Table, span: &Span, number: u64) -> Result<B256, Error> {
+fn hash_in(hashes: &FreezerTable, span: &Span, number: u64) -> Result<B256, Error> {
     let stored = hashes.stored(span);
     B256::try_from(stored).map_err(|_| hashes.damaged(number, format!("a hash of {} bytes", stored.len())))
 }

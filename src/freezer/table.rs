@@ -34,7 +34,7 @@ pub(super) struct Span {
     file: u16,
     start: u64,
     end: u64,
-    /// Where it begins in what [`Table::read`] read.
+    /// Where it begins in what [`FreezerTable::read`] read.
     at: usize,
 }
 
@@ -47,7 +47,7 @@ impl Span {
 
 /// One table, opened.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct FreezerTable {
     directory: PathBuf,
     name: &'static str,
     compressed: bool,
@@ -67,7 +67,7 @@ struct Index {
     first: u64,
 }
 
-impl Table {
+impl FreezerTable {
     pub(super) fn open(directory: &Path, name: &'static str, compressed: bool) -> Result<Self, Error> {
         let index = Index::open(&index_path(directory, name, compressed))?;
         Ok(Self {
