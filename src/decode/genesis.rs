@@ -20,7 +20,7 @@ pub struct Allocation {
 }
 
 #[derive(Deserialize)]
-struct Account {
+struct GenesisAccount {
     balance: String,
     #[serde(default)]
     nonce: Option<String>,
@@ -36,7 +36,7 @@ impl Allocation {
     /// # Errors
     /// If it is not JSON of that shape.
     pub fn decode(json: &[u8]) -> Result<Self> {
-        let accounts: BTreeMap<String, Account> = serde_json::from_slice(json).context("genesis allocation")?;
+        let accounts: BTreeMap<String, GenesisAccount> = serde_json::from_slice(json).context("genesis allocation")?;
         let mut balances = Vec::new();
         let mut leaves = BTreeMap::new();
         for (address, account) in &accounts {
@@ -52,7 +52,7 @@ impl Allocation {
     }
 }
 
-impl Account {
+impl GenesisAccount {
     fn state(&self) -> Result<TrieAccount> {
         let code_hash = match &self.code {
             Some(code) => keccak256(const_hex::decode(code).context("code")?),
