@@ -47,7 +47,7 @@ const SQL_BYTES_MAX: usize = 24 << 20;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Identifies a version of a file; or why it is not a file.
-type Seen = Result<Stamp, String>;
+type FileState = Result<Stamp, String>;
 
 /// The events known, kept up with the operator's directory.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub struct Events {
     directory: Option<PathBuf>,
     looked_at: Option<Instant>,
     /// The files as they were when they were read.
-    seen: Option<BTreeMap<PathBuf, Seen>>,
+    seen: Option<BTreeMap<PathBuf, FileState>>,
     read: Files,
     revision: u64,
 }
@@ -161,7 +161,7 @@ impl Events {
 }
 
 /// The JSON files of a directory.
-fn list(directory: &Path) -> Result<BTreeMap<PathBuf, Seen>> {
+fn list(directory: &Path) -> Result<BTreeMap<PathBuf, FileState>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
@@ -177,7 +177,7 @@ fn list(directory: &Path) -> Result<BTreeMap<PathBuf, Seen>> {
 
 impl Files {
     /// Reads files. What has no view is named in the log, and in the table.
-    fn read(files: &BTreeMap<PathBuf, Seen>) -> Self {
+    fn read(files: &BTreeMap<PathBuf, FileState>) -> Self {
         let mut all = Self::default();
         for (index, (path, seen)) in files.iter().enumerate() {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
