@@ -8,7 +8,7 @@ use super::cell::{Row, rows};
 use super::fault::Fault;
 use crate::prove::Proved;
 use crate::rows::native_transfers::{NativeTransfer, TABLE, movements};
-use crate::rows::{Options, State};
+use crate::rows::{Cells, Options, State};
 use alloy_primitives::Address;
 use arrow::array::RecordBatch;
 
@@ -76,7 +76,7 @@ fn is_unknown(block: &Proved, movement: &NativeTransfer) -> bool {
 fn read(block: &Proved, row: &Row) -> Result<NativeTransfer, Fault> {
     let kind = TOLD.into_iter().chain(DERIVED).find(|kind| row.text("kind") == Some(*kind));
     let address = |column: &str| {
-        let bytes = row.bytes(column)?;
+        let bytes = row.read(column, Cells::bytes)?;
         let address = bytes.map(|bytes| Address::try_from(&bytes[..]).map_err(|_| row.fault(column, "an address")));
         address.transpose()
     };
@@ -86,14 +86,14 @@ fn read(block: &Proved, row: &Row) -> Result<NativeTransfer, Fault> {
         trace_address: row.text("trace_address").map(str::to_owned),
         from: address("from_address")?,
         to: address("to_address")?,
-        value: row.some("value", Row::wide)?,
-        assumed: row.integer("assumed")? == Some(1),
+        value: row.some("value", Cells::wide)?,
+        assumed: row.read("assumed", Cells::integer)? == Some(1),
     })
 }
 
 /// Which transaction a row belongs to: by its index, or by its hash where they do not agree.
 fn transaction(block: &Proved, row: &Row) -> Result<Option<usize>, Fault> {
-    let index = row.integer("transaction_index")?.and_then(|index| usize::try_from(index).ok());
+    let index = row.read("transaction_index", Cells::integer)?.and_then(|index| usize::try_from(index).ok());
     let Some(hash) = row.text("transaction_hash") else {
         return match row.text("kind") {
             Some("transaction" | "call" | "create" | "selfdestruct") => {

@@ -7,7 +7,7 @@
 
 use super::cell::{Row, rows};
 use super::fault::Fault;
-use crate::rows::{CHAIN_TABLES, Gap, Lacks, Selection, native_transfers};
+use crate::rows::{CHAIN_TABLES, Cells, Gap, Lacks, Selection, native_transfers};
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_rlp::{Encodable, Header};
 use arrow::array::RecordBatch;
@@ -120,30 +120,30 @@ fn header(row: &Row) -> Result<Vec<u8>, Fault> {
     for column in
         ["parent_hash", "sha3_uncles", "miner", "state_root", "transactions_root", "receipts_root", "logs_bloom"]
     {
-        list.push(&row.some(column, Row::bytes)?[..]);
+        list.push(&row.some(column, Cells::bytes)?[..]);
     }
-    list.push(&row.some("difficulty", Row::wide)?);
-    list.push(&row.some("number", Row::integer)?);
+    list.push(&row.some("difficulty", Cells::wide)?);
+    list.push(&row.some("number", Cells::integer)?);
     for column in ["gas_limit", "gas_used"] {
-        list.push(&row.some(column, Row::integer_or_text)?);
+        list.push(&row.some(column, Cells::integer_or_text)?);
     }
-    list.push(&row.some("timestamp", Row::time)?);
+    list.push(&row.some("timestamp", Cells::time_or_text)?);
     for column in ["extra_data", "mix_hash", "nonce"] {
-        list.push(&row.some(column, Row::bytes)?[..]);
+        list.push(&row.some(column, Cells::bytes)?[..]);
     }
     // What later forks appended, in their order: a header ends with the first that it lacks.
-    let bytes = |column| Ok(row.bytes(column)?.map(|bytes| encoded(&bytes[..])));
+    let bytes = |column| Ok(row.read(column, Cells::bytes)?.map(|bytes| encoded(&bytes[..])));
     let integer = |number: Option<u64>| number.map(|number| encoded(&number));
     let appended = [
-        row.wide("base_fee_per_gas")?.map(|fee| encoded(&fee)),
+        row.read("base_fee_per_gas", Cells::wide)?.map(|fee| encoded(&fee)),
         bytes("withdrawals_root")?,
-        integer(row.integer_or_text("blob_gas_used")?),
-        integer(row.long("excess_blob_gas")?),
+        integer(row.read("blob_gas_used", Cells::integer_or_text)?),
+        integer(row.read("excess_blob_gas", Cells::long)?),
         bytes("parent_beacon_block_root")?,
         bytes("requests_hash")?,
         bytes("block_access_list_hash")?,
-        integer(row.long("slot_number")?),
-        row.bytes("extra_fields")?,
+        integer(row.read("slot_number", Cells::long)?),
+        row.read("extra_fields", Cells::bytes)?,
     ];
     appended.iter().map_while(Option::as_ref).for_each(|item| list.raw(item));
     Ok(list.finish())
@@ -152,43 +152,43 @@ fn header(row: &Row) -> Result<Vec<u8>, Fault> {
 /// A transaction's envelope (EIP-2718).
 fn envelope(row: &Row) -> Result<Vec<u8>, Fault> {
     let fields = ["nonce", "gas", "input", "v", "r", "s"];
-    if let Some(raw) = row.bytes("raw")?
+    if let Some(raw) = row.read("raw", Cells::bytes)?
         && !fields.iter().all(|column| row.is_valid(column))
     {
         return Ok(raw);
     }
-    let kind = row.some("transaction_type", Row::integer)?;
+    let kind = row.some("transaction_type", Cells::integer)?;
     let mut list = List::default();
     if kind > 0 {
-        list.push(&row.some("chain_id", Row::decimal)?);
+        list.push(&row.some("chain_id", Cells::decimal)?);
     }
-    list.push(&row.some("nonce", Row::long)?);
+    list.push(&row.some("nonce", Cells::long)?);
     match kind {
-        0 | 1 => list.push(&row.some("gas_price", Row::wide)?),
+        0 | 1 => list.push(&row.some("gas_price", Cells::wide)?),
         2..=4 => {
-            list.push(&row.some("max_priority_fee_per_gas", Row::wide)?);
-            list.push(&row.some("max_fee_per_gas", Row::wide)?);
+            list.push(&row.some("max_priority_fee_per_gas", Cells::wide)?);
+            list.push(&row.some("max_fee_per_gas", Cells::wide)?);
         }
         _ => return Err(row.fault("raw", "the envelope of a type that this version does not know")),
     }
-    list.push(&row.some("gas", Row::integer)?);
-    list.push(&row.bytes("to_address")?.unwrap_or_default()[..]);
-    list.push(&row.some("value", Row::wide)?);
-    list.push(&row.some("input", Row::bytes)?[..]);
+    list.push(&row.some("gas", Cells::integer)?);
+    list.push(&row.read("to_address", Cells::bytes)?.unwrap_or_default()[..]);
+    list.push(&row.some("value", Cells::wide)?);
+    list.push(&row.some("input", Cells::bytes)?[..]);
     if kind > 0 {
-        list.raw(&access_list(row.some("access_list", Row::json)?));
+        list.raw(&access_list(row.some("access_list", Cells::json)?));
     }
     if kind == 3 {
-        list.push(&row.some("max_fee_per_blob_gas", Row::wide)?);
+        list.push(&row.some("max_fee_per_blob_gas", Cells::wide)?);
         let mut hashes = List::default();
-        row.some("blob_versioned_hashes", Row::bytes_list)?.iter().for_each(|hash| hashes.push(&hash[..]));
+        row.some("blob_versioned_hashes", Cells::bytes_list)?.iter().for_each(|hash| hashes.push(&hash[..]));
         list.raw(&hashes.finish());
     }
     if kind == 4 {
-        list.raw(&authorization_list(row.some("authorization_list", Row::json)?));
+        list.raw(&authorization_list(row.some("authorization_list", Cells::json)?));
     }
     for column in ["v", "r", "s"] {
-        list.push(&row.some(column, Row::quantity)?);
+        list.push(&row.some(column, Cells::quantity)?);
     }
     let mut envelope = list.finish();
     if kind > 0 {
@@ -225,15 +225,15 @@ fn authorization_list(items: Vec<StoredAuthorization>) -> Vec<u8> {
 }
 
 fn withdrawal(row: &Row) -> Result<Vec<u8>, Fault> {
-    let amount = row.some("amount", Row::wide)?;
+    let amount = row.some("amount", Cells::wide)?;
     let (gwei, rest) = amount.div_rem(U256::from(1_000_000_000));
     if !rest.is_zero() {
         return Err(row.fault("amount", "whole gwei"));
     }
     let mut list = List::default();
-    list.push(&row.some("index", Row::long)?);
-    list.push(&row.some("validator_index", Row::long)?);
-    list.push(&row.some("address", Row::bytes)?[..]);
+    list.push(&row.some("index", Cells::long)?);
+    list.push(&row.some("validator_index", Cells::long)?);
+    list.push(&row.some("address", Cells::bytes)?[..]);
     list.push(&gwei);
     Ok(list.finish())
 }
@@ -246,7 +246,7 @@ fn receipts<'a>(
     let mut logs_of: Vec<List> = Vec::new();
     logs_of.resize_with(transactions.len(), List::default);
     for row in logs {
-        let index = row.some("transaction_index", Row::integer)?;
+        let index = row.some("transaction_index", Cells::integer)?;
         let list = usize::try_from(index).ok().and_then(|index| logs_of.get_mut(index));
         let list = list.ok_or_else(|| row.fault("transaction_index", format!("below {}", transactions.len())))?;
         list.raw(&log(&row)?);
@@ -260,13 +260,13 @@ fn receipts<'a>(
 
 fn receipt(row: &Row, logs: List) -> Result<Vec<u8>, Fault> {
     let mut list = List::default();
-    match (row.integer("receipt_status")?, row.bytes("receipt_root")?) {
+    match (row.read("receipt_status", Cells::integer)?, row.read("receipt_root", Cells::bytes)?) {
         (Some(status @ (0 | 1)), _) => list.push(&status),
         (None, Some(root)) => list.push(&root[..]),
         (None, None) => return Err(row.fault("receipt_status", "a status or a root")),
         (Some(_), _) => return Err(row.fault("receipt_status", "0 or 1")),
     }
-    list.push(&row.some("receipt_cumulative_gas_used", Row::integer)?);
+    list.push(&row.some("receipt_cumulative_gas_used", Cells::integer)?);
     list.raw(&logs.finish());
     Ok(list.finish())
 }
@@ -274,13 +274,13 @@ fn receipt(row: &Row, logs: List) -> Result<Vec<u8>, Fault> {
 fn log(row: &Row) -> Result<Vec<u8>, Fault> {
     let mut topics = List::default();
     for column in ["topic0", "topic1", "topic2", "topic3"] {
-        let Some(topic) = row.bytes(column)? else { break };
+        let Some(topic) = row.read(column, Cells::bytes)? else { break };
         topics.push(&topic[..]);
     }
     let mut list = List::default();
-    list.push(&row.some("address", Row::bytes)?[..]);
+    list.push(&row.some("address", Cells::bytes)?[..]);
     list.raw(&topics.finish());
-    list.push(&row.some("data", Row::bytes)?[..]);
+    list.push(&row.some("data", Cells::bytes)?[..]);
     Ok(list.finish())
 }
 
