@@ -1,6 +1,6 @@
 //! The cells of stored rows, typed: what [`Rows`](super::Rows) writes, read back.
 
-use alloy_primitives::{Address, U256, U512};
+use alloy_primitives::{Address, B256, U256, U512};
 use arrow::array::{
     Array, Decimal128Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
@@ -59,15 +59,14 @@ impl<'a> Cells<'a> {
         self.parsed(column, row, "0x and bytes in hex", from_hex)
     }
 
-    /// So many bytes out of `0x` text.
-    pub fn array_of<const N: usize>(self, column: usize, row: usize) -> Cell<[u8; N]> {
-        let parse = |text: &str| const_hex::decode_to_array(text.strip_prefix("0x")?).ok();
-        self.parsed(column, row, "0x and bytes of its length in hex", parse)
+    /// A hash.
+    pub fn hash(self, column: usize, row: usize) -> Cell<B256> {
+        self.parsed(column, row, "a hash", |text| array_from_hex(text).map(B256::new))
     }
 
     /// An address.
     pub fn address(self, column: usize, row: usize) -> Cell<Address> {
-        Ok(self.array_of(column, row)?.map(Address::new))
+        self.parsed(column, row, "an address", |text| array_from_hex(text).map(Address::new))
     }
 
     /// An asset: a token's contract, or none for ether.
@@ -177,6 +176,10 @@ impl<'a> Cells<'a> {
     fn array<T: Array + 'static>(self, column: usize, expected: &'static str) -> Result<&'a T, Unlike> {
         self.0.column(column).as_any().downcast_ref().ok_or(Unlike { column, expected })
     }
+}
+
+fn array_from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    const_hex::decode_to_array(text.strip_prefix("0x")?).ok()
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {

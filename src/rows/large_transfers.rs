@@ -111,7 +111,7 @@ impl Entry for Large {
             block_number: integer(4)?,
             block_timestamp: cells.time(5, row)?,
             kind: cells.text(6, row)?.and_then(movements::kind).context("no kind")?,
-            transaction_hash: cells.array_of(7, row)?.map(B256::new),
+            transaction_hash: cells.hash(7, row)?,
             index: integer(8)?,
             batch_index: integer(9)?,
             from: cells.address(10, row)?,

@@ -9,7 +9,6 @@ use super::fault::Fault;
 use crate::prove::Proved;
 use crate::rows::native_transfers::{NativeTransfer, TABLE, movements};
 use crate::rows::{Cells, Options, State};
-use alloy_primitives::Address;
 use arrow::array::RecordBatch;
 
 /// Kinds of what happened within transactions, and of what the chain began with.
@@ -75,17 +74,12 @@ fn is_unknown(block: &Proved, movement: &NativeTransfer) -> bool {
 
 fn read(block: &Proved, row: &Row) -> Result<NativeTransfer, Fault> {
     let kind = TOLD.into_iter().chain(DERIVED).find(|kind| row.text("kind") == Some(*kind));
-    let address = |column: &str| {
-        let bytes = row.read(column, Cells::bytes)?;
-        let address = bytes.map(|bytes| Address::try_from(&bytes[..]).map_err(|_| row.fault(column, "an address")));
-        address.transpose()
-    };
     Ok(NativeTransfer {
         kind: kind.ok_or_else(|| row.fault("kind", "a kind that there is"))?,
         transaction: transaction(block, row)?,
         trace_address: row.text("trace_address").map(str::to_owned),
-        from: address("from_address")?,
-        to: address("to_address")?,
+        from: row.read("from_address", Cells::address)?,
+        to: row.read("to_address", Cells::address)?,
         value: row.some("value", Cells::wide)?,
         assumed: row.read("assumed", Cells::integer)? == Some(1),
     })
