@@ -8,6 +8,7 @@
 //! - [`sql`]: names and texts as SQL takes them.
 //! - [`log`]: lines that nobody waits for.
 //! - [`clock`]: what time it is.
+//! - [`stop`]: the end of the process, asked for by a signal.
 //! - [`geth`]: the client to the node's socket; a compiled-in list of methods, bounded in every way.
 //! - [`freezer`]: the reader of geth's ancient store, the flat files beside the socket, and of the era files beside it.
 //! - [`decode`]: RLP to typed blocks and receipts, senders recovered.
@@ -35,9 +36,9 @@
 //! by their key and combined on the way; a new one is a file in `rows` that implements [`rows::combine::Entry`], a line in
 //! [`rows::CHAIN_TABLES`] and one in `rows/combined.rs`. After each commit [`publish`] makes `spyhop.duckdb` anew: the tail as
 //! rows, the ranges as views over their files, and the [`answers`] as views over both. A reorganisation is seen in
-//! `watch/follow.rs`, where the node's head no longer links to the tail: [`store::Store::reorganise`] records it and drops the
-//! losing blocks' files, the new branch is fetched, and the next publication shows it. Sealed ranges are never touched by one, and
-//! answers hold no state, so nothing else has to be undone.
+//! `watch/follow.rs`, where the node's head no longer links to the tail, and undone in `watch/reorg.rs`:
+//! [`store::Store::reorganise`] records it and drops the losing blocks' files, the new branch is fetched, and the next publication
+//! shows it. Sealed ranges are never touched by one, and answers hold no state, so nothing else has to be undone.
 //!
 //! # The way of a log
 //!
@@ -71,6 +72,7 @@ pub mod prove;
 pub mod publish;
 pub mod rows;
 pub mod sql;
+pub mod stop;
 pub mod store;
 pub mod supervise;
 pub mod text;

@@ -257,3 +257,15 @@ fn put(write: Write, mut bytes: &[u8]) -> bool {
     }
     true
 }
+
+/// Marks a phase of writing in the log, for tests that kill the process in it.
+pub fn phase(name: &'static str) -> impl Drop {
+    struct Phase(&'static str);
+    impl Drop for Phase {
+        fn drop(&mut self) {
+            tracing::debug!(target: "spyhop::phase", phase = %self.0, "exit");
+        }
+    }
+    tracing::debug!(target: "spyhop::phase", phase = %name, "enter");
+    Phase(name)
+}

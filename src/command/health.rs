@@ -4,10 +4,11 @@
 //! ranges are no reason to restart a node: they are reported, and make it unhealthy only with `--strict`.
 
 use super::print;
+use crate::clock::now;
 use crate::geth::{Client, Error, Limits, Tag, check_socket};
 use crate::store::is_locked;
 use crate::text::shown;
-use crate::watch::{Heartbeat, contiguity, now};
+use crate::watch::{Heartbeat, contiguity};
 use anyhow::{Context, Result};
 use clap::Args;
 use clap::builder::BoolishValueParser;

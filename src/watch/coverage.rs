@@ -1,50 +1,52 @@
 //! What is held and what is missing.
 
-use super::Task;
-use super::session::Session;
+use super::node::Node;
+use super::sealed::Sealed;
 use super::state::UNASKED;
+use super::tail::Tail;
 use crate::rows::coverage::Interval;
-use crate::rows::{CHAIN_TABLES, Gap, Lacks, Table, reorgs};
-use crate::store::lost_reorgs;
+use crate::rows::{CHAIN_TABLES, Gap, Lacks, Selection, Table, reorgs};
+use crate::store::{Range, lost_reorgs};
 use anyhow::Result;
+use std::path::Path;
 
-impl Session {
-    /// What is held and what is missing of each table, ascending, from the first block wanted or held to the node's head.
-    pub fn coverage(&self) -> Vec<Interval> {
-        CHAIN_TABLES.into_iter().flat_map(|table| self.coverage_of(table)).collect()
+/// What coverage is worked out of.
+#[derive(Debug)]
+pub struct Coverage<'a> {
+    /// The volume.
+    pub root: &'a Path,
+    /// The tables asked for.
+    pub tables: Selection,
+    pub node: &'a Node,
+    pub sealed: &'a Sealed,
+    /// The ranges of it that are published.
+    pub ranges: &'a [Range],
+    pub tail: &'a Tail,
+}
+
+impl Coverage<'_> {
+    /// What is stored and what is missing of each table, ascending, from the first block wanted or stored to the node's head; and
+    /// that records of reorganisations were lost, where any were.
+    pub fn intervals(&self) -> Result<Vec<Interval>> {
+        let mut all: Vec<_> = CHAIN_TABLES.into_iter().flat_map(|table| self.of(table)).collect();
+        all.extend(lost(lost_reorgs(self.root)?, &all));
+        Ok(all)
     }
 
-    /// That records of reorganisations were lost, where any were. Which blocks they were about nobody knows any more.
-    pub fn lost_reorgs<'a>(&self, covered: impl Iterator<Item = &'a Interval>) -> Result<Option<Interval>> {
-        let count = lost_reorgs(self.store.root())?;
-        let (first, last) =
-            covered.fold((u64::MAX, 0), |(first, last), interval| (first.min(interval.first), last.max(interval.last)));
-        let reason = format!("{count} records of reorganisations were damaged or are gone: see `quarantine/`");
-        let lost = || Interval {
-            first,
-            last,
-            status: "partial",
-            reason: Some(reason),
-            lacks: Some(Lacks::Rows),
-            ..Interval::held(reorgs::TABLE.name)
-        };
-        Ok((count > 0 && first <= last).then(lost))
-    }
-
-    fn coverage_of(&self, table: &Table) -> Vec<Interval> {
-        let asked = self.settings.tables.has(table);
-        let unanchored = (!self.is_anchored()).then(|| "not yet anchored".to_owned());
+    fn of(&self, table: &Table) -> Vec<Interval> {
+        let Self { node, sealed, ranges, tail, .. } = *self;
+        let asked = self.tables.has(table);
+        let unanchored = (!node.is_anchored()).then(|| "not yet anchored".to_owned());
         let held = |first, last| Interval { first, last, reason: unanchored.clone(), ..Interval::held(table.name) };
-        let ranges = &self.ranges[self.kept()..];
         let mut known: Vec<Interval> = Vec::new();
         for range in ranges.iter().filter(|range| range.tables().has(table)) {
             push_between_gaps(&mut known, held(range.first, range.last), &range.manifest.gaps_of(table));
         }
         if asked {
-            if let Some((first, last)) = self.tail.first().zip(self.tail.last()) {
-                push_between_gaps(&mut known, held(first.number, last.number), &Gap::of(&self.tail_gaps, table));
+            if let Some((first, last)) = tail.blocks() {
+                push_between_gaps(&mut known, held(first, last), &Gap::of(&tail.gaps, table));
             }
-            let failures = self.failures.iter().map(|(&(first, last), failure)| Interval {
+            let failures = sealed.failures.iter().map(|(&(first, last), failure)| Interval {
                 table: table.name,
                 first,
                 last,
@@ -52,7 +54,7 @@ impl Session {
                 reason: Some(failure.reason.clone()),
                 lacks: Some(Lacks::Rows),
             });
-            let mends = self.wanted_mends().filter(|mend| !self.failures.contains_key(&(mend.first, mend.last)));
+            let mends = sealed.wanted_mends().filter(|mend| !sealed.failures.contains_key(&(mend.first, mend.last)));
             let mends = mends.map(|mend| Interval {
                 table: table.name,
                 first: mend.first,
@@ -65,19 +67,20 @@ impl Session {
             let new: Vec<_> = failures.chain(mends).flat_map(|failure| outside(failure, &known)).collect();
             known.extend(new);
         }
-        if self.is_traced() {
+        if node.is_traced() {
             for reason in known.iter_mut().filter_map(|interval| interval.reason.as_mut()) {
                 if UNASKED.contains(&&reason[..]) {
-                    *reason = format!("{reason}; {}", self.remedy());
+                    *reason = format!("{reason}; {}", node.remedy(self.root));
                 }
             }
         }
         known.sort_unstable_by_key(|interval| interval.first);
-        let lowest = ranges.first().map(|range| range.first).or(self.tail.first().map(|link| link.number));
+        let lowest = ranges.first().map(|range| range.first).or(tail.first());
+        let is_cut = ranges.len() < sealed.ranges.len();
         let mut next = match lowest {
-            Some(lowest) if self.kept() > 0 => self.wanted_first.max(lowest),
-            Some(lowest) => self.wanted_first.min(lowest),
-            None => self.wanted_first,
+            Some(lowest) if is_cut => sealed.wanted_first.max(lowest),
+            Some(lowest) => sealed.wanted_first.min(lowest),
+            None => sealed.wanted_first,
         };
         let mut whole: Vec<Interval> = Vec::new();
         for interval in known {
@@ -85,19 +88,9 @@ impl Session {
                 self.push_missing(&mut whole, table, next, interval.first - 1);
             }
             next = interval.last.saturating_add(1);
-            match whole.last_mut() {
-                Some(last)
-                    if last.status == interval.status
-                        && last.reason == interval.reason
-                        && last.lacks == interval.lacks
-                        && last.last + 1 == interval.first =>
-                {
-                    last.last = interval.last;
-                }
-                _ => whole.push(interval),
-            }
+            push_joined(&mut whole, interval);
         }
-        if let Some(head) = self.head.filter(|head| head.number >= next) {
+        if let Some(head) = node.head.filter(|head| head.number >= next) {
             self.push_missing(&mut whole, table, next, head.number);
         }
         whole
@@ -105,15 +98,13 @@ impl Session {
 
     /// Appends a gap, cut where what is wanted begins and ends.
     fn push_missing(&self, whole: &mut Vec<Interval>, table: &Table, first: u64, last: u64) {
-        let wanted_end = match self.settings.task {
-            Task::Backfill { last: Some(last) } => last + 1,
-            _ => u64::MAX,
-        };
+        let wanted_first = self.sealed.wanted_first;
+        let wanted_end = self.sealed.wanted_last.map_or(u64::MAX, |last| last + 1);
         let mut next = first;
-        for end in [self.wanted_first, wanted_end, u64::MAX] {
+        for end in [wanted_first, wanted_end, u64::MAX] {
             let end = end.min(last + 1);
             if next < end {
-                let wanted = (self.wanted_first..wanted_end).contains(&next) && self.settings.tables.has(table);
+                let wanted = (wanted_first..wanted_end).contains(&next) && self.tables.has(table);
                 let reason = if wanted { "not read yet" } else { "not asked for" };
                 let reason = Some(reason.to_owned());
                 let lacks = Some(Lacks::Rows);
@@ -128,6 +119,31 @@ impl Session {
                 next = end;
             }
         }
+    }
+}
+
+/// That so many records of reorganisations were lost. Which blocks they were about nobody knows any more.
+fn lost(count: usize, covered: &[Interval]) -> Option<Interval> {
+    let first = covered.iter().map(|interval| interval.first).min()?;
+    let last = covered.iter().map(|interval| interval.last).max()?;
+    let reason = format!("{count} records of reorganisations were damaged or are gone: see `quarantine/`");
+    let (reason, lacks) = (Some(reason), Some(Lacks::Rows));
+    (count > 0).then(|| Interval {
+        first,
+        last,
+        status: "partial",
+        reason,
+        lacks,
+        ..Interval::held(reorgs::TABLE.name)
+    })
+}
+
+/// Appends an interval, as one with the last where it is its neighbour and says the same.
+fn push_joined(whole: &mut Vec<Interval>, interval: Interval) {
+    let says = |interval: &Interval| (interval.status, interval.reason.clone(), interval.lacks);
+    match whole.last_mut() {
+        Some(last) if last.last + 1 == interval.first && says(last) == says(&interval) => last.last = interval.last,
+        _ => whole.push(interval),
     }
 }
 
@@ -162,5 +178,82 @@ fn push_between_gaps(known: &mut Vec<Interval>, whole: Interval, gaps: &[Gap]) {
     }
     if next <= whole.last {
         known.push(Interval { first: next, ..whole });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "balances";
+
+    fn held(first: u64, last: u64) -> Interval {
+        Interval { first, last, ..Interval::held(TABLE) }
+    }
+
+    fn missing(first: u64, last: u64, reason: &str) -> Interval {
+        let (reason, lacks) = (Some(reason.to_owned()), Some(Lacks::Rows));
+        Interval { table: TABLE, first, last, status: "missing", reason, lacks }
+    }
+
+    /// Intervals as `first-last`, with the reason where there is one.
+    fn shown(intervals: &[Interval]) -> String {
+        let shown = |Interval { first, last, reason, .. }: &Interval| match reason {
+            Some(reason) => format!("{first}-{last} {reason}"),
+            None => format!("{first}-{last}"),
+        };
+        intervals.iter().map(shown).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn neighbours_that_say_the_same_are_one() {
+        let check = |intervals: &[Interval], expected: &str| {
+            let mut whole = Vec::new();
+            intervals.iter().for_each(|interval| push_joined(&mut whole, interval.clone()));
+            assert_eq!(shown(&whole), expected);
+        };
+        check(&[], "");
+        check(&[held(0, 99), held(100, 199), held(200, 299)], "0-299");
+        check(&[held(0, 99), held(200, 299)], "0-99, 200-299");
+        check(&[held(0, 99), missing(100, 199, "pruned")], "0-99, 100-199 pruned");
+        check(&[missing(0, 99, "pruned"), missing(100, 199, "pruned")], "0-199 pruned");
+        check(&[missing(0, 99, "pruned"), missing(100, 199, "failed")], "0-99 pruned, 100-199 failed");
+    }
+
+    #[test]
+    fn what_others_have_is_taken_out() {
+        let check = |others: &[(u64, u64)], expected: &str| {
+            let others: Vec<_> = others.iter().map(|(first, last)| held(*first, *last)).collect();
+            assert_eq!(shown(&outside(held(100, 199), &others)), expected, "{others:?}");
+        };
+        check(&[], "100-199");
+        check(&[(0, 99), (200, 299)], "100-199");
+        check(&[(0, 150)], "151-199");
+        check(&[(150, 300)], "100-149");
+        check(&[(120, 129), (140, 149)], "100-119, 130-139, 150-199");
+        check(&[(0, 300)], "");
+        check(&[(100, 149), (150, 199)], "");
+        check(&[(0, u64::MAX)], "");
+    }
+
+    #[test]
+    fn gaps_cut_what_is_held() {
+        let check = |gaps: &[(u64, u64)], expected: &str| {
+            let gap = |&(first, last): &(u64, u64)| Gap {
+                table: TABLE.to_owned(),
+                first,
+                last,
+                reason: "pruned".to_owned(),
+                lacks: Lacks::Rows,
+            };
+            let mut known = Vec::new();
+            push_between_gaps(&mut known, held(100, 199), &gaps.iter().map(gap).collect::<Vec<_>>());
+            assert_eq!(shown(&known), expected);
+        };
+        check(&[], "100-199");
+        check(&[(100, 100)], "100-100 pruned, 101-199");
+        check(&[(199, 199)], "100-198, 199-199 pruned");
+        check(&[(120, 129), (130, 139)], "100-119, 120-129 pruned, 130-139 pruned, 140-199");
+        check(&[(100, 199)], "100-199 pruned");
     }
 }

@@ -1,54 +1,21 @@
 //! From the node's socket to proved rows.
 
-use super::Traces;
-use super::hydrate::Account;
+use super::abort::AbortOnDrop;
+use super::error::FetchError;
 use super::pressure::Pace;
-use super::tokens::TokenMemory;
+use super::state::{Near, StateAsker};
+use super::tries::Tries;
 use crate::decode::rlp::Items;
-use crate::decode::{Allocation, Block, Depth};
+use crate::decode::{Block, Depth};
 use crate::geth::{self, At, Client};
 use crate::prove::{BlobSchedule, Expected, Proved, prove};
 use crate::rows::{Batch, Gap, Options, Part};
-use crate::store::{BlockLink, Store};
+use crate::store::{BlockLink, Damaged, Store, TailBlock, tail};
 use alloy_primitives::{B256, Bytes};
 use anyhow::Result;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use tokio::sync::{Semaphore, oneshot};
-
-/// Tries of one request before its failure is believed.
-pub const TRIES: u32 = 4;
-
-/// Why blocks could not be had.
-#[derive(Debug)]
-pub enum FetchError {
-    /// The node is away: a normal state, to be waited out.
-    Away(geth::Error),
-    /// The node has pruned this history: it is missing, and named so.
-    Pruned(String),
-    /// This block failed: the reason names it.
-    Bad {
-        /// Which block.
-        number: u64,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// geth's freezer did not give these blocks, or not as they are on the chain: the node is to be asked.
-    Freezer(String),
-    /// The node contradicts itself: nothing is done about what it says.
-    Doubt(String),
-    /// Stopped from outside.
-    Stopped,
-    /// Our own side failed: the volume, or a bug.
-    Other(anyhow::Error),
-}
-
-impl<E: Into<anyhow::Error>> From<E> for FetchError {
-    fn from(error: E) -> Self {
-        Self::Other(error.into())
-    }
-}
+use tokio::sync::oneshot;
 
 /// The rows of consecutive blocks.
 #[derive(Debug)]
@@ -103,15 +70,6 @@ impl Ahead {
     }
 }
 
-/// How a block's bytes are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Near {
-    /// Finalized: block and receipts at once, by number.
-    Finalized,
-    /// Near the head: the receipts by the block's hash, so that a reorganisation in between cannot mix two blocks.
-    Head,
-}
-
 /// Fetches, decodes, proves, and makes rows. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
@@ -121,20 +79,10 @@ pub struct Fetcher {
     pub store: Arc<Store>,
     /// How the chain prices blobs.
     pub schedule: Arc<BlobSchedule>,
-    /// How logs are read.
-    pub options: Options,
-    /// Which blocks are traced.
-    pub traces: Traces,
     /// When blocks are built that nobody waits for.
     pub pace: Arc<Pace>,
-    /// One permit, for the block that the node traces.
-    pub tracing: Arc<Semaphore>,
-    /// What was asked of tokens in the tail.
-    pub known: Arc<Mutex<TokenMemory>>,
-    /// Whose balances are asked for too, beside those that a block of the tail changed.
-    pub hydrated: Arc<[Account]>,
-    /// What the chain began with, where the node tells it.
-    pub genesis: Option<Arc<Allocation>>,
+    /// For what the node says beyond the blocks, and with the tables to be made.
+    pub state: StateAsker,
     /// Where the work is done.
     pub pool: Arc<rayon::ThreadPool>,
     /// Transaction types that were warned of.
@@ -145,13 +93,18 @@ pub struct Fetcher {
 type Raw = (Bytes, Vec<Bytes>);
 
 impl Fetcher {
+    /// Which tables are made, and how logs are read.
+    pub fn options(&self) -> Options {
+        self.state.options
+    }
+
     /// The rows of blocks `first` to `last`, one batch per table for all of them.
     pub async fn fetch(&self, first: u64, last: u64, near: Near) -> Result<FetchBatch, FetchError> {
         let mut raws: Vec<(u64, Raw)> = Vec::new();
         let requests: Vec<_> = (first..=last)
             .map(|number| {
                 let fetcher = self.clone();
-                AbortOnDrop(tokio::spawn(async move { fetcher.raw(number, near).await }))
+                AbortOnDrop::spawn(async move { fetcher.raw(number, near).await })
             })
             .collect();
         for (number, request) in (first..).zip(requests) {
@@ -177,8 +130,8 @@ impl Fetcher {
         }
         proved.sort_unstable_by_key(|block| block.header.number);
         self.warn_of_unknown_types(&proved);
-        let states = self.states(&proved, near).await?;
-        let options = self.options;
+        let states = self.state.states(&proved, near).await?;
+        let options = self.options();
         self.compute(move || {
             let mut batch = Batch::new(options);
             for (block, state) in proved.iter().zip(&states) {
@@ -192,6 +145,27 @@ impl Fetcher {
         .await?
     }
 
+    /// A block of the tail as a batch; where its file is not what was written, or holds other tables, out of the node.
+    pub async fn of_tail(&self, link: BlockLink) -> Result<FetchBatch, FetchError> {
+        let store = self.store.clone();
+        let read = tokio::task::spawn_blocking(move || tail::read(store.root(), link.number, link.hash)).await?;
+        match read {
+            Ok(TailBlock { link, tables, batches, gaps }) if tables == self.options().tables => {
+                let parts = batches.into_iter().map(Part::Rows).collect();
+                return Ok(FetchBatch { links: vec![link], parts, gaps, bytes: 0 });
+            }
+            Ok(_) => {}
+            Err(error) => match error.downcast::<Damaged>() {
+                Ok(damaged) if self.store.root().join(&damaged.path).exists() => {
+                    self.store.quarantine_damaged(&damaged.path, &damaged.reason)?;
+                }
+                Ok(_) => {}
+                Err(error) => return Err(error.into()),
+            },
+        }
+        self.fetch(link.number, link.number, Near::Head).await
+    }
+
     /// Keeps the bytes of a proved block that is not of our chain, and says that it is bad.
     pub async fn quarantine(&self, number: u64, reason: String) -> Result<FetchError, FetchError> {
         let (raw_block, raw_receipts) = self.raw(number, Near::Head).await?;
@@ -201,24 +175,12 @@ impl Fetcher {
 
     /// One block's bytes, with retries.
     async fn raw(&self, number: u64, near: Near) -> Result<Raw, FetchError> {
-        let mut pause = Duration::from_millis(50);
-        for attempt in 1.. {
-            let error = match self.raw_once(number, near).await {
-                Ok(raw) => return Ok(raw),
-                Err(error) => error,
-            };
-            match error {
-                geth::Error::Pruned { message, .. } => return Err(FetchError::Pruned(message)),
-                error if error.is_unreachable() => return Err(FetchError::Away(error)),
-                error if attempt == TRIES => {
-                    return Err(FetchError::Bad { number, reason: format!("block {number}: {error}") });
-                }
-                error => tracing::debug!(block = number, attempt, error = %error, "request failed, tried again"),
-            }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
+        match Tries::BLOCK.of(number, || self.raw_once(number, near)).await {
+            Ok(raw) => Ok(raw),
+            Err(geth::Error::Pruned { message, .. }) => Err(FetchError::Pruned(message)),
+            Err(error) if error.is_unreachable() => Err(FetchError::Away(error)),
+            Err(error) => Err(FetchError::Bad { number, reason: format!("block {number}: {error}") }),
         }
-        unreachable!("the loop ends by returning")
     }
 
     async fn raw_once(&self, number: u64, near: Near) -> Result<Raw, geth::Error> {
@@ -250,7 +212,7 @@ impl Fetcher {
     }
 
     fn prove_one(&self, number: u64, (raw_block, raw_receipts): Raw) -> Result<Proved, String> {
-        let depth = self.options.depth();
+        let depth = self.options().depth();
         let decoded = Block::decode(raw_block, raw_receipts, depth).and_then(|mut block| {
             if depth == Depth::Fields {
                 block.recover_senders()?;
@@ -264,7 +226,7 @@ impl Fetcher {
 
     /// Says once of each type that is not known here that it is stored raw.
     pub fn warn_of_unknown_types(&self, blocks: &[Proved]) {
-        if self.options.depth() == Depth::Hashes {
+        if self.options().depth() == Depth::Hashes {
             return;
         }
         for block in blocks {
@@ -309,22 +271,4 @@ pub fn header_link(raw_block: &[u8]) -> Option<(B256, B256)> {
 pub fn link(block: &Proved) -> BlockLink {
     let header = &block.header;
     BlockLink { number: header.number, hash: header.hash, parent_hash: header.parent_hash, timestamp: header.timestamp }
-}
-
-/// A task that ends when nobody waits for it any more.
-#[derive(Debug)]
-pub struct AbortOnDrop<T>(pub tokio::task::JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl<T> Future for AbortOnDrop<T> {
-    type Output = Result<T, tokio::task::JoinError>;
-
-    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
-        std::pin::Pin::new(&mut self.0).poll(context)
-    }
 }

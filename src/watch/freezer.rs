@@ -3,8 +3,7 @@
 //! It lies below the data directory that the node names, or where the operator says. The node may name a path in a container of
 //! its own: then it is not found, that is logged once, and everything comes over the socket.
 
-use super::fetch::FetchError;
-use super::session::Session;
+use super::error::FetchError;
 use crate::freezer::{self, History, Places};
 use crate::geth::Client;
 use alloy_primitives::B256;
@@ -130,30 +129,5 @@ impl FreezerLookup {
             tracing::info!("history comes over geth's socket: {why}");
             self.logged = why;
         }
-    }
-}
-
-impl Session {
-    /// Looks for the freezer, or at what it holds by now.
-    pub async fn look_at_freezer(&mut self) -> Result<(), FetchError> {
-        self.freezer.look(&self.client, self.chain.identity.genesis_hash).await?;
-        self.builder.history.clone_from(&self.freezer.places);
-        self.builder.anchored = self.is_anchored();
-        Ok(())
-    }
-
-    /// The blocks that can be read out of the freezer and the era files: there, durable, and final. First and last of each
-    /// run of them, ascending.
-    pub fn in_freezer(&self) -> Vec<(u64, u64)> {
-        let end = if self.is_anchored() { self.finalized } else { Some(u64::MAX) };
-        let Some(end) = end else { return Vec::new() };
-        let extents = self.freezer.extents.iter().map(|&(first, last)| (first, last.min(end)));
-        extents.filter(|(first, last)| first <= last).collect()
-    }
-
-    /// Whether the node has a head, and so can say which chain is its own. In snap sync it has none for hours, while its
-    /// freezer fills with blocks that it has checked from a finalized one downwards.
-    pub fn is_anchored(&self) -> bool {
-        self.head.is_some_and(|head| head.number > 0)
     }
 }

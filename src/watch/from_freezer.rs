@@ -4,13 +4,14 @@
 //! the same with other ranges, so that no core waits. What a worker holds is two runs and the open row groups, whatever the
 //! blocks are.
 
-use super::build::{Builder, Job};
-use super::fetch::{FetchError, link};
-use super::meter::thread_time;
-use super::phase;
+use super::builder::{Builder, Job};
+use super::error::FetchError;
+use super::fetch::link;
+use crate::clock::thread_time;
 use crate::decode::{Block, Depth};
 use crate::freezer::{History, Run, Stored};
 use crate::geth::Tag;
+use crate::log::phase;
 use crate::prove::{Expected, Proved, prove};
 use crate::rows::Batch;
 use crate::store::{BlockLink, Finished, RangeWriter};
@@ -85,7 +86,7 @@ impl Builder {
     /// Links the blocks of a run to those below, and writes their rows.
     fn write(&self, run: ProvedRun, below: &mut Option<BlockLink>, range: &mut RangeWriter) -> Result<(), FetchError> {
         let blocks = run.blocks.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let mut batch = Batch::new(self.fetcher.options);
+        let mut batch = Batch::new(self.fetcher.options());
         for block in &blocks {
             let (number, parent_hash) = (block.header.number, block.header.parent_hash);
             if let Some(below) = below.filter(|below| below.hash != parent_hash) {
@@ -94,7 +95,7 @@ impl Builder {
             }
             *below = Some(link(block));
             batch
-                .push(block, &self.fetcher.history_state(block))
+                .push(block, &self.fetcher.state.of_history(block))
                 .map_err(|error| FetchError::Freezer(format!("{error:#}")))?;
         }
         let links: Vec<_> = blocks.iter().map(link).collect();
@@ -106,11 +107,8 @@ impl Builder {
     }
 
     fn prove_one(&self, stored: Stored) -> Result<Proved, FetchError> {
-        self.gate.wait_on_thread(&|| self.stopped());
-        self.fetcher.pace.wait_between_blocks(&|| self.stopped());
-        if self.stopped() {
-            return Err(FetchError::Stopped);
-        }
+        self.gate.wait_on_thread(&self.stop)?;
+        self.fetcher.pace.wait_between_blocks(&self.stop)?;
         let number = stored.number;
         let expected = Expected { number, hash: Some(stored.hash), parent_hash: None };
         let block = self.decode(stored).map_err(|error| FetchError::Freezer(format!("block {number}: {error:#}")))?;
@@ -118,7 +116,7 @@ impl Builder {
     }
 
     fn decode(&self, Stored { header, body, receipts, .. }: Stored) -> Result<Block> {
-        let depth = self.fetcher.options.depth();
+        let depth = self.fetcher.options().depth();
         let mut block = Block::decode_stored(header, body, &receipts, depth)?;
         if depth == Depth::Fields {
             let start = thread_time();

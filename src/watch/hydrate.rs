@@ -5,22 +5,20 @@
 //! one after the other and behind everything else: the parties of large transfers in blocks whose balances are missing. A range
 //! without such blocks is not read. All of it is in memory only, and bounded; another process may ask again.
 
-use super::Settings;
-use super::build::Builder;
-use super::fetch::{AbortOnDrop, FetchError};
+use super::abort::AbortOnDrop;
+use super::builder::Builder;
+use super::error::FetchError;
+use super::tokens::Account;
 use crate::rows::combine::Entry;
 use crate::rows::large_transfers::{self, Large};
 use crate::rows::{Gap, Lacks, balances};
 use crate::store::{Damaged, Hash, Range, TailBlock, for_each_entry};
-use alloy_primitives::{Address, B256};
+use alloy_primitives::B256;
 use anyhow::Result;
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
-
-/// Whose balance of what: of a token's contract, `None` for ether.
-pub type Account = (Option<Address>, Address);
 
 /// Accounts that are asked for with one block.
 const ACCOUNTS_OF_BLOCK: usize = 64;
@@ -58,8 +56,8 @@ struct Reading {
 impl Hydration {
     /// Goes on: takes in a range that was read, and starts to read the next one where nobody is left to be asked for. Returns why
     /// one is damaged.
-    pub async fn go_on(&mut self, settings: &Settings, ranges: &[Range], builder: &Builder) -> Option<anyhow::Error> {
-        if let Some(Reading { blocks, task }) = self.reading.take_if(|reading| reading.task.0.is_finished()) {
+    pub async fn go_on(&mut self, ranges: &[Range], builder: &Builder) -> Option<anyhow::Error> {
+        if let Some(Reading { blocks, task }) = self.reading.take_if(|reading| reading.task.is_finished()) {
             self.note_read(blocks);
             match task.await {
                 Ok(Ok(accounts)) => {
@@ -69,7 +67,7 @@ impl Hydration {
                 failed => tracing::debug!(first = blocks.0, ?failed, "range was not read for hydration"),
             }
         }
-        let wanted = settings.follows() && settings.tables.has(&balances::TABLE);
+        let wanted = builder.tables().has(&balances::TABLE);
         if !wanted || self.reading.is_some() || self.waiting.len() >= ACCOUNTS_OF_BLOCK {
             return None;
         }
@@ -83,10 +81,12 @@ impl Hydration {
             let range = range.clone();
             let task = builder.on_thread(move |builder| {
                 let (store, name) = (&builder.fetcher.store, large_transfers::TABLE.name);
-                store.check_all(std::slice::from_ref(&range), |table| table == name, Hash::New, &|| false)?;
+                store.check_all(std::slice::from_ref(&range), |table| table == name, Hash::New, &|| {
+                    builder.stop.is_set()
+                })?;
                 accounts(&range.file(store.root(), &large_transfers::TABLE), &lacking)
             });
-            let task = AbortOnDrop(tokio::spawn(async move { Ok(task.await??) }));
+            let task = AbortOnDrop::spawn(async move { Ok(task.await??) });
             self.reading = Some(Reading { blocks, task });
             return None;
         }

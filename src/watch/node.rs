@@ -1,218 +1,273 @@
-//! Waiting for the node, and making sure that it is the right one.
+//! The node as it is seen: its head, what is final, which chain it is on, what it serves.
 
-use super::fetch::FetchError;
+use super::error::FetchError;
 use super::freezer::FreezerLookup;
-use super::progress::{Heartbeat, Reporter};
-use super::readiness::before_first_block;
-use super::space::is_disk_full;
-use super::{AWAY_PAUSE_MAX, DOUBT_MAX, From, POLL, Settings, Stop};
+use super::heartbeat::age_s;
+use super::mend::was_not_asked;
+use super::pressure::{ANSWER_MAX, Gate, Pressure};
+use super::settings::{Settings, Traces};
 use crate::error::Refused;
-use crate::geth::{self, ChainId, Client, Head, Tag};
+use crate::freezer::Places;
+use crate::geth::{self, Client, Head, Tag};
 use crate::plan::BLOCK_MAX;
-use crate::prove::BlobSchedule;
-use crate::rows::Issuance;
-use crate::store::{Chain, FORMAT, Identity, RANGE_MIN, Store, tail};
-use alloy_primitives::{Address, address};
-use std::io::ErrorKind;
-use std::time::Instant;
+use crate::store::{BlockLink, Chain, Range, Store};
+use alloy_primitives::B256;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-/// What is known of the node before the first block.
+/// How long a node that names no finalized block is not asked again: geth logs a warning each time.
+const FINALIZED_RETRY: Duration = Duration::from_secs(60);
+
+/// The node as it is seen.
 #[derive(Debug)]
 pub struct Node {
-    /// Which chain.
+    pub client: Client,
     pub chain: Chain,
-    /// How it prices blobs.
-    pub schedule: BlobSchedule,
-    /// How it makes ether.
-    pub issuance: Issuance,
-    /// The first block wanted, a multiple of [`RANGE_MIN`].
-    pub wanted_first: u64,
-    /// Its freezer.
-    pub freezer: FreezerLookup,
+    pub head: Option<Head>,
+    pub finalized: Option<u64>,
+    /// Why the node is not believed which block is final.
+    pub doubt: Option<String>,
+    freezer: FreezerLookup,
+    /// Whether it is asked for the state of history too, once it has a head.
+    asks_state: bool,
+    finality_depth: u64,
+    /// When it is asked again for a finalized block after it had none.
+    finalized_retry_at: Instant,
+    pressure: Pressure,
+    /// From which block on it serves state, where it says so, and when it was asked.
+    oldest_state: Option<u64>,
+    state_asked_at: Option<Instant>,
 }
 
-/// Waits for the socket, for an answer and for a block; then checks that the volume is of this chain.
-pub async fn wait(
-    client: &Client,
-    store: &Store,
-    settings: &Settings,
-    stop: &Stop,
-    reporter: &mut Reporter,
-) -> Result<Node, FetchError> {
-    let mut pause = POLL;
-    let mut freezer = FreezerLookup::new(settings.freezer.clone(), settings.era.clone());
-    let mut doubted = None;
-    loop {
-        let mut unhealthy = None;
-        match look(client, store, settings, &mut freezer, reporter).await {
-            Ok(Some((chain, (schedule, issuance), wanted_first))) => {
-                client.expect(chain.identity.into());
-                return Ok(Node { chain, schedule, issuance, wanted_first, freezer });
+impl Node {
+    /// A node that was found, and not yet looked at.
+    pub fn new(client: Client, chain: Chain, freezer: FreezerLookup, settings: &Settings) -> Self {
+        Self {
+            client,
+            chain,
+            head: None,
+            finalized: None,
+            doubt: None,
+            freezer,
+            asks_state: settings.traces == Traces::All && settings.tables.needs_state(),
+            finality_depth: settings.finality_depth,
+            finalized_retry_at: Instant::now(),
+            pressure: Pressure::default(),
+            oldest_state: None,
+            state_asked_at: None,
+        }
+    }
+
+    /// Whether the node has a head, and so can say which chain is its own. In snap sync it has none for hours, while its
+    /// freezer fills with blocks that it has checked from a finalized one downwards.
+    pub fn is_anchored(&self) -> bool {
+        self.head.is_some_and(|head| head.number > 0)
+    }
+
+    /// Asks for the head. While the node is slow to answer or falls behind, the gate is closed.
+    pub async fn look_at_head(&mut self, gate: &Gate) -> Result<Head, FetchError> {
+        let client = self.client.clone();
+        let mut answer = std::pin::pin!(client.head(Tag::Latest));
+        let head = match tokio::time::timeout(ANSWER_MAX, &mut answer).await {
+            Ok(head) => head,
+            Err(_) => {
+                gate.close_because(Some("the node is slow to answer"));
+                answer.await
             }
-            Ok(None) => {}
-            Err(FetchError::Away(error)) => {
-                geth::check_socket(client.path()).map_err(|refused| FetchError::Other(refused.into()))?;
-                reporter.log_state(away(error));
-            }
-            Err(FetchError::Other(error)) if is_disk_full(&error) => {
-                reporter.log_state(format!("waiting for space: {error:#}"))
-            }
-            Err(FetchError::Doubt(reason)) => {
-                let since = *doubted.get_or_insert_with(Instant::now);
-                if settings.ends() && since.elapsed() > DOUBT_MAX {
-                    return Err(FetchError::Doubt(reason));
+        };
+        let head = head.map_err(FetchError::Away)?;
+        if head.number > BLOCK_MAX {
+            return Err(FetchError::Doubt(format!(
+                "the node's head is said to be block {}, which no chain has",
+                head.number
+            )));
+        }
+        let behind = self.is_behind(head).await?;
+        gate.close_because(behind.then_some("the node has fallen behind"));
+        Ok(head)
+    }
+
+    /// Whether the node once kept up and now has blocks to catch up with. A chain that makes no blocks has an old head too.
+    async fn is_behind(&mut self, head: Head) -> Result<bool, FetchError> {
+        if !age_s(head).is_some_and(|age_s| self.pressure.is_late(age_s)) {
+            return Ok(false);
+        }
+        let syncing = self.client.syncing().await.map_err(FetchError::Away)?;
+        let block = |name: &str| syncing[name].as_str().map(str::to_owned);
+        Ok(block("currentBlock") != block("highestBlock"))
+    }
+
+    /// Asks which block is final; without an answer, and if there never was one, depth below the head decides.
+    pub async fn look_for_finalized(
+        &mut self,
+        head: Head,
+        tip: Option<BlockLink>,
+        store: &Store,
+    ) -> Result<(), FetchError> {
+        self.doubt = None;
+        if Instant::now() >= self.finalized_retry_at {
+            match self.client.head(Tag::Finalized).await {
+                Ok(finalized) => {
+                    self.doubt = self.doubt_of(finalized).await?;
+                    if self.doubt.is_none() {
+                        if !self.chain.finalized_seen {
+                            self.chain.finalized_seen = true;
+                            store.set_chain(&self.chain)?;
+                            self.finalized = None;
+                        }
+                        self.finalized = self.finalized.max(Some(finalized.number));
+                    }
                 }
-                reporter.log_state(format!("waiting: {reason}"));
-                unhealthy = Some(reason);
+                Err(error) if error.is_missing() => self.finalized_retry_at = Instant::now() + FINALIZED_RETRY,
+                Err(error) => return Err(FetchError::Away(error)),
             }
-            Err(trouble) => return Err(trouble),
         }
-        // A health check shall see that this waits, and for what. Where nothing can be written, that is logged above.
-        let _ = reporter.beat(Heartbeat { unhealthy, ..Heartbeat::waiting(reporter.state(), client.path()) });
-        stop.pause(pause).await;
-        if stop.is_set() {
-            return Err(FetchError::Stopped);
+        if !self.chain.finalized_seen {
+            // By its number alone nothing becomes final: it is at least to be there.
+            let unproved = tip.is_none_or(|tip| head.number > tip.number);
+            if unproved && self.hash_at(head.number).await?.is_none() {
+                self.doubt =
+                    Some(format!("the node's head is said to be block {}, which it does not have", head.number));
+            } else {
+                self.finalized = head.number.checked_sub(self.finality_depth);
+            }
         }
-        pause = (pause * 2).min(AWAY_PAUSE_MAX);
+        Ok(())
     }
-}
 
-async fn look(
-    client: &Client,
-    store: &Store,
-    settings: &Settings,
-    freezer: &mut FreezerLookup,
-    reporter: &mut Reporter,
-) -> Result<Option<(Chain, (BlobSchedule, Issuance), u64)>, FetchError> {
-    let version = client.client_version().await.map_err(FetchError::Away)?;
-    let chain_id = client.chain_id().await.map_err(FetchError::Away)?;
-    let genesis_hash = client.head(Tag::Number(0)).await.map_err(FetchError::Away)?.hash;
-    let identity = Identity { chain_id, genesis_hash };
-    let held = store.chain()?;
-    let mut chain = match held.clone() {
-        None => {
-            check_tail(client, store).await?;
-            Chain { format: FORMAT, identity, finalized_seen: false, blob_schedule: None, issuance: None, weth: None }
-        }
-        Some(chain) if chain.identity == identity => chain,
-        Some(Chain { identity: held, .. }) => {
-            return Err(FetchError::Other(
-                Refused::new(
-                    format!(
-                        "`{}` holds chain {} with genesis {}, the node is on chain {chain_id} with genesis {genesis_hash}",
-                        store.root().display(),
-                        held.chain_id,
-                        held.genesis_hash
-                    ),
-                    "give each chain a data directory of its own; nothing was touched",
-                )
-                .into(),
-            ));
-        }
-    };
-    let head = client.head(Tag::Latest).await.map_err(FetchError::Away)?;
-    if head.number > BLOCK_MAX || !has(client, head).await? {
-        let Head { number, hash, .. } = head;
-        return Err(FetchError::Doubt(format!(
-            "the node's head is said to be block {number}, {hash}, which it does not have"
-        )));
-    }
-    if head.number == 0 {
-        freezer.look(client, genesis_hash).await?;
-        let below_head = matches!(settings.from, From::BelowHead(_));
-        if below_head || freezer.extents.last().is_none_or(|(_, last)| *last == 0) {
-            reporter.log_state(before_first_block(client).await?);
+    /// Why a block cannot be the finalized one: above the head, or not of the node's own chain.
+    async fn doubt_of(&self, finalized: Head) -> Result<Option<String>, FetchError> {
+        let Head { number, hash, .. } = finalized;
+        if self.finalized.is_some_and(|known| number <= known) {
             return Ok(None);
         }
-        tracing::info!("the node has no head yet: what its freezer holds is read, and not yet anchored");
+        // Asked anew: it may have grown meanwhile.
+        let head = self.client.head(Tag::Latest).await.map_err(FetchError::Away)?;
+        if number > head.number.min(BLOCK_MAX) {
+            return Ok(Some(format!("the node says that block {number} is final, and its head is {}", head.number)));
+        }
+        Ok(match self.hash_at(number).await? {
+            Some(found) if found == hash => None,
+            found => Some(format!(
+                "the node says that block {number} is final with hash {hash}, and that of its chain {}",
+                found.map_or("it does not have".to_owned(), |found| format!("has {found}"))
+            )),
+        })
     }
-    let rules = match client.node_config().await {
-        Ok(config) => {
-            let schedule = BlobSchedule::from_config(&config);
-            if let Some(fault) = schedule.fault(&config) {
-                tracing::warn!("the blob schedule in the node's configuration: {fault}");
+
+    /// The hash of the node's block of this height, where it has one.
+    async fn hash_at(&self, number: u64) -> Result<Option<B256>, FetchError> {
+        match self.client.head(Tag::Number(number)).await {
+            Ok(head) => Ok(Some(head.hash)),
+            // What was pruned was there.
+            Err(geth::Error::Pruned { .. }) => Ok(Some(B256::ZERO)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(FetchError::Away(error)),
+        }
+    }
+
+    /// Makes sure that the node's chain is the one that is sealed in these ranges of a volume at `root`.
+    pub async fn check_sealed(&self, ranges: &[Range], root: &Path) -> Result<(), FetchError> {
+        let head = self.head.map_or(0, |head| head.number);
+        let Some(range) = ranges.iter().rev().find(|range| range.last <= head) else { return Ok(()) };
+        let hash = self.client.head(Tag::Number(range.last)).await.map_err(FetchError::Away)?.hash;
+        if hash == range.manifest.last_hash {
+            return Ok(());
+        }
+        Err(self.contradiction(range.last, hash, ranges, root).await)
+    }
+
+    /// The error for a chain that contradicts a sealed range, naming the block to go back to.
+    pub async fn contradiction(&self, number: u64, hash: B256, ranges: &[Range], root: &Path) -> FetchError {
+        let mut good = None;
+        for range in ranges.iter().rev() {
+            let node = self.client.head(Tag::Number(range.last)).await;
+            if node.is_ok_and(|node| node.hash == range.manifest.last_hash) {
+                good = Some(range.last);
+                break;
             }
-            (schedule, Issuance::from_config(&config))
         }
-        Err(error) if error.is_passing() => return Err(FetchError::Away(error)),
-        Err(error) => {
-            let known = chain.blob_schedule.clone();
-            let taken = if known.is_some() {
-                "what it told before is"
-            } else {
-                "Cancun's blob schedule and mainnet's rewards are"
-            };
-            tracing::warn!(error = %error, "the node does not tell its chain's configuration: {taken} taken");
-            (known.unwrap_or_default(), chain.issuance.unwrap_or(Issuance::MAINNET))
+        let hint = match good {
+            Some(good) => format!(
+                "is this the right node? if it is, `spyhop rewind --data {} --to {good}` moves what is above to quarantine",
+                root.display()
+            ),
+            None => "no sealed range is of this node's chain: give it a data directory of its own".to_owned(),
+        };
+        FetchError::Other(
+            Refused::new(
+                format!("the node's chain contradicts what is sealed: it has {hash} at or above block {number}; nothing was touched"),
+                hint,
+            )
+            .into(),
+        )
+    }
+
+    /// Looks for the freezer, or at what it holds by now. Says where it and the era files are.
+    pub async fn look_at_freezer(&mut self) -> Result<&Places, FetchError> {
+        self.freezer.look(&self.client, self.chain.identity.genesis_hash).await?;
+        Ok(&self.freezer.places)
+    }
+
+    /// The blocks that can be read out of the freezer and the era files: there, durable, and final. First and last of each
+    /// run of them, ascending.
+    pub fn in_freezer(&self) -> Vec<(u64, u64)> {
+        let end = if self.is_anchored() { self.finalized } else { Some(u64::MAX) };
+        let Some(end) = end else { return Vec::new() };
+        let extents = self.freezer.extents.iter().map(|&(first, last)| (first, last.min(end)));
+        extents.filter(|(first, last)| first <= last).collect()
+    }
+
+    /// The last block that can be sealed.
+    pub fn last_final(&self) -> Option<u64> {
+        if self.is_anchored() { self.finalized } else { self.in_freezer().last().map(|(_, last)| *last) }
+    }
+
+    /// Whether history is traced, and so does not come out of the freezer.
+    pub fn is_traced(&self) -> bool {
+        self.asks_state && self.is_anchored()
+    }
+
+    /// With traces of all blocks: asks from which block on the node serves state, now and then, and logs what it is not asked
+    /// for. Says whether that has changed.
+    pub async fn look_for_state(&mut self, ranges: &[Range], root: &Path) -> Result<bool, FetchError> {
+        const EVERY: Duration = Duration::from_secs(60);
+        if !self.is_traced() || self.state_asked_at.is_some_and(|at| at.elapsed() < EVERY) {
+            return Ok(false);
         }
-    };
-    chain.blob_schedule = Some(rules.0.clone());
-    chain.issuance = Some(rules.1);
-    chain.weth = settings.weth.or(chain.weth).or(known_weth(chain_id));
-    let wanted_first = match settings.from {
-        From::Block(number) => number / RANGE_MIN * RANGE_MIN,
-        From::BelowHead(depth) => head.number.saturating_sub(depth) / RANGE_MIN * RANGE_MIN,
-        // A range that is half pruned could never be whole.
-        From::Earliest => {
-            let earliest = client.head(Tag::Earliest).await.map_err(FetchError::Away)?.number;
-            if earliest > head.number {
-                let (first, head) = (earliest, head.number);
-                return Err(FetchError::Doubt(format!(
-                    "the node's first block is said to be {first}, and its head is {head}"
-                )));
-            }
-            earliest.next_multiple_of(RANGE_MIN)
+        self.state_asked_at = Some(Instant::now());
+        let oldest = match self.client.oldest_state().await {
+            Ok(oldest) => Some(oldest),
+            Err(error) if error.is_passing() => return Err(FetchError::Away(error)),
+            Err(_) => None,
+        };
+        let before = (self.oldest_state, self.unserved(ranges));
+        self.oldest_state = oldest;
+        let (count, blocks) = self.unserved(ranges);
+        if count > 0 && before != (oldest, (count, blocks)) {
+            let remedy = self.remedy(root);
+            tracing::warn!(ranges = count, blocks, oldest_state = oldest, "sealed blocks were not traced: {remedy}");
         }
-    };
-    if settings.ends() && wanted_first > head.number {
-        let what =
-            format!("the node's head is block {}, and nothing below block {wanted_first} is wanted", head.number);
-        return Err(FetchError::Other(Refused::new(what, "choose a lower --from, or wait for the node").into()));
+        Ok(before.0 != oldest)
     }
-    if held.as_ref() != Some(&chain) {
-        store.set_chain(&chain)?;
+
+    /// Whether the node is to be asked once more for the state of a sealed range: nobody asked, and it has all of it.
+    pub fn is_to_be_asked(&self, range: &Range) -> bool {
+        self.is_traced() && was_not_asked(range) && self.oldest_state.is_some_and(|oldest| oldest <= range.first)
     }
-    tracing::info!(node = version, %chain_id, head = head.number, from = wanted_first, "node found");
-    Ok(Some((chain, rules, wanted_first)))
-}
 
-/// Whether a head is the node's block of its height: what it says once is not enough to begin with.
-async fn has(client: &Client, head: Head) -> Result<bool, FetchError> {
-    match client.head(Tag::Number(head.number)).await {
-        Ok(found) => Ok(found.hash == head.hash),
-        Err(error) if error.is_missing() => Ok(false),
-        Err(error) => Err(FetchError::Away(error)),
+    /// Sealed ranges whose state nobody asked for and this node does not serve, and their blocks.
+    fn unserved(&self, ranges: &[Range]) -> (usize, u64) {
+        let unserved = ranges.iter().filter(|range| was_not_asked(range) && !self.is_to_be_asked(range));
+        unserved.fold((0, 0), |(count, blocks), range| (count + 1, blocks + range.blocks()))
     }
-}
 
-/// Where nothing says which chain the volume holds but blocks in its tail, the node must have the lowest of them.
-async fn check_tail(client: &Client, store: &Store) -> Result<(), FetchError> {
-    let paths = tail::paths(store.root())?;
-    let blocks: Vec<_> = paths.iter().filter_map(|path| tail::block_of(path)).collect();
-    let Some((lowest, _)) = blocks.iter().min() else { return Ok(()) };
-    let node = client.head(Tag::Number(*lowest)).await.map_err(FetchError::Away)?;
-    if blocks.contains(&(*lowest, node.hash)) {
-        return Ok(());
-    }
-    let what = format!("the node has not block {lowest} as it is in the tail of `{}`", store.root().display());
-    let hint = "give each chain a data directory of its own; nothing was touched";
-    Err(FetchError::Other(Refused::new(what, hint).into()))
-}
-
-/// In words, why the node does not answer.
-fn away(error: geth::Error) -> String {
-    let forbidden =
-        matches!(&error, geth::Error::Unreachable { source, .. } if source.kind() == ErrorKind::PermissionDenied);
-    let what = if error.is_unreachable() { "socket" } else { "answer" };
-    let hint = if forbidden { " (geth opens it to its own user only: run spyhop as that user)" } else { "" };
-    format!("waiting for geth's {what}: {:#}{hint}", anyhow::Error::new(error))
-}
-
-/// The wrapped ether of the public chains.
-fn known_weth(chain_id: ChainId) -> Option<Address> {
-    match chain_id.small()? {
-        1 => Some(address!("c02aaa39b223fe8d0a0e5c4f27ead9083c756cc2")),
-        11_155_111 => Some(address!("fff9976782d46cc05630d1f6ebab18b2324d6b14")),
-        _ => None,
+    /// What to do about state that nobody asked for, where it was wanted and this node does not serve it.
+    pub fn remedy(&self, root: &Path) -> String {
+        let oldest = self.oldest_state.map_or("not known".to_owned(), |oldest| format!("block {oldest}"));
+        let data = root.display();
+        format!(
+            "this node serves state from {oldest} on: `spyhop watch --traces all --data {data} --ipc SOCKET` beside an archive node asks for it"
+        )
     }
 }

@@ -1,6 +1,7 @@
 //! When building in the background pauses: while the node is slow to answer, or falls behind. And how much it asks of a node that
 //! imports blocks.
 
+use crate::stop::{Stop, Stopped};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -46,12 +47,20 @@ pub struct Pace {
     turn: Semaphore,
 }
 
-/// When the node's head was last seen to move.
+/// When the node's head was last seen to move. All times are since [`Pace`] was made.
 #[derive(Clone, Copy, Debug)]
 struct Moves {
-    at: Instant,
+    at: Duration,
     /// How long that was after the time before, and that after the one before it: whoever looks is late now and then.
     periods: [Duration; 2],
+}
+
+impl Moves {
+    /// The head has moved once more.
+    fn next(before: Option<Self>, at: Duration) -> Self {
+        let periods = before.map_or([Duration::MAX; 2], |before| [at.saturating_sub(before.at), before.periods[0]]);
+        Self { at, periods }
+    }
 }
 
 /// What the node is doing.
@@ -65,6 +74,23 @@ enum Activity {
     Shared,
 }
 
+impl Activity {
+    /// What it is doing now, by how its head moved so far.
+    fn at(now: Duration, moves: Option<Moves>) -> Self {
+        let Some(Moves { at, periods }) = moves else { return if now < UNKNOWN { Self::Shared } else { Self::Idle } };
+        let (age, period) = (now.saturating_sub(at), periods[0]);
+        if period == Duration::MAX && age < UNKNOWN {
+            return Self::Shared;
+        }
+        if periods[0].min(periods[1]) < CONTINUOUS && age < CONTINUES {
+            let of_turn = now.as_millis() % TURN.as_millis();
+            return if of_turn < TURN_TAKEN.as_millis() { Self::Shared } else { Self::AtWork };
+        }
+        let is_due = period <= PERIOD_MAX && age > period * 3 / 4 && age < period * 2;
+        if is_due { Self::AtWork } else { Self::Idle }
+    }
+}
+
 impl Default for Pace {
     fn default() -> Self {
         Self { started: Instant::now(), head: Mutex::default(), turn: Semaphore::new(1) }
@@ -75,25 +101,11 @@ impl Pace {
     /// Notes that the node's head has moved.
     pub fn moved(&self) {
         let mut head = self.head.lock().expect("nothing panics while holding it");
-        let periods = head.map_or([Duration::MAX; 2], |Moves { at, periods }| [at.elapsed(), periods[0]]);
-        *head = Some(Moves { at: Instant::now(), periods });
+        *head = Some(Moves::next(*head, self.started.elapsed()));
     }
 
     fn activity(&self) -> Activity {
-        let head = *self.head.lock().expect("nothing panics while holding it");
-        let Some(Moves { at, periods }) = head else {
-            return if self.started.elapsed() < UNKNOWN { Activity::Shared } else { Activity::Idle };
-        };
-        let (age, period) = (at.elapsed(), periods[0]);
-        if period == Duration::MAX && age < UNKNOWN {
-            return Activity::Shared;
-        }
-        if periods[0].min(periods[1]) < CONTINUOUS && age < CONTINUES {
-            let of_turn = self.started.elapsed().as_millis() % TURN.as_millis();
-            return if of_turn < TURN_TAKEN.as_millis() { Activity::Shared } else { Activity::AtWork };
-        }
-        let is_due = period <= PERIOD_MAX && age > period * 3 / 4 && age < period * 2;
-        if is_due { Activity::AtWork } else { Activity::Idle }
+        Activity::at(self.started.elapsed(), *self.head.lock().expect("nothing panics while holding it"))
     }
 
     /// Asks the node between two of its blocks; one that is always at work on blocks gets one question at a time, with pauses.
@@ -114,38 +126,57 @@ impl Pace {
         answer
     }
 
-    /// Waits, on a worker's thread, until the node is between two blocks, or `stopped` says so.
-    pub fn wait_between_blocks(&self, stopped: &dyn Fn() -> bool) {
-        while self.activity() == Activity::AtWork && !stopped() {
+    /// Waits, on a worker's thread, until the node is between two blocks.
+    ///
+    /// # Errors
+    /// Where the process is to end.
+    pub fn wait_between_blocks(&self, stop: &Stop) -> Result<(), Stopped> {
+        while self.activity() == Activity::AtWork && !stop.is_set() {
             std::thread::sleep(LOOK_EVERY);
         }
+        stop.check()
     }
 }
 
-/// What workers pass between two blocks.
-#[derive(Debug, Default)]
+/// What workers pass between two blocks. It is open at first.
+#[derive(Debug)]
 pub struct Gate {
+    /// Whether it is ever closed.
+    closes: bool,
     closed: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Gate {
-    /// Opens or closes it; says whether that changed anything.
-    pub fn set_closed(&self, closed: bool) -> bool {
-        let mut now = self.closed.lock().expect("nothing panics while holding it");
-        let changed = *now != closed;
-        *now = closed;
-        self.changed.notify_all();
-        changed
+    /// One that is never closed where somebody waits for the end.
+    pub fn new(closes: bool) -> Self {
+        Self { closes, closed: Mutex::new(false), changed: Condvar::new() }
     }
 
-    /// Waits, on a worker's thread, until it is open or `stopped` says so.
-    pub fn wait_on_thread(&self, stopped: &dyn Fn() -> bool) {
+    /// Closes it, or opens it where there is no reason to; logs that where it changes anything.
+    pub fn close_because(&self, why: Option<&str>) {
+        let why = why.filter(|_| self.closes);
         let mut closed = self.closed.lock().expect("nothing panics while holding it");
-        while *closed && !stopped() {
+        if std::mem::replace(&mut *closed, why.is_some()) != why.is_some() {
+            match why {
+                Some(why) => tracing::info!("building pauses: {why}"),
+                None => tracing::info!("building goes on"),
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// Waits, on a worker's thread, until it is open.
+    ///
+    /// # Errors
+    /// Where the process is to end.
+    pub fn wait_on_thread(&self, stop: &Stop) -> Result<(), Stopped> {
+        let mut closed = self.closed.lock().expect("nothing panics while holding it");
+        while *closed && !stop.is_set() {
             let waited = self.changed.wait_timeout(closed, Duration::from_millis(100));
             closed = waited.expect("nothing panics while holding it").0;
         }
+        stop.check()
     }
 
     /// Waits until it is open.
@@ -168,5 +199,70 @@ impl Pressure {
     pub fn is_late(&mut self, head_age_s: u64) -> bool {
         self.kept_up |= head_age_s < KEEPS_UP_S;
         self.kept_up && head_age_s > BEHIND_S
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn activity_follows_from_the_moves_of_the_head() {
+        use Activity::{AtWork, Idle, Shared};
+        let check = |moves_ms: &[u64], now_ms: u64, expected: Activity| {
+            let ms = Duration::from_millis;
+            let moves = moves_ms.iter().fold(None, |moves, at| Some(Moves::next(moves, ms(*at))));
+            assert_eq!(Activity::at(ms(now_ms), moves), expected, "moves at {moves_ms:?}, now {now_ms}");
+        };
+        // Nothing is known at first; a node whose head stands still is idle.
+        check(&[], 0, Shared);
+        check(&[], 999, Shared);
+        check(&[], 1_000, Idle);
+        check(&[], 3_600_000, Idle);
+        // After a single move the next one may come at once.
+        check(&[5_000], 5_999, Shared);
+        check(&[5_000], 6_000, Idle);
+        // A block every 12 seconds: at work from three quarters of that on, until the next is long overdue.
+        check(&[10_000, 22_000], 22_100, Idle);
+        check(&[10_000, 22_000], 31_000, Idle);
+        check(&[10_000, 22_000], 31_001, AtWork);
+        check(&[10_000, 22_000], 45_999, AtWork);
+        check(&[10_000, 22_000], 46_000, Idle);
+        // Above 15 seconds the next block is not foreseen.
+        check(&[10_000, 25_000], 37_000, AtWork);
+        check(&[10_000, 25_001], 37_000, Idle);
+        check(&[10_000, 25_001], 40_001, Idle);
+        // One after the other: the first 50 ms of each second are taken.
+        check(&[9_000, 9_200, 9_400], 9_500, AtWork);
+        check(&[9_000, 9_200, 9_400], 10_049, Shared);
+        check(&[9_000, 9_200, 9_400], 10_050, AtWork);
+        // Once seen late it is still taken for such a node; not so after two longer periods, or two seconds.
+        check(&[9_000, 9_200, 9_900], 10_000, Shared);
+        check(&[9_000, 9_200, 9_900], 10_100, AtWork);
+        check(&[9_000, 9_600, 10_200], 10_300, Idle);
+        check(&[9_000, 9_200, 9_400], 11_400, Idle);
+        // A clock that was read a little later than the move was noted.
+        check(&[9_000, 21_000], 20_999, Idle);
+    }
+
+    #[test]
+    fn only_a_node_that_kept_up_falls_behind() {
+        let mut pressure = Pressure::default();
+        assert!(!pressure.is_late(1_000));
+        assert!(!pressure.is_late(29));
+        assert!(!pressure.is_late(84));
+        assert!(pressure.is_late(85));
+    }
+
+    #[test]
+    fn a_gate_that_never_closes_lets_everybody_pass() {
+        let stop = Stop::default();
+        let gate = Gate::new(false);
+        gate.close_because(Some("the node has fallen behind"));
+        assert_eq!(gate.wait_on_thread(&stop), Ok(()));
+        let gate = Gate::new(true);
+        gate.close_because(Some("the node has fallen behind"));
+        stop.set();
+        assert_eq!(gate.wait_on_thread(&stop), Err(Stopped));
     }
 }

@@ -1,9 +1,9 @@
 //! What the node still has to do, in words. Coarse ones: a state is logged once when it changes, and these change seldom.
 
-use super::fetch::FetchError;
-use super::progress::age_s;
-use super::session::Session;
-use crate::geth::Client;
+use super::error::FetchError;
+use super::heartbeat::age_s;
+use super::reporter::Reporter;
+use crate::geth::{Client, Head};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -24,18 +24,18 @@ pub async fn before_first_block(client: &Client) -> Result<String, FetchError> {
 pub struct Lag(Option<Instant>);
 
 impl Lag {
-    /// Says why nothing new comes, where the node's head is old. It is followed all the same.
-    pub async fn log(&mut self, session: &mut Session) {
-        let Some(age_s) = session.head.and_then(age_s) else { return };
+    /// Logs why nothing new comes, where the node's head is old. It is followed all the same.
+    pub async fn log(&mut self, client: &Client, head: Option<Head>, reporter: &mut Reporter) {
+        let Some(age_s) = head.and_then(age_s) else { return };
         let asked = self.0.is_some_and(|at| at.elapsed() < ASK_EVERY);
-        if age_s < OLD_S || asked || session.reporter.state().starts_with("waiting") {
+        if age_s < OLD_S || asked || reporter.state().starts_with("waiting") {
             return;
         }
         self.0 = Some(Instant::now());
         // For a line in the log only: without an answer the next step says what is wrong.
-        if let Ok(syncing) = session.client.syncing().await {
+        if let Ok(syncing) = client.syncing().await {
             let at_least = at_least(age_s);
-            session.reporter.log_state(format!("the node's head is more than {at_least} old: {}", stage(&syncing)));
+            reporter.log_state(format!("the node's head is more than {at_least} old: {}", stage(&syncing)));
         }
     }
 }

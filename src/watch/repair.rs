@@ -3,17 +3,20 @@
 //! A range's next generation is built and published before the old one goes to quarantine, so that readers lose nothing. What the
 //! tail lost, the next `watch` fetches: that is what it does with a tail anyway.
 
-use super::build::Job;
-use super::fetch::FetchError;
+use super::builder::Job;
+use super::connect::connect;
+use super::error::FetchError;
 use super::mend::Mend;
-use super::progress::now;
+use super::reporter::Reporter;
 use super::session::Session;
-use super::{From, Settings, Stop, Task, Traces, node, progress};
+use super::settings::{From, Settings, Task, Traces};
 use crate::answers::ranking;
+use crate::clock::now;
 use crate::geth::{Client, Limits};
 use crate::plan::{Order, Piece, Source};
 use crate::publish::Publisher;
 use crate::rows::Selection;
+use crate::stop::Stop;
 use crate::store::{Range, Store, read_readable_ranges, tail};
 use anyhow::{Context, Result, anyhow};
 use std::collections::BTreeSet;
@@ -69,7 +72,7 @@ pub fn repair(ipc: PathBuf, store: Arc<Store>, published_path: Option<PathBuf>, 
     let label = format!("repair-at-{}", now());
     let settings = settings(ipc, &store, published_path)?;
     let work = rebuild(settings, store, faulty, &label, stop.clone());
-    let ended = runtime.block_on(stop.or_stopped(work));
+    let ended = runtime.block_on(stop.or_stopped(work)).unwrap_or(Err(FetchError::Stopped));
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended.map_err(error)?;
     Ok(PathBuf::from("quarantine").join(label))
@@ -115,23 +118,21 @@ async fn rebuild(
     stop: Stop,
 ) -> Result<(), FetchError> {
     let client = Client::new(&settings.ipc, Limits::of_memory(settings.memory_bytes_max));
-    let mut reporter = progress::Reporter::new(store.clone());
-    let node = node::wait(&client, &store, &settings, &stop, &mut reporter).await?;
+    let mut reporter = Reporter::new(store.clone());
+    let found = connect(&client, &store, &settings, &stop, &mut reporter).await?;
     // These would be taken for good when the session opens. Their places are those of what is built anew.
     for path in faulty.tail.iter().chain(&faulty.chunks).chain(&faulty.small) {
         store.quarantine_path(path, label)?;
     }
     let publisher = Publisher::new(&store, settings.published_path.clone())?;
-    let mut session = Session::open(settings, store.clone(), client, node, publisher, reporter, stop).await?;
+    let mut session = Session::open(settings, store.clone(), client, found, publisher, reporter, stop).await?;
     let head = session.look_at_head().await?;
-    session.head = Some(head);
-    session.look_for_finalized(head).await?;
     // It was made of what is faulty.
-    session.ranking = None;
+    session.publication.ranking = None;
     // What cannot be read at all went to quarantine when the session was opened.
-    let mut mends = session.mends.clone();
+    let mut mends = session.sealed.mends.clone();
     for range in faulty.ranges {
-        if session.ranges.iter().any(|held| held.path == range.2) {
+        if session.sealed.ranges.iter().any(|held| held.path == range.2) {
             let mut mend = Mend::new(store.root(), range)?;
             let contradicted = faulty.contradicted.iter().filter(|(path, _)| *path == mend.path);
             mend.contradicted = contradicted.map(|(_, table)| table.clone()).collect();
@@ -143,11 +144,11 @@ async fn rebuild(
         session.reporter.log_state(format!("building {what} again"));
         let range = session.build_again(mend.clone()).await;
         let range = range.map_err(error).with_context(|| format!("failed to build {what} again"))?;
-        session.add_range(range);
+        session.sealed.add(range);
     }
     // The tail, once that is right which it links to.
     session.fill_tail(head).await?;
-    session.dirty = true;
+    session.publication.dirty = true;
     session.publish(true)?;
     for mend in mends.iter().filter(|mend| !mend.path.starts_with("quarantine")) {
         store.quarantine_path(&mend.path, label)?;
@@ -165,7 +166,7 @@ impl Session {
         let piece = Piece { first: mend.first, last: mend.last, source: Source::Node };
         let tables = mend.tables;
         let job = Job { piece, tables, links: Vec::new(), adds_to: None, mends: Some(mend), replaces: None };
-        let finished = self.builder.clone().build(job, Arc::new(AtomicBool::new(false))).await?;
+        let finished = self.jobs.builder.clone().build(job, Arc::new(AtomicBool::new(false))).await?;
         Ok(finished.commit(&self.store)?)
     }
 }

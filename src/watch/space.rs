@@ -1,68 +1,75 @@
 //! Room on the volume: geth lives there too, and shuts itself down where there is too little.
 
-use super::Stop;
-use super::session::Session;
+use super::reporter::Reporter;
 use crate::error::Refused;
 use crate::plan::Order;
-use crate::store::{Store, free_bytes};
+use crate::stop::Stop;
+use crate::store::{Range, Store, free_bytes};
 use anyhow::Result;
 use std::path::Path;
 use std::time::Duration;
 
 const MB: u64 = 1_000_000;
 
-impl Session {
-    /// After something could not be written: says so, and makes room of what was half done. Nothing that was committed is
-    /// lost by it, and the step is taken again.
-    pub fn give_way(&mut self, error: &anyhow::Error) -> Result<()> {
-        // Not by turns with what `has_room` says.
-        if !self.reporter.state().starts_with("waiting for space") {
-            self.reporter.log_state(format!("waiting for space: {error:#}"));
-        }
-        if self.under_way.is_empty() && self.merging.is_none() {
-            self.store.clear_temporary()?;
-        }
-        // There may be no room for this either.
-        self.beat().or_else(|error| if is_disk_full(&error) { Ok(()) } else { Err(error) })
+/// Whether so many bytes can be written and geth still has its room; logs where not.
+pub fn has_room(store: &Store, bytes: u64, reporter: &mut Reporter) -> Result<bool> {
+    let free = free_bytes(store.root())?;
+    let reserve = reserve_bytes(store.root())?;
+    if free < reserve + bytes {
+        reporter.log_state(format!(
+            "waiting for space: {} MB free, {} MB wanted, {} MB kept free for geth",
+            free / MB,
+            bytes / MB,
+            reserve / MB
+        ));
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+/// What a long backfill will take on the volume, estimated once.
+#[derive(Debug)]
+pub struct Estimate {
+    /// Blocks and bytes of the sealed ranges at the start and of those built since.
+    blocks: u64,
+    bytes: u64,
+    is_made: bool,
+}
+
+impl Estimate {
+    /// What a block takes is known from those that are stored.
+    pub fn from(ranges: &[Range]) -> Self {
+        let mut estimate = Self { blocks: 0, bytes: 0, is_made: false };
+        ranges.iter().for_each(|range| estimate.add(range));
+        estimate
     }
 
-    /// Whether so many bytes can be written and geth still has its room; says so where not.
-    pub fn has_room(&mut self, bytes: u64) -> Result<bool> {
-        let free = free_bytes(self.store.root())?;
-        let reserve = reserve_bytes(self.store.root())?;
-        if free < reserve + bytes {
-            self.reporter.log_state(format!(
-                "waiting for space: {} MB free, {} MB wanted, {} MB kept free for geth",
-                free / MB,
-                bytes / MB,
-                reserve / MB
-            ));
-            return Ok(false);
-        }
-        Ok(true)
+    /// Takes in a range that was built.
+    pub fn add(&mut self, range: &Range) {
+        self.blocks += range.blocks();
+        self.bytes += range.manifest.bytes();
     }
 
-    /// Refuses a long backfill that does not fit on the volume, once the first ranges tell what a block takes.
-    pub fn estimate(&mut self, left: u64) -> Result<()> {
+    /// Refuses a long backfill that does not fit on the volume, once it is known from the first ranges what a block takes.
+    pub fn check(&mut self, left: u64, order: Order, store: &Store) -> Result<()> {
         const MEASURED_MIN: u64 = 1_000;
         const LONG: u64 = 10_000;
-        let (blocks, bytes) = self.built;
-        if self.estimated || blocks < MEASURED_MIN {
+        if self.is_made || self.blocks < MEASURED_MIN {
             return Ok(());
         }
-        self.estimated = true;
+        self.is_made = true;
         if left < LONG {
             return Ok(());
         }
-        let needed = (bytes / blocks).saturating_mul(left);
-        let free = free_bytes(self.store.root())?.saturating_sub(reserve_bytes(self.store.root())?);
+        let needed = (self.bytes / self.blocks).saturating_mul(left);
+        let free = free_bytes(store.root())?.saturating_sub(reserve_bytes(store.root())?);
         tracing::info!(
             blocks = left,
             needed_mb = needed / MB,
             free_mb = free / MB,
             "disk that the backfill will take, estimated"
         );
-        if needed > free && self.settings.order == Order::NewestFirst {
+        if needed > free && order == Order::NewestFirst {
             // Blocks were smaller once, so it may fit all the same; if not, writing stops in time.
             tracing::warn!(
                 "the volume may be too small for all of it: the newest blocks, which are the largest, come first"
@@ -72,7 +79,7 @@ impl Session {
                 format!(
                     "{left} more blocks will take about {} MB, and `{}` has {} MB to give",
                     needed / MB,
-                    self.store.root().display(),
+                    store.root().display(),
                     free / MB
                 ),
                 "choose a later --from, or a larger volume; what is there stays",

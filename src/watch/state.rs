@@ -8,19 +8,19 @@
 //! with it, 24 ms for the calls. But it looks at every opcode, and tells nothing of withdrawals, of rewards, of contracts that
 //! ended and of accounts that did not change, so that calls would be needed beside it: one way is enough.
 
-use super::Traces;
-use super::fetch::{AbortOnDrop, FetchError, Fetcher, Near, TRIES};
+use super::ask::{AskError, balance, side_by_side};
+use super::error::FetchError;
 use super::frames::{FRAMES_BYTES_MAX, Weight};
-use super::tokens::{TokenAnswers, TokenMemory};
-use crate::decode::{Frame, Outcome, Transaction, trace};
+use super::settings::Traces;
+use super::tokens::{Account, TokenAnswers, TokenAsker, TokenMemory};
+use super::tries::Tries;
+use crate::decode::{Allocation, Frame, Outcome, Transaction, trace};
 use crate::geth::{self, Change, Client, Trace};
 use crate::prove::Proved;
-use crate::rows::{State, balances, native_transfers, tokens, traces};
+use crate::rows::{Options, State, balances, native_transfers, tokens, traces};
 use alloy_primitives::{Address, B256, U256};
 use std::sync::{Arc, Mutex};
-
-/// Calls under way for the balances of one block.
-const CALLS_MAX: usize = 8;
+use tokio::sync::Semaphore;
 
 /// Why there are no whole frames where there would be too much of them.
 const TOO_LARGE: &str = "the trace is too large";
@@ -37,22 +37,47 @@ pub const UNASKED: [&str; 3] = [OFF, HEAD_ONLY[0], HEAD_ONLY[1]];
 /// Why it is not known what the chain began with.
 const NO_ALLOCATION: &str = "the node does not tell the genesis allocation";
 
-/// Tries of a trace: each may keep the node busy for long, whether or not anybody still waits for it.
-const TRACE_TRIES: u32 = 2;
+/// Where blocks are whose bytes and state are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Near {
+    /// Finalized: block and receipts at once, by number.
+    Finalized,
+    /// Near the head: the receipts by the block's hash, so that a reorganisation in between cannot mix two blocks.
+    Head,
+}
 
-impl Fetcher {
+/// Asks the node for the state of blocks. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct StateAsker {
+    /// The node.
+    pub client: Client,
+    /// Which tables are made, and how logs are read.
+    pub options: Options,
+    /// Which blocks are traced.
+    pub traces: Traces,
+    /// One permit, for the block that the node traces.
+    pub tracing: Arc<Semaphore>,
+    /// What was asked of tokens in the tail.
+    pub memory: Arc<Mutex<TokenMemory>>,
+    /// Whose balances are asked for too, beside those that a block of the tail changed.
+    pub hydrated: Arc<[Account]>,
+    /// What the chain began with, where the node says so.
+    pub genesis: Option<Arc<Allocation>>,
+}
+
+impl StateAsker {
     /// What the node says of these blocks, one after the other.
     pub async fn states(&self, blocks: &[Proved], near: Near) -> Result<Vec<State>, FetchError> {
         let unasked = self.unasked(blocks, near).await?;
         // What enters the tail is taken in when it is there; what is known of history is known where it is asked for.
         let here = Mutex::default();
-        let known = if near == Near::Head { &*self.known } else { &here };
+        let memory = if near == Near::Head { &*self.memory } else { &here };
         let mut states = Vec::with_capacity(blocks.len());
         for block in blocks {
             states.push(match &unasked {
                 _ if block.header.number == 0 => self.genesis_state(block),
                 Some(state) => state.clone(),
-                None => self.state(block, known).await?,
+                None => self.state(block, memory).await?,
             });
             if near == Near::Finalized
                 && let Some(State { tokens: Ok(tokens), .. }) = states.last()
@@ -88,7 +113,7 @@ impl Fetcher {
     }
 
     /// What is known of the state of a block of history, where only the head's is asked for.
-    pub fn history_state(&self, block: &Proved) -> State {
+    pub fn of_history(&self, block: &Proved) -> State {
         if block.header.number == 0 { self.genesis_state(block) } else { self.unasked_state() }
     }
 
@@ -109,24 +134,25 @@ impl Fetcher {
         }
     }
 
-    async fn state(&self, block: &Proved, known: &Mutex<TokenMemory>) -> Result<State, FetchError> {
+    async fn state(&self, block: &Proved, memory: &Mutex<TokenMemory>) -> Result<State, FetchError> {
         let mut state = State::missing("not asked for");
         let tables = self.options.tables;
         if tables.needs_traces() {
-            let traced = self.trace(block).await?;
+            let traced = or_reason(self.trace(block).await)?.unwrap_or_else(|reason| Traced::of(Err(reason)));
             (state.frames, state.moving, state.parties) = (traced.frames, traced.moving, traced.parties);
         }
         if tables.has(&balances::TABLE) {
             let mut touched = balances::touched(block, &state, self.options);
             touched.extend(self.hydrated.iter().filter(|(asset, _)| asset.is_none()).map(|(_, address)| *address));
-            state.balances = self.balances(touched.into_iter().collect(), block.header.hash).await?;
+            state.balances = or_reason(self.balances(touched.into_iter().collect(), block.header.hash).await)?;
             if let Err(reason) = &state.balances {
                 state.tokens = Err(reason.clone());
                 return Ok(state);
             }
         }
         if tables.has(&balances::TABLE) || tables.has(&tokens::TABLE) {
-            match self.tokens(block, known).await? {
+            let Self { client, options, hydrated, .. } = self.clone();
+            match or_reason(TokenAsker { client, options, hydrated }.ask(block, memory).await)? {
                 Ok(TokenAnswers { balances, tokens, left_out }) => {
                     (state.token_balances, state.tokens, state.left_out) = (balances, Ok(tokens), left_out);
                 }
@@ -137,48 +163,52 @@ impl Fetcher {
     }
 
     /// What a block's transactions did: their call frames, or why there are none, and then at least those that move ether.
-    async fn trace(&self, block: &Proved) -> Result<Traced, FetchError> {
+    async fn trace(&self, block: &Proved) -> Result<Traced, AskError> {
         if block.transactions.is_empty() {
             return Ok(Traced::of(Ok(Vec::new())));
         }
         if self.traces == Traces::Off {
-            return Ok(Traced::of(Err(OFF.to_owned())));
+            return Err(AskError::NotAvailable(OFF.to_owned()));
         }
         // One block at a time: the node executes each again.
-        let _turn = self.tracing.acquire().await?;
+        let _turn = self.tracing.acquire().await.expect("the semaphore is never closed");
         let hash = block.header.hash;
         let is_small = match Weight::of(block) {
             Weight::Light => true,
-            Weight::Unknown => {
-                let bytes = self.ask_trace(|client| async move { client.trace_input_bytes(hash).await }).await?;
-                bytes.is_ok_and(|bytes| bytes <= FRAMES_BYTES_MAX)
-            }
+            Weight::Unknown => match self.ask_trace(|client| async move { client.trace_input_bytes(hash).await }).await
+            {
+                Err(AskError::NotAvailable(_)) => false,
+                bytes => bytes? <= FRAMES_BYTES_MAX,
+            },
             Weight::Heavy => false,
         };
         let mut reason = TOO_LARGE.to_owned();
         if is_small {
-            match self.whole_frames(block).await? {
-                Ok(frames) => return Ok(Traced::of(Ok(frames))),
-                Err(why) => reason = why,
+            match self.whole_frames(block).await {
+                Err(AskError::NotAvailable(why)) => reason = why,
+                frames => return Ok(Traced::of(Ok(frames?))),
             }
         }
-        let traced = self.ask_trace(|client| async move { client.trace_moving(hash).await }).await?;
-        let moving = traced.and_then(|traced| check_moving(block, traced).map_err(|error| format!("{error:#}")));
-        let Ok((mut moving, bytes)) = moving else { return Ok(Traced::of(Err(reason))) };
+        let traced = match self.ask_trace(|client| async move { client.trace_moving(hash).await }).await {
+            Err(AskError::NotAvailable(_)) => return Err(AskError::NotAvailable(reason)),
+            traced => traced?,
+        };
+        let Ok((mut moving, bytes)) = check_moving(block, traced) else { return Err(AskError::NotAvailable(reason)) };
         if !is_small && bytes <= FRAMES_BYTES_MAX && self.options.tables.has(&traces::TABLE) {
-            match self.whole_frames(block).await? {
-                Ok(frames) => return Ok(Traced::of(Ok(frames))),
-                Err(why) => reason = why,
+            match self.whole_frames(block).await {
+                Err(AskError::NotAvailable(why)) => reason = why,
+                frames => return Ok(Traced::of(Ok(frames?))),
             }
         }
         let mut traced = Traced::of(Err(reason));
         if moving.iter().all(Result::is_ok) {
             traced.moving = Some(moving);
         } else if !native_transfers::logs_tell(block) {
-            let changes = self.ask_trace(|client| async move { client.trace_changes(hash).await }).await?;
-            if let Ok(changes) = changes
-                && changes.len() == moving.len()
-            {
+            let changes = match self.ask_trace(|client| async move { client.trace_changes(hash).await }).await {
+                Err(AskError::NotAvailable(_)) => None,
+                changes => Some(changes?),
+            };
+            if let Some(changes) = changes.filter(|changes| changes.len() == moving.len()) {
                 for (index, frames) in moving.iter_mut().enumerate().filter(|(_, frames)| frames.is_err()) {
                     if let Some(own) = own_frame(block, index, &changes[index]) {
                         *frames = Ok(own);
@@ -192,101 +222,35 @@ impl Fetcher {
         Ok(traced)
     }
 
-    /// The call frames of each of a block's transactions, or why there are none.
-    async fn whole_frames(&self, block: &Proved) -> Result<Result<Vec<Vec<Frame>>, String>, FetchError> {
+    /// The call frames of each of a block's transactions.
+    async fn whole_frames(&self, block: &Proved) -> Result<Vec<Vec<Frame>>, AskError> {
         let hash = block.header.hash;
         let traces = self.ask_trace(|client| async move { client.trace_block(hash).await }).await?;
-        Ok(traces.and_then(|traces| check(block, &traces).map_err(|error| format!("{error:#}"))))
+        check(block, &traces).map_err(|error| AskError::NotAvailable(format!("{error:#}")))
     }
 
-    /// The answer to a question that takes the node long, or why there is none.
-    async fn ask_trace<T, F>(&self, ask: impl Fn(Client) -> F) -> Result<Result<T, String>, FetchError>
+    /// The answer to a question that takes the node long.
+    async fn ask_trace<T, F>(&self, ask: impl Fn(Client) -> F) -> Result<T, AskError>
     where
         F: Future<Output = Result<T, geth::Error>>,
     {
-        for attempt in 1.. {
-            match ask(self.client.clone()).await {
-                Ok(answer) => return Ok(Ok(answer)),
-                Err(error) if error.is_unreachable() => return Err(FetchError::Away(error)),
-                Err(error) if error.is_passing() && attempt < TRACE_TRIES => {
-                    tracing::debug!(attempt, error = %error, "trace failed, tried again");
-                }
-                Err(error) => return Ok(Err(reason(&error))),
-            }
-        }
-        unreachable!("the loop ends by returning")
+        Ok(Tries::TRACE.of("trace", || ask(self.client.clone())).await?)
     }
 
-    /// Ether of these accounts after a block, or why it is not known.
-    async fn balances(
-        &self,
-        accounts: Vec<Address>,
-        block: B256,
-    ) -> Result<Result<Vec<(Address, U256)>, String>, FetchError> {
-        self.side_by_side(accounts, move |fetcher, address| async move {
-            Ok(fetcher.balance(address, block).await?.map(|balance| (address, balance)))
-        })
-        .await
+    /// Ether of these accounts after a block.
+    async fn balances(&self, accounts: Vec<Address>, block: B256) -> Result<Vec<(Address, U256)>, AskError> {
+        let ask = move |client: Client, address| async move { Ok((address, balance(&client, address, block).await?)) };
+        side_by_side(&self.client, accounts, ask).await
     }
+}
 
-    /// The answers to questions of one kind, in their order, a few of them under way at a time; or why the node does not answer.
-    pub async fn side_by_side<Q, A, F>(
-        &self,
-        questions: Vec<Q>,
-        ask: impl Fn(Self, Q) -> F + Copy + Send + Sync + 'static,
-    ) -> Result<Result<Vec<A>, String>, FetchError>
-    where
-        Q: Clone + Send + Sync + 'static,
-        A: Send + 'static,
-        F: Future<Output = Result<Result<A, String>, FetchError>> + Send + 'static,
-    {
-        let mut answers: Vec<(usize, A)> = Vec::with_capacity(questions.len());
-        let questions: Arc<[Q]> = questions.into();
-        // Where the node lacks the state, it is enough to hear so once.
-        if let Some(first) = questions.first() {
-            match ask(self.clone(), first.clone()).await? {
-                Ok(answer) => answers.push((0, answer)),
-                Err(reason) => return Ok(Err(reason)),
-            }
-        }
-        let workers: Vec<_> = (1..=CALLS_MAX.min(questions.len().saturating_sub(1)))
-            .map(|start| {
-                let (fetcher, questions) = (self.clone(), questions.clone());
-                AbortOnDrop(tokio::spawn(async move {
-                    let mut answers = Vec::new();
-                    for (index, question) in questions.iter().enumerate().skip(start).step_by(CALLS_MAX) {
-                        match ask(fetcher.clone(), question.clone()).await? {
-                            Ok(answer) => answers.push((index, answer)),
-                            Err(reason) => return Ok(Err(reason)),
-                        }
-                    }
-                    Ok::<_, FetchError>(Ok(answers))
-                }))
-            })
-            .collect();
-        for worker in workers {
-            match worker.await?? {
-                Ok(part) => answers.extend(part),
-                Err(reason) => return Ok(Err(reason)),
-            }
-        }
-        answers.sort_unstable_by_key(|(index, _)| *index);
-        Ok(Ok(answers.into_iter().map(|(_, answer)| answer).collect()))
-    }
-
-    /// Ether of an account after a block, or why the node does not say.
-    pub async fn balance(&self, address: Address, block: B256) -> Result<Result<U256, String>, FetchError> {
-        for attempt in 1.. {
-            match self.client.balance(address, block).await {
-                Ok(balance) => return Ok(Ok(balance)),
-                Err(error) if error.is_unreachable() => return Err(FetchError::Away(error)),
-                Err(error) if error.is_passing() && attempt < TRIES => {
-                    tracing::debug!(address = %address, attempt, error = %error, "request failed, tried again");
-                }
-                Err(error) => return Ok(Err(reason(&error))),
-            }
-        }
-        unreachable!("the loop ends by returning")
+/// What the node answered, or why it did not; where it is away, an error.
+fn or_reason<T>(answer: Result<T, AskError>) -> Result<Result<T, String>, FetchError> {
+    match answer {
+        Ok(answer) => Ok(Ok(answer)),
+        Err(AskError::NotAvailable(reason)) => Ok(Err(reason)),
+        Err(AskError::Away(error)) => Err(FetchError::Away(error)),
+        Err(AskError::Other(error)) => Err(FetchError::Other(error)),
     }
 }
 
@@ -366,19 +330,6 @@ fn check(block: &Proved, traces: &[Trace]) -> anyhow::Result<Vec<Vec<Frame>>> {
         all.push(frames);
     }
     Ok(all)
-}
-
-/// The node's reason, in words that are the same for every block: without the hashes that some contain.
-pub fn reason(error: &geth::Error) -> String {
-    let text = match error {
-        geth::Error::Node { message, .. } => message.clone(),
-        other => other.to_string(),
-    };
-    let is_hash = |word: &str| {
-        word.trim_start_matches("0x").len() >= 40
-            && word.trim_start_matches("0x").bytes().all(|byte| byte.is_ascii_hexdigit())
-    };
-    text.split(' ').map(|word| if is_hash(word) { "…" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
 /// Checks the first frame of a transaction against the transaction itself, which the header proves.

@@ -8,17 +8,20 @@
 //! Of each token the holder who took most is asked for before the block too, for a fee is taken from what somebody gets. If what it has after the block is not what
 //! it had, with what came in and without what went out, then sums of transfers do not tell the balances of this token.
 
-use super::fetch::{FetchError, Fetcher, TRIES};
-use super::state::reason;
+use super::ask::{AskError, balance, side_by_side};
+use super::tries::Tries;
 use crate::decode::contract;
-use crate::geth::Question;
+use crate::geth::{Client, Question};
 use crate::prove::Proved;
 use crate::rows::tokens::{self, Holder, Moved, Token};
-use crate::rows::{Table, balances};
+use crate::rows::{Options, Table, balances};
 use alloy_primitives::{Address, B256, Bytes, U256, U512};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+
+/// Whose balance of what: of a token's contract, `None` for ether.
+pub type Account = (Option<Address>, Address);
 
 /// Contracts that are asked after one block what they are called, at most; the others are asked when they move next.
 const DESCRIBED_MAX: usize = 100;
@@ -166,21 +169,24 @@ struct Look {
     allowance: Allowance,
 }
 
-impl Fetcher {
-    /// What the node says of the tokens that a block moved, or why it does not.
-    pub async fn tokens(
-        &self,
-        block: &Proved,
-        known: &Mutex<TokenMemory>,
-    ) -> Result<Result<TokenAnswers, String>, FetchError> {
+/// Asks the node for what is known of a block's tokens. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct TokenAsker {
+    /// The node.
+    pub client: Client,
+    /// How logs are read.
+    pub options: Options,
+    /// Whose balances are asked for too, beside those that the block changed.
+    pub hydrated: Arc<[Account]>,
+}
+
+impl TokenAsker {
+    /// What the node says of the tokens that a block moved.
+    pub async fn ask(&self, block: &Proved, memory: &Mutex<TokenMemory>) -> Result<TokenAnswers, AskError> {
         let hash = block.header.hash;
-        let looks = self.looks(block, known);
-        let looked =
-            match self.side_by_side(looks.clone(), |fetcher, look| async move { fetcher.look(look).await }).await? {
-                Ok(looked) => looked,
-                Err(reason) => return Ok(Err(reason)),
-            };
-        let (mut told, mut others) = (Vec::new(), Vec::new());
+        let looks = self.looks(block, memory);
+        let looked = side_by_side(self, looks.clone(), |asker, look| async move { asker.look(look).await }).await?;
+        let (mut answered, mut others) = (Vec::new(), Vec::new());
         let mut tokens = Vec::new();
         let mut left_out = looks.iter().any(|look| look.asked_less);
         let mut allowances = HashMap::new();
@@ -189,14 +195,14 @@ impl Fetcher {
             allowances.insert(token.contract, allowance.clone());
             let Some((first, rest)) = token.holders.split_first() else { continue };
             if let Some(balance) = balance {
-                told.push((token.contract, first.address, balance));
+                answered.push((token.contract, first.address, balance));
                 others.extend(rest.iter().map(|holder| (token.contract, holder.address, allowance.clone())));
             } else {
                 left_out |= allowance.has_burnt();
             }
         }
         if !self.wants(&balances::TABLE) {
-            return Ok(Ok(TokenAnswers { tokens, ..TokenAnswers::default() }));
+            return Ok(TokenAnswers { tokens, ..TokenAnswers::default() });
         }
         let large = looks.first().map_or_else(new_large, |look| look.allowance.large.clone());
         for (asset, address) in self.hydrated.iter() {
@@ -204,37 +210,34 @@ impl Fetcher {
             let allowance = || Allowance { burnt: Arc::default(), large: large.clone() };
             others.push((contract, *address, allowances.entry(contract).or_insert_with(allowance).clone()));
         }
-        let ask = move |fetcher: Self, (token, holder, allowance): (Address, Address, Allowance)| async move {
+        let ask = move |asker: Self, (token, holder, allowance): (Address, Address, Allowance)| async move {
             if allowance.is_spent() {
-                return Ok(Ok(None));
+                return Ok(None);
             }
-            let balance = fetcher.token_balance(token, holder, hash, &allowance).await?;
-            Ok(balance.map(|balance| Some((token, holder, balance?))))
+            let balance = asker.balance(token, holder, hash, &allowance).await?;
+            Ok(balance.map(|balance| (token, holder, balance)))
         };
-        match self.side_by_side(others, ask).await? {
-            Ok(others) => told.extend(others.into_iter().flatten()),
-            Err(reason) => return Ok(Err(reason)),
-        }
-        told.sort_unstable();
-        told.dedup();
+        answered.extend(side_by_side(self, others, ask).await?.into_iter().flatten());
+        answered.sort_unstable();
+        answered.dedup();
         let burning: Vec<_> = allowances.iter().filter(|(_, allowance)| allowance.has_burnt()).collect();
         left_out |= !burning.is_empty();
-        let mut known = known.lock().expect("nothing panics while holding it");
-        burning.into_iter().for_each(|(contract, _)| known.note_burning(*contract, block.header.number));
-        Ok(Ok(TokenAnswers { balances: told, tokens, left_out: left_out.then(|| BURNT.to_owned()) }))
+        let mut memory = memory.lock().expect("nothing panics while holding it");
+        burning.into_iter().for_each(|(contract, _)| memory.note_burning(*contract, block.header.number));
+        Ok(TokenAnswers { balances: answered, tokens, left_out: left_out.then(|| BURNT.to_owned()) })
     }
 
     /// What is to be found out of each token that a block moved.
-    fn looks(&self, block: &Proved, known: &Mutex<TokenMemory>) -> Vec<Look> {
-        let mut known = known.lock().expect("nothing panics while holding it");
+    fn looks(&self, block: &Proved, memory: &Mutex<TokenMemory>) -> Vec<Look> {
+        let mut memory = memory.lock().expect("nothing panics while holding it");
         let described = self.wants(&tokens::TABLE);
         let mut left = DESCRIBED_MAX;
         let large = new_large();
         let look = |mut token: Moved| {
-            let describe = described && left > 0 && known.describe(token.contract, block.header.number);
+            let describe = described && left > 0 && memory.describe(token.contract, block.header.number);
             left -= usize::from(describe);
-            let compare = described && !known.deviating.contains(&token.contract);
-            let asked_less = token.holders.len() > 1 && known.is_burning(token.contract, block.header.number);
+            let compare = described && !memory.deviating.contains(&token.contract);
+            let asked_less = token.holders.len() > 1 && memory.is_burning(token.contract, block.header.number);
             if asked_less {
                 token.holders.truncate(1);
             }
@@ -249,32 +252,30 @@ impl Fetcher {
         self.options.tables.has(table)
     }
 
-    /// The balance of who took most of a token, and what the contract says of itself where that is to be told.
-    async fn look(&self, look: Look) -> Result<Result<(Option<U256>, Option<Token>), String>, FetchError> {
+    /// The balance of who took most of a token, and what the contract says of itself where that is asked for.
+    async fn look(&self, look: Look) -> Result<(Option<U256>, Option<Token>), AskError> {
         let Look { token: Moved { contract, standard, holders }, block: (block, parent, number), .. } = look;
         let Look { describe, compare, allowance, .. } = look;
         let mut balance = None;
         let mut deviates = false;
         if let Some(holder) = holders.first() {
-            balance = match self.token_balance(contract, holder.address, block, &allowance).await? {
-                Ok(balance) => balance,
-                Err(reason) => return Ok(Err(reason)),
-            };
+            balance = self.balance(contract, holder.address, block, &allowance).await?;
             if let (true, Some(after)) = (compare, balance) {
-                // Of the state before, the node may have let go by now: then nothing is found.
-                let before = self.token_balance(contract, holder.address, parent, &allowance).await?.ok().flatten();
+                let before = match self.balance(contract, holder.address, parent, &allowance).await {
+                    // The node may have dropped the state before by now: then nothing is found.
+                    Err(AskError::NotAvailable(_)) => None,
+                    before => before?,
+                };
                 deviates = before.is_some_and(|before| !follows(before, after, holder));
             }
         }
         if !describe && !deviates {
-            return Ok(Ok((balance, None)));
+            return Ok((balance, None));
         }
         let mut answers = Vec::new();
         for question in [Question::Symbol, Question::Name, Question::Decimals] {
-            match self.ask_contract(contract, question, block, &allowance.of_description()).await? {
-                Ok(answer) => answers.push(answer.unwrap_or_default()),
-                Err(reason) => return Ok(Err(reason)),
-            }
+            let answer = self.ask_contract(contract, question, block, &allowance.of_description()).await?;
+            answers.push(answer.unwrap_or_default());
         }
         let description = Token {
             contract,
@@ -285,47 +286,42 @@ impl Fetcher {
             block_number: number,
             deviates_block: deviates.then_some(number),
         };
-        Ok(Ok((balance, Some(description))))
+        Ok((balance, Some(description)))
     }
 
-    /// What a holder has of a token after a block; none where the contract does not say. Or why the node does not.
-    async fn token_balance(
+    /// What a holder has of a token after a block; none where the contract does not say.
+    async fn balance(
         &self,
         token: Address,
         holder: Address,
         block: B256,
         allowance: &Allowance,
-    ) -> Result<Result<Option<U256>, String>, FetchError> {
+    ) -> Result<Option<U256>, AskError> {
         let answer = self.ask_contract(token, Question::BalanceOf(holder), block, allowance).await?;
-        Ok(answer.map(|answer| contract::number(&answer?)))
+        Ok(answer.and_then(|answer| contract::number(&answer)))
     }
 
-    /// What a contract answers after a block; none where it fails. Or why the node does not say.
+    /// What a contract answers after a block; none where it fails.
     async fn ask_contract(
         &self,
         contract: Address,
         question: Question,
         block: B256,
         allowance: &Allowance,
-    ) -> Result<Result<Option<Bytes>, String>, FetchError> {
+    ) -> Result<Option<Bytes>, AskError> {
         let mut gas = ANSWER_GAS;
-        let mut attempt = 1;
         loop {
-            match self.client.ask_contract(contract, question, block, gas).await {
-                Ok(answer) => return Ok(Ok(Some(answer))),
-                Err(error) if error.is_unreachable() => return Err(FetchError::Away(error)),
-                Err(error) if error.is_passing() && attempt < TRIES => {
-                    tracing::debug!(contract = %contract, attempt, error = %error, "request failed, tried again");
-                    attempt += 1;
-                }
-                Err(error) if error.is_passing() => return Ok(Err(reason(&error))),
-                Err(error) if error.is_revert() => return Ok(Ok(None)),
+            match Tries::STATE.of(contract, || self.client.ask_contract(contract, question, block, gas)).await {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(error) if error.is_passing() || error.is_unreachable() => return Err(error.into()),
+                Err(error) if error.is_revert() => return Ok(None),
                 Err(_) if gas == ANSWER_GAS && allowance.take_large() => gas = LARGE_ANSWER_GAS,
                 // Neither a contract that runs out of gas nor a state that is lacking has a code of its own; but without the state
                 // there is no balance of ether either.
                 Err(_) => {
                     allowance.note_burnt();
-                    return Ok(self.balance(contract, block).await?.map(|_| None));
+                    balance(&self.client, contract, block).await?;
+                    return Ok(None);
                 }
             }
         }

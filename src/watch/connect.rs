@@ -1,0 +1,227 @@
+//! Waiting for the node, and making sure that it is the right one.
+
+use super::error::FetchError;
+use super::freezer::FreezerLookup;
+use super::heartbeat::Heartbeat;
+use super::readiness::before_first_block;
+use super::reporter::Reporter;
+use super::settings::{From, Settings};
+use super::space::is_disk_full;
+use super::wait::{Doubt, Pause};
+use crate::error::Refused;
+use crate::geth::{self, ChainId, Client, Head, Tag};
+use crate::plan::BLOCK_MAX;
+use crate::prove::BlobSchedule;
+use crate::rows::Issuance;
+use crate::stop::Stop;
+use crate::store::{Chain, FORMAT, Identity, RANGE_MIN, Store, tail};
+use alloy_primitives::{Address, address};
+use std::io::ErrorKind;
+
+/// What is known of the node before the first block.
+#[derive(Debug)]
+pub struct Found {
+    /// Which chain.
+    pub chain: Chain,
+    /// How it prices blobs.
+    pub schedule: BlobSchedule,
+    /// How it makes ether.
+    pub issuance: Issuance,
+    /// The first block wanted, a multiple of [`RANGE_MIN`].
+    pub wanted_first: u64,
+    /// Its freezer.
+    pub freezer: FreezerLookup,
+}
+
+/// Waits for the socket, for an answer and for a block; then checks that the volume is of this chain.
+pub async fn connect(
+    client: &Client,
+    store: &Store,
+    settings: &Settings,
+    stop: &Stop,
+    reporter: &mut Reporter,
+) -> Result<Found, FetchError> {
+    let mut pause = Pause::default();
+    let mut doubt = Doubt::default();
+    let mut freezer = FreezerLookup::new(settings.freezer.clone(), settings.era.clone());
+    loop {
+        let mut unhealthy = None;
+        match look(client, store, settings, &mut freezer).await {
+            Ok(Look::Ready { chain, rules: (schedule, issuance), wanted_first }) => {
+                client.expect(chain.identity.into());
+                return Ok(Found { chain: *chain, schedule, issuance, wanted_first, freezer });
+            }
+            Ok(Look::NotYet(why)) => reporter.log_state(why),
+            Err(FetchError::Away(error)) => {
+                geth::check_socket(client.path()).map_err(|refused| FetchError::Other(refused.into()))?;
+                reporter.log_state(away(error));
+            }
+            Err(FetchError::Other(error)) if is_disk_full(&error) => {
+                reporter.log_state(format!("waiting for space: {error:#}"));
+            }
+            Err(FetchError::Doubt(reason)) => {
+                if doubt.lasts() && settings.ends() {
+                    return Err(FetchError::Doubt(reason));
+                }
+                reporter.log_state(format!("waiting: {reason}"));
+                unhealthy = Some(reason);
+            }
+            Err(error) => return Err(error),
+        }
+        // A health check shall see that this waits, and for what. Where nothing can be written, that is logged above.
+        let _ = reporter.beat(Heartbeat { unhealthy, ..Heartbeat::waiting(reporter.state(), client.path()) });
+        stop.pause(pause.next()).await;
+        stop.check()?;
+    }
+}
+
+/// What a look at the node came to.
+enum Look {
+    /// It has blocks, of the volume's chain.
+    Ready {
+        chain: Box<Chain>,
+        /// How it prices blobs, and makes ether.
+        rules: (BlobSchedule, Issuance),
+        wanted_first: u64,
+    },
+    /// It has no block but its first one: why.
+    NotYet(String),
+}
+
+async fn look(
+    client: &Client,
+    store: &Store,
+    settings: &Settings,
+    freezer: &mut FreezerLookup,
+) -> Result<Look, FetchError> {
+    let version = client.client_version().await.map_err(FetchError::Away)?;
+    let chain_id = client.chain_id().await.map_err(FetchError::Away)?;
+    let genesis_hash = client.head(Tag::Number(0)).await.map_err(FetchError::Away)?.hash;
+    let identity = Identity { chain_id, genesis_hash };
+    let held = store.chain()?;
+    let mut chain = match held.clone() {
+        None => {
+            check_tail(client, store).await?;
+            Chain { format: FORMAT, identity, finalized_seen: false, blob_schedule: None, issuance: None, weth: None }
+        }
+        Some(chain) if chain.identity == identity => chain,
+        Some(Chain { identity: held, .. }) => {
+            return Err(FetchError::Other(
+                Refused::new(
+                    format!(
+                        "`{}` holds chain {} with genesis {}, the node is on chain {chain_id} with genesis {genesis_hash}",
+                        store.root().display(),
+                        held.chain_id,
+                        held.genesis_hash
+                    ),
+                    "give each chain a data directory of its own; nothing was touched",
+                )
+                .into(),
+            ));
+        }
+    };
+    let head = client.head(Tag::Latest).await.map_err(FetchError::Away)?;
+    if head.number > BLOCK_MAX || !has(client, head).await? {
+        let Head { number, hash, .. } = head;
+        return Err(FetchError::Doubt(format!(
+            "the node's head is said to be block {number}, {hash}, which it does not have"
+        )));
+    }
+    if head.number == 0 {
+        freezer.look(client, genesis_hash).await?;
+        let below_head = matches!(settings.from, From::BelowHead(_));
+        if below_head || freezer.extents.last().is_none_or(|(_, last)| *last == 0) {
+            return Ok(Look::NotYet(before_first_block(client).await?));
+        }
+        tracing::info!("the node has no head yet: what its freezer holds is read, and not yet anchored");
+    }
+    let rules = match client.node_config().await {
+        Ok(config) => {
+            let schedule = BlobSchedule::from_config(&config);
+            if let Some(fault) = schedule.fault(&config) {
+                tracing::warn!("the blob schedule in the node's configuration: {fault}");
+            }
+            (schedule, Issuance::from_config(&config))
+        }
+        Err(error) if error.is_passing() => return Err(FetchError::Away(error)),
+        Err(error) => {
+            let known = chain.blob_schedule.clone();
+            let taken = if known.is_some() {
+                "what it told before is"
+            } else {
+                "Cancun's blob schedule and mainnet's rewards are"
+            };
+            tracing::warn!(error = %error, "the node does not tell its chain's configuration: {taken} taken");
+            (known.unwrap_or_default(), chain.issuance.unwrap_or(Issuance::MAINNET))
+        }
+    };
+    chain.blob_schedule = Some(rules.0.clone());
+    chain.issuance = Some(rules.1);
+    chain.weth = settings.weth.or(chain.weth).or(known_weth(chain_id));
+    let wanted_first = match settings.from {
+        From::Block(number) => number / RANGE_MIN * RANGE_MIN,
+        From::BelowHead(depth) => head.number.saturating_sub(depth) / RANGE_MIN * RANGE_MIN,
+        // A range that is half pruned could never be whole.
+        From::Earliest => {
+            let earliest = client.head(Tag::Earliest).await.map_err(FetchError::Away)?.number;
+            if earliest > head.number {
+                let (first, head) = (earliest, head.number);
+                return Err(FetchError::Doubt(format!(
+                    "the node's first block is said to be {first}, and its head is {head}"
+                )));
+            }
+            earliest.next_multiple_of(RANGE_MIN)
+        }
+    };
+    if settings.ends() && wanted_first > head.number {
+        let what =
+            format!("the node's head is block {}, and nothing below block {wanted_first} is wanted", head.number);
+        return Err(FetchError::Other(Refused::new(what, "choose a lower --from, or wait for the node").into()));
+    }
+    if held.as_ref() != Some(&chain) {
+        store.set_chain(&chain)?;
+    }
+    tracing::info!(node = version, %chain_id, head = head.number, from = wanted_first, "node found");
+    Ok(Look::Ready { chain: Box::new(chain), rules, wanted_first })
+}
+
+/// Whether a head is the node's block of its height: what it says once is not enough to begin with.
+async fn has(client: &Client, head: Head) -> Result<bool, FetchError> {
+    match client.head(Tag::Number(head.number)).await {
+        Ok(found) => Ok(found.hash == head.hash),
+        Err(error) if error.is_missing() => Ok(false),
+        Err(error) => Err(FetchError::Away(error)),
+    }
+}
+
+/// Where nothing says which chain the volume holds but blocks in its tail, the node must have the lowest of them.
+async fn check_tail(client: &Client, store: &Store) -> Result<(), FetchError> {
+    let paths = tail::paths(store.root())?;
+    let blocks: Vec<_> = paths.iter().filter_map(|path| tail::block_of(path)).collect();
+    let Some((lowest, _)) = blocks.iter().min() else { return Ok(()) };
+    let node = client.head(Tag::Number(*lowest)).await.map_err(FetchError::Away)?;
+    if blocks.contains(&(*lowest, node.hash)) {
+        return Ok(());
+    }
+    let what = format!("the node has not block {lowest} as it is in the tail of `{}`", store.root().display());
+    let hint = "give each chain a data directory of its own; nothing was touched";
+    Err(FetchError::Other(Refused::new(what, hint).into()))
+}
+
+/// In words, why the node does not answer.
+fn away(error: geth::Error) -> String {
+    let forbidden =
+        matches!(&error, geth::Error::Unreachable { source, .. } if source.kind() == ErrorKind::PermissionDenied);
+    let what = if error.is_unreachable() { "socket" } else { "answer" };
+    let hint = if forbidden { " (geth opens it to its own user only: run spyhop as that user)" } else { "" };
+    format!("waiting for geth's {what}: {:#}{hint}", anyhow::Error::new(error))
+}
+
+/// The wrapped ether of the public chains.
+fn known_weth(chain_id: ChainId) -> Option<Address> {
+    match chain_id.small()? {
+        1 => Some(address!("c02aaa39b223fe8d0a0e5c4f27ead9083c756cc2")),
+        11_155_111 => Some(address!("fff9976782d46cc05630d1f6ebab18b2324d6b14")),
+        _ => None,
+    }
+}

@@ -1,0 +1,144 @@
+//! What is published, and what is to be.
+
+use super::sealed::GRACE;
+use crate::answers::{Labels, Ranking};
+use crate::events::Events;
+use crate::publish::{Contents, Directory, Publisher};
+use crate::rows::Selection;
+use crate::rows::coverage::Interval;
+use crate::store::{BlockLink, Identity, RANGE_MIN, Range, Store, chunk};
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// What is published, and what is to be.
+#[derive(Debug)]
+pub struct Publication {
+    publisher: Publisher,
+    labels: Labels,
+    events: Events,
+    /// Who has most in the sealed ranges.
+    pub ranking: Option<Ranking>,
+    /// Whether there is something to publish, and when it was done last.
+    pub dirty: bool,
+    published_at: Option<Instant>,
+    /// Why it could not be published, and when that was tried last.
+    failed: Option<(String, Instant)>,
+    /// Chunks of the tail that are published, and those that no longer are, with when that was first seen.
+    chunks: Vec<PathBuf>,
+    chunks_left: BTreeMap<PathBuf, Instant>,
+}
+
+/// What is published of the chain.
+#[derive(Debug)]
+pub struct Published<'a> {
+    pub identity: Identity,
+    /// The tables asked for.
+    pub tables: Selection,
+    pub ranges: &'a [Range],
+    pub tail: &'a [BlockLink],
+    pub coverage: Vec<Interval>,
+}
+
+impl Publication {
+    /// Nothing is published yet.
+    pub fn new(publisher: Publisher, labels: Labels, events: Events, ranking: Option<Ranking>) -> Self {
+        Self {
+            publisher,
+            labels,
+            events,
+            ranking,
+            dirty: true,
+            published_at: None,
+            failed: None,
+            chunks: Vec::new(),
+            chunks_left: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the operator's files again where they have changed.
+    pub fn refresh(&mut self) {
+        self.dirty |= self.labels.refresh();
+        self.dirty |= self.events.refresh();
+    }
+
+    /// Whether there is something to publish and so much time has passed.
+    pub fn is_due(&self, every: Duration) -> bool {
+        self.dirty && self.published_at.is_none_or(|at| at.elapsed() >= every)
+    }
+
+    /// Publishes.
+    pub fn publish(&mut self, store: &Store, published: &Published) -> Result<()> {
+        let Published { identity, tables, ranges, tail, ref coverage } = *published;
+        let reorgs = store.reorgs()?;
+        let split = chunk::split(store, identity, tail, tables)?;
+        let sealed = ranges.iter().map(|range| Directory {
+            path: range.path.clone(),
+            tables: range.tables(),
+            older: range.manifest.older(),
+            first: range.first,
+            last: range.last,
+            last_timestamp: range.manifest.last_timestamp,
+        });
+        let (chunked, tail) = tail.split_at(split.blocks);
+        let chunks = split.chunks.iter().zip(chunked.chunks(RANGE_MIN as usize)).map(|(path, links)| Directory {
+            path: path.clone(),
+            tables,
+            older: Selection::of_known([]),
+            first: links[0].number,
+            last: links[links.len() - 1].number,
+            last_timestamp: links[links.len() - 1].timestamp,
+        });
+        let ranges: Vec<_> = sealed.chain(chunks).collect();
+        let (labels, events) = (&self.labels, &self.events);
+        let ranking = self.ranking.as_ref();
+        let contents = Contents { ranges: &ranges, tail, tables, coverage, reorgs: &reorgs, labels, events, ranking };
+        self.publisher.publish(store, &contents)?;
+        self.chunks = split.chunks;
+        self.dirty = false;
+        self.published_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Drops a ranking that is damaged.
+    pub fn check_ranking(&mut self, store: &Store) -> Result<()> {
+        if let Some(ranking) = &self.ranking
+            && !ranking.is_sound(store)?
+        {
+            self.ranking = None;
+        }
+        Ok(())
+    }
+
+    /// Notes why it could not be published, or that it could.
+    pub fn note_failure(&mut self, reason: Option<String>) {
+        self.failed = reason.map(|reason| (reason, Instant::now()));
+    }
+
+    /// Whether it failed just now.
+    pub fn rests(&self) -> bool {
+        const RETRY: Duration = Duration::from_secs(10);
+        self.failed.as_ref().is_some_and(|(_, at)| at.elapsed() < RETRY)
+    }
+
+    /// Why it could not be published.
+    pub fn failure(&self) -> Option<&str> {
+        self.failed.as_ref().map(|(reason, _)| &reason[..])
+    }
+
+    /// Deletes rankings and chunks of the tail that are not published any more, once nobody reads them.
+    pub fn collect(&mut self, store: &Store) -> Result<()> {
+        if let Some(ranking) = &self.ranking {
+            ranking.collect_others(store, GRACE)?;
+        }
+        let left = chunk::unpublished(store, &self.chunks)?;
+        self.chunks_left.retain(|path, _| left.contains(path));
+        for path in left {
+            if self.chunks_left.entry(path.clone()).or_insert_with(Instant::now).elapsed() > GRACE {
+                store.delete_directory(&path)?;
+            }
+        }
+        Ok(())
+    }
+}

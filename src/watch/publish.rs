@@ -1,0 +1,80 @@
+//! Publishing what is stored, and what happens where that finds damage: it goes to quarantine, `coverage` names it, and it is built
+//! again as soon as there is a worker. Nothing else waits for it, least of all the head.
+
+use super::coverage::Coverage;
+use super::publication::Published;
+use super::session::Session;
+use super::space::is_disk_full;
+use crate::error::Refused;
+use crate::log::phase;
+use crate::store::Damaged;
+use anyhow::Result;
+use std::time::Duration;
+
+/// How often a state is published while the tail catches up.
+const PUBLISH_EVERY: Duration = Duration::from_secs(2);
+
+/// How often a state is published while history is built at full speed: each takes some of that speed.
+const PUBLISH_BACKFILL_EVERY: Duration = Duration::from_secs(30);
+
+impl Session {
+    /// Publishes what is stored, where there is something new and it is time, or `now`. What is found damaged by that is set aside,
+    /// and then it is tried once more, from scratch; where that fails too, readers keep what they have, and it is tried again later.
+    pub fn publish(&mut self, now: bool) -> Result<()> {
+        if self.publication.rests() && !self.settings.ends() {
+            return Ok(());
+        }
+        let is_to_be_mended = |error: &anyhow::Error| !is_disk_full(error) && !error.is::<Refused>();
+        let mut published = self.try_publish(now);
+        if let Some(error) = published.as_ref().err().filter(|error| is_to_be_mended(error)) {
+            tracing::warn!(error = format!("{error:#}"), "publishing failed, tried again from scratch");
+            self.tail.note_lost(error);
+            published = self.publish_without_damage(error);
+        }
+        let failure = published.as_ref().err().filter(|error| is_to_be_mended(error)).map(|error| format!("{error:#}"));
+        self.publication.note_failure(failure.clone());
+        match failure {
+            Some(error) if !self.settings.ends() => {
+                tracing::error!(error, "not published, which is tried again");
+                Ok(())
+            }
+            _ => published,
+        }
+    }
+
+    fn try_publish(&mut self, now: bool) -> Result<()> {
+        let every = if self.settings.follows() { PUBLISH_EVERY } else { PUBLISH_BACKFILL_EVERY };
+        if !self.publication.is_due(if now { Duration::ZERO } else { every }) || self.is_filling() {
+            return Ok(());
+        }
+        let _phase = phase("publish");
+        self.publication.check_ranking(&self.store)?;
+        let tables = self.settings.tables;
+        let ranges = self.sealed.kept(self.tip());
+        let (root, node, sealed, tail) = (self.store.root(), &self.node, &self.sealed, &self.tail);
+        let coverage = Coverage { root, tables, node, sealed, ranges, tail }.intervals()?;
+        let identity = self.node.chain.identity;
+        let published = Published { identity, tables, ranges, tail: self.tail.whole(), coverage };
+        self.publication.publish(&self.store, &published)
+    }
+
+    /// Sets ranges aside that publishing found damaged, and publishes what is left.
+    fn publish_without_damage(&mut self, error: &anyhow::Error) -> Result<()> {
+        let read_first = self.kept().first().map(|range| range.path.clone());
+        let damaged = self.sealed.damage_met(error, read_first.as_deref())?;
+        self.sealed.set_aside_all(&damaged)?;
+        self.publication.dirty = true;
+        self.try_publish(true)
+    }
+
+    /// Takes in that a range is damaged: it is set aside, to be built again, and what is left is published. Any other error is
+    /// returned.
+    pub fn take_damage(&mut self, error: anyhow::Error) -> Result<()> {
+        let Some(damaged) = error.downcast_ref::<Damaged>().cloned() else { return Err(error) };
+        if !self.sealed.set_aside(&damaged)? {
+            return Ok(());
+        }
+        self.publication.dirty = true;
+        self.publish(true)
+    }
+}

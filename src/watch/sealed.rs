@@ -1,0 +1,303 @@
+//! History as it is stored: the sealed ranges, those that are damaged, and pieces that could not be built.
+
+use super::mend::{self, Mend};
+use super::settings::{Settings, Task};
+use crate::clock::now;
+use crate::error::Refused;
+use crate::store::{BlockLink, Damaged, Hash, Identity, Manifest, RANGE_MIN, Range, Store, missing_or_cut, unlinked};
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a piece that failed is left alone.
+pub const RETRY: Duration = Duration::from_secs(600);
+
+/// How long a reader of an older published file may go on.
+pub const GRACE: Duration = Duration::from_secs(600);
+
+/// Something that could not be built.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// `failed` or `missing`.
+    pub status: &'static str,
+    /// Why.
+    pub reason: String,
+    /// When it is tried again.
+    retry_at: Instant,
+}
+
+impl Failure {
+    /// One that is tried again later.
+    pub fn new(status: &'static str, reason: String) -> Self {
+        Self { status, reason, retry_at: Instant::now() + RETRY }
+    }
+
+    /// Whether it is not yet time to try again.
+    pub fn rests(&self) -> bool {
+        self.retry_at > Instant::now()
+    }
+}
+
+/// History as it is stored.
+#[derive(Debug)]
+pub struct Sealed {
+    store: Arc<Store>,
+    keep_days: Option<u64>,
+    /// The first block wanted, a multiple of [`RANGE_MIN`].
+    pub wanted_first: u64,
+    /// The last block wanted, where not all are.
+    pub wanted_last: Option<u64>,
+    /// Sealed ranges, ascending.
+    pub ranges: Vec<Range>,
+    /// Those that are damaged and in quarantine, to be built again.
+    pub mends: Vec<Mend>,
+    /// Pieces that could not be built, by first and last block.
+    pub failures: BTreeMap<(u64, u64), Failure>,
+}
+
+impl Sealed {
+    /// What the store has; what is damaged goes to quarantine.
+    pub fn open(store: Arc<Store>, identity: Identity, wanted_first: u64, settings: &Settings) -> Result<Self> {
+        let wanted_last = match settings.task {
+            Task::Backfill { last } => last,
+            Task::Follow { .. } => None,
+        };
+        if let Some(last) = wanted_last.filter(|last| *last < wanted_first) {
+            let range = format!("blocks {wanted_first} to {last} are none");
+            return Err(Refused::new(range, "give a `--to` that is not below `--from`").into());
+        }
+        let (ranges, mends) = mend::open(&store, identity)?;
+        let keep_days = settings.keep_days;
+        Ok(Self { store, keep_days, wanted_first, wanted_last, ranges, mends, failures: BTreeMap::new() })
+    }
+
+    /// What is stored up to the tip stays wanted: that run of blocks never gets a gap above it. What was lost of it since the last
+    /// heartbeat is wanted too. `tail_first` is the lowest block of the tail, `run_first` the first one of the run by then.
+    pub fn want_what_is_stored(&mut self, tail_first: Option<u64>, run_first: Option<u64>) {
+        let tail_first = tail_first.map(|number| number / RANGE_MIN * RANGE_MIN);
+        let mut stored_first = tail_first.or(self.ranges.last().map(|range| range.last + 1));
+        for range in self.ranges.iter().rev() {
+            if stored_first == Some(range.last + 1) {
+                stored_first = Some(range.first);
+            }
+        }
+        if self.keep_days.is_some() {
+            // What is older was dropped.
+            stored_first = self.ranges.first().map(|range| range.first).or(tail_first);
+        } else if let Some(run_first) = run_first {
+            stored_first = stored_first.map(|stored_first| stored_first.min(run_first / RANGE_MIN * RANGE_MIN));
+        }
+        if let Some(stored_first) = stored_first
+            && (self.keep_days.is_some() || stored_first < self.wanted_first)
+        {
+            self.wanted_first = stored_first;
+        }
+    }
+
+    /// The last sealed block.
+    pub fn top(&self) -> Option<BlockLink> {
+        self.ranges.last().map(|range| BlockLink {
+            number: range.last,
+            hash: range.manifest.last_hash,
+            parent_hash: range.manifest.first_parent_hash,
+            timestamp: range.manifest.last_timestamp,
+        })
+    }
+
+    /// Whether a block lies in a sealed range.
+    pub fn has(&self, number: u64) -> bool {
+        let below = self.ranges.partition_point(|range| range.first <= number);
+        below > 0 && self.ranges[below - 1].last >= number
+    }
+
+    /// Refuses ranges that do not link: one of them is of another chain.
+    pub fn check_links(&self) -> Result<()> {
+        let Some((below, above)) = unlinked(&self.ranges).next() else { return Ok(()) };
+        let (data, [below_path, above_path]) =
+            (self.store.root().display(), [below, above].map(|range| range.path.display()));
+        let what = format!(
+            "sealed blocks {} to {} do not link to those below them; nothing was touched",
+            above.first, above.last
+        );
+        let hint = format!(
+            "`{below_path}` or `{above_path}` is of another chain: `spyhop verify --data {data} --ipc SOCKET --repair` builds the wrong one again, \
+             `spyhop rewind --data {data} --to {}` moves the upper one and all above to quarantine",
+            below.last
+        );
+        Err(Refused::new(what, hint).into())
+    }
+
+    /// A new range must link to those beside it before it is put in its place.
+    pub fn check_neighbours(&self, new: &Manifest) -> Result<()> {
+        let below = self.ranges.iter().find(|other| other.last + 1 == new.first);
+        let above = self.ranges.iter().find(|other| other.first == new.last + 1);
+        let links = below.is_none_or(|below| below.manifest.last_hash == new.first_parent_hash)
+            && above.is_none_or(|above| above.manifest.first_parent_hash == new.last_hash);
+        if links {
+            return Ok(());
+        }
+        let (first, last, data) = (new.first, new.last, self.store.root().display());
+        Err(Refused::new(
+            format!("blocks {first} to {last} do not link to those that are stored beside them; nothing was touched"),
+            format!(
+                "the node's chain contradicts what is stored: is this the right node? if it is, `spyhop rewind --data {data} --to {}` moves what is above to quarantine",
+                first.saturating_sub(1)
+            ),
+        )
+        .into())
+    }
+
+    /// Takes a range into account that was committed, in the place of those it holds and of what failed there.
+    pub fn add(&mut self, range: Range) {
+        self.failures.retain(|(first, last), _| *last < range.first || *first > range.last);
+        self.mends.retain(|mend| !mend.overlaps(range.first, range.last));
+        self.ranges.retain(|stored| stored.first < range.first || stored.last > range.last);
+        let at = self.ranges.partition_point(|stored| stored.first < range.first);
+        self.ranges.insert(at, range);
+    }
+
+    /// Notes why a piece is not stored, to be tried again later.
+    pub fn note_failure(&mut self, (first, last): (u64, u64), status: &'static str, reason: String) {
+        tracing::warn!(first, last, status, reason, "range is not held");
+        self.failures.insert((first, last), Failure::new(status, reason));
+    }
+
+    /// Whether a piece failed and rests.
+    pub fn rests(&self, blocks: (u64, u64)) -> bool {
+        self.failures.get(&blocks).is_some_and(Failure::rests)
+    }
+
+    /// The first piece that failed its check.
+    pub fn first_failed(&self) -> Option<(u64, u64, &str)> {
+        let failed = self.failures.iter().find(|(_, failure)| failure.status == "failed");
+        failed.map(|(&(first, last), failure)| (first, last, &failure.reason[..]))
+    }
+
+    /// First and last block of ranges, of pieces that failed and rest, and of what is built again; ascending.
+    pub fn settled(&self) -> Vec<(u64, u64)> {
+        let mut settled: Vec<_> = self.ranges.iter().map(|range| (range.first, range.last)).collect();
+        settled.extend(self.failures.iter().filter(|(_, failure)| failure.rests()).map(|(blocks, _)| *blocks));
+        settled.extend(self.wanted_mends().map(|mend| (mend.first, mend.last)));
+        settled.sort_unstable();
+        settled.dedup();
+        settled
+    }
+
+    /// The ranges to be built again that are wanted.
+    pub fn wanted_mends(&self) -> impl Iterator<Item = &Mend> {
+        let lowest = self.ranges.first().map_or(self.wanted_first, |range| range.first.min(self.wanted_first));
+        self.mends.iter().filter(move |mend| mend.first >= lowest)
+    }
+
+    /// Where a tail begins whose lowest file is of this block: above what is sealed, or failed, or is final and so to be built as a
+    /// range. `finalized_seen` says whether the node ever named a finalized block.
+    pub fn tail_start(&self, lowest: u64, finalized: Option<u64>, finalized_seen: bool) -> u64 {
+        let hundred = lowest / RANGE_MIN * RANGE_MIN;
+        let settled = self.settled().last().map(|(_, last)| last + 1);
+        let wanted = if settled.is_some() { self.wanted_first } else { self.wanted_first.min(hundred) };
+        let built = match finalized {
+            Some(finalized) => finalized.saturating_add(1) / RANGE_MIN * RANGE_MIN,
+            // The node will say so later.
+            None if finalized_seen => hundred,
+            None => 0,
+        };
+        settled.unwrap_or(0).max(wanted).max(built.min(hundred)).min(lowest)
+    }
+
+    /// The ranges that are published: those that are not older than what is kept, going by the last block that is stored.
+    pub fn kept(&self, tip: Option<BlockLink>) -> &[Range] {
+        let limit = self.keep_limit(tip).unwrap_or(0);
+        let older = self.ranges.iter().take_while(|range| range.manifest.last_timestamp < limit).count();
+        &self.ranges[older..]
+    }
+
+    /// The time before which blocks are not kept, in seconds since 1970: by the last block that was proved, and never by a time to
+    /// come.
+    fn keep_limit(&self, tip: Option<BlockLink>) -> Option<u64> {
+        let kept = self.keep_days?.saturating_mul(86_400);
+        Some(tip?.timestamp.min(now()).saturating_sub(kept))
+    }
+
+    /// Deletes ranges that are older than what is kept, once nobody reads them any more. Says whether there were any.
+    pub fn drop_old(&mut self, tip: Option<BlockLink>) -> Result<bool> {
+        let Some(limit) = self.keep_limit(tip) else { return Ok(false) };
+        let is_old = |range: &&Range| range.manifest.last_timestamp.saturating_add(GRACE.as_secs()) < limit;
+        let gone = self.ranges.iter().take_while(is_old).count();
+        for range in self.ranges.drain(..gone) {
+            self.store.delete_directory(&range.path)?;
+            self.wanted_first = range.last + 1;
+        }
+        self.mends.retain(|mend| gone == 0 || mend.first >= self.wanted_first);
+        Ok(gone > 0)
+    }
+
+    /// Moves a damaged range to quarantine and notes that it is to be built again. Says whether it was still there: others may
+    /// have taken its place.
+    pub fn set_aside(&mut self, damaged: &Damaged) -> Result<bool> {
+        let Some(range) = self.ranges.iter().find(|range| range.path == damaged.path).cloned() else {
+            return Ok(false);
+        };
+        let moved = self.store.quarantine_damaged(&range.path, &damaged.reason)?;
+        // What lost to it counts again, if it is what was written: a generation before may have the very same file.
+        let losers = self.store.all_ranges()?.into_iter();
+        for loser in losers.filter(|loser| range.first <= loser.first && loser.last <= range.last) {
+            if let Err(error) = self.store.check(&loser, |_| true, Hash::All) {
+                match error.downcast_ref::<Damaged>() {
+                    Some(Damaged { reason, .. }) => self.store.quarantine_damaged(&loser.path, reason)?,
+                    None => return Err(error),
+                };
+            }
+        }
+        self.ranges = self.store.readable_ranges()?.0;
+        let mend = Mend::new(self.store.root(), (range.first, range.last, moved))?;
+        if !self.ranges.iter().any(|range| mend.overlaps(range.first, range.last)) {
+            self.mends.push(mend);
+        }
+        Ok(true)
+    }
+
+    /// Moves ranges to quarantine that publishing found damaged, and notes that they are to be built again.
+    pub fn set_aside_all(&mut self, damaged: &[Damaged]) -> Result<()> {
+        for Damaged { path, reason } in damaged {
+            let at = self.ranges.iter().position(|range| range.path == *path);
+            let Some(range) = at.map(|at| self.ranges.remove(at)) else { continue };
+            let moved = self.store.quarantine_damaged(&range.path, reason)?;
+            self.mends.push(Mend::new(self.store.root(), (range.first, range.last, moved))?);
+        }
+        Ok(())
+    }
+
+    /// The ranges that are damaged, of those that publishing looks into; `read_first` is the one it reads first.
+    pub fn damage_met(&self, error: &anyhow::Error, read_first: Option<&Path>) -> Result<Vec<Damaged>> {
+        let text = format!("{error:#}");
+        let mut damaged = Vec::new();
+        for range in &self.ranges {
+            let reason = missing_or_cut(self.store.root(), &range.path, &range.manifest)?;
+            // DuckDB reads the first file of a view, and names others that it does not like.
+            let is_read = read_first == Some(range.path.as_path()) || text.contains(&range.path.display().to_string());
+            match reason {
+                Some(reason) => damaged.push(Damaged { path: range.path.clone(), reason }),
+                None if is_read => {
+                    if let Err(error) = self.store.check(range, |_| true, Hash::All) {
+                        damaged.push(error.downcast()?);
+                    }
+                }
+                None => {}
+            }
+        }
+        Ok(damaged)
+    }
+
+    /// The first block of the run that ends at the tip.
+    pub fn run_first(&self, tail_first: Option<u64>, tip: Option<BlockLink>) -> Option<u64> {
+        let mut first = tail_first.or(self.ranges.last().map(|range| range.last + 1))?;
+        for range in self.kept(tip).iter().rev() {
+            if range.last + 1 == first {
+                first = range.first;
+            }
+        }
+        Some(first)
+    }
+}

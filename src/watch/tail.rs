@@ -1,0 +1,318 @@
+//! The tail: the canonical blocks above what is sealed, one file each.
+//!
+//! It is taken up from its lower end, block by block, as each links to the one below; a block of it that is gone is fetched again
+//! first, with what the node still says of its state.
+
+use super::abort::AbortOnDrop;
+use super::error::FetchError;
+use super::fetch::{Ahead, FetchBatch, Fetcher};
+use super::hydrate::Hydration;
+use super::node::Node;
+use super::sealed::Sealed;
+use super::state::Near;
+use super::tokens::Account;
+use crate::clock::now;
+use crate::geth::Tag;
+use crate::log::phase;
+use crate::rows::{Gap, Part, combine, reorgs::Reorg, tokens};
+use crate::store::{BlockLink, Damaged, TailBlock, tail};
+use alloy_primitives::B256;
+use anyhow::{Result, ensure};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Blocks of the tail that are fetched together while it catches up.
+pub const TAIL_BATCH: u64 = 16;
+
+/// No further block is added to these once they have so many bytes.
+const TAIL_BYTES: u64 = 128 << 20;
+
+/// The tail.
+#[derive(Debug)]
+pub struct Tail {
+    /// At normal priority.
+    pub fetcher: Fetcher,
+    /// Its blocks, ascending, each on the one before.
+    pub links: Vec<BlockLink>,
+    /// Which tables have not all rows of it.
+    pub gaps: Vec<Gap>,
+    /// Its files, ascending, that are not yet taken up, with what they lack.
+    loose: Vec<(BlockLink, Vec<Gap>)>,
+    /// Whether they were looked at, and the hole below the lowest of them.
+    taken_up: bool,
+    pub hole: Option<(u64, u64)>,
+    /// A block of it whose file is damaged, to be fetched again.
+    lost: Option<BlockLink>,
+    pub hydration: Hydration,
+    /// How many blocks are asked for ahead.
+    ahead: Ahead,
+}
+
+/// What became of blocks that were to be added.
+#[derive(Debug)]
+pub enum Extended {
+    /// So many were.
+    By(u64),
+    /// None was: the first does not link to the tip.
+    Stray(BlockLink),
+}
+
+impl Tail {
+    /// Reads which blocks there are files of, and removes those up to `sealed`.
+    pub fn open(fetcher: Fetcher, sealed: Option<BlockLink>) -> Result<Self> {
+        let mut loose = Vec::new();
+        for (link, gaps) in tail::list(&fetcher.store, fetcher.options().tables)? {
+            match sealed {
+                Some(sealed) if link.number <= sealed.number => {
+                    tail::remove(fetcher.store.root(), link.number, link.hash)?;
+                }
+                _ => loose.push((link, gaps)),
+            }
+        }
+        Ok(Self {
+            fetcher,
+            links: Vec::new(),
+            gaps: Vec::new(),
+            loose,
+            taken_up: false,
+            hole: None,
+            lost: None,
+            hydration: Hydration::default(),
+            ahead: Ahead::up_to(TAIL_BATCH as usize),
+        })
+    }
+
+    /// The lowest block that it has a file of, taken up or not.
+    pub fn lowest(&self) -> Option<u64> {
+        self.links.first().or(self.loose.first().map(|(link, _)| link)).map(|link| link.number)
+    }
+
+    /// Its first block.
+    pub fn first(&self) -> Option<u64> {
+        self.links.first().map(|link| link.number)
+    }
+
+    /// Its first and its last block.
+    pub fn blocks(&self) -> Option<(u64, u64)> {
+        self.links.first().zip(self.links.last()).map(|(first, last)| (first.number, last.number))
+    }
+
+    /// Takes up its files, each when it links to the block below. What is left of them lies above a hole, which is to be filled
+    /// before it can go on.
+    pub async fn take_up(&mut self, sealed: &Sealed, node: &Node) -> Result<(), FetchError> {
+        if !self.taken_up || !self.loose.is_empty() {
+            self.hole = self.next_hole(sealed, node).await?;
+            self.taken_up = true;
+        } else {
+            self.hole = None;
+        }
+        Ok(())
+    }
+
+    async fn next_hole(&mut self, sealed: &Sealed, node: &Node) -> Result<Option<(u64, u64)>, FetchError> {
+        while let Some(&(BlockLink { number: lowest, .. }, _)) = self.loose.first() {
+            let next = match self.links.last() {
+                Some(tip) => tip.number + 1,
+                None => sealed.tail_start(lowest, node.finalized, node.chain.finalized_seen),
+            };
+            if next < lowest {
+                return Ok(Some((next, lowest - 1)));
+            }
+            let below = self.links.last().copied().or_else(|| sealed.top()).filter(|below| below.number + 1 == lowest);
+            let level = self.loose.partition_point(|(link, _)| link.number == lowest);
+            let links =
+                |link: &BlockLink| link.number == next && below.is_none_or(|below| link.parent_hash == below.hash);
+            let mut candidates = (0..level).filter(|index| links(&self.loose[*index].0));
+            let (first, second) = (candidates.next(), candidates.next());
+            let chosen = match second {
+                None => first,
+                Some(_) => {
+                    // After a crash: the node says which.
+                    let hash = node.client.head(Tag::Number(lowest)).await.map_err(FetchError::Away)?.hash;
+                    (0..level).find(|index| self.loose[*index].0.hash == hash)
+                }
+            };
+            for (index, (link, gaps)) in self.loose.drain(..level).enumerate() {
+                if Some(index) == chosen {
+                    self.links.push(link);
+                    gaps.into_iter().for_each(|gap| Gap::push(&mut self.gaps, gap));
+                } else {
+                    tracing::warn!(block = link.number, hash = %link.hash, "block of the tail does not link to the one below, moved to quarantine");
+                    self.fetcher.store.quarantine_path(&tail::path(link.number, link.hash), "unlinked")?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether it has a hole that is being filled: what is published stays as it is meanwhile, and nothing is built.
+    pub fn is_filling(&self, node: &Node) -> bool {
+        !self.taken_up || (self.hole.is_some() && node.is_anchored())
+    }
+
+    /// What is wrong while a hole is.
+    pub fn hole_reason(&self) -> Option<String> {
+        let (first, last) = self.hole?;
+        Some(format!("blocks {first} to {last} of the tail are missing, and are fetched again"))
+    }
+
+    /// Adds blocks; `below` is the one that the first must link to, where there is one.
+    pub async fn extend(
+        &mut self,
+        (first, last): (u64, u64),
+        mut below: Option<BlockLink>,
+    ) -> Result<Extended, FetchError> {
+        let hydrated: Vec<_> = (0..=last - first).map(|index| self.hydration.of_block(index as usize)).collect();
+        let mut wanted = (first..=last).zip(&hydrated);
+        let mut under_way = VecDeque::new();
+        let mut blocks = Vec::new();
+        let mut bytes = 0;
+        loop {
+            // What was asked for ahead of its turn is dropped where those before it are large enough by themselves.
+            let more = if bytes < TAIL_BYTES { self.ahead.get() } else { 0 };
+            under_way.extend(wanted.by_ref().take(more.saturating_sub(under_way.len())).map(|(number, hydrated)| {
+                let mut fetcher = self.fetcher.clone();
+                fetcher.state.hydrated = hydrated.clone();
+                AbortOnDrop::spawn(async move { fetcher.fetch(number, number, Near::Head).await })
+            }));
+            let Some(request) = under_way.pop_front().filter(|_| bytes < TAIL_BYTES) else { break };
+            let batch = request.await??;
+            self.ahead.note(batch.weight());
+            bytes += batch.weight();
+            let link = batch.links[0];
+            if below.is_some_and(|below| below.hash != link.parent_hash) {
+                if blocks.is_empty() {
+                    return Ok(Extended::Stray(link));
+                }
+                break;
+            }
+            below = Some(link);
+            let FetchBatch { parts, gaps, .. } = batch;
+            let batches = parts.into_iter().map(Part::rows).collect::<Result<_>>()?;
+            blocks.push(TailBlock { link, tables: self.fetcher.options().tables, batches, gaps });
+        }
+        drop(under_way);
+        {
+            let _phase = phase("tail");
+            tail::write(&self.fetcher.store, &blocks)?;
+        }
+        self.take_in(&blocks, &hydrated)?;
+        self.links.extend(blocks.iter().map(|block| block.link));
+        blocks.iter().flat_map(|block| &block.gaps).for_each(|gap| Gap::push(&mut self.gaps, gap.clone()));
+        Ok(Extended::By(blocks.len() as u64))
+    }
+
+    /// Notes what need not be asked of the node again now that these blocks are written.
+    fn take_in(&mut self, blocks: &[TailBlock], hydrated: &[Arc<[Account]>]) -> Result<()> {
+        for (block, hydrated) in blocks.iter().zip(hydrated) {
+            self.hydration.take_in(block, hydrated.clone())?;
+            if let Some(tokens) = block.batch(&tokens::TABLE) {
+                let tokens = combine::read(tokens)?;
+                self.fetcher.state.memory.lock().expect("nothing panics while holding it").take_in(&tokens);
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the blocks above one, for others of another branch, and records that. Says how many they were.
+    pub fn take_back(&mut self, fork_block: u64, fork_hash: B256, new_hashes: Vec<B256>) -> Result<usize> {
+        let kept = self.links.partition_point(|link| link.number <= fork_block);
+        let old_hashes: Vec<_> = self.links[kept..].iter().map(|link| link.hash).collect();
+        if old_hashes.is_empty() {
+            // The node changed its mind back while we looked.
+            return Ok(0);
+        }
+        let reorg = Reorg { detected_at: now(), fork_block, fork_hash, old_hashes, new_hashes };
+        {
+            let _phase = phase("reorg");
+            self.fetcher.store.reorganise(&reorg)?;
+        }
+        self.links.truncate(kept);
+        self.trim_gaps();
+        self.hydration.take_back(&reorg.old_hashes);
+        self.forget_tokens();
+        Ok(reorg.old_hashes.len())
+    }
+
+    /// Forgets what was asked of tokens: the blocks that it was written with are gone.
+    pub fn forget_tokens(&self) {
+        self.fetcher.state.memory.lock().expect("nothing panics while holding it").forget();
+    }
+
+    /// Removes the blocks that a sealed range holds.
+    pub fn drop_sealed(&mut self, sealed: &Sealed) -> Result<()> {
+        for link in self.links.extract_if(.., |link| sealed.has(link.number)) {
+            tail::remove(self.fetcher.store.root(), link.number, link.hash)?;
+        }
+        self.trim_gaps();
+        Ok(())
+    }
+
+    /// Leaves what is below a hole that cannot be filled. Says what is missing then.
+    pub fn leave_hole(&mut self, (first, last): (u64, u64)) -> (u64, u64) {
+        let first = self.first().unwrap_or(first);
+        self.links.clear();
+        self.gaps.clear();
+        (first, last)
+    }
+
+    /// Forgets what is missing of blocks that are not in it any more.
+    fn trim_gaps(&mut self) {
+        match self.blocks() {
+            Some((first, last)) => Gap::trim(&mut self.gaps, first, last),
+            None => self.gaps.clear(),
+        }
+    }
+
+    /// Its blocks below what is damaged of it.
+    pub fn whole(&self) -> &[BlockLink] {
+        let lost = self.lost.and_then(|lost| self.links.iter().position(|link| *link == lost));
+        &self.links[..lost.unwrap_or(self.links.len())]
+    }
+
+    /// Notes the block whose file an error is about, where it is about one.
+    pub fn note_lost(&mut self, error: &anyhow::Error) {
+        let Some(Damaged { path, .. }) = error.downcast_ref() else { return };
+        let lost = self.links.iter().find(|link| *path == tail::path(link.number, link.hash));
+        self.lost = self.lost.or(lost.copied());
+    }
+
+    /// Fetches the block whose file is damaged. Says whether there was one.
+    pub async fn mend(&mut self) -> Result<bool, FetchError> {
+        let Some(lost) = self.lost.filter(|lost| self.links.contains(lost)) else { return Ok(false) };
+        let FetchBatch { links, parts, gaps, .. } = self.fetcher.of_tail(lost).await?;
+        // Where the node's chain is another by now, that is seen next.
+        if links == [lost] {
+            let batches = parts.into_iter().map(Part::rows).collect::<Result<_>>()?;
+            let (number, tables) = (lost.number, self.fetcher.options().tables);
+            tail::write(&self.fetcher.store, &[TailBlock { link: lost, tables, batches, gaps: gaps.clone() }])?;
+            let before = std::mem::take(&mut self.gaps);
+            let (mut below, mut above) = (before.clone(), before);
+            Gap::trim(&mut below, 0, number.saturating_sub(1));
+            below.retain(|gap| gap.first < number);
+            Gap::trim(&mut above, number + 1, u64::MAX);
+            below.into_iter().chain(gaps).chain(above).for_each(|gap| Gap::push(&mut self.gaps, gap));
+        }
+        self.lost = None;
+        Ok(true)
+    }
+
+    /// Makes sure that it is one run of blocks, on the last sealed one where that is below: a bug would else be published too.
+    pub fn check_links(&self, sealed: Option<BlockLink>) -> Result<()> {
+        let follows = |below: &BlockLink, above: &BlockLink| {
+            ensure!(
+                above.number == below.number + 1 && above.parent_hash == below.hash,
+                "block {} of the tail does not follow on block {}; start again, and verify the data",
+                above.number,
+                below.number
+            );
+            Ok(())
+        };
+        self.links.windows(2).try_for_each(|pair| follows(&pair[0], &pair[1]))?;
+        let (Some(first), Some(sealed)) = (self.links.first(), sealed) else { return Ok(()) };
+        if first.number == sealed.number + 1 {
+            follows(&sealed, first)?;
+        }
+        Ok(())
+    }
+}
