@@ -1,5 +1,6 @@
 //! The invariants of the design that the source itself shows.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,13 +30,62 @@ fn files(stage: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The stages that a source text names by `crate::STAGE`.
-fn used(text: &str) -> Vec<String> {
-    let code = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
-    code.split("crate::")
+/// A source text without its comments.
+fn code(text: &str) -> String {
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The names that a source text uses below a path: both `a` and `b` for `path::a::X` as for `path::{a, b::{X, Y}}`.
+fn used(text: &str, path: &str) -> Vec<String> {
+    let name = |text: &str| text.trim_start().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    let mut names = Vec::new();
+    for rest in code(text).split(path).skip(1) {
+        let Some(group) = rest.strip_prefix('{') else {
+            names.push(name(rest));
+            continue;
+        };
+        let (mut depth, mut start) = (1, 0);
+        for (at, c) in group.char_indices() {
+            depth = match c {
+                '{' => depth + 1,
+                '}' => depth - 1,
+                _ => depth,
+            };
+            if depth == 0 || (depth == 1 && c == ',') {
+                names.push(name(&group[start..at]));
+                start = at + 1;
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    names.retain(|name: &String| !name.is_empty());
+    names
+}
+
+/// What each file below a stage's folder uses of the others there, by `super::file` or `crate::stage::file`, or by a name that the
+/// stage's own file re-exports from one of them with `pub use`.
+fn uses_within(stage: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let texts: BTreeMap<_, _> = files(stage)
+        .into_iter()
         .skip(1)
-        .map(|rest| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect())
-        .collect()
+        .map(|file| (file.file_stem().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&file).unwrap()))
+        .collect();
+    let own = code(&fs::read_to_string(source().join(format!("{stage}.rs"))).unwrap());
+    let mut exported = BTreeMap::new();
+    for statement in own.split("pub use ").skip(1) {
+        let Some((file, names)) = statement.split(';').next().unwrap().split_once("::") else { continue };
+        let names = names.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|name| !name.is_empty());
+        exported.extend(names.map(|name| (name.to_owned(), file.trim().to_owned())));
+    }
+    let file_of = |name: String| exported.get(&name).filter(|_| !texts.contains_key(&name)).cloned().unwrap_or(name);
+    let uses = |(file, text): (&String, &String)| {
+        let names = used(text, "super::").into_iter().chain(used(text, &format!("crate::{stage}::")));
+        let others = names.map(file_of).filter(|name| name != file && texts.contains_key(name)).collect();
+        (file.clone(), others)
+    };
+    texts.iter().map(uses).collect()
 }
 
 #[test]
@@ -44,7 +94,7 @@ fn a_stage_uses_only_itself_and_stages_before_it() {
     let mut uses = 0;
     for (index, stage) in stages.iter().enumerate() {
         for file in files(stage) {
-            for name in used(&fs::read_to_string(&file).unwrap()) {
+            for name in used(&fs::read_to_string(&file).unwrap(), "crate::") {
                 let at = stages.iter().position(|other| *other == name);
                 let at = at.unwrap_or_else(|| panic!("{} uses crate::{name}, which is no stage", file.display()));
                 assert!(at <= index, "{} uses {name}, which comes after {stage}", file.display());
@@ -53,6 +103,29 @@ fn a_stage_uses_only_itself_and_stages_before_it() {
         }
     }
     assert!(uses > 30, "only {uses} uses were found: the search is broken");
+}
+
+/// A stage's own file does not count: it declares the others, and what they share stands there.
+#[test]
+fn files_of_a_stage_do_not_use_each_other_in_circles() {
+    let mut uses_count = 0;
+    for stage in stages() {
+        let mut uses = uses_within(&stage);
+        uses_count += uses.values().map(BTreeSet::len).sum::<usize>();
+        // What uses nothing that is left is in no circle.
+        while let Some(leaf) = uses.iter().find(|(_, used)| used.is_empty()).map(|(file, _)| file.clone()) {
+            uses.remove(&leaf);
+            for used in uses.values_mut() {
+                used.remove(&leaf);
+            }
+        }
+        // Nor is what nothing uses that is left.
+        while let Some(top) = uses.keys().find(|file| !uses.values().any(|used| used.contains(*file))).cloned() {
+            uses.remove(&top);
+        }
+        assert!(uses.is_empty(), "files of {stage} use each other in circles: {uses:?}");
+    }
+    assert!(uses_count > 100, "only {uses_count} uses were found: the search is broken");
 }
 
 #[test]
@@ -75,10 +148,9 @@ fn the_middle_does_no_input_or_output() {
         ["std::fs", "std::net", "std::env", "std::process", "tokio", "SystemTime", "Instant::", "tracing", "duckdb"];
     for stage in ["decode", "prove", "rows", "plan"] {
         for file in files(stage) {
-            let text = fs::read_to_string(&file).unwrap();
-            let code: Vec<_> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+            let code = code(&fs::read_to_string(&file).unwrap());
             for word in forbidden {
-                assert!(!code.iter().any(|line| line.contains(word)), "{} uses {word}", file.display());
+                assert!(!code.contains(word), "{} uses {word}", file.display());
             }
         }
     }
