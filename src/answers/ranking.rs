@@ -7,7 +7,8 @@
 use super::ranks::{self, RankLimits};
 use crate::clock::now;
 use crate::rows::{address_flows, balances};
-use crate::store::{Damaged, Ended, Hash, Range, Store, TableManifest, check_file, record, sync_directory};
+use crate::stop::Stop;
+use crate::store::{Damaged, Hash, Range, Store, TableManifest, check_file, record, sync_directory};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -105,21 +106,15 @@ impl Ranking {
         (is_cheap || has_paused) && manifest.ranges != digest(ranges)
     }
 
-    /// Makes the ranking of these ranges; `None` where it was cancelled.
+    /// Makes the ranking of these ranges.
     ///
     /// # Errors
-    /// [`Damaged`] where a range is not what was written; else where one cannot be read, or the volume cannot be written.
-    pub fn make(
-        store: &Store,
-        ranges: &[Range],
-        limits: RankLimits,
-        cancelled: &dyn Fn() -> bool,
-    ) -> Result<Option<Self>> {
+    /// [`Damaged`] where a range is not what was written; else where one cannot be read, or the volume cannot be written; and
+    /// [`Stopped`](crate::stop::Stopped).
+    pub fn make(store: &Store, ranges: &[Range], limits: RankLimits, stop: &Stop) -> Result<Self> {
         let started = Instant::now();
         let read = [balances::TABLE.name, address_flows::TABLE.name];
-        if store.check_all(ranges, |name| read.contains(&name), Hash::New, cancelled)? == Ended::Cancelled {
-            return Ok(None);
-        }
+        store.check_all(ranges, |name| read.contains(&name), Hash::New, stop)?;
         let directory = store.temporary().join("ranking");
         if directory.exists() {
             fs::remove_dir_all(&directory)?;
@@ -129,9 +124,7 @@ impl Ranking {
         let is_before =
             |seconds| move |range: &&Range| range.manifest.last_timestamp.saturating_add(seconds) <= top.last_timestamp;
         let before = BEFORE_S.map(|seconds| ranges.iter().rev().find(is_before(seconds)).map(|range| range.last));
-        let Some(ranked) = ranks::of(store, ranges, before, limits, &directory, cancelled)? else {
-            return Ok(None);
-        };
+        let ranked = ranks::of(store, ranges, before, limits, &directory, stop)?;
         let ranges = digest(ranges);
         let path = Path::new(DIRECTORY).join(format!("{:010}-{}", top.last, &ranges[..16]));
         let made_at = now();
@@ -146,7 +139,7 @@ impl Ranking {
         fs::create_dir_all(store.root().join(DIRECTORY))?;
         fs::rename(&directory, &target).with_context(|| format!("failed to rename to: `{}`", target.display()))?;
         sync_directory(&store.root().join(DIRECTORY))?;
-        Ok(Some(Self { path, manifest }))
+        Ok(Self { path, manifest })
     }
 
     /// Removes every ranking but this one, once nobody can be reading them: it is older than `grace`.

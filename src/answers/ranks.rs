@@ -4,9 +4,10 @@ use super::holders::{ASSETS, Asset, HOLDERS, RankedHolder};
 use super::unseen::Unseen;
 use crate::rows::balances::{self, Balance};
 use crate::rows::{Rows, Table, address_flows};
+use crate::stop::Stop;
 use crate::store::{
-    Ended, GroupLimit, MergeInput, Range, Store, TableManifest, TableWriter, for_each_batch, for_each_merged,
-    merge_sorted, table_path,
+    GroupLimit, MergeInput, Range, Store, TableManifest, TableWriter, for_each_batch, for_each_merged, merge_sorted,
+    table_path,
 };
 use alloy_primitives::{Address, U256, U512};
 use anyhow::Result;
@@ -39,31 +40,27 @@ impl Default for RankLimits {
     }
 }
 
-/// The ranking of these ranges, `before` being the blocks after which earlier balances are wanted too; `None` where it was cancelled.
+/// The ranking of these ranges, `before` being the blocks after which earlier balances are wanted too.
 /// What is too much for memory goes to `directory`.
 ///
 /// # Errors
-/// Where a range cannot be read, or the directory cannot be written.
+/// Where a range cannot be read, or the directory cannot be written; and [`Stopped`](crate::stop::Stopped).
 pub fn of(
     store: &Store,
     ranges: &[Range],
     before: [Option<u64>; 2],
     limits: RankLimits,
     directory: &Path,
-    cancelled: &dyn Fn() -> bool,
-) -> Result<Option<Vec<Ranked>>> {
+    stop: &Stop,
+) -> Result<Vec<Ranked>> {
     let last = ranges.last().map_or(0, |range| range.last);
     let unseen = [Some(last), before[0], before[1]].map(|last| Unseen::in_ranges(ranges, last.unwrap_or(0)));
-    let Some(mut ranked) = rank(store, ranges, Ranks::new(before, unseen, limits), directory, cancelled)? else {
-        return Ok(None);
-    };
+    let mut ranked = rank(store, ranges, Ranks::new(before, unseen, limits), directory, stop)?;
     for range in ranges.iter().filter(|range| range.rows(&address_flows::TABLE) > 0) {
-        if see(&range.file(store.root(), &address_flows::TABLE), &mut ranked, cancelled)? == Ended::Cancelled {
-            return Ok(None);
-        }
+        see(&range.file(store.root(), &address_flows::TABLE), &mut ranked, stop)?;
     }
     ranked.iter_mut().for_each(Ranked::leave_out_stale);
-    Ok(Some(ranked))
+    Ok(ranked)
 }
 
 /// An asset and those who have most of it, ascending by address.
@@ -74,13 +71,7 @@ pub struct Ranked {
 }
 
 /// One pass over the balances of all ranges.
-fn rank(
-    store: &Store,
-    ranges: &[Range],
-    mut ranks: Ranks,
-    directory: &Path,
-    cancelled: &dyn Fn() -> bool,
-) -> Result<Option<Vec<Ranked>>> {
+fn rank(store: &Store, ranges: &[Range], mut ranks: Ranks, directory: &Path, stop: &Stop) -> Result<Vec<Ranked>> {
     let held = ranges.iter().filter(|range| range.rows(&balances::TABLE) > 0);
     let source = |range: &Range| MergeInput {
         path: range.file(store.root(), &balances::TABLE),
@@ -95,30 +86,30 @@ fn rank(
         let some: Vec<_> = sources.drain(..ranks.limits.files).collect();
         let path = directory.join(format!("run{number}"));
         let mut writer = TableWriter::create(&path, &balances::TABLE, GroupLimit::of_range(u64::MAX))?;
-        if merge_sorted(&balances::TABLE, &some, &mut writer, cancelled)? == Ended::Cancelled {
-            return Ok(None);
-        }
+        merge_sorted(&balances::TABLE, &some, &mut writer, stop)?;
         let (_, manifest) = writer.finish(|_| Vec::new())?;
         sources.push(MergeInput { path, rows: manifest.rows });
     }
     let mut count = 0_u64;
-    let ended = for_each_merged(&sources, |balance: Balance| {
+    for_each_merged(&sources, |balance: Balance| {
         ranks.take(&balance);
         count += 1;
-        Ok(if count.is_multiple_of(65_536) { Ended::of(cancelled) } else { Ended::Done })
+        if count.is_multiple_of(65_536) {
+            stop.check()?;
+        }
+        Ok(())
     })?;
     for source in sources.iter().filter(|source| source.path.starts_with(directory)) {
         fs::remove_file(&source.path)?;
     }
-    Ok((ended == Ended::Done).then(|| ranks.finish()))
+    Ok(ranks.finish())
 }
 
 /// Notes the first and the last block in which those ranked moved an asset, out of one range's flows.
-fn see(path: &Path, ranked: &mut [Ranked], cancelled: &dyn Fn() -> bool) -> Result<Ended> {
+fn see(path: &Path, ranked: &mut [Ranked], stop: &Stop) -> Result<()> {
     let key = |asset: Option<Address>| (asset.is_none(), asset);
     // Both are in the same order: the asset's place and the holder's only ever grow.
     let (mut place, mut holder) = (0, 0);
-    let mut ended = Ended::Done;
     for_each_batch(path, &address_flows::SEEN, |batch| {
         address_flows::seen(batch, |asset, address, (first, last)| {
             while place < ranked.len() && key(ranked[place].asset.asset) < key(asset) {
@@ -136,10 +127,9 @@ fn see(path: &Path, ranked: &mut [Ranked], cancelled: &dyn Fn() -> bool) -> Resu
                 *seen = (seen.0.min(first), seen.1.max(last));
             }
         })?;
-        ended = Ended::of(cancelled);
-        Ok(ended == Ended::Done && place < ranked.len())
-    })?;
-    Ok(ended)
+        stop.check()?;
+        Ok(place < ranked.len())
+    })
 }
 
 /// Writes the tables of a ranking.

@@ -3,11 +3,11 @@
 
 use super::Store;
 use super::damaged::Damaged;
-use super::ended::Ended;
 use super::manifest::{Manifest, TableManifest};
 use super::range::Range;
 use super::stamp::Stamp;
 use super::table_file::table_path;
+use crate::stop::Stop;
 use anyhow::{Context, Result};
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -55,19 +55,11 @@ impl Store {
     /// Checks ranges before all of these tables is read out of them, and logs what that took.
     ///
     /// # Errors
-    /// As [`Store::check`].
-    pub fn check_all(
-        &self,
-        ranges: &[Range],
-        is_read: impl Fn(&str) -> bool,
-        hash: Hash,
-        cancelled: &dyn Fn() -> bool,
-    ) -> Result<Ended> {
+    /// As [`Store::check`], and [`Stopped`](crate::stop::Stopped).
+    pub fn check_all(&self, ranges: &[Range], is_read: impl Fn(&str) -> bool, hash: Hash, stop: &Stop) -> Result<()> {
         let (mut bytes, mut time) = (0, Duration::ZERO);
         for range in ranges {
-            if cancelled() {
-                return Ok(Ended::Cancelled);
-            }
+            stop.check()?;
             let cost = self.check(range, &is_read, hash)?;
             (bytes, time) = (bytes + cost.bytes, time + cost.time);
         }
@@ -75,7 +67,7 @@ impl Store {
             let (first, last, ms) = (bottom.first, top.last, time.as_millis() as u64);
             tracing::info!(first, last, files_mb = bytes as f64 / 1e6, ms, "checksums hold");
         }
-        Ok(Ended::Done)
+        Ok(())
     }
 
     /// Holds a table's file in a directory of the volume against what is known of it. Says how many bytes were hashed.

@@ -1,6 +1,5 @@
 //! Ten complete neighbours become one range of the next size.
 
-use super::ended::Ended;
 use super::manifest::{Manifest, covered};
 use super::range::Range;
 use super::range_writer;
@@ -9,6 +8,7 @@ use super::table_file::{GroupLimit, SourceFile, TableWriter, table_path};
 use super::{Hash, RANGE_MAX, RANGE_MIN, Store};
 use crate::rows::combined::is_combined;
 use crate::rows::{Gap, Selection, Table};
+use crate::stop::Stop;
 use anyhow::{Context, Result, ensure};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::FileReader;
@@ -52,12 +52,12 @@ impl Merge {
         self.sources.iter().map(|range| range.manifest.bytes()).sum()
     }
 
-    /// Builds the merged range and commits it. `cancelled` is asked between row groups: then nothing is committed.
+    /// Builds the merged range and commits it. It stops between row groups, and then nothing is committed.
     ///
     /// # Errors
     /// [`Damaged`](super::Damaged) where a source is not what was written; else where one cannot be read, or two neighbours do not
-    /// link. The sources stay as they are.
-    pub fn run(&self, store: &Store, cancelled: &dyn Fn() -> bool) -> Result<Option<Range>> {
+    /// link; and [`Stopped`](crate::stop::Stopped). The sources stay as they are.
+    pub fn run(&self, store: &Store, stop: &Stop) -> Result<Range> {
         let (bottom, top) = (&self.sources[0], self.sources.last().context("nothing to merge")?);
         for pair in self.sources.windows(2) {
             ensure!(
@@ -68,9 +68,7 @@ impl Merge {
             );
         }
         // Whatever is wrong would be right by the checksums of what is made of it.
-        if store.check_all(&self.sources, |_| true, Hash::All, cancelled)? == Ended::Cancelled {
-            return Ok(None);
-        }
+        store.check_all(&self.sources, |_| true, Hash::All, stop)?;
         let directory = store.temporary().join(format!("merge-{}-{}", bottom.first, top.last));
         if directory.exists() {
             fs::remove_dir_all(&directory)?;
@@ -88,13 +86,14 @@ impl Merge {
                 .map(|source| MergeInput { path: source.file(store.root(), table), rows: source.rows(table) })
                 .collect();
             let merged = match is_combined(table) {
-                true => sorted::merge(table, &sources, &mut writer, cancelled)?,
-                false => append_all(&mut writer, &sources, table, limit, cancelled)?,
+                true => sorted::merge(table, &sources, &mut writer, stop),
+                false => append_all(&mut writer, &sources, table, limit, stop),
             };
-            if merged == Ended::Cancelled {
-                fs::remove_dir_all(&directory)?;
-                return Ok(None);
+            if merged.is_err() {
+                // Or the next start does.
+                let _ = fs::remove_dir_all(&directory);
             }
+            merged?;
             let (name, manifest) = writer.finish(|table| covered(bottom.first, top.last, table, &gaps))?;
             tables.insert(name.to_owned(), manifest);
         }
@@ -107,7 +106,7 @@ impl Merge {
             gaps,
             ..top.manifest.clone()
         };
-        range_writer::commit(store, &directory, manifest).map(Some)
+        range_writer::commit(store, &directory, manifest)
     }
 }
 
@@ -117,30 +116,28 @@ fn append_all(
     sources: &[MergeInput],
     table: &'static Table,
     limit: GroupLimit,
-    cancelled: &dyn Fn() -> bool,
-) -> Result<Ended> {
+    stop: &Stop,
+) -> Result<()> {
     for MergeInput { path, rows: expected } in sources {
-        let Some(rows) = append(writer, path, table, limit, cancelled)? else { return Ok(Ended::Cancelled) };
+        let rows = append(writer, path, table, limit, stop)?;
         ensure!(rows == *expected, "`{}` has {rows} rows, its manifest says {expected}", path.display());
     }
-    Ok(Ended::Done)
+    Ok(())
 }
 
 /// Appends a whole file: row groups that are large enough as they lie, the others decoded and encoded again. Says how many rows
-/// it has, or `None` where it was cancelled.
+/// it has.
 fn append(
     writer: &mut TableWriter,
     path: &std::path::Path,
     table: &'static Table,
     limit: GroupLimit,
-    cancelled: &dyn Fn() -> bool,
-) -> Result<Option<u64>> {
+    stop: &Stop,
+) -> Result<u64> {
     let source = SourceFile::open(path, table)?;
     let mut rows = 0;
     for (index, group) in source.reader.metadata().row_groups().iter().enumerate() {
-        if cancelled() {
-            return Ok(None);
-        }
+        stop.check()?;
         let large = match limit {
             GroupLimit::Rows(limit) => group.num_rows() as usize >= limit / 2,
             GroupLimit::Bytes(limit) => group.compressed_size() as usize >= limit / 2,
@@ -159,5 +156,5 @@ fn append(
         }
         rows += group.num_rows() as u64;
     }
-    Ok(Some(rows))
+    Ok(rows)
 }

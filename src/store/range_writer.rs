@@ -8,6 +8,7 @@ use super::table_file::{GroupLimit, Sink, table_path};
 use super::tail::TailBlock;
 use super::{FORMAT, Store, quarantine, record, sorted, sync_directory};
 use crate::rows::{Gap, Part, Selection};
+use crate::stop::Stop;
 use alloy_primitives::B256;
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
@@ -75,7 +76,7 @@ impl<'a> RangeWriter<'a> {
     /// # Errors
     /// [`Damaged`](super::Damaged) where one of those is not what was written.
     pub fn create_adding(store: &'a Store, range: &Range, tables: Selection) -> Result<Self> {
-        store.check_all(std::slice::from_ref(range), |_| true, Hash::New, &|| false)?;
+        store.check_all(std::slice::from_ref(range), |_| true, Hash::New, &Stop::default())?;
         let added = tables.without(range.tables());
         let mut writer = Self::create(store, range.manifest.identity, range.first, range.last, added)?;
         for (name, manifest) in &range.manifest.tables {

@@ -1,11 +1,11 @@
 //! Files of tables that are sorted by a key of their own: their rows are combined before they are written, and when ranges merge.
 
-use super::ended::Ended;
 use super::manifest::TableManifest;
 use super::table_file::{GroupLimit, Sink, TableWriter};
 use crate::rows::combine::{self, Entry, Groups};
 use crate::rows::combined::{self, Work};
 use crate::rows::{Part, Table};
+use crate::stop::Stop;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -46,21 +46,16 @@ pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Result<B
 }
 
 /// Combines whole files of a table that is combined into one.
-pub fn merge(
-    table: &'static Table,
-    sources: &[MergeInput],
-    writer: &mut TableWriter,
-    cancelled: &dyn Fn() -> bool,
-) -> Result<Ended> {
-    struct Merge<'a>(&'a [MergeInput], &'a mut TableWriter, &'a dyn Fn() -> bool);
+pub fn merge(table: &'static Table, sources: &[MergeInput], writer: &mut TableWriter, stop: &Stop) -> Result<()> {
+    struct Merge<'a>(&'a [MergeInput], &'a mut TableWriter, &'a Stop);
     impl Work for Merge<'_> {
-        type Output = Result<Ended>;
+        type Output = Result<()>;
 
         fn run<E: Entry>(self) -> Self::Output {
             merge_files::<E>(self.0, self.1, self.2)
         }
     }
-    combined::with_entries(table, Merge(sources, writer, cancelled)).context("its rows have no order of their own")?
+    combined::with_entries(table, Merge(sources, writer, stop)).context("its rows have no order of their own")?
 }
 
 /// A file to be combined with others, and how many rows it must have.
@@ -105,7 +100,7 @@ impl<E: Entry> Sink for Sorted<E> {
             write_all(&mut self.file, &self.pending)?;
         } else {
             self.write_run()?;
-            merge_files::<E>(&self.runs, &mut self.file, &|| false)?;
+            merge_files::<E>(&self.runs, &mut self.file, &Stop::default())?;
         }
         for run in self.runs {
             fs::remove_file(&run.path).with_context(|| format!("failed to remove: `{}`", run.path.display()))?;
@@ -131,33 +126,26 @@ fn write_all<E: Entry>(file: &mut TableWriter, entries: &[E]) -> Result<()> {
 }
 
 /// Merges sorted files, combining what belongs together.
-fn merge_files<E: Entry>(
-    sources: &[MergeInput],
-    writer: &mut TableWriter,
-    cancelled: &dyn Fn() -> bool,
-) -> Result<Ended> {
+fn merge_files<E: Entry>(sources: &[MergeInput], writer: &mut TableWriter, stop: &Stop) -> Result<()> {
     let (mut groups, mut whole) = (Groups::default(), Vec::new());
-    let ended = for_each_merged::<E>(sources, |entry| {
+    for_each_merged::<E>(sources, |entry| {
         groups.push(entry, &mut whole);
         if whole.len() < BATCH_ROWS {
-            return Ok(Ended::Done);
+            return Ok(());
         }
         write_all(writer, &whole)?;
         whole.clear();
-        Ok(Ended::of(cancelled))
+        Ok(stop.check()?)
     })?;
-    if ended == Ended::Done {
-        groups.finish(&mut whole);
-        write_all(writer, &whole)?;
-    }
-    Ok(ended)
+    groups.finish(&mut whole);
+    write_all(writer, &whole)
 }
 
-/// Gives the entries of sorted files in their order, a few batches in memory at a time, until `take` is cancelled.
+/// Gives the entries of sorted files in their order, a few batches in memory at a time.
 ///
 /// # Errors
 /// Where a file cannot be read, is not sorted, or has not the rows it must have; and those of `take`.
-pub fn for_each_merged<E: Entry>(sources: &[MergeInput], mut take: impl FnMut(E) -> Result<Ended>) -> Result<Ended> {
+pub fn for_each_merged<E: Entry>(sources: &[MergeInput], mut take: impl FnMut(E) -> Result<()>) -> Result<()> {
     let mut streams = sources.iter().map(Stream::<E>::open).collect::<Result<Vec<_>>>()?;
     let mut heads = BinaryHeap::with_capacity(streams.len());
     for (stream, entries) in streams.iter_mut().enumerate() {
@@ -172,11 +160,9 @@ pub fn for_each_merged<E: Entry>(sources: &[MergeInput], mut take: impl FnMut(E)
             }
             None => PeekMut::pop(least).entry,
         };
-        if take(entry)? == Ended::Cancelled {
-            return Ok(Ended::Cancelled);
-        }
+        take(entry)?;
     }
-    Ok(Ended::Done)
+    Ok(())
 }
 
 /// The next entry of a file: the least is the greatest, for it is taken from a heap.

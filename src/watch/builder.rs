@@ -60,7 +60,7 @@ impl Builder {
     pub async fn merge(self, merge: Merge) -> Result<Range, FetchError> {
         self.on_thread(move |builder| {
             let _phase = phase("merge");
-            merge.run(&builder.fetcher.store, &|| builder.stop.is_set())?.ok_or(FetchError::Stopped)
+            Ok(merge.run(&builder.fetcher.store, &builder.stop)?)
         })
         .await?
     }

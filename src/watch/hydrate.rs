@@ -81,9 +81,7 @@ impl Hydration {
             let range = range.clone();
             let task = builder.on_thread(move |builder| {
                 let (store, name) = (&builder.fetcher.store, large_transfers::TABLE.name);
-                store.check_all(std::slice::from_ref(&range), |table| table == name, Hash::New, &|| {
-                    builder.stop.is_set()
-                })?;
+                store.check_all(std::slice::from_ref(&range), |table| table == name, Hash::New, &builder.stop)?;
                 accounts(&range.file(store.root(), &large_transfers::TABLE), &lacking)
             });
             let task = AbortOnDrop::spawn(async move { Ok(task.await??) });

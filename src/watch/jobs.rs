@@ -190,10 +190,9 @@ impl Jobs {
     pub fn start_ranking(&mut self, ranges: Vec<Range>) {
         let made = self.builder.on_thread(move |builder| {
             let _phase = phase("ranking");
-            let stopped = || builder.stop.is_set();
-            Ranking::make(&builder.fetcher.store, &ranges, RankLimits::default(), &stopped)?.ok_or(FetchError::Stopped)
+            Ranking::make(&builder.fetcher.store, &ranges, RankLimits::default(), &builder.stop)
         });
-        self.ranking = Some(AbortOnDrop::spawn(async move { made.await? }));
+        self.ranking = Some(AbortOnDrop::spawn(async move { Ok(made.await??) }));
     }
 
     /// A ranking that has ended.

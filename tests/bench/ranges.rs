@@ -18,6 +18,7 @@ use spyhop::events::Events;
 use spyhop::publish::{Contents, Directory, Publisher};
 use spyhop::rows::coverage::Interval;
 use spyhop::rows::{Kind, Part, Rows, Selection, Table};
+use spyhop::stop::Stop;
 use spyhop::store::{self, BlockLink, Chain, FORMAT, Identity, RangeWriter, Store};
 
 /// The blocks' time starts here, as that of the chains of chain.rs does.
@@ -245,7 +246,7 @@ fn publish(store: &Store, identity: Identity) -> Result<(f64, f64)> {
     let labels = Labels::open(identity.chain_id, None, None)?;
     let events = Events::open(None)?;
     let tables = Selection::default();
-    let ranking = Ranking::make(store, &ranges, RankLimits::default(), &|| false)?;
+    let ranking = Ranking::make(store, &ranges, RankLimits::default(), &Stop::default())?;
     let state = Contents {
         ranges: &held,
         tail: &[],
@@ -254,7 +255,7 @@ fn publish(store: &Store, identity: Identity) -> Result<(f64, f64)> {
         reorgs: &[],
         labels: &labels,
         events: &events,
-        ranking: ranking.as_ref(),
+        ranking: Some(&ranking),
     };
     let mut publisher = Publisher::new(store, None)?;
     let mut timed = || -> Result<f64> {

@@ -9,6 +9,7 @@ use spyhop::events::Events;
 use spyhop::publish::{Contents, Directory, Publisher};
 use spyhop::rows::balances::Balance;
 use spyhop::rows::{Gap, Kind, Lacks, Part, Rows, Selection, address_flows, blocks, combine};
+use spyhop::stop::{Stop, Stopped};
 use spyhop::store::{BlockLink, Identity, Range, RangeWriter, Store, next_merge};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -179,7 +180,7 @@ fn a_ranking_and_what_is_newer_give_what_all_balances_give() {
     // Ten of them become one.
     next_merge(&store.ranges().unwrap(), Selection::parse(["blocks", "balances"]).unwrap())
         .unwrap()
-        .run(&store, &|| false)
+        .run(&store, &Stop::default())
         .unwrap();
     let all = store.all_ranges().unwrap();
     let small: Vec<_> = all.into_iter().filter(|range| range.blocks() == BLOCKS).collect();
@@ -199,7 +200,7 @@ fn a_ranking_and_what_is_newer_give_what_all_balances_give() {
     for ranked in [1, 6, 9, 12] {
         // Of more files than are read side by side, and of fewer.
         let limits = RankLimits { files: 4, ..RankLimits::default() };
-        let ranking = Ranking::make(&store, &small[..ranked], limits, &|| false).unwrap().unwrap();
+        let ranking = Ranking::make(&store, &small[..ranked], limits, &Stop::default()).unwrap();
         let found = publish(&store, &ranges, Some(&ranking));
         same(&found, &format!("{ranked} ranges are ranked"));
         // What is counted and summed is that of the ranking's last block.
@@ -218,7 +219,7 @@ fn a_ranking_and_what_is_newer_give_what_all_balances_give() {
     for (of_asset, of_all, ranked) in [(100, 1_000, 12), (100, 1_000, 11), (100, 150, 10), (50, 60, 12), (60, 1_000, 2)]
     {
         let limits = RankLimits { of_asset, of_all, files: 2 };
-        let ranking = Ranking::make(&store, &small[..ranked], limits, &|| false).unwrap().unwrap();
+        let ranking = Ranking::make(&store, &small[..ranked], limits, &Stop::default()).unwrap();
         let found = publish(&store, &ranges, Some(&ranking));
         let what = format!("{limits:?} of {ranked} ranges");
         let part = |query: &str| format!("SELECT asset, rank, address, balance, block_number FROM ({query})");
@@ -252,8 +253,11 @@ fn a_ranking_is_made_again_when_ranges_changed_and_taken_up_where_it_was_left() 
     let ranges = store.ranges().unwrap();
     assert!(Ranking::is_due(None, &ranges, true));
     assert!(Ranking::newest(&store, &ranges).unwrap().is_none());
-    assert!(Ranking::make(&store, &ranges, RankLimits::default(), &|| true).unwrap().is_none());
-    let ranking = Ranking::make(&store, &ranges, RankLimits::default(), &|| false).unwrap().unwrap();
+    let stopped = Stop::default();
+    stopped.set();
+    let error = Ranking::make(&store, &ranges, RankLimits::default(), &stopped).unwrap_err();
+    assert!(error.is::<Stopped>(), "{error:#}");
+    let ranking = Ranking::make(&store, &ranges, RankLimits::default(), &Stop::default()).unwrap();
     assert!(!Ranking::is_due(Some(&ranking), &ranges, false));
     assert_eq!(Ranking::newest(&store, &ranges).unwrap().as_ref(), Some(&ranking));
     // It is of blocks that are not held any more.
@@ -263,7 +267,7 @@ fn a_ranking_is_made_again_when_ranges_changed_and_taken_up_where_it_was_left() 
     assert!(Ranking::is_due(Some(&ranking), &ranges, false));
     // It was made a moment ago, and more is to come.
     assert!(!Ranking::is_due(Some(&ranking), &ranges, true));
-    let next = Ranking::make(&store, &ranges, RankLimits::default(), &|| false).unwrap().unwrap();
+    let next = Ranking::make(&store, &ranges, RankLimits::default(), &Stop::default()).unwrap();
     next.collect_others(&store, std::time::Duration::from_secs(600)).unwrap();
     assert!(store.root().join(&ranking.path).exists());
     // One that is not whole is none.
@@ -278,7 +282,7 @@ fn ranking_made_by_a_clock_that_was_ahead_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("data")).unwrap();
     let mut random = Random::new("ranking");
-    let make = |ranges: &[Range]| Ranking::make(&store, ranges, RankLimits::default(), &|| false).unwrap().unwrap();
+    let make = |ranges: &[Range]| Ranking::make(&store, ranges, RankLimits::default(), &Stop::default()).unwrap();
     write(&store, &mut random, 0);
     let first = make(&store.ranges().unwrap());
     let path = store.root().join(&first.path).join("manifest.json");
@@ -310,7 +314,7 @@ fn what_may_have_changed_unseen_is_neither_ranked_nor_counted() {
     let silent = Some(Address::repeat_byte(2));
     write_with(&store, &mut random, 2, &[], |balance| balance.asset != silent);
     let ranges = store.ranges().unwrap();
-    let ranking = Ranking::make(&store, &ranges, RankLimits::default(), &|| false).unwrap().unwrap();
+    let ranking = Ranking::make(&store, &ranges, RankLimits::default(), &Stop::default()).unwrap();
     let found = publish(&store, &ranges, Some(&ranking));
     let number = |sql: &str| found.number(sql);
     let asset = |byte: u8| format!("{:?}", Address::repeat_byte(byte));
@@ -344,7 +348,7 @@ fn losers_of_a_merge_go_though_its_clock_was_ahead() {
     let mut random = Random::new("losers");
     (0..10).for_each(|range| write(&store, &mut random, range));
     let merge = next_merge(&store.ranges().unwrap(), Selection::parse(["blocks", "balances"]).unwrap()).unwrap();
-    let merged = merge.run(&store, &|| false).unwrap().unwrap();
+    let merged = merge.run(&store, &Stop::default()).unwrap();
     let manifest = std::fs::File::open(store.root().join(&merged.path).join("manifest.json")).unwrap();
     manifest.set_modified(SystemTime::now() + Duration::from_secs(86_400)).unwrap();
     let losers = || store.all_ranges().unwrap().len() - 1;

@@ -4,6 +4,7 @@ use crate::rig::random::Random;
 use alloy_primitives::B256;
 use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use spyhop::rows::{Part, Selection, address_flows};
+use spyhop::stop::{Stop, Stopped};
 use spyhop::store::{BlockLink, Identity, RangeWriter, Store, next_merge};
 use std::sync::Arc;
 
@@ -79,11 +80,13 @@ fn flows_of_a_merged_range_are_the_sums_of_its_parts() {
     }
     let ranges = store.ranges().unwrap();
     let merge = next_merge(&ranges, tables).unwrap();
-    let range = merge.run(&store, &|| false).unwrap().unwrap();
+    let range = merge.run(&store, &Stop::default()).unwrap();
     assert_eq!((range.first, range.last), (0, 999));
     check(&duckdb, &store.root().join(&range.path), "true");
     // A merge that is called off leaves nothing.
-    assert!(merge.run(&store, &|| true).unwrap().is_none());
+    let stopped = Stop::default();
+    stopped.set();
+    assert!(merge.run(&store, &stopped).unwrap_err().is::<Stopped>());
     assert_eq!(std::fs::read_dir(store.temporary()).unwrap().count(), 0);
 }
 
