@@ -37,11 +37,11 @@ struct Attempts {
     /// When the last one was tried.
     last: Option<Instant>,
     /// Why the last one could not be used, where all that wait for it are to hear the same.
-    error: Option<Failure>,
+    error: Option<ConnectError>,
 }
 
 #[derive(Clone, Copy)]
-enum Failure {
+enum ConnectError {
     /// It could not be opened: what the system said.
     Closed(io::ErrorKind),
     /// Another chain's node is there.
@@ -130,7 +130,7 @@ impl Pool {
         let found = ChainOf { id, genesis_hash: genesis.hash };
         if found != expected {
             connection.end("its node is on another chain");
-            return Err(self.failed(Failure::OtherChain { expected, found }));
+            return Err(self.failed(ConnectError::OtherChain { expected, found }));
         }
         Ok(())
     }
@@ -256,7 +256,7 @@ impl Pool {
         let connection = match Connection::open(&self.path, self.limits, self.counters.clone(), place).await {
             Ok(connection) => Arc::new(connection),
             Err(error) => {
-                attempts.error = Some(Failure::Closed(error.kind()));
+                attempts.error = Some(ConnectError::Closed(error.kind()));
                 slot.failed.fetch_add(1, Ordering::Release);
                 return Err(Error::Unreachable { path: self.path.clone(), source: error });
             }
@@ -266,7 +266,7 @@ impl Pool {
         attempts.error = match &checked {
             Err(Error::OtherChain { expected, found, .. }) => {
                 slot.failed.fetch_add(1, Ordering::Release);
-                Some(Failure::OtherChain { expected: *expected, found: **found })
+                Some(ConnectError::OtherChain { expected: *expected, found: **found })
             }
             _ => None,
         };
@@ -275,11 +275,13 @@ impl Pool {
         Ok(connection)
     }
 
-    fn failed(&self, failure: Failure) -> Error {
+    fn failed(&self, failure: ConnectError) -> Error {
         let path = self.path.clone();
         match failure {
-            Failure::Closed(kind) => Error::Unreachable { path, source: kind.into() },
-            Failure::OtherChain { expected, found } => Error::OtherChain { path, expected, found: Box::new(found) },
+            ConnectError::Closed(kind) => Error::Unreachable { path, source: kind.into() },
+            ConnectError::OtherChain { expected, found } => {
+                Error::OtherChain { path, expected, found: Box::new(found) }
+            }
         }
     }
 
