@@ -87,13 +87,13 @@ pub struct Contents<'a> {
 pub struct Publisher {
     /// The volume's directory as it is named in a second file; `None` for no such file.
     absolute: Option<PathBuf>,
-    last: Option<Published>,
+    last: Option<LastPublished>,
     /// The views of events that DuckDB refused, by name, with its reason; of the revision that they are of.
     refused: (u64, BTreeMap<String, String>),
 }
 
 #[derive(Debug, Default)]
-struct Published {
+struct LastPublished {
     ranges: Vec<Directory>,
     ranking: Option<Ranking>,
     tail: Vec<(u64, B256)>,
@@ -145,7 +145,13 @@ impl Publisher {
         Ok(())
     }
 
-    fn write(&mut self, store: &Store, state: &Contents, path: &Path, last: Option<Published>) -> Result<Published> {
+    fn write(
+        &mut self,
+        store: &Store,
+        state: &Contents,
+        path: &Path,
+        last: Option<LastPublished>,
+    ) -> Result<LastPublished> {
         let connection = open(store, path)?;
         let (ranges, ranking) = (state.ranges.to_vec(), state.ranking.cloned());
         let blocks: Vec<_> = state.tail.iter().map(|link| (link.number, link.hash)).collect();
@@ -203,7 +209,7 @@ impl Publisher {
         }
         connection.execute_batch("CHECKPOINT")?;
         connection.close().map_err(|(_, error)| error)?;
-        Ok(Published { ranges, ranking, tail: blocks, labels, events, age })
+        Ok(LastPublished { ranges, ranking, tail: blocks, labels, events, age })
     }
 }
 
