@@ -74,7 +74,7 @@ impl Store {
     pub fn check_file(&self, directory: &Path, table: &str, known: &TableManifest, hash: Hash) -> Result<u64> {
         let path = table_path(directory, table);
         if hash == Hash::New
-            && let Found::Whole(stamp) = look(&self.root().join(&path), known)?
+            && let Written::Perhaps(stamp) = look(&self.root().join(&path), known)?
             && self.checked.0.lock().expect("nothing panics while holding it").get(&path)
                 == Some(&(stamp, known.blake3.clone()))
         {
@@ -95,8 +95,8 @@ pub fn check_file(root: &Path, directory: &Path, table: &str, known: &TableManif
     let path = table_path(&root.join(directory), table);
     let damaged = |reason: String| Damaged { path: directory.to_owned(), reason: format!("{table}.parquet: {reason}") };
     let stamp = match look(&path, known)? {
-        Found::Whole(stamp) => stamp,
-        Found::Not(reason) => return Err(damaged(reason).into()),
+        Written::Perhaps(stamp) => stamp,
+        Written::Not(reason) => return Err(damaged(reason).into()),
     };
     let found = hash_of(&path).with_context(|| format!("failed to read: `{}`", path.display()))?;
     if found != known.blake3 {
@@ -106,27 +106,27 @@ pub fn check_file(root: &Path, directory: &Path, table: &str, known: &TableManif
 }
 
 /// What a look at a file tells without reading it.
-enum Found {
+enum Written {
     /// It may be what was written.
-    Whole(Stamp),
+    Perhaps(Stamp),
     /// It is not, for it is not there or has another length.
     Not(String),
 }
 
 /// Looks at a file.
-fn look(path: &Path, known: &TableManifest) -> Result<Found> {
+fn look(path: &Path, known: &TableManifest) -> Result<Written> {
     let found = match fs::metadata(path) {
         Ok(found) => found,
-        Err(error) if is_gone(&error) => return Ok(Found::Not(format!("expected a file, found none ({error})"))),
+        Err(error) if is_gone(&error) => return Ok(Written::Not(format!("expected a file, found none ({error})"))),
         Err(error) => return Err(error).with_context(|| format!("failed to open: `{}`", path.display())),
     };
     if !found.is_file() {
-        return Ok(Found::Not("expected a file, found something else".to_owned()));
+        return Ok(Written::Not("expected a file, found something else".to_owned()));
     }
     if found.len() != known.bytes {
-        return Ok(Found::Not(format!("length: expected {}, found {}", known.bytes, found.len())));
+        return Ok(Written::Not(format!("length: expected {}, found {}", known.bytes, found.len())));
     }
-    Ok(Found::Whole(Stamp::of(&found)))
+    Ok(Written::Perhaps(Stamp::of(&found)))
 }
 
 /// Whether no file can be there.
@@ -141,7 +141,7 @@ fn is_gone(error: &std::io::Error) -> bool {
 /// Where it cannot be looked at.
 pub fn missing_or_cut(root: &Path, directory: &Path, manifest: &Manifest) -> Result<Option<String>> {
     for (name, table) in &manifest.tables {
-        if let Found::Not(reason) = look(&table_path(&root.join(directory), name), table)? {
+        if let Written::Not(reason) = look(&table_path(&root.join(directory), name), table)? {
             return Ok(Some(format!("{name}.parquet: {reason}")));
         }
     }
