@@ -59,7 +59,7 @@ pub struct Stored {
 
 /// Consecutive blocks, and what reading them took.
 #[derive(Debug)]
-pub struct Run {
+pub struct FreezerRun {
     /// The blocks, ascending.
     pub blocks: Vec<Stored>,
     /// Bytes read from the data files.
@@ -125,7 +125,7 @@ impl Freezer {
     ///
     /// # Errors
     /// If anything is not as it should be; then nothing of the run is to be had here.
-    pub fn read(&mut self, first: u64, last: u64) -> Result<Run, Error> {
+    pub fn read(&mut self, first: u64, last: u64) -> Result<FreezerRun, Error> {
         let count = (last - first + 1).min(RUN_BLOCKS_MAX);
         let mut spans = [
             self.hashes.spans(first, count)?,
@@ -173,7 +173,7 @@ impl Freezer {
                 })
             })
             .collect::<Result<_, Error>>()?;
-        Ok(Run { blocks, bytes })
+        Ok(FreezerRun { blocks, bytes })
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::era::Era;
 use super::eras::Eras;
-use super::{Error, Freezer, RUN_BLOCKS_MAX, Run, Stored};
+use super::{Error, Freezer, FreezerRun, RUN_BLOCKS_MAX, Stored};
 use alloy_primitives::{B256, Bytes, keccak256};
 use std::path::PathBuf;
 
@@ -96,7 +96,7 @@ impl History {
     ///
     /// # Errors
     /// As for [`Freezer::read`].
-    pub fn read(&mut self, first: u64, last: u64) -> Result<Run, Error> {
+    pub fn read(&mut self, first: u64, last: u64) -> Result<FreezerRun, Error> {
         let in_tables = self.in_tables()?;
         match (in_tables, &mut self.freezer) {
             (Some((from, to)), Some(freezer)) if (from..=to).contains(&first) => freezer.read(first, last),
@@ -105,7 +105,7 @@ impl History {
         }
     }
 
-    fn read_era(&mut self, first: u64, last: u64) -> Result<Run, Error> {
+    fn read_era(&mut self, first: u64, last: u64) -> Result<FreezerRun, Error> {
         let Self { freezer, eras: Some(eras), .. } = self else { return Err(Error::Nowhere { number: first }) };
         let era = eras.of(first, |era| check(era, freezer.as_mut()))?.ok_or(Error::Nowhere { number: first })?;
         let last = last.min(era.last).min(first + RUN_BLOCKS_MAX - 1);
@@ -118,7 +118,7 @@ impl History {
 }
 
 /// A run of blocks out of an era file, with the hashes that geth noted for them where those are at hand.
-fn run(era: &mut Era, first: u64, last: u64, mut freezer: Option<&mut Freezer>) -> Result<Run, Error> {
+fn run(era: &mut Era, first: u64, last: u64, mut freezer: Option<&mut Freezer>) -> Result<FreezerRun, Error> {
     let (mut plain, mut places, mut bytes) = (Vec::new(), Vec::new(), 0);
     for number in first..=last {
         let (parts, read) = era.append(number, &mut plain)?;
@@ -135,7 +135,7 @@ fn run(era: &mut Era, first: u64, last: u64, mut freezer: Option<&mut Freezer>) 
         let hash = noted.unwrap_or_else(|| keccak256(&header));
         Stored { number, hash, header, body: plain.slice(body), receipts: plain.slice(receipts) }
     });
-    Ok(Run { blocks: blocks.collect(), bytes })
+    Ok(FreezerRun { blocks: blocks.collect(), bytes })
 }
 
 /// An era file's first block must be the one that geth noted, where it did.

@@ -9,7 +9,7 @@ use super::error::FetchError;
 use super::fetch::link;
 use crate::clock::thread_time;
 use crate::decode::{Block, Depth};
-use crate::freezer::{History, Run, Stored};
+use crate::freezer::{FreezerRun, History, Stored};
 use crate::geth::Tag;
 use crate::log::phase;
 use crate::prove::{Expected, Proved, prove};
@@ -71,7 +71,7 @@ impl Builder {
     }
 
     /// Decodes and proves the blocks of a run while the caller goes on: each by itself, on any core that is free.
-    fn prove_aside(&self, run: Run) -> Receiver<ProvedRun> {
+    fn prove_aside(&self, run: FreezerRun) -> Receiver<ProvedRun> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let builder = self.clone();
         self.fetcher.pool.spawn(move || {

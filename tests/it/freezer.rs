@@ -11,7 +11,7 @@ use alloy_primitives::{B256, Bytes};
 use arrow::array::RecordBatch;
 use serde_json::json;
 use spyhop::decode::{Block, Depth};
-use spyhop::freezer::{Error, Freezer, Run, Stored};
+use spyhop::freezer::{Error, Freezer, FreezerRun, Stored};
 use spyhop::prove::{BlobSchedule, Expected, prove};
 use spyhop::rows::{Batch, Options, State};
 use std::collections::BTreeMap;
@@ -170,7 +170,7 @@ pub fn rows_from(
     first: u64,
     last: u64,
     schedule: &BlobSchedule,
-    mut read: impl FnMut(u64, u64) -> Result<Run, Error>,
+    mut read: impl FnMut(u64, u64) -> Result<FreezerRun, Error>,
 ) -> Result<Vec<RecordBatch>, String> {
     let mut batch = Batch::new(Options::default());
     let mut below: Option<B256> = None;
