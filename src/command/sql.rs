@@ -58,7 +58,7 @@ const MEMORY_LIMIT: &str = "1GB";
 
 /// Runs the command.
 pub fn run(arguments: &Sql) -> Result<()> {
-    let mut session = Session::open(&arguments.data)?;
+    let mut session = SqlSession::open(&arguments.data)?;
     let outcome = match &arguments.command {
         Some(sql) => session.run(sql, arguments.format),
         None if io::stdin().is_terminal() => prompt(&mut session, arguments.format),
@@ -78,14 +78,14 @@ pub fn run(arguments: &Sql) -> Result<()> {
 }
 
 /// A database in memory with the published file attached.
-struct Session {
+struct SqlSession {
     connection: Connection,
     file: PathBuf,
     /// The inode of the attached file: a new one is published by renaming, so it differs.
     attached: Option<u64>,
 }
 
-impl Session {
+impl SqlSession {
     fn open(data: &Path) -> Result<Self> {
         // The views name files relative to the volume.
         let root = data
@@ -257,7 +257,7 @@ fn print_json(out: &mut impl Write, batches: impl Iterator<Item = Result<RecordB
 }
 
 /// Reads and runs statements until the end of input. Ctrl-C cancels what is being typed or run.
-fn prompt(session: &mut Session, format: Format) -> Result<()> {
+fn prompt(session: &mut SqlSession, format: Format) -> Result<()> {
     let interrupt = session.connection.interrupt_handle();
     let mut signals = signal_hook::iterator::Signals::new([SIGINT])?;
     std::thread::spawn(move || signals.forever().for_each(|_| interrupt.interrupt()));
