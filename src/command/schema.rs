@@ -11,13 +11,13 @@ use std::fmt::Write;
 #[derive(Args, Debug)]
 pub struct Schema {
     /// Output format.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = SchemaFormat::Text)]
+    format: SchemaFormat,
 }
 
 /// Output format.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
+enum SchemaFormat {
     /// Aligned columns.
     Text,
     /// A section with a table of columns for each table.
@@ -29,8 +29,8 @@ pub fn run(arguments: &Schema) -> Result<()> {
     let mut out = String::new();
     for table in TABLES {
         match arguments.format {
-            Format::Text => text(&mut out, table)?,
-            Format::Markdown => markdown(&mut out, table)?,
+            SchemaFormat::Text => text(&mut out, table)?,
+            SchemaFormat::Markdown => markdown(&mut out, table)?,
         }
     }
     print(&out)
