@@ -31,8 +31,8 @@
 //!
 //! [`watch`] asks the node for a block and its receipts, or reads them from the [`freezer`] where the block is old; [`decode`] and
 //! [`prove`] turn bytes into a block that is certain; [`rows`] turns it into rows of each table. A block at the head becomes one
-//! file of the tail. Once it is final, its blocks of a hundred become a sealed range: a directory of Parquet files, one per table,
-//! and ten ranges merge into one of the next size. Tables per address or asset (`balances`, `address_flows`, `tokens`) are sorted
+//! file of the tail. A hundred blocks that are final become a sealed range: a directory of Parquet files, one per table; and ten
+//! ranges merge into one of the next size. Tables per address or asset (`balances`, `address_flows`, `tokens`) are sorted
 //! by their key and combined on the way; a new one is a file in `rows` that implements [`rows::combine::Entry`], a line in
 //! [`rows::CHAIN_TABLES`] and one in `rows/combined.rs`. After each commit [`publish`] makes `spyhop.duckdb` anew: the tail as
 //! rows, the ranges as views over their files, and the [`answers`] as views over both. A reorganisation is seen in
@@ -53,8 +53,9 @@
 //! # The way of a signal
 //!
 //! In the container [`supervise`] is PID 1: it passes SIGTERM on to geth and to the writer, waits for both, and exits with geth's
-//! code. In the writer `watch` drops the step it is at, for between two commits it may be dropped anywhere; a range that needs the
-//! node no longer has a second to be finished; the last heartbeat says that it has stopped, and it exits with 0. What is half
+//! code. In the writer [`stop`] hears it: `watch` drops the step it is at, for between two commits it may be dropped anywhere; merges
+//! and the ranking give up; a range that needs the node no longer has a second to be finished; the last heartbeat says that it has
+//! stopped, and it exits with 0. What is half
 //! written lies in `.spyhop/tmp` and is cleared at the next start. A second signal, or 30 seconds, ends it at once, which costs
 //! nothing but work: every commit is one rename.
 
