@@ -60,7 +60,7 @@ impl Session {
         let what = format!("{act} blocks {} to {}", range.first, range.last);
         let (last, last_hash) = (range.last, range.manifest.last_hash);
         self.sealed.add(range);
-        self.tail.drop_sealed(&self.sealed)?;
+        self.tail.drop_sealed(&self.sealed);
         let above = self.tail.links.first().filter(|link| link.number == last + 1);
         if above.is_some_and(|link| link.parent_hash != last_hash) {
             // What is final decides.

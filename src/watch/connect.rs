@@ -8,6 +8,7 @@ use super::reporter::Reporter;
 use super::settings::{From, Settings};
 use super::space::is_disk_full;
 use super::wait::{Doubt, Pause};
+use crate::decode::Allocation;
 use crate::error::Refused;
 use crate::geth::{self, ChainId, Client, Head, Tag};
 use crate::plan::BLOCK_MAX;
@@ -27,6 +28,8 @@ pub struct Found {
     pub schedule: BlobSchedule,
     /// How it makes ether.
     pub issuance: Issuance,
+    /// What it began with, where the node says so.
+    pub genesis: Option<Allocation>,
     /// The first block wanted, a multiple of [`RANGE_MIN`].
     pub wanted_first: u64,
     /// Its freezer.
@@ -47,9 +50,9 @@ pub async fn connect(
     loop {
         let mut unhealthy = None;
         match look(client, store, settings, &mut freezer).await {
-            Ok(Look::Ready { chain, rules: (schedule, issuance), wanted_first }) => {
+            Ok(Look::Ready { chain, rules: (schedule, issuance), genesis, wanted_first }) => {
                 client.expect(chain.identity.into());
-                return Ok(Found { chain: *chain, schedule, issuance, wanted_first, freezer });
+                return Ok(Found { chain: *chain, schedule, issuance, genesis, wanted_first, freezer });
             }
             Ok(Look::NotYet(why)) => reporter.log_state(why),
             Err(FetchError::Away(error)) => {
@@ -82,6 +85,7 @@ enum Look {
         chain: Box<Chain>,
         /// How it prices blobs, and makes ether.
         rules: (BlobSchedule, Issuance),
+        genesis: Option<Allocation>,
         wanted_first: u64,
     },
     /// It has no block but its first one: why.
@@ -178,11 +182,22 @@ async fn look(
             format!("the node's head is block {}, and nothing below block {wanted_first} is wanted", head.number);
         return Err(FetchError::Other(Refused::new(what, "choose a lower --from, or wait for the node").into()));
     }
+    let genesis = allocation(client, &chain).await?;
     if held.as_ref() != Some(&chain) {
         store.set_chain(&chain)?;
     }
     tracing::info!(node = version, %chain_id, head = head.number, from = wanted_first, "node found");
-    Ok(Look::Ready { chain: Box::new(chain), rules, wanted_first })
+    Ok(Look::Ready { chain: Box::new(chain), rules, genesis, wanted_first })
+}
+
+/// What the chain began with, where the node says so.
+async fn allocation(client: &Client, chain: &Chain) -> Result<Option<Allocation>, FetchError> {
+    let allocation = match client.genesis_allocation(chain.identity.genesis_hash).await {
+        Ok(json) => Allocation::decode(&json).map_err(|error| format!("{error:#}")),
+        Err(error) if error.is_passing() => return Err(FetchError::Away(error)),
+        Err(error) => Err(error.to_string()),
+    };
+    Ok(allocation.inspect_err(|reason| tracing::info!(reason, "the genesis allocation is not known")).ok())
 }
 
 /// Whether a head is the node's block of its height: what it says once is not enough to begin with.

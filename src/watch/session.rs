@@ -19,7 +19,6 @@ use super::space;
 use super::state::StateAsker;
 use super::tail::Tail;
 use crate::answers::{Labels, Ranking};
-use crate::decode::Allocation;
 use crate::error::{Failed, Refused};
 use crate::events::Events;
 use crate::freezer::Places;
@@ -28,7 +27,7 @@ use crate::plan::{Known, Piece};
 use crate::publish::Publisher;
 use crate::rows::Options;
 use crate::stop::Stop;
-use crate::store::{BlockLink, Chain, Range, Store};
+use crate::store::{BlockLink, Range, Store};
 use anyhow::Result;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -62,7 +61,7 @@ impl Session {
         reporter: Reporter,
         stop: Stop,
     ) -> Result<Self, FetchError> {
-        let Found { chain, schedule, issuance, wanted_first, freezer } = found;
+        let Found { chain, schedule, issuance, genesis, wanted_first, freezer } = found;
         let mut sealed = Sealed::open(store.clone(), chain.identity, wanted_first, &settings)?;
         let labels = Labels::open(chain.identity.chain_id, chain.weth, settings.labels.clone())?;
         let events = Events::open(settings.abi.clone())?;
@@ -73,7 +72,7 @@ impl Session {
             tracing: Arc::new(Semaphore::new(1)),
             memory: Arc::default(),
             hydrated: Arc::default(),
-            genesis: allocation(&client, &chain).await?.map(Arc::new),
+            genesis: genesis.map(Arc::new),
         };
         let fetcher = Fetcher {
             client: client.clone(),
@@ -289,14 +288,4 @@ fn pool(threads: rayon::ThreadPoolBuilder) -> Result<Arc<rayon::ThreadPool>> {
         Refused::new(format!("threads for the work cannot be started: {error}"), hint)
     })?;
     Ok(Arc::new(pool))
-}
-
-/// What the chain began with, where the node says so.
-async fn allocation(client: &Client, chain: &Chain) -> Result<Option<Allocation>, FetchError> {
-    let allocation = match client.genesis_allocation(chain.identity.genesis_hash).await {
-        Ok(json) => Allocation::decode(&json).map_err(|error| format!("{error:#}")),
-        Err(error) if error.is_passing() => return Err(FetchError::Away(error)),
-        Err(error) => Err(error.to_string()),
-    };
-    Ok(allocation.inspect_err(|reason| tracing::info!(reason, "the genesis allocation is not known")).ok())
 }

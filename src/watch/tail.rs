@@ -239,13 +239,17 @@ impl Tail {
         self.fetcher.state.memory.lock().expect("nothing panics while holding it").forget();
     }
 
-    /// Removes the blocks that a sealed range holds.
-    pub fn drop_sealed(&mut self, sealed: &Sealed) -> Result<()> {
+    /// Removes the blocks that a sealed range holds. A file that cannot be removed does no harm: the next start removes it.
+    pub fn drop_sealed(&mut self, sealed: &Sealed) {
         for link in self.links.extract_if(.., |link| sealed.has(link.number)) {
-            tail::remove(self.fetcher.store.root(), link.number, link.hash)?;
+            if let Err(error) = tail::remove(self.fetcher.store.root(), link.number, link.hash) {
+                tracing::warn!(
+                    block = link.number,
+                    "tail file of a sealed block is left until the next start: {error:#}"
+                );
+            }
         }
         self.trim_gaps();
-        Ok(())
     }
 
     /// Leaves what is below a hole that cannot be filled. Says what is missing then.

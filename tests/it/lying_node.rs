@@ -666,3 +666,17 @@ fn a_trace_that_contradicts_its_own_transaction_is_not_believed() {
     check("type", "STATICCALL", false);
     check("type", "FOO", false);
 }
+
+#[test]
+fn a_connection_that_drops_at_any_request_of_the_start_is_waited_out() {
+    for method in ["web3_clientVersion", "eth_chainId", "eth_getBlockByNumber", "admin_nodeInfo", "debug_dbGet"] {
+        for times in [1, 2] {
+            let directory = tempfile::tempdir().unwrap();
+            let data = directory.path().join("data");
+            let fake = node(directory.path(), 20, None);
+            fake.fault(Fault::Close, When::method(method).times(times));
+            Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
+            assert_eq!(rows(&data, "SELECT count(*) FROM blocks"), ["21"], "{method}, {times} times");
+        }
+    }
+}
