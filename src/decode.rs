@@ -65,11 +65,11 @@ pub struct Block {
 pub struct Withdrawal {
     /// The withdrawal's RLP.
     pub raw: Bytes,
-    /// Counts all withdrawals ever made.
+    /// Position among all withdrawals of the chain.
     pub index: u64,
     /// The validator that withdrew.
     pub validator_index: u64,
-    /// Who was credited.
+    /// The recipient.
     pub address: Address,
     /// In gwei, as the block has it.
     pub amount_gwei: u64,

@@ -1,7 +1,7 @@
 //! Exact amounts in SQL. They have two columns: a `DECIMAL(38,0)`, and the text of what does not fit one.
 
 /// What the second column of an amount is for.
-pub const FITS_NOT: &str = "The same where it does not fit a DECIMAL(38,0), else null.";
+pub const FITS_NOT: &str = "The exact value if it has more than 38 digits, else null.";
 
 /// The exact sum of an amount in two columns, as a `BIGNUM`. These are slow: so what is below 10^27, nearly all, is summed as it
 /// is, which is safe for 10^11 rows.

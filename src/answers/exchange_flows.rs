@@ -8,18 +8,18 @@ use crate::rows::{Table, address_flows, column};
 /// The view.
 pub const TABLE: Table = Table {
     name: "exchange_flows",
-    comment: "One row per UTC day, category of labels, and asset: what went in and out of all addresses of that category. What moved between two of them is in both, and cancels out in the net.",
+    comment: "One row per UTC day, category of labels, and asset: amounts in and out of all addresses of that category. A transfer between two of them counts in both, and cancels out in the net.",
     columns: &[
-        column("day", Time, "The day's first instant, UTC."),
+        column("day", Time, "The start of the day, UTC."),
         column("category", Text, "The labels' category."),
         column("asset", Text, "ETH, or the token's contract."),
-        column("amount_in", Wide, "What came in, in wei or in the token's smallest unit."),
+        column("amount_in", Wide, "Amount received, in wei or in the token's smallest unit."),
         column("amount_in_text", Text, FITS_NOT),
-        column("amount_out", Wide, "What went out."),
+        column("amount_out", Wide, "Amount sent."),
         column("amount_out_text", Text, FITS_NOT),
-        column("amount_net", Wide, "What came in less what went out."),
+        column("amount_net", Wide, "Amount received less amount sent."),
         column("amount_net_text", Text, FITS_NOT),
-        column("address_count", Integer, "How many of the category's addresses took part."),
+        column("address_count", Integer, "Number of the category's addresses that took part."),
     ],
 };
 

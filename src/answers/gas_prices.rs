@@ -7,19 +7,19 @@ use crate::rows::{Column, Table, column, concat};
 const GAS: [Column; 23] = [
     column("first_block", Integer, "Its first block."),
     column("last_block", Integer, "Its last block."),
-    column("block_count", Integer, "How many blocks it has."),
+    column("block_count", Integer, "Number of blocks."),
     column("transaction_count", Integer, "Transactions."),
     column("failed_count", Integer, "Those that failed."),
-    column("gas_limit", Long, "Gas that its blocks could use."),
-    column("gas_used", Long, "Gas that they used."),
-    column("utilisation", Percent, "The gas used in percent of the limit."),
+    column("gas_limit", Long, "Gas limit of its blocks, summed."),
+    column("gas_used", Long, "Gas used."),
+    column("utilisation", Percent, "Gas used in percent of the limit."),
     column("base_fee_min", Wide, "The lowest base fee, in wei per gas."),
     column("base_fee_50", Wide, "The median of the blocks' base fees."),
     column("base_fee_max", Wide, "The highest base fee."),
     column("tip_10", Wide, "The median of the blocks' 10 % quantiles of tips, in wei per gas."),
     column("tip_50", Wide, "The median of the blocks' medians."),
     column("tip_90", Wide, "The median of the blocks' 90 % quantiles."),
-    column("burnt", Wide, "Wei burnt; blobs are apart."),
+    column("burnt", Wide, "Wei burnt; without blobs."),
     column("burnt_text", Text, FITS_NOT),
     column("tips", Wide, "Wei paid to the blocks' fee recipients."),
     column("tips_text", Text, FITS_NOT),
@@ -33,15 +33,15 @@ const GAS: [Column; 23] = [
 /// `gas_hourly`.
 pub const HOURLY: Table = Table {
     name: "gas_hourly",
-    comment: "One row per hour whose blocks are all held: what gas cost in it.",
-    columns: &concat::<1, 23, 24>(&[column("hour", Time, "The hour's first instant, UTC.")], &GAS),
+    comment: "One row per hour whose blocks are all stored: the cost of gas in it.",
+    columns: &concat::<1, 23, 24>(&[column("hour", Time, "The start of the hour, UTC.")], &GAS),
 };
 
 /// `gas_daily`.
 pub const DAILY: Table = Table {
     name: "gas_daily",
-    comment: "One row per UTC day whose blocks are all held: what gas cost in it.",
-    columns: &concat::<1, 23, 24>(&[column("day", Time, "The day's first instant, UTC.")], &GAS),
+    comment: "One row per UTC day whose blocks are all stored: the cost of gas in it.",
+    columns: &concat::<1, 23, 24>(&[column("day", Time, "The start of the day, UTC.")], &GAS),
 };
 
 /// The query of `gas_hourly`.

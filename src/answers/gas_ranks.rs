@@ -20,8 +20,8 @@ pub const SPENDERS: Table = Table {
     comment: "One row per UTC day and sender: the 100 that paid most for gas.",
     columns: &concat::<3, 7, 10>(
         &[
-            column("day", Time, "The day's first instant, UTC."),
-            column("rank", Integer, "1 for who paid most."),
+            column("day", Time, "The start of the day, UTC."),
+            column("rank", Integer, "1 for the one that paid most."),
             column("address", Text, "The sender."),
         ],
         &SPENT,
@@ -31,12 +31,12 @@ pub const SPENDERS: Table = Table {
 /// `gas_guzzlers`.
 pub const GUZZLERS: Table = Table {
     name: "gas_guzzlers",
-    comment: "One row per UTC day and contract: the 100 that transactions to them used most gas.",
+    comment: "One row per UTC day and contract: the 100 whose transactions used most gas.",
     columns: &concat::<3, 7, 10>(
         &[
-            column("day", Time, "The day's first instant, UTC."),
+            column("day", Time, "The start of the day, UTC."),
             column("rank", Integer, "1 for the one that used most."),
-            column("address", Text, "Who was called with data, or created."),
+            column("address", Text, "The contract called with data, or created."),
         ],
         &SPENT,
     ),

@@ -12,10 +12,10 @@ pub const HOLDERS: Table = Table {
     comment: "One row per asset and address that is among those who have most, after the block that the ranking goes up to.",
     columns: &[
         column("asset", Key, "ETH, or the token's contract."),
-        column("address", Key, "Who."),
+        column("address", Key, "The address."),
         column("balance", Wide, "In wei, or in the token's smallest unit."),
         column("balance_text", Text, FITS_NOT),
-        column("block_number", Integer, "The block that changed it last, of those whose balances are held."),
+        column("block_number", Integer, "The last block that changed it, of those whose balances are stored."),
         column("balance_24h", Wide, "After the ranking's block of a day before; null where that is not known."),
         column("balance_24h_text", Text, FITS_NOT),
         column("balance_7d", Wide, "After the ranking's block of a week before; null where that is not known."),
@@ -31,8 +31,8 @@ pub const ASSETS: Table = Table {
     comment: "One row per asset with balances, after the block that the ranking goes up to.",
     columns: &[
         column("asset", Key, "ETH, or the token's contract."),
-        column("address_count", Integer, "Addresses whose balance is known."),
-        column("balance", Wide, "What they have together."),
+        column("address_count", Integer, "Number of addresses whose balance is known."),
+        column("balance", Wide, "Their total."),
         column("balance_text", Text, FITS_NOT),
         column("least", Wide, "What the last holder has who is ranked, where not all are; else null."),
         column("least_text", Text, FITS_NOT),
@@ -43,7 +43,7 @@ pub const ASSETS: Table = Table {
 /// A row of [`HOLDERS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RankedHolder {
-    /// Who.
+    /// The address.
     pub address: Address,
     /// Its balance.
     pub balance: U256,
@@ -76,9 +76,9 @@ impl RankedHolder {
 pub struct Asset {
     /// `None` for ether.
     pub asset: Option<Address>,
-    /// Addresses whose balance is known.
+    /// Number of addresses whose balance is known.
     pub address_count: u64,
-    /// What they have together.
+    /// Their total.
     pub balance: U512,
     /// Of those ranked the last one's balance, and who that is; `None` where all are ranked.
     pub least: Option<(U256, Address)>,

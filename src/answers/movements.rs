@@ -8,7 +8,7 @@ use crate::rows::{Table, column};
 /// The view.
 pub const TABLE: Table = Table {
     name: "movements",
-    comment: "One row per movement of ether or of a token, in one shape: what all analysis is made of.",
+    comment: "One row per transfer of ether or of a token, in one shape: the basis of all analysis.",
     columns: &[
         column("asset", Text, "ETH, or the token's contract."),
         column("kind", Text, "As in native_transfers; or the token's standard."),
@@ -21,12 +21,12 @@ pub const TABLE: Table = Table {
             "Of a token: position of its log in the block; of ether: as in native_transfers.",
         ),
         column("batch_index", Integer, "Position within an ERC-1155 batch, from 0; else 0."),
-        column("from_address", Text, "Who gave; null where ether is made."),
-        column("to_address", Text, "Who took; null where ether is destroyed."),
+        column("from_address", Text, "The sender; null if ether is created."),
+        column("to_address", Text, "The recipient; null if ether is destroyed."),
         column(
             "amount",
             Wide,
-            "In wei, or in the token's smallest unit; null where the number is an id, or may be one.",
+            "In wei, or in the token's smallest unit; null if the number is an id, or may be one.",
         ),
         column("amount_text", Text, FITS_NOT),
     ],

@@ -9,24 +9,24 @@ use crate::rows::{Table, column};
 /// The view.
 pub const TABLE: Table = Table {
     name: "net_flows",
-    comment: "One row per period, asset and address: what went in and out in the time up to the newest block.",
+    comment: "One row per period, asset and address: amounts in and out in the time up to the newest block.",
     columns: &[
         column("period", Text, "1h, 24h, 7d or 30d; it ends with the newest block."),
         column("asset", Text, "ETH, or the token's contract."),
-        column("address", Text, "Who gave or took."),
-        column("amount_in", Wide, "What came in, in wei or in the token's smallest unit."),
+        column("address", Text, "The sender or recipient."),
+        column("amount_in", Wide, "Amount received, in wei or in the token's smallest unit."),
         column("amount_in_text", Text, FITS_NOT),
-        column("amount_out", Wide, "What went out. Fees are not among it."),
+        column("amount_out", Wide, "Amount sent, without fees."),
         column("amount_out_text", Text, FITS_NOT),
-        column("amount_net", Wide, "What came in less what went out."),
+        column("amount_net", Wide, "Amount received less amount sent."),
         column("amount_net_text", Text, FITS_NOT),
-        column("count_in", Integer, "Movements in."),
-        column("count_out", Integer, "Movements out."),
-        column("complete", Integer, "1 where every block of the period is held, else 0."),
+        column("count_in", Integer, "Transfers in."),
+        column("count_out", Integer, "Transfers out."),
+        column("complete", Integer, "1 if every block of the period is stored, else 0."),
         column(
             "internal_complete",
             Integer,
-            "1 where ether that contracts moved is in it, for every block; of tokens it always is.",
+            "1 if internal transfers of ether are included for every block; for tokens always 1.",
         ),
     ],
 };

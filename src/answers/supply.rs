@@ -12,21 +12,21 @@ const ZERO: &str = "0x0000000000000000000000000000000000000000";
 /// The view.
 pub const TABLE: Table = Table {
     name: "supply",
-    comment: "One row per asset with amounts: what was made and burnt in the blocks held. Of tokens, as their transfers from and to the zero address say.",
+    comment: "One row per asset with amounts: what was created and burnt in the blocks stored; for tokens, according to transfers from and to the zero address.",
     columns: &[
         column("asset", Text, "ETH, or the token's contract."),
         column(
             "made",
             Wide,
-            "Of ether: what came into being, less what contracts destroyed. Of a token: what came from the zero address.",
+            "Ether: amount created, less what contracts destroyed. Token: amount transferred from the zero address.",
         ),
         column("made_text", Text, FITS_NOT),
-        column("burnt", Wide, "Of ether: fees, for blobs too. Of a token: what went to the zero address."),
+        column("burnt", Wide, "Ether: fees burnt, including those for blobs. Token: amount transferred to the zero address."),
         column("burnt_text", Text, FITS_NOT),
         column(
             "supply",
             Wide,
-            "The first less the second; null unless all movements from block 0 on are held, and where it would be negative.",
+            "Created less burnt; null unless all transfers from block 0 on are stored, and if it would be negative.",
         ),
         column("supply_text", Text, FITS_NOT),
     ],

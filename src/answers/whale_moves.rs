@@ -9,16 +9,16 @@ use crate::rows::{Table, column};
 /// The view.
 pub const TABLE: Table = Table {
     name: "whale_moves",
-    comment: "One row per movement from or to an address in whales, of that asset: what they did in the last 24 hours, newest first.",
+    comment: "One row per transfer from or to an address in whales, of that asset, in the last 24 hours, newest first.",
     columns: &[
         column("asset", Text, "ETH, or the token's contract."),
-        column("rank", Integer, "The higher of both sides' ranks in whales."),
+        column("rank", Integer, "The better of both sides' ranks in whales."),
         column("kind", Text, "As in movements."),
         column("amount", Wide, "In wei, or in the token's smallest unit."),
         column("amount_text", Text, FITS_NOT),
-        column("from_address", Text, "Who gave; null where ether is made."),
+        column("from_address", Text, "The sender; null if ether is created."),
         column("from_label", Text, "Its name, if it has one."),
-        column("to_address", Text, "Who took; null where ether is destroyed."),
+        column("to_address", Text, "The recipient; null if ether is destroyed."),
         column("to_label", Text, "Its name, if it has one."),
         column("block_number", Integer, "The block it is in."),
         column("block_timestamp", Time, "When the block was made, UTC."),

@@ -13,25 +13,25 @@ use crate::rows::{Table, column};
 /// The view.
 pub const TABLE: Table = Table {
     name: "whales",
-    comment: "One row per asset and address: the 10,000 that have most, of those whose balance the node told. whales_coverage says how many these are.",
+    comment: "One row per asset and address: the 10,000 largest holders among those whose balance is known; whales_coverage says how many these are.",
     columns: &[
         column("asset", Text, "ETH, or the token's contract."),
-        column("rank", Integer, "1 for who has most."),
-        column("address", Text, "Who."),
+        column("rank", Integer, "1 for the largest."),
+        column("address", Text, "The address."),
         column("label", Text, "Its name, if it has one."),
         column("balance", Wide, "In wei, or in the token's smallest unit."),
         column("balance_text", Text, FITS_NOT),
-        column("block_number", Integer, "The block that changed it last, of those whose balances are held."),
-        column("share", Percent, "In percent of the supply, rounded down; null where that is not known."),
+        column("block_number", Integer, "The last block that changed it, of those whose balances are stored."),
+        column("share", Percent, "In percent of the supply, rounded down; null if that is not known."),
         column(
             "change_24h",
             Wide,
-            "The balance less what it was a day before the newest block; null where that is not known.",
+            "The balance less the balance a day before the newest block; null if that is not known.",
         ),
         column("change_24h_text", Text, FITS_NOT),
         column("change_7d", Wide, "The same for 7 days."),
         column("change_7d_text", Text, FITS_NOT),
-        column("first_block", Integer, "The first block held in which it moved the asset."),
+        column("first_block", Integer, "The first stored block in which it transferred the asset."),
         column("last_block", Integer, "The last."),
     ],
 };

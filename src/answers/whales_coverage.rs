@@ -12,24 +12,24 @@ use crate::rows::{Table, balances, column};
 /// The view.
 pub const TABLE: Table = Table {
     name: "whales_coverage",
-    comment: "One row per asset with balances: how much of it is known. Only where all of the supply is do whales have the biggest holders.",
+    comment: "One row per asset with balances: how much of it is known. whales is certain to have the largest holders only if all of the supply is.",
     columns: &[
         column("asset", Text, "ETH, or the token's contract."),
-        column("address_count", Integer, "Addresses whose balance is known."),
-        column("balance", Wide, "What they have together."),
+        column("address_count", Integer, "Number of addresses whose balance is known."),
+        column("balance", Wide, "Their total."),
         column("balance_text", Text, FITS_NOT),
-        column("supply", Wide, "What there is; null where that is not known."),
+        column("supply", Wide, "The supply; null if not known."),
         column("supply_text", Text, FITS_NOT),
-        column("share", Percent, "The first in percent of the second, rounded down; null where that is not known."),
+        column("share", Percent, "The known balances in percent of the supply, rounded down; null if not known."),
         column(
             "block_number",
             Integer,
-            "Counted and summed after this block; what whales has of later ones is not among it.",
+            "The block after which these were counted and summed; whales has later balances too.",
         ),
         column(
             "since_block",
             Integer,
-            "From this block on every balance that changed is held; null where that of the newest is not.",
+            "From this block on every changed balance is stored; null if those of the newest block are not.",
         ),
     ],
 };

@@ -15,17 +15,17 @@ use std::borrow::Cow;
 pub struct Frame {
     /// The operation in geth's words: `CALL`, `CREATE2`, `SELFDESTRUCT` …
     pub kind: String,
-    /// Who called; for a selfdestruct the contract that ends.
+    /// The caller; for a selfdestruct the contract that is destroyed.
     pub from: Address,
     /// Who was called, or what was created; for a selfdestruct who inherits. None where a creation failed.
     pub to: Option<Address>,
     /// Wei given along; none for `STATICCALL`.
     pub value: Option<U256>,
-    /// Gas given along.
+    /// Gas provided.
     pub gas: u64,
-    /// Gas used, by the frames below too.
+    /// Gas used, including the frames below.
     pub gas_used: u64,
-    /// Call data, or the code that creates.
+    /// Call data, or the init code.
     pub input: Bytes,
     /// What it returned.
     pub output: Option<Bytes>,
@@ -35,7 +35,7 @@ pub struct Frame {
     pub succeeded: bool,
     /// The frame that made it, as an index of the list it is in, and which of that one's frames it is, from 0.
     pub parent: Option<(usize, u32)>,
-    /// Frames that it made.
+    /// Number of frames it called.
     pub subtraces: u32,
     /// Its path, where the frames between are not here; see [`moving`].
     pub path: Option<String>,

@@ -14,13 +14,13 @@ use std::collections::BTreeSet;
 /// The table.
 pub const TABLE: Table = Table {
     name: "balances",
-    comment: "One row per account touched by a block, and per holder of a token moved by it: what it had after it, as the node or the contract says; where the node serves the state.",
+    comment: "One row per account touched by a block, and per holder of a token transferred in it: the balance after the block, as reported by the node or the contract; where the node has the state.",
     columns: &[
         column("asset", Key, "ETH, or the token's contract."),
-        column("address", Key, "Whose balance."),
+        column("address", Key, "The holder."),
         column("block_number", Integer, "After this block."),
         column("balance", Wide, "In wei, or in the token's smallest unit."),
-        column("balance_text", Text, "The balance where it does not fit a DECIMAL(38,0), else null."),
+        column("balance_text", Text, "The balance if it has more than 38 digits, else null."),
     ],
 };
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 /// The table.
 pub const TABLE: Table = Table {
     name: "coverage",
-    comment: "One row per table and interval of blocks: what is held, what is missing, and why.",
+    comment: "One row per table and interval of blocks: what is stored, what is missing, and why.",
     columns: &[
         column("table_name", Text, "The table it is about."),
         column("first_block", Integer, "First block of the interval."),
@@ -15,12 +15,12 @@ pub const TABLE: Table = Table {
         column(
             "status",
             Text,
-            "held, partial (some rows are there: where a block was not traced, of movements what transactions themselves move; of balances those of accounts that the block names), failed or missing.",
+            "held, partial (some rows are there: if a block was not traced, transfers by transactions themselves, and balances of the accounts that the block names), failed or missing.",
         ),
         column(
             "reason",
             Text,
-            "Why it is not held, or that the node cannot yet say that it is of its chain; else null.",
+            "Why it is not stored, or that the node cannot yet confirm that it is on its chain; else null.",
         ),
     ],
 };

@@ -10,8 +10,8 @@ pub const TABLE: Table = Table {
     comment: "One row per event of your ABI files (`--abi`) that has no view, or file that has none, with the reason.",
     columns: &[
         column("file", Text, "The file's name."),
-        column("event", Text, "The event's name; null where it is about the file."),
-        column("signature", Text, "The event's canonical signature; null where it has none."),
+        column("event", Text, "The event's name; null if the row is about the file."),
+        column("signature", Text, "The event's canonical signature; null if it has none."),
         column("reason", Text, "Why there is no view, or none of its own."),
     ],
 };

@@ -8,12 +8,12 @@ use anyhow::Result;
 /// The table.
 pub const TABLE: Table = Table {
     name: "labels",
-    comment: "One row per address with a name: a short list of what the protocol itself names, and the operator's own.",
+    comment: "One row per named address: a short list from the protocol, and the operator's own.",
     columns: &[
         column("address", Key, "The address."),
-        column("name", Text, "What it is."),
-        column("category", Text, "What kind of thing it is; of the operator's own choice, or null."),
-        column("source", Text, "Where the name is from: an EIP, a specification, or `labels file`."),
+        column("name", Text, "The name."),
+        column("category", Text, "Its category, as chosen by the operator, or null."),
+        column("source", Text, "Source of the name: an EIP, a specification, or `labels file`."),
     ],
 };
 
@@ -22,7 +22,7 @@ pub const TABLE: Table = Table {
 pub struct Label {
     /// The address.
     pub address: Address,
-    /// What it is.
+    /// The name.
     pub name: String,
     /// What kind of thing it is.
     pub category: Option<String>,

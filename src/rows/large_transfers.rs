@@ -12,12 +12,12 @@ use std::cmp::Ordering;
 /// The table.
 pub const TABLE: Table = Table {
     name: "large_transfers",
-    comment: "One row per large movement: the 100 largest of each asset and UTC day, and all of ether from 100 ether up.",
+    comment: "One row per large transfer: the 100 largest of each asset and UTC day, and all of at least 100 ether.",
     columns: &[
         column("asset", Key, "ETH, or the token's contract."),
-        column("day", Time, "The day's first instant, UTC."),
+        column("day", Time, "The start of the day, UTC."),
         column("amount", Wide, "In wei, or in the token's smallest unit."),
-        column("amount_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
+        column("amount_text", Text, "The exact value if it has more than 38 digits, else null."),
         column("block_number", Integer, "The block it is in."),
         column("block_timestamp", Time, "When the block was made, UTC."),
         column("kind", Text, "As in native_transfers; or the token's standard."),
@@ -28,12 +28,12 @@ pub const TABLE: Table = Table {
             "Of a token: position of its log in the block; of ether: as in native_transfers.",
         ),
         column("batch_index", Integer, "Position within an ERC-1155 batch, from 0; else 0."),
-        column("from_address", Key, "Who gave; null where ether is made."),
-        column("to_address", Key, "Who took; null where ether is destroyed."),
+        column("from_address", Key, "The sender; null if ether is created."),
+        column("to_address", Key, "The recipient; null if ether is destroyed."),
         column("from_balance", Wide, "What who gave had of it after the block; null where that is not known."),
-        column("from_balance_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
+        column("from_balance_text", Text, "The exact value if it has more than 38 digits, else null."),
         column("to_balance", Wide, "What who took had of it after the block; null where that is not known."),
-        column("to_balance_text", Text, "The same where it does not fit a DECIMAL(38,0), else null."),
+        column("to_balance_text", Text, "The exact value if it has more than 38 digits, else null."),
     ],
 };
 

@@ -20,12 +20,12 @@ pub const TABLE: Table = Table {
         column(
             "topic0",
             Key,
-            "First topic, for most events the keccak-256 of its signature; null where there is none.",
+            "First topic, for most events the keccak-256 of its signature; null if there is none.",
         ),
         column("topic1", Text, "Second topic, or null."),
         column("topic2", Text, "Third topic, or null."),
         column("topic3", Text, "Fourth topic, or null."),
-        column("data", Text, "What is not indexed, ABI-encoded."),
+        column("data", Text, "The parameters that are not indexed, ABI-encoded."),
     ],
 };
 

@@ -20,32 +20,32 @@ use std::collections::{BTreeMap, HashSet};
 /// The table.
 pub const TABLE: Table = Table {
     name: "native_transfers",
-    comment: "One row per movement of ether, fees aside; coverage says where movements within transactions are not known.",
+    comment: "One row per transfer of ether, without fees; coverage says where internal transfers are not known.",
     columns: &[
         column("block_number", Integer, "The block it is in."),
         column("block_timestamp", Time, "When the block was made, UTC."),
         column("block_hash", Key, "The block it is in."),
-        column("transfer_index", Integer, "Position among the block's movements, in order of execution, from 0."),
+        column("transfer_index", Integer, "Position among the block's transfers, in order of execution, from 0."),
         column(
             "kind",
             Text,
-            "transaction, call, create, selfdestruct, withdrawal, block_reward, uncle_reward, genesis or dao_fork; call for all within transactions that only a log tells.",
+            "transaction, call, create, selfdestruct, withdrawal, block_reward, uncle_reward, genesis or dao_fork; call for every internal transfer known only from a log.",
         ),
         column("transaction_hash", Key, "Its transaction, or null."),
         column("transaction_index", Integer, "Position of its transaction in the block, from 0, or null."),
         column(
             "trace_address",
             Text,
-            "Path to its call frame, as in 0,1; empty for the transaction itself; null where there is none.",
+            "Path to its call frame, as in 0,1; empty for the transaction itself; null if there is none.",
         ),
-        column("from_address", Key, "Who gave; null where ether is made."),
-        column("to_address", Key, "Who took; null where ether is destroyed."),
+        column("from_address", Key, "The sender; null if ether is created."),
+        column("to_address", Key, "The recipient; null if ether is destroyed."),
         column("value", Wide, "In wei; never 0."),
-        column("value_text", Text, "The value where it does not fit a DECIMAL(38,0), else null."),
+        column("value_text", Text, "The value if it has more than 38 digits, else null."),
         column(
             "assumed",
             Integer,
-            "1 where only a trace could tell whether the transaction succeeded: before Byzantium, with all its gas used.",
+            "1 if only a trace can show whether the transaction succeeded: before Byzantium, with all its gas used.",
         ),
     ],
 };

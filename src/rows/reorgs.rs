@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 /// The table.
 pub const TABLE: Table = Table {
     name: "reorgs",
-    comment: "One row per reorganisation of the chain seen while following it.",
+    comment: "One row per reorganisation seen while following the chain.",
     columns: &[
         column("detected_at", Time, "When it was seen, UTC."),
         column("fork_block", Integer, "The last block that both chains share."),
         column("fork_hash", Text, "Its hash."),
         column("depth", Integer, "How many blocks were dropped."),
         column("old_hashes", TextList, "The blocks dropped, lowest first."),
-        column("new_hashes", TextList, "The blocks that replace them as far as known when it was seen, lowest first."),
+        column("new_hashes", TextList, "The blocks that replaced them, as far as known when it was seen, lowest first."),
     ],
 };
 

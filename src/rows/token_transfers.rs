@@ -13,7 +13,7 @@ use anyhow::Result;
 /// The table.
 pub const TABLE: Table = Table {
     name: "token_transfers",
-    comment: "One row per movement of a token: ERC-20, ERC-721, ERC-1155, and wrapping of ether.",
+    comment: "One row per transfer of a token: ERC-20, ERC-721, ERC-1155, and wrapped ether.",
     columns: &[
         column("block_number", Integer, "The block it is in."),
         column("block_hash", Text, "The block it is in."),
@@ -28,13 +28,13 @@ pub const TABLE: Table = Table {
             Text,
             "erc20, erc721, erc1155, weth (ether wrapped or unwrapped), or unindexed: a Transfer whose number may be an amount or an id.",
         ),
-        column("from_address", Key, "Who gave; the zero address where tokens are made."),
-        column("to_address", Key, "Who took; the zero address where tokens are burnt."),
-        column("operator_address", Text, "Who moved it: ERC-1155 only."),
+        column("from_address", Key, "The sender; the zero address if tokens are minted."),
+        column("to_address", Key, "The recipient; the zero address if tokens are burnt."),
+        column("operator_address", Text, "The operator of the transfer: ERC-1155 only."),
         column("value", Wide, "Amount in the token's smallest unit; null for ERC-721."),
-        column("value_text", Text, "The amount where it does not fit a DECIMAL(38,0), else null."),
-        column("token_id", Wide, "Which token: ERC-721 and ERC-1155."),
-        column("token_id_text", Text, "The id where it does not fit a DECIMAL(38,0), else null."),
+        column("value_text", Text, "The amount if it has more than 38 digits, else null."),
+        column("token_id", Wide, "The token's id: ERC-721 and ERC-1155."),
+        column("token_id_text", Text, "The id if it has more than 38 digits, else null."),
     ],
 };
 

@@ -15,26 +15,26 @@ use std::collections::{BTreeMap, HashMap};
 /// The table.
 pub const TABLE: Table = Table {
     name: "tokens",
-    comment: "One row per contract whose token moved in a block of the tail: what it says of itself, asked once; and again, ever more rarely, while it has no name or symbol.",
+    comment: "One row per contract whose token was transferred in a block of the tail: how it describes itself, asked once; and again, ever less often, while it has no name or symbol.",
     columns: &[
         column("asset", Key, "The token's contract."),
         column(
             "symbol",
             Text,
-            "In the contract's words, cut to 64 characters; anybody may call a token anything. Null where it has none.",
+            "As reported by the contract, cut to 64 characters; any contract can use any symbol. Null if it has none.",
         ),
         column("name", Text, "The same."),
         column(
             "decimals",
             Integer,
-            "One whole is ten to the power of this many of the smallest units; null where the contract does not say.",
+            "Decimal places: one token is ten to this power of the smallest units; null if the contract does not say.",
         ),
         column("standard", Text, "As in token_transfers."),
-        column("block_number", Integer, "The block after which it said so: the first of those held."),
+        column("block_number", Integer, "The block after which it reported this: the first of those stored."),
         column(
             "deviates_block",
             Integer,
-            "The first block after which a balance was not what its transfers make it: the token takes fees, or changes balances without a transfer. Null where none was seen.",
+            "The first block after which a balance differed from what the transfers imply: the token charges fees, or changes balances without a transfer. Null if none was seen.",
         ),
     ],
 };
@@ -118,11 +118,11 @@ pub struct Moved {
 /// Who gave or took of a token, and how much in the block.
 #[derive(Clone, Copy, Debug)]
 pub struct Holder {
-    /// Who.
+    /// The address.
     pub address: Address,
     /// What came in.
     pub amount_in: U512,
-    /// What went out.
+    /// Amount sent.
     pub amount_out: U512,
 }
 

@@ -9,7 +9,7 @@ use anyhow::Result;
 /// The table.
 pub const TABLE: Table = Table {
     name: "traces",
-    comment: "One row per call frame, as the node traced it; only with --tables +traces, and where the node serves the state.",
+    comment: "One row per call frame, as traced by the node; only with --tables +traces, and where the node has the state.",
     columns: &[
         column("block_number", Integer, "The block it is in."),
         column("block_timestamp", Time, "When the block was made, UTC."),
@@ -25,19 +25,19 @@ pub const TABLE: Table = Table {
         column(
             "call_type",
             Text,
-            "call, callcode, delegatecall or staticcall; create2 where a contract is created that way.",
+            "call, callcode, delegatecall or staticcall; create2 for contracts created that way.",
         ),
-        column("from_address", Key, "Who called; for a selfdestruct the contract that ends."),
-        column("to_address", Key, "Who was called, what was created, or who inherits; null where a creation failed."),
-        column("value", Wide, "Wei given along; null for a staticcall. A callcode and a delegatecall move none."),
-        column("value_text", Text, "The value where it does not fit a DECIMAL(38,0), else null."),
-        column("gas", Integer, "Gas given along."),
-        column("gas_used", Integer, "Gas used, by the frames below too."),
-        column("input", Text, "Call data, or the code that creates."),
-        column("output", Text, "What it returned; the code where a contract is created."),
-        column("error", Text, "Why it failed by itself, else null."),
-        column("status", Integer, "1 where it and all frames above it came to a good end, else 0."),
-        column("subtraces", Integer, "Frames that it made."),
+        column("from_address", Key, "The caller; for a selfdestruct the contract that is destroyed."),
+        column("to_address", Key, "The callee, the contract created, or the beneficiary of a selfdestruct; null if creation failed."),
+        column("value", Wide, "Wei sent along; null for a staticcall. A callcode and a delegatecall transfer none."),
+        column("value_text", Text, "The value if it has more than 38 digits, else null."),
+        column("gas", Integer, "Gas provided."),
+        column("gas_used", Integer, "Gas used, including the frames below."),
+        column("input", Text, "Call data, or the init code."),
+        column("output", Text, "Return data; for a contract creation its code."),
+        column("error", Text, "Its own error, else null."),
+        column("status", Integer, "1 if it and all frames above it succeeded, else 0."),
+        column("subtraces", Integer, "Number of frames it called."),
     ],
 };
 

@@ -15,11 +15,11 @@ pub const TABLE: Table = Table {
         column("block_hash", Text, "The block it is in."),
         column("block_timestamp", Time, "When the block was made, UTC."),
         column("withdrawal_index", Integer, "Position in the block's list of withdrawals, from 0."),
-        column("index", Long, "Counts all withdrawals ever made."),
+        column("index", Long, "Position among all withdrawals of the chain."),
         column("validator_index", Long, "The validator that withdrew."),
-        column("address", Key, "Who was credited."),
+        column("address", Key, "The recipient."),
         column("amount", Wide, "In wei (the block has gwei)."),
-        column("amount_text", Text, "The amount where it does not fit a DECIMAL(38,0), else null."),
+        column("amount_text", Text, "The amount if it has more than 38 digits, else null."),
     ],
 };
 
