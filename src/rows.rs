@@ -259,7 +259,7 @@ impl Batch {
     /// Appends one block's rows, and notes where they are not all that there are.
     ///
     /// # Errors
-    /// Where a counter exceeds a `BIGINT`; the block can then not be stored without loss, and is not stored at all.
+    /// If a counter exceeds a `BIGINT`; the block can then not be stored without loss, and is not stored at all.
     pub fn push(&mut self, block: &Proved, state: &State) -> Result<()> {
         for (table, growing) in &mut self.tables {
             match growing {
@@ -291,7 +291,7 @@ impl Batch {
     /// One record batch per chosen table, in their order.
     ///
     /// # Errors
-    /// Where a counter exceeds a `BIGINT`.
+    /// If a counter exceeds a `BIGINT`.
     pub fn finish(self) -> Result<Vec<RecordBatch>> {
         self.parts().into_iter().map(Part::rows).collect()
     }
@@ -442,7 +442,7 @@ impl Rows {
         builder.append(list.is_some());
     }
 
-    /// Appends a time given in seconds since 1970; null where it is beyond all that a `TIMESTAMP` can be.
+    /// Appends a time given in seconds since 1970; null if it is beyond all that a `TIMESTAMP` can be.
     pub fn time(&mut self, seconds: impl Into<Option<u64>>) {
         let seconds = seconds.into().and_then(timestamp);
         builder!(self, Time).append_option(seconds.map(|seconds| seconds as i64 * 1_000_000));

@@ -157,7 +157,7 @@ impl Store {
         }
         if let Some(chain) = chain {
             let Identity { chain_id, genesis_hash } = chain.identity;
-            tracing::warn!(%chain_id, %genesis_hash, "`{CHAIN}` is made again out of what is sealed; a `--weth` given once is to be given again");
+            tracing::warn!(%chain_id, %genesis_hash, "`{CHAIN}` is recreated from the sealed ranges; give `--weth` again if it was given before");
             self.set_chain(&chain)?;
         }
         Ok(())
@@ -262,9 +262,10 @@ pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
     if let Some(format) = record::format(&path).filter(|format| *format != u64::from(FORMAT)) {
         let (which, hint) = match format > u64::from(FORMAT) {
             true => ("a newer", "run that one or a later one; nothing was touched"),
-            false => {
-                ("an older", "give this one a data directory of its own, or that one goes on; nothing was touched")
-            }
+            false => (
+                "an older",
+                "give this one a data directory of its own, or continue with that one; nothing was touched",
+            ),
         };
         let what =
             format!("`{}` was written by {which} spyhop (format {format}, this one knows {FORMAT})", root.display());

@@ -200,13 +200,11 @@ impl Supervisor<'_> {
         match status.exit_status() {
             _ if self.asked_to_stop || self.node.is_none() => tracing::info!("the writer {}", words(status)),
             Some(0) if self.plan.writer_ends => {
-                tracing::info!("the writer has done what it was asked to; geth runs on");
+                tracing::info!("the writer is done; geth runs on");
             }
             Some(REFUSED) => {
                 self.restart_at = Some(Instant::now() + PAUSE_MAX);
-                tracing::error!(
-                    "the writer was refused its set-up, see above; geth runs on, next try in {PAUSE_MAX:?}"
-                );
+                tracing::error!("the writer refused its setup, see above; geth runs on, next try in {PAUSE_MAX:?}");
             }
             _ => self.start_again_later(&words(status)),
         }

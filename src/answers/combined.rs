@@ -1,4 +1,4 @@
-//! The views over tables that are combined: what ranges and tail hold of a key, combined once more.
+//! The views over tables that are combined: what ranges and tail hold of a key, recombined.
 
 use super::amounts::{split, sum};
 use super::stored::both;

@@ -59,7 +59,7 @@ fn body(unit: &str) -> String {
     let sums = ["burnt", "tips", "failed_fees", "blob_burnt"].map(|name| format!("{} AS {name}", sum(name))).join(", ");
     let splits = |name| split(name, name);
     let sum_of_all = |value: &str| format!("CASE WHEN count({value}) = count(*) THEN sum({value}) END");
-    // Null where one does not fit, and never the quantile of the rest.
+    // Null if one does not fit, and never the quantile of the rest.
     let of =
         |value: &str, what: &str| format!("CASE WHEN count({value}_text) = 0 THEN {} END", what.replace('?', value));
     format!(

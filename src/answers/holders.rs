@@ -59,7 +59,7 @@ impl RankedHolder {
     /// Appends the row.
     ///
     /// # Errors
-    /// Where a block's number exceeds a `BIGINT`.
+    /// If a block's number exceeds a `BIGINT`.
     pub fn push(&self, asset: Option<Address>, rows: &mut Rows) -> Result<()> {
         rows.asset(asset);
         rows.hex(self.address);
@@ -80,7 +80,7 @@ pub struct Asset {
     pub address_count: u64,
     /// Their total.
     pub balance: U512,
-    /// Of those ranked the last one's balance, and who that is; `None` where all are ranked.
+    /// Of those ranked the last one's balance, and who that is; `None` if all are ranked.
     pub least: Option<(U256, Address)>,
 }
 
@@ -88,7 +88,7 @@ impl Asset {
     /// Appends the row.
     ///
     /// # Errors
-    /// Where the count exceeds a `BIGINT`.
+    /// If the count exceeds a `BIGINT`.
     pub fn push(&self, rows: &mut Rows) -> Result<()> {
         rows.asset(self.asset);
         rows.integer(self.address_count)?;

@@ -19,7 +19,7 @@ const LINE_BYTES_MAX: usize = 4_096;
 const BOM: &[u8] = "\u{feff}".as_bytes();
 
 /// What is wrong with a line that begins as a heading does: nothing, where it is the first.
-const HEADING: &str = "it begins with no address, but as a heading does";
+const HEADING: &str = "it does not begin with an address, it looks like a heading";
 
 /// Bad lines that are named one by one.
 const NAMED_MAX: usize = 20;
@@ -76,7 +76,7 @@ impl Labels {
     /// What ships for a chain, and what the operator's file says.
     ///
     /// # Errors
-    /// Where the file cannot be read now; later on, the names it had stay.
+    /// If the file cannot be read now; later on, the names it had stay.
     pub fn open(chain_id: ChainId, weth: Option<Address>, file: Option<PathBuf>) -> Result<Self> {
         let shipped = shipped(chain_id, weth).map(|label| (label.address, label)).collect();
         let mut labels = Self { shipped, file, seen: None, list: Vec::new(), revision: 0 };
@@ -89,12 +89,12 @@ impl Labels {
     /// Whether the operator's file can be read.
     ///
     /// # Errors
-    /// Where it cannot.
+    /// If it cannot.
     pub fn check(file: &Path) -> Result<(), Refused> {
         Stamp::read(file).and_then(|_| File::open(file)).map(drop).map_err(|error| {
             Refused::new(
                 format!("labels cannot be read: `{}`: {error}", file.display()),
-                "`--labels` names a CSV file: address,name,category",
+                "give `--labels` a CSV file: address,name,category",
             )
         })
     }
@@ -161,7 +161,7 @@ fn read(path: &Path) -> Result<BTreeMap<Address, Label>> {
     for line in 1.. {
         let Some(length) = read_line(&mut file, &mut bytes).with_context(failed)? else { break };
         if line > LINES_MAX {
-            tracing::warn!(path = %path.display(), line, "labels from here on are not read: there are more than {LINES_MAX}");
+            tracing::warn!(path = %path.display(), line, "labels from here on are ignored: there are more than {LINES_MAX}");
             break;
         }
         let is_cut = length > bytes.len() as u64;
@@ -225,7 +225,7 @@ fn parse(line: &[u8]) -> Result<Label, &'static str> {
         return Err(HEADING);
     }
     let address = text(0).strip_prefix("0x").and_then(|hex| const_hex::decode_to_array(hex).ok());
-    let address = Address::new(address.ok_or("it begins with no address")?);
+    let address = Address::new(address.ok_or("it does not begin with an address")?);
     if text(1).is_empty() {
         return Err("it has no name");
     }

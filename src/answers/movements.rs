@@ -1,4 +1,4 @@
-//! `movements`: every movement of ether and of tokens, in one shape.
+//! `movements`: every transfer of ether and of tokens, in one shape.
 
 use super::amounts::FITS_NOT;
 use super::stored::union;
@@ -23,11 +23,7 @@ pub const TABLE: Table = Table {
         column("batch_index", Integer, "Position within an ERC-1155 batch, from 0; else 0."),
         column("from_address", Text, "The sender; null if ether is created."),
         column("to_address", Text, "The recipient; null if ether is destroyed."),
-        column(
-            "amount",
-            Wide,
-            "In wei, or in the token's smallest unit; null if the number is an id, or may be one.",
-        ),
+        column("amount", Wide, "In wei, or in the token's smallest unit; null if the number is an id, or may be one."),
         column("amount_text", Text, FITS_NOT),
     ],
 };

@@ -63,7 +63,7 @@ impl Ranking {
     /// The newest ranking that is of these ranges, or of such as have become these.
     ///
     /// # Errors
-    /// Where the volume cannot be read. A ranking that is damaged goes: another is made.
+    /// If the volume cannot be read. A ranking that is damaged goes: another is made.
     pub fn newest(store: &Store, ranges: &[Range]) -> Result<Option<Self>> {
         let last = ranges.last().map(|range| range.last);
         let (rankings, damaged) = list(store.root())?;
@@ -74,7 +74,7 @@ impl Ranking {
         Ok(rankings.into_iter().filter(known).max_by_key(order))
     }
 
-    /// How old it is; `None` where it is of a time that has not come yet.
+    /// How old it is; `None` if it is of a time that has not come yet.
     fn age(&self) -> Option<Duration> {
         now().checked_sub(self.manifest.made_at).map(Duration::from_secs)
     }
@@ -82,7 +82,7 @@ impl Ranking {
     /// Whether its files are what was written; if not, it goes.
     ///
     /// # Errors
-    /// Where they cannot be read.
+    /// If they cannot be read.
     pub fn is_sound(&self, store: &Store) -> Result<bool> {
         for (name, file) in &self.manifest.files {
             if let Err(error) = store.check_file(&self.path, name, file, Hash::New) {
@@ -145,7 +145,7 @@ impl Ranking {
     /// Removes every ranking but this one, once nobody can be reading them: it is older than `grace`.
     ///
     /// # Errors
-    /// Where the volume cannot be written.
+    /// If the volume cannot be written.
     pub fn collect_others(&self, store: &Store, grace: Duration) -> Result<()> {
         if self.age().is_none_or(|age| age <= grace) {
             return Ok(());
@@ -160,7 +160,7 @@ impl Ranking {
 /// Removes all rankings.
 ///
 /// # Errors
-/// Where one is there and stays.
+/// If one is there and stays.
 pub fn remove_all(store: &Store) -> Result<()> {
     let (rankings, damaged) = list(store.root())?;
     let paths = rankings.into_iter().map(|ranking| ranking.path).chain(damaged.into_iter().map(|damaged| damaged.path));
@@ -170,7 +170,7 @@ pub fn remove_all(store: &Store) -> Result<()> {
 /// What is damaged of the rankings on the volume at `root`; another is made in the place of each.
 ///
 /// # Errors
-/// Where they cannot be listed.
+/// If they cannot be listed.
 pub fn damaged(root: &Path) -> Result<Vec<Damaged>> {
     Ok(list(root)?.1)
 }

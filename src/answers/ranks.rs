@@ -44,7 +44,7 @@ impl Default for RankLimits {
 /// What is too much for memory goes to `directory`.
 ///
 /// # Errors
-/// Where a range cannot be read, or the directory cannot be written; and [`Stopped`](crate::stop::Stopped).
+/// If a range cannot be read, or the directory cannot be written; and [`Stopped`](crate::stop::Stopped).
 pub fn of(
     store: &Store,
     ranges: &[Range],
@@ -135,7 +135,7 @@ fn see(path: &Path, ranked: &mut [Ranked], stop: &Stop) -> Result<()> {
 /// Writes the tables of a ranking.
 ///
 /// # Errors
-/// Where the volume cannot be written.
+/// If the volume cannot be written.
 pub fn write(directory: &Path, ranked: &[Ranked]) -> Result<BTreeMap<String, TableManifest>> {
     let (limit, batch_rows) = (GroupLimit::Rows(120_000), 8_192);
     let create = |table: &'static Table| TableWriter::create(&table_path(directory, table.name), table, limit);

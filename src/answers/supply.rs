@@ -21,7 +21,11 @@ pub const TABLE: Table = Table {
             "Ether: amount created, less what contracts destroyed. Token: amount transferred from the zero address.",
         ),
         column("made_text", Text, FITS_NOT),
-        column("burnt", Wide, "Ether: fees burnt, including those for blobs. Token: amount transferred to the zero address."),
+        column(
+            "burnt",
+            Wide,
+            "Ether: fees burnt, including those for blobs. Token: amount transferred to the zero address.",
+        ),
         column("burnt_text", Text, FITS_NOT),
         column(
             "supply",

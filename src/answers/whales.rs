@@ -113,7 +113,7 @@ fn change(before: &str, name: &str) -> String {
     )
 }
 
-/// A balance of before as the ranking has it after block `ranked`; null where it has none, or where it may have changed unseen since.
+/// A balance of before as the ranking has it after block `ranked`; null if it has none, or where it may have changed unseen since.
 fn ranked_before(Window { name, unseen, .. }: &Window, ranked: i64) -> String {
     let [narrow, wide] = [format!("h.balance_{name}"), format!("h.balance_{name}_text")];
     let known = unseen.sql("h.asset", &ranked.to_string());

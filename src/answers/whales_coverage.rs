@@ -34,7 +34,7 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// Its query: as the ranking has it, or where there is none, of all that is held.
+/// Its query: as the ranking has it, or where there is none, of all that is stored.
 pub fn body(newest: Option<u64>, ranking: Option<&Ranking>, supplies: Supplies, coverage: &[Interval]) -> String {
     let Some(newest) = newest else { return nothing(&TABLE) };
     let unseen = Unseen::in_coverage(coverage, newest);

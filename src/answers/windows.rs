@@ -25,12 +25,12 @@ pub struct BlockRun {
 pub struct Window {
     /// Its name.
     pub name: &'static str,
-    /// What is after this is in it; seconds since 1970. `None` where the newest block's time is beyond a `TIMESTAMP`: nothing is told of
+    /// What is after this is in it; seconds since 1970. `None` if the newest block's time is beyond a `TIMESTAMP`: nothing is told of
     /// times then.
     pub start: Option<u64>,
     /// Its first block may be this, and none below.
     pub first: u64,
-    /// The last block before it, as SQL; null where it is not held. None is above `before_max`.
+    /// The last block before it, as SQL; null if it is not stored. None is above `before_max`.
     pub before: String,
     /// See `before`.
     pub before_max: u64,
@@ -45,7 +45,7 @@ pub struct Window {
 /// The windows' names and lengths, in seconds.
 pub const WINDOWS: [(&str, u64); 4] = [("1h", 3_600), ("24h", 86_400), ("7d", 7 * 86_400), ("30d", 30 * 86_400)];
 
-/// The windows that end with the newest block; none where there is no block.
+/// The windows that end with the newest block; none if there is no block.
 pub fn of(
     ranges: impl DoubleEndedIterator<Item = BlockRun>,
     tail: &[BlockLink],

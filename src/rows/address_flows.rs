@@ -33,7 +33,7 @@ pub const TABLE: Table = Table {
 /// Seconds of a day.
 const DAY_S: u64 = 86_400;
 
-/// The first second of a time's day; `None` where no `TIMESTAMP` can be the time.
+/// The first second of a time's day; `None` if no `TIMESTAMP` can be the time.
 pub(super) fn day_of(seconds: u64) -> Option<u64> {
     timestamp(seconds).map(|seconds| seconds / DAY_S * DAY_S)
 }
@@ -44,7 +44,7 @@ pub struct Flow {
     /// `None` for ether.
     asset: Option<Address>,
     address: Address,
-    /// Seconds since 1970; `None` where no `TIMESTAMP` can be it.
+    /// Seconds since 1970; `None` if no `TIMESTAMP` can be it.
     day: Option<u64>,
     amount_in: U512,
     amount_out: U512,
@@ -138,7 +138,7 @@ pub const SEEN: [&str; 4] = ["asset", "address", "first_block", "last_block"];
 /// Gives the asset, the address, and the first and the last block of each row of [`SEEN`].
 ///
 /// # Errors
-/// Where they are not what a range holds.
+/// If they are not what a range holds.
 pub fn seen(batch: &RecordBatch, mut take: impl FnMut(Option<Address>, Address, (u64, u64))) -> Result<()> {
     let cells = Cells::of(batch);
     for row in 0..batch.num_rows() {

@@ -21,7 +21,7 @@ pub trait Entry: std::fmt::Debug + Sized + Send + 'static {
     /// Reads rows back.
     ///
     /// # Errors
-    /// Where they are not what [`Entry::push`] writes.
+    /// If they are not what [`Entry::push`] writes.
     fn read(cells: &Cells, row: usize) -> Result<Self>;
 
     /// Appends a row.
@@ -45,7 +45,7 @@ pub trait Entries: std::fmt::Debug + Send {
     /// The entries combined, as rows.
     ///
     /// # Errors
-    /// Where a counter exceeds a `BIGINT`.
+    /// If a counter exceeds a `BIGINT`.
     fn rows(self: Box<Self>) -> Result<RecordBatch>;
 
     /// A `Vec` of the table's [`Entry`].
@@ -80,7 +80,7 @@ impl Part {
     /// As they are stored.
     ///
     /// # Errors
-    /// Where a counter exceeds a `BIGINT`.
+    /// If a counter exceeds a `BIGINT`.
     pub fn rows(self) -> Result<RecordBatch> {
         match self {
             Self::Rows(rows) => Ok(rows),

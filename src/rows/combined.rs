@@ -12,7 +12,7 @@ pub trait Work {
     fn run<E: Entry>(self) -> Self::Output;
 }
 
-/// Does work for the entries of a table; `None` where the table's rows are in the order of their blocks.
+/// Does work for the entries of a table; `None` if the table's rows are in the order of their blocks.
 pub fn with_entries<W: Work>(table: &Table, work: W) -> Option<W::Output> {
     match table.name {
         name if name == Balance::TABLE.name => Some(work.run::<Balance>()),
@@ -35,7 +35,7 @@ pub fn is_combined(table: &Table) -> bool {
     with_entries(table, Nothing).is_some()
 }
 
-/// No entries yet; `None` where the table's rows are in the order of their blocks.
+/// No entries yet; `None` if the table's rows are in the order of their blocks.
 pub fn none(table: &Table) -> Option<Box<dyn Entries>> {
     struct Empty;
     impl Work for Empty {

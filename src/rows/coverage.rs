@@ -36,9 +36,9 @@ pub struct Interval {
     pub last: u64,
     /// `held`, `partial`, `failed` or `missing`.
     pub status: &'static str,
-    /// Why it is not held, or what is not sure of it.
+    /// Why it is not stored, or what is not sure of it.
     pub reason: Option<String>,
-    /// What its rows lack, where it is not held.
+    /// What its rows lack, where it is not stored.
     pub lacks: Option<Lacks>,
 }
 

@@ -11,13 +11,13 @@ use super::{
 pub enum Need {
     /// Who sent each transaction.
     Senders,
-    /// Every movement of ether within the block: of frames, or of logs from Amsterdam on.
+    /// Every transfer of ether within the block: of frames, or of logs from Amsterdam on.
     Movements,
     /// Whose ether the block changed.
     Parties,
     /// The call frames of every transaction, with their input and output.
     Frames,
-    /// Ether of accounts after the block, in the node's words.
+    /// Ether of accounts after the block, as reported by the node.
     Balances,
     /// Tokens of holders after the block, in the contracts' words.
     TokenBalances,

@@ -21,9 +21,9 @@ pub const TABLE: Table = Table {
 pub struct Skipped {
     /// The file's name.
     pub file: String,
-    /// The event's name; `None` where it is about the file.
+    /// The event's name; `None` if it is about the file.
     pub event: Option<String>,
-    /// Its canonical signature; `None` where it has none.
+    /// Its canonical signature; `None` if it has none.
     pub signature: Option<String>,
     /// Why there is none.
     pub reason: String,

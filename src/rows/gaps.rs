@@ -6,7 +6,7 @@ use crate::prove::Proved;
 use serde::{Deserialize, Serialize};
 
 impl State {
-    /// What a block's rows of this table lack, and why; none where they lack nothing.
+    /// What a block's rows of this table lack, and why; none if they lack nothing.
     pub(super) fn gap(&self, table: &Table, block: &Proved, options: Options) -> Option<(Lacks, String)> {
         let lacking = needs(table).iter().filter_map(|need| {
             let lacks = match need {
@@ -20,7 +20,7 @@ impl State {
         lacking.min_by_key(|(lacks, _)| *lacks)
     }
 
-    /// Why something that rows are made of is not known of a block, or not all of it; none where it is.
+    /// Why something that rows are made of is not known of a block, or not all of it; none if it is.
     fn lacking(&self, need: Need, block: &Proved, options: Options) -> Option<String> {
         match need {
             Need::Senders => None,

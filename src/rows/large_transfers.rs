@@ -51,16 +51,16 @@ pub struct Large {
     amount: U256,
     /// The block it is in.
     pub block_number: u64,
-    /// Seconds since 1970; `None` where no `TIMESTAMP` can be it.
+    /// Seconds since 1970; `None` if no `TIMESTAMP` can be it.
     block_timestamp: Option<u64>,
     /// As in `movements`.
     pub kind: &'static str,
     transaction_hash: Option<B256>,
     index: u64,
     batch_index: u64,
-    /// `None` where ether is made.
+    /// `None` if ether is made.
     pub from: Option<Address>,
-    /// `None` where it is destroyed.
+    /// `None` if it is destroyed.
     pub to: Option<Address>,
     /// What both had of it after the block, where that is known.
     pub balances: [Option<U256>; 2],

@@ -17,7 +17,7 @@ pub const LAYOUT: u32 = 1;
 const ADDED: [&str; 4] = ["timestamp_text", "gas_limit_text", "gas_used_text", "blob_gas_used_text"];
 
 impl Column {
-    /// Its type in layout 0; none where it was not there.
+    /// Its type in layout 0; none if it was not there.
     fn before(&self) -> Option<DataType> {
         match self.kind {
             _ if ADDED.contains(&self.name) => None,
@@ -53,7 +53,7 @@ impl Table {
     /// Rows of any layout as they would be today.
     ///
     /// # Errors
-    /// Where they are not of this table.
+    /// If they are not of this table.
     pub fn conform(&self, batch: RecordBatch) -> Result<RecordBatch> {
         if self.has_columns(LAYOUT, batch.schema_ref()) {
             return Ok(batch);

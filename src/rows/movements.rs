@@ -35,11 +35,11 @@ pub(super) struct Movement {
     pub asset: Option<Address>,
     /// As in `native_transfers`, or the token's standard.
     pub kind: &'static str,
-    /// `None` where ether is made.
+    /// `None` if ether is made.
     pub from: Option<Address>,
-    /// `None` where it is destroyed.
+    /// `None` if it is destroyed.
     pub to: Option<Address>,
-    /// `None` where the number is no amount, or may be none.
+    /// `None` if the number is no amount, or may be none.
     pub amount: Option<U256>,
     pub transaction_hash: Option<B256>,
     /// Position of its log in the block; of ether, its place among the block's movements.

@@ -1,4 +1,4 @@
-//! `native_transfers`: one row per movement of ether.
+//! `native_transfers`: one row per transfer of ether.
 //!
 //! Part of them follows from the block alone: what transactions that succeeded gave along, withdrawals, rewards, and from
 //! Amsterdam on what the logs of the system address tell (EIP-7708). The rest is in the call frames, where the node traced
@@ -68,7 +68,7 @@ pub(super) fn push(rows: &mut Rows, block: &Proved, state: &State, options: Opti
     Ok(())
 }
 
-/// Why not all movements of a block are known; none where they are.
+/// Why not all movements of a block are known; none if they are.
 pub(super) fn gap(block: &Proved, state: &State, options: Options) -> Option<String> {
     if block.header.number == 0 {
         return state.genesis.is_none().then(|| "the node does not tell the genesis allocation".to_owned());
@@ -79,7 +79,7 @@ pub(super) fn gap(block: &Proved, state: &State, options: Options) -> Option<Str
     untraced(block, state)
 }
 
-/// Why it is not known who took part in all movements of a block; none where it is.
+/// Why it is not known who took part in all movements of a block; none if it is.
 pub(super) fn untraced(block: &Proved, state: &State) -> Option<String> {
     let told_by_logs = |transaction: &Transaction| logs_tell(block) && transaction.fields.is_some();
     if block.transactions.iter().all(told_by_logs) {

@@ -16,7 +16,11 @@ pub const TABLE: Table = Table {
         column("fork_hash", Text, "Its hash."),
         column("depth", Integer, "How many blocks were dropped."),
         column("old_hashes", TextList, "The blocks dropped, lowest first."),
-        column("new_hashes", TextList, "The blocks that replaced them, as far as known when it was seen, lowest first."),
+        column(
+            "new_hashes",
+            TextList,
+            "The blocks that replaced them, as far as known when it was seen, lowest first.",
+        ),
     ],
 };
 

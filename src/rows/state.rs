@@ -23,7 +23,7 @@ pub struct State {
     pub tokens: Result<Vec<Token>, String>,
     /// For the genesis block: the accounts it began with, where the node told them and its header proves them.
     pub genesis: Option<Arc<Allocation>>,
-    /// All movements of ether, where they are known beforehand; nothing else is then asked for them.
+    /// All transfers of ether, where they are known beforehand; nothing else is then asked for them.
     pub movements: Option<Vec<NativeTransfer>>,
 }
 
@@ -66,7 +66,7 @@ impl State {
     }
 }
 
-/// One movement of ether: a row of `native_transfers`.
+/// One transfer of ether: a row of `native_transfers`.
 #[derive(Clone, Debug, Default)]
 pub struct NativeTransfer {
     /// As in the table.

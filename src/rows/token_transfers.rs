@@ -48,7 +48,7 @@ const TRANSFER_BATCH: B256 = b256!("4a39dc06d4c0dbc64b70af90fd698a233a518aa5d07e
 const DEPOSIT: B256 = b256!("e1fffcc4923d04b559f4d29a8bfc6cda04eb5b0d3c460751c2402c5c5cc9109c");
 /// `Withdrawal(address,uint256)` of wrapped ether.
 const WITHDRAWAL: B256 = b256!("7fcf532c15f0a6db0bd6d0e038bea71d30d808c7d98cb3bf7268a95bf5081b65");
-/// Logs of this address are movements of ether (EIP-7708), never tokens.
+/// Logs of this address are transfers of ether (EIP-7708), never tokens.
 pub(super) const SYSTEM_ADDRESS: Address = address!("fffffffffffffffffffffffffffffffffffffffe");
 
 /// One movement, as a log tells it.
@@ -103,7 +103,7 @@ pub(super) fn of(block: &Proved, options: Options) -> impl Iterator<Item = Place
     })
 }
 
-/// The movements a log stands for; none where it is no transfer or not well formed.
+/// The movements a log stands for; none if it is no transfer or not well formed.
 fn transfers(log: &Log, weth: Option<Address>) -> Vec<Transfer> {
     if log.address == SYSTEM_ADDRESS {
         return Vec::new();

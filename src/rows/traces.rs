@@ -28,7 +28,11 @@ pub const TABLE: Table = Table {
             "call, callcode, delegatecall or staticcall; create2 for contracts created that way.",
         ),
         column("from_address", Key, "The caller; for a selfdestruct the contract that is destroyed."),
-        column("to_address", Key, "The callee, the contract created, or the beneficiary of a selfdestruct; null if creation failed."),
+        column(
+            "to_address",
+            Key,
+            "The callee, the contract created, or the beneficiary of a selfdestruct; null if creation failed.",
+        ),
         column("value", Wide, "Wei sent along; null for a staticcall. A callcode and a delegatecall transfer none."),
         column("value_text", Text, "The value if it has more than 38 digits, else null."),
         column("gas", Integer, "Gas provided."),

@@ -70,7 +70,7 @@ fn is_sound(store: &Store, path: &Path, tables: Selection) -> Result<bool> {
         if !is_missing && !error.is::<Damaged>() {
             return Err(error);
         }
-        tracing::warn!(error = format!("{error:#}"), "a chunk of the tail is damaged, and made again");
+        tracing::warn!(error = format!("{error:#}"), "a tail chunk is damaged and will be rebuilt");
         Ok(false)
     })
 }

@@ -45,7 +45,7 @@ pub(super) fn block(root: &Path, number: u64, raw_block: &Bytes, raw_receipts: &
             number,
             files,
             mb = bytes >> 20,
-            "the bytes of this block are not kept: there are many in quarantine already, which may be deleted"
+            "the bytes of this block are not kept: quarantine has many already, which can be deleted"
         );
         return Ok(());
     }

@@ -97,7 +97,7 @@ impl<'a> RangeWriter<'a> {
         gaps.iter().for_each(|gap| Gap::push(&mut self.gaps, gap.clone()));
         for link in links {
             let number = self.top.map_or(self.first, |top| top.number + 1);
-            ensure!(link.number == number, "block {} comes where {number} should", link.number);
+            ensure!(link.number == number, "expected block {number}, found {}", link.number);
             if let Some(top) = self.top {
                 ensure!(
                     link.parent_hash == top.hash,

@@ -36,7 +36,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     };
     let text = std::str::from_utf8(&bytes).map_err(|error| damaged(error.to_string()))?;
     if is_damaged(text) {
-        return Err(damaged("its checksum does not hold".to_owned()).into());
+        return Err(damaged("its checksum does not match".to_owned()).into());
     }
     Ok(serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?)
 }

@@ -80,7 +80,7 @@ pub fn write(store: &Store, blocks: &[TailBlock]) -> Result<()> {
 /// Reads one block's file.
 ///
 /// # Errors
-/// [`Damaged`] where it is missing, or its checksum does not hold; else where it cannot be read.
+/// [`Damaged`] where it is missing, or its checksum does not match; else where it cannot be read.
 pub fn read(root: &Path, number: u64, hash: B256) -> Result<TailBlock> {
     let path = path(number, hash);
     let bytes = match fs::read(root.join(&path)) {
@@ -120,7 +120,7 @@ pub fn list(store: &Store, tables: Selection) -> Result<Vec<(BlockLink, Vec<Gap>
     for path in paths(store.root())? {
         let bytes = fs::read(&path).with_context(|| {
             format!(
-                "failed to read, nothing was touched: `{}`; where that lasts, move it away, and it is fetched again",
+                "failed to read, nothing was touched: `{}`; if that persists, move it away, and it is fetched again",
                 path.display()
             )
         })?;
@@ -215,7 +215,7 @@ fn encode(block: &TailBlock) -> Result<Vec<u8>> {
 
 fn decode(bytes: &[u8]) -> Result<TailBlock> {
     let (content, checksum) = bytes.split_last_chunk::<32>().context("too short")?;
-    ensure!(blake3::hash(content).as_bytes() == checksum, "its checksum does not hold");
+    ensure!(blake3::hash(content).as_bytes() == checksum, "its checksum does not match");
     let line = memchr::memchr(b'\n', content).context("no first line")?;
     let head: TailHeader = serde_json::from_slice(&content[..line])?;
     if head.format > super::FORMAT {
@@ -234,10 +234,11 @@ fn decode(bytes: &[u8]) -> Result<TailBlock> {
             Ok(concat_batches(&table.schema(), &conformed.collect::<Result<Vec<_>>>()?)?)
         };
         // Anybody can make a checksum, and at offsets that point out of a stream its reader panics.
-        let batch = catch_unwind(AssertUnwindSafe(read)).map_err(|_| anyhow::anyhow!("a table is no Arrow stream"))?;
+        let batch =
+            catch_unwind(AssertUnwindSafe(read)).map_err(|_| anyhow::anyhow!("a table is not an Arrow stream"))?;
         batches.push(batch?);
     }
-    ensure!(tables.tables().count() == head.streams.len() && rest.is_empty(), "it has not one stream per table");
+    ensure!(tables.tables().count() == head.streams.len() && rest.is_empty(), "it does not have one stream per table");
     let TailHeader { number, hash, parent_hash, timestamp, gaps, .. } = head;
     Ok(TailBlock { link: BlockLink { number, hash, parent_hash, timestamp }, tables, batches, gaps })
 }

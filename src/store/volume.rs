@@ -21,7 +21,7 @@ pub fn check(root: &Path) -> Result<()> {
     // A directory that is still to be made depends on the one it is made in.
     let there = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     if !there.is_dir() {
-        return refuse(format!("`{}` is not a directory", there.display()), "name a directory for the data");
+        return refuse(format!("`{}` is not a directory", there.display()), "give a directory for the data");
     }
     if statvfs(there)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return refuse(
@@ -74,8 +74,8 @@ pub fn check_name(root: &Path, syntax: &[char]) -> Result<()> {
             path.iter().find(|part| part.to_string_lossy().split_once('=').is_some_and(|(key, _)| is_column(key)));
         if let Some(found) = found.or(column.map(|part| format!("`{}`", part.to_string_lossy()))) {
             return refuse(
-                format!("`{}` cannot be the data directory: DuckDB does not take {found} for a name", path.display()),
-                "give it another name, or mount it where its path has one",
+                format!("`{}` cannot be the data directory: DuckDB does not accept {found} in a name", path.display()),
+                "rename it, or mount it under another path",
             );
         }
     }
@@ -161,7 +161,7 @@ struct FileSystem {
 fn kind(path: &Path) -> Result<Option<FileSystem>> {
     const SHARED: &str =
         "locks, renames and syncs are known to be unreliable here; a local file system or a named volume is safe";
-    const FLEETING: &str = "what lies here is gone with the container or the machine; mount a volume to keep it";
+    const FLEETING: &str = "data here is lost with the container or the machine; mount a volume to keep it";
     // Some are sign-extended, being 32 bits wide.
     let magic =
         statfs(path).with_context(|| format!("failed to stat file system: `{}`", path.display()))?.f_type as u32;

@@ -29,7 +29,7 @@ fn labels_of_the_operator_are_read_again_when_they_change_and_bad_lines_are_name
     let watch = || Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).path("--labels", &file);
     let mut running = watch().spawn();
     for (line, reason) in [
-        (6, "it begins with no address"),
+        (6, "it does not begin with an address"),
         (7, "it has no name"),
         (8, "the address has a name already"),
         (9, "it has more than three fields"),
@@ -110,11 +110,11 @@ fn whatever_is_wrong_with_a_line_of_labels_every_other_line_counts() {
         (5, "text follows a closing quote"),
         (6, "it is too long"),
         (7, "it is too long"),
-        (10, "it begins with no address"),
+        (10, "it does not begin with an address"),
         (11, "it is not UTF-8"),
-        (12, "it begins with no address, but as a heading does"),
+        (12, "it does not begin with an address, it looks like a heading"),
         (13, "a quote is not closed on its line"),
-        (14, "it begins with no address"),
+        (14, "it does not begin with an address"),
         (17, "a quote is not closed on its line"),
     ] {
         let is_it = |text: &str| text.contains(&format!("line={line} ")) && text.contains(reason);

@@ -311,7 +311,7 @@ fn files_that_are_not_what_was_written_are_found_without_recomputing() {
         let text = fs::read_to_string(&path).unwrap();
         fs::write(path, text.replacen("\"rows\": 100", "\"rows\": 101", 1)).unwrap();
     };
-    check(&flip_digit, "manifest.json: manifest: expected one that can be read, found its checksum does not hold");
+    check(&flip_digit, "manifest.json: manifest: expected one that can be read, found its checksum does not match");
     verify(&data).succeed();
 }
 

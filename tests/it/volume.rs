@@ -357,12 +357,12 @@ fn a_data_directory_of_any_name_works_or_is_refused_at_start() {
     let names = refused_names.map(|name| directory.path().join(std::ffi::OsStr::from_bytes(name)));
     let before = fs::read_dir(directory.path()).unwrap().count();
     for data in names.iter().chain([&link, &link.join("new")]) {
-        refused(&once(&fake, data).fail(2), "cannot be the data directory: DuckDB does not take", "another name");
+        refused(&once(&fake, data).fail(2), "cannot be the data directory: DuckDB does not accept", "rename it");
     }
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), before, "nothing is made where it is refused");
     // What is a pattern matters in absolute names only: they would show other directories' rows.
     let data = directory.path().join("a*b");
-    refused(&once(&fake, &data).path("--published-path", &data).fail(2), "DuckDB does not take `*`", "another name");
+    refused(&once(&fake, &data).path("--published-path", &data).fail(2), "DuckDB does not accept `*`", "rename it");
 }
 
 #[test]
