@@ -54,7 +54,7 @@ else
     say "no ../shared/fixtures: the tests on third-party cases pass without them, but not under CI"
 fi
 
-it() { cargo test --release --locked --test it -- "$@"; }
+it() { cargo test --release --locked --lib --test it -- "$@"; }
 
 case "$what" in
     faults)

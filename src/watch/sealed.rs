@@ -301,3 +301,123 @@ impl Sealed {
         Some(first)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use alloy_primitives::{B256, U256};
+    use serde_json::json;
+    use std::path::PathBuf;
+
+    const DAY_S: u64 = 86_400;
+
+    fn hash(number: u64) -> B256 {
+        U256::from(number).into()
+    }
+
+    /// A range whose blocks have their numbers as hashes, and were made one a second.
+    fn range(first: u64, last: u64) -> Range {
+        let manifest = json!({
+            "format": 2, "chain_id": 1, "genesis_hash": hash(0), "spyhop_version": "", "first": first, "last": last,
+            "first_parent_hash": hash(first.saturating_sub(1)), "last_hash": hash(last), "last_timestamp": last,
+            "tables": {},
+        });
+        let manifest = serde_json::from_value(manifest).unwrap();
+        Range { first, last, generation: 1, path: PathBuf::from(format!("{first}-{last}")), manifest }
+    }
+
+    /// Calls `check` with these ranges of a volume that is gone afterwards.
+    fn with(ranges: &[(u64, u64)], check: impl FnOnce(&mut Sealed)) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(directory.path()).unwrap());
+        let ranges = ranges.iter().map(|(first, last)| range(*first, *last)).collect();
+        let (mends, failures) = (Vec::new(), BTreeMap::new());
+        check(&mut Sealed { store, keep_days: None, wanted_first: 0, wanted_last: None, ranges, mends, failures });
+    }
+
+    fn blocks(ranges: &[Range]) -> Vec<(u64, u64)> {
+        ranges.iter().map(|range| (range.first, range.last)).collect()
+    }
+
+    #[test]
+    fn a_range_takes_the_place_of_those_it_holds_and_of_what_failed_there() {
+        with(&[(0, 99), (100, 199), (1_000, 1_099)], |sealed| {
+            sealed.note_failure((200, 299), "failed", "a reason".to_owned());
+            sealed.note_failure((1_100, 1_199), "missing", "pruned".to_owned());
+            assert!(sealed.rests((200, 299)) && !sealed.rests((300, 399)));
+            assert_eq!(sealed.settled(), [(0, 99), (100, 199), (200, 299), (1_000, 1_099), (1_100, 1_199)]);
+            assert_eq!(sealed.first_failed(), Some((200, 299, "a reason")));
+            sealed.add(range(0, 999));
+            assert_eq!(blocks(&sealed.ranges), [(0, 999), (1_000, 1_099)]);
+            assert_eq!(sealed.settled(), [(0, 999), (1_000, 1_099), (1_100, 1_199)]);
+            assert_eq!(sealed.first_failed(), None);
+            assert_eq!(sealed.top().map(|top| top.number), Some(1_099));
+            assert!(sealed.has(0) && sealed.has(999) && sealed.has(1_099) && !sealed.has(1_100));
+        });
+    }
+
+    #[test]
+    fn a_range_must_link_to_its_neighbours() {
+        with(&[(0, 99), (200, 299)], |sealed| {
+            let mut between = range(100, 199).manifest;
+            sealed.check_neighbours(&between).unwrap();
+            between.last_hash = hash(7);
+            assert!(sealed.check_neighbours(&between).unwrap_err().is::<Refused>());
+            between.last_hash = hash(199);
+            between.first_parent_hash = hash(7);
+            assert!(sealed.check_neighbours(&between).is_err());
+            sealed.check_neighbours(&range(300, 399).manifest).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_tail_begins_above_what_is_sealed_or_final() {
+        let check = |ranges: &[(u64, u64)], lowest, finalized, finalized_seen, expected| {
+            with(ranges, |sealed| assert_eq!(sealed.tail_start(lowest, finalized, finalized_seen), expected));
+        };
+        // What is missing of it below its lowest file is a hole.
+        check(&[(0, 99)], 100, None, true, 100);
+        check(&[(0, 99)], 103, None, true, 100);
+        check(&[(0, 99)], 103, Some(50), true, 100);
+        // What is final is built as ranges, in whole hundreds.
+        check(&[(0, 99)], 250, Some(220), true, 200);
+        check(&[(0, 99)], 250, Some(1_000), true, 200);
+        check(&[], 250, Some(120), true, 100);
+        check(&[], 250, None, true, 200);
+        check(&[], 250, None, false, 0);
+    }
+
+    #[test]
+    fn the_run_of_blocks_that_is_stored_stays_wanted() {
+        let check = |ranges: &[(u64, u64)], wanted, tail_first, run_first, expected| {
+            with(ranges, |sealed| {
+                sealed.wanted_first = wanted;
+                sealed.want_what_is_stored(tail_first, run_first);
+                assert_eq!(sealed.wanted_first, expected, "{ranges:?} {wanted} {tail_first:?} {run_first:?}");
+            });
+        };
+        check(&[], 500, None, None, 500);
+        check(&[(0, 99), (100, 199)], 500, None, None, 0);
+        check(&[(0, 99), (100, 199)], 500, Some(207), None, 0);
+        check(&[(0, 99), (200, 299)], 500, Some(307), None, 200);
+        check(&[(200, 299)], 0, Some(307), None, 0);
+        // Lost since the last heartbeat.
+        check(&[(200, 299)], 500, Some(307), Some(130), 100);
+    }
+
+    #[test]
+    fn what_is_older_than_what_is_kept_is_not_published() {
+        with(&[(0, 99), (100, DAY_S), (DAY_S + 1, 2 * DAY_S)], |sealed| {
+            let tip = sealed.top();
+            assert_eq!(sealed.kept(tip).len(), 3);
+            assert_eq!(sealed.run_first(None, tip), Some(0));
+            sealed.keep_days = Some(1);
+            assert_eq!(blocks(sealed.kept(tip)), [(100, DAY_S), (DAY_S + 1, 2 * DAY_S)]);
+            assert_eq!(sealed.run_first(None, tip), Some(100));
+            // A time to come counts as now, and these blocks are of 1970.
+            let of_the_future = tip.map(|tip| BlockLink { timestamp: u64::MAX, ..tip });
+            assert!(sealed.kept(of_the_future).is_empty());
+        });
+    }
+}

@@ -47,3 +47,41 @@ impl Tries {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::geth::{Error, Method};
+    use std::cell::Cell;
+
+    /// How often something is asked that fails `failures` times, and whether it is answered in the end.
+    fn asked(tries: Tries, failures: u32, error: fn() -> Error) -> (u32, bool) {
+        let count = Cell::new(0);
+        let ask = || {
+            count.set(count.get() + 1);
+            std::future::ready(if count.get() > failures { Ok(()) } else { Err(error()) })
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let answered = runtime.block_on(tries.of("a test", ask)).is_ok();
+        (count.get(), answered)
+    }
+
+    #[test]
+    fn a_request_is_tried_again_where_that_may_help() {
+        let broken = || Error::Broken { method: Method::ChainId, reason: String::new() };
+        let null = || Error::Null { method: Method::ChainId };
+        let pruned = || Error::Pruned { method: Method::ChainId, message: String::new() };
+        let away = || Error::Unreachable { path: "/nowhere".into(), source: std::io::ErrorKind::NotFound.into() };
+        assert_eq!(asked(Tries::STATE, 0, broken), (1, true));
+        assert_eq!(asked(Tries::STATE, 3, broken), (4, true));
+        assert_eq!(asked(Tries::STATE, 9, broken), (4, false));
+        assert_eq!(asked(Tries::TRACE, 9, broken), (2, false));
+        assert_eq!(asked(Tries::STATE, 9, null), (1, false));
+        assert_eq!(asked(Tries::BLOCK, 1, null), (2, true));
+        assert_eq!(asked(Tries::BLOCK, 9, pruned), (1, false));
+        for tries in [Tries::STATE, Tries::TRACE, Tries::BLOCK] {
+            assert_eq!(asked(tries, 9, away), (1, false));
+        }
+    }
+}
