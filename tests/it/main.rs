@@ -43,6 +43,7 @@ mod sorted;
 mod sql;
 mod third_party;
 mod tokens;
+mod upgrade;
 mod usage;
 mod verify;
 mod volume;

@@ -26,7 +26,12 @@ pub struct Running {
 impl Spyhop {
     /// A command of spyhop, without arguments yet.
     pub fn new(command: &str) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_spyhop"));
+        Self::of(Path::new(env!("CARGO_BIN_EXE_spyhop")), command)
+    }
+
+    /// The same of another binary than the one under test.
+    pub fn of(binary: &Path, command: &str) -> Self {
+        let mut process = Command::new(binary);
         process.arg(command).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // The tests' own environment must not set flags.
         for (name, _) in std::env::vars_os() {
