@@ -107,8 +107,7 @@ pub fn run(settings: Settings) -> Result<()> {
         Err(FetchError::Stopped) if stop.is_set() => Ok(()),
         Err(FetchError::Other(error)) => Err(error),
         Err(FetchError::Bad { number, reason }) => {
-            let hint =
-                "the node's answer is in `quarantine/`; run it again to ask once more, of another node if need be";
+            let hint = "the node's answer is in `quarantine/`; run it again to retry, with another node if necessary";
             Err(Failed::new(reason, hint)).context(format!("block {number} failed"))
         }
         Err(FetchError::Pruned(reason)) => {
@@ -116,10 +115,10 @@ pub fn run(settings: Settings) -> Result<()> {
             Err(Failed::new(reason, hint)).context("the node has pruned a block of the tail")
         }
         Err(FetchError::Doubt(reason)) => {
-            let hint = "see geth's log and restart it; nothing was touched, and another run asks again";
+            let hint = "see geth's log and restart it; nothing was touched, and another run retries";
             Err(Failed::new(reason, hint)).context("the node contradicts itself")
         }
-        Err(trouble) => bail!("ended without need: {trouble:?}"),
+        Err(trouble) => bail!("ended without a reason: {trouble:?}"),
         Ok(()) => Ok(()),
     }
 }
@@ -153,7 +152,7 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
         return ended;
     }
     match session.close().await {
-        Err(error) if is_disk_full(&error) => tracing::warn!("not published for want of space: {error:#}"),
+        Err(error) if is_disk_full(&error) => tracing::warn!("not published for lack of space: {error:#}"),
         closed => closed.context("failed to end cleanly")?,
     }
     ended?;

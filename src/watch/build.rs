@@ -187,7 +187,7 @@ impl Session {
             }
             Some(Err(FetchError::Other(error))) if error.is::<Damaged>() => self.take_damage(error)?,
             Some(Err(FetchError::Other(error))) if !is_disk_full(&error) => {
-                tracing::warn!("holders are not ranked: {error:#}; `spyhop verify` tells what is wrong");
+                tracing::warn!("holders are not ranked: {error:#}; `spyhop verify` shows what is wrong");
                 self.jobs.note_unranked();
             }
             Some(Err(error)) => return Err(error),

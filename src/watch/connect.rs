@@ -151,7 +151,7 @@ async fn look(
         Err(error) => {
             let known = chain.blob_schedule.clone();
             let taken = if known.is_some() {
-                "what it told before is"
+                "what it reported before is"
             } else {
                 "Cancun's blob schedule and mainnet's rewards are"
             };

@@ -117,7 +117,7 @@ impl Fetcher {
         let mut proved = proved;
         for (number, _, first_reason) in failed {
             // Once more, on a fresh connection; then it is believed.
-            tracing::warn!(block = number, reason = first_reason, "block failed its check, fetched once more");
+            tracing::warn!(block = number, reason = first_reason, "block failed its check, fetching it again");
             self.client.drop_connections();
             let raw = self.raw(number, near).await?;
             let this = self.clone();

@@ -115,7 +115,7 @@ impl FreezerLookup {
         let blocks: Vec<_> = history.in_eras().iter().map(|(first, last)| format!("{first}-{last}")).collect();
         let logged = (blocks.join(", "), failures.join("; "));
         if self.logged_of_eras.0 != logged.0 {
-            tracing::info!(blocks = logged.0, "what geth has pruned is read from the era files in `{directory}`");
+            tracing::info!(blocks = logged.0, "pruned history is read from the era files in `{directory}`");
         }
         if self.logged_of_eras.1 != logged.1 && !failures.is_empty() {
             tracing::warn!(files = failures.len(), reason = failures[0], "era files in `{directory}` cannot be read");

@@ -99,7 +99,7 @@ impl Builder {
     async fn linked(&self, below: Option<BlockLink>, batch: FetchBatch) -> Result<FetchBatch, FetchError> {
         let Some((first, last)) = batch.links.first().zip(batch.links.last()) else { return Ok(batch) };
         let Some((number, reason)) = unlinked(below, &batch.links) else { return Ok(batch) };
-        tracing::warn!(block = number, reason, "block failed its check, fetched once more");
+        tracing::warn!(block = number, reason, "block failed its check, fetching it again");
         self.fetcher.client.drop_connections();
         let batch = self.fetcher.fetch(first.number, last.number, Near::Finalized).await?;
         match unlinked(below, &batch.links) {

@@ -59,7 +59,7 @@ pub struct Heartbeat {
     /// When a step was committed last, seconds since 1970; `None` where none was since the start.
     #[serde(default)]
     pub committed_at: Option<u64>,
-    /// How building goes on, while it does.
+    /// How building progresses, while it does.
     #[serde(default)]
     pub building: Option<Building>,
 }
@@ -144,7 +144,7 @@ impl Pulse {
         let beating = Arc::downgrade(&pulse);
         let thread = thread::Builder::new().name("heartbeat".to_owned()).spawn(move || Self::go_on(&beating));
         if let Err(error) = thread {
-            tracing::warn!(%error, "a step that takes long will look like a dead writer: no thread");
+            tracing::warn!(%error, "a long step will look like a dead writer: no thread");
         }
         pulse
     }

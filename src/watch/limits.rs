@@ -57,6 +57,6 @@ pub fn lower_priority(idle: bool) {
 
 fn note<E: std::fmt::Display>(limit: &str, applied: Result<(), E>) {
     if let Err(error) = applied {
-        tracing::warn!(limit, error = %error, "runs without this limit");
+        tracing::warn!(limit, error = %error, "running without this limit");
     }
 }

@@ -109,7 +109,7 @@ pub fn covers_as_much(new: &Manifest, old: &Manifest) -> Result<(), FetchError> 
     for table in old.tables.keys() {
         let (lacks, lacked) = (blocks(new, table), blocks(old, table));
         if lacks > lacked {
-            let reason = format!("the node told of fewer blocks than before: `{table}` lacks {lacks}, not {lacked}");
+            let reason = format!("the node returned fewer blocks than before: `{table}` lacks {lacks}, not {lacked}");
             return Err(FetchError::Bad { number: old.first, reason });
         }
     }

@@ -160,7 +160,7 @@ impl Gate {
         if std::mem::replace(&mut *closed, why.is_some()) != why.is_some() {
             match why {
                 Some(why) => tracing::info!("building pauses: {why}"),
-                None => tracing::info!("building goes on"),
+                None => tracing::info!("building resumes"),
             }
         }
         self.changed.notify_all();

@@ -1,4 +1,4 @@
-//! How building goes on: the rates of its sources, and when it will be done.
+//! How building progresses: the rates of its sources, and when it will be done.
 
 use super::meter::{Counter, Meter};
 use crate::clock::process_time;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// How often the progress of building is logged.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// How building goes on.
+/// How building progresses.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Building {
     /// Blocks that are sealed of those wanted, in thousandths.
@@ -95,7 +95,7 @@ impl Rates {
         }
     }
 
-    /// How building goes on, with so many blocks sealed and so many left.
+    /// How building progresses, with so many blocks sealed and so many left.
     pub fn building(&self, sealed: u64, left: u64) -> Building {
         let blocks_s: u64 = self.rates.iter().map(|rate| rate.blocks_s).sum();
         Building {

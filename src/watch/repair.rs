@@ -141,9 +141,9 @@ async fn rebuild(
     }
     for mend in &mends {
         let what = format!("blocks {} to {}", mend.first, mend.last);
-        session.reporter.log_state(format!("building {what} again"));
+        session.reporter.log_state(format!("rebuilding {what}"));
         let range = session.build_again(mend.clone()).await;
-        let range = range.map_err(error).with_context(|| format!("failed to build {what} again"))?;
+        let range = range.map_err(error).with_context(|| format!("failed to rebuild {what}"))?;
         session.sealed.add(range);
     }
     // The tail, once that is right which it links to.

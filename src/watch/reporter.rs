@@ -97,7 +97,7 @@ impl Reporter {
         }
     }
 
-    /// Logs how building goes on.
+    /// Logs how building progresses.
     pub fn building(&mut self, building: &Building) {
         let done = building.done_permille as f64 / 10.0;
         let eta = building.eta_s.map_or("unknown".to_owned(), |eta| format!("{eta} s"));

@@ -160,7 +160,7 @@ impl Sealed {
 
     /// Notes why a piece is not stored, to be tried again later.
     pub fn note_failure(&mut self, (first, last): (u64, u64), status: &'static str, reason: String) {
-        tracing::warn!(first, last, status, reason, "range is not held");
+        tracing::warn!(first, last, status, reason, "range is not stored");
         self.failures.insert((first, last), Failure::new(status, reason));
     }
 

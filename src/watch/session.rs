@@ -216,7 +216,7 @@ impl Session {
                 return Some(format!("blocks {first} to {last} failed: {reason}"));
             }
             if let Some(reason) = self.publication.failure() {
-                return Some(format!("not published, which is tried again: {reason}"));
+                return Some(format!("not published, will be retried: {reason}"));
             }
             if let Some(mend) = self.sealed.wanted_mends().next() {
                 let (first, last, path) = (mend.first, mend.last, mend.path.display());
@@ -238,14 +238,14 @@ impl Session {
         (wanted.map(Range::blocks).sum(), left + under_way)
     }
 
-    /// How building goes on, while it does.
+    /// How building progresses, while it does.
     fn building(&self) -> Option<Building> {
         self.jobs.pieces().next()?;
         let (sealed, left) = self.sealed_and_left();
         Some(self.jobs.rates.building(sealed, left))
     }
 
-    /// Logs how building goes on, where it does and it is time.
+    /// Logs how building progresses, where it does and it is time.
     pub fn log_building(&mut self) {
         if self.jobs.rates.measure(&self.jobs.builder.meter)
             && let Some(building) = self.building()
@@ -273,8 +273,7 @@ impl Session {
         }
         if let Some((first, last, reason)) = self.sealed.first_failed() {
             let what = format!("blocks {first} to {last} are not stored: {reason}");
-            let hint =
-                "the node's answer is in `quarantine/`; run it again to ask once more, of another node if need be";
+            let hint = "the node's answer is in `quarantine/`; run it again to retry, with another node if necessary";
             return Err(Failed::new(what, hint).into());
         }
         Ok(())
@@ -284,8 +283,8 @@ impl Session {
 /// Starts threads that compute.
 fn pool(threads: rayon::ThreadPoolBuilder) -> Result<Arc<rayon::ThreadPool>> {
     let pool = threads.build().map_err(|error| {
-        let hint = "choose fewer --workers, a larger --memory-max, or let there be more processes (`--pids-limit`, `ulimit -u`)";
-        Refused::new(format!("threads for the work cannot be started: {error}"), hint)
+        let hint = "use fewer --workers, a larger --memory-max, or allow more processes (`--pids-limit`, `ulimit -u`)";
+        Refused::new(format!("failed to start threads: {error}"), hint)
     })?;
     Ok(Arc::new(pool))
 }

@@ -63,12 +63,7 @@ impl Estimate {
         }
         let needed = (self.bytes / self.blocks).saturating_mul(left);
         let free = free_bytes(store.root())?.saturating_sub(reserve_bytes(store.root())?);
-        tracing::info!(
-            blocks = left,
-            needed_mb = needed / MB,
-            free_mb = free / MB,
-            "disk that the backfill will take, estimated"
-        );
+        tracing::info!(blocks = left, needed_mb = needed / MB, free_mb = free / MB, "estimated disk for the backfill");
         if needed > free && order == Order::NewestFirst {
             // Blocks were smaller once, so it may fit all the same; if not, writing stops in time.
             tracing::warn!(

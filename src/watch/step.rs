@@ -92,7 +92,7 @@ impl Session {
         let from = self.sealed.wanted_first;
         if !self.settings.follows() && self.sealed.ranges.iter().all(|range| range.last < from) {
             let finalized = self.node.finalized.map_or("none yet".to_owned(), |number| number.to_string());
-            tracing::warn!(from, finalized, "nothing is read: no hundred blocks from there on are final");
+            tracing::warn!(from, finalized, "nothing is read: no complete hundred of blocks from there on is final");
         }
     }
 

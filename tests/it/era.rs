@@ -124,7 +124,7 @@ fn what_is_neither_in_the_store_nor_in_an_era_file_is_named() {
     // What befalls the middle one, what the log says of it, and what its reason in `coverage` is.
     type Damage<'a> = &'a dyn Fn(&Path);
     let cases: [(&str, Damage, &str, &str); 6] = [
-        ("missing", &|path| fs::remove_file(path).unwrap(), "range is not held", ""),
+        ("missing", &|path| fs::remove_file(path).unwrap(), "range is not stored", ""),
         ("short", &|path| cut(path, 20_000), "cannot be read", ""),
         ("no more than a beginning", &|path| cut(path, 8), "cannot be read", ""),
         ("flipped", &|path| flip(path, 20_000), "the freezer failed", "the files have it not: block 1"),

@@ -610,7 +610,7 @@ fn building_pauses_while_the_node_is_slow_to_answer() {
     fake.fault(Fault::Hold, When::method("eth_getBlockByNumber").named("latest"));
     watch.wait_for(&["building pauses: the node is slow to answer"]);
     fake.release();
-    watch.wait_for(&["building goes on"]);
+    watch.wait_for(&["building resumes"]);
     wait_for("all of it", || {
         let found = Published::try_open(&data).ok()?;
         (found.number("SELECT max(number) FROM blocks") == 2_330).then_some(())

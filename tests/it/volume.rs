@@ -270,7 +270,7 @@ fn a_backfill_that_does_not_fit_is_refused_and_what_is_there_stays() {
     extend(&fake, 120_000, "");
     fake.chain().finalized = Some(119_950);
     let complaint = once(&fake, &data).fail(2);
-    assert!(complaint.contains("disk that the backfill will take, estimated"), "{complaint}");
+    assert!(complaint.contains("estimated disk for the backfill"), "{complaint}");
     refused(&complaint, "more blocks will take about", "choose a later --from");
     // The first range tells what a block takes: it is there, and published.
     let found = Published::open(&data);
