@@ -327,7 +327,7 @@ fn a_store_that_is_not_found_is_said_once() {
     let said = |log: &str| log.lines().filter(|line| line.contains("history comes over geth's socket")).count();
     // A node that does not know the call.
     let log = run("one");
-    assert!(log.contains("does not tell where") && said(&log) == 1, "{log}");
+    assert!(log.contains("does not say where") && said(&log) == 1, "{log}");
     // One in a container of its own.
     fake.chain().datadir = Some("/not/in/this/container".into());
     let log = run("two");
