@@ -1,13 +1,15 @@
-//! Answers: who has most, what moved, what it cost. Each is a view or a macro of the published file, and has a file here with its
-//! columns, their comments and its SQL.
+//! Answers: who has most, what moved, what it cost. Each is a view or a macro of the published
+//! file, and has a file here with its columns, their comments and its SQL.
 //!
-//! Nothing here grows with the history: what is per address or per block lies in the ranges, as tables of [`crate::rows`] that are
-//! combined when ranges are sealed or merged, and an answer combines what the ranges and the tail hold. So a reorganisation undoes
-//! nothing, and the order in which ranges come does not matter. Most answers stay as they are; those that tell of the time up to the
-//! newest block are made anew with each block.
+//! Nothing here grows with the history: what is per address or per block lies in the ranges, as
+//! tables of [`crate::rows`] that are combined when ranges are sealed or merged, and an answer
+//! combines what the ranges and the tail hold. So a reorganisation undoes nothing, and the order in
+//! which ranges come does not matter. Most answers stay as they are; those that tell of the time up
+//! to the newest block are made anew with each block.
 //!
-//! Two answers need more than SQL over the tables. Names of addresses come from [`labels`]. `whales` would have to read every balance
-//! ever stored: it is computed in the background, out of the sealed ranges, as the [`ranking`]; the view `whales` adds what is newer.
+//! Two answers need more than SQL over the tables. Names of addresses come from [`labels`].
+//! `whales` would have to read every balance ever stored: it is computed in the background, out of
+//! the sealed ranges, as the [`ranking`]; the view `whales` adds what is newer.
 
 mod amounts;
 mod combined;
@@ -96,9 +98,11 @@ const LASTING: [(&Table, Query); 11] = [
     (&gas_ranks::GUZZLERS, gas_ranks::guzzlers),
 ];
 
-/// The query of a view over the whole history; `None` for what is a table, or is made anew with each block.
+/// The query of a view over the whole history; `None` for what is a table, or is made anew with
+/// each block.
 pub fn lasting(table: &Table) -> Option<String> {
-    let answer = LASTING.iter().find(|(answer, _)| answer.name == table.name).map(|(_, body)| body());
+    let answer =
+        LASTING.iter().find(|(answer, _)| answer.name == table.name).map(|(_, body)| body());
     let is_chain = || CHAIN_TABLES.iter().any(|chain| chain.name == table.name);
     answer.or_else(|| is_chain().then(|| stored::both(table)))
 }

@@ -17,12 +17,14 @@ pub fn process_time() -> Duration {
     clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
-/// Time since the machine was started, be it asleep or not: the same for all processes, and set by nobody.
+/// Time since the machine was started, be it asleep or not: the same for all processes, and set by
+/// nobody.
 pub fn time_since_boot() -> Duration {
     clock(libc::CLOCK_BOOTTIME)
 }
 
-// By libc: with the feature for it, rustix would have other features in the build of DuckDB, which would be compiled anew.
+// By libc: with the feature for it, rustix would have other features in the build of DuckDB, which
+// would be compiled anew.
 fn clock(id: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a plain system call with a pointer to a live value; these clocks are always there.

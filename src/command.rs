@@ -50,7 +50,8 @@ enum Which {
     Sql(sql::Sql),
     /// Show progress, lag, and whether anything is wrong.
     Status(status::Status),
-    /// Report in one line whether geth answers and the writer keeps up: for a container's health check.
+    /// Report in one line whether geth answers and the writer keeps up: for a container's health
+    /// check.
     Health(health::Health),
     /// Check that what is stored is the chain, and complete.
     Verify(verify::Verify),
@@ -61,10 +62,12 @@ enum Which {
 }
 
 impl Command {
-    /// Parses the command line and the environment; exits if they are not a command. A variable that is set to the
-    /// empty string, as Compose files leave it, counts as unset.
+    /// Parses the command line and the environment; exits if they are not a command. A variable
+    /// that is set to the empty string, as Compose files leave it, counts as unset.
     pub fn read() -> Self {
-        let is_empty = |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        let is_empty = |arg: &Arg| {
+            arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
+        };
         let unset = |arg: Arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg };
         let command = Self::command().mut_subcommands(|command| command.mut_args(unset));
         Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
@@ -100,25 +103,28 @@ pub struct Reading {
     ipc: PathBuf,
     /// The data directory, on a local file system or a named volume.
     ///
-    /// DuckDB must accept its path as a name: one that contains `,`, `?`, `\`, invalid UTF-8, or a part like `first=7`
-    /// is refused.
+    /// DuckDB must accept its path as a name: one that contains `,`, `?`, `\`, invalid UTF-8, or a
+    /// part like `first=7` is refused.
     #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
     data: PathBuf,
-    /// geth's freezer, its `ancient` directory [default: below the data directory that geth reports].
+    /// geth's freezer, its `ancient` directory [default: below the data directory that geth
+    /// reports].
     ///
     /// If there is none, all blocks come over the socket.
     #[arg(long, value_name = "DIR", env = "SPYHOP_ANCIENT")]
     ancient: Option<PathBuf>,
-    /// Directory of era files, for history that geth has pruned [default: `era` beside the freezer's tables].
+    /// Directory of era files, for history that geth has pruned [default: `era` beside the
+    /// freezer's tables].
     ///
     /// The default is where `geth download-era` puts them. It is searched once a minute.
     #[arg(long, value_name = "DIR", env = "SPYHOP_ERA")]
     era: Option<PathBuf>,
-    /// Tables to store, separated by commas [default: all but traces]; `+traces` adds to the default.
+    /// Tables to store, separated by commas [default: all but traces]; `+traces` adds to the
+    /// default.
     ///
-    /// Other tables are not stored, and `coverage` says so. With blocks, logs, withdrawals, uncles and token_transfers
-    /// only, no senders are recovered, which is nearly all of the work. Tables asked for later are added to the ranges
-    /// that lack them.
+    /// Other tables are not stored, and `coverage` says so. With blocks, logs, withdrawals, uncles
+    /// and token_transfers only, no senders are recovered, which is nearly all of the work. Tables
+    /// asked for later are added to the ranges that lack them.
     #[arg(long, value_name = "LIST", env = "SPYHOP_TABLES", value_parser = parse_tables)]
     tables: Option<Selection>,
     /// Which blocks geth is asked to trace.
@@ -129,22 +135,26 @@ pub struct Reading {
     /// Each takes about 250 MB of memory.
     #[arg(long, value_name = "N", env = "SPYHOP_WORKERS", value_parser = clap::value_parser!(u16).range(1..=512))]
     workers: Option<u16>,
-    /// Depth at which a block counts as final, on a chain that has never reported a finalized block.
+    /// Depth at which a block counts as final, on a chain that has never reported a finalized
+    /// block.
     #[arg(long, value_name = "BLOCKS", env = "SPYHOP_FINALITY_DEPTH", default_value_t = 1024)]
     finality_depth: u64,
     /// The chain's wrapped ether contract [default: that of mainnet or Sepolia].
     #[arg(long, value_name = "ADDRESS", env = "SPYHOP_WETH")]
     weth: Option<Address>,
-    /// Also publish `spyhop-absolute.duckdb`, whose views use this absolute path of the data directory.
+    /// Also publish `spyhop-absolute.duckdb`, whose views use this absolute path of the data
+    /// directory.
     #[arg(long, value_name = "DIR", env = "SPYHOP_PUBLISHED_PATH")]
     published_path: Option<PathBuf>,
-    /// Your names of addresses: a CSV file with address, name and category, read again when it changes.
+    /// Your names of addresses: a CSV file with address, name and category, read again when it
+    /// changes.
     ///
-    /// One address per line: a quoted field ends with its line. Lines that cannot be read are logged by number and
-    /// skipped.
+    /// One address per line: a quoted field ends with its line. Lines that cannot be read are
+    /// logged by number and skipped.
     #[arg(long, value_name = "FILE", env = "SPYHOP_LABELS")]
     labels: Option<PathBuf>,
-    /// Directory of ABI files, NAME.json: adds a view for each of their events; read again when they change.
+    /// Directory of ABI files, NAME.json: adds a view for each of their events; read again when
+    /// they change.
     #[arg(long, value_name = "DIR", env = "SPYHOP_ABI")]
     abi: Option<PathBuf>,
     /// Memory that the writer may use; if it needs more, it dies and geth does not.
@@ -251,11 +261,16 @@ fn parse_tables(text: &str) -> Result<Selection, String> {
     let names: Vec<_> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
     let adds = names.iter().any(|name| name.starts_with('+'));
     let base = if adds { Selection::default() } else { Selection::of_known([]) };
-    let selection = Selection::parse(names.iter().map(|name| name.trim_start_matches('+'))).map_err(|name| {
-        let known = CHAIN_TABLES.map(|table| table.name).join(", ");
-        format!("there is no table `{name}`; the tables are {known}")
-    })?;
-    if selection.is_empty() { Err("no table is named".to_owned()) } else { Ok(selection.with(base)) }
+    let selection = Selection::parse(names.iter().map(|name| name.trim_start_matches('+')))
+        .map_err(|name| {
+            let known = CHAIN_TABLES.map(|table| table.name).join(", ");
+            format!("there is no table `{name}`; the tables are {known}")
+        })?;
+    if selection.is_empty() {
+        Err("no table is named".to_owned())
+    } else {
+        Ok(selection.with(base))
+    }
 }
 
 /// Logs to standard error; `SPYHOP_LOG` filters, as `RUST_LOG` does in other programs.
@@ -323,17 +338,26 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 
 /// What to do about an error of the operating system.
 fn remedy(error: &anyhow::Error) -> Option<&'static str> {
-    let of_io = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<std::io::Error>()?.raw_os_error();
-    let of_rustix = |cause: &(dyn std::error::Error + 'static)| Some(cause.downcast_ref::<Errno>()?.raw_os_error());
+    let of_io = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>()?.raw_os_error()
+    };
+    let of_rustix = |cause: &(dyn std::error::Error + 'static)| {
+        Some(cause.downcast_ref::<Errno>()?.raw_os_error())
+    };
     let errno = error.chain().find_map(|cause| of_io(cause).or_else(|| of_rustix(cause)));
     // DuckDB and Parquet report it only as text.
     let text = format!("{error:#}");
     let says = |words: &str| text.contains(words);
     let is = |numbers: &[i32]| errno.is_some_and(|errno| numbers.contains(&errno));
-    if is(&[libc::ENOSPC, libc::EDQUOT]) || says("No space left on device") || says("Disk quota exceeded") {
+    if is(&[libc::ENOSPC, libc::EDQUOT])
+        || says("No space left on device")
+        || says("Disk quota exceeded")
+    {
         Some("free some space and start it again: what was committed is kept")
     } else if is(&[libc::EMFILE, libc::ENFILE]) || says("Too many open files") {
-        Some("allow more open files: `ulimit -n`, or the container engine's `--ulimit nofile=1048576`")
+        Some(
+            "allow more open files: `ulimit -n`, or the container engine's `--ulimit nofile=1048576`",
+        )
     } else if is(&[libc::ENOMEM]) || says("Out of Memory Error") || says("Cannot allocate memory") {
         Some("give it more memory: --memory-max, or the container's limit")
     } else if is(&[libc::EFBIG]) || says("File too large") {
@@ -343,7 +367,9 @@ fn remedy(error: &anyhow::Error) -> Option<&'static str> {
             "the disk or the connection to it is failing: see the kernel's log; `spyhop verify` reports what is damaged",
         )
     } else if is(&[libc::EROFS]) || says("Read-only file system") {
-        Some("mount it writable; a file system that turned read-only by itself has errors: see the kernel's log")
+        Some(
+            "mount it writable; a file system that turned read-only by itself has errors: see the kernel's log",
+        )
     } else if is(&[libc::EACCES, libc::EPERM]) || says("Permission denied") {
         Some("run it as the owner of the data directory, as geth's user or as root")
     } else {

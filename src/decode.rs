@@ -33,7 +33,8 @@ use rlp::Items;
 pub enum Depth {
     /// Everything, so that the sender can be recovered.
     Fields,
-    /// Bytes, hash and type: enough to prove the block, and for rows that are not about transactions.
+    /// Bytes, hash and type: enough to prove the block, and for rows that are not about
+    /// transactions.
     Hashes,
 }
 
@@ -56,7 +57,8 @@ pub struct Block {
     pub size: u64,
     /// The receipts' consensus encodings: what the receipts root is made of.
     pub raw_receipts: Vec<Bytes>,
-    /// Whether the receipts' blooms were made from their logs here, so that to check one against the other is idle.
+    /// Whether the receipts' blooms were made from their logs here, so that to check one against
+    /// the other is idle.
     pub blooms_are_made: bool,
 }
 
@@ -76,14 +78,16 @@ pub struct Withdrawal {
 }
 
 impl Block {
-    /// Decodes one block and its receipts, as `debug_getRawBlock` and `debug_getRawReceipts` give them.
+    /// Decodes one block and its receipts, as `debug_getRawBlock` and `debug_getRawReceipts` give
+    /// them.
     ///
     /// # Errors
     /// If the bytes are not RLP of that shape, or there is not one receipt per transaction.
     pub fn decode(raw_block: Bytes, raw_receipts: Vec<Bytes>, depth: Depth) -> Result<Self> {
         let mut parts = Items::list(&raw_block).context("block")?;
         let header =
-            Header::decode(raw_block.slice_ref(parts.next_item().context("block header")?)).context("block header")?;
+            Header::decode(raw_block.slice_ref(parts.next_item().context("block header")?))
+                .context("block header")?;
         let body = Body::decode(&raw_block, parts, depth)?;
         ensure_one_each(raw_receipts.len(), body.transactions.len())?;
         let receipts = raw_receipts
@@ -95,16 +99,22 @@ impl Block {
         Ok(Self::new(header, body, receipts, raw_receipts, size, false))
     }
 
-    /// Decodes one block as geth's freezer keeps it: header, body and receipts apart, and of the receipts only what is in
-    /// nothing else.
+    /// Decodes one block as geth's freezer keeps it: header, body and receipts apart, and of the
+    /// receipts only what is in nothing else.
     ///
     /// # Errors
     /// As for [`Block::decode`].
-    pub fn decode_stored(header: Bytes, body: Bytes, receipts: &Bytes, depth: Depth) -> Result<Self> {
+    pub fn decode_stored(
+        header: Bytes,
+        body: Bytes,
+        receipts: &Bytes,
+        depth: Depth,
+    ) -> Result<Self> {
         let parts = Items::list(&body).context("body")?;
         // Header and body's items, in a list of their own, are the block.
         let length = header.len() + parts.rest().len();
-        let size = alloy_rlp::Header { list: true, payload_length: length }.length_with_payload() as u64;
+        let size =
+            alloy_rlp::Header { list: true, payload_length: length }.length_with_payload() as u64;
         let header = Header::decode(header).context("block header")?;
         let body = Body::decode(&body, parts, depth)?;
         let (receipts, raw_receipts) = stored::receipts(receipts, &body.transactions)?;
@@ -120,11 +130,21 @@ impl Block {
         blooms_are_made: bool,
     ) -> Self {
         let Body { transactions, uncles, uncles_hash, withdrawals } = body;
-        Self { header, transactions, receipts, uncles, uncles_hash, withdrawals, size, raw_receipts, blooms_are_made }
+        Self {
+            header,
+            transactions,
+            receipts,
+            uncles,
+            uncles_hash,
+            withdrawals,
+            size,
+            raw_receipts,
+            blooms_are_made,
+        }
     }
 
-    /// Recovers the sender of every transaction on all threads of the pool it runs in: about 64 µs each, nearly all of the
-    /// cost of a block.
+    /// Recovers the sender of every transaction on all threads of the pool it runs in: about 64 µs
+    /// each, nearly all of the cost of a block.
     ///
     /// # Errors
     /// If a signature of a known type has no public key: such a block cannot be of the chain.
@@ -162,8 +182,10 @@ impl Body {
             .context("transactions")?
             .enumerate()
             .map(|(index, item)| {
-                item.and_then(|item| Transaction::decode(raw.slice_ref(rlp::unwrap_string(item)?), depth))
-                    .with_context(|| format!("transaction {index}"))
+                item.and_then(|item| {
+                    Transaction::decode(raw.slice_ref(rlp::unwrap_string(item)?), depth)
+                })
+                .with_context(|| format!("transaction {index}"))
             })
             .collect::<Result<Vec<_>>>()?;
         let uncles_list = parts.next_item().context("uncles")?;
@@ -171,7 +193,8 @@ impl Body {
             .context("uncles")?
             .enumerate()
             .map(|(index, item)| {
-                item.and_then(|item| Header::decode(raw.slice_ref(item))).with_context(|| format!("uncle {index}"))
+                item.and_then(|item| Header::decode(raw.slice_ref(item)))
+                    .with_context(|| format!("uncle {index}"))
             })
             .collect::<Result<Vec<_>>>()?;
         let withdrawals = match parts.next() {

@@ -35,7 +35,8 @@ use std::time::{Duration, Instant};
 const FILES_MAX: usize = 1_000;
 const BYTES_MAX: u64 = 16 << 20;
 
-/// Events of a file that are named in the log when they are skipped, and those of all files that the table names.
+/// Events of a file that are named in the log when they are skipped, and those of all files that
+/// the table names.
 const NAMED_MAX: usize = 20;
 const SKIPPED_MAX: usize = 10_000;
 
@@ -85,7 +86,8 @@ impl Events {
     /// If the directory cannot be read now; later on, the events it had stay.
     pub fn open(directory: Option<PathBuf>) -> Result<Self> {
         directory.as_deref().map_or(Ok(()), Self::check)?;
-        let mut events = Self { directory, looked_at: None, seen: None, read: Files::default(), revision: 0 };
+        let mut events =
+            Self { directory, looked_at: None, seen: None, read: Files::default(), revision: 0 };
         events.refresh();
         Ok(events)
     }
@@ -182,7 +184,9 @@ impl Files {
         for (index, (path, seen)) in files.iter().enumerate() {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let contract = match seen {
-                _ if index >= FILES_MAX => Err(anyhow::anyhow!("only the first {FILES_MAX} files are read")),
+                _ if index >= FILES_MAX => {
+                    Err(anyhow::anyhow!("only the first {FILES_MAX} files are read"))
+                }
                 Ok(seen) => read(path, &file, seen.bytes),
                 Err(reason) => Err(anyhow::anyhow!(reason.clone())),
             };
@@ -190,7 +194,9 @@ impl Files {
                 Ok(contract) => {
                     let mut skipped = contract.skipped.clone();
                     skipped.extend(
-                        contract.named_events().filter_map(|(name, event)| all.add(&contract, name, event).err()),
+                        contract
+                            .named_events()
+                            .filter_map(|(name, event)| all.add(&contract, name, event).err()),
                     );
                     for Skipped { event, signature, reason, .. } in skipped.iter().take(NAMED_MAX) {
                         let event = signature.as_deref().or(event.as_deref()).unwrap_or_default();
@@ -250,7 +256,10 @@ fn read(path: &Path, file: &str, length: u64) -> Result<Contract> {
     // What is written to it meanwhile is read the next time.
     File::open(path)?.take(BYTES_MAX).read_to_end(&mut json)?;
     let json = String::from_utf8(json).map_err(|error| {
-        let line = memchr::memchr_iter(b'\n', &error.as_bytes()[..error.utf8_error().valid_up_to()]).count() + 1;
+        let line =
+            memchr::memchr_iter(b'\n', &error.as_bytes()[..error.utf8_error().valid_up_to()])
+                .count()
+                + 1;
         anyhow::anyhow!("line {line}: it is not UTF-8")
     })?;
     Contract::parse(file, name, &json)

@@ -36,7 +36,8 @@ use bytes::BytesMut;
 use std::path::{Path, PathBuf};
 use table::{FreezerTable, Span};
 
-/// Stored bytes of a run at most, unless a single block has more. What they decompress to is a few times as much.
+/// Stored bytes of a run at most, unless a single block has more. What they decompress to is a few
+/// times as much.
 const RUN_BYTES_MAX: u64 = 2 << 20;
 
 /// Blocks of a run at most.
@@ -53,7 +54,8 @@ pub struct Stored {
     pub header: Bytes,
     /// RLP of the list of transactions, uncles and, since Shanghai, withdrawals.
     pub body: Bytes,
-    /// RLP of the list of receipts, each status or root, cumulative gas and logs: neither type nor bloom.
+    /// RLP of the list of receipts, each status or root, cumulative gas and logs: neither type nor
+    /// bloom.
     pub receipts: Bytes,
 }
 
@@ -77,8 +79,8 @@ pub struct Freezer {
     plain: BytesMut,
 }
 
-/// The directory of the chain's tables below a data directory of geth or an ancient directory, as now and as it was before
-/// there was more than one freezer; `None` if neither is there.
+/// The directory of the chain's tables below a data directory of geth or an ancient directory, as
+/// now and as it was before there was more than one freezer; `None` if neither is there.
 pub fn find(directory: &Path) -> Option<PathBuf> {
     ["geth/chaindata/ancient/chain", "geth/chaindata/ancient", "chain", ""]
         .into_iter()
@@ -135,7 +137,9 @@ impl Freezer {
         ];
         let (count, bytes) = run_of(&spans);
         for (table, spans) in
-            [&mut self.hashes, &mut self.headers, &mut self.bodies, &mut self.receipts].into_iter().zip(&mut spans)
+            [&mut self.hashes, &mut self.headers, &mut self.bodies, &mut self.receipts]
+                .into_iter()
+                .zip(&mut spans)
         {
             spans.truncate(count);
             table.read(spans)?;
@@ -192,5 +196,6 @@ fn run_of(spans: &[Vec<Span>; 4]) -> (usize, u64) {
 
 fn hash_in(hashes: &FreezerTable, span: &Span, number: u64) -> Result<B256, Error> {
     let stored = hashes.stored(span);
-    B256::try_from(stored).map_err(|_| hashes.damaged(number, format!("a hash of {} bytes", stored.len())))
+    B256::try_from(stored)
+        .map_err(|_| hashes.damaged(number, format!("a hash of {} bytes", stored.len())))
 }

@@ -54,7 +54,8 @@ pub struct Limits {
     pub connections: usize,
     /// Maximum number of calls in flight, over all connections.
     pub in_flight_max: usize,
-    /// Maximum size of a reply; a connection that sends more is closed. Raised if the chain's blocks can be larger.
+    /// Maximum size of a reply; a connection that sends more is closed. Raised if the chain's
+    /// blocks can be larger.
     pub reply_bytes_max: usize,
     /// Upper bound of that, whatever the node says of its chain.
     pub block_bytes_max: usize,
@@ -75,11 +76,15 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Limits for a process with this much memory: a block takes several times the size of its reply, as text, bytes and rows.
+    /// Limits for a process with this much memory: a block takes several times the size of its
+    /// reply, as text, bytes and rows.
     pub fn of_memory(bytes_max: u64) -> Limits {
         let block_bytes_max = usize::try_from(bytes_max / 8).unwrap_or(usize::MAX);
         let limits = Limits::default();
-        Limits { block_bytes_max: block_bytes_max.min(1 << 30).max(limits.reply_bytes_max), ..limits }
+        Limits {
+            block_bytes_max: block_bytes_max.min(1 << 30).max(limits.reply_bytes_max),
+            ..limits
+        }
     }
 }
 
@@ -107,7 +112,8 @@ pub enum Error {
         /// The node's message.
         message: String,
     },
-    /// The reply, or the connection it was to come on, could not be trusted; the connection was dropped.
+    /// The reply, or the connection it was to come on, could not be trusted; the connection was
+    /// dropped.
     Broken {
         /// What was called.
         method: Method,
@@ -121,7 +127,8 @@ pub enum Error {
         /// The time allowed.
         after: Duration,
     },
-    /// The node behind the socket is on another chain than the one that is expected; its connection was dropped.
+    /// The node behind the socket is on another chain than the one that is expected; its connection
+    /// was dropped.
     OtherChain {
         /// The socket.
         path: PathBuf,
@@ -145,8 +152,8 @@ impl Error {
         matches!(self, Error::Broken { .. } | Error::TimedOut { .. } | Error::Unreachable { .. })
     }
 
-    /// Whether the node said that it does not have the data now: a block not there yet or no longer canonical,
-    /// or no finalized block yet.
+    /// Whether the node said that it does not have the data now: a block not there yet or no longer
+    /// canonical, or no finalized block yet.
     pub fn is_missing(&self) -> bool {
         match self {
             Error::Null { .. } => true,
@@ -175,7 +182,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Null { method } => {
-                write!(f, "geth answered {method} with nothing: it does not have what was asked for")
+                write!(
+                    f,
+                    "geth answered {method} with nothing: it does not have what was asked for"
+                )
             }
             Error::Pruned { method, message } => {
                 write!(f, "geth has pruned what {method} asked for: {}", text::message(message))
@@ -184,13 +194,21 @@ impl fmt::Display for Error {
                 write!(f, "geth answered {method} with error {code}: {}", text::message(message))
             }
             Error::Broken { method, reason } => {
-                write!(f, "no usable reply to {method}, its connection was dropped: {}", text::message(reason))
+                write!(
+                    f,
+                    "no usable reply to {method}, its connection was dropped: {}",
+                    text::message(reason)
+                )
             }
             Error::TimedOut { method, after } => {
                 write!(f, "no reply to {method} within {after:?}, its connection was dropped")
             }
             Error::OtherChain { path, expected, found } => {
-                write!(f, "the node at `{}` is on {found}, not on {expected}; nothing was touched", path.display())
+                write!(
+                    f,
+                    "the node at `{}` is on {found}, not on {expected}; nothing was touched",
+                    path.display()
+                )
             }
             Error::Unreachable { path, .. } => {
                 write!(f, "failed to connect to geth's socket `{}`", path.display())
@@ -241,15 +259,18 @@ pub struct Head {
 pub enum Tag {
     /// The head.
     Latest,
-    /// The last finalized block. A node that knows of none answers with an error that [`Error::is_missing`] knows.
+    /// The last finalized block. A node that knows of none answers with an error that
+    /// [`Error::is_missing`] knows.
     Finalized,
-    /// The first block the node still has, which is the genesis block only where nothing was pruned.
+    /// The first block the node still has, which is the genesis block only where nothing was
+    /// pruned.
     Earliest,
     /// The canonical block of this number.
     Number(u64),
 }
 
-/// A block named for the raw calls. By hash is the way that a reorganisation between two calls cannot spoil.
+/// A block named for the raw calls. By hash is the way that a reorganisation between two calls
+/// cannot spoil.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
     /// The canonical block of this number.
@@ -317,7 +338,8 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client of the socket at this path. Touches nothing: the first call connects, and must run inside a tokio runtime.
+    /// A client of the socket at this path. Touches nothing: the first call connects, and must run
+    /// inside a tokio runtime.
     pub fn new(path: impl Into<PathBuf>, limits: Limits) -> Client {
         Client { pool: Arc::new(Pool::new(path.into(), limits)) }
     }
@@ -330,14 +352,15 @@ impl Client {
 
     /// The consensus encodings of a block's receipts (`debug_getRawReceipts`).
     ///
-    /// For a hash the node does not know, geth answers with no receipts rather than with `null`, and only the receipts
-    /// root of the header tells the two apart.
+    /// For a hash the node does not know, geth answers with no receipts rather than with `null`,
+    /// and only the receipts root of the header tells the two apart.
     pub async fn raw_receipts(&self, at: At) -> Result<Vec<Bytes>, Error> {
         let params = reply::at_params(at);
         self.pool.call(Method::RawReceipts, &params, reply::raw_receipts).await
     }
 
-    /// The block the tag stands for now (`eth_getBlockByNumber`, and `eth_getHeaderByNumber` where only the header is left).
+    /// The block the tag stands for now (`eth_getBlockByNumber`, and `eth_getHeaderByNumber` where
+    /// only the header is left).
     pub async fn head(&self, tag: Tag) -> Result<Head, Error> {
         let read = |pool: Arc<Pool>| {
             move |result: &[u8]| {
@@ -351,9 +374,16 @@ impl Client {
                 }
             }
         };
-        let head = self.pool.call(Method::BlockByNumber, &reply::tag_params(tag), read(self.pool.clone())).await;
+        let head = self
+            .pool
+            .call(Method::BlockByNumber, &reply::tag_params(tag), read(self.pool.clone()))
+            .await;
         let (Err(Error::Pruned { .. }), Tag::Number(number)) = (&head, tag) else { return head };
-        match self.pool.call(Method::HeaderByNumber, &reply::header_params(number), read(self.pool.clone())).await {
+        match self
+            .pool
+            .call(Method::HeaderByNumber, &reply::header_params(number), read(self.pool.clone()))
+            .await
+        {
             Err(Error::Node { .. }) => head,
             header => header,
         }
@@ -369,42 +399,47 @@ impl Client {
         self.pool.call(Method::ClientVersion, "[]", reply::text).await
     }
 
-    /// What the node still has to do (`eth_syncing`): `false`, or an object of counters. For a status line only: a node
-    /// that re-indexes reports an object for hours, and one without a beacon node `false`.
+    /// What the node still has to do (`eth_syncing`): `false`, or an object of counters. For a
+    /// status line only: a node that re-indexes reports an object for hours, and one without a
+    /// beacon node `false`.
     pub async fn syncing(&self) -> Result<serde_json::Value, Error> {
         self.pool.call(Method::Syncing, "[]", reply::value).await
     }
 
-    /// The chain's configuration (`admin_nodeInfo`, its `protocols.eth.config`), with the blob schedule of every fork.
+    /// The chain's configuration (`admin_nodeInfo`, its `protocols.eth.config`), with the blob
+    /// schedule of every fork.
     pub async fn node_config(&self) -> Result<serde_json::Value, Error> {
         self.pool.call(Method::NodeInfo, "[]", reply::chain_config).await
     }
 
-    /// The node's data directory (`admin_datadir`), as the node names it: it may see another file system than we do.
+    /// The node's data directory (`admin_datadir`), as the node names it: it may see another file
+    /// system than we do.
     pub async fn datadir(&self) -> Result<PathBuf, Error> {
         self.pool.call(Method::Datadir, "[]", reply::text).await.map(PathBuf::from)
     }
 
-    /// What a block's transactions did (`debug_traceBlockByHash` with `callTracer`), in their order. The node executes the
-    /// block again, and needs the state before it.
+    /// What a block's transactions did (`debug_traceBlockByHash` with `callTracer`), in their
+    /// order. The node executes the block again, and needs the state before it.
     pub async fn trace_block(&self, block: B256) -> Result<Vec<Trace>, Error> {
         self.pool.call(Method::TraceBlock, &reply::trace_params(block), reply::traces).await
     }
 
-    /// The same by a tracer that carries neither input nor output, and of each frame only what moves ether: its memory is bounded
-    /// whatever the transactions do, and one that is not done in time fails alone. It costs the node some milliseconds for each
-    /// transaction.
+    /// The same by a tracer that carries neither input nor output, and of each frame only what
+    /// moves ether: its memory is bounded whatever the transactions do, and one that is not done in
+    /// time fails alone. It costs the node some milliseconds for each transaction.
     pub async fn trace_moving(&self, block: B256) -> Result<Vec<Result<Trace, String>>, Error> {
         self.pool.call(Method::TraceBlock, &reply::moving_params(block), reply::single_traces).await
     }
 
-    /// Whose ether each of a block's transactions changed, and from what to what (`prestateTracer`). Its memory is bounded too, but it
-    /// tells nothing of the way that ether went.
+    /// Whose ether each of a block's transactions changed, and from what to what
+    /// (`prestateTracer`). Its memory is bounded too, but it tells nothing of the way that ether
+    /// went.
     pub async fn trace_changes(&self, block: B256) -> Result<Vec<Vec<Change>>, Error> {
         self.pool.call(Method::TraceBlock, &reply::changes_params(block), reply::changes).await
     }
 
-    /// How many bytes of input a block's calls have together, as far as they begin with a selector (`4byteTracer`).
+    /// How many bytes of input a block's calls have together, as far as they begin with a selector
+    /// (`4byteTracer`).
     pub async fn trace_input_bytes(&self, block: B256) -> Result<u64, Error> {
         self.pool.call(Method::TraceBlock, &reply::input_params(block), reply::input_bytes).await
     }
@@ -414,8 +449,8 @@ impl Client {
         self.pool.call(Method::Balance, &reply::balance_params(address, block), reply::amount).await
     }
 
-    /// The bytes that a contract answers after a block (`eth_call`). What the contract does for it is bounded: without gas left it
-    /// fails, which like a revert is an [`Error::Node`].
+    /// The bytes that a contract answers after a block (`eth_call`). What the contract does for it
+    /// is bounded: without gas left it fails, which like a revert is an [`Error::Node`].
     pub async fn ask_contract(
         &self,
         contract: Address,
@@ -423,10 +458,13 @@ impl Client {
         block: B256,
         gas: u64,
     ) -> Result<Bytes, Error> {
-        self.pool.call(Method::Call, &reply::call_params(contract, question, block, gas), reply::bytes).await
+        self.pool
+            .call(Method::Call, &reply::call_params(contract, question, block, gas), reply::bytes)
+            .await
     }
 
-    /// The oldest block of which the node says that it serves the state (`eth_capabilities`); it may yet lack it.
+    /// The oldest block of which the node says that it serves the state (`eth_capabilities`); it
+    /// may yet lack it.
     pub async fn oldest_state(&self) -> Result<u64, Error> {
         self.pool.call(Method::Capabilities, "[]", reply::oldest_state).await
     }
@@ -436,8 +474,8 @@ impl Client {
         self.pool.call(Method::DbGet, &reply::genesis_params(genesis), reply::bytes).await
     }
 
-    /// From now on checks the chain of each new connection before anything else, and does not use it if it is another. Open
-    /// connections are closed.
+    /// From now on checks the chain of each new connection before anything else, and does not use
+    /// it if it is another. Open connections are closed.
     pub fn expect(&self, chain: ChainOf) {
         self.pool.expect(chain);
     }
@@ -452,7 +490,8 @@ impl Client {
         self.pool.path()
     }
 
-    /// Closes every connection, so that the next call runs on a new one. Pending calls fail as broken.
+    /// Closes every connection, so that the next call runs on a new one. Pending calls fail as
+    /// broken.
     pub fn drop_connections(&self) {
         self.pool.drop_connections();
     }

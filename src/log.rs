@@ -144,7 +144,10 @@ impl TermLike for Screen {
     }
 
     fn flush(&self) -> io::Result<()> {
-        STDERR.push(std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_bytes());
+        STDERR.push(
+            std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+                .into_bytes(),
+        );
         Ok(())
     }
 }
@@ -184,8 +187,14 @@ impl Queue {
 
 impl Lines {
     const fn new(write: Write) -> Self {
-        let queue = Queue { lines: VecDeque::new(), bytes: 0, dropped: 0, writing: false, failed: false };
-        Self { write, has_thread: OnceLock::new(), queue: Mutex::new(queue), changed: Condvar::new() }
+        let queue =
+            Queue { lines: VecDeque::new(), bytes: 0, dropped: 0, writing: false, failed: false };
+        Self {
+            write,
+            has_thread: OnceLock::new(),
+            queue: Mutex::new(queue),
+            changed: Condvar::new(),
+        }
     }
 
     /// Takes a line, with its newline, to be written when the reader reads.
@@ -210,21 +219,28 @@ impl Lines {
     /// Waits a moment for what is still to be written.
     fn finish(&self) {
         // In time or not, there is nothing more to do.
-        let _ = self.changed.wait_timeout_while(self.queue(), LAST_LINES, |queue| queue.writing || queue.has_work());
+        let _ = self.changed.wait_timeout_while(self.queue(), LAST_LINES, |queue| {
+            queue.writing || queue.has_work()
+        });
     }
 
     /// Writes one line after the other, on a thread of its own.
     fn write_all(&self) {
         let mut queue = self.queue();
         loop {
-            queue = self.changed.wait_while(queue, |queue| !queue.has_work()).unwrap_or_else(PoisonError::into_inner);
+            queue = self
+                .changed
+                .wait_while(queue, |queue| !queue.has_work())
+                .unwrap_or_else(PoisonError::into_inner);
             let next = queue.lines.pop_front();
-            let (dropped, line) = next.unwrap_or_else(|| (std::mem::take(&mut queue.dropped), Vec::new()));
+            let (dropped, line) =
+                next.unwrap_or_else(|| (std::mem::take(&mut queue.dropped), Vec::new()));
             queue.bytes -= line.len();
             queue.writing = true;
             drop(queue);
             let lost = dropped + u64::from(!line.is_empty());
-            let is_written = put(self.write, &if dropped > 0 { [notice(dropped), line].concat() } else { line });
+            let is_written =
+                put(self.write, &if dropped > 0 { [notice(dropped), line].concat() } else { line });
             queue = self.queue();
             (queue.writing, queue.failed) = (false, !is_written);
             if !is_written {

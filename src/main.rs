@@ -1,4 +1,5 @@
-//! Parses, runs, and maps the error to an exit code: 0 done or signalled, 1 failed, 2 wrong usage or set-up.
+//! Parses, runs, and maps the error to an exit code: 0 done or signalled, 1 failed, 2 wrong usage
+//! or set-up.
 
 use spyhop::command::{Command, report};
 use spyhop::log;

@@ -6,7 +6,8 @@ use crate::store::RANGE_MIN;
 /// Blocks of a range built in one go: a kill costs at most this many for each that is under way.
 const BACKFILL: u64 = 1_000;
 
-/// No block has a number above this: sums of numbers below it do not overflow, and a table's column takes them.
+/// No block has a number above this: sums of numbers below it do not overflow, and a table's column
+/// takes them.
 pub const BLOCK_MAX: u64 = i64::MAX as u64 / 2;
 
 /// Where a piece's blocks come from.
@@ -69,12 +70,17 @@ pub struct Known {
 impl Known {
     /// The pieces to build, in order. Those that the tail waits for come first, ascending.
     pub fn pieces(&self) -> impl Iterator<Item = Piece> {
-        let (below, above): (Vec<_>, Vec<_>) = self.gaps().into_iter().partition(|(first, _)| !self.is_above(*first));
+        let (below, above): (Vec<_>, Vec<_>) =
+            self.gaps().into_iter().partition(|(first, _)| !self.is_above(*first));
         let above = above.into_iter().flat_map(|gap| self.ascending(gap));
         let below = below.into_iter();
         let (oldest, newest) = match self.order {
-            Order::OldestFirst => (Some(below.flat_map(|gap| self.ascending(gap)).chain(above)), None),
-            Order::NewestFirst => (None, Some(above.chain(below.rev().flat_map(|gap| self.descending(gap))))),
+            Order::OldestFirst => {
+                (Some(below.flat_map(|gap| self.ascending(gap)).chain(above)), None)
+            }
+            Order::NewestFirst => {
+                (None, Some(above.chain(below.rev().flat_map(|gap| self.descending(gap)))))
+            }
         };
         oldest.into_iter().flatten().chain(newest.into_iter().flatten())
     }
@@ -89,7 +95,8 @@ impl Known {
         self.once_more(&self.damaged)
     }
 
-    /// Whether damaged ranges are built before what is new: but for a few pieces that the tail waits for.
+    /// Whether damaged ranges are built before what is new: but for a few pieces that the tail
+    /// waits for.
     pub fn mends_first(&self) -> bool {
         const FEW: usize = 10;
         !self.tail_waits() || self.pieces().nth(FEW).is_some()
@@ -113,20 +120,23 @@ impl Known {
             (_, Some(next)) => next.max(self.wanted_first),
             (Order::OldestFirst, None) => self.wanted_first,
             // Nothing below needs to be there: it begins where nothing can be sealed.
-            (Order::NewestFirst, None) => {
-                self.last().map_or(0, |last| (last + 1) / RANGE_MIN * RANGE_MIN).max(self.wanted_first)
-            }
+            (Order::NewestFirst, None) => self
+                .last()
+                .map_or(0, |last| (last + 1) / RANGE_MIN * RANGE_MIN)
+                .max(self.wanted_first),
         }
     }
 
-    /// Whether ranges must be built before the tail can go on: what is published stays one run of blocks.
+    /// Whether ranges must be built before the tail can go on: what is published stays one run of
+    /// blocks.
     pub fn tail_waits(&self) -> bool {
         let next = self.tail_next();
         let waits_for = |piece: &Piece| piece.source != Source::Tail && piece.last >= next;
         // From the piece on that may hold the next block: there may be millions below it.
         let gaps = self.gaps().into_iter().filter(|(_, last)| *last >= next);
         let gaps = gaps.map(|(first, last)| (first.max(next / BACKFILL * BACKFILL), last));
-        self.under_way.iter().any(waits_for) || gaps.flat_map(|gap| self.ascending(gap)).any(|piece| waits_for(&piece))
+        self.under_way.iter().any(waits_for)
+            || gaps.flat_map(|gap| self.ascending(gap)).any(|piece| waits_for(&piece))
     }
 
     /// Blocks of all the pieces to build.
@@ -182,8 +192,8 @@ impl Known {
         })
     }
 
-    /// The piece of a gap that holds the hundred which begins at `hundred`: a thousand where all of it is in the gap and comes out
-    /// of one source, else the hundred itself.
+    /// The piece of a gap that holds the hundred which begins at `hundred`: a thousand where all of
+    /// it is in the gap and comes out of one source, else the hundred itself.
     fn piece_with(&self, hundred: u64, (first, last): (u64, u64)) -> Option<Piece> {
         let thousand = hundred / BACKFILL * BACKFILL;
         if thousand >= first && thousand + BACKFILL - 1 <= last && self.is_of_one_source(thousand) {
@@ -193,7 +203,8 @@ impl Known {
         (hundred >= first && hundred_last <= last).then(|| self.piece(hundred, hundred_last))
     }
 
-    /// Whether no hundred of this thousand is sealed out of the tail, and either all or none of them are in the freezer.
+    /// Whether no hundred of this thousand is sealed out of the tail, and either all or none of
+    /// them are in the freezer.
     fn is_of_one_source(&self, thousand: u64) -> bool {
         let last = thousand + BACKFILL - 1;
         let touches = |interval: Option<(u64, u64)>| {
@@ -210,7 +221,8 @@ impl Known {
     fn piece(&self, first: u64, last: u64) -> Piece {
         let source = match () {
             () if covers(self.tail, first, last) => Source::Tail,
-            // What the tail has of it is taken from there, and the rest from where the tail came from.
+            // What the tail has of it is taken from there, and the rest from where the tail came
+            // from.
             () if self.tail.is_some_and(|(from, to)| from <= last && first <= to) => Source::Node,
             () if self.is_in_freezer(first, last) => Source::Freezer,
             () => Source::Node,
@@ -226,6 +238,9 @@ fn covers(interval: Option<(u64, u64)>, first: u64, last: u64) -> bool {
 /// First block and end of the whole hundreds in an interval, if there are any.
 fn hundreds_in(interval: Option<(u64, u64)>) -> Option<(u64, u64)> {
     let (first, last) = interval?;
-    let (first, end) = (first.checked_next_multiple_of(RANGE_MIN)?, last.saturating_add(1) / RANGE_MIN * RANGE_MIN);
+    let (first, end) = (
+        first.checked_next_multiple_of(RANGE_MIN)?,
+        last.saturating_add(1) / RANGE_MIN * RANGE_MIN,
+    );
     (first < end).then_some((first, end))
 }

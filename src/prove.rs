@@ -36,7 +36,11 @@ pub struct Mismatch {
 
 impl std::fmt::Display for Mismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "block {}: {}: expected {}, found {}", self.number, self.check, self.expected, self.found)
+        write!(
+            f,
+            "block {}: {}: expected {}, found {}",
+            self.number, self.check, self.expected, self.found
+        )
     }
 }
 
@@ -58,7 +62,8 @@ impl Deref for Proved {
 }
 
 impl Proved {
-    /// Wei per blob gas in this block; `None` before Cancun, and above 256 bits, which no transaction can offer.
+    /// Wei per blob gas in this block; `None` before Cancun, and above 256 bits, which no
+    /// transaction can offer.
     pub fn blob_gas_price(&self) -> Option<U256> {
         self.blob_gas_price
     }
@@ -82,8 +87,9 @@ impl Proved {
 /// Source: `blobSchedule` and the fork times in the node's chain configuration.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct BlobSchedule {
-    /// Fork time in seconds since 1970, and `baseFeeUpdateFraction` from then on; ascending, and in geth's order of forks where two
-    /// share a time. A fraction that cannot be read is 0: blob prices from then on are not known.
+    /// Fork time in seconds since 1970, and `baseFeeUpdateFraction` from then on; ascending, and in
+    /// geth's order of forks where two share a time. A fraction that cannot be read is 0: blob
+    /// prices from then on are not known.
     pub update_fractions: Vec<(u64, u64)>,
 }
 
@@ -96,11 +102,15 @@ impl BlobSchedule {
                 let time = &config[format!("{fork}Time")];
                 // A fork that is not to come has a schedule too, and no time.
                 let time = (!time.is_null()).then(|| time.as_u64().unwrap_or(0))?;
-                Some(((time, fork_order(fork)), schedule["baseFeeUpdateFraction"].as_u64().unwrap_or(0)))
+                Some((
+                    (time, fork_order(fork)),
+                    schedule["baseFeeUpdateFraction"].as_u64().unwrap_or(0),
+                ))
             })
             .collect();
         forks.sort_by_key(|(place, _)| *place);
-        let update_fractions = forks.into_iter().map(|((time, _), fraction)| (time, fraction)).collect();
+        let update_fractions =
+            forks.into_iter().map(|((time, _), fraction)| (time, fraction)).collect();
         Self { update_fractions }
     }
 
@@ -108,9 +118,9 @@ impl BlobSchedule {
     pub fn fault(&self, config: &serde_json::Value) -> Option<String> {
         let unread = self.update_fractions.iter().find(|(_, fraction)| *fraction == 0);
         match unread {
-            Some((time, _)) => {
-                Some(format!("the entry from time {time} on cannot be read: blob prices are null from then on"))
-            }
+            Some((time, _)) => Some(format!(
+                "the entry from time {time} on cannot be read: blob prices are null from then on"
+            )),
             None if self.update_fractions.is_empty() && !config["cancunTime"].is_null() => {
                 Some("it is missing: Cancun's is used".to_owned())
             }
@@ -121,7 +131,8 @@ impl BlobSchedule {
     /// Wei per blob gas (EIP-4844, `get_base_fee_per_blob_gas`).
     fn price(&self, header: &Header) -> Option<U256> {
         let excess = header.excess_blob_gas?;
-        let in_force = self.update_fractions.iter().rev().find(|(time, _)| *time <= header.timestamp);
+        let in_force =
+            self.update_fractions.iter().rev().find(|(time, _)| *time <= header.timestamp);
         match in_force.map_or(UPDATE_FRACTION_CANCUN, |(_, fraction)| *fraction) {
             0 => None,
             fraction => fake_exponential(excess, fraction),
@@ -129,8 +140,8 @@ impl BlobSchedule {
     }
 }
 
-/// The place of a fork with a blob schedule among all (geth `params/config.go`, `CheckConfigForkOrder`). One that is not known here
-/// is of a newer geth, and comes last.
+/// The place of a fork with a blob schedule among all (geth `params/config.go`,
+/// `CheckConfigForkOrder`). One that is not known here is of a newer geth, and comes last.
 fn fork_order(fork: &str) -> (usize, u64) {
     let parameters_only = fork.strip_prefix("bpo").and_then(|count| count.parse().ok());
     let named = if parameters_only.is_some() { "bpo" } else { fork };
@@ -142,8 +153,9 @@ fn fork_order(fork: &str) -> (usize, u64) {
 /// `BLOB_BASE_FEE_UPDATE_FRACTION` (EIP-4844), for a node that does not report its schedule.
 const UPDATE_FRACTION_CANCUN: u64 = 3_338_477;
 
-/// e^(numerator/denominator), approximated as EIP-4844's `fake_exponential` with factor 1; `None` if it exceeds 256 bits, and
-/// nothing is computed further then: it would take forever. No term exceeds the sum of 320 bits, so that none of 512 overflows.
+/// e^(numerator/denominator), approximated as EIP-4844's `fake_exponential` with factor 1; `None`
+/// if it exceeds 256 bits, and nothing is computed further then: it would take forever. No term
+/// exceeds the sum of 320 bits, so that none of 512 overflows.
 fn fake_exponential(numerator: u64, denominator: u64) -> Option<U256> {
     let (numerator, denominator) = (U512::from(numerator), U512::from(denominator));
     let limit = denominator << 256;
@@ -165,12 +177,17 @@ fn fake_exponential(numerator: u64, denominator: u64) -> Option<U256> {
 ///
 /// # Errors
 /// The first check that failed, with the block as it came.
-pub fn prove(block: Block, expected: &Expected, schedule: &BlobSchedule) -> Result<Proved, Box<(Mismatch, Block)>> {
+pub fn prove(
+    block: Block,
+    expected: &Expected,
+    schedule: &BlobSchedule,
+) -> Result<Proved, Box<(Mismatch, Block)>> {
     match first_mismatch(&block, expected) {
         None => Ok(Proved { blob_gas_price: schedule.price(&block.header), block }),
-        Some((check, wanted, found)) => {
-            Err(Box::new((Mismatch { number: expected.number, check, expected: wanted, found }, block)))
-        }
+        Some((check, wanted, found)) => Err(Box::new((
+            Mismatch { number: expected.number, check, expected: wanted, found },
+            block,
+        ))),
     }
 }
 
@@ -180,15 +197,24 @@ fn first_mismatch(block: &Block, expected: &Expected) -> Option<(&'static str, S
         let (wanted, found) = (wanted.to_string(), found.to_string());
         (wanted != found).then_some((check, wanted, found))
     };
-    let hash = |check, wanted: B256, found: B256| if wanted == found { None } else { differ(check, &wanted, &found) };
+    let hash = |check, wanted: B256, found: B256| {
+        if wanted == found { None } else { differ(check, &wanted, &found) }
+    };
     differ("number", &expected.number, &header.number)
         .or_else(|| hash("header hash", expected.hash?, header.hash))
         .or_else(|| hash("parent hash", expected.parent_hash?, header.parent_hash))
         .or_else(|| {
-            let raw: Vec<_> = block.transactions.iter().map(|transaction| &transaction.raw).collect();
+            let raw: Vec<_> =
+                block.transactions.iter().map(|transaction| &transaction.raw).collect();
             hash("transactions root", header.transactions_root, ordered_trie_root_encoded(&raw))
         })
-        .or_else(|| hash("receipts root", header.receipts_root, ordered_trie_root_encoded(&block.raw_receipts)))
+        .or_else(|| {
+            hash(
+                "receipts root",
+                header.receipts_root,
+                ordered_trie_root_encoded(&block.raw_receipts),
+            )
+        })
         .or_else(|| hash("uncles hash", header.uncles_hash, block.uncles_hash))
         .or_else(|| match (header.withdrawals_root, &block.withdrawals) {
             (None, None) => None,
@@ -216,10 +242,12 @@ fn bloom_mismatch(block: &Block) -> Option<(&'static str, String, String)> {
         }
         all |= found;
     }
-    (all != block.header.logs_bloom).then(|| ("logs bloom", block.header.logs_bloom.to_string(), all.to_string()))
+    (all != block.header.logs_bloom)
+        .then(|| ("logs bloom", block.header.logs_bloom.to_string(), all.to_string()))
 }
 
-/// What the roots alone leave open: each receipt has its transaction's type, and gas used only grows.
+/// What the roots alone leave open: each receipt has its transaction's type, and gas used only
+/// grows.
 fn receipts_mismatch(block: &Block) -> Option<(&'static str, String, String)> {
     let mut gas_before = 0;
     for (transaction, receipt) in block.transactions.iter().zip(&block.receipts) {
@@ -227,7 +255,11 @@ fn receipts_mismatch(block: &Block) -> Option<(&'static str, String, String)> {
             return Some(("receipt type", transaction.kind.to_string(), receipt.kind.to_string()));
         }
         if receipt.cumulative_gas_used < gas_before {
-            return Some(("cumulative gas", format!("at least {gas_before}"), receipt.cumulative_gas_used.to_string()));
+            return Some((
+                "cumulative gas",
+                format!("at least {gas_before}"),
+                receipt.cumulative_gas_used.to_string(),
+            ));
         }
         gas_before = receipt.cumulative_gas_used;
     }

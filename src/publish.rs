@@ -9,11 +9,13 @@ use crate::answers::{self, ASSETS, HOLDERS, Labels, Ranking, TABLES};
 use crate::error::Refused;
 use crate::events::Events;
 use crate::rows::{
-    self, BOUNDED_TABLES, CHAIN_TABLES, LAYOUT, Rows, Selection, Table, coverage::Interval, events_skipped::Skipped,
-    logs, reorgs::Reorg,
+    self, BOUNDED_TABLES, CHAIN_TABLES, LAYOUT, Rows, Selection, Table, coverage::Interval,
+    events_skipped::Skipped, logs, reorgs::Reorg,
 };
 use crate::sql::{literal, quoted};
-use crate::store::{BlockLink, NAME_SYNTAX, Store, check_name, create_aside, sync_directory, table_path, tail};
+use crate::store::{
+    BlockLink, NAME_SYNTAX, Store, check_name, create_aside, sync_directory, table_path, tail,
+};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 use duckdb::{AccessMode, Config, Connection};
@@ -88,7 +90,8 @@ pub struct Publisher {
     /// The volume's directory as it is named in a second file; `None` for no such file.
     absolute: Option<PathBuf>,
     last: Option<LastPublished>,
-    /// The views of events that DuckDB refused, by name, with its reason; of the revision that they are of.
+    /// The views of events that DuckDB refused, by name, with its reason; of the revision that they
+    /// are of.
     refused: (u64, BTreeMap<String, String>),
 }
 
@@ -111,9 +114,11 @@ impl Publisher {
     /// If `absolute` is not the volume: DuckDB looks at the files when a view is made.
     pub fn new(store: &Store, absolute: Option<PathBuf>) -> Result<Self> {
         if let Some(path) = &absolute {
-            let place = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+            let place =
+                |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
             if !path.is_absolute() || place(path) != place(store.root()) {
-                let what = format!("`{}` is not an absolute path of the data directory", path.display());
+                let what =
+                    format!("`{}` is not an absolute path of the data directory", path.display());
                 let hint = "it must have this path here and where the file will be opened, as in two containers with one volume";
                 return Err(Refused::new(what, hint).into());
             }
@@ -128,7 +133,8 @@ impl Publisher {
     /// Publishes a state: afterwards, and not before, readers see it.
     ///
     /// # Errors
-    /// If a tail file cannot be read or the volume cannot be written; readers then keep what they have.
+    /// If a tail file cannot be read or the volume cannot be written; readers then keep what they
+    /// have.
     pub fn publish(&mut self, store: &Store, state: &Contents) -> Result<()> {
         let published = store.root().join(FILE);
         let last = self.last.take().filter(|last| last.age < SCRATCH_EVERY && published.exists());
@@ -137,7 +143,9 @@ impl Publisher {
         if let Some(root) = &self.absolute {
             replace_file(store, ABSOLUTE_FILE, Some(&published), |aside| {
                 let connection = open(store, aside)?;
-                connection.execute_batch(&sealed_views(state, Some(root))).context("views of the sealed ranges")?;
+                connection
+                    .execute_batch(&sealed_views(state, Some(root)))
+                    .context("views of the sealed ranges")?;
                 connection.close().map_err(|(_, error)| error.into())
             })?;
         }
@@ -161,20 +169,29 @@ impl Publisher {
         connection.execute_batch("BEGIN")?;
         if scratch {
             connection.execute_batch(&create_tables()).context("tables")?;
-            // Views are checked when they are made, and that is quick while there are no files below them.
+            // Views are checked when they are made, and that is quick while there are no files
+            // below them.
             let nothing = Contents { ranges: &[], ranking: None, ..*state };
-            connection.execute_batch(&sealed_views(&nothing, None)).context("views of the sealed ranges")?;
+            connection
+                .execute_batch(&sealed_views(&nothing, None))
+                .context("views of the sealed ranges")?;
             connection.execute_batch(&answers::halves_of_movements()).context("movements")?;
             connection.execute_batch(&create_views()).context("views")?;
         }
         for (number, _) in last.tail.iter().filter(|block| blocks.binary_search(block).is_err()) {
             for table in CHAIN_TABLES {
                 let height = height(table);
-                connection.execute(&format!("DELETE FROM tail.{} WHERE {height} = ?", table.name), [*number as i64])?;
+                connection.execute(
+                    &format!("DELETE FROM tail.{} WHERE {height} = ?", table.name),
+                    [*number as i64],
+                )?;
             }
         }
-        let new: Vec<_> =
-            state.tail.iter().filter(|link| last.tail.binary_search(&(link.number, link.hash)).is_err()).collect();
+        let new: Vec<_> = state
+            .tail
+            .iter()
+            .filter(|link| last.tail.binary_search(&(link.number, link.hash)).is_err())
+            .collect();
         for links in new.chunks(64) {
             let blocks = links
                 .iter()
@@ -193,9 +210,13 @@ impl Publisher {
             replace(&connection, &rows::labels::TABLE, state.labels.list(), rows::labels::push)?;
         }
         if scratch || ranges != last.ranges || ranking != last.ranking {
-            connection.execute_batch(&sealed_views(state, None)).context("views of the sealed ranges")?;
+            connection
+                .execute_batch(&sealed_views(state, None))
+                .context("views of the sealed ranges")?;
         }
-        connection.execute_batch(&window_views(state)).context("views of the time up to the newest block")?;
+        connection
+            .execute_batch(&window_views(state))
+            .context("views of the time up to the newest block")?;
         connection.execute_batch("COMMIT")?;
         // From here on what fails costs itself.
         for sql in answers::macros().iter().filter(|_| scratch) {
@@ -214,7 +235,8 @@ impl Publisher {
 }
 
 impl Publisher {
-    /// Makes the views of decoded events in a transaction of their own: one that DuckDB refuses costs itself, never what is published.
+    /// Makes the views of decoded events in a transaction of their own: one that DuckDB refuses
+    /// costs itself, never what is published.
     fn write_events(&mut self, connection: &Connection, events: &Events) -> Result<()> {
         if self.refused.0 != events.revision() {
             self.refused = (events.revision(), BTreeMap::new());
@@ -222,11 +244,13 @@ impl Publisher {
         for attempt in 0.. {
             let refused = &mut self.refused.1;
             let Err(error) = try_events(connection, events, refused) else { return Ok(()) };
-            // An error ends a transaction: which views are to blame is found out in a database that nobody reads.
+            // An error ends a transaction: which views are to blame is found out in a database that
+            // nobody reads.
             connection.execute_batch("ROLLBACK")?;
             match attempt {
                 0 => refused.extend(refused_views(events)?),
-                1 => refused.extend(events.views().keys().map(|name| (name.clone(), format!("{error:#}")))),
+                1 => refused
+                    .extend(events.views().keys().map(|name| (name.clone(), format!("{error:#}")))),
                 _ => return Err(error),
             }
             for (name, reason) in refused.iter() {
@@ -237,14 +261,20 @@ impl Publisher {
     }
 }
 
-fn try_events(connection: &Connection, events: &Events, refused: &BTreeMap<String, String>) -> Result<()> {
+fn try_events(
+    connection: &Connection,
+    events: &Events,
+    refused: &BTreeMap<String, String>,
+) -> Result<()> {
     connection.execute_batch("BEGIN")?;
     connection.execute_batch(&events.begin())?;
     let mut skipped = events.skipped().to_vec();
     for (name, view) in events.views() {
         match refused.get(name) {
             Some(reason) => skipped.push(Skipped { reason: reason.clone(), ..view.event.clone() }),
-            None => connection.execute_batch(&view.sql).with_context(|| format!("view of decoded events `{name}`"))?,
+            None => connection
+                .execute_batch(&view.sql)
+                .with_context(|| format!("view of decoded events `{name}`"))?,
         }
     }
     connection.execute_batch(&events.finish()).context("macros of decoded events")?;
@@ -257,7 +287,11 @@ fn refused_views(events: &Events) -> Result<BTreeMap<String, String>> {
     let open = || {
         let config = Config::default().with("memory_limit", MEMORY_LIMIT)?.with("threads", "1")?;
         let connection = Connection::open_in_memory_with_flags(config)?;
-        connection.execute_batch(&format!("CREATE TABLE logs ({});\n{}", logs::TABLE.definitions(), events.begin()))?;
+        connection.execute_batch(&format!(
+            "CREATE TABLE logs ({});\n{}",
+            logs::TABLE.definitions(),
+            events.begin()
+        ))?;
         anyhow::Ok(connection)
     };
     let mut connection = open()?;
@@ -265,7 +299,10 @@ fn refused_views(events: &Events) -> Result<BTreeMap<String, String>> {
     for (name, view) in events.views() {
         if let Err(error) = connection.execute_batch(&view.sql) {
             // What follows is the statement, as far as it was understood.
-            refused.insert(name.clone(), error.to_string().lines().next().unwrap_or_default().to_owned());
+            refused.insert(
+                name.clone(),
+                error.to_string().lines().next().unwrap_or_default().to_owned(),
+            );
             if connection.execute_batch("SELECT 1").is_err() {
                 // A fault of its own ends a database.
                 connection = open()?;
@@ -275,14 +312,18 @@ fn refused_views(events: &Events) -> Result<BTreeMap<String, String>> {
     Ok(refused)
 }
 
-/// The views over the sealed ranges, one for each chain table, and over their ranking; `first` and `last` are the range that a file
-/// holds. Names are relative to the volume where no root is given.
+/// The views over the sealed ranges, one for each chain table, and over their ranking; `first` and
+/// `last` are the range that a file holds. Names are relative to the volume where no root is given.
 fn sealed_views(Contents { ranges, ranking, .. }: &Contents, root: Option<&Path>) -> String {
     let mut sql = String::new();
     for table in [&HOLDERS, &ASSETS] {
         let body = match ranking {
             Some(Ranking { path, .. }) => {
-                format!("SELECT {} FROM read_parquet({})", table.names(), literal(&file(root, path, table.name)))
+                format!(
+                    "SELECT {} FROM read_parquet({})",
+                    table.names(),
+                    literal(&file(root, path, table.name))
+                )
             }
             None => answers::nothing(table),
         };
@@ -294,7 +335,8 @@ fn sealed_views(Contents { ranges, ranking, .. }: &Contents, root: Option<&Path>
         let (older, current): (Vec<_>, Vec<_>) = ranges.partition(|range| range.older.has(table));
         // One list has one kind of columns, those of its first file.
         let read = |(layout, ranges): (u32, Vec<&Directory>)| {
-            let files: Vec<_> = ranges.iter().map(|range| literal(&file(root, &range.path, name))).collect();
+            let files: Vec<_> =
+                ranges.iter().map(|range| literal(&file(root, &range.path, name))).collect();
             (!files.is_empty()).then(|| {
                 format!(
                     "SELECT {}, first, last FROM read_parquet([{}], hive_partitioning = true, \
@@ -306,7 +348,9 @@ fn sealed_views(Contents { ranges, ranking, .. }: &Contents, root: Option<&Path>
         };
         let read: Vec<_> = [(0, older), (LAYOUT, current)].into_iter().filter_map(read).collect();
         let source = if read.is_empty() {
-            format!("SELECT {columns}, 0::BIGINT AS first, 0::BIGINT AS last FROM tail.{name} WHERE false")
+            format!(
+                "SELECT {columns}, 0::BIGINT AS first, 0::BIGINT AS last FROM tail.{name} WHERE false"
+            )
         } else {
             read.join(" UNION ALL ")
         };
@@ -332,7 +376,8 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Reads every table of the published file of the volume at `root`, if there is one, and so checks it: DuckDB has a checksum in each block.
+/// Reads every table of the published file of the volume at `root`, if there is one, and so checks
+/// it: DuckDB has a checksum in each block.
 ///
 /// # Errors
 /// If it cannot be read.
@@ -343,8 +388,10 @@ pub fn read_through(root: &Path) -> Result<()> {
     }
     let config = Config::default().access_mode(AccessMode::ReadOnly)?.with("threads", "1")?;
     let connection = Connection::open_with_flags(&path, config)?;
-    for table in
-        BOUNDED_TABLES.iter().map(|table| ("main", table)).chain(CHAIN_TABLES.iter().map(|table| ("tail", table)))
+    for table in BOUNDED_TABLES
+        .iter()
+        .map(|table| ("main", table))
+        .chain(CHAIN_TABLES.iter().map(|table| ("tail", table)))
     {
         let (schema, name) = (table.0, table.1.name);
         let read = format!("SELECT bit_xor(hash(rows))::VARCHAR FROM {schema}.{name} AS rows");
@@ -355,7 +402,8 @@ pub fn read_through(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Replaces a file of the volume, starting from a copy of another if one is given: a reader sees the old one or the new one.
+/// Replaces a file of the volume, starting from a copy of another if one is given: a reader sees
+/// the old one or the new one.
 fn replace_file<T>(
     store: &Store,
     name: &str,
@@ -378,16 +426,17 @@ fn replace_file<T>(
             .and_then(|mut copied| io::copy(&mut copied, &mut create_aside(&aside)?))
             .with_context(|| format!("failed to copy: `{}`", copied.display()))?;
     }
-    let written =
-        write(&aside).with_context(|| format!("failed to write the published file: `{}`", aside.display()))?;
+    let written = write(&aside)
+        .with_context(|| format!("failed to write the published file: `{}`", aside.display()))?;
     File::open(&aside).and_then(|file| file.sync_all())?;
-    fs::rename(&aside, &path).with_context(|| format!("failed to rename to: `{}`", path.display()))?;
+    fs::rename(&aside, &path)
+        .with_context(|| format!("failed to rename to: `{}`", path.display()))?;
     sync_directory(store.root())?;
     Ok(written)
 }
 
-/// Opens the file being made, by its absolute name, as `md:x` and the like are no relative ones to DuckDB, and in the oldest format
-/// that all readers from DuckDB 1.4 on know.
+/// Opens the file being made, by its absolute name, as `md:x` and the like are no relative ones to
+/// DuckDB, and in the oldest format that all readers from DuckDB 1.4 on know.
 fn open(store: &Store, path: &Path) -> Result<Connection> {
     let (path, root) = (absolute(path)?, absolute(store.root())?);
     let config = Config::default()
@@ -399,7 +448,10 @@ fn open(store: &Store, path: &Path) -> Result<Connection> {
         .with("autoload_known_extensions", "false")?;
     let connection = Connection::open_with_flags(path, config)?;
     // Views are checked when they are made: their relative names must be found.
-    connection.execute_batch(&format!("SET file_search_path = {}", literal(&root.display().to_string())))?;
+    connection.execute_batch(&format!(
+        "SET file_search_path = {}",
+        literal(&root.display().to_string())
+    ))?;
     Ok(connection)
 }
 
@@ -428,19 +480,30 @@ fn create_views() -> String {
 /// The views whose periods end with the newest block.
 fn window_views(state: &Contents) -> String {
     let held: Vec<_> = state.ranges.iter().map(Directory::run).collect();
-    let bodies = answers::up_to_newest(&held, state.tail, state.tables, state.coverage, state.ranking);
+    let bodies =
+        answers::up_to_newest(&held, state.tail, state.tables, state.coverage, state.ranking);
     bodies
         .map(|(table, body)| {
-            format!("CREATE OR REPLACE VIEW main.{} AS {body};\n{}", table.name, comments("VIEW", "main", table))
+            format!(
+                "CREATE OR REPLACE VIEW main.{} AS {body};\n{}",
+                table.name,
+                comments("VIEW", "main", table)
+            )
         })
         .concat()
 }
 
 fn comments(what: &str, schema: &str, table: &Table) -> String {
-    let mut sql = format!("COMMENT ON {what} {schema}.{} IS {};\n", table.name, literal(table.comment));
+    let mut sql =
+        format!("COMMENT ON {what} {schema}.{} IS {};\n", table.name, literal(table.comment));
     for column in table.columns {
         let name = quoted(column.name);
-        let _ = writeln!(sql, "COMMENT ON COLUMN {schema}.{}.{name} IS {};", table.name, literal(column.comment));
+        let _ = writeln!(
+            sql,
+            "COMMENT ON COLUMN {schema}.{}.{name} IS {};",
+            table.name,
+            literal(column.comment)
+        );
     }
     sql
 }
@@ -457,7 +520,12 @@ fn replace<T>(
     append(connection, "main", table, rows.finish())
 }
 
-fn append(connection: &Connection, schema: &str, table: &Table, batch: arrow::array::RecordBatch) -> Result<()> {
+fn append(
+    connection: &Connection,
+    schema: &str,
+    table: &Table,
+    batch: arrow::array::RecordBatch,
+) -> Result<()> {
     if batch.num_rows() == 0 {
         return Ok(());
     }
@@ -467,7 +535,8 @@ fn append(connection: &Connection, schema: &str, table: &Table, batch: arrow::ar
     appender.flush().with_context(|| format!("table {schema}.{}", table.name))
 }
 
-/// The column with the height of a row's block, in the tail: there no row is of more than one block.
+/// The column with the height of a row's block, in the tail: there no row is of more than one
+/// block.
 fn height(table: &Table) -> &'static str {
     ["block_number", "first_block", "number"]
         .into_iter()

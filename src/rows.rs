@@ -1,8 +1,9 @@
 //! What a proved block becomes: rows of each table, as Arrow record batches.
 //!
-//! One [`Table`] with its columns and their comments is the only description of a table there is. Parquet files, tail files, the
-//! published DuckDB file and `spyhop schema` are all made from it. Names are those of BigQuery's public `crypto_ethereum` data set
-//! where it has them; what it lacks takes the execution API's name in snake case. The rows hold all that is needed to rebuild the
+//! One [`Table`] with its columns and their comments is the only description of a table there is.
+//! Parquet files, tail files, the published DuckDB file and `spyhop schema` are all made from it.
+//! Names are those of BigQuery's public `crypto_ethereum` data set where it has them; what it lacks
+//! takes the execution API's name in snake case. The rows hold all that is needed to rebuild the
 //! block's RLP.
 
 pub mod address_flows;
@@ -50,7 +51,8 @@ use crate::sql::quoted;
 use alloy_primitives::{Address, U256};
 use anyhow::{Context, Result};
 use arrow::array::{
-    ArrayRef, Decimal128Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+    ArrayRef, Decimal128Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder,
+    TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use combine::Entries;
@@ -84,9 +86,11 @@ pub struct Column {
 pub enum Kind {
     /// `BIGINT`.
     Integer,
-    /// `DECIMAL(38,0)`: a number of 64 bits of which each may be used, or a sum of such. It always fits.
+    /// `DECIMAL(38,0)`: a number of 64 bits of which each may be used, or a sum of such. It always
+    /// fits.
     Long,
-    /// `DECIMAL(38,0)`; always followed by a `Text` column of the same name and `_text` that holds what does not fit.
+    /// `DECIMAL(38,0)`; always followed by a `Text` column of the same name and `_text` that holds
+    /// what does not fit.
     Wide,
     /// `DECIMAL(5,2)`, in percent.
     Percent,
@@ -119,9 +123,11 @@ pub const CHAIN_TABLES: [&Table; 14] = [
 ];
 
 /// The tables that are not of the chain, and small.
-pub const BOUNDED_TABLES: [&Table; 4] = [&coverage::TABLE, &reorgs::TABLE, &labels::TABLE, &events_skipped::TABLE];
+pub const BOUNDED_TABLES: [&Table; 4] =
+    [&coverage::TABLE, &reorgs::TABLE, &labels::TABLE, &events_skipped::TABLE];
 
-/// The last time, in seconds since 1970, for which there is a `TIMESTAMP`, and for a day after it too: microseconds of 63 bits.
+/// The last time, in seconds since 1970, for which there is a `TIMESTAMP`, and for a day after it
+/// too: microseconds of 63 bits.
 pub const TIMESTAMP_MAX: u64 = i64::MAX as u64 / 1_000_000 - 86_400;
 
 /// The largest magnitude that `DECIMAL(38,0)` holds.
@@ -231,7 +237,8 @@ enum Growing {
 /// Appends a block's rows to a table's.
 type Fill = fn(&mut Rows, &Proved, &State, Options) -> Result<()>;
 
-/// What fills each of the [`CHAIN_TABLES`] whose rows are in the order of their blocks, in that order.
+/// What fills each of the [`CHAIN_TABLES`] whose rows are in the order of their blocks, in that
+/// order.
 const FILLS: [Fill; 9] = [
     |rows, block, _, _| blocks::push(rows, block),
     |rows, block, _, _| transactions::push(rows, block),
@@ -250,7 +257,10 @@ impl Batch {
         let mut fills = FILLS.into_iter();
         let growing = CHAIN_TABLES.map(|table| match combined::none(table) {
             Some(entries) => (table, Growing::Entries(entries)),
-            None => (table, Growing::Rows(fills.next().expect("one for each such table"), Rows::new(table))),
+            None => (
+                table,
+                Growing::Rows(fills.next().expect("one for each such table"), Rows::new(table)),
+            ),
         });
         let tables = growing.into_iter().filter(|(table, _)| options.tables.has(table)).collect();
         Self { options, tables, gaps: Vec::new() }
@@ -259,7 +269,8 @@ impl Batch {
     /// Appends one block's rows, and notes where they are not all that there are.
     ///
     /// # Errors
-    /// If a counter exceeds a `BIGINT`; the block can then not be stored without loss, and is not stored at all.
+    /// If a counter exceeds a `BIGINT`; the block can then not be stored without loss, and is not
+    /// stored at all.
     pub fn push(&mut self, block: &Proved, state: &State) -> Result<()> {
         for (table, growing) in &mut self.tables {
             match growing {
@@ -268,7 +279,10 @@ impl Batch {
             }
             if let Some((lacks, reason)) = state.gap(table, block, self.options) {
                 let (number, table) = (block.header.number, table.name.to_owned());
-                Gap::push(&mut self.gaps, Gap { table, first: number, last: number, reason, lacks });
+                Gap::push(
+                    &mut self.gaps,
+                    Gap { table, first: number, last: number, reason, lacks },
+                );
             }
         }
         Ok(())
@@ -320,7 +334,10 @@ macro_rules! builder {
         $rows.next = (index + 1) % $rows.builders.len();
         match &mut $rows.builders[index] {
             ColumnBuilder::$variant(builder) => builder,
-            _ => panic!("{}.{} takes another type", $rows.table.name, $rows.table.columns[index].name),
+            _ => panic!(
+                "{}.{} takes another type",
+                $rows.table.name, $rows.table.columns[index].name
+            ),
         }
     }};
 }
@@ -333,9 +350,9 @@ impl Rows {
             .iter()
             .map(|column| match column.kind {
                 Kind::Integer => ColumnBuilder::Integer(Int64Builder::new()),
-                Kind::Long | Kind::Wide | Kind::Percent => {
-                    ColumnBuilder::Wide(Decimal128Builder::new().with_data_type(column.kind.arrow()))
-                }
+                Kind::Long | Kind::Wide | Kind::Percent => ColumnBuilder::Wide(
+                    Decimal128Builder::new().with_data_type(column.kind.arrow()),
+                ),
                 Kind::Text | Kind::Key => ColumnBuilder::Text(StringBuilder::new()),
                 Kind::TextList => ColumnBuilder::TextList(ListBuilder::new(StringBuilder::new())),
                 Kind::Time => ColumnBuilder::Time(TimestampMicrosecondBuilder::new()),
@@ -356,7 +373,8 @@ impl Rows {
         Ok(())
     }
 
-    /// Appends a number to the column or, where it does not fit, in decimal to its `_text` column; or null.
+    /// Appends a number to the column or, where it does not fit, in decimal to its `_text` column;
+    /// or null.
     pub fn integer_or_text(&mut self, value: impl Into<Option<u64>>) {
         let value = value.into();
         let narrow = value.and_then(|value| i64::try_from(value).ok());
@@ -382,7 +400,8 @@ impl Rows {
     /// Appends an amount, or null, to the column and to its `_text` column.
     pub fn wide(&mut self, value: impl Into<Option<U256>>) {
         let value = value.into();
-        let narrow = value.and_then(|value| u128::try_from(value).ok()).filter(|value| *value <= WIDE_MAX);
+        let narrow =
+            value.and_then(|value| u128::try_from(value).ok()).filter(|value| *value <= WIDE_MAX);
         self.wide_parts(narrow, value.filter(|_| narrow.is_none()).map(|value| value.to_string()));
     }
 
@@ -391,7 +410,8 @@ impl Rows {
         builder!(self, Text).append_option(text);
     }
 
-    /// Appends what share of `whole` a part is, rounded down to a hundredth of a percent; null from 1,000 % on.
+    /// Appends what share of `whole` a part is, rounded down to a hundredth of a percent; null from
+    /// 1,000 % on.
     pub fn percent(&mut self, part: u64, whole: u64) {
         let hundredths = u128::from(part) * 10_000 / u128::from(whole.max(1));
         builder!(self, Wide).append_option((hundredths < 100_000).then_some(hundredths as i128));
@@ -422,7 +442,8 @@ impl Rows {
     pub fn quantity(&mut self, value: Option<U256>) {
         let Some(value) = value else { return self.text(None) };
         let mut text = [0; 66];
-        const_hex::encode_to_slice(value.to_be_bytes::<32>(), &mut text[2..]).expect("twice as long");
+        const_hex::encode_to_slice(value.to_be_bytes::<32>(), &mut text[2..])
+            .expect("twice as long");
         let start = text[2..].iter().position(|digit| *digit != b'0').unwrap_or(63);
         text[start..start + 2].copy_from_slice(b"0x");
         self.text(std::str::from_utf8(&text[start..]).expect("hex is ASCII"));
@@ -442,7 +463,8 @@ impl Rows {
         builder.append(list.is_some());
     }
 
-    /// Appends a time given in seconds since 1970; null if it is beyond all that a `TIMESTAMP` can be.
+    /// Appends a time given in seconds since 1970; null if it is beyond all that a `TIMESTAMP` can
+    /// be.
     pub fn time(&mut self, seconds: impl Into<Option<u64>>) {
         let seconds = seconds.into().and_then(timestamp);
         builder!(self, Time).append_option(seconds.map(|seconds| seconds as i64 * 1_000_000));
@@ -470,12 +492,13 @@ impl Rows {
                 }
             })
             .collect();
-        RecordBatch::try_new(self.table.schema(), columns).expect("the builders were made from the schema")
+        RecordBatch::try_new(self.table.schema(), columns)
+            .expect("the builders were made from the schema")
     }
 }
 
-/// A time in seconds since 1970, where a `TIMESTAMP` can be it: up to a day before the year 294247 ends for it. Headers may have any
-/// of 64 bits.
+/// A time in seconds since 1970, where a `TIMESTAMP` can be it: up to a day before the year 294247
+/// ends for it. Headers may have any of 64 bits.
 pub fn timestamp(seconds: u64) -> Option<u64> {
     Some(seconds).filter(|seconds| *seconds <= TIMESTAMP_MAX)
 }
@@ -498,7 +521,9 @@ fn append_hex(builder: &mut StringBuilder, bytes: &[u8]) {
     for part in rest.chunks(chunk.len() / 2) {
         let hex = &mut chunk[..part.len() * 2];
         const_hex::encode_to_slice(part, hex).expect("twice as long");
-        builder.write_str(std::str::from_utf8(hex).expect("hex is ASCII")).expect("a string builder takes all");
+        builder
+            .write_str(std::str::from_utf8(hex).expect("hex is ASCII"))
+            .expect("a string builder takes all");
     }
     builder.append_value("");
 }

@@ -1,8 +1,8 @@
 //! The files on the volume.
 //!
-//! Nothing is ever changed in place: a file or directory is built under a temporary name, made durable, and renamed. The rename is
-//! the commit, the directory listing is the catalogue, and what a killed process leaves half-done lies in one place, from which it
-//! is deleted at the next start.
+//! Nothing is ever changed in place: a file or directory is built under a temporary name, made
+//! durable, and renamed. The rename is the commit, the directory listing is the catalogue, and what
+//! a killed process leaves half-done lies in one place, from which it is deleted at the next start.
 //!
 //! ```text
 //! chain/first=…/last=…/gN/   sealed ranges of finalized blocks          range, merge
@@ -94,7 +94,8 @@ pub struct Chain {
     pub identity: Identity,
     /// Whether the node ever named a finalized block: depth then decides nothing any more.
     pub finalized_seen: bool,
-    /// How the chain prices blobs, as the node last told it. Rows are made by it; without a node they are proved by it.
+    /// How the chain prices blobs, as the node last told it. Rows are made by it; without a node
+    /// they are proved by it.
     #[serde(default)]
     pub blob_schedule: Option<BlobSchedule>,
     /// How it makes ether, as the node last told it.
@@ -106,20 +107,27 @@ pub struct Chain {
 }
 
 impl Store {
-    /// Opens the volume for writing, creating it where it is new, and clears what a killed process left.
+    /// Opens the volume for writing, creating it where it is new, and clears what a killed process
+    /// left.
     ///
     /// # Errors
     /// Where another process has it open, it cannot be written, or its format is newer.
     pub fn open(root: &Path) -> Result<Self> {
         volume::check(root)?;
-        // Whatever it is started with: anybody may read these data, and only their writer changes them.
+        // Whatever it is started with: anybody may read these data, and only their writer changes
+        // them.
         umask(Mode::from_raw_mode(0o022));
         for directory in ["chain", "tail", "quarantine", ".spyhop/reorgs"] {
-            fs::create_dir_all(root.join(directory))
-                .with_context(|| format!("failed to create directory: `{}`", root.join(directory).display()))?;
+            fs::create_dir_all(root.join(directory)).with_context(|| {
+                format!("failed to create directory: `{}`", root.join(directory).display())
+            })?;
         }
         let lock = Lock::take(root)?;
-        let store = Self { root: root.to_owned(), lock: Mutex::new(lock), checked: CheckedFiles::default() };
+        let store = Self {
+            root: root.to_owned(),
+            lock: Mutex::new(lock),
+            checked: CheckedFiles::default(),
+        };
         store.chain()?;
         // First of all, for a full volume may have room again after it.
         store.clear_temporary()?;
@@ -145,7 +153,8 @@ impl Store {
         self.root.join(".spyhop/tmp")
     }
 
-    /// Notes again which chain the volume holds, where that was damaged or is missing and the sealed ranges say it.
+    /// Notes again which chain the volume holds, where that was damaged or is missing and the
+    /// sealed ranges say it.
     fn restore_chain(&self) -> Result<()> {
         let noted = noted_chain(&self.root)?;
         if let Noted::Chain(_) = noted {
@@ -167,7 +176,8 @@ impl Store {
     pub fn clear_temporary(&self) -> Result<()> {
         let temporary = self.temporary();
         range::remove_all(&temporary)?;
-        fs::create_dir_all(&temporary).with_context(|| format!("failed to create: `{}`", temporary.display()))
+        fs::create_dir_all(&temporary)
+            .with_context(|| format!("failed to create: `{}`", temporary.display()))
     }
 
     /// Which chain the volume holds; `None` while it is new.
@@ -195,8 +205,8 @@ impl Store {
         Ok(range::list_all(&self.root)?.0)
     }
 
-    /// Writes one step's state for `status` and health checks, and makes sure that this is still the one writer. It need not
-    /// survive a power cut, only never be torn.
+    /// Writes one step's state for `status` and health checks, and makes sure that this is still
+    /// the one writer. It need not survive a power cut, only never be torn.
     pub fn beat(&self, heartbeat: &impl Serialize) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(heartbeat)?;
         // One at a time, for they all write aside under one name.
@@ -212,7 +222,8 @@ impl Store {
             .with_context(|| format!("failed to write: `{}`", path.display()))
     }
 
-    /// Records a reorganisation, then drops the tail files of its losing blocks; survives being killed in between.
+    /// Records a reorganisation, then drops the tail files of its losing blocks; survives being
+    /// killed in between.
     pub fn reorganise(&self, reorg: &crate::rows::reorgs::Reorg) -> Result<()> {
         reorg_log::append(self, reorg)
     }
@@ -223,22 +234,30 @@ impl Store {
     }
 
     /// Keeps the bytes of a block that failed its check twice, and why.
-    pub fn quarantine_block(&self, number: u64, raw_block: &Bytes, raw_receipts: &[Bytes], reason: &str) -> Result<()> {
+    pub fn quarantine_block(
+        &self,
+        number: u64,
+        raw_block: &Bytes,
+        raw_receipts: &[Bytes],
+        reason: &str,
+    ) -> Result<()> {
         quarantine::block(&self.root, number, raw_block, raw_receipts, reason)
     }
 
-    /// Deletes the ranges that lost to others, once nobody can be reading them: their winner is older than `grace`.
+    /// Deletes the ranges that lost to others, once nobody can be reading them: their winner is
+    /// older than `grace`.
     pub fn collect_losers(&self, grace: Duration) -> Result<()> {
         range::collect_losers(self, grace)
     }
 
-    /// Deletes a sealed range's or a chunk's directory, relative to the volume: it is renamed away first, so that it is never
-    /// half there.
+    /// Deletes a sealed range's or a chunk's directory, relative to the volume: it is renamed away
+    /// first, so that it is never half there.
     pub fn delete_directory(&self, path: &Path) -> Result<()> {
         range::delete(self, path)
     }
 
-    /// Moves what is damaged to quarantine, and logs that. Returns where it is, relative to the volume.
+    /// Moves what is damaged to quarantine, and logs that. Returns where it is, relative to the
+    /// volume.
     pub fn quarantine_damaged(&self, path: &Path, reason: &str) -> Result<PathBuf> {
         let moved = quarantine::damaged(&self.root, path)?;
         let (path, quarantine) = (path.display(), moved.display());
@@ -255,8 +274,8 @@ impl Store {
 /// Where it is noted which chain a volume holds, relative to it.
 pub const CHAIN: &str = ".spyhop/chain.json";
 
-/// Which chain the volume at `root` holds; `None` where it is new. Where what was noted of that is missing or damaged, the sealed ranges
-/// say it.
+/// Which chain the volume at `root` holds; `None` where it is new. Where what was noted of that is
+/// missing or damaged, the sealed ranges say it.
 pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
     let path = root.join(CHAIN);
     if let Some(format) = record::format(&path).filter(|format| *format != u64::from(FORMAT)) {
@@ -267,8 +286,10 @@ pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
                 "give this one a data directory of its own, or continue with that one; nothing was touched",
             ),
         };
-        let what =
-            format!("`{}` was written by {which} spyhop (format {format}, this one knows {FORMAT})", root.display());
+        let what = format!(
+            "`{}` was written by {which} spyhop (format {format}, this one knows {FORMAT})",
+            root.display()
+        );
         return Err(Refused::new(what, hint).into());
     }
     match noted_chain(root)? {
@@ -302,14 +323,18 @@ pub fn noted_chain(root: &Path) -> Result<Noted> {
 
 /// Whether an error says that a file is not there.
 pub fn is_missing(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
-/// Which chain the sealed ranges and the chunks of the tail are of; `None` where there are none. What else was noted is not known.
+/// Which chain the sealed ranges and the chunks of the tail are of; `None` where there are none.
+/// What else was noted is not known.
 fn chain_of_ranges(root: &Path) -> Result<Option<Chain>> {
     let (ranges, _) = range::list_readable(root)?;
     let mut identities: Vec<_> = ranges.iter().map(|range| range.manifest.identity).collect();
-    let chunks = chunk::paths(root)?.into_iter().filter_map(|path| Manifest::read(&root.join(path)).ok());
+    let chunks =
+        chunk::paths(root)?.into_iter().filter_map(|path| Manifest::read(&root.join(path)).ok());
     identities.extend(chunks.map(|manifest| manifest.identity));
     let Some(identity) = identities.first().copied() else { return Ok(None) };
     if identities.iter().any(|other| *other != identity) {
@@ -323,7 +348,14 @@ fn chain_of_ranges(root: &Path) -> Result<Option<Chain>> {
         .into());
     }
     let (blob_schedule, issuance, weth) = (None, None, None);
-    Ok(Some(Chain { format: FORMAT, identity, finalized_seen: false, blob_schedule, issuance, weth }))
+    Ok(Some(Chain {
+        format: FORMAT,
+        identity,
+        finalized_seen: false,
+        blob_schedule,
+        issuance,
+        weth,
+    }))
 }
 
 /// The records of reorganisations on the volume at `root` that are damaged.

@@ -1,12 +1,14 @@
 //! Two processes in one container: `spyhop run` starts geth and a writer, and looks after both.
 //!
-//! It is PID 1 there: it passes one SIGTERM or SIGINT on to each, takes in the orphans of both, starts the writer again when that
-//! dies, and ends with geth's exit code. The writer is a process of its own, so that nothing that happens to it (a failed
-//! assertion in DuckDB, the end of memory) can happen to geth. geth is never started again here: whoever runs the
-//! container decides about that.
+//! It is PID 1 there: it passes one SIGTERM or SIGINT on to each, takes in the orphans of both,
+//! starts the writer again when that dies, and ends with geth's exit code. The writer is a process
+//! of its own, so that nothing that happens to it (a failed assertion in DuckDB, the end of memory)
+//! can happen to geth. geth is never started again here: whoever runs the container decides about
+//! that.
 //!
-//! `node` reads geth's command line: where its socket is, and whether one of geth's own commands is to be run instead.
-//! `relay` passes on the lines of both, each with the name of its process in front.
+//! `node` reads geth's command line: where its socket is, and whether one of geth's own commands is
+//! to be run instead. `relay` passes on the lines of both, each with the name of its process in
+//! front.
 
 pub mod node;
 pub mod relay;
@@ -15,7 +17,9 @@ use crate::error::Refused;
 use crate::log;
 use anyhow::{Context, Result};
 use relay::Relay;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait};
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait,
+};
 use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::low_level::signal_name;
 use std::ffi::OsString;
@@ -26,8 +30,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The first pause before a writer that died is started again, and the longest: a writer that died in the middle of its work
-/// has left work for geth to finish, and must not heap up more.
+/// The first pause before a writer that died is started again, and the longest: a writer that died
+/// in the middle of its work has left work for geth to finish, and must not heap up more.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
@@ -64,7 +68,9 @@ pub fn run(plan: &Plan) -> Result<u8> {
     set_child_subreaper(Some(getpid())).context("failed to become the parent of orphans")?;
     let relay = Relay::default();
     let mut supervisor = Supervisor {
-        node: Some(start("geth", &plan.node, &relay).map_err(|error| not_started(&plan.node, &error))?),
+        node: Some(
+            start("geth", &plan.node, &relay).map_err(|error| not_started(&plan.node, &error))?,
+        ),
         plan,
         relay: &relay,
         writer: None,
@@ -81,7 +87,8 @@ pub fn run(plan: &Plan) -> Result<u8> {
     Ok(code(ended))
 }
 
-/// Becomes a command, in the place of this process. Returns only where that cannot be started, with the reason.
+/// Becomes a command, in the place of this process. Returns only where that cannot be started, with
+/// the reason.
 pub fn replace(words: &[OsString]) -> anyhow::Error {
     let error = match words.split_first() {
         Some((program, arguments)) => Command::new(program).args(arguments).exec(),
@@ -124,13 +131,17 @@ impl Supervisor<'_> {
                     }
                 }
                 Some(signal) if ENDS.contains(&signal) => self.forward(signal),
-                // geth would die of it, for want of a handler, and so would this process where it is not PID 1.
-                Some(signal) => tracing::info!("{} is not passed on", signal_name(signal).unwrap_or("a signal")),
+                // geth would die of it, for want of a handler, and so would this process where it
+                // is not PID 1.
+                Some(signal) => {
+                    tracing::info!("{} is not passed on", signal_name(signal).unwrap_or("a signal"))
+                }
             }
         }
     }
 
-    /// Ends the writer after geth: asks, waits, and in the end kills, which loses nothing that was committed.
+    /// Ends the writer after geth: asks, waits, and in the end kills, which loses nothing that was
+    /// committed.
     fn end_writer(&mut self, events: &Receiver<i32>) -> Result<()> {
         if !self.asked_to_stop {
             self.forward(SIGTERM);
@@ -181,8 +192,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Takes note of every process that has ended since: geth, whose end is returned, the writer, or an orphan, of which there is
-    /// nothing to say.
+    /// Takes note of every process that has ended since: geth, whose end is returned, the writer,
+    /// or an orphan, of which there is nothing to say.
     fn note_ends(&mut self) -> Result<Option<WaitStatus>> {
         let ended = reap()?;
         let node = ended.iter().find(|(process, _)| self.node == Some(*process));
@@ -198,13 +209,17 @@ impl Supervisor<'_> {
 
     fn note_writers_end(&mut self, status: WaitStatus) {
         match status.exit_status() {
-            _ if self.asked_to_stop || self.node.is_none() => tracing::info!("the writer {}", words(status)),
+            _ if self.asked_to_stop || self.node.is_none() => {
+                tracing::info!("the writer {}", words(status))
+            }
             Some(0) if self.plan.writer_ends => {
                 tracing::info!("the writer is done; geth runs on");
             }
             Some(REFUSED) => {
                 self.restart_at = Some(Instant::now() + PAUSE_MAX);
-                tracing::error!("the writer refused its setup, see above; geth runs on, next try in {PAUSE_MAX:?}");
+                tracing::error!(
+                    "the writer refused its setup, see above; geth runs on, next try in {PAUSE_MAX:?}"
+                );
             }
             _ => self.start_again_later(&words(status)),
         }
@@ -260,7 +275,9 @@ fn reap() -> Result<Vec<(Pid, WaitStatus)>> {
     let mut ended = Vec::new();
     loop {
         match wait(WaitOptions::NOHANG) {
-            Ok(Some((process, status))) if status.exited() || status.signaled() => ended.push((process, status)),
+            Ok(Some((process, status))) if status.exited() || status.signaled() => {
+                ended.push((process, status))
+            }
             Ok(Some(_)) => {}
             // All live, or there is none left.
             Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(ended),
@@ -269,7 +286,8 @@ fn reap() -> Result<Vec<(Pid, WaitStatus)>> {
     }
 }
 
-/// Starts a process in a group of its own, so that Ctrl-C in a terminal reaches this process only, and each of them once.
+/// Starts a process in a group of its own, so that Ctrl-C in a terminal reaches this process only,
+/// and each of them once.
 fn start(name: &'static str, words: &[OsString], relay: &Relay) -> io::Result<Pid> {
     let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut child = Command::new(program)
@@ -279,8 +297,10 @@ fn start(name: &'static str, words: &[OsString], relay: &Relay) -> io::Result<Pi
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let stdout = child.stdout.take().map_or(Ok(()), |stdout| relay.pass_on(name, stdout, log::stdout()));
-    let stderr = child.stderr.take().map_or(Ok(()), |stderr| relay.pass_on(name, stderr, log::stderr()));
+    let stdout =
+        child.stdout.take().map_or(Ok(()), |stdout| relay.pass_on(name, stdout, log::stdout()));
+    let stderr =
+        child.stderr.take().map_or(Ok(()), |stderr| relay.pass_on(name, stderr, log::stderr()));
     if let Err(error) = stdout.and(stderr) {
         // It is of no use without its lines, and would be nobody's.
         child.kill().and_then(|()| child.wait())?;

@@ -10,7 +10,8 @@ use std::borrow::Cow;
 /// Maximum length of a node's message, in characters.
 const MESSAGE_MAX: usize = 1_000;
 
-/// Text on one line: characters that are invisible, or change how other text is displayed, are escaped, as `\n` or `\u{202e}`.
+/// Text on one line: characters that are invisible, or change how other text is displayed, are
+/// escaped, as `\n` or `\u{202e}`.
 pub fn shown(text: &str) -> Cow<'_, str> {
     if !text.contains(is_written_out) {
         return Cow::Borrowed(text);
@@ -22,7 +23,8 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Text of several lines, such as an SQL error that points below what it quotes. All but the first are indented.
+/// Text of several lines, such as an SQL error that points below what it quotes. All but the first
+/// are indented.
 pub fn lines(text: &str) -> String {
     text.lines().map(shown).collect::<Vec<_>>().join("\n    ")
 }

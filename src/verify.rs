@@ -70,7 +70,8 @@ pub struct Report {
     pub not_recomputed: u64,
     /// The tables that they lack.
     pub lacking: BTreeSet<&'static str>,
-    /// Tables of which not all could be recombined, with the blocks of the ranges where they could not.
+    /// Tables of which not all could be recombined, with the blocks of the ranges where they could
+    /// not.
     pub not_combined: BTreeMap<&'static str, u64>,
     /// First and last block of each gap in what is stored.
     pub missing: Vec<(u64, u64)>,
@@ -85,8 +86,13 @@ pub struct Report {
 /// Verifies what is stored, and reports each fault as it is found.
 ///
 /// # Errors
-/// If there is nothing to verify, or the node cannot be asked. What cannot be read is a fault, not an error.
-pub fn check(settings: &Request, bar: &ProgressBar, tell: &mut (dyn FnMut(&Fault) + Send)) -> Result<Report> {
+/// If there is nothing to verify, or the node cannot be asked. What cannot be read is a fault, not
+/// an error.
+pub fn check(
+    settings: &Request,
+    bar: &ProgressBar,
+    tell: &mut (dyn FnMut(&Fault) + Send),
+) -> Result<Report> {
     let root = &settings.data;
     let (from, to) = settings.blocks();
     if from > to {
@@ -96,7 +102,8 @@ pub fn check(settings: &Request, bar: &ProgressBar, tell: &mut (dyn FnMut(&Fault
         )
         .into());
     }
-    let chain = store::read_chain(root)?.with_context(|| format!("no data in `{}` yet", root.display()))?;
+    let chain =
+        store::read_chain(root)?.with_context(|| format!("no data in `{}` yet", root.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let client = settings.ipc.as_ref().map(|ipc| Client::new(ipc, Limits::default()));
     let told = match &client {
@@ -106,7 +113,16 @@ pub fn check(settings: &Request, bar: &ProgressBar, tell: &mut (dyn FnMut(&Fault
     let client = client.filter(|_| told.is_some());
     let rules = if settings.deep { Some(rules(&chain, told)?) } else { None };
     let scratch = Scratch::new(root);
-    let mut pass = Pass { settings, chain, rules, scratch, broken: None, bar, tell, report: Report::default() };
+    let mut pass = Pass {
+        settings,
+        chain,
+        rules,
+        scratch,
+        broken: None,
+        bar,
+        tell,
+        report: Report::default(),
+    };
     let pool = rayon::ThreadPoolBuilder::new().build()?;
     let held = pool.install(|| pass.held())?;
     if let Some(client) = &client {

@@ -1,21 +1,25 @@
-//! The loop that drives everything: `spyhop watch`, and `spyhop backfill`, which is the same without the head.
+//! The loop that drives everything: `spyhop watch`, and `spyhop backfill`, which is the same
+//! without the head.
 //!
-//! A `step` looks at the node, follows its head, builds what is final, and publishes; it commits what it did and returns, and only
-//! the loop here waits. geth being absent, starting, syncing, behind or restarting is a normal state: logged once when it changes,
-//! and waited out.
+//! A `step` looks at the node, follows its head, builds what is final, and publishes; it commits
+//! what it did and returns, and only the loop here waits. geth being absent, starting, syncing,
+//! behind or restarting is a normal state: logged once when it changes, and waited out.
 //!
 //! What a step knows has owners, a file each, and `session` joins them:
 //! - `node`: the node as it is seen, its head, what is final, which state it serves;
 //! - `sealed`: the ranges, what is damaged of them, what could not be built;
 //! - `tail`: the blocks above them, the hole in them, a reorganisation taken back;
-//! - `jobs`: what goes on in the background, on as many workers as there are cores: ranges, a merge, a ranking;
+//! - `jobs`: what goes on in the background, on as many workers as there are cores: ranges, a
+//!   merge, a ranking;
 //! - `publication`: what readers see.
 //!
-//! What a step does is in `step`, `follow`, `reorg`, `build` and `publish`. A worker makes its range in `range`, out of the freezer, the
-//! node or the tail; `fetch` proves blocks, `state` and `tokens` ask what the node says beyond them.
+//! What a step does is in `step`, `follow`, `reorg`, `build` and `publish`. A worker makes its
+//! range in `range`, out of the freezer, the node or the tail; `fetch` proves blocks, `state` and
+//! `tokens` ask what the node says beyond them.
 //!
-//! What `watch` publishes is one run of blocks, so it puts ranges in their place in the order they were planned in, oldest first
-//! where nothing else is asked for; `backfill` puts them there as they come, newest first, and `coverage` names the gaps.
+//! What `watch` publishes is one run of blocks, so it puts ranges in their place in the order they
+//! were planned in, oldest first where nothing else is asked for; `backfill` puts them there as
+//! they come, newest first, and `coverage` names the gaps.
 
 mod abort;
 mod ask;
@@ -86,7 +90,8 @@ use wait::{Doubt, POLL, Pause};
 /// Runs until it is told to stop, or until all is done where it ends by itself.
 ///
 /// # Errors
-/// Where the volume cannot be used or holds another chain; where it ends by itself also where a block failed its check.
+/// Where the volume cannot be used or holds another chain; where it ends by itself also where a
+/// block failed its check.
 pub fn run(settings: Settings) -> Result<()> {
     geth::check_socket(&settings.ipc)?;
     for directory in [&settings.freezer, &settings.era].into_iter().flatten() {
@@ -100,7 +105,8 @@ pub fn run(settings: Settings) -> Result<()> {
         Err(error) if is_disk_full(&error) && stop.is_set() => return Ok(()),
         opened => Arc::new(opened?),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ended = runtime.block_on(watch(settings, store, stop.clone()));
     runtime.shutdown_timeout(Duration::from_secs(1));
     match ended {
@@ -115,7 +121,8 @@ pub fn run(settings: Settings) -> Result<()> {
             Err(Failed::new(reason, hint)).context("the node has pruned a block of the tail")
         }
         Err(FetchError::Doubt(reason)) => {
-            let hint = "see geth's log and restart it; nothing was touched, and another run retries";
+            let hint =
+                "see geth's log and restart it; nothing was touched, and another run retries";
             Err(Failed::new(reason, hint)).context("the node contradicts itself")
         }
         Err(trouble) => bail!("ended without a reason: {trouble:?}"),
@@ -130,9 +137,14 @@ fn check_history(directory: &Path) -> Result<(), Refused> {
     }
     let shown = directory.display();
     if directory.exists() {
-        return Err(Refused::new(format!("`{shown}` is not a directory"), "name the directory that the files lie in"));
+        return Err(Refused::new(
+            format!("`{shown}` is not a directory"),
+            "name the directory that the files lie in",
+        ));
     }
-    tracing::warn!("`{shown}` is not there: it is looked for, and until it is found history comes over geth's socket");
+    tracing::warn!(
+        "`{shown}` is not there: it is looked for, and until it is found history comes over geth's socket"
+    );
     Ok(())
 }
 
@@ -140,9 +152,12 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
     let client = Client::new(&settings.ipc, Limits::of_memory(settings.memory_bytes_max));
     let publisher = Publisher::new(&store, settings.published_path.clone())?;
     let mut reporter = Reporter::new(store.clone());
-    // The one before this may have left word of something else. Where nothing can be written, that is logged below.
+    // The one before this may have left word of something else. Where nothing can be written, that
+    // is logged below.
     let _ = reporter.beat(Heartbeat::waiting("starting", client.path()));
-    let found = stop.or_stopped(connect::connect(&client, &store, &settings, &stop, &mut reporter)).await??;
+    let found = stop
+        .or_stopped(connect::connect(&client, &store, &settings, &stop, &mut reporter))
+        .await??;
     let opening = Session::open(settings, store, client, found, publisher, reporter, stop.clone());
     let mut session = stop.or_stopped(opening).await??;
     session.sealed.check_links()?;
@@ -152,14 +167,17 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
         return ended;
     }
     match session.close().await {
-        Err(error) if is_disk_full(&error) => tracing::warn!("not published for lack of space: {error:#}"),
+        Err(error) if is_disk_full(&error) => {
+            tracing::warn!("not published for lack of space: {error:#}")
+        }
         closed => closed.context("failed to end cleanly")?,
     }
     ended?;
     Ok(session.verdict()?)
 }
 
-/// Takes one step after the other, until all is done where it ends by itself, or the process is to stop.
+/// Takes one step after the other, until all is done where it ends by itself, or the process is to
+/// stop.
 async fn follow(session: &mut Session, stop: &Stop) -> Result<(), FetchError> {
     let (mut pause, mut doubt) = (Pause::default(), Doubt::default());
     let mut lag = Lag::default();

@@ -1,10 +1,11 @@
-//! Exact amounts in SQL. They have two columns: a `DECIMAL(38,0)`, and the text of what does not fit one.
+//! Exact amounts in SQL. They have two columns: a `DECIMAL(38,0)`, and the text of what does not
+//! fit one.
 
 /// What the second column of an amount is for.
 pub const FITS_NOT: &str = "The exact value if it has more than 38 digits, else null.";
 
-/// The exact sum of an amount in two columns, as a `BIGNUM`. These are slow: so what is below 10^27, nearly all, is summed as it
-/// is, which is safe for 10^11 rows.
+/// The exact sum of an amount in two columns, as a `BIGNUM`. These are slow: so what is below
+/// 10^27, nearly all, is summed as it is, which is safe for 10^11 rows.
 pub fn sum(value: &str) -> String {
     let small = format!("abs({value}) < 1{}", "0".repeat(27));
     format!(
@@ -16,5 +17,7 @@ pub fn sum(value: &str) -> String {
 /// A `BIGNUM` as the two columns of an amount.
 pub fn split(bignum: &str, name: &str) -> String {
     let narrow = format!("try_cast({bignum}::VARCHAR AS DECIMAL(38,0))");
-    format!("{narrow} AS {name}, CASE WHEN {narrow} IS NULL THEN {bignum}::VARCHAR END AS {name}_text")
+    format!(
+        "{narrow} AS {name}, CASE WHEN {narrow} IS NULL THEN {bignum}::VARCHAR END AS {name}_text"
+    )
 }

@@ -33,7 +33,8 @@ pub fn gas_flows() -> String {
     )
 }
 
-/// The query of `tokens`: what a contract said first, of the times that it said most, and the first block of all in which it deviates.
+/// The query of `tokens`: what a contract said first, of the times that it said most, and the first
+/// block of all in which it deviates.
 pub fn tokens() -> String {
     format!(
         "SELECT asset, symbol, name, decimals, standard, block_number, min(deviates_block) OVER (PARTITION BY asset) AS deviates_block

@@ -54,14 +54,19 @@ pub fn daily() -> String {
     body("day")
 }
 
-/// Hours or days that are whole: their blocks have no gap, and both neighbours are held, or the chain begins there.
+/// Hours or days that are whole: their blocks have no gap, and both neighbours are held, or the
+/// chain begins there.
 fn body(unit: &str) -> String {
-    let sums = ["burnt", "tips", "failed_fees", "blob_burnt"].map(|name| format!("{} AS {name}", sum(name))).join(", ");
+    let sums = ["burnt", "tips", "failed_fees", "blob_burnt"]
+        .map(|name| format!("{} AS {name}", sum(name)))
+        .join(", ");
     let splits = |name| split(name, name);
-    let sum_of_all = |value: &str| format!("CASE WHEN count({value}) = count(*) THEN sum({value}) END");
+    let sum_of_all =
+        |value: &str| format!("CASE WHEN count({value}) = count(*) THEN sum({value}) END");
     // Null if one does not fit, and never the quantile of the rest.
-    let of =
-        |value: &str, what: &str| format!("CASE WHEN count({value}_text) = 0 THEN {} END", what.replace('?', value));
+    let of = |value: &str, what: &str| {
+        format!("CASE WHEN count({value}_text) = 0 THEN {} END", what.replace('?', value))
+    };
     format!(
         "SELECT {unit}, first_block, last_block, block_count, transaction_count, failed_count,
             gas_limit::DECIMAL(38,0) AS gas_limit, gas_used::DECIMAL(38,0) AS gas_used,

@@ -15,12 +15,28 @@ pub const HOLDERS: Table = Table {
         column("address", Key, "The address."),
         column("balance", Wide, "In wei, or in the token's smallest unit."),
         column("balance_text", Text, FITS_NOT),
-        column("block_number", Integer, "The last block that changed it, of those whose balances are stored."),
-        column("balance_24h", Wide, "After the ranking's block of a day before; null where that is not known."),
+        column(
+            "block_number",
+            Integer,
+            "The last block that changed it, of those whose balances are stored.",
+        ),
+        column(
+            "balance_24h",
+            Wide,
+            "After the ranking's block of a day before; null where that is not known.",
+        ),
         column("balance_24h_text", Text, FITS_NOT),
-        column("balance_7d", Wide, "After the ranking's block of a week before; null where that is not known."),
+        column(
+            "balance_7d",
+            Wide,
+            "After the ranking's block of a week before; null where that is not known.",
+        ),
         column("balance_7d_text", Text, FITS_NOT),
-        column("first_block", Integer, "The first block held in which it moved the asset, or null."),
+        column(
+            "first_block",
+            Integer,
+            "The first block held in which it moved the asset, or null.",
+        ),
         column("last_block", Integer, "The last, or null."),
     ],
 };
@@ -34,9 +50,17 @@ pub const ASSETS: Table = Table {
         column("address_count", Integer, "Number of addresses whose balance is known."),
         column("balance", Wide, "Their total."),
         column("balance_text", Text, FITS_NOT),
-        column("least", Wide, "What the last holder has who is ranked, where not all are; else null."),
+        column(
+            "least",
+            Wide,
+            "What the last holder has who is ranked, where not all are; else null.",
+        ),
         column("least_text", Text, FITS_NOT),
-        column("least_address", Text, "Who that is, or null. Of two who have the same the lower address comes first."),
+        column(
+            "least_address",
+            Text,
+            "Who that is, or null. Of two who have the same the lower address comes first.",
+        ),
     ],
 };
 

@@ -29,29 +29,124 @@ const SHIPPED: [(&str, &str, &str, Address); 26] = [
     ("burn", "Zero address", "Ethereum Yellow Paper", Address::ZERO),
     ("system", "System caller", "EIP-4788", address!("fffffffffffffffffffffffffffffffffffffffe")),
     ("system", "Beacon roots", "EIP-4788", address!("000f3df6d732807ef1319fb7b8bb8522d0beac02")),
-    ("system", "Block hash history", "EIP-2935", address!("0000f90827f1c53a10cb7a02335b175320002935")),
-    ("system", "Withdrawal requests", "EIP-7002", address!("00000961ef480eb55e80d19ad83579a64c007002")),
-    ("system", "Consolidation requests", "EIP-7251", address!("0000bbddc7ce488642fb579f8b00f3a590007251")),
-    ("system", "Builder deposit requests", "EIP-8282", address!("0000bff46984e3725691fa540a8c7589300d8282")),
-    ("system", "Builder exit requests", "EIP-8282", address!("000064d678505ad48f8ccb093bc65613800e8282")),
-    ("precompile", "ecrecover", "Ethereum Yellow Paper", address!("0000000000000000000000000000000000000001")),
-    ("precompile", "SHA-256", "Ethereum Yellow Paper", address!("0000000000000000000000000000000000000002")),
-    ("precompile", "RIPEMD-160", "Ethereum Yellow Paper", address!("0000000000000000000000000000000000000003")),
-    ("precompile", "identity", "Ethereum Yellow Paper", address!("0000000000000000000000000000000000000004")),
+    (
+        "system",
+        "Block hash history",
+        "EIP-2935",
+        address!("0000f90827f1c53a10cb7a02335b175320002935"),
+    ),
+    (
+        "system",
+        "Withdrawal requests",
+        "EIP-7002",
+        address!("00000961ef480eb55e80d19ad83579a64c007002"),
+    ),
+    (
+        "system",
+        "Consolidation requests",
+        "EIP-7251",
+        address!("0000bbddc7ce488642fb579f8b00f3a590007251"),
+    ),
+    (
+        "system",
+        "Builder deposit requests",
+        "EIP-8282",
+        address!("0000bff46984e3725691fa540a8c7589300d8282"),
+    ),
+    (
+        "system",
+        "Builder exit requests",
+        "EIP-8282",
+        address!("000064d678505ad48f8ccb093bc65613800e8282"),
+    ),
+    (
+        "precompile",
+        "ecrecover",
+        "Ethereum Yellow Paper",
+        address!("0000000000000000000000000000000000000001"),
+    ),
+    (
+        "precompile",
+        "SHA-256",
+        "Ethereum Yellow Paper",
+        address!("0000000000000000000000000000000000000002"),
+    ),
+    (
+        "precompile",
+        "RIPEMD-160",
+        "Ethereum Yellow Paper",
+        address!("0000000000000000000000000000000000000003"),
+    ),
+    (
+        "precompile",
+        "identity",
+        "Ethereum Yellow Paper",
+        address!("0000000000000000000000000000000000000004"),
+    ),
     ("precompile", "modexp", "EIP-198", address!("0000000000000000000000000000000000000005")),
     ("precompile", "bn254 add", "EIP-196", address!("0000000000000000000000000000000000000006")),
     ("precompile", "bn254 mul", "EIP-196", address!("0000000000000000000000000000000000000007")),
-    ("precompile", "bn254 pairing", "EIP-197", address!("0000000000000000000000000000000000000008")),
+    (
+        "precompile",
+        "bn254 pairing",
+        "EIP-197",
+        address!("0000000000000000000000000000000000000008"),
+    ),
     ("precompile", "blake2f", "EIP-152", address!("0000000000000000000000000000000000000009")),
-    ("precompile", "KZG point evaluation", "EIP-4844", address!("000000000000000000000000000000000000000a")),
-    ("precompile", "BLS12-381 G1 add", "EIP-2537", address!("000000000000000000000000000000000000000b")),
-    ("precompile", "BLS12-381 G1 MSM", "EIP-2537", address!("000000000000000000000000000000000000000c")),
-    ("precompile", "BLS12-381 G2 add", "EIP-2537", address!("000000000000000000000000000000000000000d")),
-    ("precompile", "BLS12-381 G2 MSM", "EIP-2537", address!("000000000000000000000000000000000000000e")),
-    ("precompile", "BLS12-381 pairing", "EIP-2537", address!("000000000000000000000000000000000000000f")),
-    ("precompile", "BLS12-381 map to G1", "EIP-2537", address!("0000000000000000000000000000000000000010")),
-    ("precompile", "BLS12-381 map to G2", "EIP-2537", address!("0000000000000000000000000000000000000011")),
-    ("precompile", "secp256r1 verify", "EIP-7951", address!("0000000000000000000000000000000000000100")),
+    (
+        "precompile",
+        "KZG point evaluation",
+        "EIP-4844",
+        address!("000000000000000000000000000000000000000a"),
+    ),
+    (
+        "precompile",
+        "BLS12-381 G1 add",
+        "EIP-2537",
+        address!("000000000000000000000000000000000000000b"),
+    ),
+    (
+        "precompile",
+        "BLS12-381 G1 MSM",
+        "EIP-2537",
+        address!("000000000000000000000000000000000000000c"),
+    ),
+    (
+        "precompile",
+        "BLS12-381 G2 add",
+        "EIP-2537",
+        address!("000000000000000000000000000000000000000d"),
+    ),
+    (
+        "precompile",
+        "BLS12-381 G2 MSM",
+        "EIP-2537",
+        address!("000000000000000000000000000000000000000e"),
+    ),
+    (
+        "precompile",
+        "BLS12-381 pairing",
+        "EIP-2537",
+        address!("000000000000000000000000000000000000000f"),
+    ),
+    (
+        "precompile",
+        "BLS12-381 map to G1",
+        "EIP-2537",
+        address!("0000000000000000000000000000000000000010"),
+    ),
+    (
+        "precompile",
+        "BLS12-381 map to G2",
+        "EIP-2537",
+        address!("0000000000000000000000000000000000000011"),
+    ),
+    (
+        "precompile",
+        "secp256r1 verify",
+        "EIP-7951",
+        address!("0000000000000000000000000000000000000100"),
+    ),
 ];
 
 /// The beacon chain's deposit contract, by chain (go-ethereum `params/config.go`).
@@ -109,7 +204,8 @@ impl Labels {
         self.revision
     }
 
-    /// Reads the operator's file again if it is another than before. Says whether the names are others now.
+    /// Reads the operator's file again if it is another than before. Says whether the names are
+    /// others now.
     pub fn refresh(&mut self) -> bool {
         let Some(path) = &self.file else { return false };
         // A file that is gone, or cannot be read now, may come back.
@@ -147,11 +243,16 @@ fn shipped(chain_id: ChainId, weth: Option<Address>) -> impl Iterator<Item = Lab
     SHIPPED
         .into_iter()
         .map(move |(category, name, source, address)| label(category, name, source, address))
-        .chain(deposit.map(|(_, address)| label("staking", "Beacon deposit contract", "consensus specs", *address)))
-        .chain(weth.map(|address| label("token", "Wrapped ether", "chain's wrapped ether", address)))
+        .chain(deposit.map(|(_, address)| {
+            label("staking", "Beacon deposit contract", "consensus specs", *address)
+        }))
+        .chain(
+            weth.map(|address| label("token", "Wrapped ether", "chain's wrapped ether", address)),
+        )
 }
 
-/// The operator's names. A line that is none is named in the log, and skipped: whatever is wrong with it, the next one counts.
+/// The operator's names. A line that is none is named in the log, and skipped: whatever is wrong
+/// with it, the next one counts.
 fn read(path: &Path) -> Result<BTreeMap<Address, Label>> {
     let failed = || format!("failed to read: `{}`", path.display());
     let mut file = BufReader::new(File::open(path).with_context(failed)?);
@@ -193,8 +294,8 @@ fn read(path: &Path) -> Result<BTreeMap<Address, Label>> {
     Ok(labels)
 }
 
-/// Reads a line without its end (LF, CR LF, or CR alone, as old spreadsheets write), of a long one the first bytes. Returns its length; none at
-/// the end of the file.
+/// Reads a line without its end (LF, CR LF, or CR alone, as old spreadsheets write), of a long one
+/// the first bytes. Returns its length; none at the end of the file.
 fn read_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<u64>> {
     line.clear();
     let mut length = 0;
@@ -236,7 +337,8 @@ fn parse(line: &[u8]) -> Result<Label, &'static str> {
     Ok(Label { address, name: text(1).to_owned(), category, source: "labels file" })
 }
 
-/// The fields of a line, as in RFC 4180 but that each ends with its line: a quote that stays open costs no other line.
+/// The fields of a line, as in RFC 4180 but that each ends with its line: a quote that stays open
+/// costs no other line.
 fn fields(line: &str) -> Result<Vec<String>, &'static str> {
     let mut fields = Vec::new();
     let mut rest = line;
@@ -245,7 +347,8 @@ fn fields(line: &str) -> Result<Vec<String>, &'static str> {
         rest = rest.trim_start();
         if let Some(mut quoted) = rest.strip_prefix('"') {
             rest = loop {
-                let (text, after) = quoted.split_once('"').ok_or("a quote is not closed on its line")?;
+                let (text, after) =
+                    quoted.split_once('"').ok_or("a quote is not closed on its line")?;
                 field.push_str(text);
                 match after.strip_prefix('"') {
                     Some(more) => quoted = more,

@@ -18,7 +18,11 @@ pub const TABLE: Table = Table {
         column("kind", Text, "As in native_transfers; or the token's standard."),
         column("from_address", Text, "The sender; null if ether is created."),
         column("from_label", Text, "Its name, if it has one."),
-        column("from_balance", Wide, "Its balance of the asset after the block; null if not known."),
+        column(
+            "from_balance",
+            Wide,
+            "Its balance of the asset after the block; null if not known.",
+        ),
         column("from_balance_text", Text, FITS_NOT),
         column("to_address", Text, "The recipient; null if ether is destroyed."),
         column("to_label", Text, "Its name, if it has one."),
@@ -32,7 +36,8 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// Its query. The ranges hold the largest of each of them: of those together the largest are taken, in the order that `Large` has.
+/// Its query. The ranges hold the largest of each of them: of those together the largest are taken,
+/// in the order that `Large` has.
 pub fn body() -> String {
     format!(
         "SELECT asset, day, rank, amount, amount_text, kind, from_address, f.name AS from_label, from_balance, from_balance_text,

@@ -1,6 +1,7 @@
 //! The macros of the published file.
 //!
-//! A macro's body is looked up where it is called, so whoever attaches the published file under a name says `USE` first.
+//! A macro's body is looked up where it is called, so whoever attaches the published file under a
+//! name says `USE` first.
 
 use super::amounts::{split, sum};
 use super::stored::both;
@@ -11,7 +12,8 @@ pub fn all() -> [String; 4] {
     [exact_sum(), tx(), block(), address_summary()]
 }
 
-/// Amounts may have 78 digits, and their sums more: `BIGNUM` has no limit, in every DuckDB from 1.4 on.
+/// Amounts may have 78 digits, and their sums more: `BIGNUM` has no limit, in every DuckDB from 1.4
+/// on.
 fn exact_sum() -> String {
     let sum = sum("value");
     let narrow = sum.replace("ELSE value_text::BIGNUM ", "");
@@ -31,7 +33,8 @@ fn block() -> String {
     lookup("block(wanted)", &blocks::TABLE, "number = wanted", "wanted")
 }
 
-/// A macro that finds rows by `condition`, and opens the file only of the range that holds block `height`, if it is known.
+/// A macro that finds rows by `condition`, and opens the file only of the range that holds block
+/// `height`, if it is known.
 fn lookup(head: &str, table: &Table, condition: &str, height: &str) -> String {
     let (name, columns) = (table.name, table.names());
     format!(

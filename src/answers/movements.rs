@@ -23,7 +23,11 @@ pub const TABLE: Table = Table {
         column("batch_index", Integer, "Position within an ERC-1155 batch, from 0; else 0."),
         column("from_address", Text, "The sender; null if ether is created."),
         column("to_address", Text, "The recipient; null if ether is destroyed."),
-        column("amount", Wide, "In wei, or in the token's smallest unit; null if the number is an id, or may be one."),
+        column(
+            "amount",
+            Wide,
+            "In wei, or in the token's smallest unit; null if the number is an id, or may be one.",
+        ),
         column("amount_text", Text, FITS_NOT),
     ],
 };
@@ -33,11 +37,15 @@ pub fn body() -> String {
     union([movements_of("sealed", ""), movements_of("tail", "")].concat())
 }
 
-/// The same for each half of the history, as statements: `sealed.movements` with the range of its file, and `tail.movements`.
+/// The same for each half of the history, as statements: `sealed.movements` with the range of its
+/// file, and `tail.movements`.
 pub fn halves() -> String {
     [("sealed", ", first, last"), ("tail", "")]
         .map(|(schema, range)| {
-            format!("CREATE VIEW {schema}.movements AS {};\n", movements_of(schema, range).join(" UNION ALL "))
+            format!(
+                "CREATE VIEW {schema}.movements AS {};\n",
+                movements_of(schema, range).join(" UNION ALL ")
+            )
         })
         .concat()
 }

@@ -31,7 +31,8 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// Its query. Of the day in which a window begins the movements are summed, of later ones the days' sums.
+/// Its query. Of the day in which a window begins the movements are summed, of later ones the days'
+/// sums.
 pub fn body(windows: &[Window]) -> String {
     let bodies: Vec<_> = windows.iter().filter_map(window).collect();
     if bodies.is_empty() { nothing(&TABLE) } else { bodies.join(" UNION ALL ") }
@@ -49,8 +50,9 @@ fn window(window: &Window) -> Option<String> {
             (day + 86_400) * 1_000_000
         );
         let amounts = |taken: &str, given: &str| {
-            let [taken, given] =
-                [taken, given].map(|way| if way == "0" { ("0", "NULL::VARCHAR") } else { ("amount", "amount_text") });
+            let [taken, given] = [taken, given].map(|way| {
+                if way == "0" { ("0", "NULL::VARCHAR") } else { ("amount", "amount_text") }
+            });
             format!(
                 "{}::DECIMAL(38,0) AS amount_in, {} AS amount_in_text, {}::DECIMAL(38,0) AS amount_out, {} AS amount_out_text",
                 taken.0, taken.1, given.0, given.1
@@ -73,7 +75,8 @@ fn window(window: &Window) -> Option<String> {
     };
     let range = format!(" AND last >= {first}");
     let parts =
-        [of_day("sealed", &range), of_day("tail", ""), later("sealed", &range), later("tail", "")].join(" UNION ALL ");
+        [of_day("sealed", &range), of_day("tail", ""), later("sealed", &range), later("tail", "")]
+            .join(" UNION ALL ");
     Some(format!(
         "SELECT '{name}' AS period, asset, address, {amount_in}, {amount_out}, {amount_net}, count_in, count_out,
             ({complete})::BIGINT AS complete,

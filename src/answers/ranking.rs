@@ -1,14 +1,18 @@
-//! Who has most of each asset, worked out of the sealed ranges behind everything else and kept in two small files.
+//! Who has most of each asset, worked out of the sealed ranges behind everything else and kept in
+//! two small files.
 //!
-//! A reader who asks for `whales` reads these and what is newer than they are, and not every balance ever held. The ranking is
-//! made by one pass over the ranges' files, in their order and with little in memory; how often, its own cost decides. It takes nothing
-//! of the one before: ranges may come, merge and be repaired in any order.
+//! A reader who asks for `whales` reads these and what is newer than they are, and not every
+//! balance ever held. The ranking is made by one pass over the ranges' files, in their order and
+//! with little in memory; how often, its own cost decides. It takes nothing of the one before:
+//! ranges may come, merge and be repaired in any order.
 
 use super::ranks::{self, RankLimits};
 use crate::clock::now;
 use crate::rows::{address_flows, balances};
 use crate::stop::Stop;
-use crate::store::{Damaged, Hash, Range, Store, TableManifest, check_file, record, sync_directory};
+use crate::store::{
+    Damaged, Hash, Range, Store, TableManifest, check_file, record, sync_directory,
+};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -47,7 +51,8 @@ pub struct RankingManifest {
     format: u32,
     /// The last block of which it knows.
     pub last: u64,
-    /// The blocks after which the balances of a day and of a week before are given, where any are held.
+    /// The blocks after which the balances of a day and of a week before are given, where any are
+    /// held.
     pub before: [Option<u64>; 2],
     /// Digest of the ranges it was made of.
     ranges: String,
@@ -68,7 +73,9 @@ impl Ranking {
         let last = ranges.last().map(|range| range.last);
         let (rankings, damaged) = list(store.root())?;
         damaged.iter().try_for_each(|damaged| remove_damaged(store, damaged))?;
-        let known = |ranking: &Self| ranking.manifest.format == FORMAT && Some(ranking.manifest.last) <= last;
+        let known = |ranking: &Self| {
+            ranking.manifest.format == FORMAT && Some(ranking.manifest.last) <= last
+        };
         // By a clock that was wrong any may seem the newest.
         let order = |ranking: &Self| (ranking.age().is_some(), ranking.manifest.made_at);
         Ok(rankings.into_iter().filter(known).max_by_key(order))
@@ -100,7 +107,8 @@ impl Ranking {
         }
         let Some(ranking) = ranking else { return true };
         let (manifest, age) = (&ranking.manifest, ranking.age().unwrap_or(Duration::MAX));
-        let pause = Duration::try_from_secs_f64(manifest.seconds).unwrap_or_default().saturating_mul(PAUSE);
+        let pause =
+            Duration::try_from_secs_f64(manifest.seconds).unwrap_or_default().saturating_mul(PAUSE);
         let is_cheap = manifest.seconds < 1.0 && !building;
         let has_paused = age >= pause && (!building || age >= PAUSE_WHILE_BUILDING);
         (is_cheap || has_paused) && manifest.ranges != digest(ranges)
@@ -109,8 +117,8 @@ impl Ranking {
     /// Makes the ranking of these ranges.
     ///
     /// # Errors
-    /// [`Damaged`] where a range is not what was written; else where one cannot be read, or the volume cannot be written; and
-    /// [`Stopped`](crate::stop::Stopped).
+    /// [`Damaged`] where a range is not what was written; else where one cannot be read, or the
+    /// volume cannot be written; and [`Stopped`](crate::stop::Stopped).
     pub fn make(store: &Store, ranges: &[Range], limits: RankLimits, stop: &Stop) -> Result<Self> {
         let started = Instant::now();
         let read = [balances::TABLE.name, address_flows::TABLE.name];
@@ -121,28 +129,42 @@ impl Ranking {
         }
         fs::create_dir_all(&directory)?;
         let top = &ranges.last().context("nothing to be ranked")?.manifest;
-        let is_before =
-            |seconds| move |range: &&Range| range.manifest.last_timestamp.saturating_add(seconds) <= top.last_timestamp;
-        let before = BEFORE_S.map(|seconds| ranges.iter().rev().find(is_before(seconds)).map(|range| range.last));
+        let is_before = |seconds| {
+            move |range: &&Range| {
+                range.manifest.last_timestamp.saturating_add(seconds) <= top.last_timestamp
+            }
+        };
+        let before = BEFORE_S
+            .map(|seconds| ranges.iter().rev().find(is_before(seconds)).map(|range| range.last));
         let ranked = ranks::of(store, ranges, before, limits, &directory, stop)?;
         let ranges = digest(ranges);
         let path = Path::new(DIRECTORY).join(format!("{:010}-{}", top.last, &ranges[..16]));
         let made_at = now();
         let seconds = started.elapsed().as_secs_f64();
         let files = ranks::write(&directory, &ranked)?;
-        let manifest = RankingManifest { format: FORMAT, last: top.last, before, ranges, made_at, seconds, files };
+        let manifest = RankingManifest {
+            format: FORMAT,
+            last: top.last,
+            before,
+            ranges,
+            made_at,
+            seconds,
+            files,
+        };
         record::write(&directory.join("manifest.json"), &manifest)?;
         let target = store.root().join(&path);
         if target.exists() {
             store.delete_directory(&path)?;
         }
         fs::create_dir_all(store.root().join(DIRECTORY))?;
-        fs::rename(&directory, &target).with_context(|| format!("failed to rename to: `{}`", target.display()))?;
+        fs::rename(&directory, &target)
+            .with_context(|| format!("failed to rename to: `{}`", target.display()))?;
         sync_directory(&store.root().join(DIRECTORY))?;
         Ok(Self { path, manifest })
     }
 
-    /// Removes every ranking but this one, once nobody can be reading them: it is older than `grace`.
+    /// Removes every ranking but this one, once nobody can be reading them: it is older than
+    /// `grace`.
     ///
     /// # Errors
     /// If the volume cannot be written.
@@ -163,7 +185,10 @@ impl Ranking {
 /// If one is there and stays.
 pub fn remove_all(store: &Store) -> Result<()> {
     let (rankings, damaged) = list(store.root())?;
-    let paths = rankings.into_iter().map(|ranking| ranking.path).chain(damaged.into_iter().map(|damaged| damaged.path));
+    let paths = rankings
+        .into_iter()
+        .map(|ranking| ranking.path)
+        .chain(damaged.into_iter().map(|damaged| damaged.path));
     paths.into_iter().try_for_each(|path| store.delete_directory(&path))
 }
 
@@ -190,12 +215,14 @@ fn list(root: &Path) -> Result<(Vec<Ranking>, Vec<Damaged>)> {
     let (mut rankings, mut damaged) = (Vec::new(), Vec::new());
     for entry in entries {
         let path = Path::new(DIRECTORY).join(entry?.file_name());
-        let read = record::read(&root.join(&path).join("manifest.json")).and_then(|manifest: RankingManifest| {
-            for (name, file) in &manifest.files {
-                check_file(root, &path, name, file)?;
-            }
-            Ok(manifest)
-        });
+        let read = record::read(&root.join(&path).join("manifest.json")).and_then(
+            |manifest: RankingManifest| {
+                for (name, file) in &manifest.files {
+                    check_file(root, &path, name, file)?;
+                }
+                Ok(manifest)
+            },
+        );
         match read {
             Ok(manifest) => rankings.push(Ranking { path, manifest }),
             Err(error) => damaged.push(Damaged { path, reason: format!("{error:#}") }),

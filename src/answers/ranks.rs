@@ -1,4 +1,5 @@
-//! One pass over the balances of all ranges, and what it comes to: of each asset those who have most.
+//! One pass over the balances of all ranges, and what it comes to: of each asset those who have
+//! most.
 
 use super::holders::{ASSETS, Asset, HOLDERS, RankedHolder};
 use super::unseen::Unseen;
@@ -6,8 +7,8 @@ use crate::rows::balances::{self, Balance};
 use crate::rows::{Rows, Table, address_flows};
 use crate::stop::Stop;
 use crate::store::{
-    GroupLimit, MergeInput, Range, Store, TableManifest, TableWriter, for_each_batch, for_each_merged, merge_sorted,
-    table_path,
+    GroupLimit, MergeInput, Range, Store, TableManifest, TableWriter, for_each_batch,
+    for_each_merged, merge_sorted, table_path,
 };
 use alloy_primitives::{Address, U256, U512};
 use anyhow::Result;
@@ -40,11 +41,12 @@ impl Default for RankLimits {
     }
 }
 
-/// The ranking of these ranges, `before` being the blocks after which earlier balances are wanted too.
-/// What is too much for memory goes to `directory`.
+/// The ranking of these ranges, `before` being the blocks after which earlier balances are wanted
+/// too. What is too much for memory goes to `directory`.
 ///
 /// # Errors
-/// If a range cannot be read, or the directory cannot be written; and [`Stopped`](crate::stop::Stopped).
+/// If a range cannot be read, or the directory cannot be written; and
+/// [`Stopped`](crate::stop::Stopped).
 pub fn of(
     store: &Store,
     ranges: &[Range],
@@ -54,7 +56,8 @@ pub fn of(
     stop: &Stop,
 ) -> Result<Vec<Ranked>> {
     let last = ranges.last().map_or(0, |range| range.last);
-    let unseen = [Some(last), before[0], before[1]].map(|last| Unseen::in_ranges(ranges, last.unwrap_or(0)));
+    let unseen =
+        [Some(last), before[0], before[1]].map(|last| Unseen::in_ranges(ranges, last.unwrap_or(0)));
     let mut ranked = rank(store, ranges, Ranks::new(before, unseen, limits), directory, stop)?;
     for range in ranges.iter().filter(|range| range.rows(&address_flows::TABLE) > 0) {
         see(&range.file(store.root(), &address_flows::TABLE), &mut ranked, stop)?;
@@ -71,7 +74,13 @@ pub struct Ranked {
 }
 
 /// One pass over the balances of all ranges.
-fn rank(store: &Store, ranges: &[Range], mut ranks: Ranks, directory: &Path, stop: &Stop) -> Result<Vec<Ranked>> {
+fn rank(
+    store: &Store,
+    ranges: &[Range],
+    mut ranks: Ranks,
+    directory: &Path,
+    stop: &Stop,
+) -> Result<Vec<Ranked>> {
     let held = ranges.iter().filter(|range| range.rows(&balances::TABLE) > 0);
     let source = |range: &Range| MergeInput {
         path: range.file(store.root(), &balances::TABLE),
@@ -85,7 +94,8 @@ fn rank(store: &Store, ranges: &[Range], mut ranks: Ranks, directory: &Path, sto
         }
         let some: Vec<_> = sources.drain(..ranks.limits.files).collect();
         let path = directory.join(format!("run{number}"));
-        let mut writer = TableWriter::create(&path, &balances::TABLE, GroupLimit::of_range(u64::MAX))?;
+        let mut writer =
+            TableWriter::create(&path, &balances::TABLE, GroupLimit::of_range(u64::MAX))?;
         merge_sorted(&balances::TABLE, &some, &mut writer, stop)?;
         let (_, manifest) = writer.finish(|_| Vec::new())?;
         sources.push(MergeInput { path, rows: manifest.rows });
@@ -105,7 +115,8 @@ fn rank(store: &Store, ranges: &[Range], mut ranks: Ranks, directory: &Path, sto
     Ok(ranks.finish())
 }
 
-/// Notes the first and the last block in which those ranked moved an asset, out of one range's flows.
+/// Notes the first and the last block in which those ranked moved an asset, out of one range's
+/// flows.
 fn see(path: &Path, ranked: &mut [Ranked], stop: &Stop) -> Result<()> {
     let key = |asset: Option<Address>| (asset.is_none(), asset);
     // Both are in the same order: the asset's place and the holder's only ever grow.
@@ -115,14 +126,16 @@ fn see(path: &Path, ranked: &mut [Ranked], stop: &Stop) -> Result<()> {
             while place < ranked.len() && key(ranked[place].asset.asset) < key(asset) {
                 (place, holder) = (place + 1, 0);
             }
-            let Some(Ranked { holders, .. }) = ranked.get_mut(place).filter(|ranked| ranked.asset.asset == asset)
+            let Some(Ranked { holders, .. }) =
+                ranked.get_mut(place).filter(|ranked| ranked.asset.asset == asset)
             else {
                 return;
             };
             while holder < holders.len() && holders[holder].address < address {
                 holder += 1;
             }
-            if let Some(holder) = holders.get_mut(holder).filter(|holder| holder.address == address) {
+            if let Some(holder) = holders.get_mut(holder).filter(|holder| holder.address == address)
+            {
                 let seen = holder.seen.get_or_insert((first, last));
                 *seen = (seen.0.min(first), seen.1.max(last));
             }
@@ -138,15 +151,19 @@ fn see(path: &Path, ranked: &mut [Ranked], stop: &Stop) -> Result<()> {
 /// If the volume cannot be written.
 pub fn write(directory: &Path, ranked: &[Ranked]) -> Result<BTreeMap<String, TableManifest>> {
     let (limit, batch_rows) = (GroupLimit::Rows(120_000), 8_192);
-    let create = |table: &'static Table| TableWriter::create(&table_path(directory, table.name), table, limit);
+    let create = |table: &'static Table| {
+        TableWriter::create(&table_path(directory, table.name), table, limit)
+    };
     let (mut holders, mut assets) = (create(&HOLDERS)?, create(&ASSETS)?);
     for some in ranked.chunks(batch_rows) {
         let mut rows = Rows::new(&ASSETS);
         some.iter().try_for_each(|ranked| ranked.asset.push(&mut rows))?;
         assets.write(&rows.finish())?;
     }
-    let all: Vec<_> =
-        ranked.iter().flat_map(|Ranked { asset, holders }| holders.iter().map(|it| (asset.asset, it))).collect();
+    let all: Vec<_> = ranked
+        .iter()
+        .flat_map(|Ranked { asset, holders }| holders.iter().map(|it| (asset.asset, it)))
+        .collect();
     for some in all.chunks(batch_rows) {
         let mut rows = Rows::new(&HOLDERS);
         some.iter().try_for_each(|(asset, holder)| holder.push(*asset, &mut rows))?;
@@ -219,13 +236,22 @@ impl Ranks {
             self.end_holder();
             if !is_same_asset {
                 self.end_asset();
-                self.asset = Some(Asset { asset, address_count: 0, balance: U512::ZERO, least: None });
+                self.asset =
+                    Some(Asset { asset, address_count: 0, balance: U512::ZERO, least: None });
             }
-            self.holder = Some(RankedHolder { address, balance, block_number, before: [None; 2], seen: None });
+            self.holder = Some(RankedHolder {
+                address,
+                balance,
+                block_number,
+                before: [None; 2],
+                seen: None,
+            });
         }
         let Some(holder) = &mut self.holder else { return };
         (holder.balance, holder.block_number) = (balance, block_number);
-        for ((before, last), unseen) in holder.before.iter_mut().zip(self.before).zip(&self.unseen[1..]) {
+        for ((before, last), unseen) in
+            holder.before.iter_mut().zip(self.before).zip(&self.unseen[1..])
+        {
             if last.is_some_and(|last| block_number <= last) {
                 *before = unseen.holds(asset, block_number).then_some(balance);
             }
@@ -253,8 +279,12 @@ impl Ranks {
     fn end_asset(&mut self) {
         let Some(mut asset) = self.asset.take() else { return };
         // It was noted that not all are ranked, and not yet who the last is.
-        asset.least = asset.least.and(self.best.peek()).map(|Reverse(Standing(last))| (last.balance, last.address));
-        let mut holders: Vec<_> = self.best.drain().map(|Reverse(Standing(holder))| holder).collect();
+        asset.least = asset
+            .least
+            .and(self.best.peek())
+            .map(|Reverse(Standing(last))| (last.balance, last.address));
+        let mut holders: Vec<_> =
+            self.best.drain().map(|Reverse(Standing(holder))| holder).collect();
         holders.sort_unstable_by_key(|holder| holder.address);
         self.ranked_count += holders.len();
         self.done.push(Ranked { asset, holders });
@@ -273,9 +303,12 @@ impl Ranks {
 }
 
 impl Ranked {
-    /// Does not count those who moved a token after the last block for which their balance of it is held.
+    /// Does not count those who moved a token after the last block for which their balance of it is
+    /// held.
     fn leave_out_stale(&mut self) {
-        let is_stale = |holder: &&RankedHolder| holder.seen.is_some_and(|(_, last)| last > holder.block_number);
+        let is_stale = |holder: &&RankedHolder| {
+            holder.seen.is_some_and(|(_, last)| last > holder.block_number)
+        };
         for holder in self.holders.iter().filter(is_stale).filter(|_| self.asset.asset.is_some()) {
             self.asset.address_count -= 1;
             self.asset.balance -= U512::from(holder.balance);

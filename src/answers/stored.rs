@@ -9,7 +9,8 @@ pub fn both(table: &Table) -> String {
     format!("SELECT {columns} FROM sealed.{name} UNION ALL SELECT {columns} FROM tail.{name}")
 }
 
-/// All rows of these queries. As DuckDB 2.0 writes a union of more than two, DuckDB 1.4 loses rows of it: each is a query within the next.
+/// All rows of these queries. As DuckDB 2.0 writes a union of more than two, DuckDB 1.4 loses rows
+/// of it: each is a query within the next.
 pub fn union(queries: impl IntoIterator<Item = String>) -> String {
     let mut queries = queries.into_iter();
     let two = queries.by_ref().take(2).collect::<Vec<_>>().join(" UNION ALL ");
@@ -18,6 +19,9 @@ pub fn union(queries: impl IntoIterator<Item = String>) -> String {
 
 /// A view's columns without a row.
 pub fn nothing(table: &Table) -> String {
-    let columns = table.columns.iter().map(|column| format!("NULL::{} AS {}", column.kind.sql(), quoted(column.name)));
+    let columns = table
+        .columns
+        .iter()
+        .map(|column| format!("NULL::{} AS {}", column.kind.sql(), quoted(column.name)));
     format!("SELECT {} WHERE false", columns.collect::<Vec<_>>().join(", "))
 }

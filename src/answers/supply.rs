@@ -41,8 +41,8 @@ pub fn body() -> String {
     query(true, true)
 }
 
-/// Of ether, what moved cancels out, and what is left over all addresses was made. Tokens that are counted only, as their ids are
-/// no amounts, have neither sum and are left out.
+/// Of ether, what moved cancels out, and what is left over all addresses was made. Tokens that are
+/// counted only, as their ids are no amounts, have neither sum and are left out.
 fn query(ether: bool, tokens: bool) -> String {
     let both = both(&address_flows::TABLE);
     let (sum_in, sum_out) = (sum("amount_in"), sum("amount_out"));
@@ -55,8 +55,9 @@ fn query(ether: bool, tokens: bool) -> String {
     let of_tokens = format!(
         "SELECT asset, {sum_out} AS made, {sum_in} AS burnt FROM ({both}) WHERE address = '{ZERO}' AND asset <> 'ETH' GROUP BY asset"
     );
-    let parts =
-        [(ether, of_ether), (tokens, of_tokens)].into_iter().filter_map(|(wanted, part)| wanted.then_some(part));
+    let parts = [(ether, of_ether), (tokens, of_tokens)]
+        .into_iter()
+        .filter_map(|(wanted, part)| wanted.then_some(part));
     format!(
         "SELECT asset, {made}, {burnt}, {supply} FROM (
             SELECT * EXCLUDE (whole, traced), CASE WHEN made >= burnt AND whole AND (asset <> 'ETH' OR traced) THEN made - burnt END AS supply
@@ -74,7 +75,8 @@ fn query(ether: bool, tokens: bool) -> String {
     )
 }
 
-/// What is known of supplies: of tokens where every block is held, of ether where all of them are traced too.
+/// What is known of supplies: of tokens where every block is held, of ether where all of them are
+/// traced too.
 #[derive(Clone, Copy, Debug)]
 pub struct Supplies {
     tokens: bool,
@@ -85,16 +87,20 @@ impl Supplies {
     /// What is known up to the newest block.
     pub fn of(coverage: &[Interval], newest: u64) -> Self {
         let whole = |table: &Table, statuses: &[&str]| {
-            let of_table = |interval: &&Interval| interval.table == table.name && interval.first <= newest;
+            let of_table =
+                |interval: &&Interval| interval.table == table.name && interval.first <= newest;
             let mut next = Some(0);
             for interval in coverage.iter().filter(of_table) {
-                next = next.filter(|next| interval.first == *next && statuses.contains(&interval.status));
+                next = next
+                    .filter(|next| interval.first == *next && statuses.contains(&interval.status));
                 next = next.map(|_| interval.last + 1);
             }
             next.is_some_and(|next| next > newest)
         };
         // Fees are burnt.
-        let ether = [&address_flows::TABLE, &gas_blocks::TABLE].into_iter().all(|table| whole(table, &["held"]));
+        let ether = [&address_flows::TABLE, &gas_blocks::TABLE]
+            .into_iter()
+            .all(|table| whole(table, &["held"]));
         Self { tokens: whole(&address_flows::TABLE, &["held", "partial"]), ether }
     }
 
@@ -114,5 +120,7 @@ impl Supplies {
 pub fn share(part: &str) -> String {
     // Divided as wholes: the quotient of two numbers of any length has at most five digits.
     let scaled = format!("try_cast({part}::VARCHAR || '0000' AS DECIMAL(38,0))");
-    format!("try_cast(({scaled}::HUGEINT // nullif(try_cast(s.supply AS HUGEINT), 0)) * 0.01 AS DECIMAL(5,2)) AS share")
+    format!(
+        "try_cast(({scaled}::HUGEINT // nullif(try_cast(s.supply AS HUGEINT), 0)) * 0.01 AS DECIMAL(5,2)) AS share"
+    )
 }

@@ -1,7 +1,9 @@
-//! Up to which block balances may have changed without anybody seeing it. What was had before that is no longer what is had.
+//! Up to which block balances may have changed without anybody seeing it. What was had before that
+//! is no longer what is had.
 //!
-//! Of ether nothing is sure after a block of which some movements are not known: any account may have taken part. Of a token the logs
-//! tell everything, so a holder's balance is out of date only where the holder moved the token later, which `address_flows` tells.
+//! Of ether nothing is sure after a block of which some movements are not known: any account may
+//! have taken part. Of a token the logs tell everything, so a holder's balance is out of date only
+//! where the holder moved the token later, which `address_flows` tells.
 
 use crate::rows::coverage::Interval;
 use crate::rows::{Lacks, address_flows, balances};
@@ -20,17 +22,22 @@ pub struct Unseen {
 impl Unseen {
     /// Of blocks up to `last`, as coverage has them.
     pub fn in_coverage(coverage: &[Interval], last: u64) -> Self {
-        let of = |name: &'static str| coverage.iter().filter(move |interval| interval.table == name);
+        let of =
+            |name: &'static str| coverage.iter().filter(move |interval| interval.table == name);
         let mut unseen = Self::default();
         for interval in of(balances::TABLE.name) {
             let Some(lacks) = interval.lacks else { continue };
-            let without_flows =
-                of(address_flows::TABLE.name).filter(|flows| flows.lacks == Some(Lacks::Rows)).filter_map(|flows| {
-                    Some(flows.last.min(interval.last)).filter(|end| *end >= flows.first.max(interval.first))
+            let without_flows = of(address_flows::TABLE.name)
+                .filter(|flows| flows.lacks == Some(Lacks::Rows))
+                .filter_map(|flows| {
+                    Some(flows.last.min(interval.last))
+                        .filter(|end| *end >= flows.first.max(interval.first))
                 });
             let without_flows: Vec<_> = without_flows.collect();
             unseen.note(lacks, (interval.first, interval.last), last);
-            without_flows.into_iter().for_each(|end| unseen.note(Lacks::Rows, (interval.first, end), last));
+            without_flows
+                .into_iter()
+                .for_each(|end| unseen.note(Lacks::Rows, (interval.first, end), last));
         }
         unseen
     }
@@ -48,7 +55,11 @@ impl Unseen {
                 unseen.note(Lacks::Rows, (range.first, range.last), last);
             }
             for gap in range.manifest.gaps_of(&balances::TABLE) {
-                let lacks = if range.tables().has(&address_flows::TABLE) { gap.lacks() } else { Lacks::Rows };
+                let lacks = if range.tables().has(&address_flows::TABLE) {
+                    gap.lacks()
+                } else {
+                    Lacks::Rows
+                };
                 unseen.note(lacks, (gap.first, gap.last), last);
             }
         }

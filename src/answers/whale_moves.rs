@@ -29,7 +29,9 @@ pub const TABLE: Table = Table {
 /// Its query, of the window of a day.
 pub fn body(windows: &[Window]) -> String {
     let day = windows.iter().find(|window| window.name == "24h");
-    let Some((day, start)) = day.and_then(|day| Some((day, day.start?))) else { return nothing(&TABLE) };
+    let Some((day, start)) = day.and_then(|day| Some((day, day.start?))) else {
+        return nothing(&TABLE);
+    };
     let after = format!("block_timestamp > {}", instant(start));
     format!(
         "SELECT m.asset, least(f.rank, t.rank) AS rank, kind, amount, amount_text, from_address, fl.name AS from_label, to_address,

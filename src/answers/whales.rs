@@ -21,8 +21,16 @@ pub const TABLE: Table = Table {
         column("label", Text, "Its name, if it has one."),
         column("balance", Wide, "In wei, or in the token's smallest unit."),
         column("balance_text", Text, FITS_NOT),
-        column("block_number", Integer, "The last block that changed it, of those whose balances are stored."),
-        column("share", Percent, "In percent of the supply, rounded down; null if that is not known."),
+        column(
+            "block_number",
+            Integer,
+            "The last block that changed it, of those whose balances are stored.",
+        ),
+        column(
+            "share",
+            Percent,
+            "In percent of the supply, rounded down; null if that is not known.",
+        ),
         column(
             "change_24h",
             Wide,
@@ -36,14 +44,21 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// Its query: the ranking, and what is newer. Where not all holders of an asset are ranked, those are left out who
-/// have less than the last of them; and those whose balance may have changed unseen.
-pub fn body(windows: &[Window], ranking: Option<&Ranking>, supplies: Supplies, unseen: Unseen) -> String {
+/// Its query: the ranking, and what is newer. Where not all holders of an asset are ranked, those
+/// are left out who have less than the last of them; and those whose balance may have changed
+/// unseen.
+pub fn body(
+    windows: &[Window],
+    ranking: Option<&Ranking>,
+    supplies: Supplies,
+    unseen: Unseen,
+) -> String {
     let window = |name: &str| windows.iter().find(|window| window.name == name);
     let Some((day, week)) = window("24h").zip(window("7d")) else { return nothing(&TABLE) };
     let last = ranking.map_or(-1, |ranking| ranking.manifest.last as i64);
-    let [day_ranked, week_ranked] =
-        ranking.map_or([None; 2], |ranking| ranking.manifest.before).map(|last| last.map_or(-1, |last| last as i64));
+    let [day_ranked, week_ranked] = ranking
+        .map_or([None; 2], |ranking| ranking.manifest.before)
+        .map(|last| last.map_or(-1, |last| last as i64));
     let before = |name: &str, window: &Window, ranked: i64| {
         let Window { before, before_max, unseen, .. } = window;
         format!(
@@ -104,8 +119,11 @@ pub fn body(windows: &[Window], ranking: Option<&Ranking>, supplies: Supplies, u
 fn change(before: &str, name: &str) -> String {
     let big = |narrow: &str, text: &str| format!("coalesce({narrow}::VARCHAR, {text})::BIGNUM");
     let narrow = format!("balance - {before}.narrow");
-    let wide =
-        format!("{} - {}", big("balance", "balance_text"), big(&format!("{before}.narrow"), &format!("{before}.wide")));
+    let wide = format!(
+        "{} - {}",
+        big("balance", "balance_text"),
+        big(&format!("{before}.narrow"), &format!("{before}.wide"))
+    );
     let fits = format!("balance_text IS NULL AND {before}.wide IS NULL");
     format!(
         "CASE WHEN {fits} THEN {narrow} ELSE try_cast(({wide})::VARCHAR AS DECIMAL(38,0)) END::DECIMAL(38,0) AS {name},
@@ -113,7 +131,8 @@ fn change(before: &str, name: &str) -> String {
     )
 }
 
-/// A balance of before as the ranking has it after block `ranked`; null if it has none, or where it may have changed unseen since.
+/// A balance of before as the ranking has it after block `ranked`; null if it has none, or where it
+/// may have changed unseen since.
 fn ranked_before(Window { name, unseen, .. }: &Window, ranked: i64) -> String {
     let [narrow, wide] = [format!("h.balance_{name}"), format!("h.balance_{name}_text")];
     let known = unseen.sql("h.asset", &ranked.to_string());

@@ -20,7 +20,11 @@ pub const TABLE: Table = Table {
         column("balance_text", Text, FITS_NOT),
         column("supply", Wide, "The supply; null if not known."),
         column("supply_text", Text, FITS_NOT),
-        column("share", Percent, "The known balances in percent of the supply, rounded down; null if not known."),
+        column(
+            "share",
+            Percent,
+            "The known balances in percent of the supply, rounded down; null if not known.",
+        ),
         column(
             "block_number",
             Integer,
@@ -35,7 +39,12 @@ pub const TABLE: Table = Table {
 };
 
 /// Its query: as the ranking has it, or where there is none, of all that is stored.
-pub fn body(newest: Option<u64>, ranking: Option<&Ranking>, supplies: Supplies, coverage: &[Interval]) -> String {
+pub fn body(
+    newest: Option<u64>,
+    ranking: Option<&Ranking>,
+    supplies: Supplies,
+    coverage: &[Interval],
+) -> String {
     let Some(newest) = newest else { return nothing(&TABLE) };
     let unseen = Unseen::in_coverage(coverage, newest);
     let assets = match ranking {
@@ -54,8 +63,12 @@ pub fn body(newest: Option<u64>, ranking: Option<&Ranking>, supplies: Supplies, 
             tokens = unseen.tokens.unwrap_or(0),
         ),
     };
-    let first = coverage.iter().find(|interval| interval.table == balances::TABLE.name).map(|interval| interval.first);
-    let since_block = unseen.ether.map(|unseen| unseen + 1).or(first).filter(|since| *since <= newest);
+    let first = coverage
+        .iter()
+        .find(|interval| interval.table == balances::TABLE.name)
+        .map(|interval| interval.first);
+    let since_block =
+        unseen.ether.map(|unseen| unseen + 1).or(first).filter(|since| *since <= newest);
     format!(
         "SELECT asset, address_count, balance, balance_text, supply, supply_text, {share}, {last}::BIGINT AS block_number,
             CASE WHEN asset = 'ETH' THEN {since_block} ELSE (SELECT max(first_block) FROM main.coverage

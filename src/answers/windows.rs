@@ -1,10 +1,13 @@
 //! The time up to the newest block, of which `net_flows`, `whales` and `whale_moves` tell.
 //!
-//! Their views are made anew with each block, for their times stand in them as literals: so a reader opens the files of that time only.
+//! Their views are made anew with each block, for their times stand in them as literals: so a
+//! reader opens the files of that time only.
 
 use super::unseen::Unseen;
 use crate::rows::coverage::Interval;
-use crate::rows::{Selection, TIMESTAMP_MAX, address_flows, blocks, native_transfers, timestamp, token_transfers};
+use crate::rows::{
+    Selection, TIMESTAMP_MAX, address_flows, blocks, native_transfers, timestamp, token_transfers,
+};
 use crate::store::BlockLink;
 
 /// A run of sealed blocks.
@@ -25,8 +28,8 @@ pub struct BlockRun {
 pub struct Window {
     /// Its name.
     pub name: &'static str,
-    /// What is after this is in it; seconds since 1970. `None` if the newest block's time is beyond a `TIMESTAMP`: nothing is told of
-    /// times then.
+    /// What is after this is in it; seconds since 1970. `None` if the newest block's time is beyond
+    /// a `TIMESTAMP`: nothing is told of times then.
     pub start: Option<u64>,
     /// Its first block may be this, and none below.
     pub first: u64,
@@ -43,7 +46,8 @@ pub struct Window {
 }
 
 /// The windows' names and lengths, in seconds.
-pub const WINDOWS: [(&str, u64); 4] = [("1h", 3_600), ("24h", 86_400), ("7d", 7 * 86_400), ("30d", 30 * 86_400)];
+pub const WINDOWS: [(&str, u64); 4] =
+    [("1h", 3_600), ("24h", 86_400), ("7d", 7 * 86_400), ("30d", 30 * 86_400)];
 
 /// The windows that end with the newest block; none if there is no block.
 pub fn of(
@@ -64,7 +68,8 @@ pub fn of(
         let start = newest.last_timestamp.saturating_sub(length);
         let sealed = &runs[..runs.len() - usize::from(tail_run.is_some())];
         let run = sealed.iter().find(|run| run.last_timestamp > start);
-        let first_of_tail = || tail.iter().find(|link| link.timestamp > start).map_or(0, |link| link.number);
+        let first_of_tail =
+            || tail.iter().find(|link| link.timestamp > start).map_or(0, |link| link.number);
         let first = run.map_or_else(first_of_tail, |run| run.first);
         let below = first.checked_sub(1).map_or("NULL".to_owned(), |below| below.to_string());
         let is_told = timestamp(newest.last_timestamp).is_some();
@@ -91,9 +96,11 @@ pub fn of(
     WINDOWS.into_iter().map(window).collect()
 }
 
-/// Whether all blocks after `start` are held, with all tables that are needed: those below link up to one that is older.
+/// Whether all blocks after `start` are held, with all tables that are needed: those below link up
+/// to one that is older.
 fn complete(runs: &[BlockRun], tail: &[BlockLink], start: u64) -> String {
-    let needed = [&blocks::TABLE, &native_transfers::TABLE, &token_transfers::TABLE, &address_flows::TABLE];
+    let needed =
+        [&blocks::TABLE, &native_transfers::TABLE, &token_transfers::TABLE, &address_flows::TABLE];
     let mut lowest: Option<&BlockRun> = None;
     for run in runs.iter().rev() {
         let links = lowest.is_none_or(|above| run.last + 1 == above.first);
@@ -107,7 +114,9 @@ fn complete(runs: &[BlockRun], tail: &[BlockLink], start: u64) -> String {
     }
     match (lowest, tail.first()) {
         (None, _) => "false".to_owned(),
-        (Some(lowest), Some(tail)) if lowest.first == tail.number => (tail.timestamp <= start).to_string(),
+        (Some(lowest), Some(tail)) if lowest.first == tail.number => {
+            (tail.timestamp <= start).to_string()
+        }
         // Its own first block may be older; how old it is stands in its file.
         (Some(BlockRun { first, .. }), _) => format!(
             "(SELECT coalesce(min(timestamp) <= {}, false) FROM sealed.blocks WHERE first = {first})",

@@ -1,7 +1,8 @@
 //! `spyhop health`: one line, for the health check of a container that runs geth and a writer.
 //!
-//! Unhealthy is what a restart may fix: geth does not answer, or the writer is gone. Lag, a full volume and missing
-//! ranges are no reason to restart a node: they are reported, and make it unhealthy only with `--strict`.
+//! Unhealthy is what a restart may fix: geth does not answer, or the writer is gone. Lag, a full
+//! volume and missing ranges are no reason to restart a node: they are reported, and make it
+//! unhealthy only with `--strict`.
 
 use super::print;
 use crate::clock::now;
@@ -39,7 +40,8 @@ pub struct Health {
 /// How long geth may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// The heartbeat is written with every step, several times a second, and every five seconds during a long one.
+/// The heartbeat is written with every step, several times a second, and every five seconds during
+/// a long one.
 const HEARTBEAT_AGE_MAX_S: u64 = 120;
 
 /// A step that takes this long is degraded; one that takes this much longer will not end.
@@ -60,7 +62,9 @@ pub fn run(arguments: &Health) -> Result<ExitCode> {
     }
     let heartbeat = Heartbeat::read(&arguments.data);
     let finding = match geth_answers(arguments, heartbeat.as_ref())? {
-        Err(error) => Finding::Unhealthy(format!("geth does not answer: {:#}", anyhow::Error::new(error))),
+        Err(error) => {
+            Finding::Unhealthy(format!("geth does not answer: {:#}", anyhow::Error::new(error)))
+        }
         Ok(()) => data(arguments, heartbeat),
     };
     let (word, reason, code) = match finding {
@@ -74,10 +78,14 @@ pub fn run(arguments: &Health) -> Result<ExitCode> {
 
 /// Whether geth answers on its socket: the one the writer uses, or else the one in the arguments.
 fn geth_answers(arguments: &Health, heartbeat: Option<&Heartbeat>) -> Result<Result<(), Error>> {
-    let used = heartbeat.map(|heartbeat| heartbeat.ipc.as_path()).filter(|ipc| *ipc != Path::new(""));
-    let ipc = used.or(arguments.ipc.as_deref()).context("no socket is known: give it with --ipc")?;
-    let client =
-        Client::new(ipc, Limits { connections: 1, in_flight_max: 1, reply_timeout: ANSWER, ..Limits::default() });
+    let used =
+        heartbeat.map(|heartbeat| heartbeat.ipc.as_path()).filter(|ipc| *ipc != Path::new(""));
+    let ipc =
+        used.or(arguments.ipc.as_deref()).context("no socket is known: give it with --ipc")?;
+    let client = Client::new(
+        ipc,
+        Limits { connections: 1, in_flight_max: 1, reply_timeout: ANSWER, ..Limits::default() },
+    );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(client.head(Tag::Latest)).map(drop))
 }
@@ -89,17 +97,27 @@ fn data(arguments: &Health, heartbeat: Option<Heartbeat>) -> Finding {
     };
     let last_state = format!("its last state: {}", heartbeat.state);
     let Some(age_s) = heartbeat.age_s() else {
-        return Finding::Unhealthy(format!("the writer's last heartbeat is in the future; {last_state}"));
+        return Finding::Unhealthy(format!(
+            "the writer's last heartbeat is in the future; {last_state}"
+        ));
     };
     if heartbeat.is_of_this_boot() && is_locked(&arguments.data) == Some(false) {
-        return Finding::Unhealthy(format!("the writer is gone, its last heartbeat was {age_s} s ago; {last_state}"));
+        return Finding::Unhealthy(format!(
+            "the writer is gone, its last heartbeat was {age_s} s ago; {last_state}"
+        ));
     }
     if age_s > HEARTBEAT_AGE_MAX_S {
-        return Finding::Unhealthy(format!("no heartbeat of the writer for {age_s} s; {last_state}"));
+        return Finding::Unhealthy(format!(
+            "no heartbeat of the writer for {age_s} s; {last_state}"
+        ));
     }
-    let Heartbeat { state, head, tip, lag_blocks, node_lag_s, unhealthy, committed_at, busy_s, .. } = heartbeat;
+    let Heartbeat {
+        state, head, tip, lag_blocks, node_lag_s, unhealthy, committed_at, busy_s, ..
+    } = heartbeat;
     if busy_s > BUSY_MAX_S {
-        return Finding::Unhealthy(format!("the writer has been at one step for {busy_s} s; {last_state}"));
+        return Finding::Unhealthy(format!(
+            "the writer has been at one step for {busy_s} s; {last_state}"
+        ));
     }
     if let Some(reason) = unhealthy {
         return Finding::Degraded(reason);
@@ -108,7 +126,9 @@ fn data(arguments: &Health, heartbeat: Option<Heartbeat>) -> Finding {
         return Finding::Degraded(format!("{error:#}"));
     }
     if busy_s > BUSY_S {
-        return Finding::Degraded(format!("the writer has been at one step for {busy_s} s; {last_state}"));
+        return Finding::Degraded(format!(
+            "the writer has been at one step for {busy_s} s; {last_state}"
+        ));
     }
     let (Some(head), Some(lag_blocks)) = (head, lag_blocks) else {
         return Finding::Degraded(state);
@@ -118,10 +138,14 @@ fn data(arguments: &Health, heartbeat: Option<Heartbeat>) -> Finding {
         None => "nothing was committed since the start".to_owned(),
     };
     if lag_blocks > arguments.lag_max {
-        return Finding::Degraded(format!("{lag_blocks} blocks behind the node's {head}, {committed}: {state}"));
+        return Finding::Degraded(format!(
+            "{lag_blocks} blocks behind the node's {head}, {committed}: {state}"
+        ));
     }
     if let Some(age_s) = node_lag_s.filter(|age_s| *age_s > arguments.node_lag_max) {
-        return Finding::Degraded(format!("the node's head {head} is {age_s} s old, {committed}: {state}"));
+        return Finding::Degraded(format!(
+            "the node's head {head} is {age_s} s old, {committed}: {state}"
+        ));
     }
     let tip = tip.map_or("no block".to_owned(), |tip| format!("block {tip}"));
     let age = node_lag_s.map(|age_s| format!(", whose head is {age_s} s old")).unwrap_or_default();

@@ -35,13 +35,20 @@ pub fn run(arguments: &Rewind) -> Result<()> {
     let is_above = |range: &Range| range.last > arguments.to;
     // Superseded ranges too: they would win again once their winner is gone.
     let loses = |range: &&Range| {
-        let winner = winners.iter().find(|winner| winner.first <= range.last && range.first <= winner.last);
-        winner.is_some_and(|winner| winner.path != range.path && (is_above(winner) || is_above(range)))
+        let winner =
+            winners.iter().find(|winner| winner.first <= range.last && range.first <= winner.last);
+        winner.is_some_and(|winner| {
+            winner.path != range.path && (is_above(winner) || is_above(range))
+        })
     };
     let tail = tail::paths(root)?;
-    let tail = tail.iter().rev().filter(|path| tail::number_of(path).is_some_and(|number| number > arguments.to));
+    let tail = tail
+        .iter()
+        .rev()
+        .filter(|path| tail::number_of(path).is_some_and(|number| number > arguments.to));
     let tail = tail.map(|path| path.strip_prefix(root).context("the tail lies on the volume"));
-    // From the top down, so that what is left if this is killed is contiguous; and a winner after those it superseded.
+    // From the top down, so that what is left if this is killed is contiguous; and a winner after
+    // those it superseded.
     let mut paths: Vec<_> = tail.collect::<Result<_>>()?;
     paths.extend(all.iter().rev().filter(loses).map(|range| &*range.path));
     paths.extend(winners.iter().rev().filter(|range| is_above(range)).map(|range| &*range.path));
@@ -58,5 +65,8 @@ pub fn run(arguments: &Rewind) -> Result<()> {
         store.quarantine_path(path, &label)?;
     }
     let moved = paths.len();
-    print(&format!("moved {moved} files and ranges above block {} to quarantine/{label}\n", arguments.to))
+    print(&format!(
+        "moved {moved} files and ranges above block {} to quarantine/{label}\n",
+        arguments.to
+    ))
 }

@@ -18,15 +18,17 @@ pub struct Run {
     watch: Watch,
     /// The command that starts geth, with its arguments.
     ///
-    /// A socket or a data directory that they name is used; otherwise the socket is `--ipc`, and the data directory is
-    /// `SPYHOP_GETH_DATADIR`, or geth's own default. A command of geth (`attach`, `init` …) is run alone.
+    /// A socket or a data directory that they name is used; otherwise the socket is `--ipc`, and
+    /// the data directory is `SPYHOP_GETH_DATADIR`, or geth's own default. A command of geth
+    /// (`attach`, `init` …) is run alone.
     #[arg(last = true, required = true, value_name = "GETH")]
     node: Vec<OsString>,
 }
 
 /// Runs the command: its exit code is geth's.
 pub fn run(arguments: &Run) -> Result<ExitCode> {
-    let datadir = env::var_os("SPYHOP_GETH_DATADIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let datadir =
+        env::var_os("SPYHOP_GETH_DATADIR").filter(|path| !path.is_empty()).map(PathBuf::from);
     let defaults = Defaults { socket: arguments.watch.socket(), datadir: datadir.as_deref() };
     let (node, socket) = match Node::read(&arguments.node, defaults, |name| env::var_os(name))? {
         Node::Alone => return Err(supervise::replace(&arguments.node)),
@@ -40,7 +42,8 @@ pub fn run(arguments: &Run) -> Result<ExitCode> {
     let flags = env::args_os().skip(2).take_while(|word| word != "--");
     // Of two the last counts.
     let socket = ["--ipc".into(), socket.into()];
-    let writer = [program.into_os_string(), "watch".into()].into_iter().chain(flags).chain(socket).collect();
+    let writer =
+        [program.into_os_string(), "watch".into()].into_iter().chain(flags).chain(socket).collect();
     let plan = Plan { node, writer, writer_ends: arguments.watch.ends() };
     supervise::run(&plan).map(ExitCode::from)
 }

@@ -45,7 +45,11 @@ fn text(out: &mut String, table: &Table) -> Result<()> {
 }
 
 fn markdown(out: &mut String, table: &Table) -> Result<()> {
-    writeln!(out, "## {}\n\n{}\n\n| column | type | content |\n|---|---|---|", table.name, table.comment)?;
+    writeln!(
+        out,
+        "## {}\n\n{}\n\n| column | type | content |\n|---|---|---|",
+        table.name, table.comment
+    )?;
     for column in table.columns {
         let comment = column.comment.replace('|', r"\|");
         writeln!(out, "| `{}` | {} | {comment} |", column.name, column.kind.sql())?;

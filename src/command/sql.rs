@@ -1,7 +1,8 @@
 //! `spyhop sql`: queries of the published file, from the command line, a pipe, or a prompt.
 //!
-//! The session is an in-memory database with the published file attached read-only, so that an open prompt can attach the
-//! next file when one is published, and keeps its settings and temporary tables.
+//! The session is an in-memory database with the published file attached read-only, so that an open
+//! prompt can attach the next file when one is published, and keeps its settings and temporary
+//! tables.
 
 use super::print;
 use crate::publish;
@@ -31,7 +32,8 @@ pub struct Sql {
     /// The data directory.
     #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
     data: PathBuf,
-    /// Run this and exit; without it there is a prompt, or standard input is run if that is not a terminal.
+    /// Run this and exit; without it there is a prompt, or standard input is run if that is not a
+    /// terminal.
     #[arg(short, long, value_name = "SQL", allow_hyphen_values = true)]
     command: Option<String>,
     /// How rows are printed.
@@ -53,7 +55,8 @@ enum Format {
 /// Rows that a frame shows.
 const TABLE_ROWS_MAX: usize = 1_000;
 
-/// Memory of the database, which runs beside a node; larger queries spill to the system's temporary directory.
+/// Memory of the database, which runs beside a node; larger queries spill to the system's temporary
+/// directory.
 const MEMORY_LIMIT: &str = "1GB";
 
 /// Runs the command.
@@ -71,7 +74,9 @@ pub fn run(arguments: &Sql) -> Result<()> {
     // Whoever reads the output may have seen enough.
     let closed = |error: &anyhow::Error| {
         error.chain().any(|cause| {
-            cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+            cause
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
         })
     };
     outcome.or_else(|error| if closed(&error) { Ok(()) } else { Err(error) })
@@ -88,9 +93,9 @@ struct SqlSession {
 impl SqlSession {
     fn open(data: &Path) -> Result<Self> {
         // The views name files relative to the volume.
-        let root = data
-            .canonicalize()
-            .with_context(|| format!("no data directory: `{}`; `spyhop watch` creates it", data.display()))?;
+        let root = data.canonicalize().with_context(|| {
+            format!("no data directory: `{}`; `spyhop watch` creates it", data.display())
+        })?;
         check_name(&root, NAME_SYNTAX)?;
         let config = Config::default()
             .with("file_search_path", root.display().to_string())?
@@ -109,9 +114,15 @@ impl SqlSession {
         let found = match std::fs::metadata(&self.file) {
             Ok(metadata) => metadata.ino(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                bail!("nothing is published yet: no file `{}`; `spyhop watch` creates it", self.file.display())
+                bail!(
+                    "nothing is published yet: no file `{}`; `spyhop watch` creates it",
+                    self.file.display()
+                )
             }
-            Err(error) => return Err(error).with_context(|| format!("failed to open: `{}`", self.file.display())),
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("failed to open: `{}`", self.file.display()));
+            }
         };
         if self.attached == Some(found) {
             return Ok(());
@@ -150,17 +161,20 @@ impl SqlSession {
     /// Casts what Arrow has no type for to text, and for CSV lists and structs too.
     fn as_text(&self, sql: &str, format: Format) -> String {
         let inner = sql.trim().trim_end_matches(';');
-        let columns = self.connection.prepare(&format!("DESCRIBE {inner}")).and_then(|mut described| {
-            described
-                .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?
-                .collect::<duckdb::Result<Vec<_>>>()
-        });
+        let columns =
+            self.connection.prepare(&format!("DESCRIBE {inner}")).and_then(|mut described| {
+                described
+                    .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?
+                    .collect::<duckdb::Result<Vec<_>>>()
+            });
         let digits: Vec<_> = columns
             .unwrap_or_default()
             .into_iter()
             .filter(|(_, kind)| {
-                let is_nested = kind.ends_with(']') || kind.ends_with(')') && !kind.starts_with("DECIMAL");
-                ["BIGNUM", "HUGEINT", "UHUGEINT"].contains(&kind.as_str()) || (is_nested && format == Format::Csv)
+                let is_nested =
+                    kind.ends_with(']') || kind.ends_with(')') && !kind.starts_with("DECIMAL");
+                ["BIGNUM", "HUGEINT", "UHUGEINT"].contains(&kind.as_str())
+                    || (is_nested && format == Format::Csv)
             })
             .map(|(name, _)| {
                 let name = format!("\"{}\"", name.replace('"', "\"\""));
@@ -206,7 +220,10 @@ fn print_table(
     let shown = shown.iter().map(as_shown).collect::<Result<Vec<_>>>()?;
     writeln!(out, "{}", pretty_format_batches(&shown)?)?;
     if more {
-        writeln!(out, "the first {TABLE_ROWS_MAX} rows; `--format csv` and `--format json` print all")?;
+        writeln!(
+            out,
+            "the first {TABLE_ROWS_MAX} rows; `--format csv` and `--format json` print all"
+        )?;
     }
     Ok(())
 }
@@ -247,8 +264,13 @@ fn print_csv(
     Ok(())
 }
 
-fn print_json(out: &mut impl Write, batches: impl Iterator<Item = Result<RecordBatch>>) -> Result<()> {
-    let mut writer = arrow::json::WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut *out);
+fn print_json(
+    out: &mut impl Write,
+    batches: impl Iterator<Item = Result<RecordBatch>>,
+) -> Result<()> {
+    let mut writer = arrow::json::WriterBuilder::new()
+        .with_explicit_nulls(true)
+        .build::<_, JsonArray>(&mut *out);
     for batch in batches {
         writer.write(&batch?)?;
     }
@@ -261,17 +283,25 @@ fn prompt(session: &mut SqlSession, format: Format) -> Result<()> {
     let interrupt = session.connection.interrupt_handle();
     let mut signals = signal_hook::iterator::Signals::new([SIGINT])?;
     std::thread::spawn(move || signals.forever().for_each(|_| interrupt.interrupt()));
-    let config = rustyline::Config::builder().completion_type(CompletionType::List).max_history_size(10_000)?.build();
+    let config = rustyline::Config::builder()
+        .completion_type(CompletionType::List)
+        .max_history_size(10_000)?
+        .build();
     let mut editor = Editor::<(), FileHistory>::with_config(config)?;
     let history = std::env::home_dir().map(|home| home.join(".spyhop_history"));
     if let Some(history) = &history {
         // There is none before the first use.
         let _ = editor.load_history(history);
     }
-    print(concat!("spyhop ", env!("CARGO_PKG_VERSION"), "; statements end with a semicolon, Ctrl-D leaves\n"))?;
+    print(concat!(
+        "spyhop ",
+        env!("CARGO_PKG_VERSION"),
+        "; statements end with a semicolon, Ctrl-D leaves\n"
+    ))?;
     let mut statement = String::new();
     loop {
-        let line = match editor.readline(if statement.is_empty() { "spyhop> " } else { "   ...> " }) {
+        let line = match editor.readline(if statement.is_empty() { "spyhop> " } else { "   ...> " })
+        {
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => {
                 statement.clear();
@@ -298,7 +328,11 @@ fn prompt(session: &mut SqlSession, format: Format) -> Result<()> {
     if let Some(history) = &history
         && let Err(error) = editor.save_history(history)
     {
-        let _ = writeln!(io::stderr(), "failed to save the history in `{}`: {error}", history.display());
+        let _ = writeln!(
+            io::stderr(),
+            "failed to save the history in `{}`: {error}",
+            history.display()
+        );
     }
     Ok(())
 }

@@ -25,14 +25,18 @@ pub struct Status {
 /// Runs the command: exit code 1 if something is wrong.
 pub fn run(arguments: &Status) -> Result<()> {
     let root = &arguments.data;
-    let chain = read_chain(root)?
-        .with_context(|| format!("no data in `{}` yet; `spyhop watch` puts it there", root.display()))?;
+    let chain = read_chain(root)?.with_context(|| {
+        format!("no data in `{}` yet; `spyhop watch` puts it there", root.display())
+    })?;
     let (ranges, unreadable) = read_readable_ranges(root)?;
     let tail: Vec<_> = tail::paths(root)?.iter().filter_map(|path| tail::number_of(path)).collect();
     let heartbeat = Heartbeat::read(root);
     let running = is_locked(root) == Some(true);
-    let unreadable = unreadable.first().map(|range| format!("`{}` is damaged: {}", range.path.display(), range.reason));
-    let unhealthy = heartbeat.as_ref().and_then(|heartbeat| heartbeat.unhealthy.clone()).or(unreadable);
+    let unreadable = unreadable
+        .first()
+        .map(|range| format!("`{}` is damaged: {}", range.path.display(), range.reason));
+    let unhealthy =
+        heartbeat.as_ref().and_then(|heartbeat| heartbeat.unhealthy.clone()).or(unreadable);
     let lost_reorgs = in_quarantine(root)?.reorgs;
     let bytes: u64 = ranges.iter().map(|range| range.manifest.bytes()).sum();
     let mut text = String::new();
@@ -68,8 +72,12 @@ pub fn run(arguments: &Status) -> Result<()> {
         }
         if let Some(Heartbeat { state, head, lag_blocks, node_lag_s, .. }) = &heartbeat {
             writeln!(text, "state        {}", shown(state))?;
-            let number = |number: &Option<u64>| number.map_or("unknown".to_owned(), |number| number.to_string());
-            let age = node_lag_s.map(|age_s| format!(", {age_s} s old when last seen")).unwrap_or_default();
+            let number = |number: &Option<u64>| {
+                number.map_or("unknown".to_owned(), |number| number.to_string())
+            };
+            let age = node_lag_s
+                .map(|age_s| format!(", {age_s} s old when last seen"))
+                .unwrap_or_default();
             writeln!(text, "node's head  {}{age}", number(head))?;
             writeln!(text, "lag          {} blocks behind the node", number(lag_blocks))?;
         }
@@ -80,10 +88,15 @@ pub fn run(arguments: &Status) -> Result<()> {
                 path.display()
             )?;
         }
-        if let Some(building) = heartbeat.as_ref().and_then(|heartbeat| heartbeat.building.as_ref()) {
+        if let Some(building) = heartbeat.as_ref().and_then(|heartbeat| heartbeat.building.as_ref())
+        {
             let done = building.done_permille as f64 / 10.0;
             let eta = building.eta_s.map_or("unknown".to_owned(), |eta| format!("{eta} s"));
-            writeln!(text, "building     {done} % done, {} blocks left, ETA {eta}", building.blocks_left)?;
+            writeln!(
+                text,
+                "building     {done} % done, {} blocks left, ETA {eta}",
+                building.blocks_left
+            )?;
             for SourceRate { source, blocks, blocks_s, kb_s } in &building.sources {
                 writeln!(
                     text,

@@ -25,7 +25,8 @@ pub struct Verify {
     /// Last block [default: the last that is stored].
     #[arg(long, value_name = "BLOCK")]
     to: Option<u64>,
-    /// Also recompute the rows: rebuild every block from them, prove it, and compare every column of every table.
+    /// Also recompute the rows: rebuild every block from them, prove it, and compare every column
+    /// of every table.
     #[arg(long)]
     deep: bool,
     /// Rebuild faulty ranges from the node, publish, and move the old ones to quarantine.
@@ -34,7 +35,8 @@ pub struct Verify {
     /// geth's IPC socket, to compare what is stored with the node's hashes.
     #[arg(long, value_name = "PATH", env = "SPYHOP_IPC")]
     ipc: Option<PathBuf>,
-    /// With --repair, also publish `spyhop-absolute.duckdb`, whose views use this absolute path of the data directory.
+    /// With --repair, also publish `spyhop-absolute.duckdb`, whose views use this absolute path of
+    /// the data directory.
     #[arg(long, value_name = "DIR", env = "SPYHOP_PUBLISHED_PATH")]
     published_path: Option<PathBuf>,
 }
@@ -52,7 +54,8 @@ pub fn run(arguments: &Verify) -> Result<()> {
         && !report.faulty.is_empty()
     {
         let ipc = arguments.ipc.clone().context("--repair needs --ipc")?;
-        let quarantine = watch::repair(ipc, store, arguments.published_path.clone(), report.faulty)?;
+        let quarantine =
+            watch::repair(ipc, store, arguments.published_path.clone(), report.faulty)?;
         print_line(&format!("rebuilt; the old ones are in {}", quarantine.display()))?;
         report = check(arguments)?;
     }
@@ -62,7 +65,8 @@ pub fn run(arguments: &Verify) -> Result<()> {
         report.blocks, report.ranges, report.tail, report.faults
     ))?;
     if arguments.deep && report.not_recomputed > 0 {
-        let checked = if report.lacking.contains("blocks") { "files" } else { "headers, links and files" };
+        let checked =
+            if report.lacking.contains("blocks") { "files" } else { "headers, links and files" };
         let tables = report.lacking.into_iter().collect::<Vec<_>>().join(", ");
         print_line(&format!(
             "{} of the blocks lack {tables}: only their {checked} could be checked",
@@ -79,28 +83,37 @@ pub fn run(arguments: &Verify) -> Result<()> {
     }
     match report.lost_reorgs {
         0 => {}
-        count => {
-            print_line(&format!("not stored: {count} records of reorganisations, which were damaged or are gone"))?
-        }
+        count => print_line(&format!(
+            "not stored: {count} records of reorganisations, which were damaged or are gone"
+        ))?,
     }
     match report.faults {
         0 => Ok(()),
         count => {
             let hint = match arguments.repair {
-                true => "what the node could not provide stays as it is; try again when it can, or `spyhop rewind`",
-                false => "stop the writer, and add `--repair --ipc PATH` to rebuild what is faulty from the node",
+                true => {
+                    "what the node could not provide stays as it is; try again when it can, or `spyhop rewind`"
+                }
+                false => {
+                    "stop the writer, and add `--repair --ipc PATH` to rebuild what is faulty from the node"
+                }
             };
-            Err(Failed::new(format!("{count} faults in `{}`", arguments.data.display()), hint).into())
+            Err(Failed::new(format!("{count} faults in `{}`", arguments.data.display()), hint)
+                .into())
         }
     }
 }
 
 fn check(arguments: &Verify) -> Result<Report> {
     let Verify { data, from, to, deep, ipc, .. } = arguments;
-    let settings = Request { data: data.clone(), from: *from, to: *to, deep: *deep, ipc: ipc.clone() };
-    let style = ProgressStyle::with_template("spyhop [{bar:40}] {human_pos}/{human_len} blocks  {per_sec}  ETA {eta}");
+    let settings =
+        Request { data: data.clone(), from: *from, to: *to, deep: *deep, ipc: ipc.clone() };
+    let style = ProgressStyle::with_template(
+        "spyhop [{bar:40}] {human_pos}/{human_len} blocks  {per_sec}  ETA {eta}",
+    );
     // It is drawn on a terminal only.
-    let bar = ProgressBar::new(0).with_style(style.context("the template is constant")?.progress_chars("=> "));
+    let bar = ProgressBar::new(0)
+        .with_style(style.context("the template is constant")?.progress_chars("=> "));
     let mut printed = Ok(());
     let mut report_fault = |fault: &Fault| {
         let line = bar.suspend(|| print_line(&fault.to_string()));

@@ -12,7 +12,8 @@ use std::path::Path;
 pub struct Watch {
     #[command(flatten)]
     reading: Reading,
-    /// First block: N, -N for N blocks below the head, or `earliest`; rounded down to a multiple of 100.
+    /// First block: N, -N for N blocks below the head, or `earliest`; rounded down to a multiple of
+    /// 100.
     #[arg(long, value_name = "BLOCK", env = "SPYHOP_FROM", default_value = "-50400", value_parser = parse_from, allow_hyphen_values = true)]
     from: From,
     /// Which ranges are built first.

@@ -4,7 +4,8 @@ use super::Log;
 use alloy_primitives::{Bloom, BloomInput, keccak256};
 use std::collections::HashMap;
 
-/// The bits of the addresses and topics of one block's logs. A block names few of them, many times: one keccak for each.
+/// The bits of the addresses and topics of one block's logs. A block names few of them, many times:
+/// one keccak for each.
 #[derive(Debug, Default)]
 pub struct BloomBits<'a> {
     bits: HashMap<&'a [u8], Bloom>,
@@ -17,7 +18,10 @@ impl<'a> BloomBits<'a> {
         for log in logs {
             let topics = log.topics.iter().map(|topic| topic.as_slice());
             for input in std::iter::once(log.address.as_slice()).chain(topics) {
-                bloom |= *self.bits.entry(input).or_insert_with(|| Bloom::from(BloomInput::Hash(keccak256(input))));
+                bloom |= *self
+                    .bits
+                    .entry(input)
+                    .or_insert_with(|| Bloom::from(BloomInput::Hash(keccak256(input))));
             }
         }
         bloom

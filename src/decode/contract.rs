@@ -6,8 +6,8 @@ use alloy_primitives::U256;
 /// Characters of a text that are kept. Honest symbols have ten, honest names forty.
 const TEXT_MAX: usize = 64;
 
-/// The number that an answer is: its first word, as a contract that calls another reads it, which is content with more and
-/// fails with less.
+/// The number that an answer is: its first word, as a contract that calls another reads it, which
+/// is content with more and fails with less.
 pub fn number(answer: &[u8]) -> Option<U256> {
     Some(U256::from_be_bytes(*answer.first_chunk::<32>()?))
 }
@@ -17,8 +17,9 @@ pub fn decimals(answer: &[u8]) -> Option<u64> {
     u8::try_from(number(answer)?).ok().map(u64::from)
 }
 
-/// The text that an answer is: a string, or as in older contracts one word. Cut to 64 characters; in a string, what is no UTF-8 and
-/// characters that control terminals become U+FFFD. `None` if it is neither, or empty.
+/// The text that an answer is: a string, or as in older contracts one word. Cut to 64 characters;
+/// in a string, what is no UTF-8 and characters that control terminals become U+FFFD. `None` if it
+/// is neither, or empty.
 pub fn text(answer: &[u8]) -> Option<String> {
     if let Ok(word) = <&[u8; 32]>::try_from(answer) {
         return text_of_word(word);
@@ -26,12 +27,15 @@ pub fn text(answer: &[u8]) -> Option<String> {
     // No character has more than four bytes, so that a cut one is never among those kept.
     let bytes = string(answer)?;
     let bytes = &bytes[..bytes.len().min(4 * TEXT_MAX)];
-    let shown = |character: char| if character.is_control() { char::REPLACEMENT_CHARACTER } else { character };
+    let shown = |character: char| {
+        if character.is_control() { char::REPLACEMENT_CHARACTER } else { character }
+    };
     let text: String = String::from_utf8_lossy(bytes).chars().take(TEXT_MAX).map(shown).collect();
     (!text.is_empty()).then_some(text)
 }
 
-/// The text of a word, which ends at its first NUL. A word that is a number, or an offset that nothing follows, is no text.
+/// The text of a word, which ends at its first NUL. A word that is a number, or an offset that
+/// nothing follows, is no text.
 fn text_of_word(word: &[u8; 32]) -> Option<String> {
     let end = word.iter().position(|byte| *byte == 0).unwrap_or(word.len());
     let text = match std::str::from_utf8(&word[..end]) {

@@ -36,11 +36,13 @@ impl Allocation {
     /// # Errors
     /// If it is not JSON of that shape.
     pub fn decode(json: &[u8]) -> Result<Self> {
-        let accounts: BTreeMap<String, GenesisAccount> = serde_json::from_slice(json).context("genesis allocation")?;
+        let accounts: BTreeMap<String, GenesisAccount> =
+            serde_json::from_slice(json).context("genesis allocation")?;
         let mut balances = Vec::new();
         let mut leaves = BTreeMap::new();
         for (address, account) in &accounts {
-            let address: Address = address.parse().with_context(|| format!("genesis account {address}"))?;
+            let address: Address =
+                address.parse().with_context(|| format!("genesis account {address}"))?;
             let account = account.state().with_context(|| format!("genesis account {address}"))?;
             if !account.balance.is_zero() {
                 balances.push((address, account.balance));
@@ -62,11 +64,19 @@ impl GenesisAccount {
         for (key, value) in &self.storage {
             let value = number(value).context("storage")?;
             if !value.is_zero() {
-                slots.insert(keccak256(number(key).context("storage")?.to_be_bytes::<32>()), alloy_rlp::encode(value));
+                slots.insert(
+                    keccak256(number(key).context("storage")?.to_be_bytes::<32>()),
+                    alloy_rlp::encode(value),
+                );
             }
         }
         Ok(TrieAccount {
-            nonce: self.nonce.as_deref().map_or(Ok(U256::ZERO), number).context("nonce")?.try_into()?,
+            nonce: self
+                .nonce
+                .as_deref()
+                .map_or(Ok(U256::ZERO), number)
+                .context("nonce")?
+                .try_into()?,
             balance: number(&self.balance).context("balance")?,
             storage_root: root(slots),
             code_hash,

@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 /// The place of the extra data among a header's items.
 const EXTRA_DATA: usize = 12;
 
-/// A block header. The optional fields are those that later forks appended, in their order (geth `core/types/block.go`).
+/// A block header. The optional fields are those that later forks appended, in their order (geth
+/// `core/types/block.go`).
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the yellow paper's and the EIPs' own names")]
 pub struct Header {
@@ -96,8 +97,9 @@ impl Header {
         })
     }
 
-    /// Who sealed the block where that goes by turns (Clique, EIP-225): the seal is the end of the extra data, and signs the header
-    /// without it. The header's `miner` is another thing then, and the tips are the signer's.
+    /// Who sealed the block where that goes by turns (Clique, EIP-225): the seal is the end of the
+    /// extra data, and signs the header without it. The header's `miner` is another thing then, and
+    /// the tips are the signer's.
     pub fn signer(&self) -> Option<Address> {
         let (rest, seal) = self.extra_data.split_last_chunk::<65>()?;
         let mut signed = Vec::with_capacity(self.raw.len());

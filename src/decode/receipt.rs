@@ -73,7 +73,10 @@ impl Log {
     pub(super) fn decode_list(raw: &Bytes, list: &[u8]) -> Result<Vec<Self>> {
         Items::list(list)?
             .enumerate()
-            .map(|(index, item)| item.and_then(|item| Self::decode(raw, item)).with_context(|| format!("log {index}")))
+            .map(|(index, item)| {
+                item.and_then(|item| Self::decode(raw, item))
+                    .with_context(|| format!("log {index}"))
+            })
             .collect()
     }
 

@@ -19,7 +19,11 @@ impl<'a> Items<'a> {
         let mut rest = raw;
         let header = Header::decode(&mut rest)?;
         ensure!(header.list, "expected a list, found a string");
-        ensure!(rest.len() == header.payload_length, "{} bytes after the list", rest.len() - header.payload_length);
+        ensure!(
+            rest.len() == header.payload_length,
+            "{} bytes after the list",
+            rest.len() - header.payload_length
+        );
         Ok(Self { rest })
     }
 
@@ -87,7 +91,8 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
-/// The payload of `item` where it is a string (a typed transaction), the whole item where it is a list (a legacy one).
+/// The payload of `item` where it is a string (a typed transaction), the whole item where it is a
+/// list (a legacy one).
 pub fn unwrap_string(item: &[u8]) -> Result<&[u8]> {
     if item.first().is_some_and(|byte| *byte >= 0xc0) {
         return Ok(item);

@@ -21,14 +21,18 @@ struct StoredReceipt<'a> {
 }
 
 /// The receipts of one block, and the consensus encoding of each.
-pub(super) fn receipts(raw: &Bytes, transactions: &[Transaction]) -> Result<(Vec<Receipt>, Vec<Bytes>)> {
+pub(super) fn receipts(
+    raw: &Bytes,
+    transactions: &[Transaction],
+) -> Result<(Vec<Receipt>, Vec<Bytes>)> {
     let list = Items::list(raw).context("receipts")?;
     ensure_one_each(list.clone().count(), transactions.len())?;
     let mut receipts = Vec::with_capacity(transactions.len());
     let mut stored = Vec::with_capacity(transactions.len());
     for ((index, item), transaction) in list.enumerate().zip(transactions) {
-        let (receipt, items) =
-            item.and_then(|item| decode(raw, item, transaction.kind)).with_context(|| format!("receipt {index}"))?;
+        let (receipt, items) = item
+            .and_then(|item| decode(raw, item, transaction.kind))
+            .with_context(|| format!("receipt {index}"))?;
         receipts.push(receipt);
         stored.push(items);
     }

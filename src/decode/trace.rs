@@ -17,7 +17,8 @@ pub struct Frame {
     pub kind: String,
     /// The caller; for a selfdestruct the contract that is destroyed.
     pub from: Address,
-    /// Who was called, or what was created; for a selfdestruct who inherits. None where a creation failed.
+    /// Who was called, or what was created; for a selfdestruct who inherits. None where a creation
+    /// failed.
     pub to: Option<Address>,
     /// Wei given along; none for `STATICCALL`.
     pub value: Option<U256>,
@@ -33,7 +34,8 @@ pub struct Frame {
     pub error: Option<String>,
     /// Whether it and all frames above it came to a good end: only then did anything happen.
     pub succeeded: bool,
-    /// The frame that made it, as an index of the list it is in, and which of that one's frames it is, from 0.
+    /// The frame that made it, as an index of the list it is in, and which of that one's frames it
+    /// is, from 0.
     pub parent: Option<(usize, u32)>,
     /// Number of frames it called.
     pub subtraces: u32,
@@ -41,8 +43,9 @@ pub struct Frame {
     pub path: Option<String>,
 }
 
-/// Frames that are open at one time, at most: the EVM calls 1,024 levels deep (yellow paper, section 9.1), and geth shows the call that
-/// failed for being one deeper, and a selfdestruct in the deepest, as frames of their own.
+/// Frames that are open at one time, at most: the EVM calls 1,024 levels deep (yellow paper,
+/// section 9.1), and geth shows the call that failed for being one deeper, and a selfdestruct in
+/// the deepest, as frames of their own.
 const DEPTH_MAX: usize = 1_026;
 
 /// The path to a frame from its transaction's, as in `0,1`; empty for the transaction's own.
@@ -81,7 +84,8 @@ pub fn frames(json: &str) -> Result<Vec<Frame>> {
                 enter(&mut reader, &mut frames, &mut open)?;
             }
         } else {
-            field(&mut reader, &key, &mut frames[current]).with_context(|| format!("{key} of frame {current}"))?;
+            field(&mut reader, &key, &mut frames[current])
+                .with_context(|| format!("{key} of frame {current}"))?;
         }
     }
     reader.end()?;
@@ -96,9 +100,10 @@ pub fn frames(json: &str) -> Result<Vec<Frame>> {
 /// Kind, from, to, value and path of a frame.
 type MovingFrame = (String, Address, Address, String, String);
 
-/// Of the tracer that carries neither input nor output ([`crate::geth::Client::trace_moving`]): the frames that came to a good end and
-/// move ether, create or end a contract, the transaction's own first; and how many bytes of input and output all frames have. No frames
-/// where the transaction failed.
+/// Of the tracer that carries neither input nor output ([`crate::geth::Client::trace_moving`]): the
+/// frames that came to a good end and move ether, create or end a contract, the transaction's own
+/// first; and how many bytes of input and output all frames have. No frames where the transaction
+/// failed.
 ///
 /// # Errors
 /// If the text is not what the tracer makes.
@@ -169,7 +174,12 @@ impl<'a> Reader<'a> {
 
     fn expect(&mut self, byte: u8) -> Result<()> {
         let found = self.take()?;
-        ensure!(found == byte, "`{}` where `{}` should be", found.escape_ascii(), byte.escape_ascii());
+        ensure!(
+            found == byte,
+            "`{}` where `{}` should be",
+            found.escape_ascii(),
+            byte.escape_ascii()
+        );
         Ok(())
     }
 
@@ -235,7 +245,8 @@ impl<'a> Reader<'a> {
                 b',' | b':' if depth > 0 => self.at += 1,
                 _ => {
                     let rest = &self.text[self.at..];
-                    self.at += rest.iter().position(|byte| b",:}]".contains(byte)).unwrap_or(rest.len());
+                    self.at +=
+                        rest.iter().position(|byte| b",:}]".contains(byte)).unwrap_or(rest.len());
                 }
             }
             if depth == 0 {

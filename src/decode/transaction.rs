@@ -18,14 +18,16 @@ pub struct Transaction {
     pub hash: B256,
     /// 0 for legacy, else the envelope's type byte.
     pub kind: u8,
-    /// `None` if the type is not known here: it is then stored as [`Self::raw`] alone. `None` too if they were not asked for.
+    /// `None` if the type is not known here: it is then stored as [`Self::raw`] alone. `None` too
+    /// if they were not asked for.
     pub fields: Option<Fields>,
     /// Who signed it; `None` until recovered, and where `fields` is.
     pub sender: Option<Address>,
 }
 
-/// The fields of a known type. Wei where nothing else is said, in as many bits as the protocol has: 256 for amounts and chain ids
-/// (yellow paper, EIP-1344), 64 for gas and nonces (EIP-2681). Geth refuses what has more.
+/// The fields of a known type. Wei where nothing else is said, in as many bits as the protocol has:
+/// 256 for amounts and chain ids (yellow paper, EIP-1344), 64 for gas and nonces (EIP-2681). Geth
+/// refuses what has more.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the execution API's own names")]
 pub struct Fields {
@@ -49,7 +51,8 @@ pub struct Fields {
     pub blob_versioned_hashes: Option<Vec<B256>>,
     /// Type 4 (EIP-7702).
     pub authorization_list: Option<Vec<Authorization>>,
-    /// As signed: 27, 28, or with the chain id folded in for legacy, which takes 257 bits; 0 or 1 for the other types.
+    /// As signed: 27, 28, or with the chain id folded in for legacy, which takes 257 bits; 0 or 1
+    /// for the other types.
     pub v: U512,
     pub r: U256,
     pub s: U256,
@@ -79,7 +82,9 @@ impl Transaction {
             kind => *kind,
         };
         let fields = match (depth, kind) {
-            (Depth::Fields, 0..=4) => Some(Fields::decode(&raw, kind).with_context(|| format!("type {kind}"))?),
+            (Depth::Fields, 0..=4) => {
+                Some(Fields::decode(&raw, kind).with_context(|| format!("type {kind}"))?)
+            }
             _ => None,
         };
         Ok(Self { hash: keccak256(&raw), raw, kind, fields, sender: None })
@@ -110,7 +115,8 @@ impl Fields {
         let dynamic = kind >= 2;
         let mut chain_id = (kind > 0).then(|| items.wide().context("chain id")).transpose()?;
         let nonce = items.integer().context("nonce")?;
-        let mut fee = |name: &'static str, has: bool| has.then(|| items.wide().context(name)).transpose();
+        let mut fee =
+            |name: &'static str, has: bool| has.then(|| items.wide().context(name)).transpose();
         let gas_price = fee("gas price", !dynamic)?;
         let max_priority_fee_per_gas = fee("max priority fee per gas", dynamic)?;
         let max_fee_per_gas = fee("max fee per gas", dynamic)?;
@@ -121,12 +127,17 @@ impl Fields {
         };
         let value = items.wide().context("value")?;
         let input = raw.slice_ref(items.bytes().context("input")?);
-        let access_list = (kind > 0).then(|| access_list(&mut items).context("access list")).transpose()?;
+        let access_list =
+            (kind > 0).then(|| access_list(&mut items).context("access list")).transpose()?;
         let blobs = (kind == 3).then(|| -> Result<_> {
-            Ok((items.wide().context("max fee per blob gas")?, fixed_list(&mut items).context("blob hashes")?))
+            Ok((
+                items.wide().context("max fee per blob gas")?,
+                fixed_list(&mut items).context("blob hashes")?,
+            ))
         });
         let (max_fee_per_blob_gas, blob_versioned_hashes) = blobs.transpose()?.unzip();
-        let authorizations = (kind == 4).then(|| authorization_list(&mut items).context("authorization list"));
+        let authorizations =
+            (kind == 4).then(|| authorization_list(&mut items).context("authorization list"));
         let authorization_list = authorizations.transpose()?;
         let unsigned = &payload[..payload.len() - items.rest().len()];
         let v = items.wide().context("v")?;
@@ -218,8 +229,8 @@ fn authorization_list(items: &mut Items) -> Result<Vec<Authorization>> {
     Items::list(items.next_item()?)?.map(signed).collect()
 }
 
-/// The hash that was signed: of the list without its last three items, and for a legacy transaction with a chain id (EIP-155) with
-/// that id and two zeros in their place.
+/// The hash that was signed: of the list without its last three items, and for a legacy transaction
+/// with a chain id (EIP-155) with that id and two zeros in their place.
 fn signing_hash(kind: u8, unsigned: &[u8], chain_id: Option<U256>) -> B256 {
     let mut suffix = Vec::new();
     if let Some(chain_id) = chain_id {

@@ -92,7 +92,8 @@ impl Contract {
             }
             Some(b'"') => {
                 let text: String = serde_json::from_str(json)?;
-                self.gather(&text, &text, depth + 1).with_context(|| format!("its text is not an ABI: `{text:.60}`"))
+                self.gather(&text, &text, depth + 1)
+                    .with_context(|| format!("its text is not an ABI: `{text:.60}`"))
             }
             _ => self.object(whole, json, depth),
         }
@@ -101,7 +102,9 @@ impl Contract {
     fn object(&mut self, whole: &str, json: &str, depth: u32) -> Result<()> {
         let object: Object<'_> = serde_json::from_str(json)?;
         if let (0, Some(address)) = (depth, object.address) {
-            self.addresses = match serde_json::from_str(address.get()).context("its `address` is not an address")? {
+            self.addresses = match serde_json::from_str(address.get())
+                .context("its `address` is not an address")?
+            {
                 Addresses::None(()) => Vec::new(),
                 Addresses::One(address) => vec![address],
                 Addresses::Many(addresses) => addresses,
@@ -110,14 +113,18 @@ impl Contract {
         if let Some(abi) = object.abi.or(object.result).or(object.output) {
             return self.gather(whole, abi.get(), depth + 1);
         }
-        let contracts = object.contracts.context("it is neither an ABI nor an object with `abi`")?;
+        let contracts =
+            object.contracts.context("it is neither an ABI nor an object with `abi`")?;
         self.contracts(whole, contracts.get(), depth + 1)
     }
 
     /// Adds the events of each contract of solc's outputs: by name, or by name in a file.
     fn contracts(&mut self, whole: &str, json: &str, depth: u32) -> Result<()> {
         ensure!(depth <= DEPTH_MAX, "its ABI is nested too deeply");
-        for contract in serde_json::from_str::<BTreeMap<String, &RawValue>>(json)?.into_values().map(RawValue::get) {
+        for contract in serde_json::from_str::<BTreeMap<String, &RawValue>>(json)?
+            .into_values()
+            .map(RawValue::get)
+        {
             match serde_json::from_str::<Object<'_>>(contract) {
                 Ok(Object { abi: Some(abi), .. }) => self.gather(whole, abi.get(), depth + 1)?,
                 Ok(_) => self.contracts(whole, contract, depth + 1)?,
@@ -171,15 +178,18 @@ impl Contract {
                 }
                 Entry::Occupied(named) if *named.get() == declaration => {}
                 Entry::Occupied(named) => {
-                    let reason = format!("it is declared twice, and shown with the names of `{}`", named.get());
+                    let reason = format!(
+                        "it is declared twice, and shown with the names of `{}`",
+                        named.get()
+                    );
                     self.skip(Some(event.name), Some(signature), reason);
                 }
             }
         }
     }
 
-    /// Each event with its view's name. Those of one name are distinguished by the first four bytes of their topic, and if that is the
-    /// same, too, by which parameters are indexed.
+    /// Each event with its view's name. Those of one name are distinguished by the first four bytes
+    /// of their topic, and if that is the same, too, by which parameters are indexed.
     pub fn named_events(&self) -> impl Iterator<Item = (String, &Event)> {
         let names = |event: &Event| {
             let name = format!("{}_{}", self.name, snake_case(&event.name));
@@ -213,7 +223,8 @@ fn snake_case(name: &str) -> String {
         let starts = before.is_some_and(|before| {
             before.is_ascii_lowercase()
                 || before.is_ascii_digit()
-                || (before.is_ascii_uppercase() && letters.get(index + 1).is_some_and(char::is_ascii_lowercase))
+                || (before.is_ascii_uppercase()
+                    && letters.get(index + 1).is_some_and(char::is_ascii_lowercase))
         });
         if letter.is_ascii_uppercase() && starts {
             snake.push('_');

@@ -78,9 +78,17 @@ impl Parameter {
         ensure!(name.len() <= NAME_MAX, "a type's name has more than {NAME_MAX} characters");
         let (stem, mut counts) = name.split_at(name.find('[').unwrap_or(name.len()));
         let mut kind = self.stem(stem.trim())?;
-        while let Some((count, rest)) = counts.strip_prefix('[').and_then(|counts| counts.split_once(']')) {
-            let count = if count.is_empty() { None } else { Some(number(count).filter(|count| *count > 0)) };
-            let count = count.map(|count| count.with_context(|| format!("there is no type `{name}`"))).transpose()?;
+        while let Some((count, rest)) =
+            counts.strip_prefix('[').and_then(|counts| counts.split_once(']'))
+        {
+            let count = if count.is_empty() {
+                None
+            } else {
+                Some(number(count).filter(|count| *count > 0))
+            };
+            let count = count
+                .map(|count| count.with_context(|| format!("there is no type `{name}`")))
+                .transpose()?;
             kind = AbiType::List(Box::new(kind), count);
             counts = rest;
         }
@@ -89,7 +97,8 @@ impl Parameter {
         Ok(kind)
     }
 
-    /// The type without its lists. The names that hand-written files use, and what the source calls it where that settles it.
+    /// The type without its lists. The names that hand-written files use, and what the source calls
+    /// it where that settles it.
     fn stem(&self, stem: &str) -> Result<AbiType> {
         let components = self.components.as_deref().unwrap_or_default();
         let source = self.internal_type.as_ref().and_then(Value::as_str).unwrap_or_default();
@@ -107,14 +116,20 @@ impl Parameter {
             _ if !components.is_empty() => {
                 let parts = components.iter().map(|part| Ok((part.name()?, part.kind()?)));
                 let parts = parts.collect::<Result<Vec<_>>>()?;
-                ensure!(sum(parts.iter().map(|(_, kind)| kind)) <= WORDS_MAX, "type `{stem}` is too large");
+                ensure!(
+                    sum(parts.iter().map(|(_, kind)| kind)) <= WORDS_MAX,
+                    "type `{stem}` is too large"
+                );
                 AbiType::Tuple(parts)
             }
             "tuple" => bail!("a tuple has no `components`"),
-            // A contract is its address. An enumeration may be wider than 8 bits, and a type of the user's is any.
+            // A contract is its address. An enumeration may be wider than 8 bits, and a type of the
+            // user's is any.
             _ if is_contract(stem, source) => AbiType::Word(Word::Address),
             _ if is_fixed(stem) => bail!("`{stem}`, a fixed-point number, is not decoded"),
-            _ => bail!("there is no type `{stem}`: write the one it is encoded as, `uint8` for most enumerations"),
+            _ => bail!(
+                "there is no type `{stem}`: write the one it is encoded as, `uint8` for most enumerations"
+            ),
         })
     }
 }
@@ -199,7 +214,9 @@ fn sum<'a>(kinds: impl Iterator<Item = &'a AbiType>) -> u64 {
 
 impl Word {
     fn parse(name: &str) -> Option<Self> {
-        let size = |prefix: &str| number(name.strip_prefix(prefix)?).and_then(|size| u32::try_from(size).ok());
+        let size = |prefix: &str| {
+            number(name.strip_prefix(prefix)?).and_then(|size| u32::try_from(size).ok())
+        };
         let bits = |size: u32| (8..=256).contains(&size) && size.is_multiple_of(8);
         Some(match name {
             "address" => Self::Address,

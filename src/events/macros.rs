@@ -36,7 +36,8 @@ const TYPES: [(&str, &str); 17] = [
 pub fn stand_ins() -> String {
     let mut sql = String::new();
     for (head, _) in macros() {
-        if let Some((_, kind)) = TYPES.iter().find(|(name, _)| head.split('(').next() == Some(name)) {
+        if let Some((_, kind)) = TYPES.iter().find(|(name, _)| head.split('(').next() == Some(name))
+        {
             let _ = writeln!(sql, "CREATE MACRO events.abi_{head} AS NULL::{kind};");
         }
     }
@@ -114,7 +115,8 @@ fn macros() -> [(&'static str, String); 24] {
         ),
         // A length or a place in bytes, as a count of digits: up to 2^28 bytes, which no log has.
         ("size(w)", format!("CASE WHEN length(w) = 64 AND starts_with(w, '{}') THEN 2 * ('0x' || right(w, 7))::BIGINT END", zeros(57))),
-        // What begins where a word says, in digits from a start on; empty where that is behind the end.
+        // What begins where a word says, in digits from a start on; empty where that is behind the
+        // end.
         ("tail(hex, start, w)", "substr(hex, start + events.abi_size(w))".into()),
         ("length(t)", "events.abi_size(left(t, 64))".into()),
         ("raw(hex)", "CASE WHEN hex <> '' THEN '0x' || hex END".into()),
@@ -134,7 +136,8 @@ fn macros() -> [(&'static str, String); 24] {
 /// Decimal digits that are computed at a time: eight products of 32 bits and these are below 2^127.
 const GROUP: usize = 27;
 
-/// The digits of a word from `GROUP * group` on, before the carry: each 32 bits by that part of their power of two.
+/// The digits of a word from `GROUP * group` on, before the carry: each 32 bits by that part of
+/// their power of two.
 fn digits(group: usize) -> String {
     let base = U256::from(10).pow(U256::from(GROUP));
     limbs(0..8, |limb| ((U256::from(1) << (32 * (7 - limb))) / base.pow(U256::from(group))) % base)
@@ -144,7 +147,9 @@ fn digits(group: usize) -> String {
 fn limbs(parts: std::ops::Range<usize>, factor: impl Fn(usize) -> U256) -> String {
     let products = parts.filter_map(|limb| {
         let factor = factor(limb);
-        (!factor.is_zero()).then(|| format!("('0x' || substr(w, {}, 8))::BIGINT::HUGEINT * {factor}", 1 + 8 * limb))
+        (!factor.is_zero()).then(|| {
+            format!("('0x' || substr(w, {}, 8))::BIGINT::HUGEINT * {factor}", 1 + 8 * limb)
+        })
     });
     format!("({})", products.collect::<Vec<_>>().join(" + "))
 }

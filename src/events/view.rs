@@ -12,10 +12,12 @@ use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
 
 /// The columns that every view begins with, and `decoded`.
-const FIXED: [&str; 5] = ["block_number", "block_timestamp", "transaction_hash", "log_index", "address"];
+const FIXED: [&str; 5] =
+    ["block_number", "block_timestamp", "transaction_hash", "log_index", "address"];
 const DECODED: &str = "decoded";
 
-/// Words that an element of a list may have: a regular expression splits them, and repeats at most a thousand times.
+/// Words that an element of a list may have: a regular expression splits them, and repeats at most
+/// a thousand times.
 const ELEMENT_WORDS_MAX: u64 = 15;
 
 /// Dynamic tuples in each other that are followed, each a query within the other.
@@ -60,9 +62,14 @@ pub fn of(contract: &Contract, event: &Event) -> Result<String> {
 
 /// Which logs it is.
 fn condition(contract: &Contract, event: &Event, shape: &str) -> Result<String> {
-    let list = |texts: Vec<String>| texts.iter().map(|text| literal(text)).collect::<Vec<_>>().join(", ");
+    let list =
+        |texts: Vec<String>| texts.iter().map(|text| literal(text)).collect::<Vec<_>>().join(", ");
     let addresses = list(contract.addresses.iter().map(|address| format!("{address:?}")).collect());
-    let bound = if addresses.is_empty() { String::new() } else { format!(" AND l.address IN ({addresses})") };
+    let bound = if addresses.is_empty() {
+        String::new()
+    } else {
+        format!(" AND l.address IN ({addresses})")
+    };
     if !event.anonymous {
         return Ok(format!("l.topic0 = {}{bound}", literal(&event.topic().to_string())));
     }
@@ -71,7 +78,11 @@ fn condition(contract: &Contract, event: &Event, shape: &str) -> Result<String> 
         "an anonymous event can be identified only by its contract: its file needs an `address`"
     );
     let others = list(contract.topics().map(|topic| topic.to_string()).collect());
-    let others = if others.is_empty() { others } else { format!(" AND coalesce(l.topic0 NOT IN ({others}), true)") };
+    let others = if others.is_empty() {
+        others
+    } else {
+        format!(" AND coalesce(l.topic0 NOT IN ({others}), true)")
+    };
     Ok(format!("{shape}{bound}{others}"))
 }
 
@@ -79,8 +90,8 @@ fn named(name: &str, index: usize) -> String {
     if name.is_empty() { format!("arg{index}") } else { name.to_owned() }
 }
 
-/// Where places are counted from: an expression of hexadecimal digits, the position of the first, and the query that knows it, which is
-/// how many tuples it is in.
+/// Where places are counted from: an expression of hexadecimal digits, the position of the first,
+/// and the query that knows it, which is how many tuples it is in.
 struct Origin {
     hex: String,
     start: u64,
@@ -109,7 +120,8 @@ struct Columns {
     taken: BTreeSet<String>,
     /// Name and expression.
     list: Vec<(String, String)>,
-    /// What each query within adds to the one below it, the innermost first: the column with that number.
+    /// What each query within adds to the one below it, the innermost first: the column with that
+    /// number.
     levels: Vec<Vec<(usize, String)>>,
     count: usize,
     /// What is true where all is decoded.
@@ -150,7 +162,9 @@ impl Columns {
                 };
                 self.list(name, level + 1, &parts, &elements);
             }
-            _ if kind.is_dynamic() => self.add(name, level, format!("events.abi_raw({})", frame.tail(place))),
+            _ if kind.is_dynamic() => {
+                self.add(name, level, format!("events.abi_raw({})", frame.tail(place)))
+            }
             _ => self.add(name, level, format!("'0x' || {}", whole(frame, place, kind.words()))),
         }
     }
@@ -167,7 +181,8 @@ impl Columns {
             return self.add(name, level, value(word, &digits));
         }
         let digits = self.within(level, digits);
-        let (text, is) = text(word, &digits).expect("whether it has one does not depend on its digits");
+        let (text, is) =
+            text(word, &digits).expect("whether it has one does not depend on its digits");
         let value = self.within(level + 1, value(word, &digits));
         let name = self.free(name, &["", "_text"]);
         let name_text = format!("{name}_text");
@@ -186,7 +201,9 @@ impl Columns {
                     format!("{}: {}", literal(name), as_element(*word, &digits))
                 };
                 let values = parts.iter().enumerate().map(value).collect::<Vec<_>>().join(", ");
-                let nulls = parts.iter().map(|(name, _)| format!("struct_extract(e, {}) IS NULL", literal(name)));
+                let nulls = parts
+                    .iter()
+                    .map(|(name, _)| format!("struct_extract(e, {}) IS NULL", literal(name)));
                 (format!("{{{values}}}"), nulls.collect::<Vec<_>>().join(" OR "))
             }
         };
@@ -227,17 +244,22 @@ impl Columns {
         let fixed = FIXED.map(|name| format!("l.{name}")).join(", ");
         let mut from = format!("main.logs AS l WHERE {condition}");
         for (level, columns) in self.levels.iter().enumerate() {
-            let below = if level == 0 { format!("{fixed}, {shape} AS fits") } else { "*".to_owned() };
-            let added: String = columns.iter().map(|(number, sql)| format!(", {sql} AS c{number}")).collect();
+            let below =
+                if level == 0 { format!("{fixed}, {shape} AS fits") } else { "*".to_owned() };
+            let added: String =
+                columns.iter().map(|(number, sql)| format!(", {sql} AS c{number}")).collect();
             from = format!("(SELECT {below}{added} FROM {from})");
         }
-        let outer: String = self.list.iter().map(|(name, sql)| format!(", {sql} AS {}", quoted(name))).collect();
-        let decoded: String = self.conditions.iter().map(|condition| format!(" AND {condition}")).collect();
+        let outer: String =
+            self.list.iter().map(|(name, sql)| format!(", {sql} AS {}", quoted(name))).collect();
+        let decoded: String =
+            self.conditions.iter().map(|condition| format!(" AND {condition}")).collect();
         format!("SELECT {}, fits{decoded} AS {DECODED}{outer} FROM {from}", FIXED.join(", "))
     }
 }
 
-/// The parts of an element of a list: one without a name, or those of a tuple. `None` if there are others than words, or too many.
+/// The parts of an element of a list: one without a name, or those of a tuple. `None` if there are
+/// others than words, or too many.
 fn parts_of(element: &AbiType) -> Option<Vec<(String, Word)>> {
     let parts = match element {
         AbiType::Word(word) => vec![(String::new(), *word)],

@@ -24,7 +24,8 @@ pub(super) const BLOCKS_MAX: u64 = 8_192;
 /// No chain has a block with a larger number.
 const NUMBER_MAX: u64 = 1 << 48;
 
-/// Places that an index has for each block at most: header, body, receipts, total difficulty, proof.
+/// Places that an index has for each block at most: header, body, receipts, total difficulty,
+/// proof.
 const WIDTH_MAX: u64 = 5;
 
 /// Length of an entry's head, and of a number.
@@ -33,7 +34,8 @@ const WORD: u64 = 8;
 /// How a file begins: an entry of type `e2` without a payload.
 const VERSION: [u8; WORD as usize] = *b"e2\0\0\0\0\0\0";
 
-/// Bytes of one part at most, as stored and as decompressed: no block is that large, and a hostile file must not fill the memory.
+/// Bytes of one part at most, as stored and as decompressed: no block is that large, and a hostile
+/// file must not fill the memory.
 const PART_BYTES_MAX: u64 = 128 << 20;
 
 const HEADER: u16 = 0x03;
@@ -97,7 +99,8 @@ impl Era {
         }
     }
 
-    /// Reads the end of the index, and says whether the file has receipts: in an `ere` they are optional.
+    /// Reads the end of the index, and says whether the file has receipts: in an `ere` they are
+    /// optional.
     fn read_index(&mut self, end: u64, is_era1: bool) -> Result<bool, String> {
         let last_words = if is_era1 { 1 } else { 2 };
         if self.bytes(0)? != VERSION || end < WORD * (4 + last_words) {
@@ -124,11 +127,17 @@ impl Era {
         Ok(layout.is_some())
     }
 
-    /// Which of the first block's places are those of what, by the types of the entries there; `None` if it has no receipts.
+    /// Which of the first block's places are those of what, by the types of the entries there;
+    /// `None` if it has no receipts.
     fn find_parts(&self) -> Result<Option<Layout>, String> {
         let places = self.places(self.first)?;
-        let types = places.iter().map(|place| self.bytes(*place).map(head_type)).collect::<Result<Vec<_>, _>>()?;
-        let position = |wanted| types.iter().position(|found| *found == wanted).map(|position| position as u64);
+        let types = places
+            .iter()
+            .map(|place| self.bytes(*place).map(head_type))
+            .collect::<Result<Vec<_>, _>>()?;
+        let position = |wanted| {
+            types.iter().position(|found| *found == wanted).map(|position| position as u64)
+        };
         let header = position(HEADER).ok_or("it has no headers")?;
         let body = position(BODY).ok_or("it has no bodies")?;
         Ok(position(SLIM_RECEIPTS).map(|receipts| Layout::Apart([header, body, receipts])))
@@ -153,9 +162,13 @@ impl Era {
         Ok(keccak256(plain))
     }
 
-    /// Appends what a block's parts decompress to, receipts as the freezer has them, and says where each is and how many
-    /// bytes were read.
-    pub(super) fn append(&mut self, number: u64, plain: &mut Vec<u8>) -> Result<(Parts, u64), Error> {
+    /// Appends what a block's parts decompress to, receipts as the freezer has them, and says where
+    /// each is and how many bytes were read.
+    pub(super) fn append(
+        &mut self,
+        number: u64,
+        plain: &mut Vec<u8>,
+    ) -> Result<(Parts, u64), Error> {
         self.append_parts(number, plain).map_err(|reason| self.damaged(number, reason))
     }
 
@@ -193,7 +206,8 @@ impl Era {
         let cursor = self.decoder.get_mut();
         cursor.set_position(0);
         cursor.get_mut().resize(length as usize, 0);
-        read_exact(&self.file, &self.path, cursor.get_mut(), start).map_err(|error| error.to_string())?;
+        read_exact(&self.file, &self.path, cursor.get_mut(), start)
+            .map_err(|error| error.to_string())?;
         let appended = (&mut self.decoder).take(PART_BYTES_MAX + 1).read_to_end(plain);
         if appended.map_err(|error| error.to_string())? as u64 > PART_BYTES_MAX {
             return Err(format!("{length} bytes hold more than {PART_BYTES_MAX}"));
@@ -207,20 +221,28 @@ impl Era {
         (0..self.width)
             .map(|position| {
                 let relative = i64::from_le_bytes(self.bytes(at + position * WORD)?);
-                let place = self.index.checked_add_signed(relative).filter(|place| *place < self.index);
+                let place =
+                    self.index.checked_add_signed(relative).filter(|place| *place < self.index);
                 place.ok_or_else(|| format!("its place is {relative} bytes from the index"))
             })
             .collect()
     }
 
     /// The length of the payload of an entry, which must be of this type.
-    fn expect(&self, place: u64, kind: u16, is_length: impl Fn(u64) -> bool) -> Result<u64, String> {
+    fn expect(
+        &self,
+        place: u64,
+        kind: u16,
+        is_length: impl Fn(u64) -> bool,
+    ) -> Result<u64, String> {
         let head = self.bytes(place)?;
         let [_, _, length @ .., zero, nought] = head;
         let length = u64::from(u32::from_le_bytes(length));
         if head_type(head) != kind || [zero, nought] != [0, 0] || !is_length(length) {
             let found = head_type(head);
-            return Err(format!("at byte {place} lies an entry of type {found:#x} with {length} bytes, not {kind:#x}"));
+            return Err(format!(
+                "at byte {place} lies an entry of type {found:#x} with {length} bytes, not {kind:#x}"
+            ));
         }
         Ok(length)
     }

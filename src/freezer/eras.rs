@@ -50,22 +50,31 @@ impl Eras {
             }
             entries => entries.map_err(unreadable)?,
         };
-        let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(unreadable)?;
+        let paths = entries
+            .map(|entry| Ok(entry?.path()))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(unreadable)?;
         self.files = paths.into_iter().filter_map(|path| Some((epoch(&path)?, path))).collect();
         self.files.sort_unstable();
         Ok(())
     }
 
-    /// Lists the directory once more and looks into each file that is new, has changed or could not be read: the blocks of those
-    /// that can, and why the others cannot.
-    pub(super) fn look(&mut self, mut check: impl FnMut(&mut Era) -> Result<(), Error>) -> Result<Looked, Error> {
+    /// Lists the directory once more and looks into each file that is new, has changed or could not
+    /// be read: the blocks of those that can, and why the others cannot.
+    pub(super) fn look(
+        &mut self,
+        mut check: impl FnMut(&mut Era) -> Result<(), Error>,
+    ) -> Result<Looked, Error> {
         self.list_again()?;
         let mut before = std::mem::take(&mut self.seen);
         for (epoch, path) in &self.files {
             let metadata = std::fs::metadata(path).ok();
-            let stamp = metadata.map_or((0, None), |metadata| (metadata.len(), metadata.modified().ok()));
-            let seen =
-                before.remove(path).filter(|seen| seen.stamp == stamp && seen.found.is_ok()).unwrap_or_else(|| Seen {
+            let stamp =
+                metadata.map_or((0, None), |metadata| (metadata.len(), metadata.modified().ok()));
+            let seen = before
+                .remove(path)
+                .filter(|seen| seen.stamp == stamp && seen.found.is_ok())
+                .unwrap_or_else(|| Seen {
                     stamp,
                     found: look_into(*epoch, path, &mut check).map_err(|error| error.to_string()),
                 });
@@ -90,7 +99,9 @@ impl Eras {
             let mut failure = None;
             let epoch = number / BLOCKS_MAX;
             // One that does not begin where its epoch does goes on into the next.
-            for (_, path) in self.files.iter().filter(|(of_file, _)| *of_file == epoch || of_file + 1 == epoch) {
+            for (_, path) in
+                self.files.iter().filter(|(of_file, _)| *of_file == epoch || of_file + 1 == epoch)
+            {
                 match Era::open(path.clone()) {
                     Ok(era) if !era.holds(number) => {}
                     Ok(mut era) => match check(&mut era) {

@@ -44,7 +44,8 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// An era file that was written without receipts. Nothing is wrong with it, and no block can be proved by it.
+    /// An era file that was written without receipts. Nothing is wrong with it, and no block can be
+    /// proved by it.
     NoReceipts {
         /// The file.
         path: PathBuf,
@@ -68,11 +69,15 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Unreadable { path, source } => write!(f, "failed to read `{}`: {source}", path.display()),
+            Error::Unreadable { path, source } => {
+                write!(f, "failed to read `{}`: {source}", path.display())
+            }
             Error::Short { path, wanted: (start, end) } => {
                 write!(f, "`{}` ends before the bytes {start} to {end}", path.display())
             }
-            Error::Absent { table, number } => write!(f, "block {number} is not in the table {table}"),
+            Error::Absent { table, number } => {
+                write!(f, "block {number} is not in the table {table}")
+            }
             Error::Damaged { table, number, reason } => {
                 write!(f, "block {number} is damaged in the table {table}: {reason}")
             }
@@ -80,9 +85,15 @@ impl fmt::Display for Error {
                 write!(f, "block {number} is damaged in `{}`: {reason}", path.display())
             }
             Error::NoReceipts { path } => {
-                write!(f, "`{}` was written without receipts, and cannot be used without them", path.display())
+                write!(
+                    f,
+                    "`{}` was written without receipts, and cannot be used without them",
+                    path.display()
+                )
             }
-            Error::Nowhere { number } => write!(f, "block {number} is neither in the tables nor in an era file"),
+            Error::Nowhere { number } => {
+                write!(f, "block {number} is neither in the tables nor in an era file")
+            }
             Error::Meta { path, reason } => write!(f, "`{}` is damaged: {reason}", path.display()),
         }
     }

@@ -22,7 +22,8 @@ pub struct Places {
 }
 
 impl Places {
-    /// The freezer's tables here, and the era files there or where geth keeps them: beside the tables.
+    /// The freezer's tables here, and the era files there or where geth keeps them: beside the
+    /// tables.
     pub fn new(tables: Option<PathBuf>, eras: Option<PathBuf>) -> Self {
         let eras = eras.or_else(|| tables.as_ref().map(|tables| tables.join("era")));
         Self { tables, eras }
@@ -62,12 +63,14 @@ impl History {
         Ok(failures)
     }
 
-    /// First and last block of each run of blocks that era files have, as of the last look at them; ascending.
+    /// First and last block of each run of blocks that era files have, as of the last look at them;
+    /// ascending.
     pub fn in_eras(&self) -> &[(u64, u64)] {
         &self.in_eras
     }
 
-    /// First and last block of each run of blocks that can be read, ascending, with gaps between them.
+    /// First and last block of each run of blocks that can be read, ascending, with gaps between
+    /// them.
     ///
     /// # Errors
     /// As for [`Freezer::extent`].
@@ -80,7 +83,8 @@ impl History {
         self.freezer.as_mut().map_or(Ok(None), Freezer::extent)
     }
 
-    /// The hash of the genesis block: as geth noted it, else as the era files have it, where they have it.
+    /// The hash of the genesis block: as geth noted it, else as the era files have it, where they
+    /// have it.
     ///
     /// # Errors
     /// If it is there and cannot be read.
@@ -99,15 +103,21 @@ impl History {
     pub fn read(&mut self, first: u64, last: u64) -> Result<FreezerRun, Error> {
         let in_tables = self.in_tables()?;
         match (in_tables, &mut self.freezer) {
-            (Some((from, to)), Some(freezer)) if (from..=to).contains(&first) => freezer.read(first, last),
+            (Some((from, to)), Some(freezer)) if (from..=to).contains(&first) => {
+                freezer.read(first, last)
+            }
             (Some((from, _)), _) if first < from => self.read_era(first, last.min(from - 1)),
             _ => self.read_era(first, last),
         }
     }
 
     fn read_era(&mut self, first: u64, last: u64) -> Result<FreezerRun, Error> {
-        let Self { freezer, eras: Some(eras), .. } = self else { return Err(Error::Nowhere { number: first }) };
-        let era = eras.of(first, |era| check(era, freezer.as_mut()))?.ok_or(Error::Nowhere { number: first })?;
+        let Self { freezer, eras: Some(eras), .. } = self else {
+            return Err(Error::Nowhere { number: first });
+        };
+        let era = eras
+            .of(first, |era| check(era, freezer.as_mut()))?
+            .ok_or(Error::Nowhere { number: first })?;
         let last = last.min(era.last).min(first + RUN_BLOCKS_MAX - 1);
         let run = run(era, first, last, freezer.as_mut());
         if run.is_err() {
@@ -117,8 +127,14 @@ impl History {
     }
 }
 
-/// A run of blocks out of an era file, with the hashes that geth noted for them where those are at hand.
-fn run(era: &mut Era, first: u64, last: u64, mut freezer: Option<&mut Freezer>) -> Result<FreezerRun, Error> {
+/// A run of blocks out of an era file, with the hashes that geth noted for them where those are at
+/// hand.
+fn run(
+    era: &mut Era,
+    first: u64,
+    last: u64,
+    mut freezer: Option<&mut Freezer>,
+) -> Result<FreezerRun, Error> {
     let (mut plain, mut places, mut bytes) = (Vec::new(), Vec::new(), 0);
     for number in first..=last {
         let (parts, read) = era.append(number, &mut plain)?;
@@ -143,7 +159,10 @@ fn check(era: &mut Era, freezer: Option<&mut Freezer>) -> Result<(), Error> {
     let first = era.first;
     let found = era.hash(first)?;
     match noted_hash(freezer, first).filter(|noted| *noted != found) {
-        Some(noted) => Err(era.damaged(first, format!("it is of another chain: expected {noted}, found {found}"))),
+        Some(noted) => {
+            Err(era
+                .damaged(first, format!("it is of another chain: expected {noted}, found {found}")))
+        }
         None => Ok(()),
     }
 }

@@ -10,13 +10,15 @@ use alloy_rlp::{Decodable, Header};
 pub(super) struct Meta {
     /// Items below this number are deleted, or will be once the file that holds them can go.
     pub virtual_tail: u64,
-    /// Length of the index, in bytes, up to which index and data are durable; version 1 does not say.
+    /// Length of the index, in bytes, up to which index and data are durable; version 1 does not
+    /// say.
     pub flush_offset: Option<u64>,
 }
 
 impl Meta {
     pub(super) fn decode(mut bytes: &[u8]) -> Result<Self, String> {
-        let mut fields = Header::decode_bytes(&mut bytes, true).map_err(|error| error.to_string())?;
+        let mut fields =
+            Header::decode_bytes(&mut bytes, true).map_err(|error| error.to_string())?;
         let mut number = || u64::decode(&mut fields).map_err(|error| error.to_string());
         match number()? {
             1 => Ok(Self { virtual_tail: number()?, flush_offset: None }),

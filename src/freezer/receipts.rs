@@ -7,7 +7,8 @@ use alloy_rlp::Header;
 /// How an era file has a block's receipts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// `era1`: the consensus encoding, a list with a bloom, in a byte string behind the type where there is one (EIP-2718).
+    /// `era1`: the consensus encoding, a list with a bloom, in a byte string behind the type where
+    /// there is one (EIP-2718).
     Consensus,
     /// `ere`: a list that begins with the type, and no bloom.
     Slim,
@@ -19,19 +20,20 @@ pub(super) fn stored(raw: &[u8], form: Form) -> Result<Vec<u8>, String> {
     for item in items(raw)? {
         let list = match form {
             Form::Consensus if item.first().is_some_and(|byte| *byte < 0xc0) => {
-                let typed = Header::decode_bytes(&mut &item[..], false).map_err(|error| error.to_string())?;
+                let typed = Header::decode_bytes(&mut &item[..], false)
+                    .map_err(|error| error.to_string())?;
                 typed.get(1..).ok_or("a receipt of no bytes")?
             }
             _ => item,
         };
         let fields = items(list)?;
         let [outcome, gas, logs] = match (form, &fields[..]) {
-            (Form::Consensus, &[outcome, gas, _, logs]) | (Form::Slim, &[_, outcome, gas, logs]) => {
-                [outcome, gas, logs]
-            }
+            (Form::Consensus, &[outcome, gas, _, logs])
+            | (Form::Slim, &[_, outcome, gas, logs]) => [outcome, gas, logs],
             _ => return Err(format!("a receipt has {} fields", fields.len())),
         };
-        Header { list: true, payload_length: outcome.len() + gas.len() + logs.len() }.encode(&mut payload);
+        Header { list: true, payload_length: outcome.len() + gas.len() + logs.len() }
+            .encode(&mut payload);
         [outcome, gas, logs].into_iter().for_each(|field| payload.extend_from_slice(field));
     }
     let mut list = Vec::with_capacity(payload.len() + 9);

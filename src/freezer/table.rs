@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 /// Length of an index entry.
 const ENTRY: u64 = 6;
 
-/// Stored bytes of one item at most: no block is that large, and a damaged index must not fill the memory.
+/// Stored bytes of one item at most: no block is that large, and a damaged index must not fill the
+/// memory.
 const ITEM_BYTES_MAX: u64 = 64 << 20;
 
 /// What one stored byte decompresses to at most: a copy of three bytes yields 64.
@@ -68,7 +69,11 @@ struct Index {
 }
 
 impl FreezerTable {
-    pub(super) fn open(directory: &Path, name: &'static str, compressed: bool) -> Result<Self, Error> {
+    pub(super) fn open(
+        directory: &Path,
+        name: &'static str,
+        compressed: bool,
+    ) -> Result<Self, Error> {
         let index = Index::open(&index_path(directory, name, compressed))?;
         Ok(Self {
             directory: directory.to_owned(),
@@ -84,7 +89,8 @@ impl FreezerTable {
     pub(super) fn extent(&mut self) -> Result<Range<u64>, Error> {
         self.follow_pruning()?;
         let path = self.directory.join(format!("{}.meta", self.name));
-        let meta = std::fs::read(&path).map_err(|source| Error::Unreadable { path: path.clone(), source })?;
+        let meta = std::fs::read(&path)
+            .map_err(|source| Error::Unreadable { path: path.clone(), source })?;
         let meta = Meta::decode(&meta).map_err(|reason| Error::Meta { path, reason })?;
         let size = self.index.size(&self.index_path())?;
         let durable = meta.flush_offset.map_or(size, |offset| offset.min(size));
@@ -95,7 +101,8 @@ impl FreezerTable {
     /// Opens the index again where it is another file than before, and then the data files too.
     fn follow_pruning(&mut self) -> Result<(), Error> {
         let path = self.index_path();
-        let metadata = std::fs::metadata(&path).map_err(|source| Error::Unreadable { path: path.clone(), source })?;
+        let metadata = std::fs::metadata(&path)
+            .map_err(|source| Error::Unreadable { path: path.clone(), source })?;
         if (metadata.dev(), metadata.ino()) != self.index.identity {
             self.index = Index::open(&path)?;
             self.files.clear();
@@ -122,12 +129,18 @@ impl FreezerTable {
             .map(|([before, entry], number)| {
                 let (file, end) = parse(entry);
                 let (file_before, end_before) = parse(before);
-                let start = if number == self.index.first || file != file_before { 0 } else { end_before };
+                let start =
+                    if number == self.index.first || file != file_before { 0 } else { end_before };
                 if !(file == file_before || file_before.checked_add(1) == Some(file)) {
-                    return Err(self.damaged(number, format!("data file {file} follows data file {file_before}")));
+                    return Err(self.damaged(
+                        number,
+                        format!("data file {file} follows data file {file_before}"),
+                    ));
                 }
                 if start > end || end - start > ITEM_BYTES_MAX {
-                    return Err(self.damaged(number, format!("it lies from byte {start} to byte {end}")));
+                    return Err(
+                        self.damaged(number, format!("it lies from byte {start} to byte {end}"))
+                    );
                 }
                 let at = read_bytes;
                 read_bytes += (end - start) as usize;
@@ -162,18 +175,30 @@ impl FreezerTable {
     /// What an item of those read last decompresses to, in bytes.
     pub(super) fn plain_length(&self, span: &Span, number: u64) -> Result<usize, Error> {
         let stored = self.stored(span);
-        let length = decompress_len(stored).map_err(|error| self.damaged(number, error.to_string()))?;
+        let length =
+            decompress_len(stored).map_err(|error| self.damaged(number, error.to_string()))?;
         if length as u64 > stored.len() as u64 * RATIO_MAX {
-            return Err(self.damaged(number, format!("{} bytes claim to hold {length}", stored.len())));
+            return Err(
+                self.damaged(number, format!("{} bytes claim to hold {length}", stored.len()))
+            );
         }
         Ok(length)
     }
 
     /// Decompresses an item of those read last into exactly its length.
-    pub(super) fn decompress(&self, span: &Span, number: u64, plain: &mut [u8]) -> Result<(), Error> {
+    pub(super) fn decompress(
+        &self,
+        span: &Span,
+        number: u64,
+        plain: &mut [u8],
+    ) -> Result<(), Error> {
         let length = Decoder::new().decompress(self.stored(span), plain);
         let length = length.map_err(|error| self.damaged(number, error.to_string()))?;
-        if length == plain.len() { Ok(()) } else { Err(self.damaged(number, format!("it holds {length} bytes"))) }
+        if length == plain.len() {
+            Ok(())
+        } else {
+            Err(self.damaged(number, format!("it holds {length} bytes")))
+        }
     }
 
     pub(super) fn damaged(&self, number: u64, reason: String) -> Error {
@@ -214,7 +239,10 @@ impl Index {
 
     /// Its length in whole entries, in bytes.
     fn size(&self, path: &Path) -> Result<u64, Error> {
-        let metadata = self.file.metadata().map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
+        let metadata = self
+            .file
+            .metadata()
+            .map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
         Ok(metadata.len() / ENTRY * ENTRY)
     }
 }
@@ -229,7 +257,12 @@ fn parse(entry: &[u8; ENTRY as usize]) -> (u16, u64) {
     (u16::from_be_bytes([file_high, file_low]), u64::from(u32::from_be_bytes(offset)))
 }
 
-pub(super) fn read_exact(file: &File, path: &Path, bytes: &mut [u8], offset: u64) -> Result<(), Error> {
+pub(super) fn read_exact(
+    file: &File,
+    path: &Path,
+    bytes: &mut [u8],
+    offset: u64,
+) -> Result<(), Error> {
     file.read_exact_at(bytes, offset).map_err(|source| match source.kind() {
         io::ErrorKind::UnexpectedEof => {
             Error::Short { path: path.to_owned(), wanted: (offset, offset + bytes.len() as u64) }

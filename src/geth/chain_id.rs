@@ -4,8 +4,8 @@ use alloy_primitives::U256;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
-/// An EIP-155 chain id. That EIP names no limit; the EVM's own is 256 bits (EIP-1344). In JSON a number, and text in decimal where a
-/// number of 64 bits does not hold it.
+/// An EIP-155 chain id. That EIP names no limit; the EVM's own is 256 bits (EIP-1344). In JSON a
+/// number, and text in decimal where a number of 64 bits does not hold it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChainId(pub U256);
 
@@ -47,7 +47,9 @@ impl<'de> Deserialize<'de> for ChainId {
         }
         match Written::deserialize(deserializer)? {
             Written::Number(id) => Ok(Self::from(id)),
-            Written::Text(digits) => U256::from_str_radix(&digits, 10).map(Self).map_err(serde::de::Error::custom),
+            Written::Text(digits) => {
+                U256::from_str_radix(&digits, 10).map(Self).map_err(serde::de::Error::custom)
+            }
         }
     }
 }

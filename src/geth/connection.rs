@@ -34,7 +34,8 @@ const REQUESTS_PER_WRITE: usize = 32;
 /// Why a pending call got no reply.
 #[derive(Clone, Debug)]
 pub(super) enum Lost {
-    /// The connection was dropped before a byte of the request was known to be written: it may be asked again elsewhere.
+    /// The connection was dropped before a byte of the request was known to be written: it may be
+    /// asked again elsewhere.
     Unsent(String),
     /// The connection was dropped.
     Broken(String),
@@ -48,7 +49,8 @@ struct Pending {
     method: Method,
     deadline: Instant,
     written: bool,
-    /// Held until the reply is here or the connection gone, even where the caller has gone away: the node works on it.
+    /// Held until the reply is here or the connection gone, even where the caller has gone away:
+    /// the node works on it.
     _in_flight: Arc<OwnedSemaphorePermit>,
 }
 
@@ -76,7 +78,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Opens a connection. `place` is given back when its descriptor has been closed, and not before.
+    /// Opens a connection. `place` is given back when its descriptor has been closed, and not
+    /// before.
     pub(super) async fn open(
         path: &Path,
         limits: Limits,
@@ -102,7 +105,8 @@ impl Connection {
         Ok(Connection { shared, requests })
     }
 
-    /// Sends a request and waits for its reply, at most until the deadline that every call is given.
+    /// Sends a request and waits for its reply, at most until the deadline that every call is
+    /// given.
     pub(super) async fn ask(
         &self,
         method: Method,
@@ -116,12 +120,13 @@ impl Connection {
                 return Err(Lost::Unsent(reason.clone()));
             }
             let id = state.next_id;
-            let request = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#);
+            let request =
+                format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#);
             // Under the lock, so that requests are written in the order of their deadlines.
             if self.requests.try_send((id, request + "\n")).is_err() {
                 drop(state);
-                // There is room for every call in flight, so its task has stopped and is about to say so: nobody shall try
-                // this connection again meanwhile.
+                // There is room for every call in flight, so its task has stopped and is about to
+                // say so: nobody shall try this connection again meanwhile.
                 self.shared.end("the connection takes no more requests");
                 return Err(Lost::Unsent("the connection takes no more requests".to_owned()));
             }
@@ -209,7 +214,8 @@ impl Shared {
         Ok(())
     }
 
-    /// When to look again for a reply that is late. A call that is made meanwhile is due no earlier than this.
+    /// When to look again for a reply that is late. A call that is made meanwhile is due no earlier
+    /// than this.
     fn next_deadline(&self) -> Instant {
         match self.state().pending.first_key_value() {
             Some((_, call)) => call.deadline,
@@ -221,8 +227,12 @@ impl Shared {
     fn late(&self) -> Option<String> {
         let state = self.state();
         let (id, call) = state.pending.first_key_value()?;
-        (call.deadline <= Instant::now())
-            .then(|| format!("request {id}, {}, was not answered within {:?}", call.method, self.limits.reply_timeout))
+        (call.deadline <= Instant::now()).then(|| {
+            format!(
+                "request {id}, {}, was not answered within {:?}",
+                call.method, self.limits.reply_timeout
+            )
+        })
     }
 
     /// Names a reply that did not end by what it would have answered, where that can be seen.
@@ -244,9 +254,14 @@ impl Drop for EndWithTask {
     }
 }
 
-/// The connection's task. What it was given is dropped in the reverse order of its parameters, so the place is free only
-/// after the stream is closed, even where the runtime stops the task.
-async fn run(_place: OwnedSemaphorePermit, shared: Arc<Shared>, stream: Stream, queue: mpsc::Receiver<(u64, String)>) {
+/// The connection's task. What it was given is dropped in the reverse order of its parameters, so
+/// the place is free only after the stream is closed, even where the runtime stops the task.
+async fn run(
+    _place: OwnedSemaphorePermit,
+    shared: Arc<Shared>,
+    stream: Stream,
+    queue: mpsc::Receiver<(u64, String)>,
+) {
     let _end = EndWithTask(shared.clone());
     let reason = tokio::select! {
         reason = read(&stream, &shared) => reason,
@@ -302,7 +317,11 @@ fn route_all(frames: &mut Frames, shared: &Shared) -> Result<(), String> {
 }
 
 /// Writes requests as they come, until that fails or nobody is left to make any.
-async fn write(mut socket: &Stream, mut queue: mpsc::Receiver<(u64, String)>, shared: &Shared) -> String {
+async fn write(
+    mut socket: &Stream,
+    mut queue: mpsc::Receiver<(u64, String)>,
+    shared: &Shared,
+) -> String {
     let mut requests = Vec::with_capacity(REQUESTS_PER_WRITE);
     let mut bytes = Vec::new();
     while queue.recv_many(&mut requests, REQUESTS_PER_WRITE).await > 0 {

@@ -10,10 +10,12 @@ use super::counters::Counters;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
-/// Space kept free for the next read. The kernel's buffer of a Unix socket is about 208 KiB, so one read empties it.
+/// Space kept free for the next read. The kernel's buffer of a Unix socket is about 208 KiB, so one
+/// read empties it.
 const READ_BYTES: usize = 256 * 1024;
 
-/// A reply above this size gets its memory to itself, so that the buffer does not stay at its size forever.
+/// A reply above this size gets its memory to itself, so that the buffer does not stay at its size
+/// forever.
 const LARGE_BYTES: usize = 1024 * 1024;
 
 /// What has been read from one connection and not been handed on.
@@ -37,7 +39,8 @@ impl Frames {
     /// The buffer to read into, with room for a large read.
     pub(super) fn space(&mut self) -> &mut BytesMut {
         if self.buffer.capacity() - self.buffer.len() < READ_BYTES / 4 {
-            // Doubling, which is what `reserve` does at least, keeps the copying linear in the size of the reply.
+            // Doubling, which is what `reserve` does at least, keeps the copying linear in the size
+            // of the reply.
             self.buffer.reserve(READ_BYTES);
         }
         &mut self.buffer
@@ -49,7 +52,11 @@ impl Frames {
         let Some(at) = memchr::memchr(b'\n', rest) else {
             self.searched += rest.len() as u64;
             self.scanned = self.buffer.len();
-            return if self.buffer.len() > self.limits.reply_bytes_max() { Err(TooLarge) } else { Ok(None) };
+            return if self.buffer.len() > self.limits.reply_bytes_max() {
+                Err(TooLarge)
+            } else {
+                Ok(None)
+            };
         };
         let end = self.scanned + at;
         self.searched += at as u64 + 1;

@@ -61,9 +61,10 @@ impl Method {
         }
     }
 
-    /// Whether the answer is a few kilobytes at most, and so travels on the connection kept for such answers: geth writes
-    /// one reply at a time to a connection, and the head must not wait behind somebody's block. Nor behind the balances of
-    /// all accounts of a block, however small each is.
+    /// Whether the answer is a few kilobytes at most, and so travels on the connection kept for
+    /// such answers: geth writes one reply at a time to a connection, and the head must not wait
+    /// behind somebody's block. Nor behind the balances of all accounts of a block, however small
+    /// each is.
     pub(super) fn is_small(self) -> bool {
         !matches!(
             self,

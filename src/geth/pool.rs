@@ -79,7 +79,8 @@ impl Pool {
         counters.allow(limits.reply_bytes_max);
         let small_max = (in_flight_max / SMALL_SHARE).max(1);
         let large = Arc::new(Semaphore::new((in_flight_max - small_max).max(1)));
-        let small = if in_flight_max == 1 { large.clone() } else { Arc::new(Semaphore::new(small_max)) };
+        let small =
+            if in_flight_max == 1 { large.clone() } else { Arc::new(Semaphore::new(small_max)) };
         Pool {
             path,
             limits,
@@ -92,10 +93,11 @@ impl Pool {
         }
     }
 
-    /// Lets replies be as large as blocks of this gas limit, as far as memory goes. The cheapest bytes are zeros of call data at 4 gas;
-    /// each is two digits.
+    /// Lets replies be as large as blocks of this gas limit, as far as memory goes. The cheapest
+    /// bytes are zeros of call data at 4 gas; each is two digits.
     pub(super) fn note_gas_limit(&self, gas_limit: Option<u64>) {
-        let bytes = gas_limit.map_or(0, |gas_limit| usize::try_from(gas_limit / 4 * 2).unwrap_or(usize::MAX));
+        let bytes = gas_limit
+            .map_or(0, |gas_limit| usize::try_from(gas_limit / 4 * 2).unwrap_or(usize::MAX));
         self.counters.allow(bytes.min(self.limits.block_bytes_max));
     }
 
@@ -108,22 +110,38 @@ impl Pool {
 
     /// Makes sure that the node on the connection for small answers is on the expected chain.
     pub(super) async fn check_chain(&self) -> Result<(), Error> {
-        let in_flight = self.small.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let in_flight =
+            self.small.clone().acquire_owned().await.expect("the semaphore is never closed");
         let in_flight = Arc::new(in_flight);
         let connection = self.connection(self.slot(Method::ChainId), &in_flight).await?;
         self.check(&connection, &in_flight).await
     }
 
-    /// Asks the node on a connection for its chain, and ends the connection where that is another than the expected one.
-    async fn check(&self, connection: &Connection, in_flight: &Arc<OwnedSemaphorePermit>) -> Result<(), Error> {
+    /// Asks the node on a connection for its chain, and ends the connection where that is another
+    /// than the expected one.
+    async fn check(
+        &self,
+        connection: &Connection,
+        in_flight: &Arc<OwnedSemaphorePermit>,
+    ) -> Result<(), Error> {
         let Some(expected) = self.expected.get().copied() else { return Ok(()) };
-        let id = self.ask_on(connection, Method::ChainId, "[]", reply::amount, in_flight).await.map(ChainId)?;
+        let id = self
+            .ask_on(connection, Method::ChainId, "[]", reply::amount, in_flight)
+            .await
+            .map(ChainId)?;
         let block = reply::tag_params(Tag::Number(0));
-        let genesis = match self.ask_on(connection, Method::BlockByNumber, &block, reply::head, in_flight).await {
+        let genesis = match self
+            .ask_on(connection, Method::BlockByNumber, &block, reply::head, in_flight)
+            .await
+        {
             Err(pruned @ Error::Pruned { .. }) => {
                 let header = reply::header_params(0);
-                let header = self.ask_on(connection, Method::HeaderByNumber, &header, reply::head, in_flight).await;
-                header.map_err(|error| if matches!(error, Error::Node { .. }) { pruned } else { error })
+                let header = self
+                    .ask_on(connection, Method::HeaderByNumber, &header, reply::head, in_flight)
+                    .await;
+                header.map_err(
+                    |error| if matches!(error, Error::Node { .. }) { pruned } else { error },
+                )
             }
             genesis => genesis,
         }?;
@@ -192,8 +210,9 @@ impl Pool {
         }
     }
 
-    /// Gets the reply's bytes. A connection may have died unnoticed since the last call, or while this one was on its way to
-    /// the socket; then, and only then, the call is made once more on a fresh one.
+    /// Gets the reply's bytes. A connection may have died unnoticed since the last call, or while
+    /// this one was on its way to the socket; then, and only then, the call is made once more on a
+    /// fresh one.
     async fn ask(
         &self,
         slot: &Slot,
@@ -212,7 +231,8 @@ impl Pool {
         }
     }
 
-    /// The slot for a call: the first for small answers, of the others the one with the fewest calls.
+    /// The slot for a call: the first for small answers, of the others the one with the fewest
+    /// calls.
     fn slot(&self, method: Method) -> &Slot {
         let Some((first, rest)) = self.slots.split_first() else {
             unreachable!("a pool has at least one slot");
@@ -227,9 +247,13 @@ impl Pool {
             .expect("there are slots beyond the first")
     }
 
-    /// The slot's connection, opened if necessary. Callers that wait while another fails to open it share that failure,
-    /// instead of queueing for one of its own.
-    async fn connection(&self, slot: &Slot, in_flight: &Arc<OwnedSemaphorePermit>) -> Result<Arc<Connection>, Error> {
+    /// The slot's connection, opened if necessary. Callers that wait while another fails to open it
+    /// share that failure, instead of queueing for one of its own.
+    async fn connection(
+        &self,
+        slot: &Slot,
+        in_flight: &Arc<OwnedSemaphorePermit>,
+    ) -> Result<Arc<Connection>, Error> {
         if let Some(connection) = slot.live() {
             return Ok(connection);
         }
@@ -250,17 +274,19 @@ impl Pool {
         if let Some(last) = attempts.last {
             sleep_until(last + backoff(attempts.failures)).await;
         }
-        let place = slot.place.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let place =
+            slot.place.clone().acquire_owned().await.expect("the semaphore is never closed");
         attempts.last = Some(Instant::now());
         attempts.failures = attempts.failures.saturating_add(1);
-        let connection = match Connection::open(&self.path, self.limits, self.counters.clone(), place).await {
-            Ok(connection) => Arc::new(connection),
-            Err(error) => {
-                attempts.error = Some(ConnectError::Closed(error.kind()));
-                slot.failed.fetch_add(1, Ordering::Release);
-                return Err(Error::Unreachable { path: self.path.clone(), source: error });
-            }
-        };
+        let connection =
+            match Connection::open(&self.path, self.limits, self.counters.clone(), place).await {
+                Ok(connection) => Arc::new(connection),
+                Err(error) => {
+                    attempts.error = Some(ConnectError::Closed(error.kind()));
+                    slot.failed.fetch_add(1, Ordering::Release);
+                    return Err(Error::Unreachable { path: self.path.clone(), source: error });
+                }
+            };
         // Nobody else has it before it is known whose node is there.
         let checked = self.check(&connection, in_flight).await;
         attempts.error = match &checked {

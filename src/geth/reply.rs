@@ -42,14 +42,18 @@ struct ErrorItem {
     message: String,
 }
 
-/// The id a reply answers. Where the reply begins as geth's do this reads some thirty bytes, else the whole envelope.
+/// The id a reply answers. Where the reply begins as geth's do this reads some thirty bytes, else
+/// the whole envelope.
 pub(super) fn id(frame: &[u8]) -> Result<u64, String> {
     if let Some((id, _)) = split_id(frame) {
         return Ok(id);
     }
     let envelope = envelope(frame)?;
     match envelope.id {
-        Some(id) => id.get().parse().map_err(|_| format!("a reply carries the id {}, which is not ours", id.get())),
+        Some(id) => id
+            .get()
+            .parse()
+            .map_err(|_| format!("a reply carries the id {}, which is not ours", id.get())),
         None => Err(match envelope.error {
             Some(error) => format!("geth could not read a request: {}", error.message),
             None => "a reply carries no id".to_owned(),
@@ -70,8 +74,9 @@ fn split_id(frame: &[u8]) -> Option<(u64, &[u8])> {
     Some((id, &rest[end + 1..]))
 }
 
-/// What the reply says. The slice in [`Answer::Result`] is the text of the result; that it is JSON is known only once it
-/// has been read as what it should be, which every function below does to the last byte.
+/// What the reply says. The slice in [`Answer::Result`] is the text of the result; that it is JSON
+/// is known only once it has been read as what it should be, which every function below does to the
+/// last byte.
 pub(super) fn answer(frame: &[u8]) -> Result<Answer<'_>, String> {
     let result = split_id(frame)
         .and_then(|(_, rest)| rest.strip_prefix(br#""result":"#))
@@ -85,7 +90,8 @@ pub(super) fn answer(frame: &[u8]) -> Result<Answer<'_>, String> {
     match (envelope.error, envelope.result) {
         (Some(ErrorItem { code, message }), _) => Ok(Answer::Error { code, message }),
         (None, Some(result)) => Ok(Answer::Result(result.get().as_bytes())),
-        // A missing result and a null one look the same here, and mean the same: geth omits neither.
+        // A missing result and a null one look the same here, and mean the same: geth omits
+        // neither.
         (None, None) => Ok(Answer::Null),
     }
 }
@@ -93,21 +99,29 @@ pub(super) fn answer(frame: &[u8]) -> Result<Answer<'_>, String> {
 fn envelope(frame: &[u8]) -> Result<Envelope<'_>, String> {
     serde_json::from_slice(frame).map_err(|error| {
         let front = &frame[..frame.len().min(60)];
-        format!("{} bytes beginning with `{}` are not a JSON-RPC reply: {error}", frame.len(), front.escape_ascii())
+        format!(
+            "{} bytes beginning with `{}` are not a JSON-RPC reply: {error}",
+            frame.len(),
+            front.escape_ascii()
+        )
     })
 }
 
 /// Reads a result, to its last byte, as one JSON value.
 fn json<'a, T: Deserialize<'a>>(result: &'a [u8]) -> Result<T, String> {
-    serde_json::from_slice(result).map_err(|error| format!("the result has the wrong shape: {error}"))
+    serde_json::from_slice(result)
+        .map_err(|error| format!("the result has the wrong shape: {error}"))
 }
 
 fn hex(text: &str) -> Result<Bytes, String> {
     let digits = text.strip_prefix("0x").ok_or("the result is not hexadecimal text with 0x")?;
-    const_hex::decode(digits).map(Bytes::from).map_err(|error| format!("the result is not hexadecimal: {error}"))
+    const_hex::decode(digits)
+        .map(Bytes::from)
+        .map_err(|error| format!("the result is not hexadecimal: {error}"))
 }
 
-/// A block's RLP, or none for `0x`: that is how `debug_getRawBlock` says that it has no block of that number.
+/// A block's RLP, or none for `0x`: that is how `debug_getRawBlock` says that it has no block of
+/// that number.
 pub(super) fn raw_block(result: &[u8]) -> Result<Option<Bytes>, String> {
     let block = hex(json(result)?)?;
     Ok((!block.is_empty()).then_some(block))
@@ -145,7 +159,9 @@ pub(super) fn gas_limit(result: &[u8]) -> Option<u64> {
     struct Limit<'a> {
         gas_limit: &'a str,
     }
-    serde_json::from_slice::<Limit<'_>>(result).ok().and_then(|limit| quantity(limit.gas_limit).ok())
+    serde_json::from_slice::<Limit<'_>>(result)
+        .ok()
+        .and_then(|limit| quantity(limit.gas_limit).ok())
 }
 
 pub(super) fn text(result: &[u8]) -> Result<Option<String>, String> {
@@ -184,8 +200,14 @@ pub(super) fn traces(result: &[u8]) -> Result<Option<Vec<Trace>>, String> {
 pub(super) fn single_traces(result: &[u8]) -> Result<Option<Vec<Result<Trace, String>>>, String> {
     let items: Vec<TraceItem<'_>> = json(result)?;
     let trace = |item: TraceItem<'_>| match item.result {
-        Some(frames) => Ok(Trace { transaction_hash: item.tx_hash, frames: frames.get().to_owned() }),
-        None => Err(format!("no trace of transaction {}: {}", item.tx_hash, item.error.unwrap_or_default())),
+        Some(frames) => {
+            Ok(Trace { transaction_hash: item.tx_hash, frames: frames.get().to_owned() })
+        }
+        None => Err(format!(
+            "no trace of transaction {}: {}",
+            item.tx_hash,
+            item.error.unwrap_or_default()
+        )),
     };
     Ok(Some(items.into_iter().map(trace).collect()))
 }
@@ -200,7 +222,9 @@ pub(super) fn input_bytes(result: &[u8]) -> Result<Option<u64>, String> {
     let items: Vec<Selectors> = json(result)?;
     let bytes = |(selector, count): (&String, &u64)| {
         let length = selector.rsplit('-').next().and_then(|length| length.parse::<u64>().ok());
-        length.map(|length| length.saturating_add(4).saturating_mul(*count)).ok_or("a selector without a length")
+        length
+            .map(|length| length.saturating_add(4).saturating_mul(*count))
+            .ok_or("a selector without a length")
     };
     let bytes = items.iter().flat_map(|item| &item.result).map(bytes);
     Ok(Some(bytes.collect::<Result<Vec<_>, _>>()?.into_iter().fold(0, u64::saturating_add)))
@@ -212,7 +236,8 @@ struct ChangesItem<'a> {
     result: ChangedState<'a>,
 }
 
-/// Accounts that differ: all they were, and what of it is another now. Those that are gone have only been.
+/// Accounts that differ: all they were, and what of it is another now. Those that are gone have
+/// only been.
 #[derive(Deserialize)]
 struct ChangedState<'a> {
     #[serde(borrow)]
@@ -234,7 +259,9 @@ pub(super) fn changes(result: &[u8]) -> Result<Option<Vec<Vec<Change>>>, String>
         let change = |address: &Address| {
             let balance = |account: &ChangedAccount<'_>| account.balance.map(wei).transpose();
             let before = pre.get(address).map(balance).transpose()?.flatten().unwrap_or_default();
-            let after = post.get(address).map(|account| Ok::<_, String>(balance(account)?.unwrap_or(before)));
+            let after = post
+                .get(address)
+                .map(|account| Ok::<_, String>(balance(account)?.unwrap_or(before)));
             Ok(Change { address: *address, before, after: after.transpose()?.unwrap_or_default() })
         };
         pre.keys().chain(made).map(change).collect::<Result<Vec<_>, String>>()
@@ -283,18 +310,21 @@ pub(super) fn at_params(at: At) -> String {
 /// How long geth may take for one transaction of a block that it traces.
 const TRACE_TIMEOUT: &str = "20s";
 
-/// The parameters of `debug_traceBlockByHash`: which tracer is fixed here, for one given by a caller is code that geth runs.
+/// The parameters of `debug_traceBlockByHash`: which tracer is fixed here, for one given by a
+/// caller is code that geth runs.
 pub(super) fn trace_params(block: B256) -> String {
     format!(r#"["{block}",{{"tracer":"callTracer","timeout":"{TRACE_TIMEOUT}"}}]"#)
 }
 
-/// How long it may take for one of the others that are traced by [`MOVING_TRACER`]: what has not ended by then is made to be slow.
+/// How long it may take for one of the others that are traced by [`MOVING_TRACER`]: what has not
+/// ended by then is made to be slow.
 const MOVING_TIMEOUT: &str = "5s";
 
-/// A tracer of frames that move ether. geth runs it as JavaScript, so it is a constant, and in it nothing that anybody chose.
+/// A tracer of frames that move ether. geth runs it as JavaScript, so it is a constant, and in it
+/// nothing that anybody chose.
 ///
-/// `c` counts the frames that each open frame has made, `d` has how many of `m` were there when each was entered: what fails takes
-/// back what was moved below it.
+/// `c` counts the frames that each open frame has made, `d` has how many of `m` were there when
+/// each was entered: what fails takes back what was moved below it.
 const MOVING_TRACER: &str = concat!(
     "{m:[],c:[0],d:[],b:0,fault:function(){},",
     "enter:function(f){var t=f.getType(),c=this.c;c[c.length-1]++;c.push(0);this.d.push(this.m.length);this.b+=f.getInput().length;",
@@ -311,7 +341,9 @@ pub(super) fn moving_params(block: B256) -> String {
 
 pub(super) fn changes_params(block: B256) -> String {
     let config = r#"{"diffMode":true,"disableCode":true,"disableStorage":true}"#;
-    format!(r#"["{block}",{{"tracer":"prestateTracer","tracerConfig":{config},"timeout":"{TRACE_TIMEOUT}"}}]"#)
+    format!(
+        r#"["{block}",{{"tracer":"prestateTracer","tracerConfig":{config},"timeout":"{TRACE_TIMEOUT}"}}]"#
+    )
 }
 
 pub(super) fn input_params(block: B256) -> String {
@@ -323,7 +355,8 @@ pub(super) fn balance_params(address: Address, block: B256) -> String {
     format!(r#"["{address:#x}",{{"blockHash":"{block}"}}]"#)
 }
 
-/// The parameters of `eth_call` after a block, canonical or not: of the calldata a caller chooses nothing but an address.
+/// The parameters of `eth_call` after a block, canonical or not: of the calldata a caller chooses
+/// nothing but an address.
 pub(super) fn call_params(contract: Address, question: Question, block: B256, gas: u64) -> String {
     let data = match question {
         Question::BalanceOf(holder) => format!("70a08231{:0>64}", const_hex::encode(holder)),
@@ -331,10 +364,13 @@ pub(super) fn call_params(contract: Address, question: Question, block: B256, ga
         Question::Name => "06fdde03".to_owned(),
         Question::Decimals => "313ce567".to_owned(),
     };
-    format!(r#"[{{"to":"{contract:#x}","gas":"{gas:#x}","input":"0x{data}"}},{{"blockHash":"{block}"}}]"#)
+    format!(
+        r#"[{{"to":"{contract:#x}","gas":"{gas:#x}","input":"0x{data}"}},{{"blockHash":"{block}"}}]"#
+    )
 }
 
-/// The parameters of `debug_dbGet` for what geth keeps of its genesis block's state (`core/rawdb/schema.go`, `genesisPrefix`).
+/// The parameters of `debug_dbGet` for what geth keeps of its genesis block's state
+/// (`core/rawdb/schema.go`, `genesisPrefix`).
 pub(super) fn genesis_params(genesis: B256) -> String {
     format!(r#"["0x{}{genesis:x}"]"#, const_hex::encode("ethereum-genesis-"))
 }

@@ -9,11 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-/// Bytes of a path that the system takes for a socket's: `sun_path` of unix(7) without its last zero.
+/// Bytes of a path that the system takes for a socket's: `sun_path` of unix(7) without its last
+/// zero.
 const PATH_BYTES_MAX: usize = 107;
 
-/// Refuses a path on which no node will ever listen. Nothing at the path, and a socket on which nobody listens, are fine: a node may
-/// still come.
+/// Refuses a path on which no node will ever listen. Nothing at the path, and a socket on which
+/// nobody listens, are fine: a node may still come.
 ///
 /// # Errors
 /// What is wrong with the path, and which would be right.
@@ -36,15 +37,17 @@ pub fn check(path: &Path) -> Result<(), Refused> {
             None => Ok(()),
         },
         Err(error) if may_pass(&error) => Ok(()),
-        Err(error) => {
-            refuse(&format!("cannot be geth's socket: {error}"), "name the path of the socket that geth opens")
-        }
+        Err(error) => refuse(
+            &format!("cannot be geth's socket: {error}"),
+            "name the path of the socket that geth opens",
+        ),
     }
 }
 
 /// What is wrong with a path at which nothing is, by how it reads.
 fn never(path: &str) -> Option<(&'static str, &'static str)> {
-    let is_address = |(host, port): (&str, &str)| !host.contains('/') && port.parse::<u16>().is_ok();
+    let is_address =
+        |(host, port): (&str, &str)| !host.contains('/') && port.parse::<u16>().is_ok();
     if path.is_empty() {
         Some(("is no path", "name the path of geth's socket"))
     } else if path.contains("://") || path.rsplit_once(':').is_some_and(is_address) {
@@ -55,9 +58,15 @@ fn never(path: &str) -> Option<(&'static str, &'static str)> {
     } else if path.starts_with("ipc:") || path.starts_with("unix:") {
         Some(("is not a path", "name the path alone, without what stands before the colon"))
     } else if path.starts_with('~') {
-        Some(("begins with `~`, which nothing has expanded", "write the whole path, or `$HOME` for the `~`"))
+        Some((
+            "begins with `~`, which nothing has expanded",
+            "write the whole path, or `$HOME` for the `~`",
+        ))
     } else if path.starts_with(r"\\") {
-        Some(("is a pipe of Windows, not the path of a socket", "run spyhop on the system that geth runs on"))
+        Some((
+            "is a pipe of Windows, not the path of a socket",
+            "run spyhop on the system that geth runs on",
+        ))
     } else {
         None
     }
@@ -66,10 +75,15 @@ fn never(path: &str) -> Option<(&'static str, &'static str)> {
 /// Whether what the system said of a path may be otherwise soon.
 fn may_pass(error: &io::Error) -> bool {
     let loops = error.raw_os_error() == Some(libc::ELOOP);
-    !loops && !matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::InvalidFilename | ErrorKind::InvalidInput)
+    !loops
+        && !matches!(
+            error.kind(),
+            ErrorKind::NotADirectory | ErrorKind::InvalidFilename | ErrorKind::InvalidInput
+        )
 }
 
-/// The path to connect to. One that is too long is opened first and reached by its descriptor, which must live until then.
+/// The path to connect to. One that is too long is opened first and reached by its descriptor,
+/// which must live until then.
 pub(super) fn reach(path: &Path) -> io::Result<(PathBuf, Option<OwnedFd>)> {
     if path.as_os_str().as_bytes().len() <= PATH_BYTES_MAX {
         return Ok((path.to_owned(), None));

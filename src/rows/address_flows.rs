@@ -22,7 +22,11 @@ pub const TABLE: Table = Table {
         column("amount_in", Wide, "Amount received, in wei or in the token's smallest unit."),
         column("amount_in_text", Text, "The exact value if it has more than 38 digits, else null."),
         column("amount_out", Wide, "Amount sent, without fees."),
-        column("amount_out_text", Text, "The exact value if it has more than 38 digits, else null."),
+        column(
+            "amount_out_text",
+            Text,
+            "The exact value if it has more than 38 digits, else null.",
+        ),
         column("count_in", Integer, "Transfers in."),
         column("count_out", Integer, "Transfers out."),
         column("first_block", Integer, "The first block with one of them."),
@@ -139,7 +143,10 @@ pub const SEEN: [&str; 4] = ["asset", "address", "first_block", "last_block"];
 ///
 /// # Errors
 /// If they are not what a range holds.
-pub fn seen(batch: &RecordBatch, mut take: impl FnMut(Option<Address>, Address, (u64, u64))) -> Result<()> {
+pub fn seen(
+    batch: &RecordBatch,
+    mut take: impl FnMut(Option<Address>, Address, (u64, u64)),
+) -> Result<()> {
     let cells = Cells::of(batch);
     for row in 0..batch.num_rows() {
         let block = |column| cells.integer(column, row)?.context("no block");

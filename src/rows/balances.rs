@@ -1,4 +1,5 @@
-//! `balances`: one row per account touched by a block, and per holder of a token that it moved, in the node's own words.
+//! `balances`: one row per account touched by a block, and per holder of a token that it moved, in
+//! the node's own words.
 
 use super::Kind::{Integer, Key, Text, Wide};
 use super::cells::Cells;
@@ -43,9 +44,17 @@ impl Entry for Balance {
     fn collect(entries: &mut Vec<Self>, block: &Proved, state: &State, _: Options) {
         let block_number = block.header.number;
         let entry = |asset, address, balance| Self { asset, address, block_number, balance };
-        entries.extend(state.balances.iter().flatten().map(|&(address, balance)| entry(None, address, balance)));
+        entries.extend(
+            state
+                .balances
+                .iter()
+                .flatten()
+                .map(|&(address, balance)| entry(None, address, balance)),
+        );
         let of_tokens = state.token_balances.iter();
-        entries.extend(of_tokens.map(|&(contract, holder, balance)| entry(Some(contract), holder, balance)));
+        entries.extend(
+            of_tokens.map(|&(contract, holder, balance)| entry(Some(contract), holder, balance)),
+        );
     }
 
     fn read(cells: &Cells, row: usize) -> Result<Self> {
@@ -66,7 +75,8 @@ impl Entry for Balance {
     }
 
     fn order(&self, other: &Self) -> Ordering {
-        let key = |entry: &Self| (entry.asset.is_none(), entry.asset, entry.address, entry.block_number);
+        let key =
+            |entry: &Self| (entry.asset.is_none(), entry.asset, entry.address, entry.block_number);
         key(self).cmp(&key(other))
     }
 
@@ -85,15 +95,16 @@ pub fn accounts(batch: &RecordBatch) -> Result<Vec<(Option<Address>, Address)>> 
     (0..batch.num_rows()).map(account).collect()
 }
 
-/// Every account whose ether a block can have changed or that took part in it: makers of blocks, parties of transactions,
-/// of withdrawals and of call frames.
+/// Every account whose ether a block can have changed or that took part in it: makers of blocks,
+/// parties of transactions, of withdrawals and of call frames.
 pub fn touched(block: &Proved, state: &State, options: Options) -> BTreeSet<Address> {
     let mut touched = BTreeSet::from([block.header.miner]);
     touched.extend(block.transactions.iter().filter_map(|transaction| transaction.sender));
     let fields = block.transactions.iter().filter_map(|transaction| transaction.fields.as_ref());
     touched.extend(fields.filter_map(|fields| fields.to));
     touched.extend(block.withdrawals.iter().flatten().map(|withdrawal| withdrawal.address));
-    for frame in (0..block.transactions.len()).filter_map(|index| state.frames_of(index)).flatten() {
+    for frame in (0..block.transactions.len()).filter_map(|index| state.frames_of(index)).flatten()
+    {
         touched.insert(frame.from);
         touched.extend(frame.to);
     }

@@ -26,7 +26,11 @@ pub const TABLE: Table = Table {
 pub(super) const HEADER: [Column; 31] = [
     column("number", Integer, "Height of the block."),
     column("hash", Key, "keccak-256 of the header's RLP."),
-    column("timestamp", Time, "When the block was made, UTC; null beyond the year 294246, in all tables."),
+    column(
+        "timestamp",
+        Time,
+        "When the block was made, UTC; null beyond the year 294246, in all tables.",
+    ),
     column("timestamp_text", Text, "Seconds since 1970 if they do not fit a TIMESTAMP, else null."),
     column("parent_hash", Text, "Hash of the block before."),
     column("nonce", Text, "Proof-of-work nonce, 8 bytes; zero since the merge."),
@@ -50,11 +54,23 @@ pub(super) const HEADER: [Column; 31] = [
     column("blob_gas_used", Integer, "Blob gas used (EIP-4844); null before Cancun."),
     column("blob_gas_used_text", Text, "The exact value if it does not fit a BIGINT, else null."),
     column("excess_blob_gas", Long, "Blob gas above target so far (EIP-4844); null before Cancun."),
-    column("parent_beacon_block_root", Text, "Root of the parent beacon block (EIP-4788); null before Cancun."),
+    column(
+        "parent_beacon_block_root",
+        Text,
+        "Root of the parent beacon block (EIP-4788); null before Cancun.",
+    ),
     column("requests_hash", Text, "Commitment to the requests (EIP-7685); null before Prague."),
-    column("block_access_list_hash", Text, "Commitment to the access list (EIP-7928); null before Amsterdam."),
+    column(
+        "block_access_list_hash",
+        Text,
+        "Commitment to the access list (EIP-7928); null before Amsterdam.",
+    ),
     column("slot_number", Long, "Slot of the beacon chain (EIP-7843); null before Amsterdam."),
-    column("extra_fields", Text, "Header fields of a later fork than this version knows, as RLP items; else null."),
+    column(
+        "extra_fields",
+        Text,
+        "Header fields of a later fork than this version knows, as RLP items; else null.",
+    ),
 ];
 
 pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {

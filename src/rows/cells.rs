@@ -2,12 +2,14 @@
 
 use alloy_primitives::{Address, B256, U256, U512};
 use arrow::array::{
-    Array, Decimal128Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+    Array, Decimal128Array, Int64Array, ListArray, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
 use serde::de::DeserializeOwned;
 use std::fmt;
 
-/// Values of a batch of rows, by column and row. Where a number has a column for its text, that is the next one.
+/// Values of a batch of rows, by column and row. Where a number has a column for its text, that is
+/// the next one.
 #[derive(Clone, Copy, Debug)]
 pub struct Cells<'a>(&'a RecordBatch);
 
@@ -51,7 +53,9 @@ impl<'a> Cells<'a> {
         expected: &'static str,
         parse: impl Fn(&'a str) -> Option<T>,
     ) -> Cell<T> {
-        self.text(column, row)?.map(|text| parse(text).ok_or(Unlike { column, expected })).transpose()
+        self.text(column, row)?
+            .map(|text| parse(text).ok_or(Unlike { column, expected }))
+            .transpose()
     }
 
     /// Bytes out of `0x` text.
@@ -83,7 +87,8 @@ impl<'a> Cells<'a> {
         }
         let items = array.value(row);
         let items: Option<&StringArray> = items.as_any().downcast_ref();
-        let items = items.and_then(|items| items.iter().map(|item| item.and_then(from_hex)).collect());
+        let items =
+            items.and_then(|items| items.iter().map(|item| item.and_then(from_hex)).collect());
         items.map(Some).ok_or(Unlike { column, expected })
     }
 
@@ -113,18 +118,26 @@ impl<'a> Cells<'a> {
         self.decimal_as(column, row, "a number from 0 on")
     }
 
-    fn decimal_as<T: TryFrom<i128>>(self, column: usize, row: usize, expected: &'static str) -> Cell<T> {
+    fn decimal_as<T: TryFrom<i128>>(
+        self,
+        column: usize,
+        row: usize,
+        expected: &'static str,
+    ) -> Cell<T> {
         let array: &Decimal128Array = self.array(column, expected)?;
         let value = array.is_valid(row).then(|| T::try_from(array.value(row)));
         value.transpose().map_err(|_| Unlike { column, expected })
     }
 
-    /// A sum of amounts out of a `DECIMAL(38,0)` or, where it does not fit one, out of the text beside it.
+    /// A sum of amounts out of a `DECIMAL(38,0)` or, where it does not fit one, out of the text
+    /// beside it.
     pub fn sum(self, column: usize, row: usize) -> Cell<U512> {
         if let Some(narrow) = self.decimal_as::<u128>(column, row, "an amount from 0 on")? {
             return Ok(Some(U512::from(narrow)));
         }
-        self.parsed(column + 1, row, "an amount in decimal", |text| U512::from_str_radix(text, 10).ok())
+        self.parsed(column + 1, row, "an amount in decimal", |text| {
+            U512::from_str_radix(text, 10).ok()
+        })
     }
 
     /// An amount, likewise.
@@ -154,7 +167,8 @@ impl<'a> Cells<'a> {
         let expected = "whole seconds since 1970";
         let array: &TimestampMicrosecondArray = self.array(column, expected)?;
         let seconds = |micros: i64| {
-            let whole = (micros % 1_000_000 == 0).then(|| u64::try_from(micros / 1_000_000).ok()).flatten();
+            let whole =
+                (micros % 1_000_000 == 0).then(|| u64::try_from(micros / 1_000_000).ok()).flatten();
             whole.ok_or(Unlike { column, expected })
         };
         array.is_valid(row).then(|| seconds(array.value(row))).transpose()
@@ -170,10 +184,16 @@ impl<'a> Cells<'a> {
 
     /// A value out of JSON.
     pub fn json<T: DeserializeOwned>(self, column: usize, row: usize) -> Cell<T> {
-        self.parsed(column, row, "JSON as in the execution API", |text| serde_json::from_str(text).ok())
+        self.parsed(column, row, "JSON as in the execution API", |text| {
+            serde_json::from_str(text).ok()
+        })
     }
 
-    fn array<T: Array + 'static>(self, column: usize, expected: &'static str) -> Result<&'a T, Unlike> {
+    fn array<T: Array + 'static>(
+        self,
+        column: usize,
+        expected: &'static str,
+    ) -> Result<&'a T, Unlike> {
         self.0.column(column).as_any().downcast_ref().ok_or(Unlike { column, expected })
     }
 }

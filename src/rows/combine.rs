@@ -1,5 +1,6 @@
-//! Tables that are sorted by a key of their own, and whose rows are combined when ranges merge: sums, first and last blocks, the
-//! largest of a day; of balances each stays. What is combined commutes, so the same comes out whatever the order of ranges and merges.
+//! Tables that are sorted by a key of their own, and whose rows are combined when ranges merge:
+//! sums, first and last blocks, the largest of a day; of balances each stays. What is combined
+//! commutes, so the same comes out whatever the order of ranges and merges.
 
 use super::cells::Cells;
 use super::{Options, Rows, State, Table, WIDE_MAX};
@@ -110,7 +111,8 @@ impl<E> Default for Groups<E> {
 }
 
 impl<E: Entry> Groups<E> {
-    /// Takes in the next entry, and appends to `whole` what a group that is whole by now comes down to.
+    /// Takes in the next entry, and appends to `whole` what a group that is whole by now comes down
+    /// to.
     pub fn push(&mut self, entry: E, whole: &mut Vec<E>) {
         if self.0.last().is_some_and(|last| !last.is_of_group(&entry)) {
             self.finish(whole);
@@ -131,7 +133,10 @@ impl<E: Entry> Groups<E> {
 pub fn read<E: Entry>(batch: &RecordBatch) -> Result<Vec<E>> {
     let batch = E::TABLE.conform(batch.clone())?;
     let cells = Cells::of(&batch);
-    (0..batch.num_rows()).map(|row| E::read(&cells, row)).collect::<Result<_>>().context(E::TABLE.name)
+    (0..batch.num_rows())
+        .map(|row| E::read(&cells, row))
+        .collect::<Result<_>>()
+        .context(E::TABLE.name)
 }
 
 /// Entries as rows.
@@ -142,7 +147,8 @@ pub fn write<'a, E: Entry>(entries: impl IntoIterator<Item = &'a E>) -> Result<R
 }
 
 impl Rows {
-    /// Appends a sum or a fee, which may be wider than an amount, or null, to the column and to its `_text` column.
+    /// Appends a sum or a fee, which may be wider than an amount, or null, to the column and to its
+    /// `_text` column.
     pub fn sum(&mut self, sum: impl Into<Option<U512>>) {
         let sum = sum.into();
         let narrow = sum.and_then(|sum| u128::try_from(sum).ok()).filter(|sum| *sum <= WIDE_MAX);

@@ -1,7 +1,10 @@
 //! Which tables are combined, each with its [`Entry`].
 
 use super::combine::{Entries, Entry};
-use super::{Table, address_flows::Flow, balances::Balance, gas_flows::GasFlow, large_transfers::Large, tokens::Token};
+use super::{
+    Table, address_flows::Flow, balances::Balance, gas_flows::GasFlow, large_transfers::Large,
+    tokens::Token,
+};
 
 /// Work for the entries of one table, whichever it is.
 pub trait Work {
@@ -12,7 +15,8 @@ pub trait Work {
     fn run<E: Entry>(self) -> Self::Output;
 }
 
-/// Does work for the entries of a table; `None` if the table's rows are in the order of their blocks.
+/// Does work for the entries of a table; `None` if the table's rows are in the order of their
+/// blocks.
 pub fn with_entries<W: Work>(table: &Table, work: W) -> Option<W::Output> {
     match table.name {
         name if name == Balance::TABLE.name => Some(work.run::<Balance>()),

@@ -1,7 +1,8 @@
-//! What mainnet's DAO fork moved: all that these accounts had, to the contract that refunds it. The block itself does not tell.
+//! What mainnet's DAO fork moved: all that these accounts had, to the contract that refunds it. The
+//! block itself does not tell.
 //!
-//! Source: the accounts, geth `params/dao.go`; what each had in block 1,919,999, ethereum-etl's list of the state's changes.
-//! Accounts that had nothing are left out.
+//! Source: the accounts, geth `params/dao.go`; what each had in block 1,919,999, ethereum-etl's
+//! list of the state's changes. Accounts that had nothing are left out.
 
 use alloy_primitives::{Address, address};
 

@@ -1,9 +1,10 @@
-//! What the rows of each table are made of: the one place that says so. Which senders are recovered, what the node is asked for, what a
-//! gap is, and what `spyhop verify --repair` cannot ask for again all follow from it.
+//! What the rows of each table are made of: the one place that says so. Which senders are
+//! recovered, what the node is asked for, what a gap is, and what `spyhop verify --repair` cannot
+//! ask for again all follow from it.
 
 use super::{
-    CHAIN_TABLES, Selection, Table, address_flows, balances, gas_blocks, gas_flows, large_transfers, native_transfers,
-    tokens, traces, transactions,
+    CHAIN_TABLES, Selection, Table, address_flows, balances, gas_blocks, gas_flows,
+    large_transfers, native_transfers, tokens, traces, transactions,
 };
 
 /// Something that rows are made of, beyond what a block and its receipts say.
@@ -45,7 +46,9 @@ pub fn needs(table: &Table) -> &'static [Need] {
         name if name == gas_flows::TABLE.name => &[Senders],
         name if name == address_flows::TABLE.name => &[Senders, Movements],
         // With what both sides had afterwards.
-        name if name == large_transfers::TABLE.name => &[Senders, Movements, Balances, TokenBalances],
+        name if name == large_transfers::TABLE.name => {
+            &[Senders, Movements, Balances, TokenBalances]
+        }
         name if name == tokens::TABLE.name => &[Descriptions],
         _ => &[],
     }
@@ -53,7 +56,8 @@ pub fn needs(table: &Table) -> &'static [Need] {
 
 /// The tables that need any of these.
 pub fn needing(needed: impl Fn(Need) -> bool) -> Selection {
-    let needing = CHAIN_TABLES.into_iter().filter(|table| needs(table).iter().any(|need| needed(*need)));
+    let needing =
+        CHAIN_TABLES.into_iter().filter(|table| needs(table).iter().any(|need| needed(*need)));
     Selection::of_known(needing.map(|table| table.name))
 }
 
@@ -73,7 +77,8 @@ impl Selection {
         self.intersects(needing(Need::is_of_state))
     }
 
-    /// Whether any row of them says who sent a transaction, what it paid, or had to pay for one: nothing else needs senders.
+    /// Whether any row of them says who sent a transaction, what it paid, or had to pay for one:
+    /// nothing else needs senders.
     pub fn needs_senders(self) -> bool {
         self.needs(Need::Senders)
     }

@@ -7,8 +7,8 @@ use alloy_primitives::{Address, U256, U512};
 /// Gas of one blob (EIP-4844, `GAS_PER_BLOB`).
 const GAS_PER_BLOB: u64 = 1 << 17;
 
-/// A transaction with its receipt, and what it paid, in wei. What depends on fields that are not known is `None`. A fee is a price
-/// of 256 bits times gas of 64.
+/// A transaction with its receipt, and what it paid, in wei. What depends on fields that are not
+/// known is `None`. A fee is a price of 256 bits times gas of 64.
 #[derive(Debug)]
 pub(super) struct Paid<'a> {
     pub transaction: &'a Transaction,
@@ -30,7 +30,10 @@ pub(super) struct Paid<'a> {
 impl Paid<'_> {
     /// All of it.
     pub fn total(&self) -> U512 {
-        [self.burnt, self.tip, self.blob].into_iter().flatten().fold(U512::ZERO, |sum, fee| sum + fee)
+        [self.burnt, self.tip, self.blob]
+            .into_iter()
+            .flatten()
+            .fold(U512::ZERO, |sum, fee| sum + fee)
     }
 
     /// Whether it failed, as its receipt says.
@@ -53,15 +56,17 @@ pub(super) fn paid(block: &Proved) -> impl Iterator<Item = Paid<'_>> {
         let fields = transaction.fields.as_ref();
         let gas_used = receipt.cumulative_gas_used - gas_before;
         gas_before = receipt.cumulative_gas_used;
-        let effective_gas_price = fields.map(|fields| match (fields.gas_price, fields.max_fee_per_gas) {
-            (Some(gas_price), _) => gas_price,
-            (None, max_fee) => {
-                let tip = fields.max_priority_fee_per_gas.unwrap_or_default();
-                max_fee.unwrap_or_default().min(base_fee.saturating_add(tip))
-            }
-        });
+        let effective_gas_price =
+            fields.map(|fields| match (fields.gas_price, fields.max_fee_per_gas) {
+                (Some(gas_price), _) => gas_price,
+                (None, max_fee) => {
+                    let tip = fields.max_priority_fee_per_gas.unwrap_or_default();
+                    max_fee.unwrap_or_default().min(base_fee.saturating_add(tip))
+                }
+            });
         let tip_per_gas = effective_gas_price.map(|price| price.saturating_sub(base_fee));
-        let blob_gas_used = (transaction.blob_count() > 0).then(|| transaction.blob_count() * GAS_PER_BLOB);
+        let blob_gas_used =
+            (transaction.blob_count() > 0).then(|| transaction.blob_count() * GAS_PER_BLOB);
         let fee = |price: U256, gas: u64| U512::from(price) * U512::from(gas);
         let blob_gas_price = blob_gas_used.and(block.blob_gas_price());
         Paid {

@@ -15,12 +15,28 @@ pub const TABLE: Table = Table {
         column("block_hash", Text, "The block."),
         column("block_timestamp", Time, "When the block was made, UTC."),
         column("transaction_count", Integer, "Transactions in the block."),
-        column("failed_count", Integer, "Those that failed; before Byzantium none is known to have failed."),
+        column(
+            "failed_count",
+            Integer,
+            "Those that failed; before Byzantium none is known to have failed.",
+        ),
         column("gas_limit", Integer, "Gas limit of the block."),
         column("gas_used", Integer, "Gas used, according to the header."),
-        column("utilisation", Percent, "Gas used in percent of the limit; null from 1,000 % on, which no chain has."),
-        column("base_fee_per_gas", Wide, "Wei per gas that is burnt (EIP-1559); null before London."),
-        column("base_fee_per_gas_text", Text, "The base fee if it has more than 38 digits, else null."),
+        column(
+            "utilisation",
+            Percent,
+            "Gas used in percent of the limit; null from 1,000 % on, which no chain has.",
+        ),
+        column(
+            "base_fee_per_gas",
+            Wide,
+            "Wei per gas that is burnt (EIP-1559); null before London.",
+        ),
+        column(
+            "base_fee_per_gas_text",
+            Text,
+            "The base fee if it has more than 38 digits, else null.",
+        ),
         column(
             "tip_10",
             Wide,
@@ -39,8 +55,16 @@ pub const TABLE: Table = Table {
         column("burnt_text", Text, "The exact value if it has more than 38 digits, else null."),
         column("tips", Wide, "Wei paid to the block's fee recipient."),
         column("tips_text", Text, "The exact value if it has more than 38 digits, else null."),
-        column("failed_fees", Wide, "Wei that failed transactions paid, including what was burnt and paid for blobs."),
-        column("failed_fees_text", Text, "The exact value if it has more than 38 digits, else null."),
+        column(
+            "failed_fees",
+            Wide,
+            "Wei that failed transactions paid, including what was burnt and paid for blobs.",
+        ),
+        column(
+            "failed_fees_text",
+            Text,
+            "The exact value if it has more than 38 digits, else null.",
+        ),
         column("blob_count", Integer, "Blobs in the block; null before Cancun."),
         column("blob_gas_used", Integer, "Blob gas used (EIP-4844); null before Cancun."),
         column(
@@ -48,9 +72,17 @@ pub const TABLE: Table = Table {
             Wide,
             "Wei per blob gas that is burnt; null before Cancun, and above 256 bits, which no blob can pay.",
         ),
-        column("blob_base_fee_text", Text, "The exact value if it has more than 38 digits, else null."),
+        column(
+            "blob_base_fee_text",
+            Text,
+            "The exact value if it has more than 38 digits, else null.",
+        ),
         column("blob_burnt", Wide, "Wei burnt for blobs; null before Cancun."),
-        column("blob_burnt_text", Text, "The exact value if it has more than 38 digits, else null."),
+        column(
+            "blob_burnt_text",
+            Text,
+            "The exact value if it has more than 38 digits, else null.",
+        ),
     ],
 };
 

@@ -62,8 +62,11 @@ impl Entry for GasFlow {
         let (number, day) = (block.header.number, day_of(block.header.timestamp));
         for paid in fees::paid(block) {
             let Some(fields) = paid.fields else { continue };
-            let contract =
-                if fields.to.is_none() { paid.creates() } else { fields.to.filter(|_| !fields.input.is_empty()) };
+            let contract = if fields.to.is_none() {
+                paid.creates()
+            } else {
+                fields.to.filter(|_| !fields.input.is_empty())
+            };
             let roles = [(Role::Sender, paid.transaction.sender), (Role::Contract, contract)];
             flows.extend(roles.into_iter().filter_map(|(role, address)| {
                 Some(Self {

@@ -21,8 +21,12 @@ pub struct Issuance {
 
 impl Issuance {
     /// Mainnet's, for a node that does not tell its chain's configuration.
-    pub const MAINNET: Self =
-        Self { clique: false, byzantium: Some(4_370_000), constantinople: Some(7_280_000), dao_fork: Some(1_920_000) };
+    pub const MAINNET: Self = Self {
+        clique: false,
+        byzantium: Some(4_370_000),
+        constantinople: Some(7_280_000),
+        dao_fork: Some(1_920_000),
+    };
 
     /// Reads a geth chain configuration (`admin_nodeInfo`, `protocols.eth.config`).
     pub fn from_config(config: &serde_json::Value) -> Self {
@@ -35,7 +39,8 @@ impl Issuance {
         }
     }
 
-    /// Wei that the block's own reward is, without what its uncles add; none after the merge, and for the genesis block.
+    /// Wei that the block's own reward is, without what its uncles add; none after the merge, and
+    /// for the genesis block.
     fn reward(&self, header: &Header) -> Option<U256> {
         if self.clique || header.number == 0 || header.difficulty.is_zero() {
             return None;
@@ -49,11 +54,15 @@ impl Issuance {
         Some(U256::from(ether) * U256::from(1_000_000_000_000_000_000u64))
     }
 
-    /// Wei for the maker of each uncle, and for the maker of the block, a thirty-second for each uncle included.
+    /// Wei for the maker of each uncle, and for the maker of the block, a thirty-second for each
+    /// uncle included.
     pub(super) fn rewards(&self, header: &Header, uncles: &[Header]) -> Option<(Vec<U256>, U256)> {
         let reward = self.reward(header)?;
-        let eighths = |uncle: &Header| U256::from(uncle.number.saturating_add(8).saturating_sub(header.number));
-        let for_uncles = uncles.iter().map(|uncle| eighths(uncle) * reward / U256::from(8)).collect();
+        let eighths = |uncle: &Header| {
+            U256::from(uncle.number.saturating_add(8).saturating_sub(header.number))
+        };
+        let for_uncles =
+            uncles.iter().map(|uncle| eighths(uncle) * reward / U256::from(8)).collect();
         let for_block = reward + reward / U256::from(32) * U256::from(uncles.len());
         Some((for_uncles, for_block))
     }

@@ -30,10 +30,26 @@ pub const TABLE: Table = Table {
         column("batch_index", Integer, "Position within an ERC-1155 batch, from 0; else 0."),
         column("from_address", Key, "The sender; null if ether is created."),
         column("to_address", Key, "The recipient; null if ether is destroyed."),
-        column("from_balance", Wide, "What who gave had of it after the block; null where that is not known."),
-        column("from_balance_text", Text, "The exact value if it has more than 38 digits, else null."),
-        column("to_balance", Wide, "What who took had of it after the block; null where that is not known."),
-        column("to_balance_text", Text, "The exact value if it has more than 38 digits, else null."),
+        column(
+            "from_balance",
+            Wide,
+            "What who gave had of it after the block; null where that is not known.",
+        ),
+        column(
+            "from_balance_text",
+            Text,
+            "The exact value if it has more than 38 digits, else null.",
+        ),
+        column(
+            "to_balance",
+            Wide,
+            "What who took had of it after the block; null where that is not known.",
+        ),
+        column(
+            "to_balance_text",
+            Text,
+            "The exact value if it has more than 38 digits, else null.",
+        ),
     ],
 };
 
@@ -98,7 +114,8 @@ impl Entry for Large {
                 batch_index: movement.batch_index,
                 from: movement.from,
                 to: movement.to,
-                balances: [movement.from, movement.to].map(|party| state.balance(movement.asset, party?)),
+                balances: [movement.from, movement.to]
+                    .map(|party| state.balance(movement.asset, party?)),
             })
         }));
     }
@@ -138,7 +155,10 @@ impl Entry for Large {
 
     fn order(&self, other: &Self) -> Ordering {
         let by_amount = || other.amount.cmp(&self.amount);
-        self.group().cmp(&other.group()).then_with(by_amount).then_with(|| self.place().cmp(&other.place()))
+        self.group()
+            .cmp(&other.group())
+            .then_with(by_amount)
+            .then_with(|| self.place().cmp(&other.place()))
     }
 
     fn is_of_group(&self, other: &Self) -> bool {

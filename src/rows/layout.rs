@@ -1,7 +1,8 @@
 //! The columns that tables had before, within one format of the volume.
 //!
-//! Now and then a column is added, or numbers get more room. Files that were written before stay as they are; where they are read,
-//! and where they are merged with others, their rows become what they would be today.
+//! Now and then a column is added, or numbers get more room. Files that were written before stay as
+//! they are; where they are read, and where they are merged with others, their rows become what
+//! they would be today.
 
 use super::{Column, Kind, Table};
 use crate::sql::quoted;
@@ -14,7 +15,8 @@ use arrow::datatypes::{DataType, Schema};
 pub const LAYOUT: u32 = 1;
 
 /// The columns that were added since layout 0.
-const ADDED: [&str; 4] = ["timestamp_text", "gas_limit_text", "gas_used_text", "blob_gas_used_text"];
+const ADDED: [&str; 4] =
+    ["timestamp_text", "gas_limit_text", "gas_used_text", "blob_gas_used_text"];
 
 impl Column {
     /// Its type in layout 0; none if it was not there.
@@ -46,8 +48,11 @@ impl Table {
     /// Whether rows have these columns.
     pub fn has_columns(&self, layout: u32, schema: &Schema) -> bool {
         let found = schema.fields().iter().map(|field| (field.name().as_str(), field.data_type()));
-        let is = |((column, kind), found): ((&Column, DataType), (&str, &DataType))| found == (column.name, &kind);
-        schema.fields().len() == self.fields(layout).count() && self.fields(layout).zip(found).all(is)
+        let is = |((column, kind), found): ((&Column, DataType), (&str, &DataType))| {
+            found == (column.name, &kind)
+        };
+        schema.fields().len() == self.fields(layout).count()
+            && self.fields(layout).zip(found).all(is)
     }
 
     /// Rows of any layout as they would be today.
@@ -58,7 +63,11 @@ impl Table {
         if self.has_columns(LAYOUT, batch.schema_ref()) {
             return Ok(batch);
         }
-        ensure!(self.has_columns(0, batch.schema_ref()), "there are other columns than those of table `{}`", self.name);
+        ensure!(
+            self.has_columns(0, batch.schema_ref()),
+            "there are other columns than those of table `{}`",
+            self.name
+        );
         let column = |column: &Column| -> Result<ArrayRef> {
             let kind = column.kind.arrow();
             Ok(match batch.column_by_name(column.name) {

@@ -17,7 +17,11 @@ pub const TABLE: Table = Table {
         column("transaction_hash", Key, "Its transaction."),
         column("log_index", Integer, "Position among the block's logs, from 0."),
         column("address", Key, "The contract that emitted it."),
-        column("topic0", Key, "First topic, for most events the keccak-256 of its signature; null if there is none."),
+        column(
+            "topic0",
+            Key,
+            "First topic, for most events the keccak-256 of its signature; null if there is none.",
+        ),
         column("topic1", Text, "Second topic, or null."),
         column("topic2", Text, "Third topic, or null."),
         column("topic3", Text, "Fourth topic, or null."),

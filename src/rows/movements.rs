@@ -1,4 +1,5 @@
-//! Every movement of a block, of ether and of tokens, in one shape: what the tables of analysis are made of.
+//! Every movement of a block, of ether and of tokens, in one shape: what the tables of analysis are
+//! made of.
 
 use super::token_transfers::{self, Placed};
 use super::{Options, State, native_transfers};
@@ -49,7 +50,11 @@ pub(super) struct Movement {
 }
 
 /// The movements of a block.
-pub(super) fn of(block: &Proved, state: &State, options: Options) -> impl Iterator<Item = Movement> {
+pub(super) fn of(
+    block: &Proved,
+    state: &State,
+    options: Options,
+) -> impl Iterator<Item = Movement> {
     ether(block, state, options).chain(tokens(block, options))
 }
 
@@ -70,8 +75,8 @@ fn ether(block: &Proved, state: &State, options: Options) -> impl Iterator<Item 
 
 /// What `token_transfers` has. Ids are no amounts, and a number that may be either counts as none.
 fn tokens(block: &Proved, options: Options) -> impl Iterator<Item = Movement> {
-    token_transfers::of(block, options).map(|Placed { log, log_index, transaction_index, batch_index, transfer }| {
-        Movement {
+    token_transfers::of(block, options).map(
+        |Placed { log, log_index, transaction_index, batch_index, transfer }| Movement {
             asset: Some(log.address),
             kind: transfer.standard,
             from: Some(transfer.from),
@@ -80,6 +85,6 @@ fn tokens(block: &Proved, options: Options) -> impl Iterator<Item = Movement> {
             transaction_hash: Some(block.transactions[transaction_index as usize].hash),
             index: log_index,
             batch_index,
-        }
-    })
+        },
+    )
 }

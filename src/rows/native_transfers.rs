@@ -1,10 +1,11 @@
 //! `native_transfers`: one row per transfer of ether.
 //!
-//! Part of them follows from the block alone: what transactions that succeeded gave along, withdrawals, rewards, and from
-//! Amsterdam on what the logs of the system address tell (EIP-7708). The rest is in the call frames, where the node traced
-//! the block; the frames then stand for the transactions and the logs too, so that nothing counts twice. What failed moved
-//! nothing, nor did anything below it; `DELEGATECALL` and `CALLCODE` move nothing. Fees are no movements: they are in
-//! `transactions`.
+//! Part of them follows from the block alone: what transactions that succeeded gave along,
+//! withdrawals, rewards, and from Amsterdam on what the logs of the system address tell (EIP-7708).
+//! The rest is in the call frames, where the node traced the block; the frames then stand for the
+//! transactions and the logs too, so that nothing counts twice. What failed moved nothing, nor did
+//! anything below it; `DELEGATECALL` and `CALLCODE` move nothing. Fees are no movements: they are
+//! in `transactions`.
 
 use super::Kind::{Integer, Key, Text, Time, Wide};
 pub use super::state::NativeTransfer;
@@ -25,14 +26,22 @@ pub const TABLE: Table = Table {
         column("block_number", Integer, "The block it is in."),
         column("block_timestamp", Time, "When the block was made, UTC."),
         column("block_hash", Key, "The block it is in."),
-        column("transfer_index", Integer, "Position among the block's transfers, in order of execution, from 0."),
+        column(
+            "transfer_index",
+            Integer,
+            "Position among the block's transfers, in order of execution, from 0.",
+        ),
         column(
             "kind",
             Text,
             "transaction, call, create, selfdestruct, withdrawal, block_reward, uncle_reward, genesis or dao_fork; call for every internal transfer known only from a log.",
         ),
         column("transaction_hash", Key, "Its transaction, or null."),
-        column("transaction_index", Integer, "Position of its transaction in the block, from 0, or null."),
+        column(
+            "transaction_index",
+            Integer,
+            "Position of its transaction in the block, from 0, or null.",
+        ),
         column(
             "trace_address",
             Text,
@@ -71,9 +80,14 @@ pub(super) fn push(rows: &mut Rows, block: &Proved, state: &State, options: Opti
 /// Why not all movements of a block are known; none if they are.
 pub(super) fn gap(block: &Proved, state: &State, options: Options) -> Option<String> {
     if block.header.number == 0 {
-        return state.genesis.is_none().then(|| "the node does not tell the genesis allocation".to_owned());
+        return state
+            .genesis
+            .is_none()
+            .then(|| "the node does not tell the genesis allocation".to_owned());
     }
-    if options.issuance.dao_fork == Some(block.header.number) && block.header.number != dao_fork::BLOCK {
+    if options.issuance.dao_fork == Some(block.header.number)
+        && block.header.number != dao_fork::BLOCK
+    {
         return Some("what the DAO fork moved is in the state only".to_owned());
     }
     untraced(block, state)
@@ -102,18 +116,30 @@ pub fn movements(block: &Proved, state: &State, options: Options) -> Vec<NativeT
         let accounts = state.genesis.iter().flat_map(|genesis| &genesis.balances);
         movements.extend(accounts.map(|&(address, value)| made("genesis", address, value)));
     }
-    if options.issuance.dao_fork == Some(block.header.number) && block.header.number == dao_fork::BLOCK {
+    if options.issuance.dao_fork == Some(block.header.number)
+        && block.header.number == dao_fork::BLOCK
+    {
         movements.extend(dao_fork::DRAINED.map(|(from, value)| NativeTransfer {
             from: Some(from),
             ..made("dao_fork", dao_fork::REFUND, U256::from(value))
         }));
     }
-    for (index, (transaction, receipt)) in block.transactions.iter().zip(&block.receipts).enumerate() {
+    for (index, (transaction, receipt)) in
+        block.transactions.iter().zip(&block.receipts).enumerate()
+    {
         match state.frames_of(index) {
             Some(frames) => within(block, index, frames, &mut movements),
             None => {
-                let gas_before = index.checked_sub(1).map_or(0, |before| block.receipts[before].cumulative_gas_used);
-                alone(index, transaction, receipt, receipt.cumulative_gas_used - gas_before, &mut movements);
+                let gas_before = index
+                    .checked_sub(1)
+                    .map_or(0, |before| block.receipts[before].cumulative_gas_used);
+                alone(
+                    index,
+                    transaction,
+                    receipt,
+                    receipt.cumulative_gas_used - gas_before,
+                    &mut movements,
+                );
             }
         }
     }
@@ -134,7 +160,8 @@ fn made(kind: &'static str, to: Address, value: U256) -> NativeTransfer {
     NativeTransfer { kind, to: Some(to), value, ..NativeTransfer::default() }
 }
 
-/// Whether every movement within the block's transactions left a log (EIP-7708, in force with EIP-7928).
+/// Whether every movement within the block's transactions left a log (EIP-7708, in force with
+/// EIP-7928).
 pub fn logs_tell(block: &Proved) -> bool {
     block.header.block_access_list_hash.is_some()
 }
@@ -168,7 +195,11 @@ fn alone(
     movements.extend(logged.map(|moved| transfer("call", index, moved)));
 }
 
-fn transfer(kind: &'static str, index: usize, (from, to, value): (Address, Address, U256)) -> NativeTransfer {
+fn transfer(
+    kind: &'static str,
+    index: usize,
+    (from, to, value): (Address, Address, U256),
+) -> NativeTransfer {
     NativeTransfer {
         kind,
         transaction: Some(index),
@@ -234,9 +265,11 @@ fn within(block: &Proved, index: usize, frames: &[Frame], movements: &mut Vec<Na
     movements.extend(lost);
 }
 
-/// Whether a contract that destroys itself is gone after the transaction, with all that it still has: always before Cancun,
-/// then only where it was made in the same transaction (EIP-6780), and not at all from Amsterdam on (EIP-8246).
+/// Whether a contract that destroys itself is gone after the transaction, with all that it still
+/// has: always before Cancun, then only where it was made in the same transaction (EIP-6780), and
+/// not at all from Amsterdam on (EIP-8246).
 fn ends(block: &Proved, created: bool) -> bool {
     let header = &block.header;
-    header.block_access_list_hash.is_none() && (created || header.parent_beacon_block_root.is_none())
+    header.block_access_list_hash.is_none()
+        && (created || header.parent_beacon_block_root.is_none())
 }

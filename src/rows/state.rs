@@ -9,21 +9,26 @@ use std::sync::Arc;
 pub struct State {
     /// The call frames of each transaction, or why there are none.
     pub frames: Result<Vec<Vec<Frame>>, String>,
-    /// Where there are none: those of each transaction that move ether, or why there are none of it either.
+    /// Where there are none: those of each transaction that move ether, or why there are none of it
+    /// either.
     pub moving: Option<Vec<Result<Vec<Frame>, String>>>,
-    /// Whose ether the transactions changed, where that is known although some of their frames are not.
+    /// Whose ether the transactions changed, where that is known although some of their frames are
+    /// not.
     pub parties: Option<Vec<Address>>,
     /// Ether of accounts after the block, ascending by address, or why that is not known.
     pub balances: Result<Vec<(Address, U256)>, String>,
-    /// Tokens after the block, ascending by contract and holder; where `balances` are not known, these are not either.
+    /// Tokens after the block, ascending by contract and holder; where `balances` are not known,
+    /// these are not either.
     pub token_balances: Vec<(Address, Address, U256)>,
     /// Why some holders of tokens were not asked for, where it was not for their number.
     pub left_out: Option<String>,
     /// What contracts say of themselves whose tokens the block moved, or why that is not known.
     pub tokens: Result<Vec<Token>, String>,
-    /// For the genesis block: the accounts it began with, where the node told them and its header proves them.
+    /// For the genesis block: the accounts it began with, where the node told them and its header
+    /// proves them.
     pub genesis: Option<Arc<Allocation>>,
-    /// All transfers of ether, where they are known beforehand; nothing else is then asked for them.
+    /// All transfers of ether, where they are known beforehand; nothing else is then asked for
+    /// them.
     pub movements: Option<Vec<NativeTransfer>>,
 }
 
@@ -56,7 +61,10 @@ impl State {
     pub fn balance(&self, asset: Option<Address>, holder: Address) -> Option<U256> {
         let ether = self.balances.as_deref().ok()?;
         match asset {
-            None => ether.binary_search_by_key(&holder, |(address, _)| *address).ok().map(|at| ether[at].1),
+            None => ether
+                .binary_search_by_key(&holder, |(address, _)| *address)
+                .ok()
+                .map(|at| ether[at].1),
             Some(asset) => {
                 let key = |told: &(Address, Address, U256)| (told.0, told.1);
                 let at = self.token_balances.binary_search_by_key(&(asset, holder), key).ok()?;

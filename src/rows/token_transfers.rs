@@ -1,7 +1,8 @@
 //! `token_transfers`: one row per movement of a token.
 //!
-//! What is a transfer is decided from the log alone. The three words of a `Transfer` event may stand in topics or in data: how
-//! many are indexed tells the standard, as in the field's existing data sets.
+//! What is a transfer is decided from the log alone. The three words of a `Transfer` event may
+//! stand in topics or in data: how many are indexed tells the standard, as in the field's existing
+//! data sets.
 
 use super::Kind::{Integer, Key, Text, Time, Wide};
 use super::{Options, Rows, Table, column};
@@ -39,11 +40,14 @@ pub const TABLE: Table = Table {
 };
 
 /// `Transfer(address,address,uint256)`.
-pub(super) const TRANSFER: B256 = b256!("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
+pub(super) const TRANSFER: B256 =
+    b256!("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
 /// `TransferSingle(address,address,address,uint256,uint256)`.
-const TRANSFER_SINGLE: B256 = b256!("c3d58168c5ae7397731d063d5bbf3d657854427343f4c083240f7aacaa2d0f62");
+const TRANSFER_SINGLE: B256 =
+    b256!("c3d58168c5ae7397731d063d5bbf3d657854427343f4c083240f7aacaa2d0f62");
 /// `TransferBatch(address,address,address,uint256[],uint256[])`.
-const TRANSFER_BATCH: B256 = b256!("4a39dc06d4c0dbc64b70af90fd698a233a518aa5d07e595d983b8c0526c8f7fb");
+const TRANSFER_BATCH: B256 =
+    b256!("4a39dc06d4c0dbc64b70af90fd698a233a518aa5d07e595d983b8c0526c8f7fb");
 /// `Deposit(address,uint256)` of wrapped ether.
 const DEPOSIT: B256 = b256!("e1fffcc4923d04b559f4d29a8bfc6cda04eb5b0d3c460751c2402c5c5cc9109c");
 /// `Withdrawal(address,uint256)` of wrapped ether.
@@ -113,7 +117,9 @@ fn transfers(log: &Log, weth: Option<Address>) -> Vec<Transfer> {
         Some(&TRANSFER_SINGLE) => transfer_single(log).into_iter().collect(),
         Some(&TRANSFER_BATCH) => transfer_batch(log).unwrap_or_default(),
         Some(&DEPOSIT) if Some(log.address) == weth => wrapping(log, true).into_iter().collect(),
-        Some(&WITHDRAWAL) if Some(log.address) == weth => wrapping(log, false).into_iter().collect(),
+        Some(&WITHDRAWAL) if Some(log.address) == weth => {
+            wrapping(log, false).into_iter().collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -125,7 +131,14 @@ fn transfer(log: &Log) -> Option<Transfer> {
         2 => ("erc20", Some(number), None),
         _ => ("unindexed", Some(number), None),
     };
-    Some(Transfer { standard, from: account(from), to: account(to), operator: None, value, token_id })
+    Some(Transfer {
+        standard,
+        from: account(from),
+        to: account(to),
+        operator: None,
+        value,
+        token_id,
+    })
 }
 
 fn transfer_single(log: &Log) -> Option<Transfer> {
@@ -133,7 +146,8 @@ fn transfer_single(log: &Log) -> Option<Transfer> {
     Some(erc1155(operator, from, to, id, value))
 }
 
-/// Operator, from and to stand in topics or in data, in that order, and what is in data lies before both arrays' offsets.
+/// Operator, from and to stand in topics or in data, in that order, and what is in data lies before
+/// both arrays' offsets.
 fn transfer_batch(log: &Log) -> Option<Vec<Transfer>> {
     let indexed = log.topics.iter().skip(1).map(|topic| U256::from_be_bytes(topic.0));
     let unindexed = 3_usize.checked_sub(indexed.len())?;
@@ -144,7 +158,12 @@ fn transfer_batch(log: &Log) -> Option<Vec<Transfer>> {
     if ids.len() != values.len() {
         return None;
     }
-    Some(ids.iter().zip(&values).map(|(id, value)| erc1155(operator, from, to, *id, *value)).collect())
+    Some(
+        ids.iter()
+            .zip(&values)
+            .map(|(id, value)| erc1155(operator, from, to, *id, *value))
+            .collect(),
+    )
 }
 
 fn erc1155(operator: U256, from: U256, to: U256, id: U256, value: U256) -> Transfer {
@@ -162,7 +181,14 @@ fn wrapping(log: &Log, deposit: bool) -> Option<Transfer> {
     let [owner, value] = words(log)?;
     let owner = account(owner);
     let (from, to) = if deposit { (Address::ZERO, owner) } else { (owner, Address::ZERO) };
-    Some(Transfer { standard: "weth", from, to, operator: None, value: Some(value), token_id: None })
+    Some(Transfer {
+        standard: "weth",
+        from,
+        to,
+        operator: None,
+        value: Some(value),
+        token_id: None,
+    })
 }
 
 /// Exactly `N` words: the topics after the first, then the data.

@@ -1,4 +1,5 @@
-//! `tokens`: what the contracts whose tokens moved say of themselves; and whose balances a block's movements of them changed.
+//! `tokens`: what the contracts whose tokens moved say of themselves; and whose balances a block's
+//! movements of them changed.
 
 use super::Kind::{Integer, Key, Text};
 use super::cells::Cells;
@@ -30,7 +31,11 @@ pub const TABLE: Table = Table {
             "Decimal places: one token is ten to this power of the smallest units; null if the contract does not say.",
         ),
         column("standard", Text, "As in token_transfers."),
-        column("block_number", Integer, "The block after which it reported this: the first of those stored."),
+        column(
+            "block_number",
+            Integer,
+            "The block after which it reported this: the first of those stored.",
+        ),
         column(
             "deviates_block",
             Integer,
@@ -80,7 +85,8 @@ impl Entry for Token {
         self.contract == other.contract
     }
 
-    /// What it said first counts, of the times that it said most: so it is the same for whoever asked more often.
+    /// What it said first counts, of the times that it said most: so it is the same for whoever
+    /// asked more often.
     fn reduce(group: &mut Vec<Self>) {
         let deviates_block = group.iter().filter_map(|token| token.deviates_block).min();
         let told = group.iter().min_by_key(|token| (token.untold(), token.block_number)).cloned();
@@ -111,7 +117,8 @@ pub struct Moved {
     pub contract: Address,
     /// As in `token_transfers`, of the first movement.
     pub standard: &'static str,
-    /// Whose balances of it are to be asked for: who took most, then who moved most; none of a token whose numbers are no amounts.
+    /// Whose balances of it are to be asked for: who took most, then who moved most; none of a
+    /// token whose numbers are no amounts.
     pub holders: Vec<Holder>,
 }
 
@@ -138,15 +145,16 @@ impl Holder {
     }
 }
 
-/// The tokens that a block moved, in the order of their first movements, with at most [`HOLDERS_MAX`] holders together: of each token
-/// who moved most of it, then of each the second, and so on, so that no token keeps the others out. Of those that are left out
-/// no balance is known after this block; it is asked for after the next block that moves some of theirs.
+/// The tokens that a block moved, in the order of their first movements, with at most
+/// [`HOLDERS_MAX`] holders together: of each token who moved most of it, then of each the second,
+/// and so on, so that no token keeps the others out. Of those that are left out no balance is known
+/// after this block; it is asked for after the next block that moves some of theirs.
 pub fn moved(block: &Proved, options: Options) -> Vec<Moved> {
     let mut moved = all_moved(block, options);
     limit(&mut moved, HOLDERS_MAX);
     for Moved { holders, .. } in &mut moved {
-        let took_most =
-            (0..holders.len()).min_by_key(|index| (Reverse(holders[*index].amount_in), holders[*index].address));
+        let took_most = (0..holders.len())
+            .min_by_key(|index| (Reverse(holders[*index].amount_in), holders[*index].address));
         if let Some(index) = took_most {
             holders[..=index].rotate_right(1);
         }
@@ -167,10 +175,14 @@ fn all_moved(block: &Proved, options: Options) -> Vec<Moved> {
     for Placed { log, transfer, .. } in token_transfers::of(block, options) {
         let place = *places.entry(log.address).or_insert(moved.len());
         if place == moved.len() {
-            let token = Moved { contract: log.address, standard: transfer.standard, holders: Vec::new() };
+            let token =
+                Moved { contract: log.address, standard: transfer.standard, holders: Vec::new() };
             moved.push((token, BTreeMap::new()));
         }
-        let amount = transfer.value.filter(|_| ["erc20", "weth"].contains(&transfer.standard)).map(U512::from);
+        let amount = transfer
+            .value
+            .filter(|_| ["erc20", "weth"].contains(&transfer.standard))
+            .map(U512::from);
         let Some(amount) = amount else { continue };
         let mut add = |address: Address, amount_in, amount_out| {
             if !address.is_zero() {
@@ -192,15 +204,19 @@ fn all_moved(block: &Proved, options: Options) -> Vec<Moved> {
 }
 
 fn limit(moved: &mut [Moved], holders_max: usize) {
-    let place = |token: &Moved, rank: usize| (rank, Reverse(token.holders[rank].moved()), token.contract);
-    let places = moved.iter().flat_map(|token| (0..token.holders.len()).map(|rank| place(token, rank)));
+    let place =
+        |token: &Moved, rank: usize| (rank, Reverse(token.holders[rank].moved()), token.contract);
+    let places =
+        moved.iter().flat_map(|token| (0..token.holders.len()).map(|rank| place(token, rank)));
     let mut places: Vec<_> = places.collect();
     if places.len() <= holders_max {
         return;
     }
     places.sort_unstable();
     for token in moved {
-        let kept = (0..token.holders.len()).take_while(|rank| place(token, *rank) < places[holders_max]).count();
+        let kept = (0..token.holders.len())
+            .take_while(|rank| place(token, *rank) < places[holders_max])
+            .count();
         token.holders.truncate(kept);
     }
 }

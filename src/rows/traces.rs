@@ -27,13 +27,21 @@ pub const TABLE: Table = Table {
             Text,
             "call, callcode, delegatecall or staticcall; create2 for contracts created that way.",
         ),
-        column("from_address", Key, "The caller; for a selfdestruct the contract that is destroyed."),
+        column(
+            "from_address",
+            Key,
+            "The caller; for a selfdestruct the contract that is destroyed.",
+        ),
         column(
             "to_address",
             Key,
             "The callee, the contract created, or the beneficiary of a selfdestruct; null if creation failed.",
         ),
-        column("value", Wide, "Wei sent along; null for a staticcall. A callcode and a delegatecall transfer none."),
+        column(
+            "value",
+            Wide,
+            "Wei sent along; null for a staticcall. A callcode and a delegatecall transfer none.",
+        ),
         column("value_text", Text, "The value if it has more than 38 digits, else null."),
         column("gas", Integer, "Gas provided."),
         column("gas_used", Integer, "Gas used, including the frames below."),
@@ -53,7 +61,9 @@ pub(super) fn push(rows: &mut Rows, block: &Proved, state: &State) -> Result<()>
             let (trace_type, call_type) = match kind.as_str() {
                 "create" => ("create", None),
                 "create2" => ("create", Some("create2")),
-                "call" | "callcode" | "delegatecall" | "staticcall" => ("call", Some(kind.as_str())),
+                "call" | "callcode" | "delegatecall" | "staticcall" => {
+                    ("call", Some(kind.as_str()))
+                }
                 other => (other, None),
             };
             rows.integer(block.header.number)?;

@@ -19,7 +19,11 @@ pub const TABLE: Table = Table {
         column("block_timestamp", Time, "When the block was made, UTC."),
         column("transaction_index", Integer, "Position in the block, from 0."),
         column("hash", Key, "keccak-256 of the transaction's envelope."),
-        column("transaction_type", Integer, "0 legacy, 1 access list, 2 fee market, 3 blobs, 4 set code."),
+        column(
+            "transaction_type",
+            Integer,
+            "0 legacy, 1 access list, 2 fee market, 3 blobs, 4 set code.",
+        ),
         column(
             "from_address",
             Key,
@@ -36,14 +40,34 @@ pub const TABLE: Table = Table {
         ),
         column("gas_price_text", Text, "The gas price if it has more than 38 digits, else null."),
         column("max_fee_per_gas", Wide, "Maximum wei per gas: types 2 and later."),
-        column("max_fee_per_gas_text", Text, "The exact value if it has more than 38 digits, else null."),
-        column("max_priority_fee_per_gas", Wide, "Maximum wei per gas for the block's proposer: types 2 and later."),
-        column("max_priority_fee_per_gas_text", Text, "The exact value if it has more than 38 digits, else null."),
+        column(
+            "max_fee_per_gas_text",
+            Text,
+            "The exact value if it has more than 38 digits, else null.",
+        ),
+        column(
+            "max_priority_fee_per_gas",
+            Wide,
+            "Maximum wei per gas for the block's proposer: types 2 and later.",
+        ),
+        column(
+            "max_priority_fee_per_gas_text",
+            Text,
+            "The exact value if it has more than 38 digits, else null.",
+        ),
         column("max_fee_per_blob_gas", Wide, "Maximum wei per blob gas: type 3."),
-        column("max_fee_per_blob_gas_text", Text, "The exact value if it has more than 38 digits, else null."),
+        column(
+            "max_fee_per_blob_gas_text",
+            Text,
+            "The exact value if it has more than 38 digits, else null.",
+        ),
         column("nonce", Long, "Number of earlier transactions of the sender."),
         column("input", Text, "Call data, or the init code of a contract."),
-        column("chain_id", Text, "The chain id signed for, in decimal; null for a legacy transaction without one."),
+        column(
+            "chain_id",
+            Text,
+            "The chain id signed for, in decimal; null for a legacy transaction without one.",
+        ),
         column("access_list", Text, "JSON as in the execution API: types 1 and later."),
         column("authorization_list", Text, "JSON as in the execution API: type 4 (EIP-7702)."),
         column("blob_versioned_hashes", TextList, "Commitments to the blobs: type 3."),
@@ -57,15 +81,31 @@ pub const TABLE: Table = Table {
         column("raw", Text, "The whole envelope of a type this version does not know; else null."),
         column("receipt_status", Integer, "1 succeeded, 0 failed; null before Byzantium."),
         column("receipt_root", Text, "State root after the transaction; null since Byzantium."),
-        column("receipt_cumulative_gas_used", Integer, "Gas used in the block up to and with this transaction."),
+        column(
+            "receipt_cumulative_gas_used",
+            Integer,
+            "Gas used in the block up to and with this transaction.",
+        ),
         column("receipt_gas_used", Integer, "Gas used."),
         column("receipt_contract_address", Key, "The contract it creates, or null."),
         column("receipt_effective_gas_price", Wide, "Wei per gas paid."),
-        column("receipt_effective_gas_price_text", Text, "The exact value if it has more than 38 digits, else null."),
+        column(
+            "receipt_effective_gas_price_text",
+            Text,
+            "The exact value if it has more than 38 digits, else null.",
+        ),
         column("receipt_blob_gas_used", Integer, "Blob gas used: type 3."),
         column("receipt_blob_gas_price", Wide, "Wei per blob gas paid: type 3."),
-        column("receipt_blob_gas_price_text", Text, "The exact value if it has more than 38 digits, else null."),
-        column("fee_burnt", Wide, "Wei burnt: base fee times gas used; 0 before London; without blobs."),
+        column(
+            "receipt_blob_gas_price_text",
+            Text,
+            "The exact value if it has more than 38 digits, else null.",
+        ),
+        column(
+            "fee_burnt",
+            Wide,
+            "Wei burnt: base fee times gas used; 0 before London; without blobs.",
+        ),
         column("fee_burnt_text", Text, "The exact value if it has more than 38 digits, else null."),
         column("fee_tip", Wide, "Wei paid to the block's fee recipient."),
         column("fee_tip_text", Text, "The exact value if it has more than 38 digits, else null."),
@@ -75,7 +115,8 @@ pub const TABLE: Table = Table {
 };
 
 /// Why gas of transactions fits a `BIGINT`.
-const GAS_MAX: &str = "no block has gas for it: the limit ends at 2^63-1 (EIP-4803, geth's params.MaxGasLimit)";
+const GAS_MAX: &str =
+    "no block has gas for it: the limit ends at 2^63-1 (EIP-4803, geth's params.MaxGasLimit)";
 
 pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
     let header = &block.header;
@@ -99,8 +140,18 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
         rows.long(fields.map(|fields| fields.nonce));
         rows.hex_option(fields.map(|fields| &fields.input));
         rows.text(fields.and_then(|fields| fields.chain_id).map(|id| id.to_string()).as_deref());
-        rows.text(fields.and_then(|fields| fields.access_list.as_deref()).map(access_list_json).as_deref());
-        rows.text(fields.and_then(|fields| fields.authorization_list.as_deref()).map(authorizations_json).as_deref());
+        rows.text(
+            fields
+                .and_then(|fields| fields.access_list.as_deref())
+                .map(access_list_json)
+                .as_deref(),
+        );
+        rows.text(
+            fields
+                .and_then(|fields| fields.authorization_list.as_deref())
+                .map(authorizations_json)
+                .as_deref(),
+        );
         rows.hex_list(fields.and_then(|fields| fields.blob_versioned_hashes.as_deref()));
         match fields.map(|fields| (fields.v, U256::checked_from_limbs_slice(fields.v.as_limbs()))) {
             Some((v, None)) => rows.text(format!("{v:#x}").as_str()),

@@ -1,5 +1,6 @@
-//! Whether what lies on the volume is what was written. Nothing is read into a merge, a ranking, a next generation or for hydration before
-//! the BLAKE3 that its manifest has of it is checked; only a check that fails is damage, a file that cannot be read just now is not.
+//! Whether what lies on the volume is what was written. Nothing is read into a merge, a ranking, a
+//! next generation or for hydration before the BLAKE3 that its manifest has of it is checked; only
+//! a check that fails is damage, a file that cannot be read just now is not.
 
 use super::Store;
 use super::damaged::Damaged;
@@ -39,10 +40,12 @@ pub struct Cost {
 }
 
 impl Store {
-    /// Holds files of a range, or of a chunk of the tail, against its manifest: those of the tables for which `is_read` says so.
+    /// Holds files of a range, or of a chunk of the tail, against its manifest: those of the tables
+    /// for which `is_read` says so.
     ///
     /// # Errors
-    /// [`Damaged`] where one is not what was written, with the directory's path relative to the volume; else where one cannot be read.
+    /// [`Damaged`] where one is not what was written, with the directory's path relative to the
+    /// volume; else where one cannot be read.
     pub fn check(&self, range: &Range, is_read: impl Fn(&str) -> bool, hash: Hash) -> Result<Cost> {
         let started = Instant::now();
         let mut bytes = 0;
@@ -56,7 +59,13 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::check`], and [`Stopped`](crate::stop::Stopped).
-    pub fn check_all(&self, ranges: &[Range], is_read: impl Fn(&str) -> bool, hash: Hash, stop: &Stop) -> Result<()> {
+    pub fn check_all(
+        &self,
+        ranges: &[Range],
+        is_read: impl Fn(&str) -> bool,
+        hash: Hash,
+        stop: &Stop,
+    ) -> Result<()> {
         let (mut bytes, mut time) = (0, Duration::ZERO);
         for range in ranges {
             stop.check()?;
@@ -70,8 +79,15 @@ impl Store {
         Ok(())
     }
 
-    /// Holds a table's file in a directory of the volume against what is known of it. Says how many bytes were hashed.
-    pub fn check_file(&self, directory: &Path, table: &str, known: &TableManifest, hash: Hash) -> Result<u64> {
+    /// Holds a table's file in a directory of the volume against what is known of it. Says how many
+    /// bytes were hashed.
+    pub fn check_file(
+        &self,
+        directory: &Path,
+        table: &str,
+        known: &TableManifest,
+        hash: Hash,
+    ) -> Result<u64> {
         let path = table_path(directory, table);
         if hash == Hash::New
             && let Written::Perhaps(stamp) = look(&self.root().join(&path), known)?
@@ -90,10 +106,19 @@ impl Store {
 /// Holds a table's file in a directory of the volume at `root` against what is known of it.
 ///
 /// # Errors
-/// [`Damaged`] where it is not what was written, with the directory's path; else where it cannot be read.
-pub fn check_file(root: &Path, directory: &Path, table: &str, known: &TableManifest) -> Result<Stamp> {
+/// [`Damaged`] where it is not what was written, with the directory's path; else where it cannot be
+/// read.
+pub fn check_file(
+    root: &Path,
+    directory: &Path,
+    table: &str,
+    known: &TableManifest,
+) -> Result<Stamp> {
     let path = table_path(&root.join(directory), table);
-    let damaged = |reason: String| Damaged { path: directory.to_owned(), reason: format!("{table}.parquet: {reason}") };
+    let damaged = |reason: String| Damaged {
+        path: directory.to_owned(),
+        reason: format!("{table}.parquet: {reason}"),
+    };
     let stamp = match look(&path, known)? {
         Written::Perhaps(stamp) => stamp,
         Written::Not(reason) => return Err(damaged(reason).into()),
@@ -117,14 +142,22 @@ enum Written {
 fn look(path: &Path, known: &TableManifest) -> Result<Written> {
     let found = match fs::metadata(path) {
         Ok(found) => found,
-        Err(error) if is_gone(&error) => return Ok(Written::Not(format!("expected a file, found none ({error})"))),
-        Err(error) => return Err(error).with_context(|| format!("failed to open: `{}`", path.display())),
+        Err(error) if is_gone(&error) => {
+            return Ok(Written::Not(format!("expected a file, found none ({error})")));
+        }
+        Err(error) => {
+            return Err(error).with_context(|| format!("failed to open: `{}`", path.display()));
+        }
     };
     if !found.is_file() {
         return Ok(Written::Not("expected a file, found something else".to_owned()));
     }
     if found.len() != known.bytes {
-        return Ok(Written::Not(format!("length: expected {}, found {}", known.bytes, found.len())));
+        return Ok(Written::Not(format!(
+            "length: expected {}, found {}",
+            known.bytes,
+            found.len()
+        )));
     }
     Ok(Written::Perhaps(Stamp::of(&found)))
 }
@@ -135,11 +168,16 @@ fn is_gone(error: &std::io::Error) -> bool {
         || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
-/// What tells without reading a range's files that they are not what was written; `None` where nothing does.
+/// What tells without reading a range's files that they are not what was written; `None` where
+/// nothing does.
 ///
 /// # Errors
 /// Where it cannot be looked at.
-pub fn missing_or_cut(root: &Path, directory: &Path, manifest: &Manifest) -> Result<Option<String>> {
+pub fn missing_or_cut(
+    root: &Path,
+    directory: &Path,
+    manifest: &Manifest,
+) -> Result<Option<String>> {
     for (name, table) in &manifest.tables {
         if let Written::Not(reason) = look(&table_path(&root.join(directory), name), table)? {
             return Ok(Some(format!("{name}.parquet: {reason}")));

@@ -1,7 +1,8 @@
 //! Chunks of a long tail, as Parquet.
 //!
-//! Where the finalized block stands still, the tail grows; its older part is then published as files beside the sealed ranges'
-//! instead of as rows that are copied for every new block. The tail's own files stay, for sealing or dropping them is still open.
+//! Where the finalized block stands still, the tail grows; its older part is then published as
+//! files beside the sealed ranges' instead of as rows that are copied for every new block. The
+//! tail's own files stay, for sealing or dropping them is still open.
 
 use super::block_link::BlockLink;
 use super::range::{self, Range};
@@ -25,7 +26,12 @@ pub struct Split {
 }
 
 /// Splits a tail whose blocks hold these tables, building the chunks that are not there yet.
-pub fn split(store: &Store, identity: Identity, links: &[BlockLink], tables: Selection) -> Result<Split> {
+pub fn split(
+    store: &Store,
+    identity: Identity,
+    links: &[BlockLink],
+    tables: Selection,
+) -> Result<Split> {
     let mut split = Split::default();
     let aligned = links.iter().position(|link| link.number.is_multiple_of(RANGE_MIN)).unwrap_or(0);
     if aligned > 0 {
@@ -43,7 +49,8 @@ pub fn split(store: &Store, identity: Identity, links: &[BlockLink], tables: Sel
             store.delete_directory(&path)?;
         }
         if !held.exists() {
-            let mut chunk = RangeWriter::create(store, identity, first.number, last.number, tables)?;
+            let mut chunk =
+                RangeWriter::create(store, identity, first.number, last.number, tables)?;
             for link in group {
                 let block = tail::read(store.root(), link.number, link.hash)?;
                 chunk.push_tail(block)?;
@@ -56,7 +63,8 @@ pub fn split(store: &Store, identity: Identity, links: &[BlockLink], tables: Sel
     Ok(split)
 }
 
-/// Whether a chunk holds these tables, and is what was written: if not, it is made again out of the tail's own files.
+/// Whether a chunk holds these tables, and is what was written: if not, it is made again out of the
+/// tail's own files.
 fn is_sound(store: &Store, path: &Path, tables: Selection) -> Result<bool> {
     let checked = Manifest::read(&store.root().join(path)).and_then(|manifest| {
         let (first, last, path) = (manifest.first, manifest.last, path.to_owned());
@@ -65,8 +73,9 @@ fn is_sound(store: &Store, path: &Path, tables: Selection) -> Result<bool> {
         Ok(range.tables() == tables && range.manifest.older().is_empty())
     });
     checked.or_else(|error| {
-        let is_missing =
-            error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::NotFound);
+        let is_missing = error
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == ErrorKind::NotFound);
         if !is_missing && !error.is::<Damaged>() {
             return Err(error);
         }

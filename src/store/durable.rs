@@ -12,7 +12,8 @@ pub fn sync_directory(path: &Path) -> Result<()> {
         .with_context(|| format!("failed to sync directory: `{}`", path.display()))
 }
 
-/// Creates a file that is to be renamed into its place, in the place of one that was left there. No link is followed.
+/// Creates a file that is to be renamed into its place, in the place of one that was left there. No
+/// link is followed.
 pub fn create_aside(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -29,13 +30,14 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
             file.sync_all()
         })
         .with_context(|| format!("failed to write: `{}`", aside.display()))?;
-    fs::rename(&aside, path).with_context(|| format!("failed to rename to: `{}`", path.display()))?;
+    fs::rename(&aside, path)
+        .with_context(|| format!("failed to rename to: `{}`", path.display()))?;
     sync_directory(path.parent().expect("a file lies in a directory"))
 }
 
 /// Bytes that may still be written to the file system that holds `path`.
 pub fn free_bytes(path: &Path) -> Result<u64> {
-    let stat =
-        rustix::fs::statvfs(path).with_context(|| format!("failed to stat file system: `{}`", path.display()))?;
+    let stat = rustix::fs::statvfs(path)
+        .with_context(|| format!("failed to stat file system: `{}`", path.display()))?;
     Ok(stat.f_bavail * stat.f_frsize)
 }

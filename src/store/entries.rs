@@ -25,11 +25,16 @@ pub fn for_each_entry<E: Entry>(path: &Path, mut take: impl FnMut(E)) -> Result<
     read().with_context(|| format!("failed to read: `{}`", path.display()))
 }
 
-/// Gives the rows of a file, of these columns only, a batch in memory at a time. It ends where `take` says `false`.
+/// Gives the rows of a file, of these columns only, a batch in memory at a time. It ends where
+/// `take` says `false`.
 ///
 /// # Errors
 /// Where the file cannot be read, and those of `take`.
-pub fn for_each_batch(path: &Path, columns: &[&str], mut take: impl FnMut(&RecordBatch) -> Result<bool>) -> Result<()> {
+pub fn for_each_batch(
+    path: &Path,
+    columns: &[&str],
+    mut take: impl FnMut(&RecordBatch) -> Result<bool>,
+) -> Result<()> {
     let mut read = || -> Result<()> {
         let file = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
         let mask = ProjectionMask::columns(file.parquet_schema(), columns.iter().copied());

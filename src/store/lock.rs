@@ -1,5 +1,5 @@
-//! One writer for a volume: it holds a lock on `.spyhop/lock`, and one on the data directory itself, which holds where somebody
-//! removes the file.
+//! One writer for a volume: it holds a lock on `.spyhop/lock`, and one on the data directory
+//! itself, which holds where somebody removes the file.
 
 use super::volume;
 use crate::error::Refused;
@@ -29,10 +29,13 @@ impl Lock {
     /// # Errors
     /// Where another process has it, or files cannot be locked there.
     pub(super) fn take(root: &Path) -> Result<Self> {
-        let directory = File::open(root).with_context(|| format!("failed to open: `{}`", root.display()))?;
+        let directory =
+            File::open(root).with_context(|| format!("failed to open: `{}`", root.display()))?;
         // A file system that locks no directories is left to the file.
         let is_free = !is_held(&directory).unwrap_or(false);
-        let Some(file) = is_free.then(|| file(root)).transpose()?.flatten() else { return Err(refused(root)) };
+        let Some(file) = is_free.then(|| file(root)).transpose()?.flatten() else {
+            return Err(refused(root));
+        };
         Ok(Self { root: root.to_owned(), directory, file })
     }
 
@@ -46,7 +49,8 @@ impl Lock {
         Ok(())
     }
 
-    /// Makes sure that it is still this volume that is locked, and locks a file again that was removed.
+    /// Makes sure that it is still this volume that is locked, and locks a file again that was
+    /// removed.
     ///
     /// # Errors
     /// Where another process has locked it by now, or the data directory is another one.
@@ -86,8 +90,14 @@ fn file(root: &Path) -> Result<Option<File>> {
     let path = path(root);
     loop {
         let mut options = File::options();
-        options.create(true).truncate(false).write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32);
-        let file = options.open(&path).with_context(|| format!("failed to open lock: `{}`", path.display()))?;
+        options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32);
+        let file = options
+            .open(&path)
+            .with_context(|| format!("failed to open lock: `{}`", path.display()))?;
         match is_held(&file) {
             Ok(false) => {}
             Ok(true) => return Ok(None),

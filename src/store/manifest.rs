@@ -46,8 +46,8 @@ pub struct Manifest {
     pub last_timestamp: u64,
     /// The tables, by name.
     pub tables: BTreeMap<String, TableManifest>,
-    /// Where a table has not all its rows, ascending for each: nothing was traced, or no state was served. A transaction's own
-    /// movement of ether is in `native_transfers` all the same.
+    /// Where a table has not all its rows, ascending for each: nothing was traced, or no state was
+    /// served. A transaction's own movement of ether is in `native_transfers` all the same.
     #[serde(default)]
     pub gaps: Vec<Gap>,
 }

@@ -21,17 +21,22 @@ pub struct Merge {
     pub sources: Vec<Range>,
 }
 
-/// The next merge among `ranges`, which are ascending and do not overlap: the smallest sizes first. Ten that hold the same
-/// tables, and none still lacks one of those asked for.
+/// The next merge among `ranges`, which are ascending and do not overlap: the smallest sizes first.
+/// Ten that hold the same tables, and none still lacks one of those asked for.
 pub fn next_merge(ranges: &[Range], asked: Selection) -> Option<Merge> {
-    let sizes = std::iter::successors(Some(RANGE_MIN), |size| Some(size * 10)).take_while(|size| *size < RANGE_MAX);
+    let sizes = std::iter::successors(Some(RANGE_MIN), |size| Some(size * 10))
+        .take_while(|size| *size < RANGE_MAX);
     for size in sizes {
         let start = ranges.windows(10).position(|window| {
             window[0].first % (size * 10) == 0
-                && window.iter().all(|range| range.blocks() == size && range.tables() == window[0].tables())
+                && window
+                    .iter()
+                    .all(|range| range.blocks() == size && range.tables() == window[0].tables())
                 && window[0].tables().covers(asked)
                 && window[9].last + 1 == window[0].first + size * 10
-                && window.iter().all(|range| range.manifest.tables.keys().eq(window[0].manifest.tables.keys()))
+                && window
+                    .iter()
+                    .all(|range| range.manifest.tables.keys().eq(window[0].manifest.tables.keys()))
         });
         if let Some(start) = start {
             return Some(Merge { sources: ranges[start..start + 10].to_vec() });
@@ -52,11 +57,13 @@ impl Merge {
         self.sources.iter().map(|range| range.manifest.bytes()).sum()
     }
 
-    /// Builds the merged range and commits it. It stops between row groups, and then nothing is committed.
+    /// Builds the merged range and commits it. It stops between row groups, and then nothing is
+    /// committed.
     ///
     /// # Errors
-    /// [`Damaged`](super::Damaged) where a source is not what was written; else where one cannot be read, or two neighbours do not
-    /// link; and [`Stopped`](crate::stop::Stopped). The sources stay as they are.
+    /// [`Damaged`](super::Damaged) where a source is not what was written; else where one cannot be
+    /// read, or two neighbours do not link; and [`Stopped`](crate::stop::Stopped). The sources stay
+    /// as they are.
     pub fn run(&self, store: &Store, stop: &Stop) -> Result<Range> {
         let (bottom, top) = (&self.sources[0], self.sources.last().context("nothing to merge")?);
         for pair in self.sources.windows(2) {
@@ -75,15 +82,22 @@ impl Merge {
         }
         fs::create_dir_all(&directory)?;
         let mut gaps = Vec::new();
-        self.sources.iter().flat_map(|source| &source.manifest.gaps).for_each(|gap| Gap::push(&mut gaps, gap.clone()));
+        self.sources
+            .iter()
+            .flat_map(|source| &source.manifest.gaps)
+            .for_each(|gap| Gap::push(&mut gaps, gap.clone()));
         let mut tables = std::collections::BTreeMap::new();
         for table in bottom.tables().tables() {
             let limit = GroupLimit::of_range(top.last - bottom.first + 1);
-            let mut writer = TableWriter::create(&table_path(&directory, table.name), table, limit)?;
+            let mut writer =
+                TableWriter::create(&table_path(&directory, table.name), table, limit)?;
             let sources: Vec<_> = self
                 .sources
                 .iter()
-                .map(|source| MergeInput { path: source.file(store.root(), table), rows: source.rows(table) })
+                .map(|source| MergeInput {
+                    path: source.file(store.root(), table),
+                    rows: source.rows(table),
+                })
                 .collect();
             let merged = match is_combined(table) {
                 true => sorted::merge(table, &sources, &mut writer, stop),
@@ -94,7 +108,8 @@ impl Merge {
                 let _ = fs::remove_dir_all(&directory);
             }
             merged?;
-            let (name, manifest) = writer.finish(|table| covered(bottom.first, top.last, table, &gaps))?;
+            let (name, manifest) =
+                writer.finish(|table| covered(bottom.first, top.last, table, &gaps))?;
             tables.insert(name.to_owned(), manifest);
         }
         let manifest = Manifest {
@@ -120,13 +135,17 @@ fn append_all(
 ) -> Result<()> {
     for MergeInput { path, rows: expected } in sources {
         let rows = append(writer, path, table, limit, stop)?;
-        ensure!(rows == *expected, "`{}` has {rows} rows, its manifest says {expected}", path.display());
+        ensure!(
+            rows == *expected,
+            "`{}` has {rows} rows, its manifest says {expected}",
+            path.display()
+        );
     }
     Ok(())
 }
 
-/// Appends a whole file: row groups that are large enough as they lie, the others decoded and encoded again. Says how many rows
-/// it has.
+/// Appends a whole file: row groups that are large enough as they lie, the others decoded and
+/// encoded again. Says how many rows it has.
 fn append(
     writer: &mut TableWriter,
     path: &std::path::Path,
@@ -145,7 +164,8 @@ fn append(
         if large && source.is_current {
             writer.copy_group(&source, index)?;
         } else {
-            let file = File::open(path).with_context(|| format!("failed to open: `{}`", path.display()))?;
+            let file = File::open(path)
+                .with_context(|| format!("failed to open: `{}`", path.display()))?;
             let batches = ParquetRecordBatchReaderBuilder::try_new(file)?
                 .with_row_groups(vec![index])
                 .with_batch_size(8192)

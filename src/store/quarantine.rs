@@ -16,8 +16,15 @@ const ANSWERS_MAX: usize = 3;
 const FILES_MAX: usize = 1_000;
 const BYTES_MAX: u64 = 256 << 20;
 
-/// Keeps a block's bytes and why it is here, as `quarantine/block-NUMBER-DIGEST.json`, unless there are many already.
-pub(super) fn block(root: &Path, number: u64, raw_block: &Bytes, raw_receipts: &[Bytes], reason: &str) -> Result<()> {
+/// Keeps a block's bytes and why it is here, as `quarantine/block-NUMBER-DIGEST.json`, unless there
+/// are many already.
+pub(super) fn block(
+    root: &Path,
+    number: u64,
+    raw_block: &Bytes,
+    raw_receipts: &[Bytes],
+    reason: &str,
+) -> Result<()> {
     let mut digest = blake3::Hasher::new();
     digest.update(raw_block);
     raw_receipts.iter().for_each(|raw| {
@@ -32,7 +39,8 @@ pub(super) fn block(root: &Path, number: u64, raw_block: &Bytes, raw_receipts: &
             return Ok(());
         }
         if kept.to_string_lossy().starts_with("block-") {
-            answers += usize::from(kept.to_string_lossy().starts_with(&format!("block-{number:010}-")));
+            answers +=
+                usize::from(kept.to_string_lossy().starts_with(&format!("block-{number:010}-")));
             files += 1;
             bytes += entry.metadata()?.len();
         }
@@ -53,15 +61,20 @@ pub(super) fn block(root: &Path, number: u64, raw_block: &Bytes, raw_receipts: &
     replace_file(&root.join("quarantine").join(name), content.to_string().as_bytes())
 }
 
-/// Moves `path`, relative to the volume, below `quarantine/LABEL`; where one of its name is there already, below `LABEL-2`, `LABEL-3` …
+/// Moves `path`, relative to the volume, below `quarantine/LABEL`; where one of its name is there
+/// already, below `LABEL-2`, `LABEL-3` …
 pub(super) fn path(root: &Path, path: &Path, label: &str) -> Result<()> {
-    let labels = std::iter::once(label.to_owned()).chain((2..).map(|count| format!("{label}-{count}")));
+    let labels =
+        std::iter::once(label.to_owned()).chain((2..).map(|count| format!("{label}-{count}")));
     let mut targets = labels.map(|label| root.join("quarantine").join(label).join(path));
-    let target = targets.find(|target| target.symlink_metadata().is_err()).expect("the labels do not end");
+    let target =
+        targets.find(|target| target.symlink_metadata().is_err()).expect("the labels do not end");
     let parent = target.parent().expect("it lies in quarantine");
-    fs::create_dir_all(parent).with_context(|| format!("failed to create: `{}`", parent.display()))?;
-    fs::rename(root.join(path), &target)
-        .with_context(|| format!("failed to move `{}` to `{}`", path.display(), target.display()))?;
+    fs::create_dir_all(parent)
+        .with_context(|| format!("failed to create: `{}`", parent.display()))?;
+    fs::rename(root.join(path), &target).with_context(|| {
+        format!("failed to move `{}` to `{}`", path.display(), target.display())
+    })?;
     sync_directory(parent)?;
     sync_directory(root.join(path).parent().expect("it lies on the volume"))
 }
@@ -69,7 +82,8 @@ pub(super) fn path(root: &Path, path: &Path, label: &str) -> Result<()> {
 /// What begins the label of something damaged.
 const DAMAGED: &str = "damaged";
 
-/// Moves something damaged, relative to the volume, below `quarantine/damaged-at-SECONDS`. Returns where it is, relative to the volume.
+/// Moves something damaged, relative to the volume, below `quarantine/damaged-at-SECONDS`. Returns
+/// where it is, relative to the volume.
 pub(super) fn damaged(root: &Path, damaged: &Path) -> Result<PathBuf> {
     let seconds = now();
     let label = (seconds..).map(|seconds| format!("{DAMAGED}-at-{seconds}"));
@@ -122,7 +136,9 @@ pub(super) fn places(root: &Path, path: &Path) -> Result<Vec<PathBuf>> {
 /// The names in a directory that are text, ascending; none where it is not there.
 fn names(directory: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(directory) {
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         entries => entries.with_context(|| format!("failed to list: `{}`", directory.display()))?,
     };
     let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));

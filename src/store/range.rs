@@ -98,7 +98,8 @@ struct RangeDirectory {
     path: PathBuf,
 }
 
-/// First block, last block and relative path of every directory below `root` that should be a range.
+/// First block, last block and relative path of every directory below `root` that should be a
+/// range.
 pub(super) fn paths(root: &Path) -> Result<Vec<(u64, u64, PathBuf)>> {
     let found = directories(root)?.into_iter();
     Ok(found.map(|RangeDirectory { first, last, path, .. }| (first, last, path)).collect())
@@ -125,8 +126,11 @@ impl RangeDirectory {
         let file = shown.join("manifest.json");
         if let Some(format) = record::format(&file).filter(|format| *format > u64::from(FORMAT)) {
             let what = "was written by a newer spyhop";
-            let what = format!("`{}` {what} (format {format}, this one knows {FORMAT})", shown.display());
-            return Err(Refused::new(what, "run that one or a later one; nothing was touched").into());
+            let what =
+                format!("`{}` {what} (format {format}, this one knows {FORMAT})", shown.display());
+            return Err(
+                Refused::new(what, "run that one or a later one; nothing was touched").into()
+            );
         }
         let path = path.clone();
         if !file.try_exists().with_context(|| format!("failed to look at: `{}`", file.display()))? {
@@ -141,7 +145,8 @@ impl RangeDirectory {
     }
 }
 
-/// The ranges that count: of overlapping ones the largest, of equal ones the highest generation; ascending.
+/// The ranges that count: of overlapping ones the largest, of equal ones the highest generation;
+/// ascending.
 ///
 /// # Errors
 /// Where the manifest of one cannot be read.
@@ -157,12 +162,15 @@ pub(super) fn list(root: &Path) -> Result<Vec<Range>> {
 pub fn unlinked(ranges: &[Range]) -> impl Iterator<Item = (&Range, &Range)> {
     let neighbours = ranges.windows(2).map(|pair| (&pair[0], &pair[1]));
     neighbours.filter(|(below, above)| {
-        below.last + 1 == above.first && below.manifest.last_hash != above.manifest.first_parent_hash
+        below.last + 1 == above.first
+            && below.manifest.last_hash != above.manifest.first_parent_hash
     })
 }
 
 fn winners(mut ranges: Vec<Range>) -> Vec<Range> {
-    ranges.sort_by_key(|range| (std::cmp::Reverse(range.blocks()), range.first, std::cmp::Reverse(range.generation)));
+    ranges.sort_by_key(|range| {
+        (std::cmp::Reverse(range.blocks()), range.first, std::cmp::Reverse(range.generation))
+    });
     let mut winners = std::collections::BTreeMap::<u64, Range>::new();
     for range in ranges {
         let below = winners.range(..=range.last).next_back();
@@ -176,8 +184,10 @@ fn winners(mut ranges: Vec<Range>) -> Vec<Range> {
 pub(super) fn collect_losers(store: &Store, grace: std::time::Duration) -> Result<()> {
     let (all, _) = list_all(store.root())?;
     let winners = winners(all.clone());
-    for loser in all.iter().filter(|range| !winners.iter().any(|winner| winner.path == range.path)) {
-        let winner = winners.iter().find(|winner| winner.first <= loser.first && loser.last <= winner.last);
+    for loser in all.iter().filter(|range| !winners.iter().any(|winner| winner.path == range.path))
+    {
+        let winner =
+            winners.iter().find(|winner| winner.first <= loser.first && loser.last <= winner.last);
         let Some(winner) = winner else { continue };
         let manifest = fs::File::open(store.root().join(&winner.path).join("manifest.json"))?;
         match manifest.metadata()?.modified()?.elapsed() {
@@ -197,7 +207,12 @@ pub(super) fn delete(store: &Store, path: &Path) -> Result<()> {
     fs::rename(&path, &aside).with_context(|| format!("failed to remove: `{}`", path.display()))?;
     remove_all(&aside)?;
     // Its parents go where nothing else is in them.
-    let emptied = path.ancestors().skip(1).take(2).take_while(|parent| fs::remove_dir(parent).is_ok()).count();
+    let emptied = path
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .take_while(|parent| fs::remove_dir(parent).is_ok())
+        .count();
     sync_directory(path.ancestors().nth(emptied + 1).expect("it lies on the volume"))
 }
 
@@ -224,7 +239,10 @@ pub(super) fn keyed(directory: &Path, prefix: &str) -> Result<Vec<(u64, PathBuf)
         if !entry.path().is_dir() {
             continue;
         }
-        let number = name.to_str().and_then(|name| name.strip_prefix(prefix)).and_then(|number| number.parse().ok());
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(prefix))
+            .and_then(|number| number.parse().ok());
         if let Some(number) = number {
             found.push((number, entry.path()));
         }
@@ -234,5 +252,8 @@ pub(super) fn keyed(directory: &Path, prefix: &str) -> Result<Vec<(u64, PathBuf)
 }
 
 pub(super) fn generations(directory: &Path) -> Result<Vec<u32>> {
-    Ok(keyed(directory, "g")?.into_iter().filter_map(|(number, _)| u32::try_from(number).ok()).collect())
+    Ok(keyed(directory, "g")?
+        .into_iter()
+        .filter_map(|(number, _)| u32::try_from(number).ok())
+        .collect())
 }

@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A range being built aside. Dropped unfinished, its files stay in the temporary directory until the next start.
+/// A range being built aside. Dropped unfinished, its files stay in the temporary directory until
+/// the next start.
 pub struct RangeWriter<'a> {
     store: &'a Store,
     identity: Identity,
@@ -52,12 +53,19 @@ impl Finished {
 
 impl<'a> RangeWriter<'a> {
     /// Starts the range of blocks `first` to `last`, with these tables.
-    pub fn create(store: &'a Store, identity: Identity, first: u64, last: u64, tables: Selection) -> Result<Self> {
+    pub fn create(
+        store: &'a Store,
+        identity: Identity,
+        first: u64,
+        last: u64,
+        tables: Selection,
+    ) -> Result<Self> {
         let directory = store.temporary().join(format!("range-{first}-{last}"));
         if directory.exists() {
             fs::remove_dir_all(&directory)?;
         }
-        fs::create_dir_all(&directory).with_context(|| format!("failed to create: `{}`", directory.display()))?;
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("failed to create: `{}`", directory.display()))?;
         let limit = GroupLimit::of_range(last - first + 1);
         let tables = tables
             .tables()
@@ -68,7 +76,18 @@ impl<'a> RangeWriter<'a> {
             .collect::<Result<_>>()?;
         let kept = BTreeMap::new();
         let gaps = Vec::new();
-        Ok(Self { store, identity, first, last, directory, tables, kept, gaps, first_parent_hash: None, top: None })
+        Ok(Self {
+            store,
+            identity,
+            first,
+            last,
+            directory,
+            tables,
+            kept,
+            gaps,
+            first_parent_hash: None,
+            top: None,
+        })
     }
 
     /// Starts the next generation of a range, which adds these tables to those it has.
@@ -78,13 +97,16 @@ impl<'a> RangeWriter<'a> {
     pub fn create_adding(store: &'a Store, range: &Range, tables: Selection) -> Result<Self> {
         store.check_all(std::slice::from_ref(range), |_| true, Hash::New, &Stop::default())?;
         let added = tables.without(range.tables());
-        let mut writer = Self::create(store, range.manifest.identity, range.first, range.last, added)?;
+        let mut writer =
+            Self::create(store, range.manifest.identity, range.first, range.last, added)?;
         for (name, manifest) in &range.manifest.tables {
             let held = table_path(&store.root().join(&range.path), name);
             let target = table_path(&writer.directory, name);
             // The same file under a second name, where the file system knows that.
             fs::hard_link(&held, &target)
-                .or_else(|_| fs::copy(&held, &target).and_then(|_| fs::File::open(&target)?.sync_all()))
+                .or_else(|_| {
+                    fs::copy(&held, &target).and_then(|_| fs::File::open(&target)?.sync_all())
+                })
                 .with_context(|| format!("failed to take over: `{}`", held.display()))?;
             writer.kept.insert(name.clone(), manifest.clone());
         }
@@ -92,7 +114,8 @@ impl<'a> RangeWriter<'a> {
         Ok(writer)
     }
 
-    /// Appends the rows of the next blocks: one part per table, the blocks' links, and which rows are not all there.
+    /// Appends the rows of the next blocks: one part per table, the blocks' links, and which rows
+    /// are not all there.
     pub fn push(&mut self, parts: Vec<Part>, links: &[BlockLink], gaps: &[Gap]) -> Result<()> {
         gaps.iter().for_each(|gap| Gap::push(&mut self.gaps, gap.clone()));
         for link in links {
@@ -109,7 +132,12 @@ impl<'a> RangeWriter<'a> {
             self.first_parent_hash.get_or_insert(link.parent_hash);
             self.top = Some(*link);
         }
-        ensure!(parts.len() == self.tables.len(), "{} parts for {} tables", parts.len(), self.tables.len());
+        ensure!(
+            parts.len() == self.tables.len(),
+            "{} parts for {} tables",
+            parts.len(),
+            self.tables.len()
+        );
         self.tables.iter_mut().zip(parts).try_for_each(|(table, part)| table.write(part))
     }
 
@@ -118,8 +146,9 @@ impl<'a> RangeWriter<'a> {
         self.push(block.batches.into_iter().map(Part::Rows).collect(), &[block.link], &block.gaps)
     }
 
-    /// Makes the range durable as a chunk of the tail, which stays unsealed: the same files in a place of their own, named by
-    /// the last block's hash because a reorganisation may take it back.
+    /// Makes the range durable as a chunk of the tail, which stays unsealed: the same files in a
+    /// place of their own, named by the last block's hash because a reorganisation may take it
+    /// back.
     pub fn finish_chunk(self) -> Result<PathBuf> {
         let store = self.store;
         let Finished { directory, manifest } = self.finish()?;
@@ -130,10 +159,12 @@ impl<'a> RangeWriter<'a> {
 
     /// Makes the range's files durable.
     pub fn finish(self) -> Result<Finished> {
-        let top = self.top.filter(|top| top.number == self.last).context("the range is not whole")?;
+        let top =
+            self.top.filter(|top| top.number == self.last).context("the range is not whole")?;
         let mut tables = self.kept;
         for table in self.tables {
-            let (name, manifest) = table.finish(&|table| covered(self.first, self.last, table, &self.gaps))?;
+            let (name, manifest) =
+                table.finish(&|table| covered(self.first, self.last, table, &self.gaps))?;
             tables.insert(name.to_owned(), manifest);
         }
         let manifest = Manifest {
@@ -162,8 +193,10 @@ fn place(store: &Store, directory: &Path, manifest: &Manifest, path: &Path) -> R
     record::write(&directory.join("manifest.json"), manifest)?;
     let target = store.root().join(path);
     let parent = target.parent().expect("it lies on the volume");
-    fs::create_dir_all(parent).with_context(|| format!("failed to create: `{}`", parent.display()))?;
-    fs::rename(directory, &target).with_context(|| format!("failed to rename to: `{}`", target.display()))?;
+    fs::create_dir_all(parent)
+        .with_context(|| format!("failed to create: `{}`", parent.display()))?;
+    fs::rename(directory, &target)
+        .with_context(|| format!("failed to rename to: `{}`", target.display()))?;
     target.ancestors().skip(1).take(3).try_for_each(sync_directory)
 }
 

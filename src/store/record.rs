@@ -1,5 +1,6 @@
-//! Small JSON files that say what lies elsewhere, each with the BLAKE3 of its own text as its last member: what is not as it was written
-//! is not believed. One of an earlier version has none, and is.
+//! Small JSON files that say what lies elsewhere, each with the BLAKE3 of its own text as its last
+//! member: what is not as it was written is not believed. One of an earlier version has none, and
+//! is.
 
 use super::damaged::Damaged;
 use super::replace_file;
@@ -31,7 +32,9 @@ pub fn write(path: &Path, record: &impl Serialize) -> Result<()> {
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let damaged = |reason: String| Damaged { path: path.to_owned(), reason };
     let bytes = match fs::read(path) {
-        Err(error) if error.kind() == ErrorKind::IsADirectory => return Err(damaged(error.to_string()).into()),
+        Err(error) if error.kind() == ErrorKind::IsADirectory => {
+            return Err(damaged(error.to_string()).into());
+        }
         bytes => bytes.with_context(|| format!("failed to read: `{}`", path.display()))?,
     };
     let text = std::str::from_utf8(&bytes).map_err(|error| damaged(error.to_string()))?;
@@ -41,8 +44,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     Ok(serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?)
 }
 
-/// The format number of a record, where it has one: of another format, the rest of it says nothing that is known here. A damaged
-/// record has none.
+/// The format number of a record, where it has one: of another format, the rest of it says nothing
+/// that is known here. A damaged record has none.
 pub fn format(path: &Path) -> Option<u64> {
     let text = String::from_utf8(fs::read(path).ok()?).ok()?;
     if is_damaged(&text) {
@@ -54,7 +57,8 @@ pub fn format(path: &Path) -> Option<u64> {
 
 /// Whether a record has a checksum that is not its text's.
 fn is_damaged(text: &str) -> bool {
-    split(text).is_some_and(|(body, checksum)| blake3::hash(body.as_bytes()).to_hex().as_str() != checksum)
+    split(text)
+        .is_some_and(|(body, checksum)| blake3::hash(body.as_bytes()).to_hex().as_str() != checksum)
 }
 
 /// The text of a record before its checksum, and that, where it has one.

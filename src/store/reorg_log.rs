@@ -1,7 +1,8 @@
 //! The record of reorganisations, and the intent to drop their losing blocks.
 //!
-//! `N.pending` is written and made durable before any tail file goes; when all are gone it becomes `N.json`. A process killed in
-//! between finishes at the next start, and the reorganisation is recorded once.
+//! `N.pending` is written and made durable before any tail file goes; when all are gone it becomes
+//! `N.json`. A process killed in between finishes at the next start, and the reorganisation is
+//! recorded once.
 
 use super::{Damaged, Store, in_quarantine, record, sync_directory, tail};
 use crate::rows::reorgs::Reorg;
@@ -25,8 +26,8 @@ pub(super) fn append(store: &Store, reorg: &Reorg) -> Result<()> {
     finish(store, &path, reorg)
 }
 
-/// Drops what recorded reorganisations were dropping when the process was killed. What a damaged record was to drop does not link to
-/// what the node has, and goes by that.
+/// Drops what recorded reorganisations were dropping when the process was killed. What a damaged
+/// record was to drop does not link to what the node has, and goes by that.
 pub(super) fn finish_pending(store: &Store) -> Result<()> {
     for (_, path) in entries(store.root())? {
         if path.extension().is_some_and(|extension| extension == "pending")
@@ -99,7 +100,8 @@ fn entries(root: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let known = path.extension().is_some_and(|extension| extension == "json" || extension == "pending");
+        let known =
+            path.extension().is_some_and(|extension| extension == "json" || extension == "pending");
         if let Some(number) = number_of(&path).filter(|_| known) {
             found.push((number, path));
         }

@@ -1,5 +1,6 @@
-//! A directory of a reader's own on the volume, for files that are gone with it. A writer that starts leaves it alone; what a killed
-//! reader left goes when the next writer or reader comes, which its lock tells.
+//! A directory of a reader's own on the volume, for files that are gone with it. A writer that
+//! starts leaves it alone; what a killed reader left goes when the next writer or reader comes,
+//! which its lock tells.
 
 use anyhow::{Context, Result};
 use std::fs::{self, File};
@@ -31,7 +32,8 @@ impl Scratch {
         }
         let parent = parent(&self.root);
         clear_stale(&self.root)?;
-        let made = make(&parent).with_context(|| format!("failed to create a directory in: `{}`", parent.display()))?;
+        let made = make(&parent)
+            .with_context(|| format!("failed to create a directory in: `{}`", parent.display()))?;
         Ok(&self.made.get_or_init(|| made).0)
     }
 }
@@ -40,7 +42,8 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         if let Some((directory, _)) = self.made.get() {
             // What stays, the next one clears.
-            let _ = fs::remove_dir_all(directory).and_then(|()| fs::remove_file(lock_of(directory)));
+            let _ =
+                fs::remove_dir_all(directory).and_then(|()| fs::remove_file(lock_of(directory)));
         }
     }
 }

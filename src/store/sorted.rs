@@ -1,4 +1,5 @@
-//! Files of tables that are sorted by a key of their own: their rows are combined before they are written, and when ranges merge.
+//! Files of tables that are sorted by a key of their own: their rows are combined before they are
+//! written, and when ranges merge.
 
 use super::manifest::TableManifest;
 use super::table_file::{GroupLimit, Sink, TableWriter};
@@ -20,7 +21,8 @@ use std::{io, mem, vec};
 /// Entries that are kept in memory before they are combined, at least and at most.
 const PENDING: std::ops::RangeInclusive<usize> = 50_000..=150_000;
 
-/// Entries that are left after that, at most; more are written to a file, to be combined at the end.
+/// Entries that are left after that, at most; more are written to a file, to be combined at the
+/// end.
 const RUN: usize = 100_000;
 
 /// Rows that are encoded together.
@@ -29,7 +31,8 @@ const BATCH_ROWS: usize = 8_192;
 /// Rows of one file that are decoded together, while many are read side by side.
 const READ_ROWS: usize = 2_048;
 
-/// Starts a table's file: its rows are sorted and combined where the table is one of these, and else lie as they come.
+/// Starts a table's file: its rows are sorted and combined where the table is one of these, and
+/// else lie as they come.
 pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Result<Box<dyn Sink>> {
     struct Create<'a>(&'a Path, GroupLimit);
     impl Work for Create<'_> {
@@ -38,7 +41,13 @@ pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Result<B
         fn run<E: Entry>(self) -> Self::Output {
             let file = TableWriter::create(self.0, E::TABLE, self.1)?;
             let path = self.0.to_owned();
-            Ok(Box::new(Sorted::<E> { path, file, pending: Vec::new(), combined: 0, runs: Vec::new() }))
+            Ok(Box::new(Sorted::<E> {
+                path,
+                file,
+                pending: Vec::new(),
+                combined: 0,
+                runs: Vec::new(),
+            }))
         }
     }
     combined::with_entries(table, Create(path, limit))
@@ -46,7 +55,12 @@ pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Result<B
 }
 
 /// Combines whole files of a table that is combined into one.
-pub fn merge(table: &'static Table, sources: &[MergeInput], writer: &mut TableWriter, stop: &Stop) -> Result<()> {
+pub fn merge(
+    table: &'static Table,
+    sources: &[MergeInput],
+    writer: &mut TableWriter,
+    stop: &Stop,
+) -> Result<()> {
     struct Merge<'a>(&'a [MergeInput], &'a mut TableWriter, &'a Stop);
     impl Work for Merge<'_> {
         type Output = Result<()>;
@@ -55,7 +69,8 @@ pub fn merge(table: &'static Table, sources: &[MergeInput], writer: &mut TableWr
             merge_files::<E>(self.0, self.1, self.2)
         }
     }
-    combined::with_entries(table, Merge(sources, writer, stop)).context("its rows have no order of their own")?
+    combined::with_entries(table, Merge(sources, writer, stop))
+        .context("its rows have no order of their own")?
 }
 
 /// A file to be combined with others, and how many rows it must have.
@@ -82,7 +97,9 @@ impl<E: Entry> Sink for Sorted<E> {
     fn write(&mut self, part: Part) -> Result<()> {
         self.pending.append(&mut match part {
             Part::Rows(rows) => combine::read(&rows)?,
-            Part::Entries(entries) => *entries.into_any().downcast().expect("they are of this table"),
+            Part::Entries(entries) => {
+                *entries.into_any().downcast().expect("they are of this table")
+            }
         });
         if self.pending.len() >= (2 * self.combined).clamp(*PENDING.start(), *PENDING.end()) {
             combine::compact(&mut self.pending);
@@ -94,7 +111,10 @@ impl<E: Entry> Sink for Sorted<E> {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, covered: &dyn Fn(&str) -> Vec<[u64; 2]>) -> Result<(&'static str, TableManifest)> {
+    fn finish(
+        mut self: Box<Self>,
+        covered: &dyn Fn(&str) -> Vec<[u64; 2]>,
+    ) -> Result<(&'static str, TableManifest)> {
         combine::compact(&mut self.pending);
         if self.runs.is_empty() {
             write_all(&mut self.file, &self.pending)?;
@@ -103,7 +123,8 @@ impl<E: Entry> Sink for Sorted<E> {
             merge_files::<E>(&self.runs, &mut self.file, &Stop::default())?;
         }
         for run in self.runs {
-            fs::remove_file(&run.path).with_context(|| format!("failed to remove: `{}`", run.path.display()))?;
+            fs::remove_file(&run.path)
+                .with_context(|| format!("failed to remove: `{}`", run.path.display()))?;
         }
         self.file.finish(covered)
     }
@@ -126,7 +147,11 @@ fn write_all<E: Entry>(file: &mut TableWriter, entries: &[E]) -> Result<()> {
 }
 
 /// Merges sorted files, combining what belongs together.
-fn merge_files<E: Entry>(sources: &[MergeInput], writer: &mut TableWriter, stop: &Stop) -> Result<()> {
+fn merge_files<E: Entry>(
+    sources: &[MergeInput],
+    writer: &mut TableWriter,
+    stop: &Stop,
+) -> Result<()> {
     let (mut groups, mut whole) = (Groups::default(), Vec::new());
     for_each_merged::<E>(sources, |entry| {
         groups.push(entry, &mut whole);
@@ -144,8 +169,12 @@ fn merge_files<E: Entry>(sources: &[MergeInput], writer: &mut TableWriter, stop:
 /// Gives the entries of sorted files in their order, a few batches in memory at a time.
 ///
 /// # Errors
-/// Where a file cannot be read, is not sorted, or has not the rows it must have; and those of `take`.
-pub fn for_each_merged<E: Entry>(sources: &[MergeInput], mut take: impl FnMut(E) -> Result<()>) -> Result<()> {
+/// Where a file cannot be read, is not sorted, or has not the rows it must have; and those of
+/// `take`.
+pub fn for_each_merged<E: Entry>(
+    sources: &[MergeInput],
+    mut take: impl FnMut(E) -> Result<()>,
+) -> Result<()> {
     let mut streams = sources.iter().map(Stream::<E>::open).collect::<Result<Vec<_>>>()?;
     let mut heads = BinaryHeap::with_capacity(streams.len());
     for (stream, entries) in streams.iter_mut().enumerate() {
@@ -155,7 +184,11 @@ pub fn for_each_merged<E: Entry>(sources: &[MergeInput], mut take: impl FnMut(E)
         let stream = &mut streams[least.stream];
         let entry = match stream.next()? {
             Some(next) => {
-                ensure!(least.entry.order(&next).is_le(), "`{}` is not sorted", stream.source.path.display());
+                ensure!(
+                    least.entry.order(&next).is_le(),
+                    "`{}` is not sorted",
+                    stream.source.path.display()
+                );
                 mem::replace(&mut least.entry, next)
             }
             None => PeekMut::pop(least).entry,
@@ -191,7 +224,8 @@ impl<E: Entry> PartialEq for Next<E> {
 
 impl<E: Entry> Eq for Next<E> {}
 
-/// A file that is open only while a piece of it is read: any number can be read side by side with two descriptors.
+/// A file that is open only while a piece of it is read: any number can be read side by side with
+/// two descriptors.
 struct Reopened {
     path: PathBuf,
     length: u64,
@@ -232,7 +266,8 @@ struct Stream<'a, E> {
 impl<'a, E: Entry> Stream<'a, E> {
     fn open(source: &'a MergeInput) -> Result<Self> {
         let path = &source.path;
-        let file = Reopened::new(path).with_context(|| format!("failed to open: `{}`", path.display()))?;
+        let file =
+            Reopened::new(path).with_context(|| format!("failed to open: `{}`", path.display()))?;
         let batches = ParquetRecordBatchReaderBuilder::try_new(file)
             .and_then(|file| file.with_batch_size(READ_ROWS).build())
             .with_context(|| format!("failed to read: `{}`", path.display()))?;
@@ -243,11 +278,17 @@ impl<'a, E: Entry> Stream<'a, E> {
         while self.entries.len() == 0 {
             let MergeInput { path, rows } = self.source;
             let Some(batch) = self.batches.next() else {
-                ensure!(self.read == *rows, "`{}` has {} rows, its manifest says {rows}", path.display(), self.read);
+                ensure!(
+                    self.read == *rows,
+                    "`{}` has {} rows, its manifest says {rows}",
+                    path.display(),
+                    self.read
+                );
                 return Ok(None);
             };
             let entries = batch.map_err(Into::into).and_then(|batch| combine::read(&batch));
-            let entries = entries.with_context(|| format!("failed to read: `{}`", path.display()))?;
+            let entries =
+                entries.with_context(|| format!("failed to read: `{}`", path.display()))?;
             self.read += entries.len() as u64;
             self.entries = entries.into_iter();
         }

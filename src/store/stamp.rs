@@ -5,7 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What tells one state of a file from another: the change time is the kernel's, and nobody sets it back.
+/// What tells one state of a file from another: the change time is the kernel's, and nobody sets it
+/// back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     device: u64,
@@ -28,6 +29,10 @@ impl Stamp {
     /// Where it cannot be looked at, or is no file.
     pub fn read(path: &Path) -> io::Result<Self> {
         let found = fs::metadata(path)?;
-        if found.is_file() { Ok(Self::of(&found)) } else { Err(io::Error::other("it is not a file")) }
+        if found.is_file() {
+            Ok(Self::of(&found))
+        } else {
+            Err(io::Error::other("it is not a file"))
+        }
     }
 }

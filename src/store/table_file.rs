@@ -1,8 +1,9 @@
 //! One table's Parquet file, written once from front to back.
 //!
-//! Row groups hold about 120,000 rows, and about 64 MiB in the largest ranges, where the footers of many files add up; they never
-//! hold more than that, whatever the rows are, because a group is kept in memory until it is whole. Bloom filters are on the
-//! columns that are looked up for equality, statistics on those in whose order the rows lie, or may lie.
+//! Row groups hold about 120,000 rows, and about 64 MiB in the largest ranges, where the footers of
+//! many files add up; they never hold more than that, whatever the rows are, because a group is
+//! kept in memory until it is whole. Bloom filters are on the columns that are looked up for
+//! equality, statistics on those in whose order the rows lie, or may lie.
 
 use super::manifest::TableManifest;
 use crate::rows::{Kind, LAYOUT, Part, Table, combined};
@@ -55,8 +56,12 @@ pub trait Sink: Send {
     /// Appends rows.
     fn write(&mut self, part: Part) -> Result<()>;
 
-    /// Writes the rest and makes the file durable. `covered` says of which blocks a table has all rows.
-    fn finish(self: Box<Self>, covered: &dyn Fn(&str) -> Vec<[u64; 2]>) -> Result<(&'static str, TableManifest)>;
+    /// Writes the rest and makes the file durable. `covered` says of which blocks a table has all
+    /// rows.
+    fn finish(
+        self: Box<Self>,
+        covered: &dyn Fn(&str) -> Vec<[u64; 2]>,
+    ) -> Result<(&'static str, TableManifest)>;
 }
 
 impl Sink for TableWriter {
@@ -64,7 +69,10 @@ impl Sink for TableWriter {
         Self::write(self, &part.rows()?)
     }
 
-    fn finish(self: Box<Self>, covered: &dyn Fn(&str) -> Vec<[u64; 2]>) -> Result<(&'static str, TableManifest)> {
+    fn finish(
+        self: Box<Self>,
+        covered: &dyn Fn(&str) -> Vec<[u64; 2]>,
+    ) -> Result<(&'static str, TableManifest)> {
         Self::finish(*self, covered)
     }
 }
@@ -84,11 +92,22 @@ pub struct TableWriter {
 impl TableWriter {
     /// Creates the file.
     pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Result<Self> {
-        let file = File::create_new(path).with_context(|| format!("failed to create: `{}`", path.display()))?;
+        let file = File::create_new(path)
+            .with_context(|| format!("failed to create: `{}`", path.display()))?;
         let schema = table.schema();
-        let writer = ArrowWriter::try_new(Hashing::new(file), schema.clone(), Some(properties(table)))?;
+        let writer =
+            ArrowWriter::try_new(Hashing::new(file), schema.clone(), Some(properties(table)))?;
         let (file, factory) = writer.into_serialized_writer()?;
-        Ok(Self { table, schema, file, factory, columns: Vec::new(), limit, rows_pending: 0, rows: 0 })
+        Ok(Self {
+            table,
+            schema,
+            file,
+            factory,
+            columns: Vec::new(),
+            limit,
+            rows_pending: 0,
+            rows: 0,
+        })
     }
 
     /// Appends rows.
@@ -97,7 +116,8 @@ impl TableWriter {
             return Ok(());
         }
         if self.columns.is_empty() {
-            self.columns = self.factory.create_column_writers(self.file.flushed_row_groups().len())?;
+            self.columns =
+                self.factory.create_column_writers(self.file.flushed_row_groups().len())?;
         }
         let mut writers = self.columns.iter_mut();
         for (field, array) in self.schema.fields().iter().zip(batch.columns()) {
@@ -106,7 +126,8 @@ impl TableWriter {
             }
         }
         self.rows_pending += batch.num_rows();
-        let bytes: usize = self.columns.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum();
+        let bytes: usize =
+            self.columns.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum();
         let full = match self.limit {
             GroupLimit::Rows(rows) => self.rows_pending >= rows || bytes >= GROUP_BYTES_MAX,
             GroupLimit::Bytes(limit) => bytes >= limit,
@@ -152,13 +173,20 @@ impl TableWriter {
         Ok(())
     }
 
-    /// Writes the footer and makes the file durable. `covered` says of which blocks a table has all rows.
-    pub fn finish(mut self, covered: impl FnOnce(&str) -> Vec<[u64; 2]>) -> Result<(&'static str, TableManifest)> {
+    /// Writes the footer and makes the file durable. `covered` says of which blocks a table has all
+    /// rows.
+    pub fn finish(
+        mut self,
+        covered: impl FnOnce(&str) -> Vec<[u64; 2]>,
+    ) -> Result<(&'static str, TableManifest)> {
         self.close_group()?;
         let hashing = self.file.into_inner()?;
         let (bytes, blake3) = hashing.finish()?;
         let covered = covered(self.table.name);
-        Ok((self.table.name, TableManifest { rows: self.rows, bytes, covered, blake3, layout: LAYOUT }))
+        Ok((
+            self.table.name,
+            TableManifest { rows: self.rows, bytes, covered, blake3, layout: LAYOUT },
+        ))
     }
 }
 
@@ -168,22 +196,27 @@ pub struct SourceFile {
     file: File,
     /// For what is where.
     pub reader: SerializedFileReader<File>,
-    /// Whether its columns are those that files have today: only then can a row group be copied as it lies.
+    /// Whether its columns are those that files have today: only then can a row group be copied as
+    /// it lies.
     pub is_current: bool,
 }
 
 impl SourceFile {
     /// Opens the file; its columns must be those of `table`.
     pub fn open(path: &Path, table: &Table) -> Result<Self> {
-        let open = || File::open(path).with_context(|| format!("failed to open: `{}`", path.display()));
+        let open =
+            || File::open(path).with_context(|| format!("failed to open: `{}`", path.display()));
         let options = parquet::file::serialized_reader::ReadOptionsBuilder::new()
             .with_reader_properties(
-                parquet::file::properties::ReaderProperties::builder().set_read_bloom_filter(true).build(),
+                parquet::file::properties::ReaderProperties::builder()
+                    .set_read_bloom_filter(true)
+                    .build(),
             )
             .build();
         let reader = SerializedFileReader::new_with_options(open()?, options)
             .with_context(|| format!("failed to read: `{}`", path.display()))?;
-        let schema = parquet_to_arrow_schema(reader.metadata().file_metadata().schema_descr(), None)?;
+        let schema =
+            parquet_to_arrow_schema(reader.metadata().file_metadata().schema_descr(), None)?;
         let is_current = table.has_columns(LAYOUT, &schema);
         ensure!(
             is_current || table.has_columns(0, &schema),
@@ -218,7 +251,9 @@ fn properties(table: &Table) -> WriterProperties {
                 .set_column_bloom_filter_max_ndv(path.clone(), 150_000);
         }
         // A dictionary of values that do not repeat is work for nothing.
-        if column.kind == Kind::Wide || matches!(column.name, "hash" | "parent_hash" | "input" | "data" | "r" | "s") {
+        if column.kind == Kind::Wide
+            || matches!(column.name, "hash" | "parent_hash" | "input" | "data" | "r" | "s")
+        {
             builder = builder.set_column_dictionary_enabled(path, false);
         }
     }
@@ -234,7 +269,11 @@ struct Hashing {
 
 impl Hashing {
     fn new(file: File) -> Self {
-        Self { file: BufWriter::with_capacity(1 << 18, file), hasher: blake3::Hasher::new(), bytes: 0 }
+        Self {
+            file: BufWriter::with_capacity(1 << 18, file),
+            hasher: blake3::Hasher::new(),
+            bytes: 0,
+        }
     }
 
     fn finish(self) -> Result<(u64, String)> {

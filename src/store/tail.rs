@@ -1,7 +1,8 @@
 //! The tail: one file per block that is not yet sealed, with the rows of all its tables.
 //!
-//! A file is named by its block's number and hash, so a reorganisation adds files and drops files. It holds a line of JSON that
-//! says which block it is, an Arrow stream per table, and a BLAKE3 of all that.
+//! A file is named by its block's number and hash, so a reorganisation adds files and drops files.
+//! It holds a line of JSON that says which block it is, an Arrow stream per table, and a BLAKE3 of
+//! all that.
 
 use super::block_link::BlockLink;
 use super::{Damaged, Store, create_aside, sync_directory};
@@ -72,7 +73,8 @@ pub fn write(store: &Store, blocks: &[TailBlock]) -> Result<()> {
     }
     for aside in written {
         let target = directory.join(aside.file_name().expect("it was named above"));
-        fs::rename(&aside, &target).with_context(|| format!("failed to rename to: `{}`", target.display()))?;
+        fs::rename(&aside, &target)
+            .with_context(|| format!("failed to rename to: `{}`", target.display()))?;
     }
     sync_directory(&directory)
 }
@@ -106,8 +108,8 @@ pub fn remove(root: &Path, number: u64, hash: B256) -> Result<()> {
     }
 }
 
-/// The links of all blocks in the tail that hold exactly these tables, ascending, with what they lack. What holds others is removed, to be fetched
-/// again; a damaged file is moved to quarantine.
+/// The links of all blocks in the tail that hold exactly these tables, ascending, with what they
+/// lack. What holds others is removed, to be fetched again; a damaged file is moved to quarantine.
 ///
 /// # Errors
 /// Where a file cannot be read: that says nothing of what is in it.
@@ -126,7 +128,10 @@ pub fn list(store: &Store, tables: Selection) -> Result<Vec<(BlockLink, Vec<Gap>
         })?;
         let named = |block: TailBlock| {
             let BlockLink { number, hash, .. } = block.link;
-            ensure!(path.file_name() == Some(name(number, hash).as_ref()), "it holds block {number}, {hash}");
+            ensure!(
+                path.file_name() == Some(name(number, hash).as_ref()),
+                "it holds block {number}, {hash}"
+            );
             Ok(block)
         };
         match decode(&bytes).and_then(named) {
@@ -205,7 +210,16 @@ fn encode(block: &TailBlock) -> Result<Vec<u8>> {
     let BlockLink { number, hash, parent_hash, timestamp } = block.link;
     let tables = block.tables.tables().map(|table| table.name.to_owned()).collect();
     let gaps = block.gaps.clone();
-    let head = TailHeader { format: super::FORMAT, number, hash, parent_hash, timestamp, tables, streams, gaps };
+    let head = TailHeader {
+        format: super::FORMAT,
+        number,
+        hash,
+        parent_hash,
+        timestamp,
+        tables,
+        streams,
+        gaps,
+    };
     let mut bytes = serde_json::to_vec(&head)?;
     bytes.push(b'\n');
     bytes.append(&mut body);
@@ -224,7 +238,8 @@ fn decode(bytes: &[u8]) -> Result<TailBlock> {
     }
     let mut rest = &content[line + 1..];
     let tables = Selection::parse(head.tables.iter().map(String::as_str));
-    let tables = tables.map_err(|name| anyhow::anyhow!("it has a table {name}, which is not known"))?;
+    let tables =
+        tables.map_err(|name| anyhow::anyhow!("it has a table {name}, which is not known"))?;
     let mut batches = Vec::new();
     for (table, length) in tables.tables().zip(&head.streams) {
         let stream;
@@ -234,11 +249,19 @@ fn decode(bytes: &[u8]) -> Result<TailBlock> {
             Ok(concat_batches(&table.schema(), &conformed.collect::<Result<Vec<_>>>()?)?)
         };
         // Anybody can make a checksum, and at offsets that point out of a stream its reader panics.
-        let batch =
-            catch_unwind(AssertUnwindSafe(read)).map_err(|_| anyhow::anyhow!("a table is not an Arrow stream"))?;
+        let batch = catch_unwind(AssertUnwindSafe(read))
+            .map_err(|_| anyhow::anyhow!("a table is not an Arrow stream"))?;
         batches.push(batch?);
     }
-    ensure!(tables.tables().count() == head.streams.len() && rest.is_empty(), "it does not have one stream per table");
+    ensure!(
+        tables.tables().count() == head.streams.len() && rest.is_empty(),
+        "it does not have one stream per table"
+    );
     let TailHeader { number, hash, parent_hash, timestamp, gaps, .. } = head;
-    Ok(TailBlock { link: BlockLink { number, hash, parent_hash, timestamp }, tables, batches, gaps })
+    Ok(TailBlock {
+        link: BlockLink { number, hash, parent_hash, timestamp },
+        tables,
+        batches,
+        gaps,
+    })
 }

@@ -1,5 +1,5 @@
-//! What is checked of a volume before anything is written to it: each fault has a message that says what to do, and none of the
-//! checks touches what is there.
+//! What is checked of a volume before anything is written to it: each fault has a message that says
+//! what to do, and none of the checks touches what is there.
 
 use super::{read_chain, sync_directory};
 use crate::error::Refused;
@@ -21,7 +21,10 @@ pub fn check(root: &Path) -> Result<()> {
     // A directory that is still to be made depends on the one it is made in.
     let there = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     if !there.is_dir() {
-        return refuse(format!("`{}` is not a directory", there.display()), "give a directory for the data");
+        return refuse(
+            format!("`{}` is not a directory", there.display()),
+            "give a directory for the data",
+        );
     }
     if statvfs(there)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return refuse(
@@ -30,7 +33,9 @@ pub fn check(root: &Path) -> Result<()> {
         );
     }
     writable(there)?;
-    for name in ["chain", "tail", "quarantine", "whales", ".spyhop", ".spyhop/reorgs", ".spyhop/scratch"] {
+    for name in
+        ["chain", "tail", "quarantine", "whales", ".spyhop", ".spyhop/reorgs", ".spyhop/scratch"]
+    {
         not_a_link(&root.join(name))?;
         a_directory(&root.join(name))?;
         writable(&root.join(name))?;
@@ -53,28 +58,38 @@ fn a_directory(path: &Path) -> Result<()> {
     }
 }
 
-/// What DuckDB takes for syntax in the name of a directory: separators of a list, of parameters, of directories.
+/// What DuckDB takes for syntax in the name of a directory: separators of a list, of parameters, of
+/// directories.
 pub const NAME_SYNTAX: &[char] = &[',', '?', '\\'];
 
-/// Refuses a directory in whose path there is what DuckDB, here or in a reader, takes for something else than a name.
+/// Refuses a directory in whose path there is what DuckDB, here or in a reader, takes for something
+/// else than a name.
 ///
 /// # Errors
-/// Where it has any of these characters, is not UTF-8, or has a part like `first=7`: DuckDB would read that as a column's value.
+/// Where it has any of these characters, is not UTF-8, or has a part like `first=7`: DuckDB would
+/// read that as a column's value.
 pub fn check_name(root: &Path, syntax: &[char]) -> Result<()> {
     let absolute = std::path::absolute(root)?;
     // DuckDB follows links before it looks at the name.
     let there = absolute.ancestors().find_map(|path| Some((path, path.canonicalize().ok()?)));
-    let followed = there.and_then(|(path, followed)| Some(followed.join(absolute.strip_prefix(path).ok()?)));
+    let followed =
+        there.and_then(|(path, followed)| Some(followed.join(absolute.strip_prefix(path).ok()?)));
     for path in [Some(&absolute), followed.as_ref()].into_iter().flatten() {
         let found = match path.to_str() {
             None => Some("what is not UTF-8".to_owned()),
-            Some(text) => text.chars().find(|char| syntax.contains(char)).map(|char| format!("`{char}`")),
+            Some(text) => {
+                text.chars().find(|char| syntax.contains(char)).map(|char| format!("`{char}`"))
+            }
         };
-        let column =
-            path.iter().find(|part| part.to_string_lossy().split_once('=').is_some_and(|(key, _)| is_column(key)));
+        let column = path.iter().find(|part| {
+            part.to_string_lossy().split_once('=').is_some_and(|(key, _)| is_column(key))
+        });
         if let Some(found) = found.or(column.map(|part| format!("`{}`", part.to_string_lossy()))) {
             return refuse(
-                format!("`{}` cannot be the data directory: DuckDB does not accept {found} in a name", path.display()),
+                format!(
+                    "`{}` cannot be the data directory: DuckDB does not accept {found} in a name",
+                    path.display()
+                ),
                 "rename it, or mount it under another path",
             );
         }
@@ -121,7 +136,8 @@ fn refuse(message: String, hint: &str) -> Result<()> {
     Err(Refused::new(message, hint).into())
 }
 
-/// Refuses a link in the place of what is the store's own: whoever put it there would choose what is written to.
+/// Refuses a link in the place of what is the store's own: whoever put it there would choose what
+/// is written to.
 fn not_a_link(path: &Path) -> Result<()> {
     if path.is_symlink() {
         return refuse(
@@ -135,7 +151,8 @@ fn not_a_link(path: &Path) -> Result<()> {
 /// Refuses what is there but cannot be written.
 fn writable(path: &Path) -> Result<()> {
     let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
-    let wanted = if metadata.is_dir() { Access::WRITE_OK | Access::EXEC_OK } else { Access::WRITE_OK };
+    let wanted =
+        if metadata.is_dir() { Access::WRITE_OK | Access::EXEC_OK } else { Access::WRITE_OK };
     if access(path, wanted).is_ok() {
         return Ok(());
     }
@@ -146,7 +163,9 @@ fn writable(path: &Path) -> Result<()> {
             "`{}` cannot be written by user {user}: it belongs to {owner}:{group} with mode {mode:04o}",
             path.display()
         ),
-        &format!("`chown -R {user}` the data directory on the host, or run as its owner (`--user {owner}:{group}`)"),
+        &format!(
+            "`chown -R {user}` the data directory on the host, or run as its owner (`--user {owner}:{group}`)"
+        ),
     )
 }
 
@@ -157,14 +176,16 @@ struct FileSystem {
     danger: &'static str,
 }
 
-/// Looks a file system up by its magic number (Linux `include/uapi/linux/magic.h` and the file systems' own headers).
+/// Looks a file system up by its magic number (Linux `include/uapi/linux/magic.h` and the file
+/// systems' own headers).
 fn kind(path: &Path) -> Result<Option<FileSystem>> {
-    const SHARED: &str =
-        "locks, renames and syncs are known to be unreliable here; a local file system or a named volume is safe";
-    const FLEETING: &str = "data here is lost with the container or the machine; mount a volume to keep it";
+    const SHARED: &str = "locks, renames and syncs are known to be unreliable here; a local file system or a named volume is safe";
+    const FLEETING: &str =
+        "data here is lost with the container or the machine; mount a volume to keep it";
     // Some are sign-extended, being 32 bits wide.
-    let magic =
-        statfs(path).with_context(|| format!("failed to stat file system: `{}`", path.display()))?.f_type as u32;
+    let magic = statfs(path)
+        .with_context(|| format!("failed to stat file system: `{}`", path.display()))?
+        .f_type as u32;
     let (name, danger) = match magic {
         0x0000_6969 => ("NFS", SHARED),
         0x0000_517b | 0xff53_4d42 | 0xfe53_4d42 => ("SMB", SHARED),
@@ -179,8 +200,8 @@ fn kind(path: &Path) -> Result<Option<FileSystem>> {
     Ok(Some(FileSystem { name, danger }))
 }
 
-/// Tries what the store lives by: a lock that excludes, DuckDB's kind of lock, a rename that leaves the old file to those who read
-/// it, names that can be made durable. Returns what does not hold.
+/// Tries what the store lives by: a lock that excludes, DuckDB's kind of lock, a rename that leaves
+/// the old file to those who read it, names that can be made durable. Returns what does not hold.
 ///
 /// # Errors
 /// Where it could not be tried, for want of space for one.

@@ -1,6 +1,8 @@
-//! geth's command line, as far as it decides where the socket is, and whether there is a node to be followed at all.
+//! geth's command line, as far as it decides where the socket is, and whether there is a node to be
+//! followed at all.
 //!
-//! geth takes flags with one dash or two, with the value after `=` or in the next word, and a variable `GETH_…` for each.
+//! geth takes flags with one dash or two, with the value after `=` or in the next word, and a
+//! variable `GETH_…` for each.
 
 use crate::error::Refused;
 use anyhow::Result;
@@ -10,7 +12,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// geth's own commands. None of its arguments may read like one of them; a value of a flag can be written `--flag=value`.
+/// geth's own commands. None of its arguments may read like one of them; a value of a flag can be
+/// written `--flag=value`.
 const COMMANDS: [&str; 25] = [
     "account",
     "attach",
@@ -75,14 +78,14 @@ impl Node {
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self> {
         let is_geth = |program: &OsStr| Path::new(program).file_name() == Some("geth".as_ref());
-        let Some((geth, arguments)) = command.split_first().filter(|(program, _)| is_geth(program)) else {
+        let Some((geth, arguments)) = command.split_first().filter(|(program, _)| is_geth(program))
+        else {
             return Ok(Self::Unread);
         };
         let Some(flags) = Flags::read(arguments, variable) else { return Ok(Self::Alone) };
         if flags.is_ipc_disabled {
             let what = "geth is to open no IPC socket, and spyhop reads the chain from there";
-            let hint =
-                "leave out --ipcdisable; the socket is reachable on this machine only, in a container from inside it";
+            let hint = "leave out --ipcdisable; the socket is reachable on this machine only, in a container from inside it";
             return Err(Refused::new(what, hint).into());
         }
         let mut added = Vec::new();
@@ -109,23 +112,31 @@ impl Node {
                 return Err(Refused::new(what, "give --ipcpath the whole path").into());
             }
         };
-        let command = [geth].into_iter().cloned().chain(added).chain(arguments.iter().cloned()).collect();
+        let command =
+            [geth].into_iter().cloned().chain(added).chain(arguments.iter().cloned()).collect();
         Ok(Self::Beside { command, socket })
     }
 }
 
-/// Makes the directory of a socket, where it is missing, and tries whether a file can be made in it.
+/// Makes the directory of a socket, where it is missing, and tries whether a file can be made in
+/// it.
 ///
 /// # Errors
 /// Where geth could make no socket there.
 pub fn prepare(socket: &Path) -> Result<()> {
     let directory = socket.parent().unwrap_or(Path::new("/"));
     let probe = directory.join(".spyhop");
-    let tried = fs::create_dir_all(directory).and_then(|()| File::create(&probe)).and_then(|_| fs::remove_file(&probe));
+    let tried = fs::create_dir_all(directory)
+        .and_then(|()| File::create(&probe))
+        .and_then(|_| fs::remove_file(&probe));
     tried.map_err(|error: io::Error| {
         let directory = directory.display();
         let what = format!("geth's socket cannot be made in {directory}: {error}");
-        Refused::new(what, format!("if the root file system is read-only, mount a tmpfs: --tmpfs {directory}")).into()
+        Refused::new(
+            what,
+            format!("if the root file system is read-only, mount a tmpfs: --tmpfs {directory}"),
+        )
+        .into()
     })
 }
 

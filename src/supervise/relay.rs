@@ -1,5 +1,6 @@
-//! The lines of the two processes, passed on to the same stream with the name of the process in front. They are read whether anybody
-//! reads what is passed on or not: geth must never wait for that.
+//! The lines of the two processes, passed on to the same stream with the name of the process in
+//! front. They are read whether anybody reads what is passed on or not: geth must never wait for
+//! that.
 
 use crate::log::Lines;
 use std::convert::Infallible;
@@ -31,7 +32,12 @@ impl Default for Relay {
 
 impl Relay {
     /// Passes on what comes, until the stream's end.
-    pub fn pass_on(&self, name: &'static str, from: impl Read + Send + 'static, to: &'static Lines) -> io::Result<()> {
+    pub fn pass_on(
+        &self,
+        name: &'static str,
+        from: impl Read + Send + 'static,
+        to: &'static Lines,
+    ) -> io::Result<()> {
         let open = self.open.clone();
         thread::Builder::new().name(format!("{name}'s lines")).spawn(move || {
             copy(name, BufReader::new(from), to);

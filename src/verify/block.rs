@@ -57,22 +57,27 @@ impl StoredBlock {
         self.tables[0]["hash"].as_any().downcast_ref::<StringArray>()?.iter().next()??.parse().ok()
     }
 
-    /// Every fault of the block: the first that keeps it from being proved, or else every cell that is not what the block becomes.
-    /// The header of a tail file is compared with its block too.
+    /// Every fault of the block: the first that keeps it from being proved, or else every cell that
+    /// is not what the block becomes. The header of a tail file is compared with its block too.
     pub fn check(&self, rules: &Rules, link: Option<&BlockLink>) -> Checked {
-        let compared = self.prove(rules).and_then(|proved| Ok((self.compare(&proved, rules)?, proved)));
+        let compared =
+            self.prove(rules).and_then(|proved| Ok((self.compare(&proved, rules)?, proved)));
         let (Checked { mut faults, combined }, proved) = match compared {
             Ok(compared) => compared,
             Err(fault) => return Checked { faults: vec![fault], ..Checked::default() },
         };
         let header = &proved.header;
-        if let Some(link) =
-            link.filter(|link| (link.parent_hash, link.timestamp) != (header.parent_hash, header.timestamp))
-        {
+        if let Some(link) = link.filter(|link| {
+            (link.parent_hash, link.timestamp) != (header.parent_hash, header.timestamp)
+        }) {
             let text = |hash: B256, timestamp: u64| format!("{hash}, {timestamp} s");
-            let (expected, found) =
-                (text(header.parent_hash, header.timestamp), text(link.parent_hash, link.timestamp));
-            faults.push(Fault::new("tail", "parent hash and time", expected, found).of_block(self.number));
+            let (expected, found) = (
+                text(header.parent_hash, header.timestamp),
+                text(link.parent_hash, link.timestamp),
+            );
+            faults.push(
+                Fault::new("tail", "parent hash and time", expected, found).of_block(self.number),
+            );
         }
         Checked { faults, combined }
     }
@@ -86,27 +91,41 @@ impl StoredBlock {
         let mut block = Block::decode_stored(header, body, &receipts, Depth::Fields)
             .map_err(|error| unreadable("rebuilt RLP", error))?;
         let recovered = block.recover_senders();
-        // The header's own columns, the row's hash and whoever else names the block: the two that agree are right.
+        // The header's own columns, the row's hash and whoever else names the block: the two that
+        // agree are right.
         let hash = block.header.hash;
         let held = [self.hash(), self.named].contains(&Some(hash));
-        let expected =
-            Expected { number, hash: if held { None } else { self.named.or(self.hash()) }, parent_hash: None };
-        let proved = prove(block, &expected, &rules.schedule).map_err(|failed| self.locate(&failed.0, &failed.1))?;
-        // Only now: a signature that recovers nothing most often belongs to a transaction that is not of the block.
+        let expected = Expected {
+            number,
+            hash: if held { None } else { self.named.or(self.hash()) },
+            parent_hash: None,
+        };
+        let proved = prove(block, &expected, &rules.schedule)
+            .map_err(|failed| self.locate(&failed.0, &failed.1))?;
+        // Only now: a signature that recovers nothing most often belongs to a transaction that is
+        // not of the block.
         recovered.map_err(|error| unreadable("sender", error))?;
         Ok(proved)
     }
 
     /// Where the rows are that a failed check is about.
     fn locate(&self, mismatch: &Mismatch, block: &Block) -> Fault {
-        let fault =
-            |place: &str, check| Fault::new(place, check, &mismatch.expected, &mismatch.found).of_block(self.number);
+        let fault = |place: &str, check| {
+            Fault::new(place, check, &mismatch.expected, &mismatch.found).of_block(self.number)
+        };
         match mismatch.check {
             "transactions root" => {
                 // The row's own hash tells which transaction is not the one that was stored.
-                let stored = self.tables[1]["hash"].as_any().downcast_ref::<StringArray>().expect("a column of texts");
-                let rebuilt = block.transactions.iter().map(|transaction| transaction.hash.to_string());
-                let changed = rebuilt.zip(stored).enumerate().find(|(_, (rebuilt, stored))| *stored != Some(rebuilt));
+                let stored = self.tables[1]["hash"]
+                    .as_any()
+                    .downcast_ref::<StringArray>()
+                    .expect("a column of texts");
+                let rebuilt =
+                    block.transactions.iter().map(|transaction| transaction.hash.to_string());
+                let changed = rebuilt
+                    .zip(stored)
+                    .enumerate()
+                    .find(|(_, (rebuilt, stored))| *stored != Some(rebuilt));
                 match changed {
                     Some((row, (rebuilt, stored))) => {
                         let check = "transactions root, hash of the row's envelope";
@@ -117,7 +136,9 @@ impl StoredBlock {
                     None => fault("transactions", mismatch.check),
                 }
             }
-            "receipts root" | "logs bloom" | "cumulative gas" => fault("transactions and logs", mismatch.check),
+            "receipts root" | "logs bloom" | "cumulative gas" => {
+                fault("transactions and logs", mismatch.check)
+            }
             "withdrawals root" => fault("withdrawals", mismatch.check),
             "uncles hash" => fault("uncles", mismatch.check),
             check => fault("blocks", check),
@@ -130,20 +151,31 @@ impl StoredBlock {
         let mut state = State::missing("not asked for");
         if !self.balances.is_empty() {
             let of_ether = self.balances.iter().filter(|balance| balance.asset.is_none());
-            state.balances = Ok(of_ether.map(|balance| (balance.address, balance.balance)).collect());
-            let of_token = |balance: &Balance| Some((balance.asset?, balance.address, balance.balance));
+            state.balances =
+                Ok(of_ether.map(|balance| (balance.address, balance.balance)).collect());
+            let of_token =
+                |balance: &Balance| Some((balance.asset?, balance.address, balance.balance));
             state.token_balances = self.balances.iter().filter_map(of_token).collect();
         }
         if let Some(index) = self.selection.position(&native_transfers::TABLE) {
             let partial = self.partial.has(&native_transfers::TABLE);
-            state.movements = Some(ether::expected(proved, &self.tables[index], partial, options(self.selection))?);
+            state.movements = Some(ether::expected(
+                proved,
+                &self.tables[index],
+                partial,
+                options(self.selection),
+            )?);
         }
         let made = |tables: Selection| -> Result<Vec<Part>, Fault> {
-            let each = |table: &'static Table| self.made(proved, options(Selection::of_known([table.name])), &state);
+            let each = |table: &'static Table| {
+                self.made(proved, options(Selection::of_known([table.name])), &state)
+            };
             tables.tables().map(each).collect()
         };
         let mut faults = Vec::new();
-        for ((table, expected), found) in self.selection.tables().zip(made(self.selection)?).zip(&self.tables) {
+        for ((table, expected), found) in
+            self.selection.tables().zip(made(self.selection)?).zip(&self.tables)
+        {
             let expected = expected.rows().map_err(|error| self.too_large(&error))?;
             if expected.num_rows() != found.num_rows() {
                 let fault = Fault::new(table.name, "rows", expected.num_rows(), found.num_rows());
@@ -157,12 +189,17 @@ impl StoredBlock {
         Ok(Checked { faults, combined })
     }
 
-    /// What the block becomes of one table, given the transfers of ether; without them, where they were not known when it was made.
+    /// What the block becomes of one table, given the transfers of ether; without them, where they
+    /// were not known when it was made.
     fn made(&self, proved: &Proved, options: Options, state: &State) -> Result<Part, Fault> {
-        let alone = self.partial.covers(options.tables) && !self.partial.has(&native_transfers::TABLE);
+        let alone =
+            self.partial.covers(options.tables) && !self.partial.has(&native_transfers::TABLE);
         let mut batch = Batch::new(options);
-        let pushed =
-            if alone { batch.push(proved, &State::missing("not asked for")) } else { batch.push(proved, state) };
+        let pushed = if alone {
+            batch.push(proved, &State::missing("not asked for"))
+        } else {
+            batch.push(proved, state)
+        };
         pushed.map_err(|error| self.too_large(&error))?;
         Ok(batch.parts().remove(0))
     }
@@ -173,15 +210,26 @@ impl StoredBlock {
 }
 
 /// Every cell in which two batches of as many rows differ, by row.
-pub fn differing_cells(table: &Table, expected: &RecordBatch, found: &RecordBatch) -> Vec<(usize, Fault)> {
+pub fn differing_cells(
+    table: &Table,
+    expected: &RecordBatch,
+    found: &RecordBatch,
+) -> Vec<(usize, Fault)> {
     let mut faults = Vec::new();
-    for (column, (expected, found)) in table.columns.iter().zip(expected.columns().iter().zip(found.columns())) {
+    for (column, (expected, found)) in
+        table.columns.iter().zip(expected.columns().iter().zip(found.columns()))
+    {
         if expected == found {
             continue;
         }
         for row in 0..expected.len() {
             if expected.slice(row, 1) != found.slice(row, 1) {
-                let fault = Fault::new(table.name, column.name, text_of(expected, row), text_of(found, row));
+                let fault = Fault::new(
+                    table.name,
+                    column.name,
+                    text_of(expected, row),
+                    text_of(found, row),
+                );
                 faults.push((row, fault));
             }
         }

@@ -37,8 +37,9 @@ pub fn text_of(array: &dyn Array, index: usize) -> String {
 impl<'a> Row<'a> {
     /// What is in a column.
     pub fn read<T>(&self, column: &str, read: Read<'a, T>) -> Result<Option<T>, Fault> {
-        read(Cells::of(self.batch), self.place(column), self.index)
-            .map_err(|Unlike { column, expected }| self.fault(self.table.columns[column].name, expected))
+        read(Cells::of(self.batch), self.place(column), self.index).map_err(
+            |Unlike { column, expected }| self.fault(self.table.columns[column].name, expected),
+        )
     }
 
     /// What is in a column that must not be null.
@@ -64,6 +65,10 @@ impl<'a> Row<'a> {
 
     /// Where a column is.
     fn place(&self, column: &str) -> usize {
-        self.table.columns.iter().position(|known| known.name == column).expect("the batch has the table's columns")
+        self.table
+            .columns
+            .iter()
+            .position(|known| known.name == column)
+            .expect("the batch has the table's columns")
     }
 }

@@ -23,21 +23,24 @@ use std::path::{Path, PathBuf};
 /// Rows that are compared together.
 const BATCH_ROWS: usize = 8_192;
 
-/// Maximum number of faults reported for one table of a range: if more is wrong, everything after it is.
+/// Maximum number of faults reported for one table of a range: if more is wrong, everything after
+/// it is.
 const FAULTS_MAX: usize = 100;
 
-/// The combined tables of a range: those that follow from the others that it holds, and those that do not.
+/// The combined tables of a range: those that follow from the others that it holds, and those that
+/// do not.
 pub fn of_range(range: &Range) -> (Selection, Selection) {
-    let held = range
-        .tables()
-        .tables()
-        .filter(|table| is_combined(table) && ![balances::TABLE.name, tokens::TABLE.name].contains(&table.name));
+    let held = range.tables().tables().filter(|table| {
+        is_combined(table) && ![balances::TABLE.name, tokens::TABLE.name].contains(&table.name)
+    });
     let held = Selection::of_known(held.map(|table| table.name));
     let mut follow = rebuild::combined(range.tables());
     // What was traced for this table only is in no other.
     let native = range.manifest.covered(native_transfers::TABLE.name);
     for name in [address_flows::TABLE.name, large_transfers::TABLE.name] {
-        let traced = |[first, last]: &[u64; 2]| native.iter().any(|held| held[0] <= *first && *last <= held[1]);
+        let traced = |[first, last]: &[u64; 2]| {
+            native.iter().any(|held| held[0] <= *first && *last <= held[1])
+        };
         if !range.manifest.covered(name).iter().all(traced) {
             follow = follow.without(Selection::of_known([name]));
         }
@@ -79,22 +82,28 @@ impl<'a> Combined<'a> {
                 tell_balances(&rebuilt, &file(stored, &balances::TABLE))?;
             }
             faults.append(&mut differing(table, &rebuilt, &file(stored, table), range)?);
-            fs::remove_file(&rebuilt).with_context(|| format!("failed to remove: `{}`", rebuilt.display()))?;
+            fs::remove_file(&rebuilt)
+                .with_context(|| format!("failed to remove: `{}`", rebuilt.display()))?;
         }
         Ok(faults)
     }
 }
 
-/// Writes the balances of both parties into a file of large transfers, out of one of balances, where there is one.
+/// Writes the balances of both parties into a file of large transfers, out of one of balances,
+/// where there is one.
 fn tell_balances(large: &Path, balances: &Path) -> Result<()> {
     let mut entries: Vec<Large> = Vec::new();
     for_each_entry(large, |entry| entries.push(entry))?;
-    let parties = |entry: &Large| [entry.from, entry.to].map(|party| Some((entry.asset, party?, entry.block_number)));
+    let parties = |entry: &Large| {
+        [entry.from, entry.to].map(|party| Some((entry.asset, party?, entry.block_number)))
+    };
     let wanted = entries.iter().flat_map(parties).flatten().map(|key| (key, None));
     let mut told: HashMap<_, Option<U256>> = wanted.collect();
     if balances.exists() {
         for_each_entry(balances, |balance: Balance| {
-            if let Some(told) = told.get_mut(&(balance.asset, balance.address, balance.block_number)) {
+            if let Some(told) =
+                told.get_mut(&(balance.asset, balance.address, balance.block_number))
+            {
                 *told = Some(balance.balance);
             }
         })?;
@@ -113,7 +122,12 @@ fn file(directory: &Path, table: &Table) -> PathBuf {
 }
 
 /// What differs between two files of a table of a range, row by row.
-fn differing(table: &'static Table, expected: &Path, found: &Path, range: &Range) -> Result<Vec<Fault>> {
+fn differing(
+    table: &'static Table,
+    expected: &Path,
+    found: &Path,
+    range: &Range,
+) -> Result<Vec<Fault>> {
     let (mut expected, mut found) = (FileRows::open(expected)?, FileRows::open(found)?);
     if expected.count != found.count {
         return Ok(vec![Fault::new(table.name, "rows", expected.count, found.count)]);
@@ -122,7 +136,9 @@ fn differing(table: &'static Table, expected: &Path, found: &Path, range: &Range
     while let Some((expected, found)) = expected.next()?.zip(found.next()?) {
         let found = table.conform(found)?;
         let differing = differing_cells(table, &expected, &found).into_iter();
-        let follows = |(at, fault): &(usize, Fault)| !is_unknown_balance(table, fault, [&expected, &found], *at, range);
+        let follows = |(at, fault): &(usize, Fault)| {
+            !is_unknown_balance(table, fault, [&expected, &found], *at, range)
+        };
         for (at, fault) in differing.filter(follows) {
             faults.push(fault.of_row(row + at).of_key(key(table, &expected, at)));
         }
@@ -135,14 +151,24 @@ fn differing(table: &'static Table, expected: &Path, found: &Path, range: &Range
     Ok(faults)
 }
 
-/// Whether a cell is of a balance that was not known when the row was made, though it may be by now, or that was and is not stored:
-/// of these only the checksum of the file speaks.
-fn is_unknown_balance(table: &Table, fault: &Fault, rows: [&RecordBatch; 2], at: usize, range: &Range) -> bool {
+/// Whether a cell is of a balance that was not known when the row was made, though it may be by
+/// now, or that was and is not stored: of these only the checksum of the file speaks.
+fn is_unknown_balance(
+    table: &Table,
+    fault: &Fault,
+    rows: [&RecordBatch; 2],
+    at: usize,
+    range: &Range,
+) -> bool {
     let column = fault.check.trim_end_matches("_text");
-    if table.name != large_transfers::TABLE.name || !["from_balance", "to_balance"].contains(&column) {
+    if table.name != large_transfers::TABLE.name
+        || !["from_balance", "to_balance"].contains(&column)
+    {
         return false;
     }
-    let is_null = |name: &str, rows: &RecordBatch| rows.column_by_name(name).is_some_and(|cells| cells.is_null(at));
+    let is_null = |name: &str, rows: &RecordBatch| {
+        rows.column_by_name(name).is_some_and(|cells| cells.is_null(at))
+    };
     let [expected_null, found_null] =
         rows.map(|rows| is_null(column, rows) && is_null(&format!("{column}_text"), rows));
     let is_held = || {
@@ -153,7 +179,8 @@ fn is_unknown_balance(table: &Table, fault: &Fault, rows: [&RecordBatch; 2], at:
     found_null || (expected_null && !is_held())
 }
 
-/// What identifies a row: its cells before the first amount or count; for a transfer, its position too.
+/// What identifies a row: its cells before the first amount or count; for a transfer, its position
+/// too.
 fn key(table: &Table, rows: &RecordBatch, row: usize) -> String {
     let columns: &[&str] = match table.name {
         "address_flows" => &["asset", "address", "day"],
@@ -171,7 +198,8 @@ struct FileRows {
 
 impl FileRows {
     fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("failed to open: `{}`", path.display()))?;
+        let file =
+            File::open(path).with_context(|| format!("failed to open: `{}`", path.display()))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file);
         let builder = builder.with_context(|| format!("failed to read: `{}`", path.display()))?;
         let count = builder.metadata().file_metadata().num_rows();

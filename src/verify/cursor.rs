@@ -6,7 +6,9 @@ use crate::rows::Table;
 use anyhow::{Context, Result};
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::compute::concat_batches;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 use std::fs::File;
 use std::path::Path;
 
@@ -45,11 +47,22 @@ pub struct Key {
 impl Cursor {
     /// Opens the file, whose columns must be the table's.
     pub fn open(path: &Path, table: &'static Table) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("failed to open: `{}`", path.display()))?;
+        let file =
+            File::open(path).with_context(|| format!("failed to open: `{}`", path.display()))?;
         let metadata = ArrowReaderMetadata::load(&file, Default::default())
             .with_context(|| format!("failed to read: `{}`", path.display()))?;
         let batch = RecordBatch::new_empty(table.schema());
-        Ok(Self { table, file, metadata, next_group: 0, reader: None, batch, at: 0, taken: 0, row_bytes: 0 })
+        Ok(Self {
+            table,
+            file,
+            metadata,
+            next_group: 0,
+            reader: None,
+            batch,
+            at: 0,
+            taken: 0,
+            row_bytes: 0,
+        })
     }
 
     /// Whose rows they are.
@@ -76,7 +89,9 @@ impl Cursor {
             };
             match next {
                 Some(batch) => (self.batch, self.at) = (self.table.conform(batch)?, 0),
-                None if self.next_group == self.metadata.metadata().num_row_groups() => return Ok(None),
+                None if self.next_group == self.metadata.metadata().num_row_groups() => {
+                    return Ok(None);
+                }
                 None => self.open_group()?,
             }
         }
@@ -85,10 +100,19 @@ impl Cursor {
 
     fn open_group(&mut self) -> Result<()> {
         let group = self.metadata.metadata().row_group(self.next_group);
-        self.row_bytes = (group.total_byte_size().max(0) as u64 / group.num_rows().max(1) as u64).max(1);
+        self.row_bytes =
+            (group.total_byte_size().max(0) as u64 / group.num_rows().max(1) as u64).max(1);
         let rows = (BATCH_BYTES / self.row_bytes).clamp(1, BATCH_ROWS_MAX);
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.try_clone()?, self.metadata.clone());
-        self.reader = Some(builder.with_row_groups(vec![self.next_group]).with_batch_size(rows as usize).build()?);
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(
+            self.file.try_clone()?,
+            self.metadata.clone(),
+        );
+        self.reader = Some(
+            builder
+                .with_row_groups(vec![self.next_group])
+                .with_batch_size(rows as usize)
+                .build()?,
+        );
         self.next_group += 1;
         Ok(())
     }
@@ -100,12 +124,14 @@ impl Cursor {
         Ok(row)
     }
 
-    /// Takes the rows of a block. Rows that stand in the way and are of no block are taken too, and named as faults.
+    /// Takes the rows of a block. Rows that stand in the way and are of no block are taken too, and
+    /// named as faults.
     pub fn take_block(&mut self, key: &Key, faults: &mut Vec<Fault>) -> Result<RecordBatch> {
         let mut parts = Vec::new();
         while self.peek()?.is_some() {
             let copies = Copies::of(&self.batch);
-            let count = (self.at..self.batch.num_rows()).take_while(|row| copies.are_of(key, *row)).count();
+            let count =
+                (self.at..self.batch.num_rows()).take_while(|row| copies.are_of(key, *row)).count();
             if count > 0 {
                 parts.push(self.batch.slice(self.at, count));
                 self.advance(count);
@@ -113,8 +139,13 @@ impl Cursor {
                 let (number, hash) = copies.named(self.at);
                 let block = u64::try_from(key.number).unwrap_or_default();
                 faults.push(
-                    Fault::new(self.table.name, "block of a row", "one that is here", format!("{number} {hash}"))
-                        .of_block(block),
+                    Fault::new(
+                        self.table.name,
+                        "block of a row",
+                        "one that is here",
+                        format!("{number} {hash}"),
+                    )
+                    .of_block(block),
                 );
                 self.advance(1);
             } else {
@@ -144,17 +175,28 @@ struct Copies<'a> {
 impl<'a> Copies<'a> {
     fn of(batch: &'a RecordBatch) -> Self {
         Self {
-            numbers: batch["block_number"].as_any().downcast_ref().expect("the file has the table's columns"),
-            hashes: batch["block_hash"].as_any().downcast_ref().expect("the file has the table's columns"),
-            timestamps: batch["block_timestamp"].as_any().downcast_ref().expect("the file has the table's columns"),
+            numbers: batch["block_number"]
+                .as_any()
+                .downcast_ref()
+                .expect("the file has the table's columns"),
+            hashes: batch["block_hash"]
+                .as_any()
+                .downcast_ref()
+                .expect("the file has the table's columns"),
+            timestamps: batch["block_timestamp"]
+                .as_any()
+                .downcast_ref()
+                .expect("the file has the table's columns"),
         }
     }
 
-    /// Whether a row is of the block: two copies of three say so, so that one that is wrong can be told.
+    /// Whether a row is of the block: two copies of three say so, so that one that is wrong can be
+    /// told.
     fn are_of(&self, key: &Key, row: usize) -> bool {
         let number = self.numbers.is_valid(row) && self.numbers.value(row) == key.number;
         let hash = self.hashes.is_valid(row) && key.hash.as_deref() == Some(self.hashes.value(row));
-        let timestamp = key.timestamp == self.timestamps.is_valid(row).then(|| self.timestamps.value(row));
+        let timestamp =
+            key.timestamp == self.timestamps.is_valid(row).then(|| self.timestamps.value(row));
         u8::from(number) + u8::from(hash) + u8::from(timestamp) >= 2
     }
 

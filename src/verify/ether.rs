@@ -15,9 +15,11 @@ use arrow::array::RecordBatch;
 const TOLD: [&str; 4] = ["call", "create", "selfdestruct", "genesis"];
 
 /// Kinds of what follows from the block.
-const DERIVED: [&str; 5] = ["transaction", "withdrawal", "block_reward", "uncle_reward", "dao_fork"];
+const DERIVED: [&str; 5] =
+    ["transaction", "withdrawal", "block_reward", "uncle_reward", "dao_fork"];
 
-/// The movements that a block must have, given the rows that it has; `partial` says that not all are there.
+/// The movements that a block must have, given the rows that it has; `partial` says that not all
+/// are there.
 ///
 /// # Errors
 /// If a row cannot be read, or rows are missing or too many.
@@ -30,31 +32,45 @@ pub fn expected(
     let alone = movements(block, &State::missing("not asked for"), options);
     let number = block.header.number;
     let any = |is: &dyn Fn(&Row) -> bool| rows(&TABLE, number, stored).any(|row| is(&row));
-    // What the DAO fork moved may be all that is missing, and so may be what one of the transactions did.
+    // What the DAO fork moved may be all that is missing, and so may be what one of the
+    // transactions did.
     let framed = any(&|row| row.text("trace_address").is_some_and(|path| !path.is_empty()));
     let untraced = partial && options.issuance.dao_fork != Some(number) && !framed;
     // A call that only a log tells of has no frame.
-    let logged = any(&|row| row.text("kind") == Some("call") && row.text("trace_address").is_none());
+    let logged =
+        any(&|row| row.text("kind") == Some("call") && row.text("trace_address").is_none());
     if untraced || logged {
         return Ok(alone);
     }
-    let stored = rows(&TABLE, number, stored).map(|row| read(block, &row)).collect::<Result<Vec<_>, _>>()?;
-    let told = |movement: &NativeTransfer| TOLD.contains(&movement.kind) || is_unknown(block, movement);
+    let stored =
+        rows(&TABLE, number, stored).map(|row| read(block, &row)).collect::<Result<Vec<_>, _>>()?;
+    let told =
+        |movement: &NativeTransfer| TOLD.contains(&movement.kind) || is_unknown(block, movement);
     // Whether a transaction succeeded, a trace may have told where the receipt does not.
     let row_of = |movement: &NativeTransfer| {
-        stored.iter().find(|other| (other.kind, other.transaction) == (movement.kind, movement.transaction))
+        stored
+            .iter()
+            .find(|other| (other.kind, other.transaction) == (movement.kind, movement.transaction))
     };
     let mut derived = Vec::new();
     for movement in alone.into_iter().filter(|movement| DERIVED.contains(&movement.kind)) {
         match row_of(&movement).filter(|_| movement.assumed) {
-            Some(row) => derived.push(NativeTransfer { assumed: partial && row.assumed, ..movement }),
+            Some(row) => {
+                derived.push(NativeTransfer { assumed: partial && row.assumed, ..movement })
+            }
             None if movement.assumed => {}
             None => derived.push(movement),
         }
     }
     let count = stored.iter().filter(|movement| !told(movement)).count();
     if count != derived.len() {
-        return Err(Fault::new(TABLE.name, "rows that follow from the block", derived.len(), count).of_block(number));
+        return Err(Fault::new(
+            TABLE.name,
+            "rows that follow from the block",
+            derived.len(),
+            count,
+        )
+        .of_block(number));
     }
     let mut derived = derived.drain(..);
     Ok(stored
@@ -87,7 +103,9 @@ fn read(block: &Proved, row: &Row) -> Result<NativeTransfer, Fault> {
 
 /// Which transaction a row belongs to: by its index, or by its hash where they do not agree.
 fn transaction(block: &Proved, row: &Row) -> Result<Option<usize>, Fault> {
-    let index = row.read("transaction_index", Cells::integer)?.and_then(|index| usize::try_from(index).ok());
+    let index = row
+        .read("transaction_index", Cells::integer)?
+        .and_then(|index| usize::try_from(index).ok());
     let Some(hash) = row.text("transaction_hash") else {
         return match row.text("kind") {
             Some("transaction" | "call" | "create" | "selfdestruct") => {
@@ -96,8 +114,12 @@ fn transaction(block: &Proved, row: &Row) -> Result<Option<usize>, Fault> {
             _ => Ok(None),
         };
     };
-    let is_named = |index: &usize| block.transactions.get(*index).is_some_and(|found| found.hash.to_string() == hash);
+    let is_named = |index: &usize| {
+        block.transactions.get(*index).is_some_and(|found| found.hash.to_string() == hash)
+    };
     let named = index.filter(is_named).or_else(|| (0..block.transactions.len()).find(is_named));
     let named = named.or(index.filter(|index| *index < block.transactions.len()));
-    named.map(Some).ok_or_else(|| row.fault("transaction_hash", "that of a transaction of the block"))
+    named
+        .map(Some)
+        .ok_or_else(|| row.fault("transaction_hash", "that of a transaction of the block"))
 }

@@ -26,10 +26,23 @@ pub struct Fault {
 
 impl Fault {
     /// A fault of a whole file or table.
-    pub fn new(place: impl Into<String>, check: &str, expected: impl ToString, found: impl ToString) -> Self {
+    pub fn new(
+        place: impl Into<String>,
+        check: &str,
+        expected: impl ToString,
+        found: impl ToString,
+    ) -> Self {
         let (expected, found) = differing(&expected.to_string(), &found.to_string());
         let (place, check) = (place.into().into(), check.into());
-        Self { place, block: None, row: None, key: None, check, expected: expected.into(), found: found.into() }
+        Self {
+            place,
+            block: None,
+            row: None,
+            key: None,
+            check,
+            expected: expected.into(),
+            found: found.into(),
+        }
     }
 
     /// The same, of one block.
@@ -67,8 +80,10 @@ impl fmt::Display for Fault {
 /// Both texts fit for a line: long ones are cut to the part where they first differ.
 fn differing(expected: &str, found: &str) -> (String, String) {
     let [expected, found]: [Vec<char>; 2] = [expected, found].map(|text| text.chars().collect());
-    let same = expected.iter().zip(&found).take_while(|(expected, found)| expected == found).count();
-    let start = if expected.len().max(found.len()) > SHOWN_MAX { same.saturating_sub(8) } else { 0 };
+    let same =
+        expected.iter().zip(&found).take_while(|(expected, found)| expected == found).count();
+    let start =
+        if expected.len().max(found.len()) > SHOWN_MAX { same.saturating_sub(8) } else { 0 };
     let cut = |text: &[char]| {
         let shown: String = text.iter().skip(start).take(SHOWN_MAX).collect();
         let before = if start > 0 { "…" } else { "" };

@@ -66,7 +66,9 @@ fn file(root: &Path, range: &Range, name: &str, manifest: &TableManifest) -> Res
         return Ok(vec![Fault::new(place, "BLAKE3", &manifest.blake3, found)]);
     }
     let metadata = match ArrowReaderMetadata::load(&file, Default::default()) {
-        Err(error) => return Ok(vec![Fault::new(place, "Parquet footer", "one that can be read", error)]),
+        Err(error) => {
+            return Ok(vec![Fault::new(place, "Parquet footer", "one that can be read", error)]);
+        }
         Ok(metadata) => metadata,
     };
     let mut faults = Vec::new();
@@ -76,7 +78,9 @@ fn file(root: &Path, range: &Range, name: &str, manifest: &TableManifest) -> Res
     }
     if let Some(table) = CHAIN_TABLES.iter().find(|table| table.name == name) {
         if !table.has_columns(manifest.layout, metadata.schema()) {
-            let expected = table.fields(manifest.layout).map(|(column, kind)| format!("{} {kind}", column.name));
+            let expected = table
+                .fields(manifest.layout)
+                .map(|(column, kind)| format!("{} {kind}", column.name));
             let expected = expected.collect::<Vec<_>>().join(", ");
             let found = columns(metadata.schema());
             faults.push(Fault::new(&place, "columns", expected, found));
@@ -94,6 +98,7 @@ fn blocks_of(table: &Table, range: &Range, rows: i64, place: &str) -> Option<Fau
 }
 
 fn columns(schema: &arrow::datatypes::Schema) -> String {
-    let columns = schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
+    let columns =
+        schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
     columns.collect::<Vec<_>>().join(", ")
 }

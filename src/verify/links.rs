@@ -1,4 +1,5 @@
-//! What links blocks and ranges: hashes inside a range, between neighbours, in the tail; and the counts of a block's rows.
+//! What links blocks and ranges: hashes inside a range, between neighbours, in the tail; and the
+//! counts of a block's rows.
 
 use super::fault::Fault;
 use crate::rows::{blocks, timestamp};
@@ -14,8 +15,16 @@ use std::fs::File;
 use std::path::Path;
 
 /// The columns of `blocks` that are read.
-const COLUMNS: [&str; 8] =
-    ["number", "hash", "timestamp", "parent_hash", "transaction_count", "log_count", "withdrawal_count", "uncle_count"];
+const COLUMNS: [&str; 8] = [
+    "number",
+    "hash",
+    "timestamp",
+    "parent_hash",
+    "transaction_count",
+    "log_count",
+    "withdrawal_count",
+    "uncle_count",
+];
 
 /// The tables whose rows `blocks` counts.
 const COUNTED: [(&str, &str); 4] = [
@@ -25,13 +34,15 @@ const COUNTED: [(&str, &str); 4] = [
     ("uncles", "uncle_count"),
 ];
 
-/// Whether the blocks of a range follow on each other, and are those that its manifest says, with as many rows in all tables.
+/// Whether the blocks of a range follow on each other, and are those that its manifest says, with
+/// as many rows in all tables.
 ///
 /// # Errors
 /// If the file cannot be read.
 pub fn inside(root: &Path, range: &Range) -> Result<Vec<Fault>> {
     let path = range.file(root, &blocks::TABLE);
-    let file = File::open(&path).with_context(|| format!("failed to open: `{}`", path.display()))?;
+    let file =
+        File::open(&path).with_context(|| format!("failed to open: `{}`", path.display()))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file)
         .with_context(|| format!("failed to read: `{}`", path.display()))?;
     let mask = ProjectionMask::columns(builder.parquet_schema(), COLUMNS);
@@ -46,7 +57,11 @@ pub fn inside(root: &Path, range: &Range) -> Result<Vec<Fault>> {
             walk.faults.push(Fault::new(&place, check, expected, found));
         }
     };
-    same("first parent hash", walk.first_parent_hash.unwrap_or_default(), manifest.first_parent_hash.to_string());
+    same(
+        "first parent hash",
+        walk.first_parent_hash.unwrap_or_default(),
+        manifest.first_parent_hash.to_string(),
+    );
     same("last hash", walk.hash.unwrap_or_default(), manifest.last_hash.to_string());
     let text = |time: Option<i64>| time.map_or("null".to_owned(), |time| time.to_string());
     let expected = timestamp(manifest.last_timestamp).map(u64::cast_signed);
@@ -54,7 +69,12 @@ pub fn inside(root: &Path, range: &Range) -> Result<Vec<Fault>> {
     for (table, column) in COUNTED {
         let counted = walk.counts.get(column).copied().unwrap_or_default();
         if let Some(held) = manifest.tables.get(table).filter(|held| held.rows != counted) {
-            walk.faults.push(Fault::new(table, &format!("rows, the sum of blocks.{column}"), counted, held.rows));
+            walk.faults.push(Fault::new(
+                table,
+                &format!("rows, the sum of blocks.{column}"),
+                counted,
+                held.rows,
+            ));
         }
     }
     Ok(walk.faults)
@@ -77,7 +97,8 @@ impl Walk {
     fn batch(&mut self, batch: &RecordBatch) {
         let numbers = batch["number"].as_primitive::<Int64Type>();
         let timestamps = batch["timestamp"].as_primitive::<TimestampMicrosecondType>();
-        let [hashes, parents] = ["hash", "parent_hash"].map(|column| batch[column].as_string::<i32>());
+        let [hashes, parents] =
+            ["hash", "parent_hash"].map(|column| batch[column].as_string::<i32>());
         for row in 0..batch.num_rows() {
             let number = self.number;
             let mut same = |check, expected: &str, found: &str| {
@@ -97,8 +118,11 @@ impl Walk {
         }
         for (_, column) in COUNTED {
             let counts = batch[column].as_primitive::<Int64Type>();
-            *self.counts.entry(column).or_default() +=
-                counts.iter().flatten().map(|count| u64::try_from(count).unwrap_or_default()).sum::<u64>();
+            *self.counts.entry(column).or_default() += counts
+                .iter()
+                .flatten()
+                .map(|count| u64::try_from(count).unwrap_or_default())
+                .sum::<u64>();
         }
     }
 }
@@ -115,11 +139,12 @@ pub fn between(ranges: &[Range]) -> Vec<(&Range, &Range, Fault)> {
         .collect()
 }
 
-/// The blocks of the tail whose parent is not stored, given the last sealed block. Blocks of lost branches may be among them: each
-/// links to a block below.
+/// The blocks of the tail whose parent is not stored, given the last sealed block. Blocks of lost
+/// branches may be among them: each links to a block below.
 pub fn tail(links: &[BlockLink], sealed: Option<(u64, B256)>) -> Vec<Fault> {
     let mut held: BTreeMap<u64, Vec<B256>> = BTreeMap::new();
-    let unsealed = links.iter().filter(|link| sealed.is_none_or(|(number, _)| link.number > number));
+    let unsealed =
+        links.iter().filter(|link| sealed.is_none_or(|(number, _)| link.number > number));
     for (number, hash) in unsealed.clone().map(|link| (link.number, link.hash)).chain(sealed) {
         held.entry(number).or_default().push(hash);
     }

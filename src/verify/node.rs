@@ -9,8 +9,8 @@ use crate::store::{BlockLink, Identity, Range};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 
-/// Makes sure that the node is on the chain that is stored, and asks how it prices blobs and makes ether. `None` if there is no
-/// node.
+/// Makes sure that the node is on the chain that is stored, and asks how it prices blobs and makes
+/// ether. `None` if there is no node.
 pub async fn rules(client: &Client, held: Identity) -> Result<Option<(BlobSchedule, Issuance)>> {
     let chain_id = match client.chain_id().await {
         Err(error) if error.is_unreachable() => {
@@ -35,11 +35,15 @@ pub async fn rules(client: &Client, held: Identity) -> Result<Option<(BlobSchedu
     Ok(Some((BlobSchedule::from_config(&config), Issuance::from_config(&config))))
 }
 
-/// The ranges whose last block is not the node's, each with its fault. What the node does not have is no fault.
+/// The ranges whose last block is not the node's, each with its fault. What the node does not have
+/// is no fault.
 pub async fn ranges<'a>(client: &Client, ranges: &'a [Range]) -> Result<Vec<(&'a Range, Fault)>> {
     let mut faults = Vec::new();
     for range in ranges {
-        let Some(hash) = hash_of(client, Tag::Number(range.last)).await?.map(|(_, hash)| hash) else { continue };
+        let Some(hash) = hash_of(client, Tag::Number(range.last)).await?.map(|(_, hash)| hash)
+        else {
+            continue;
+        };
         if hash != range.manifest.last_hash {
             let place = range.path.display().to_string();
             let fault = Fault::new(place, "last hash, the node's", hash, range.manifest.last_hash);
@@ -52,7 +56,8 @@ pub async fn ranges<'a>(client: &Client, ranges: &'a [Range]) -> Result<Vec<(&'a
 /// The fault of a tail that holds another block where the node's finalized one is.
 pub async fn tail(client: &Client, links: &[BlockLink]) -> Result<Option<Fault>> {
     let Some((number, hash)) = hash_of(client, Tag::Finalized).await? else { return Ok(None) };
-    let held: Vec<_> = links.iter().filter(|link| link.number == number).map(|link| link.hash).collect();
+    let held: Vec<_> =
+        links.iter().filter(|link| link.number == number).map(|link| link.hash).collect();
     if held.is_empty() || held.contains(&hash) {
         return Ok(None);
     }

@@ -1,4 +1,5 @@
-//! One pass over everything that is stored: the tail, its chunks, the sealed ranges, and what links them.
+//! One pass over everything that is stored: the tail, its chunks, the sealed ranges, and what links
+//! them.
 
 use super::block::Rules;
 use super::combined;
@@ -6,7 +7,9 @@ use super::fault::Fault;
 use super::range::Unverified;
 use super::{Report, Request, files, links, range, tail};
 use crate::rows::{Selection, blocks};
-use crate::store::{self, BlockLink, Chain, Manifest, Range, Scratch, Unreadable, chunk, read_readable_ranges};
+use crate::store::{
+    self, BlockLink, Chain, Manifest, Range, Scratch, Unreadable, chunk, read_readable_ranges,
+};
 use alloy_primitives::B256;
 use anyhow::Result;
 use indicatif::ProgressBar;
@@ -46,7 +49,8 @@ pub struct Held {
 impl Pass<'_> {
     /// Verifies everything that lies on the volume, and returns what counts of it.
     pub fn held(&mut self) -> Result<Held> {
-        // The tail before the ranges: what is sealed meanwhile is then seen in one of them, if not in both.
+        // The tail before the ranges: what is sealed meanwhile is then seen in one of them, if not
+        // in both.
         let mut links = self.tail()?;
         for path in chunk::paths(&self.settings.data)? {
             self.chunk(path);
@@ -76,14 +80,16 @@ impl Pass<'_> {
         Ok(Held { ranges, apart, tail: links })
     }
 
-    /// Verifies the ranges that count, those too that take their place meanwhile, and returns the ones that count at the end.
+    /// Verifies the ranges that count, those too that take their place meanwhile, and returns the
+    /// ones that count at the end.
     fn ranges(&mut self) -> Result<(Vec<Range>, Vec<Unreadable>)> {
         let mut seen = HashSet::new();
         loop {
             let (mut ranges, mut unreadable) = read_readable_ranges(&self.settings.data)?;
             ranges.retain(|range| self.wants(range.first, range.last));
             unreadable.retain(|range| self.wants(range.first, range.last));
-            let new: Vec<_> = ranges.iter().filter(|range| !seen.contains(&range.path)).cloned().collect();
+            let new: Vec<_> =
+                ranges.iter().filter(|range| !seen.contains(&range.path)).cloned().collect();
             if new.is_empty() {
                 return Ok((ranges, unreadable));
             }
@@ -105,7 +111,12 @@ impl Pass<'_> {
             Err(_) if !root.join(&path).exists() => false,
             Err(error) => {
                 let place = path.join("manifest.json").display().to_string();
-                self.tell(vec![Fault::new(place, "manifest", "one that can be read", error.root_cause())]);
+                self.tell(vec![Fault::new(
+                    place,
+                    "manifest",
+                    "one that can be read",
+                    error.root_cause(),
+                )]);
                 true
             }
             Ok(manifest) if !self.wants(manifest.first, manifest.last) => false,
@@ -121,7 +132,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Verifies one range's files, and its rows where they are to be recomputed. Says whether there was a fault.
+    /// Verifies one range's files, and its rows where they are to be recomputed. Says whether there
+    /// was a fault.
     fn files_and_rows(&mut self, range: &Range) -> bool {
         let (start, before) = (self.bar.position(), self.report.faults);
         // A range that is deleted meanwhile has lost to another.
@@ -129,7 +141,12 @@ impl Pass<'_> {
             && self.settings.data.join(&range.path).exists()
         {
             let place = range.path.display().to_string();
-            self.tell(vec![Fault::new(place, "files", "such as can be read", format!("{error:#}"))]);
+            self.tell(vec![Fault::new(
+                place,
+                "files",
+                "such as can be read",
+                format!("{error:#}"),
+            )]);
         }
         self.bar.set_position(start + range.blocks());
         self.report.faults > before
@@ -149,7 +166,8 @@ impl Pass<'_> {
             Some(rules) if lacking.is_empty() => {
                 let mut tell = |faults: Vec<Fault>| {
                     self.report.faults += faults.len() as u64;
-                    let tables = faults.iter().map(|fault| (range.path.clone(), fault.place.to_string()));
+                    let tables =
+                        faults.iter().map(|fault| (range.path.clone(), fault.place.to_string()));
                     self.report.faulty.contradicted.extend(tables);
                     faults.iter().for_each(&mut *self.tell);
                 };
@@ -231,14 +249,17 @@ impl Pass<'_> {
         faults.iter().for_each(&mut *self.tell);
     }
 
-    /// Counts what is held; what is not, between blocks that are, is noted, and a fault where it was asked for or was `lost`.
+    /// Counts what is held; what is not, between blocks that are, is noted, and a fault where it
+    /// was asked for or was `lost`.
     pub fn count(&mut self, held: &Held, lost: Vec<(u64, u64)>) {
         self.report.ranges = held.ranges.len();
         self.report.tail = held.tail.len();
         let (from, to) = self.settings.blocks();
         let intervals = held.ranges.iter().map(|range| (range.first.max(from), range.last.min(to)));
-        let intervals: Vec<_> = intervals.chain(held.tail.iter().map(|link| (link.number, link.number))).collect();
-        let mut next = self.settings.from.or(intervals.first().map(|(first, _)| *first)).unwrap_or(0);
+        let intervals: Vec<_> =
+            intervals.chain(held.tail.iter().map(|link| (link.number, link.number))).collect();
+        let mut next =
+            self.settings.from.or(intervals.first().map(|(first, _)| *first)).unwrap_or(0);
         for (first, last) in intervals {
             if first > next {
                 self.report.missing.push((next, first - 1));

@@ -43,8 +43,9 @@ pub fn lacking(held: Selection) -> Selection {
     rebuild::needed().without(held)
 }
 
-/// Recomputes the blocks `from` to `to` of a range that lacks nothing and whose files are as its manifest says, and hands on the
-/// faults of each round; then the `tables` that are combined over all its blocks, where there was none.
+/// Recomputes the blocks `from` to `to` of a range that lacks nothing and whose files are as its
+/// manifest says, and hands on the faults of each round; then the `tables` that are combined over
+/// all its blocks, where there was none.
 ///
 /// # Errors
 /// See [`Unverified`].
@@ -59,8 +60,8 @@ pub fn check(
 ) -> Result<(), Unverified> {
     let reader = |alone| RangeReader::open(root, range, blocks, (tables, alone));
     let mut faults = recompute(reader(Selection::of_known([]))?, range, rules, scratch, bar, tell)?;
-    // From Amsterdam on, blocks that nobody traced tell all but what an account gives to itself: where a table was added later,
-    // it was made of that.
+    // From Amsterdam on, blocks that nobody traced tell all but what an account gives to itself:
+    // where a table was added later, it was made of that.
     let names = [address_flows::TABLE.name, large_transfers::TABLE.name];
     if faults.iter().any(|fault| names.contains(&&*fault.place)) {
         let alone = reader(Selection::of_known(names))?;
@@ -71,7 +72,8 @@ pub fn check(
     Ok(())
 }
 
-/// Recomputes what a reader reads, hands on the faults of its blocks, and returns those of the tables that are combined.
+/// Recomputes what a reader reads, hands on the faults of its blocks, and returns those of the
+/// tables that are combined.
 fn recompute(
     mut reader: RangeReader,
     range: &Range,
@@ -118,7 +120,8 @@ fn recompute(
     compared.map_err(Unverified::ToCombine)
 }
 
-/// Recomputes the headers `from` to `to` of a range that has `blocks` and lacks what else a block is rebuilt from.
+/// Recomputes the headers `from` to `to` of a range that has `blocks` and lacks what else a block
+/// is rebuilt from.
 ///
 /// # Errors
 /// If the file cannot be read.
@@ -126,7 +129,8 @@ pub fn check_headers(root: &Path, range: &Range, (from, to): (u64, u64)) -> Resu
     let mut blocks = Cursor::open(&range.file(root, &blocks::TABLE), &blocks::TABLE)?;
     let mut faults = Vec::new();
     for number in range.first..=range.last.min(to) {
-        let row = blocks.take_row()?.with_context(|| format!("no row of block {number} in `blocks`"))?;
+        let row =
+            blocks.take_row()?.with_context(|| format!("no row of block {number} in `blocks`"))?;
         if number >= from {
             faults.extend(rebuild::header_fault(number, &row));
         }
@@ -169,7 +173,8 @@ impl RangeReader {
     ) -> Result<Self> {
         let directory = root.join(&range.path);
         let selection = rebuild::recomputed(range.tables());
-        let cursor = |table: &'static Table| Cursor::open(&table_path(&directory, table.name), table);
+        let cursor =
+            |table: &'static Table| Cursor::open(&table_path(&directory, table.name), table);
         let mut cursors = selection.tables().map(cursor).collect::<Result<Vec<_>>>()?;
         Ok(Self {
             selection,
@@ -199,7 +204,8 @@ impl RangeReader {
             let block = self.block(&mut round.faults)?;
             if block.number >= self.from {
                 let sizes = self.others.iter().map(Cursor::row_bytes).zip(&block.tables[1..]);
-                bytes += sizes.map(|(row_bytes, rows)| row_bytes * rows.num_rows() as u64).sum::<u64>();
+                bytes +=
+                    sizes.map(|(row_bytes, rows)| row_bytes * rows.num_rows() as u64).sum::<u64>();
                 round.blocks.push(block);
             }
         }
@@ -220,7 +226,10 @@ impl RangeReader {
     /// The next block with its rows of all tables.
     fn block(&mut self, faults: &mut Vec<Fault>) -> Result<StoredBlock> {
         let number = self.next;
-        let row = self.blocks.take_row()?.with_context(|| format!("no row of block {number} in `blocks`"))?;
+        let row = self
+            .blocks
+            .take_row()?
+            .with_context(|| format!("no row of block {number} in `blocks`"))?;
         let named = match self.blocks.peek()? {
             Some((batch, at)) => text(batch, "parent_hash", at).and_then(|hash| hash.parse().ok()),
             None => Some(self.last_hash),
@@ -244,11 +253,20 @@ impl RangeReader {
             partial = partial.with(self.alone);
         }
         let (selection, combined) = (self.selection, self.combined);
-        Ok(StoredBlock { number, named, selection, tables, partial, combined, balances: Vec::new() })
+        Ok(StoredBlock {
+            number,
+            named,
+            selection,
+            tables,
+            partial,
+            combined,
+            balances: Vec::new(),
+        })
     }
 }
 
 fn text<'a>(batch: &'a RecordBatch, column: &str, row: usize) -> Option<&'a str> {
-    let texts: &StringArray = batch[column].as_any().downcast_ref().expect("the file has the table's columns");
+    let texts: &StringArray =
+        batch[column].as_any().downcast_ref().expect("the file has the table's columns");
     texts.is_valid(row).then(|| texts.value(row))
 }

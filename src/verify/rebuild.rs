@@ -21,15 +21,17 @@ pub struct RebuiltBlock {
     pub receipts: Bytes,
 }
 
-/// The tables without which a block cannot be rebuilt. They are the first ones; the rest is only compared.
+/// The tables without which a block cannot be rebuilt. They are the first ones; the rest is only
+/// compared.
 pub fn needed() -> Selection {
     Selection::of_known(["blocks", "transactions", "logs", "withdrawals", "uncles"])
 }
 
-/// Of these tables, those that are recomputed block by block, in whose order they lie. What only the node's state told is held
-/// against the manifest's BLAKE3.
+/// Of these tables, those that are recomputed block by block, in whose order they lie. What only
+/// the node's state told is held against the manifest's BLAKE3.
 pub fn recomputed(held: Selection) -> Selection {
-    let all = needed().with(Selection::of_known(["token_transfers", "native_transfers", "gas_blocks"]));
+    let all =
+        needed().with(Selection::of_known(["token_transfers", "native_transfers", "gas_blocks"]));
     held.without(Selection::ALL.without(all))
 }
 
@@ -68,16 +70,20 @@ struct StoredAuthorization {
     s: U256,
 }
 
-/// Rebuilds a block from its rows, one batch for each table that is [`needed`]; the one of `blocks` has one row.
+/// Rebuilds a block from its rows, one batch for each table that is [`needed`]; the one of `blocks`
+/// has one row.
 ///
 /// # Errors
 /// The first cell that cannot be what was stored.
 pub fn block(number: u64, tables: &[RecordBatch]) -> Result<RebuiltBlock, Fault> {
     let table = |index: usize| rows(CHAIN_TABLES[index], number, &tables[index]);
     let [blocks, transactions, logs, withdrawals, uncles] = [0, 1, 2, 3, 4].map(table);
-    let [block] = blocks.collect::<Vec<_>>()[..] else { unreachable!("one row of `blocks` per block") };
+    let [block] = blocks.collect::<Vec<_>>()[..] else {
+        unreachable!("one row of `blocks` per block")
+    };
 
-    let envelopes = transactions.clone().map(|row| envelope(&row)).collect::<Result<Vec<_>, _>>()?;
+    let envelopes =
+        transactions.clone().map(|row| envelope(&row)).collect::<Result<Vec<_>, _>>()?;
     let mut body = List::default();
     let mut transaction_list = List::default();
     for envelope in &envelopes {
@@ -100,7 +106,11 @@ pub fn block(number: u64, tables: &[RecordBatch]) -> Result<RebuiltBlock, Fault>
         body.raw(&withdrawal_list.finish());
     }
     let receipts = receipts(transactions, logs)?;
-    Ok(RebuiltBlock { header: header(&block)?.into(), body: body.finish().into(), receipts: receipts.into() })
+    Ok(RebuiltBlock {
+        header: header(&block)?.into(),
+        body: body.finish().into(),
+        receipts: receipts.into(),
+    })
 }
 
 /// The fault of a row of `blocks` whose header is another than its hash says.
@@ -117,9 +127,15 @@ pub fn header_fault(number: u64, blocks: &RecordBatch) -> Option<Fault> {
 /// A header's RLP out of the columns that `blocks` and `uncles` share.
 fn header(row: &Row) -> Result<Vec<u8>, Fault> {
     let mut list = List::default();
-    for column in
-        ["parent_hash", "sha3_uncles", "miner", "state_root", "transactions_root", "receipts_root", "logs_bloom"]
-    {
+    for column in [
+        "parent_hash",
+        "sha3_uncles",
+        "miner",
+        "state_root",
+        "transactions_root",
+        "receipts_root",
+        "logs_bloom",
+    ] {
         list.push(&row.some(column, Cells::bytes)?[..]);
     }
     list.push(&row.some("difficulty", Cells::wide)?);
@@ -181,7 +197,9 @@ fn envelope(row: &Row) -> Result<Vec<u8>, Fault> {
     if kind == 3 {
         list.push(&row.some("max_fee_per_blob_gas", Cells::wide)?);
         let mut hashes = List::default();
-        row.some("blob_versioned_hashes", Cells::bytes_list)?.iter().for_each(|hash| hashes.push(&hash[..]));
+        row.some("blob_versioned_hashes", Cells::bytes_list)?
+            .iter()
+            .for_each(|hash| hashes.push(&hash[..]));
         list.raw(&hashes.finish());
     }
     if kind == 4 {
@@ -248,7 +266,9 @@ fn receipts<'a>(
     for row in logs {
         let index = row.some("transaction_index", Cells::integer)?;
         let list = usize::try_from(index).ok().and_then(|index| logs_of.get_mut(index));
-        let list = list.ok_or_else(|| row.fault("transaction_index", format!("below {}", transactions.len())))?;
+        let list = list.ok_or_else(|| {
+            row.fault("transaction_index", format!("below {}", transactions.len()))
+        })?;
         list.raw(&log(&row)?);
     }
     let mut list = List::default();

@@ -9,7 +9,8 @@ use crate::watch::Heartbeat;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
-/// What is wrong, each with the path of what is to be set aside by a repair, relative to the volume; none if it is replaced.
+/// What is wrong, each with the path of what is to be set aside by a repair, relative to the
+/// volume; none if it is replaced.
 ///
 /// # Errors
 /// If a directory cannot be listed.
@@ -22,8 +23,11 @@ pub fn check(root: &Path) -> Result<Vec<(Fault, Option<PathBuf>)>> {
     match store::noted_chain(root)? {
         Noted::Chain(_) => {}
         // A new writer makes it again before all else.
-        Noted::Nothing => faults.push((fault(CHAIN.as_ref(), "file", "one that is there", "none".to_owned()), None)),
-        Noted::Damaged(reason) => faults.push((fault(CHAIN.as_ref(), "record", whole, reason), None)),
+        Noted::Nothing => faults
+            .push((fault(CHAIN.as_ref(), "file", "one that is there", "none".to_owned()), None)),
+        Noted::Damaged(reason) => {
+            faults.push((fault(CHAIN.as_ref(), "record", whole, reason), None))
+        }
     }
     for Damaged { path, reason } in store::damaged_reorgs(root)? {
         let path = path.strip_prefix(root).unwrap_or(&path).to_owned();
@@ -34,10 +38,16 @@ pub fn check(root: &Path) -> Result<Vec<(Fault, Option<PathBuf>)>> {
     }
     if let Err(error) = Heartbeat::read_strictly(root) {
         let path = PathBuf::from(".spyhop/heartbeat");
-        faults.push((fault(&path, "record", "one that can be read", format!("{error:#}")), Some(path)));
+        faults.push((
+            fault(&path, "record", "one that can be read", format!("{error:#}")),
+            Some(path),
+        ));
     }
     if let Err(error) = publish::read_through(root) {
-        faults.push((fault(publish::FILE.as_ref(), "file", "one that can be read", format!("{error:#}")), None));
+        faults.push((
+            fault(publish::FILE.as_ref(), "file", "one that can be read", format!("{error:#}")),
+            None,
+        ));
     }
     Ok(faults)
 }

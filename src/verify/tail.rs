@@ -27,16 +27,25 @@ pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Opt
         Ok(block) => block,
         Err(_) if !root.join(&place).exists() => return None,
         Err(error) => {
-            let cause = error.downcast::<Damaged>().map_or_else(|error| format!("{error:#}"), |damaged| damaged.reason);
-            let fault = Fault::new(place.display().to_string(), "file", "one that is whole", cause).of_block(number);
-            return Some(CheckedFile { link: None, lacking: Selection::of_known([]), faults: vec![fault] });
+            let cause = error
+                .downcast::<Damaged>()
+                .map_or_else(|error| format!("{error:#}"), |damaged| damaged.reason);
+            let fault = Fault::new(place.display().to_string(), "file", "one that is whole", cause)
+                .of_block(number);
+            return Some(CheckedFile {
+                link: None,
+                lacking: Selection::of_known([]),
+                faults: vec![fault],
+            });
         }
     };
     let link = block.link;
     let mut faults = Vec::new();
     let mut same = |check, expected: String, found: String| {
         if expected != found {
-            faults.push(Fault::new(place.display().to_string(), check, expected, found).of_block(number));
+            faults.push(
+                Fault::new(place.display().to_string(), check, expected, found).of_block(number),
+            );
         }
     };
     same("number", number.to_string(), link.number.to_string());
@@ -51,23 +60,37 @@ pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Opt
         faults = if lacking.is_empty() {
             // Of one block, tables that are combined are as the others.
             let selection = rebuild::recomputed(block.tables).with(rebuild::combined(block.tables));
-            let tables = selection.tables().filter_map(|table| block.batch(table).cloned()).collect();
+            let tables =
+                selection.tables().filter_map(|table| block.batch(table).cloned()).collect();
             let partial = rebuild::partial(&block.gaps);
             let combined = Selection::of_known([]);
             let named = Some(hash);
             let balances = block.batch(&balances::TABLE).map(combine::read).transpose();
             match balances.map(Option::unwrap_or_default) {
                 Ok(balances) => {
-                    let block = StoredBlock { number, named, selection, tables, partial, combined, balances };
+                    let block = StoredBlock {
+                        number,
+                        named,
+                        selection,
+                        tables,
+                        partial,
+                        combined,
+                        balances,
+                    };
                     block.check(rules, Some(&link)).faults
                 }
                 Err(error) => {
-                    let fault = Fault::new("balances", "rows", "what can be read", format!("{error:#}"));
+                    let fault =
+                        Fault::new("balances", "rows", "what can be read", format!("{error:#}"));
                     vec![fault.of_block(number)]
                 }
             }
         } else {
-            block.batch(&blocks::TABLE).and_then(|rows| rebuild::header_fault(number, rows)).into_iter().collect()
+            block
+                .batch(&blocks::TABLE)
+                .and_then(|rows| rebuild::header_fault(number, rows))
+                .into_iter()
+                .collect()
         };
     }
     Some(CheckedFile { link: Some(link), lacking, faults })

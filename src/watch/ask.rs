@@ -32,7 +32,8 @@ impl From<tokio::task::JoinError> for AskError {
     }
 }
 
-/// The node's reason, in words that are the same for every block: without the hashes that some contain.
+/// The node's reason, in words that are the same for every block: without the hashes that some
+/// contain.
 fn reason(error: &geth::Error) -> String {
     let text = match error {
         geth::Error::Node { message, .. } => message.clone(),
@@ -73,7 +74,8 @@ where
             let (asker, questions) = (asker.clone(), questions.clone());
             AbortOnDrop::spawn(async move {
                 let mut answers = Vec::new();
-                for (index, question) in questions.iter().enumerate().skip(start).step_by(CALLS_MAX) {
+                for (index, question) in questions.iter().enumerate().skip(start).step_by(CALLS_MAX)
+                {
                     answers.push((index, ask(asker.clone(), question.clone()).await?));
                 }
                 Ok::<_, AskError>(answers)

@@ -27,8 +27,12 @@ impl Session {
                     self.committed(&format!("merged blocks {} to {}", blocks.0, blocks.1))?;
                     self.publish(follows)?;
                 }
-                Err(FetchError::Other(error)) if error.is::<Damaged>() => self.take_damage(error)?,
-                Err(FetchError::Other(error)) if !is_disk_full(&error) => self.jobs.note_unmerged(blocks, &error),
+                Err(FetchError::Other(error)) if error.is::<Damaged>() => {
+                    self.take_damage(error)?
+                }
+                Err(FetchError::Other(error)) if !is_disk_full(&error) => {
+                    self.jobs.note_unmerged(blocks, &error)
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -71,15 +75,20 @@ impl Session {
         Ok(())
     }
 
-    /// Notes why a piece is not stored, to be tried again later; what is no fault of the piece is returned.
+    /// Notes why a piece is not stored, to be tried again later; what is no fault of the piece is
+    /// returned.
     fn note_failure(&mut self, piece: Piece, error: FetchError) -> Result<(), FetchError> {
         let (status, reason) = match error {
             FetchError::Pruned(reason) => match self.jobs.take_freezer_failure(piece) {
-                Some(why) => ("missing", format!("pruned history: {reason}; the files have it not: {why}")),
+                Some(why) => {
+                    ("missing", format!("pruned history: {reason}; the files have it not: {why}"))
+                }
                 None => ("missing", format!("pruned history: {reason}")),
             },
             FetchError::Bad { reason, .. } => ("failed", reason),
-            FetchError::Other(error) if error.is::<Damaged>() => return Ok(self.take_damage(error)?),
+            FetchError::Other(error) if error.is::<Damaged>() => {
+                return Ok(self.take_damage(error)?);
+            }
             // The volume failed it, or a bug: that costs this piece.
             FetchError::Other(error) if !is_disk_full(&error) && !error.is::<Refused>() => {
                 ("failed", format!("{error:#}"))
@@ -91,12 +100,14 @@ impl Session {
         Ok(())
     }
 
-    /// Goes on building, and deletes what is not needed any more. Says whether anything is under way.
+    /// Goes on building, and deletes what is not needed any more. Says whether anything is under
+    /// way.
     pub async fn build(&mut self) -> Result<bool, FetchError> {
         let mut is_ranking = false;
         if !self.is_filling() {
             if self.settings.follows()
-                && let Some(damage) = self.tail.hydration.go_on(&self.sealed.ranges, &self.jobs.builder).await
+                && let Some(damage) =
+                    self.tail.hydration.go_on(&self.sealed.ranges, &self.jobs.builder).await
             {
                 self.take_damage(damage)?;
             }
@@ -131,9 +142,14 @@ impl Session {
         }
         let known = self.known();
         let is_traced = self.node.is_traced();
-        let (first, then) = if known.mends_first() { (Some(known.mends()), None) } else { (None, Some(known.mends())) };
+        let (first, then) = if known.mends_first() {
+            (Some(known.mends()), None)
+        } else {
+            (None, Some(known.mends()))
+        };
         let [first, then] = [first, then].map(|mends| mends.into_iter().flatten());
-        let pieces = first.chain(known.pieces().take(AHEAD_MAX)).chain(then).chain(known.additions());
+        let pieces =
+            first.chain(known.pieces().take(AHEAD_MAX)).chain(then).chain(known.additions());
         let mut pieces = pieces.map(|piece| self.jobs.source(piece, is_traced));
         let from_node = self.node.is_anchored() && self.jobs.has_node();
         let startable = |piece: &Piece| piece.source == Source::Freezer || from_node;
@@ -156,10 +172,16 @@ impl Session {
             tables: self.settings.tables,
             links: Vec::new(),
             adds_to: None,
-            mends: self.sealed.mends.iter().find(|mend| (mend.first, mend.last) == (first, last)).cloned(),
+            mends: self
+                .sealed
+                .mends
+                .iter()
+                .find(|mend| (mend.first, mend.last) == (first, last))
+                .cloned(),
             replaces: None,
         };
-        let stored = self.sealed.ranges.iter().find(|range| (range.first, range.last) == (first, last));
+        let stored =
+            self.sealed.ranges.iter().find(|range| (range.first, range.last) == (first, last));
         if let Some(mend) = &job.mends {
             job.tables = job.tables.with(mend.tables);
         } else if let Some(range) = stored {
@@ -177,7 +199,8 @@ impl Session {
         job
     }
 
-    /// Takes in a ranking of holders that was made, and starts to make the next where it is time to. Says whether one is being made.
+    /// Takes in a ranking of holders that was made, and starts to make the next where it is time
+    /// to. Says whether one is being made.
     async fn rank(&mut self) -> Result<bool, FetchError> {
         match self.jobs.next_ranking().await {
             None | Some(Err(FetchError::Stopped)) => {}
@@ -185,15 +208,23 @@ impl Session {
                 self.publication.ranking = Some(ranking);
                 self.publication.dirty = true;
             }
-            Some(Err(FetchError::Other(error))) if error.is::<Damaged>() => self.take_damage(error)?,
+            Some(Err(FetchError::Other(error))) if error.is::<Damaged>() => {
+                self.take_damage(error)?
+            }
             Some(Err(FetchError::Other(error))) if !is_disk_full(&error) => {
-                tracing::warn!("holders are not ranked: {error:#}; `spyhop verify` shows what is wrong");
+                tracing::warn!(
+                    "holders are not ranked: {error:#}; `spyhop verify` shows what is wrong"
+                );
                 self.jobs.note_unranked();
             }
             Some(Err(error)) => return Err(error),
         }
         if self.jobs.may_rank()
-            && Ranking::is_due(self.publication.ranking.as_ref(), self.kept(), self.jobs.is_building())
+            && Ranking::is_due(
+                self.publication.ranking.as_ref(),
+                self.kept(),
+                self.jobs.is_building(),
+            )
             && self.has_room(0)?
         {
             let ranges = self.kept().to_vec();
@@ -202,7 +233,8 @@ impl Session {
         Ok(self.jobs.is_ranking())
     }
 
-    /// Deletes what lost to other ranges or is older than what is kept, once nobody reads it any more.
+    /// Deletes what lost to other ranges or is older than what is kept, once nobody reads it any
+    /// more.
     fn collect(&mut self) -> Result<()> {
         if !self.jobs.is_collection_due() {
             return Ok(());

@@ -24,7 +24,8 @@ pub struct Job {
     pub piece: Piece,
     /// The tables that the range is to have.
     pub tables: Selection,
-    /// Those of its blocks that the tail has, ascending: with them comes what the node said of their state.
+    /// Those of its blocks that the tail has, ascending: with them comes what the node said of
+    /// their state.
     pub links: Vec<BlockLink>,
     /// The range it is to be the next generation of, with further tables.
     pub adds_to: Option<Range>,
@@ -45,7 +46,8 @@ pub struct Builder {
     pub history: Places,
     /// Whether the node can say which chain is its own.
     pub anchored: bool,
-    /// Whether nobody waits for the end: it pauses while the node is under pressure, and has idle priority.
+    /// Whether nobody waits for the end: it pauses while the node is under pressure, and has idle
+    /// priority.
     pub pauses: bool,
     /// Closed while the node needs the machine for itself.
     pub gate: Arc<Gate>,
@@ -75,7 +77,9 @@ impl Builder {
         let (store, tables) = (&self.fetcher.store, self.tables());
         match &job.adds_to {
             Some(range) => RangeWriter::create_adding(store, range, tables),
-            None => RangeWriter::create(store, self.identity, job.piece.first, job.piece.last, tables),
+            None => {
+                RangeWriter::create(store, self.identity, job.piece.first, job.piece.last, tables)
+            }
         }
     }
 
@@ -94,7 +98,9 @@ impl Builder {
         });
         async move {
             spawned.context("failed to start a thread")?;
-            receiver.await.map_err(|_| FetchError::Other(anyhow::anyhow!("the building thread died")))
+            receiver
+                .await
+                .map_err(|_| FetchError::Other(anyhow::anyhow!("the building thread died")))
         }
     }
 }

@@ -36,7 +36,8 @@ pub struct Found {
     pub freezer: FreezerLookup,
 }
 
-/// Waits for the socket, for an answer and for a block; then checks that the volume is of this chain.
+/// Waits for the socket, for an answer and for a block; then checks that the volume is of this
+/// chain.
 pub async fn connect(
     client: &Client,
     store: &Store,
@@ -52,11 +53,19 @@ pub async fn connect(
         match look(client, store, settings, &mut freezer).await {
             Ok(Look::Ready { chain, rules: (schedule, issuance), genesis, wanted_first }) => {
                 client.expect(chain.identity.into());
-                return Ok(Found { chain: *chain, schedule, issuance, genesis, wanted_first, freezer });
+                return Ok(Found {
+                    chain: *chain,
+                    schedule,
+                    issuance,
+                    genesis,
+                    wanted_first,
+                    freezer,
+                });
             }
             Ok(Look::NotYet(why)) => reporter.log_state(why),
             Err(FetchError::Away(error)) => {
-                geth::check_socket(client.path()).map_err(|refused| FetchError::Other(refused.into()))?;
+                geth::check_socket(client.path())
+                    .map_err(|refused| FetchError::Other(refused.into()))?;
                 reporter.log_state(away(error));
             }
             Err(FetchError::Other(error)) if is_disk_full(&error) => {
@@ -71,8 +80,10 @@ pub async fn connect(
             }
             Err(error) => return Err(error),
         }
-        // A health check shall see that this waits, and for what. Where nothing can be written, that is logged above.
-        let _ = reporter.beat(Heartbeat { unhealthy, ..Heartbeat::waiting(reporter.state(), client.path()) });
+        // A health check shall see that this waits, and for what. Where nothing can be written,
+        // that is logged above.
+        let _ = reporter
+            .beat(Heartbeat { unhealthy, ..Heartbeat::waiting(reporter.state(), client.path()) });
         stop.pause(pause.next()).await;
         stop.check()?;
     }
@@ -106,7 +117,14 @@ async fn look(
     let mut chain = match held.clone() {
         None => {
             check_tail(client, store).await?;
-            Chain { format: FORMAT, identity, finalized_seen: false, blob_schedule: None, issuance: None, weth: None }
+            Chain {
+                format: FORMAT,
+                identity,
+                finalized_seen: false,
+                blob_schedule: None,
+                issuance: None,
+                weth: None,
+            }
         }
         Some(chain) if chain.identity == identity => chain,
         Some(Chain { identity: held, .. }) => {
@@ -137,7 +155,9 @@ async fn look(
         if below_head || freezer.extents.last().is_none_or(|(_, last)| *last == 0) {
             return Ok(Look::NotYet(before_first_block(client).await?));
         }
-        tracing::info!("the node has no head yet: what its freezer holds is read, and not yet anchored");
+        tracing::info!(
+            "the node has no head yet: what its freezer holds is read, and not yet anchored"
+        );
     }
     let rules = match client.node_config().await {
         Ok(config) => {
@@ -178,9 +198,13 @@ async fn look(
         }
     };
     if settings.ends() && wanted_first > head.number {
-        let what =
-            format!("the node's head is block {}, and nothing below block {wanted_first} is wanted", head.number);
-        return Err(FetchError::Other(Refused::new(what, "choose a lower --from, or wait for the node").into()));
+        let what = format!(
+            "the node's head is block {}, and nothing below block {wanted_first} is wanted",
+            head.number
+        );
+        return Err(FetchError::Other(
+            Refused::new(what, "choose a lower --from, or wait for the node").into(),
+        ));
     }
     let genesis = allocation(client, &chain).await?;
     if held.as_ref() != Some(&chain) {
@@ -197,7 +221,9 @@ async fn allocation(client: &Client, chain: &Chain) -> Result<Option<Allocation>
         Err(error) if error.is_passing() => return Err(FetchError::Away(error)),
         Err(error) => Err(error.to_string()),
     };
-    Ok(allocation.inspect_err(|reason| tracing::info!(reason, "the genesis allocation is not known")).ok())
+    Ok(allocation
+        .inspect_err(|reason| tracing::info!(reason, "the genesis allocation is not known"))
+        .ok())
 }
 
 /// Whether a head is the node's block of its height: what it says once is not enough to begin with.
@@ -209,7 +235,8 @@ async fn has(client: &Client, head: Head) -> Result<bool, FetchError> {
     }
 }
 
-/// Where nothing says which chain the volume holds but blocks in its tail, the node must have the lowest of them.
+/// Where nothing says which chain the volume holds but blocks in its tail, the node must have the
+/// lowest of them.
 async fn check_tail(client: &Client, store: &Store) -> Result<(), FetchError> {
     let paths = tail::paths(store.root())?;
     let blocks: Vec<_> = paths.iter().filter_map(|path| tail::block_of(path)).collect();
@@ -218,17 +245,23 @@ async fn check_tail(client: &Client, store: &Store) -> Result<(), FetchError> {
     if blocks.contains(&(*lowest, node.hash)) {
         return Ok(());
     }
-    let what = format!("the node has not block {lowest} as it is in the tail of `{}`", store.root().display());
+    let what = format!(
+        "the node has not block {lowest} as it is in the tail of `{}`",
+        store.root().display()
+    );
     let hint = "give each chain a data directory of its own; nothing was touched";
     Err(FetchError::Other(Refused::new(what, hint).into()))
 }
 
 /// In words, why the node does not answer.
 fn away(error: geth::Error) -> String {
-    let forbidden =
-        matches!(&error, geth::Error::Unreachable { source, .. } if source.kind() == ErrorKind::PermissionDenied);
+    let forbidden = matches!(&error, geth::Error::Unreachable { source, .. } if source.kind() == ErrorKind::PermissionDenied);
     let what = if error.is_unreachable() { "socket" } else { "answer" };
-    let hint = if forbidden { " (geth opens it to its own user only: run spyhop as that user)" } else { "" };
+    let hint = if forbidden {
+        " (geth opens it to its own user only: run spyhop as that user)"
+    } else {
+        ""
+    };
     format!("waiting for geth's {what}: {:#}{hint}", anyhow::Error::new(error))
 }
 

@@ -1,8 +1,8 @@
-//! No block is missing below another without a word: what is stored up to the tip is one run of blocks, or `coverage` names what is
-//! missing.
+//! No block is missing below another without a word: what is stored up to the tip is one run of
+//! blocks, or `coverage` names what is missing.
 //!
-//! How far down the run goes is in the heartbeat, so that it can be seen without a writer, and by the next one, whether a part of it
-//! was lost.
+//! How far down the run goes is in the heartbeat, so that it can be seen without a writer, and by
+//! the next one, whether a part of it was lost.
 
 use super::heartbeat::Heartbeat;
 use crate::error::Failed;
@@ -11,7 +11,8 @@ use anyhow::Result;
 use std::path::Path;
 use std::time::Duration;
 
-/// First and last block of what is missing on the volume of the run of blocks that its last writer left.
+/// First and last block of what is missing on the volume of the run of blocks that its last writer
+/// left.
 ///
 /// # Errors
 /// Where the volume cannot be read.
@@ -33,8 +34,10 @@ pub fn holes(root: &Path) -> Result<Vec<(u64, u64)>> {
 
 fn look_for_holes(root: &Path) -> Result<Vec<(u64, u64)>> {
     let run_first = Heartbeat::read(root).and_then(|heartbeat| heartbeat.run_first);
-    // The tail before the ranges: what is sealed meanwhile is then seen in one of them, if not in both.
-    let numbers: Vec<_> = tail::paths(root)?.iter().filter_map(|path| tail::number_of(path)).collect();
+    // The tail before the ranges: what is sealed meanwhile is then seen in one of them, if not in
+    // both.
+    let numbers: Vec<_> =
+        tail::paths(root)?.iter().filter_map(|path| tail::number_of(path)).collect();
     let (ranges, unreadable) = read_readable_ranges(root)?;
     let mut stored: Vec<_> = numbers.iter().map(|number| (*number, *number)).collect();
     stored.extend(ranges.iter().map(|range| (range.first, range.last)));

@@ -25,8 +25,8 @@ pub struct Coverage<'a> {
 }
 
 impl Coverage<'_> {
-    /// What is stored and what is missing of each table, ascending, from the first block wanted or stored to the node's head; and
-    /// that records of reorganisations were lost, where any were.
+    /// What is stored and what is missing of each table, ascending, from the first block wanted or
+    /// stored to the node's head; and that records of reorganisations were lost, where any were.
     pub fn intervals(&self) -> Result<Vec<Interval>> {
         let mut all: Vec<_> = CHAIN_TABLES.into_iter().flat_map(|table| self.of(table)).collect();
         all.extend(lost(lost_reorgs(self.root)?, &all));
@@ -37,10 +37,19 @@ impl Coverage<'_> {
         let Self { node, sealed, ranges, tail, .. } = *self;
         let asked = self.tables.has(table);
         let unanchored = (!node.is_anchored()).then(|| "not yet anchored".to_owned());
-        let held = |first, last| Interval { first, last, reason: unanchored.clone(), ..Interval::held(table.name) };
+        let held = |first, last| Interval {
+            first,
+            last,
+            reason: unanchored.clone(),
+            ..Interval::held(table.name)
+        };
         let mut known: Vec<Interval> = Vec::new();
         for range in ranges.iter().filter(|range| range.tables().has(table)) {
-            push_between_gaps(&mut known, held(range.first, range.last), &range.manifest.gaps_of(table));
+            push_between_gaps(
+                &mut known,
+                held(range.first, range.last),
+                &range.manifest.gaps_of(table),
+            );
         }
         if asked {
             if let Some((first, last)) = tail.blocks() {
@@ -54,17 +63,23 @@ impl Coverage<'_> {
                 reason: Some(failure.reason.clone()),
                 lacks: Some(Lacks::Rows),
             });
-            let mends = sealed.wanted_mends().filter(|mend| !sealed.failures.contains_key(&(mend.first, mend.last)));
+            let mends = sealed
+                .wanted_mends()
+                .filter(|mend| !sealed.failures.contains_key(&(mend.first, mend.last)));
             let mends = mends.map(|mend| Interval {
                 table: table.name,
                 first: mend.first,
                 last: mend.last,
                 status: "missing",
-                reason: Some(format!("damaged, and built again: the old is in `{}`", mend.path.display())),
+                reason: Some(format!(
+                    "damaged, and built again: the old is in `{}`",
+                    mend.path.display()
+                )),
                 lacks: Some(Lacks::Rows),
             });
             known.sort_unstable_by_key(|interval| interval.first);
-            let new: Vec<_> = failures.chain(mends).flat_map(|failure| outside(failure, &known)).collect();
+            let new: Vec<_> =
+                failures.chain(mends).flat_map(|failure| outside(failure, &known)).collect();
             known.extend(new);
         }
         if node.is_traced() {
@@ -122,11 +137,13 @@ impl Coverage<'_> {
     }
 }
 
-/// That so many records of reorganisations were lost. Which blocks they were about nobody knows any more.
+/// That so many records of reorganisations were lost. Which blocks they were about nobody knows any
+/// more.
 fn lost(count: usize, covered: &[Interval]) -> Option<Interval> {
     let first = covered.iter().map(|interval| interval.first).min()?;
     let last = covered.iter().map(|interval| interval.last).max()?;
-    let reason = format!("{count} records of reorganisations were damaged or are gone: see `quarantine/`");
+    let reason =
+        format!("{count} records of reorganisations were damaged or are gone: see `quarantine/`");
     let (reason, lacks) = (Some(reason), Some(Lacks::Rows));
     (count > 0).then(|| Interval {
         first,
@@ -142,7 +159,9 @@ fn lost(count: usize, covered: &[Interval]) -> Option<Interval> {
 fn push_joined(whole: &mut Vec<Interval>, interval: Interval) {
     let says = |interval: &Interval| (interval.status, interval.reason.clone(), interval.lacks);
     match whole.last_mut() {
-        Some(last) if last.last + 1 == interval.first && says(last) == says(&interval) => last.last = interval.last,
+        Some(last) if last.last + 1 == interval.first && says(last) == says(&interval) => {
+            last.last = interval.last
+        }
         _ => whole.push(interval),
     }
 }
@@ -151,7 +170,9 @@ fn push_joined(whole: &mut Vec<Interval>, interval: Interval) {
 fn outside(whole: Interval, others: &[Interval]) -> Vec<Interval> {
     let mut parts = Vec::new();
     let mut next = whole.first;
-    for other in others.iter().filter(|other| other.last >= whole.first && other.first <= whole.last) {
+    for other in
+        others.iter().filter(|other| other.last >= whole.first && other.first <= whole.last)
+    {
         if next < other.first {
             parts.push(Interval { first: next, last: other.first - 1, ..whole.clone() });
         }
@@ -163,8 +184,8 @@ fn outside(whole: Interval, others: &[Interval]) -> Vec<Interval> {
     parts
 }
 
-/// Appends what is held between gaps, and the gaps. Of a block that was not traced what its transactions themselves moved is
-/// there all the same.
+/// Appends what is held between gaps, and the gaps. Of a block that was not traced what its
+/// transactions themselves moved is there all the same.
 fn push_between_gaps(known: &mut Vec<Interval>, whole: Interval, gaps: &[Gap]) {
     let mut next = whole.first;
     for gap in gaps {
@@ -173,7 +194,14 @@ fn push_between_gaps(known: &mut Vec<Interval>, whole: Interval, gaps: &[Gap]) {
         }
         let status = if gap.lacks() == Lacks::Rows { "missing" } else { "partial" };
         let (reason, lacks) = (Some(gap.reason.clone()), Some(gap.lacks()));
-        known.push(Interval { table: whole.table, first: gap.first, last: gap.last, status, reason, lacks });
+        known.push(Interval {
+            table: whole.table,
+            first: gap.first,
+            last: gap.last,
+            status,
+            reason,
+            lacks,
+        });
         next = gap.last + 1;
     }
     if next <= whole.last {
@@ -217,7 +245,10 @@ mod tests {
         check(&[held(0, 99), held(200, 299)], "0-99, 200-299");
         check(&[held(0, 99), missing(100, 199, "pruned")], "0-99, 100-199 pruned");
         check(&[missing(0, 99, "pruned"), missing(100, 199, "pruned")], "0-199 pruned");
-        check(&[missing(0, 99, "pruned"), missing(100, 199, "failed")], "0-99 pruned, 100-199 failed");
+        check(
+            &[missing(0, 99, "pruned"), missing(100, 199, "failed")],
+            "0-99 pruned, 100-199 failed",
+        );
     }
 
     #[test]
@@ -247,7 +278,11 @@ mod tests {
                 lacks: Lacks::Rows,
             };
             let mut known = Vec::new();
-            push_between_gaps(&mut known, held(100, 199), &gaps.iter().map(gap).collect::<Vec<_>>());
+            push_between_gaps(
+                &mut known,
+                held(100, 199),
+                &gaps.iter().map(gap).collect::<Vec<_>>(),
+            );
             assert_eq!(shown(&known), expected);
         };
         check(&[], "100-199");

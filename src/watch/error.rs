@@ -17,7 +17,8 @@ pub enum FetchError {
         /// What is wrong with it.
         reason: String,
     },
-    /// geth's freezer did not give these blocks, or not as they are on the chain: the node is to be asked.
+    /// geth's freezer did not give these blocks, or not as they are on the chain: the node is to be
+    /// asked.
     Freezer(String),
     /// The node contradicts itself: nothing is done about what it says.
     Doubt(String),

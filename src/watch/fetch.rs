@@ -44,8 +44,9 @@ impl FetchBatch {
 /// What those under way side by side may take in memory together, going by those before.
 const AHEAD_BYTES: u64 = 128 << 20;
 
-/// How many blocks or batches are asked for ahead: one at first, then twice as many after each, as far as memory goes. So a run of huge
-/// blocks is taken one by one, and a writer that ran out of memory all the same begins with one.
+/// How many blocks or batches are asked for ahead: one at first, then twice as many after each, as
+/// far as memory goes. So a run of huge blocks is taken one by one, and a writer that ran out of
+/// memory all the same begins with one.
 #[derive(Debug)]
 pub struct Ahead {
     now: usize,
@@ -110,14 +111,20 @@ impl Fetcher {
         for (number, request) in (first..).zip(requests) {
             raws.push((number, request.await??));
         }
-        let length = |(block, receipts): &Raw| block.len() + receipts.iter().map(|raw| raw.len()).sum::<usize>();
+        let length = |(block, receipts): &Raw| {
+            block.len() + receipts.iter().map(|raw| raw.len()).sum::<usize>()
+        };
         let bytes = raws.iter().map(|(_, raw)| length(raw) as u64).sum();
         let this = self.clone();
         let (proved, failed) = self.compute(move || this.prove_all(raws)).await?;
         let mut proved = proved;
         for (number, _, first_reason) in failed {
             // Once more, on a fresh connection; then it is believed.
-            tracing::warn!(block = number, reason = first_reason, "block failed its check, fetching it again");
+            tracing::warn!(
+                block = number,
+                reason = first_reason,
+                "block failed its check, fetching it again"
+            );
             self.client.drop_connections();
             let raw = self.raw(number, near).await?;
             let this = self.clone();
@@ -135,9 +142,10 @@ impl Fetcher {
         self.compute(move || {
             let mut batch = Batch::new(options);
             for (block, state) in proved.iter().zip(&states) {
-                batch
-                    .push(block, state)
-                    .map_err(|error| FetchError::Bad { number: block.header.number, reason: format!("{error:#}") })?;
+                batch.push(block, state).map_err(|error| FetchError::Bad {
+                    number: block.header.number,
+                    reason: format!("{error:#}"),
+                })?;
             }
             let links = proved.iter().map(link).collect();
             Ok(FetchBatch { links, gaps: batch.take_gaps(), parts: batch.parts(), bytes })
@@ -145,10 +153,13 @@ impl Fetcher {
         .await?
     }
 
-    /// A block of the tail as a batch; where its file is not what was written, or holds other tables, out of the node.
+    /// A block of the tail as a batch; where its file is not what was written, or holds other
+    /// tables, out of the node.
     pub async fn of_tail(&self, link: BlockLink) -> Result<FetchBatch, FetchError> {
         let store = self.store.clone();
-        let read = tokio::task::spawn_blocking(move || tail::read(store.root(), link.number, link.hash)).await?;
+        let read =
+            tokio::task::spawn_blocking(move || tail::read(store.root(), link.number, link.hash))
+                .await?;
         match read {
             Ok(TailBlock { link, tables, batches, gaps }) if tables == self.options().tables => {
                 let parts = batches.into_iter().map(Part::Rows).collect();
@@ -179,7 +190,9 @@ impl Fetcher {
             Ok(raw) => Ok(raw),
             Err(geth::Error::Pruned { message, .. }) => Err(FetchError::Pruned(message)),
             Err(error) if error.is_unreachable() => Err(FetchError::Away(error)),
-            Err(error) => Err(FetchError::Bad { number, reason: format!("block {number}: {error}") }),
+            Err(error) => {
+                Err(FetchError::Bad { number, reason: format!("block {number}: {error}") })
+            }
         }
     }
 
@@ -187,7 +200,9 @@ impl Fetcher {
         let at = At::Number(number);
         match near {
             Near::Finalized => {
-                let asked = async { tokio::try_join!(self.client.raw_block(at), self.client.raw_receipts(at)) };
+                let asked = async {
+                    tokio::try_join!(self.client.raw_block(at), self.client.raw_receipts(at))
+                };
                 self.pace.ask_between_blocks(asked).await
             }
             Near::Head => {
@@ -230,7 +245,9 @@ impl Fetcher {
             return;
         }
         for block in blocks {
-            for transaction in block.transactions.iter().filter(|transaction| transaction.fields.is_none()) {
+            for transaction in
+                block.transactions.iter().filter(|transaction| transaction.fields.is_none())
+            {
                 let mut warned = self.warned.lock().expect("nothing panics while holding it");
                 if warned.insert(transaction.kind) {
                     tracing::warn!(
@@ -245,7 +262,10 @@ impl Fetcher {
     }
 
     /// Runs work on the pool.
-    async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, FetchError> {
+    async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, FetchError> {
         let (sender, receiver) = oneshot::channel();
         self.pool.spawn(move || {
             // The receiver is gone only when the result is not wanted any more.
@@ -255,7 +275,8 @@ impl Fetcher {
     }
 }
 
-/// The hash of a block's header, from the block's bytes; zero where they are no block, which then fails its check.
+/// The hash of a block's header, from the block's bytes; zero where they are no block, which then
+/// fails its check.
 fn hash_of(raw_block: &[u8]) -> B256 {
     header_link(raw_block).map(|(hash, _)| hash).unwrap_or_default()
 }
@@ -270,5 +291,10 @@ pub fn header_link(raw_block: &[u8]) -> Option<(B256, B256)> {
 /// What links a block to its neighbours.
 pub fn link(block: &Proved) -> BlockLink {
     let header = &block.header;
-    BlockLink { number: header.number, hash: header.hash, parent_hash: header.parent_hash, timestamp: header.timestamp }
+    BlockLink {
+        number: header.number,
+        hash: header.hash,
+        parent_hash: header.parent_hash,
+        timestamp: header.timestamp,
+    }
 }

@@ -16,19 +16,30 @@ impl Session {
         }
         if let Some(tip) = self.tip().filter(|tip| self.is_next(tip.number + 1)) {
             if head.number < tip.number {
-                // After an unclean stop geth comes back some blocks lower: that is no reorganisation while the hashes agree.
+                // After an unclean stop geth comes back some blocks lower: that is no
+                // reorganisation while the hashes agree.
                 let ours = self.tail.links.iter().find(|link| link.number == head.number);
                 if ours.is_some_and(|ours| ours.hash != head.hash) {
                     return self.reorganise(tip, head).await.map(|()| true);
                 }
-                let state = format!("waiting: the node's head went back to {}, {} is held", head.number, tip.number);
+                let state = format!(
+                    "waiting: the node's head went back to {}, {} is held",
+                    head.number, tip.number
+                );
                 self.reporter.log_state(state);
                 return Ok(false);
             }
             let hash = match head.number - tip.number {
                 0 => head.hash,
                 1 => head.parent_hash,
-                _ => self.node.client.head(Tag::Number(tip.number)).await.map_err(FetchError::Away)?.hash,
+                _ => {
+                    self.node
+                        .client
+                        .head(Tag::Number(tip.number))
+                        .await
+                        .map_err(FetchError::Away)?
+                        .hash
+                }
             };
             if hash != tip.hash {
                 return self.reorganise(tip, head).await.map(|()| true);
@@ -38,11 +49,17 @@ impl Session {
             if head.number < last || !self.has_room(0)? {
                 return Ok(false);
             }
-            self.reporter.log_state(format!("blocks {first} to {last} of the tail are missing, and are fetched again"));
+            self.reporter.log_state(format!(
+                "blocks {first} to {last} of the tail are missing, and are fetched again"
+            ));
             return match self.extend(first, last.min(first + TAIL_BATCH - 1)).await {
                 Err(FetchError::Pruned(reason)) => {
                     let blocks = self.tail.leave_hole((first, last));
-                    self.sealed.note_failure(blocks, "missing", format!("pruned history: {reason}"));
+                    self.sealed.note_failure(
+                        blocks,
+                        "missing",
+                        format!("pruned history: {reason}"),
+                    );
                     self.publication.dirty = true;
                     Ok(true)
                 }
@@ -52,7 +69,10 @@ impl Session {
         let known = self.known();
         let next = known.tail_next();
         if head.number < next && self.tip().is_none() {
-            let state = format!("waiting: the node's head is block {}, and the first wanted is {next}", head.number);
+            let state = format!(
+                "waiting: the node's head is block {}, and the first wanted is {next}",
+                head.number
+            );
             self.reporter.log_state(state);
         }
         if head.number < next || known.tail_waits() || !self.has_room(0)? {
@@ -81,7 +101,9 @@ impl Session {
         let below = self.tip().filter(|tip| tip.number + 1 == first);
         match self.tail.extend((first, last), below).await? {
             Extended::By(1) => self.committed(&format!("block {first}"))?,
-            Extended::By(count) => self.committed(&format!("blocks {first} to {}", first + count - 1))?,
+            Extended::By(count) => {
+                self.committed(&format!("blocks {first} to {}", first + count - 1))?
+            }
             Extended::Stray(link) => {
                 self.explain(link).await?;
                 // The next step sees the reorganisation.
@@ -91,15 +113,18 @@ impl Session {
         Ok(true)
     }
 
-    /// The node's next block does not link to our tip: either its chain changed, which the next step sees, or the block is bad.
+    /// The node's next block does not link to our tip: either its chain changed, which the next
+    /// step sees, or the block is bad.
     async fn explain(&self, stray: BlockLink) -> Result<(), FetchError> {
         let Some(tip) = self.tip() else { return Ok(()) };
-        let node = self.node.client.head(Tag::Number(tip.number)).await.map_err(FetchError::Away)?;
+        let node =
+            self.node.client.head(Tag::Number(tip.number)).await.map_err(FetchError::Away)?;
         if node.hash != tip.hash {
             return Ok(());
         }
         let BlockLink { number, parent_hash, .. } = stray;
-        let reason = format!("block {number}: parent hash: expected {}, found {parent_hash}", tip.hash);
+        let reason =
+            format!("block {number}: parent hash: expected {}, found {parent_hash}", tip.hash);
         Err(self.tail.fetcher.quarantine(number, reason).await?)
     }
 }

@@ -1,14 +1,17 @@
 //! How large the call frames of a block may be, judged before the node is asked for them.
 //!
-//! geth's `callTracer` copies input and output of every frame, keeps them all, and writes them as hexadecimal JSON: twelve times their
-//! size in memory. What an input costs in gas is next to nothing, for a contract may pass the same memory with each call: 660,000 gas
-//! make 524 MB of it, and 6 GB in geth. So what cannot be large is asked for at once; of what may be, the inputs are counted first, which
-//! costs the node as much as executing the block once more; and what has transactions of so much gas that even outputs, which a contract
-//! pays for, can be many is traced by a tracer that carries neither ([`crate::geth::Client::trace_moving`]).
+//! geth's `callTracer` copies input and output of every frame, keeps them all, and writes them as
+//! hexadecimal JSON: twelve times their size in memory. What an input costs in gas is next to
+//! nothing, for a contract may pass the same memory with each call: 660,000 gas make 524 MB of it,
+//! and 6 GB in geth. So what cannot be large is asked for at once; of what may be, the inputs are
+//! counted first, which costs the node as much as executing the block once more; and what has
+//! transactions of so much gas that even outputs, which a contract pays for, can be many is traced
+//! by a tracer that carries neither ([`crate::geth::Client::trace_moving`]).
 //!
-//! Measured on two busy cores: that bomb 37 s and 6,157 MB before, 1.0 s and 104 MB with the other tracer; 200,000 empty calls 2.5 s and
-//! 442 MB, 4.2 s and 109 MB; 4,000 reverts with 20 KB 3.8 s and 1,515 MB, 0.6 s and 106 MB. A block of 150 plain transactions: 0.23 s,
-//! and 1.4 s, which is why not all are traced that way; counting inputs takes 0.26 s.
+//! Measured on two busy cores: that bomb 37 s and 6,157 MB before, 1.0 s and 104 MB with the other
+//! tracer; 200,000 empty calls 2.5 s and 442 MB, 4.2 s and 109 MB; 4,000 reverts with 20 KB 3.8 s
+//! and 1,515 MB, 0.6 s and 106 MB. A block of 150 plain transactions: 0.23 s, and 1.4 s, which is
+//! why not all are traced that way; counting inputs takes 0.26 s.
 
 use crate::prove::Proved;
 
@@ -41,7 +44,9 @@ impl Weight {
     pub fn of(block: &Proved) -> Self {
         let totals = block.receipts.iter().map(|receipt| receipt.cumulative_gas_used);
         let mut before = 0;
-        Self::of_gas(totals.map(|total| total.saturating_sub(std::mem::replace(&mut before, total))))
+        Self::of_gas(
+            totals.map(|total| total.saturating_sub(std::mem::replace(&mut before, total))),
+        )
     }
 
     /// The same of such a list.
@@ -62,8 +67,9 @@ impl Weight {
     }
 }
 
-/// The most that a transaction's frames can have: with `words` of memory, `3 * words + words^2 / 512` gas, passed as often as the rest
-/// of the gas pays for calls at 100 each; and 28 bytes for each unit of gas by other means, such as the identity contract.
+/// The most that a transaction's frames can have: with `words` of memory, `3 * words + words^2 /
+/// 512` gas, passed as often as the rest of the gas pays for calls at 100 each; and 28 bytes for
+/// each unit of gas by other means, such as the identity contract.
 fn bytes_max(gas: u64) -> u64 {
     let gas = gas.saturating_sub(GAS_INTRINSIC);
     // Where the derivative of words * (gas - 3 * words - words^2 / 512) is zero.

@@ -1,7 +1,8 @@
 //! Where geth's freezer is, and which of its blocks can be read.
 //!
-//! It lies below the data directory that the node names, or where the operator says. The node may name a path in a container of
-//! its own: then it is not found, that is logged once, and everything comes over the socket.
+//! It lies below the data directory that the node names, or where the operator says. The node may
+//! name a path in a container of its own: then it is not found, that is logged once, and everything
+//! comes over the socket.
 
 use super::error::FetchError;
 use crate::freezer::{self, History, Places};
@@ -28,7 +29,8 @@ pub struct FreezerLookup {
     /// Where they are, once they were found.
     pub places: Places,
     history: Option<History>,
-    /// The first and last block of each run of blocks that can be read, whether or not they are final; ascending.
+    /// The first and last block of each run of blocks that can be read, whether or not they are
+    /// final; ascending.
     pub extents: Vec<(u64, u64)>,
     looked_at: Option<Instant>,
     looked_at_eras: Option<Instant>,
@@ -41,7 +43,8 @@ pub struct FreezerLookup {
 }
 
 impl FreezerLookup {
-    /// It is looked for there, or below the directory that the node names; era files there, or beside it.
+    /// It is looked for there, or below the directory that the node names; era files there, or
+    /// beside it.
     pub fn new(root: Option<PathBuf>, eras: Option<PathBuf>) -> Self {
         Self { root, eras, ..Self::default() }
     }
@@ -58,7 +61,9 @@ impl FreezerLookup {
                 Err(error) if error.is_passing() => return Err(FetchError::Away(error)),
                 Err(error) => {
                     self.not_said = true;
-                    self.log_reason(format!("the node does not say where its freezer is ({error})"));
+                    self.log_reason(format!(
+                        "the node does not say where its freezer is ({error})"
+                    ));
                 }
             }
         }
@@ -89,14 +94,27 @@ impl FreezerLookup {
         self.look_at_eras().map_err(|error| error.to_string())?;
         let history = self.history.as_mut().expect("it was opened above");
         let extents = history.extents().map_err(|error| error.to_string())?;
-        if let (Some((first, _)), Some((_, last)), false) = (extents.first(), extents.last(), self.checked) {
+        if let (Some((first, _)), Some((_, last)), false) =
+            (extents.first(), extents.last(), self.checked)
+        {
             let found = history.genesis().map_err(|error| error.to_string())?;
-            let directory =
-                self.places.tables.as_deref().or(self.places.eras.as_deref()).unwrap_or("".as_ref()).display();
+            let directory = self
+                .places
+                .tables
+                .as_deref()
+                .or(self.places.eras.as_deref())
+                .unwrap_or("".as_ref())
+                .display();
             if let Some(found) = found.filter(|found| *found != genesis) {
-                return Err(format!("the freezer at `{directory}` is of another chain, with genesis {found}"));
+                return Err(format!(
+                    "the freezer at `{directory}` is of another chain, with genesis {found}"
+                ));
             }
-            tracing::info!(first, last, "history up to the finalized block is read from `{directory}`");
+            tracing::info!(
+                first,
+                last,
+                "history up to the finalized block is read from `{directory}`"
+            );
             self.checked = true;
             self.logged.clear();
         }
@@ -112,13 +130,21 @@ impl FreezerLookup {
         let Some(history) = &mut self.history else { return Ok(()) };
         let failures = history.look_at_eras()?;
         let directory = self.places.eras.as_deref().unwrap_or("".as_ref()).display();
-        let blocks: Vec<_> = history.in_eras().iter().map(|(first, last)| format!("{first}-{last}")).collect();
+        let blocks: Vec<_> =
+            history.in_eras().iter().map(|(first, last)| format!("{first}-{last}")).collect();
         let logged = (blocks.join(", "), failures.join("; "));
         if self.logged_of_eras.0 != logged.0 {
-            tracing::info!(blocks = logged.0, "pruned history is read from the era files in `{directory}`");
+            tracing::info!(
+                blocks = logged.0,
+                "pruned history is read from the era files in `{directory}`"
+            );
         }
         if self.logged_of_eras.1 != logged.1 && !failures.is_empty() {
-            tracing::warn!(files = failures.len(), reason = failures[0], "era files in `{directory}` cannot be read");
+            tracing::warn!(
+                files = failures.len(),
+                reason = failures[0],
+                "era files in `{directory}` cannot be read"
+            );
         }
         self.logged_of_eras = logged;
         Ok(())

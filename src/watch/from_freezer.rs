@@ -1,8 +1,8 @@
 //! A range out of geth's freezer, or of era files: one worker, from the files to the rows.
 //!
-//! The worker reads a run of blocks and has them proved by all cores; meanwhile it writes the run before, and the other workers do
-//! the same with other ranges, so that no core waits. What a worker holds is two runs and the open row groups, whatever the
-//! blocks are.
+//! The worker reads a run of blocks and has them proved by all cores; meanwhile it writes the run
+//! before, and the other workers do the same with other ranges, so that no core waits. What a
+//! worker holds is two runs and the open row groups, whatever the blocks are.
 
 use super::builder::{Builder, Job};
 use super::error::FetchError;
@@ -27,7 +27,8 @@ struct ProvedRun {
 }
 
 impl Builder {
-    /// Builds a range out of geth's freezer. The node says what its last block is: all below is linked to that.
+    /// Builds a range out of geth's freezer. The node says what its last block is: all below is
+    /// linked to that.
     pub async fn build_from_freezer(&self, job: Job) -> Result<Finished, FetchError> {
         let anchor = if self.anchored { Some(self.anchor(job.piece.last).await?) } else { None };
         self.on_thread(move |builder| {
@@ -59,24 +60,33 @@ impl Builder {
             next += run.as_ref().map_or(0, |run| run.blocks.len() as u64);
             let ahead = run.map(|run| self.prove_aside(run));
             match std::mem::replace(&mut proving, ahead) {
-                Some(proved) => self.write(proved.recv().map_err(|_| FetchError::Stopped)?, &mut below, &mut range)?,
+                Some(proved) => self.write(
+                    proved.recv().map_err(|_| FetchError::Stopped)?,
+                    &mut below,
+                    &mut range,
+                )?,
                 None if proving.is_none() => break,
                 None => {}
             }
         }
         if let Some(anchor) = anchor.filter(|anchor| below.is_none_or(|top| top.hash != *anchor)) {
-            return Err(FetchError::Freezer(format!("block {} is {anchor} on the node", job.piece.last)));
+            return Err(FetchError::Freezer(format!(
+                "block {} is {anchor} on the node",
+                job.piece.last
+            )));
         }
         Ok(range.finish()?)
     }
 
-    /// Decodes and proves the blocks of a run while the caller goes on: each by itself, on any core that is free.
+    /// Decodes and proves the blocks of a run while the caller goes on: each by itself, on any core
+    /// that is free.
     fn prove_aside(&self, run: FreezerRun) -> Receiver<ProvedRun> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let builder = self.clone();
         self.fetcher.pool.spawn(move || {
             let bytes = run.bytes;
-            let blocks = run.blocks.into_par_iter().map(|stored| builder.prove_one(stored)).collect();
+            let blocks =
+                run.blocks.into_par_iter().map(|stored| builder.prove_one(stored)).collect();
             // The receiver is gone only when the range is given up.
             let _ = sender.send(ProvedRun { blocks, bytes });
         });
@@ -84,13 +94,21 @@ impl Builder {
     }
 
     /// Links the blocks of a run to those below, and writes their rows.
-    fn write(&self, run: ProvedRun, below: &mut Option<BlockLink>, range: &mut RangeWriter) -> Result<(), FetchError> {
+    fn write(
+        &self,
+        run: ProvedRun,
+        below: &mut Option<BlockLink>,
+        range: &mut RangeWriter,
+    ) -> Result<(), FetchError> {
         let blocks = run.blocks.into_iter().collect::<Result<Vec<_>, _>>()?;
         let mut batch = Batch::new(self.fetcher.options());
         for block in &blocks {
             let (number, parent_hash) = (block.header.number, block.header.parent_hash);
             if let Some(below) = below.filter(|below| below.hash != parent_hash) {
-                let reason = format!("block {number}: parent hash: expected {}, found {parent_hash}", below.hash);
+                let reason = format!(
+                    "block {number}: parent hash: expected {}, found {parent_hash}",
+                    below.hash
+                );
                 return Err(FetchError::Freezer(reason));
             }
             *below = Some(link(block));
@@ -111,8 +129,11 @@ impl Builder {
         self.fetcher.pace.wait_between_blocks(&self.stop)?;
         let number = stored.number;
         let expected = Expected { number, hash: Some(stored.hash), parent_hash: None };
-        let block = self.decode(stored).map_err(|error| FetchError::Freezer(format!("block {number}: {error:#}")))?;
-        prove(block, &expected, &self.fetcher.schedule).map_err(|failed| FetchError::Freezer(failed.0.to_string()))
+        let block = self
+            .decode(stored)
+            .map_err(|error| FetchError::Freezer(format!("block {number}: {error:#}")))?;
+        prove(block, &expected, &self.fetcher.schedule)
+            .map_err(|failed| FetchError::Freezer(failed.0.to_string()))
     }
 
     fn decode(&self, Stored { header, body, receipts, .. }: Stored) -> Result<Block> {

@@ -21,7 +21,11 @@ const BATCHES_MAX: usize = 8;
 
 impl Builder {
     /// Builds a range out of the node.
-    pub async fn build_from_node(&self, job: Job, drained: &AtomicBool) -> Result<Finished, FetchError> {
+    pub async fn build_from_node(
+        &self,
+        job: Job,
+        drained: &AtomicBool,
+    ) -> Result<Finished, FetchError> {
         let (piece, links) = (job.piece, job.links.clone());
         let (sender, mut receiver) = mpsc::channel::<FetchBatch>(BATCHES_MAX / 2);
         let writer = self.on_thread(move |builder| {
@@ -50,7 +54,8 @@ impl Builder {
         written
     }
 
-    /// Fetches the piece's batches side by side and hands them on in order. What the tail has of it is taken from there.
+    /// Fetches the piece's batches side by side and hands them on in order. What the tail has of it
+    /// is taken from there.
     async fn pump(
         &self,
         piece: Piece,
@@ -59,7 +64,12 @@ impl Builder {
     ) -> Result<(), FetchError> {
         if let Some(top) = links.last() {
             // Nothing else says so where the node has gone on by many blocks.
-            let node = self.fetcher.client.head(Tag::Number(top.number)).await.map_err(FetchError::Away)?;
+            let node = self
+                .fetcher
+                .client
+                .head(Tag::Number(top.number))
+                .await
+                .map_err(FetchError::Away)?;
             if node.hash != top.hash {
                 links.clear();
             }
@@ -95,9 +105,16 @@ impl Builder {
         }
     }
 
-    /// The batch, where each of its blocks links to the one before; if not, fetched once more on a fresh connection.
-    async fn linked(&self, below: Option<BlockLink>, batch: FetchBatch) -> Result<FetchBatch, FetchError> {
-        let Some((first, last)) = batch.links.first().zip(batch.links.last()) else { return Ok(batch) };
+    /// The batch, where each of its blocks links to the one before; if not, fetched once more on a
+    /// fresh connection.
+    async fn linked(
+        &self,
+        below: Option<BlockLink>,
+        batch: FetchBatch,
+    ) -> Result<FetchBatch, FetchError> {
+        let Some((first, last)) = batch.links.first().zip(batch.links.last()) else {
+            return Ok(batch);
+        };
         let Some((number, reason)) = unlinked(below, &batch.links) else { return Ok(batch) };
         tracing::warn!(block = number, reason, "block failed its check, fetching it again");
         self.fetcher.client.drop_connections();
@@ -109,7 +126,8 @@ impl Builder {
     }
 }
 
-/// A piece in parts, ascending: each block that the tail has by itself, of the others so many together.
+/// A piece in parts, ascending: each block that the tail has by itself, of the others so many
+/// together.
 fn parts(piece: Piece, links: &[BlockLink], count: u64) -> Vec<(u64, u64, Option<BlockLink>)> {
     let mut parts = Vec::new();
     let mut next = piece.first;
@@ -127,8 +145,16 @@ fn parts(piece: Piece, links: &[BlockLink], count: u64) -> Vec<(u64, u64, Option
 fn unlinked(below: Option<BlockLink>, links: &[BlockLink]) -> Option<(u64, String)> {
     let parents = below.iter().chain(links);
     let children = if below.is_some() { links } else { &links[1..] };
-    parents.zip(children).find(|(parent, child)| child.parent_hash != parent.hash).map(|(parent, child)| {
-        let BlockLink { number, parent_hash, .. } = child;
-        (*number, format!("block {number}: parent hash: expected {}, found {parent_hash}", parent.hash))
-    })
+    parents.zip(children).find(|(parent, child)| child.parent_hash != parent.hash).map(
+        |(parent, child)| {
+            let BlockLink { number, parent_hash, .. } = child;
+            (
+                *number,
+                format!(
+                    "block {number}: parent hash: expected {}, found {parent_hash}",
+                    parent.hash
+                ),
+            )
+        },
+    )
 }

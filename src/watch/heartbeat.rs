@@ -17,8 +17,8 @@ const BEAT_EVERY: Duration = Duration::from_secs(5);
 /// How far the clocks of two machines may be apart, in seconds.
 const SKEW_S: u64 = 5;
 
-/// Seconds from 1970 to mainnet's block 1, the first that any network made. A block that says it is older, as genesis blocks do,
-/// says nothing of when it was made.
+/// Seconds from 1970 to mainnet's block 1, the first that any network made. A block that says it is
+/// older, as genesis blocks do, says nothing of when it was made.
 const FIRST_BLOCK_S: u64 = 1_438_269_988;
 
 /// `.spyhop/heartbeat`: the writer's state after its last step.
@@ -65,7 +65,8 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// The one on the volume at `root`; `None` where no writer was there yet, or where it cannot be read: a writer soon makes another.
+    /// The one on the volume at `root`; `None` where no writer was there yet, or where it cannot be
+    /// read: a writer soon makes another.
     pub fn read(root: &Path) -> Option<Self> {
         Self::read_strictly(root).ok().flatten()
     }
@@ -76,7 +77,9 @@ impl Heartbeat {
     /// Where it is there and cannot be read.
     pub fn read_strictly(root: &Path) -> Result<Option<Self>> {
         match std::fs::read(root.join(".spyhop/heartbeat")) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).context("failed to read the heartbeat"),
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map(Some).context("failed to read the heartbeat")
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).context("failed to read the heartbeat"),
         }
@@ -92,12 +95,15 @@ impl Heartbeat {
     /// How old it is, in seconds; `None` where it is of a time that has not come yet.
     pub fn age_s(&self) -> Option<u64> {
         let by_uptime = self.uptime.as_ref().and_then(|uptime| Uptime::now()?.since(uptime));
-        by_uptime.or_else(|| (now() + SKEW_S).checked_sub(self.time).map(|age| age.saturating_sub(SKEW_S)))
+        by_uptime.or_else(|| {
+            (now() + SKEW_S).checked_sub(self.time).map(|age| age.saturating_sub(SKEW_S))
+        })
     }
 
     /// Whether it was written since this machine was started.
     pub fn is_of_this_boot(&self) -> bool {
-        Uptime::now().is_some_and(|now| self.uptime.as_ref().is_some_and(|then| then.boot == now.boot))
+        Uptime::now()
+            .is_some_and(|now| self.uptime.as_ref().is_some_and(|then| then.boot == now.boot))
     }
 }
 
@@ -142,7 +148,9 @@ impl Pulse {
     pub fn start(store: Arc<Store>) -> Arc<Self> {
         let pulse = Arc::new(Self { store, last: Mutex::default() });
         let beating = Arc::downgrade(&pulse);
-        let thread = thread::Builder::new().name("heartbeat".to_owned()).spawn(move || Self::go_on(&beating));
+        let thread = thread::Builder::new()
+            .name("heartbeat".to_owned())
+            .spawn(move || Self::go_on(&beating));
         if let Err(error) = thread {
             tracing::warn!(%error, "a long step will look like a dead writer: no thread");
         }

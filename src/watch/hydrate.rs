@@ -1,9 +1,11 @@
 //! Balances of those whom only history knows.
 //!
-//! The node serves the state of new blocks only, so who moved much before them has no balance until it moves again. These are
-//! asked for with the new blocks, a few with each, and their rows lie among that block's. Who they are is read out of the ranges,
-//! one after the other and behind everything else: the parties of large transfers in blocks whose balances are missing. A range
-//! without such blocks is not read. All of it is in memory only, and bounded; another process may ask again.
+//! The node serves the state of new blocks only, so who moved much before them has no balance until
+//! it moves again. These are asked for with the new blocks, a few with each, and their rows lie
+//! among that block's. Who they are is read out of the ranges, one after the other and behind
+//! everything else: the parties of large transfers in blocks whose balances are missing. A range
+//! without such blocks is not read. All of it is in memory only, and bounded; another process may
+//! ask again.
 
 use super::abort::AbortOnDrop;
 use super::builder::Builder;
@@ -29,7 +31,8 @@ const WAITING_MAX: usize = 10_000;
 /// Accounts that are remembered to have a balance.
 const SEEN_MAX: usize = 100_000;
 
-/// Blocks of which it is remembered for whom they were asked: a deeper reorganisation loses what it brought.
+/// Blocks of which it is remembered for whom they were asked: a deeper reorganisation loses what it
+/// brought.
 const ASKED_MAX: usize = 256;
 
 /// What is to be asked for, and what need not be.
@@ -54,24 +57,30 @@ struct Reading {
 }
 
 impl Hydration {
-    /// Goes on: takes in a range that was read, and starts to read the next one where nobody is left to be asked for. Returns why
-    /// one is damaged.
+    /// Goes on: takes in a range that was read, and starts to read the next one where nobody is
+    /// left to be asked for. Returns why one is damaged.
     pub async fn go_on(&mut self, ranges: &[Range], builder: &Builder) -> Option<anyhow::Error> {
-        if let Some(Reading { blocks, task }) = self.reading.take_if(|reading| reading.task.is_finished()) {
+        if let Some(Reading { blocks, task }) =
+            self.reading.take_if(|reading| reading.task.is_finished())
+        {
             self.note_read(blocks);
             match task.await {
-                Ok(Ok(accounts)) => {
-                    self.waiting.extend(accounts.into_iter().filter(|account| !self.seen.contains(account)))
-                }
+                Ok(Ok(accounts)) => self
+                    .waiting
+                    .extend(accounts.into_iter().filter(|account| !self.seen.contains(account))),
                 Ok(Err(FetchError::Other(error))) if error.is::<Damaged>() => return Some(error),
-                failed => tracing::debug!(first = blocks.0, ?failed, "range was not read for hydration"),
+                failed => {
+                    tracing::debug!(first = blocks.0, ?failed, "range was not read for hydration")
+                }
             }
         }
         let wanted = builder.tables().has(&balances::TABLE);
         if !wanted || self.reading.is_some() || self.waiting.len() >= ACCOUNTS_OF_BLOCK {
             return None;
         }
-        while let Some(range) = ranges.iter().rev().find(|range| !self.is_read((range.first, range.last))) {
+        while let Some(range) =
+            ranges.iter().rev().find(|range| !self.is_read((range.first, range.last)))
+        {
             let blocks = (range.first, range.last);
             let lacking = lacking(range);
             if lacking.is_empty() {
@@ -81,7 +90,12 @@ impl Hydration {
             let range = range.clone();
             let task = builder.on_thread(move |builder| {
                 let (store, name) = (&builder.fetcher.store, large_transfers::TABLE.name);
-                store.check_all(std::slice::from_ref(&range), |table| table == name, Hash::New, &builder.stop)?;
+                store.check_all(
+                    std::slice::from_ref(&range),
+                    |table| table == name,
+                    Hash::New,
+                    &builder.stop,
+                )?;
                 accounts(&range.file(store.root(), &large_transfers::TABLE), &lacking)
             });
             let task = AbortOnDrop::spawn(async move { Ok(task.await??) });
@@ -93,10 +107,16 @@ impl Hydration {
 
     /// Those who are to be asked for with the next block but `skipped`.
     pub fn of_block(&self, skipped: usize) -> Arc<[Account]> {
-        self.waiting.iter().skip(skipped * ACCOUNTS_OF_BLOCK).take(ACCOUNTS_OF_BLOCK).copied().collect()
+        self.waiting
+            .iter()
+            .skip(skipped * ACCOUNTS_OF_BLOCK)
+            .take(ACCOUNTS_OF_BLOCK)
+            .copied()
+            .collect()
     }
 
-    /// Takes in a block that was written, and who was asked for with it. Whoever has no balance after that has none to be told.
+    /// Takes in a block that was written, and who was asked for with it. Whoever has no balance
+    /// after that has none to be told.
     pub fn take_in(&mut self, block: &TailBlock, asked: Arc<[Account]>) -> Result<()> {
         let Some(batch) = block.batch(&balances::TABLE) else { return Ok(()) };
         if Gap::of(&block.gaps, &balances::TABLE).iter().any(|gap| gap.lacks() == Lacks::Rows) {
@@ -162,7 +182,8 @@ fn lacking(range: &Range) -> Vec<(u64, u64)> {
     gaps.iter().filter(|gap| gap.lacks() == Lacks::Rows).map(|gap| (gap.first, gap.last)).collect()
 }
 
-/// Who comes first: parties of ether, then of the tokens that move most, each by the rank of its movement on its day.
+/// Who comes first: parties of ether, then of the tokens that move most, each by the rank of its
+/// movement on its day.
 type Place = (bool, Reverse<usize>, usize);
 
 /// The parties of large transfers in these blocks, at most [`WAITING_MAX`], the first ones first.
@@ -190,7 +211,8 @@ fn place(places: &mut HashMap<Account, Place>, group: &mut Vec<Large>) {
             continue;
         }
         let place = (asset.is_some(), Reverse(if asset.is_some() { count } else { 0 }), rank);
-        for party in from.into_iter().chain(to).filter(|party| asset.is_none() || !party.is_zero()) {
+        for party in from.into_iter().chain(to).filter(|party| asset.is_none() || !party.is_zero())
+        {
             let held = places.entry((asset, party)).or_insert(place);
             *held = place.min(*held);
         }

@@ -28,7 +28,8 @@ pub struct Jobs {
     ranking: Option<AbortOnDrop<Result<Ranking, FetchError>>>,
     /// When a ranking is tried again after it failed.
     ranking_retry_at: Option<Instant>,
-    /// First blocks of pieces that the freezer or an era file did not give, and why: they come from the node.
+    /// First blocks of pieces that the freezer or an era file did not give, and why: they come from
+    /// the node.
     freezer_failures: BTreeMap<u64, String>,
     pub rates: Rates,
     pub estimate: Estimate,
@@ -89,14 +90,23 @@ impl Jobs {
         self.under_way.insert(index, UnderWay { job, task, drained });
     }
 
-    /// A range that has ended and can be put in its place next: the first one under way where they go `in_order`, else any.
-    pub async fn next_built(&mut self, in_order: bool) -> Option<(Job, Result<Finished, FetchError>)> {
+    /// A range that has ended and can be put in its place next: the first one under way where they
+    /// go `in_order`, else any.
+    pub async fn next_built(
+        &mut self,
+        in_order: bool,
+    ) -> Option<(Job, Result<Finished, FetchError>)> {
         while let Some(index) = self.ended(in_order) {
             let UnderWay { job, task, .. } = self.under_way.remove(index);
             match task.await.unwrap_or_else(|error| Err(error.into())) {
                 Err(FetchError::Freezer(reason)) => {
                     let Piece { first, last, .. } = job.piece;
-                    tracing::warn!(first, last, reason, "the freezer failed, these blocks come from the node");
+                    tracing::warn!(
+                        first,
+                        last,
+                        reason,
+                        "the freezer failed, these blocks come from the node"
+                    );
                     self.freezer_failures.insert(first, reason);
                     let piece = Piece { source: Source::Node, ..job.piece };
                     // In its old place, so that nothing overtakes it.
@@ -124,14 +134,16 @@ impl Jobs {
         self.under_way.iter().filter(|under_way| !under_way.is_drained()).count() < workers
     }
 
-    /// Whether another range may come from the node or the tail. Those keep every core busy by themselves, so there is one at a
-    /// time, and the one after it while it is only being written.
+    /// Whether another range may come from the node or the tail. Those keep every core busy by
+    /// themselves, so there is one at a time, and the one after it while it is only being written.
     pub fn has_node(&self) -> bool {
-        let mut others = self.under_way.iter().filter(|other| other.job.piece.source != Source::Freezer);
+        let mut others =
+            self.under_way.iter().filter(|other| other.job.piece.source != Source::Freezer);
         others.clone().count() <= 1 && others.all(UnderWay::is_drained)
     }
 
-    /// Where a piece comes from, after what failed: what the freezer did not give, and what is traced, comes from the node.
+    /// Where a piece comes from, after what failed: what the freezer did not give, and what is
+    /// traced, comes from the node.
     pub fn source(&self, piece: Piece, is_traced: bool) -> Piece {
         let is_given = !is_traced && !self.freezer_failures.contains_key(&piece.first);
         match piece.source {
@@ -140,7 +152,8 @@ impl Jobs {
         }
     }
 
-    /// Why the freezer did not give a piece, where it was asked. It is asked once more next time: somebody may have mended it.
+    /// Why the freezer did not give a piece, where it was asked. It is asked once more next time:
+    /// somebody may have mended it.
     pub fn take_freezer_failure(&mut self, piece: Piece) -> Option<String> {
         self.freezer_failures.remove(&piece.first)
     }
@@ -151,8 +164,9 @@ impl Jobs {
             return None;
         }
         let resting: Vec<_> = self.unmerged.iter().filter(|(_, failure)| failure.rests()).collect();
-        let rests =
-            |range: &&Range| resting.iter().any(|((first, last), _)| *first <= range.first && range.last <= *last);
+        let rests = |range: &&Range| {
+            resting.iter().any(|((first, last), _)| *first <= range.first && range.last <= *last)
+        };
         let ranges: Vec<_> = ranges.iter().filter(|range| !rests(range)).cloned().collect();
         next_merge(&ranges, tables)
     }
@@ -160,12 +174,14 @@ impl Jobs {
     /// Starts to merge ranges.
     pub fn start_merge(&mut self, merge: Merge) {
         let blocks = merge.blocks();
-        self.merging = Some(Merging { blocks, task: AbortOnDrop::spawn(self.builder.clone().merge(merge)) });
+        self.merging =
+            Some(Merging { blocks, task: AbortOnDrop::spawn(self.builder.clone().merge(merge)) });
     }
 
     /// A merge that has ended.
     pub async fn next_merged(&mut self) -> Option<Merged> {
-        let Merging { blocks, task } = self.merging.take_if(|merging| merging.task.is_finished())?;
+        let Merging { blocks, task } =
+            self.merging.take_if(|merging| merging.task.is_finished())?;
         let merged = task.await.unwrap_or_else(|error| Err(error.into()));
         if merged.is_ok() {
             self.unmerged.remove(&blocks);
@@ -221,7 +237,8 @@ impl Jobs {
         !self.under_way.is_empty() || self.merging.is_some()
     }
 
-    /// Whether it is time to delete what nobody reads any more. Not while something under way reads ranges.
+    /// Whether it is time to delete what nobody reads any more. Not while something under way reads
+    /// ranges.
     pub fn is_collection_due(&mut self) -> bool {
         const EVERY: Duration = Duration::from_secs(60);
         if self.merging.is_some()
@@ -238,11 +255,13 @@ impl Jobs {
     /// Waits until there is something to do about what is under way.
     pub async fn wait(&self, in_order: bool) {
         const LOOK_EVERY: Duration = Duration::from_millis(20);
-        let count_drained = || self.under_way.iter().filter(|under_way| under_way.is_drained()).count();
+        let count_drained =
+            || self.under_way.iter().filter(|under_way| under_way.is_drained()).count();
         let drained = count_drained();
         let merged = || self.merging.as_ref().is_some_and(|merging| merging.task.is_finished());
         let ranked = || self.ranking.as_ref().is_some_and(AbortOnDrop::is_finished);
-        while self.ended(in_order).is_none() && !merged() && !ranked() && count_drained() == drained {
+        while self.ended(in_order).is_none() && !merged() && !ranked() && count_drained() == drained
+        {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -255,7 +274,8 @@ impl Jobs {
         self.under_way.clear();
         let Merging { blocks, task } = self.merging.take()?;
         // Its thread runs at idle priority, and may not even come to see that it is to stop.
-        let merged = tokio::time::timeout(DRAIN, task).await.unwrap_or(Ok(Err(FetchError::Stopped)));
+        let merged =
+            tokio::time::timeout(DRAIN, task).await.unwrap_or(Ok(Err(FetchError::Stopped)));
         Some((blocks, merged.unwrap_or_else(|error| Err(error.into()))))
     }
 }

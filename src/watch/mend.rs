@@ -41,8 +41,8 @@ impl Mend {
     }
 }
 
-/// The sealed ranges at the start, and those that are to be built again: what cannot be read, is cut or is of another chain goes to
-/// quarantine first.
+/// The sealed ranges at the start, and those that are to be built again: what cannot be read, is
+/// cut or is of another chain goes to quarantine first.
 ///
 /// # Errors
 /// Where no range is of this chain, or one cannot be read for another reason than what is in it.
@@ -61,13 +61,18 @@ pub fn open(store: &Store, identity: Identity) -> Result<(Vec<Range>, Vec<Mend>)
             )
             .into());
         }
-        let mut damaged: Vec<_> = unreadable.into_iter().map(|range| (range.path, range.reason)).collect();
+        let mut damaged: Vec<_> =
+            unreadable.into_iter().map(|range| (range.path, range.reason)).collect();
         for range in ranges.iter().filter(|range| !is_other(range)) {
             let reason = missing_or_cut(root, &range.path, &range.manifest)?;
             damaged.extend(reason.map(|reason| (range.path.clone(), reason)));
         }
         let others = ranges.iter().filter(is_other);
-        damaged.extend(others.map(|range| (range.path.clone(), "manifest.json: it is of another chain".to_owned())));
+        damaged.extend(
+            others.map(|range| {
+                (range.path.clone(), "manifest.json: it is of another chain".to_owned())
+            }),
+        );
         if damaged.is_empty() {
             break ranges;
         }
@@ -109,12 +114,17 @@ pub fn covers_as_much(new: &Manifest, old: &Manifest) -> Result<(), FetchError> 
     for table in old.tables.keys() {
         let (lacks, lacked) = (blocks(new, table), blocks(old, table));
         if lacks > lacked {
-            let reason = format!("the node returned fewer blocks than before: `{table}` lacks {lacks}, not {lacked}");
+            let reason = format!(
+                "the node returned fewer blocks than before: `{table}` lacks {lacks}, not {lacked}"
+            );
             return Err(FetchError::Bad { number: old.first, reason });
         }
     }
     if new.gaps.iter().any(|gap| UNASKED.contains(&&gap.reason[..])) {
-        return Err(FetchError::Bad { number: old.first, reason: "the node was not asked again".to_owned() });
+        return Err(FetchError::Bad {
+            number: old.first,
+            reason: "the node was not asked again".to_owned(),
+        });
     }
     Ok(())
 }
@@ -124,12 +134,14 @@ pub fn is_of_state(table: &str) -> bool {
     needing(Need::is_of_state).tables().any(|of_state| of_state.name == table)
 }
 
-/// The chain tables of a range: those that its manifest names, or where that cannot be read those that it has files of.
+/// The chain tables of a range: those that its manifest names, or where that cannot be read those
+/// that it has files of.
 fn tables_of(directory: &Path) -> Result<Selection> {
     if let Ok(manifest) = Manifest::read(directory) {
         return Ok(manifest.selection());
     }
-    let entries = fs::read_dir(directory).with_context(|| format!("failed to list: `{}`", directory.display()))?;
+    let entries = fs::read_dir(directory)
+        .with_context(|| format!("failed to list: `{}`", directory.display()))?;
     let names = entries.map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default()));
     let names = names.collect::<Result<Vec<_>>>()?;
     Ok(Selection::of_known(names.iter().filter_map(|name| table_of(name))))

@@ -58,8 +58,9 @@ impl Node {
         }
     }
 
-    /// Whether the node has a head, and so can say which chain is its own. In snap sync it has none for hours, while its
-    /// freezer fills with blocks that it has checked from a finalized one downwards.
+    /// Whether the node has a head, and so can say which chain is its own. In snap sync it has none
+    /// for hours, while its freezer fills with blocks that it has checked from a finalized one
+    /// downwards.
     pub fn is_anchored(&self) -> bool {
         self.head.is_some_and(|head| head.number > 0)
     }
@@ -87,7 +88,8 @@ impl Node {
         Ok(head)
     }
 
-    /// Whether the node once kept up and now has blocks to catch up with. A chain that makes no blocks has an old head too.
+    /// Whether the node once kept up and now has blocks to catch up with. A chain that makes no
+    /// blocks has an old head too.
     async fn is_behind(&mut self, head: Head) -> Result<bool, FetchError> {
         if !age_s(head).is_some_and(|age_s| self.pressure.is_late(age_s)) {
             return Ok(false);
@@ -97,7 +99,8 @@ impl Node {
         Ok(block("currentBlock") != block("highestBlock"))
     }
 
-    /// Asks which block is final; without an answer, and if there never was one, depth below the head decides.
+    /// Asks which block is final; without an answer, and if there never was one, depth below the
+    /// head decides.
     pub async fn look_for_finalized(
         &mut self,
         head: Head,
@@ -118,7 +121,9 @@ impl Node {
                         self.finalized = self.finalized.max(Some(finalized.number));
                     }
                 }
-                Err(error) if error.is_missing() => self.finalized_retry_at = Instant::now() + FINALIZED_RETRY,
+                Err(error) if error.is_missing() => {
+                    self.finalized_retry_at = Instant::now() + FINALIZED_RETRY
+                }
                 Err(error) => return Err(FetchError::Away(error)),
             }
         }
@@ -126,8 +131,10 @@ impl Node {
             // By its number alone nothing becomes final: it is at least to be there.
             let unproved = tip.is_none_or(|tip| head.number > tip.number);
             if unproved && self.hash_at(head.number).await?.is_none() {
-                self.doubt =
-                    Some(format!("the node's head is said to be block {}, which it does not have", head.number));
+                self.doubt = Some(format!(
+                    "the node's head is said to be block {}, which it does not have",
+                    head.number
+                ));
             } else {
                 self.finalized = head.number.checked_sub(self.finality_depth);
             }
@@ -144,7 +151,10 @@ impl Node {
         // Asked anew: it may have grown meanwhile.
         let head = self.client.head(Tag::Latest).await.map_err(FetchError::Away)?;
         if number > head.number.min(BLOCK_MAX) {
-            return Ok(Some(format!("the node says that block {number} is final, and its head is {}", head.number)));
+            return Ok(Some(format!(
+                "the node says that block {number} is final, and its head is {}",
+                head.number
+            )));
         }
         Ok(match self.hash_at(number).await? {
             Some(found) if found == hash => None,
@@ -166,10 +176,13 @@ impl Node {
         }
     }
 
-    /// Makes sure that the node's chain is the one that is sealed in these ranges of a volume at `root`.
+    /// Makes sure that the node's chain is the one that is sealed in these ranges of a volume at
+    /// `root`.
     pub async fn check_sealed(&self, ranges: &[Range], root: &Path) -> Result<(), FetchError> {
         let head = self.head.map_or(0, |head| head.number);
-        let Some(range) = ranges.iter().rev().find(|range| range.last <= head) else { return Ok(()) };
+        let Some(range) = ranges.iter().rev().find(|range| range.last <= head) else {
+            return Ok(());
+        };
         let hash = self.client.head(Tag::Number(range.last)).await.map_err(FetchError::Away)?.hash;
         if hash == range.manifest.last_hash {
             return Ok(());
@@ -178,7 +191,13 @@ impl Node {
     }
 
     /// The error for a chain that contradicts a sealed range, naming the block to go back to.
-    pub async fn contradiction(&self, number: u64, hash: B256, ranges: &[Range], root: &Path) -> FetchError {
+    pub async fn contradiction(
+        &self,
+        number: u64,
+        hash: B256,
+        ranges: &[Range],
+        root: &Path,
+    ) -> FetchError {
         let mut good = None;
         for range in ranges.iter().rev() {
             let node = self.client.head(Tag::Number(range.last)).await;
@@ -192,7 +211,8 @@ impl Node {
                 "is this the right node? if it is, `spyhop rewind --data {} --to {good}` moves what is above to quarantine",
                 root.display()
             ),
-            None => "no sealed range is of this node's chain: give it a data directory of its own".to_owned(),
+            None => "no sealed range is of this node's chain: give it a data directory of its own"
+                .to_owned(),
         };
         FetchError::Other(
             Refused::new(
@@ -209,8 +229,8 @@ impl Node {
         Ok(&self.freezer.places)
     }
 
-    /// The blocks that can be read out of the freezer and the era files: there, durable, and final. First and last of each
-    /// run of them, ascending.
+    /// The blocks that can be read out of the freezer and the era files: there, durable, and final.
+    /// First and last of each run of them, ascending.
     pub fn in_freezer(&self) -> Vec<(u64, u64)> {
         let end = if self.is_anchored() { self.finalized } else { Some(u64::MAX) };
         let Some(end) = end else { return Vec::new() };
@@ -220,7 +240,11 @@ impl Node {
 
     /// The last block that can be sealed.
     pub fn last_final(&self) -> Option<u64> {
-        if self.is_anchored() { self.finalized } else { self.in_freezer().last().map(|(_, last)| *last) }
+        if self.is_anchored() {
+            self.finalized
+        } else {
+            self.in_freezer().last().map(|(_, last)| *last)
+        }
     }
 
     /// Whether history is traced, and so does not come out of the freezer.
@@ -228,9 +252,13 @@ impl Node {
         self.asks_state && self.is_anchored()
     }
 
-    /// With traces of all blocks: asks from which block on the node serves state, now and then, and logs what it is not asked
-    /// for. Says whether that has changed.
-    pub async fn look_for_state(&mut self, ranges: &[Range], root: &Path) -> Result<bool, FetchError> {
+    /// With traces of all blocks: asks from which block on the node serves state, now and then, and
+    /// logs what it is not asked for. Says whether that has changed.
+    pub async fn look_for_state(
+        &mut self,
+        ranges: &[Range],
+        root: &Path,
+    ) -> Result<bool, FetchError> {
         const EVERY: Duration = Duration::from_secs(60);
         if !self.is_traced() || self.state_asked_at.is_some_and(|at| at.elapsed() < EVERY) {
             return Ok(false);
@@ -246,25 +274,36 @@ impl Node {
         let (count, blocks) = self.unserved(ranges);
         if count > 0 && before != (oldest, (count, blocks)) {
             let remedy = self.remedy(root);
-            tracing::warn!(ranges = count, blocks, oldest_state = oldest, "sealed blocks were not traced: {remedy}");
+            tracing::warn!(
+                ranges = count,
+                blocks,
+                oldest_state = oldest,
+                "sealed blocks were not traced: {remedy}"
+            );
         }
         Ok(before.0 != oldest)
     }
 
-    /// Whether the node is to be asked once more for the state of a sealed range: nobody asked, and it has all of it.
+    /// Whether the node is to be asked once more for the state of a sealed range: nobody asked, and
+    /// it has all of it.
     pub fn is_to_be_asked(&self, range: &Range) -> bool {
-        self.is_traced() && was_not_asked(range) && self.oldest_state.is_some_and(|oldest| oldest <= range.first)
+        self.is_traced()
+            && was_not_asked(range)
+            && self.oldest_state.is_some_and(|oldest| oldest <= range.first)
     }
 
     /// Sealed ranges whose state nobody asked for and this node does not serve, and their blocks.
     fn unserved(&self, ranges: &[Range]) -> (usize, u64) {
-        let unserved = ranges.iter().filter(|range| was_not_asked(range) && !self.is_to_be_asked(range));
+        let unserved =
+            ranges.iter().filter(|range| was_not_asked(range) && !self.is_to_be_asked(range));
         unserved.fold((0, 0), |(count, blocks), range| (count + 1, blocks + range.blocks()))
     }
 
-    /// What to do about state that nobody asked for, where it was wanted and this node does not serve it.
+    /// What to do about state that nobody asked for, where it was wanted and this node does not
+    /// serve it.
     pub fn remedy(&self, root: &Path) -> String {
-        let oldest = self.oldest_state.map_or("not known".to_owned(), |oldest| format!("block {oldest}"));
+        let oldest =
+            self.oldest_state.map_or("not known".to_owned(), |oldest| format!("block {oldest}"));
         let data = root.display();
         format!(
             "this node serves state from {oldest} on: `spyhop watch --traces all --data {data} --ipc SOCKET` beside an archive node asks for it"

@@ -1,5 +1,5 @@
-//! When building in the background pauses: while the node is slow to answer, or falls behind. And how much it asks of a node that
-//! imports blocks.
+//! When building in the background pauses: while the node is slow to answer, or falls behind. And
+//! how much it asks of a node that imports blocks.
 
 use crate::stop::{Stop, Stopped};
 use std::sync::{Condvar, Mutex};
@@ -37,9 +37,9 @@ const BREATH: Duration = Duration::from_millis(30);
 /// How often whoever waits for the node looks whether it is time.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// When blocks are built that nobody waits for: not while the node is at work on a block of its own, or is about to be. It answers at
-/// its own priority, what it does for us it does not do for its block, and a core that is busy slows the others, whatever its
-/// priority is.
+/// When blocks are built that nobody waits for: not while the node is at work on a block of its
+/// own, or is about to be. It answers at its own priority, what it does for us it does not do for
+/// its block, and a core that is busy slows the others, whatever its priority is.
 #[derive(Debug)]
 pub struct Pace {
     started: Instant,
@@ -51,14 +51,16 @@ pub struct Pace {
 #[derive(Clone, Copy, Debug)]
 struct Moves {
     at: Duration,
-    /// How long that was after the time before, and that after the one before it: whoever looks is late now and then.
+    /// How long that was after the time before, and that after the one before it: whoever looks is
+    /// late now and then.
     periods: [Duration; 2],
 }
 
 impl Moves {
     /// The head has moved once more.
     fn next(before: Option<Self>, at: Duration) -> Self {
-        let periods = before.map_or([Duration::MAX; 2], |before| [at.saturating_sub(before.at), before.periods[0]]);
+        let periods = before
+            .map_or([Duration::MAX; 2], |before| [at.saturating_sub(before.at), before.periods[0]]);
         Self { at, periods }
     }
 }
@@ -77,7 +79,9 @@ enum Activity {
 impl Activity {
     /// What it is doing now, by how its head moved so far.
     fn at(now: Duration, moves: Option<Moves>) -> Self {
-        let Some(Moves { at, periods }) = moves else { return if now < UNKNOWN { Self::Shared } else { Self::Idle } };
+        let Some(Moves { at, periods }) = moves else {
+            return if now < UNKNOWN { Self::Shared } else { Self::Idle };
+        };
         let (age, period) = (now.saturating_sub(at), periods[0]);
         if period == Duration::MAX && age < UNKNOWN {
             return Self::Shared;
@@ -105,10 +109,14 @@ impl Pace {
     }
 
     fn activity(&self) -> Activity {
-        Activity::at(self.started.elapsed(), *self.head.lock().expect("nothing panics while holding it"))
+        Activity::at(
+            self.started.elapsed(),
+            *self.head.lock().expect("nothing panics while holding it"),
+        )
     }
 
-    /// Asks the node between two of its blocks; one that is always at work on blocks gets one question at a time, with pauses.
+    /// Asks the node between two of its blocks; one that is always at work on blocks gets one
+    /// question at a time, with pauses.
     pub async fn ask_between_blocks<T>(&self, asked: impl Future<Output = T>) -> T {
         if self.activity() == Activity::Idle {
             return asked.await;
@@ -212,7 +220,11 @@ mod tests {
         let check = |moves_ms: &[u64], now_ms: u64, expected: Activity| {
             let ms = Duration::from_millis;
             let moves = moves_ms.iter().fold(None, |moves, at| Some(Moves::next(moves, ms(*at))));
-            assert_eq!(Activity::at(ms(now_ms), moves), expected, "moves at {moves_ms:?}, now {now_ms}");
+            assert_eq!(
+                Activity::at(ms(now_ms), moves),
+                expected,
+                "moves at {moves_ms:?}, now {now_ms}"
+            );
         };
         // Nothing is known at first; a node whose head stands still is idle.
         check(&[], 0, Shared);
@@ -222,7 +234,8 @@ mod tests {
         // After a single move the next one may come at once.
         check(&[5_000], 5_999, Shared);
         check(&[5_000], 6_000, Idle);
-        // A block every 12 seconds: at work from three quarters of that on, until the next is long overdue.
+        // A block every 12 seconds: at work from three quarters of that on, until the next is long
+        // overdue.
         check(&[10_000, 22_000], 22_100, Idle);
         check(&[10_000, 22_000], 31_000, Idle);
         check(&[10_000, 22_000], 31_001, AtWork);
@@ -236,7 +249,8 @@ mod tests {
         check(&[9_000, 9_200, 9_400], 9_500, AtWork);
         check(&[9_000, 9_200, 9_400], 10_049, Shared);
         check(&[9_000, 9_200, 9_400], 10_050, AtWork);
-        // Once seen late it is still taken for such a node; not so after two longer periods, or two seconds.
+        // Once seen late it is still taken for such a node; not so after two longer periods, or two
+        // seconds.
         check(&[9_000, 9_200, 9_900], 10_000, Shared);
         check(&[9_000, 9_200, 9_900], 10_100, AtWork);
         check(&[9_000, 9_600, 10_200], 10_300, Idle);

@@ -30,7 +30,8 @@ pub struct SourceRate {
     pub blocks: u64,
     /// Blocks a second, lately.
     pub blocks_s: u64,
-    /// Thousand bytes read a second, lately: as they are stored in the freezer, or of RLP from the node.
+    /// Thousand bytes read a second, lately: as they are stored in the freezer, or of RLP from the
+    /// node.
     pub kb_s: u64,
 }
 
@@ -56,9 +57,10 @@ impl Rates {
         if elapsed < LOG_EVERY {
             return false;
         }
-        let now =
-            [("freezer", &meter.freezer), ("node", &meter.node)].map(|(name, counter)| (name, Counter::read(counter)));
-        let rate = |now: u64, before: u64| ((now - before) as f64 / elapsed.as_secs_f64()).round() as u64;
+        let now = [("freezer", &meter.freezer), ("node", &meter.node)]
+            .map(|(name, counter)| (name, Counter::read(counter)));
+        let rate =
+            |now: u64, before: u64| ((now - before) as f64 / elapsed.as_secs_f64()).round() as u64;
         self.rates = now
             .iter()
             .zip(self.before)
@@ -82,7 +84,8 @@ impl Rates {
         for (source, counter) in [("freezer", &meter.freezer), ("node", &meter.node)] {
             let (blocks, bytes) = counter.read();
             if blocks > 0 {
-                let (blocks_s, mb_s) = (rounded(blocks as f64 / seconds), rounded(bytes as f64 / 1e6 / seconds));
+                let (blocks_s, mb_s) =
+                    (rounded(blocks as f64 / seconds), rounded(bytes as f64 / 1e6 / seconds));
                 tracing::info!(source, blocks, seconds = rounded(seconds), blocks_s, mb_s, "read");
             }
         }

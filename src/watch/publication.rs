@@ -25,7 +25,8 @@ pub struct Publication {
     published_at: Option<Instant>,
     /// Why it could not be published, and when that was tried last.
     failed: Option<(String, Instant)>,
-    /// Chunks of the tail that are published, and those that no longer are, with when that was first seen.
+    /// Chunks of the tail that are published, and those that no longer are, with when that was
+    /// first seen.
     chunks: Vec<PathBuf>,
     chunks_left: BTreeMap<PathBuf, Instant>,
 }
@@ -43,7 +44,12 @@ pub struct Published<'a> {
 
 impl Publication {
     /// Nothing is published yet.
-    pub fn new(publisher: Publisher, labels: Labels, events: Events, ranking: Option<Ranking>) -> Self {
+    pub fn new(
+        publisher: Publisher,
+        labels: Labels,
+        events: Events,
+        ranking: Option<Ranking>,
+    ) -> Self {
         Self {
             publisher,
             labels,
@@ -82,18 +88,30 @@ impl Publication {
             last_timestamp: range.manifest.last_timestamp,
         });
         let (chunked, tail) = tail.split_at(split.blocks);
-        let chunks = split.chunks.iter().zip(chunked.chunks(RANGE_MIN as usize)).map(|(path, links)| Directory {
-            path: path.clone(),
-            tables,
-            older: Selection::of_known([]),
-            first: links[0].number,
-            last: links[links.len() - 1].number,
-            last_timestamp: links[links.len() - 1].timestamp,
-        });
+        let chunks =
+            split.chunks.iter().zip(chunked.chunks(RANGE_MIN as usize)).map(|(path, links)| {
+                Directory {
+                    path: path.clone(),
+                    tables,
+                    older: Selection::of_known([]),
+                    first: links[0].number,
+                    last: links[links.len() - 1].number,
+                    last_timestamp: links[links.len() - 1].timestamp,
+                }
+            });
         let ranges: Vec<_> = sealed.chain(chunks).collect();
         let (labels, events) = (&self.labels, &self.events);
         let ranking = self.ranking.as_ref();
-        let contents = Contents { ranges: &ranges, tail, tables, coverage, reorgs: &reorgs, labels, events, ranking };
+        let contents = Contents {
+            ranges: &ranges,
+            tail,
+            tables,
+            coverage,
+            reorgs: &reorgs,
+            labels,
+            events,
+            ranking,
+        };
         self.publisher.publish(store, &contents)?;
         self.chunks = split.chunks;
         self.dirty = false;
@@ -127,7 +145,8 @@ impl Publication {
         self.failed.as_ref().map(|(reason, _)| &reason[..])
     }
 
-    /// Deletes rankings and chunks of the tail that are not published any more, once nobody reads them.
+    /// Deletes rankings and chunks of the tail that are not published any more, once nobody reads
+    /// them.
     pub fn collect(&mut self, store: &Store) -> Result<()> {
         if let Some(ranking) = &self.ranking {
             ranking.collect_others(store, GRACE)?;

@@ -1,5 +1,6 @@
-//! Publishing what is stored, and what happens where that finds damage: it goes to quarantine, `coverage` names it, and it is built
-//! again as soon as there is a worker. Nothing else waits for it, least of all the head.
+//! Publishing what is stored, and what happens where that finds damage: it goes to quarantine,
+//! `coverage` names it, and it is built again as soon as there is a worker. Nothing else waits for
+//! it, least of all the head.
 
 use super::coverage::Coverage;
 use super::publication::Published;
@@ -14,24 +15,34 @@ use std::time::Duration;
 /// How often a state is published while the tail catches up.
 const PUBLISH_EVERY: Duration = Duration::from_secs(2);
 
-/// How often a state is published while history is built at full speed: each takes some of that speed.
+/// How often a state is published while history is built at full speed: each takes some of that
+/// speed.
 const PUBLISH_BACKFILL_EVERY: Duration = Duration::from_secs(30);
 
 impl Session {
-    /// Publishes what is stored, where there is something new and it is time, or `now`. What is found damaged by that is set aside,
-    /// and then it is tried once more, from scratch; where that fails too, readers keep what they have, and it is tried again later.
+    /// Publishes what is stored, where there is something new and it is time, or `now`. What is
+    /// found damaged by that is set aside, and then it is tried once more, from scratch; where that
+    /// fails too, readers keep what they have, and it is tried again later.
     pub fn publish(&mut self, now: bool) -> Result<()> {
         if self.publication.rests() && !self.settings.ends() {
             return Ok(());
         }
-        let is_to_be_mended = |error: &anyhow::Error| !is_disk_full(error) && !error.is::<Refused>();
+        let is_to_be_mended =
+            |error: &anyhow::Error| !is_disk_full(error) && !error.is::<Refused>();
         let mut published = self.try_publish(now);
         if let Some(error) = published.as_ref().err().filter(|error| is_to_be_mended(error)) {
-            tracing::warn!(error = format!("{error:#}"), "publishing failed, tried again from scratch");
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "publishing failed, tried again from scratch"
+            );
             self.tail.note_lost(error);
             published = self.publish_without_damage(error);
         }
-        let failure = published.as_ref().err().filter(|error| is_to_be_mended(error)).map(|error| format!("{error:#}"));
+        let failure = published
+            .as_ref()
+            .err()
+            .filter(|error| is_to_be_mended(error))
+            .map(|error| format!("{error:#}"));
         self.publication.note_failure(failure.clone());
         match failure {
             Some(error) if !self.settings.ends() => {
@@ -67,8 +78,8 @@ impl Session {
         self.try_publish(true)
     }
 
-    /// Takes in that a range is damaged: it is set aside, to be built again, and what is left is published. Any other error is
-    /// returned.
+    /// Takes in that a range is damaged: it is set aside, to be built again, and what is left is
+    /// published. Any other error is returned.
     pub fn take_damage(&mut self, error: anyhow::Error) -> Result<()> {
         let Some(damaged) = error.downcast_ref::<Damaged>().cloned() else { return Err(error) };
         if !self.sealed.set_aside(&damaged)? {

@@ -1,6 +1,7 @@
 //! One range, built on a worker: from geth's freezer, from the node's socket, or from the tail.
 //!
-//! A worker ends with a range that is whole and durable but still aside; [`super::build`] puts it in its place.
+//! A worker ends with a range that is whole and durable but still aside; [`super::build`] puts it
+//! in its place.
 
 use super::builder::{Builder, Job};
 use super::error::FetchError;
@@ -9,14 +10,20 @@ use crate::geth::Tag;
 use crate::log::phase;
 use crate::plan::Source;
 use crate::rows::Selection;
-use crate::store::{BlockLink, Damaged, Finished, Manifest, Range, RangeWriter, hash_of, table_path, tail};
+use crate::store::{
+    BlockLink, Damaged, Finished, Manifest, Range, RangeWriter, hash_of, table_path, tail,
+};
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 impl Builder {
     /// Builds a range, aside. `drained` is set when the node is not needed any more.
-    pub async fn build(mut self, mut job: Job, drained: Arc<AtomicBool>) -> Result<Finished, FetchError> {
+    pub async fn build(
+        mut self,
+        mut job: Job,
+        drained: Arc<AtomicBool>,
+    ) -> Result<Finished, FetchError> {
         if let Some(mend) = &job.mends {
             job.adds_to = self.sound_state(mend).await?;
         }
@@ -45,16 +52,22 @@ impl Builder {
         }
         if let (Some(range), None) = (&job.adds_to, &job.mends) {
             let (held, added) = (&range.manifest, finished.manifest());
-            if (held.first_parent_hash, held.last_hash) != (added.first_parent_hash, added.last_hash) {
-                let what = format!("the node's blocks {} to {} are not those that are sealed", range.first, range.last);
+            if (held.first_parent_hash, held.last_hash)
+                != (added.first_parent_hash, added.last_hash)
+            {
+                let what = format!(
+                    "the node's blocks {} to {} are not those that are sealed",
+                    range.first, range.last
+                );
                 return Err(FetchError::Other(anyhow::anyhow!(what)));
             }
         }
         Ok(finished)
     }
 
-    /// The damaged range with nothing but those of its tables that the node could not tell again and whose files are as they were
-    /// written; they are taken over. `None` where there are none, or where the range is not of the node's chain.
+    /// The damaged range with nothing but those of its tables that the node could not tell again
+    /// and whose files are as they were written; they are taken over. `None` where there are none,
+    /// or where the range is not of the node's chain.
     async fn sound_state(&self, mend: &Mend) -> Result<Option<Range>, FetchError> {
         let Mend { first, last, ref path, .. } = *mend;
         let root = self.fetcher.store.root();
@@ -70,14 +83,21 @@ impl Builder {
         });
         manifest.gaps.retain(|gap| manifest.tables.contains_key(&gap.table));
         let path = path.clone();
-        Ok((!manifest.tables.is_empty()).then_some(Range { first, last, generation: 0, path, manifest }))
+        Ok((!manifest.tables.is_empty()).then_some(Range {
+            first,
+            last,
+            generation: 0,
+            path,
+            manifest,
+        }))
     }
 
     /// Builds a range out of the tail.
     fn seal(&self, links: &[BlockLink]) -> Result<Finished, FetchError> {
         let (first, last) = links.first().zip(links.last()).context("nothing to seal")?;
         let store = &self.fetcher.store;
-        let mut range = RangeWriter::create(store, self.identity, first.number, last.number, self.tables())?;
+        let mut range =
+            RangeWriter::create(store, self.identity, first.number, last.number, self.tables())?;
         for link in links {
             self.stop.check()?;
             let block = tail::read(store.root(), link.number, link.hash)?;

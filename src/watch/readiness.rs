@@ -1,4 +1,5 @@
-//! What the node still has to do, in words. Coarse ones: a state is logged once when it changes, and these change seldom.
+//! What the node still has to do, in words. Coarse ones: a state is logged once when it changes,
+//! and these change seldom.
 
 use super::error::FetchError;
 use super::heartbeat::age_s;
@@ -35,13 +36,16 @@ impl Lag {
         // For a line in the log only: without an answer the next step says what is wrong.
         if let Ok(syncing) = client.syncing().await {
             let at_least = at_least(age_s);
-            reporter.log_state(format!("the node's head is more than {at_least} old: {}", stage(&syncing)));
+            reporter.log_state(format!(
+                "the node's head is more than {at_least} old: {}",
+                stage(&syncing)
+            ));
         }
     }
 }
 
-/// What `eth_syncing` means (go-ethereum `internal/ethapi/api.go`). geth's head stays at block 0 until its first snap sync is
-/// through.
+/// What `eth_syncing` means (go-ethereum `internal/ethapi/api.go`). geth's head stays at block 0
+/// until its first snap sync is through.
 fn stage(syncing: &Value) -> String {
     let number = |key: &str| {
         let text = syncing.get(key).and_then(Value::as_str)?;
@@ -53,11 +57,17 @@ fn stage(syncing: &Value) -> String {
         .into_iter()
         .map(at)
         .fold(0, u64::saturating_add);
-    if ["healedTrienodes", "healingTrienodes", "healedBytecodes", "healingBytecode"].iter().any(|key| at(key) > 0) {
+    if ["healedTrienodes", "healingTrienodes", "healedBytecodes", "healingBytecode"]
+        .iter()
+        .any(|key| at(key) > 0)
+    {
         "it is healing the state, the last part of a snap sync".to_owned()
     } else if state_bytes > 0 && current <= highest {
         let percent = current.saturating_mul(100).checked_div(highest).unwrap_or(0);
-        format!("it is in a snap sync, at {percent} % of the blocks and {} GB of state", state_bytes / 1_000_000_000)
+        format!(
+            "it is in a snap sync, at {percent} % of the blocks and {} GB of state",
+            state_bytes / 1_000_000_000
+        )
     } else if current < highest {
         format!("it syncs, at {} % of {highest} blocks", current.saturating_mul(100) / highest)
     } else if syncing.is_object() && highest > 0 {

@@ -1,4 +1,5 @@
-//! A reorganisation: back to the block that the node's chain and the tail share. What is sealed is final and stays.
+//! A reorganisation: back to the block that the node's chain and the tail share. What is sealed is
+//! final and stays.
 
 use super::error::FetchError;
 use super::fetch::header_link;
@@ -52,14 +53,25 @@ impl Session {
         self.take_back(fork_block, fork_hash, new_hashes)
     }
 
-    /// Makes sure that the node has the first block of another branch, before ours is given up for it.
-    async fn check_branch(&self, fork_block: u64, fork_hash: B256, hash: B256) -> Result<(), FetchError> {
+    /// Makes sure that the node has the first block of another branch, before ours is given up for
+    /// it.
+    async fn check_branch(
+        &self,
+        fork_block: u64,
+        fork_hash: B256,
+        hash: B256,
+    ) -> Result<(), FetchError> {
         let number = fork_block + 1;
-        let doubt =
-            |why: String| FetchError::Doubt(format!("block {number} of the node's chain is said to be {hash}: {why}"));
+        let doubt = |why: String| {
+            FetchError::Doubt(format!(
+                "block {number} of the node's chain is said to be {hash}: {why}"
+            ))
+        };
         let raw = match self.node.client.raw_block(At::Hash(hash)).await {
             Ok(raw) => raw,
-            Err(error) if error.is_missing() => return Err(doubt("it does not have that".to_owned())),
+            Err(error) if error.is_missing() => {
+                return Err(doubt("it does not have that".to_owned()));
+            }
             Err(error) => return Err(FetchError::Away(error)),
         };
         match header_link(&raw) {
@@ -71,7 +83,12 @@ impl Session {
     }
 
     /// Drops the tail above a block, for others, and records the reorganisation.
-    pub fn take_back(&mut self, fork_block: u64, fork_hash: B256, new_hashes: Vec<B256>) -> Result<(), FetchError> {
+    pub fn take_back(
+        &mut self,
+        fork_block: u64,
+        fork_hash: B256,
+        new_hashes: Vec<B256>,
+    ) -> Result<(), FetchError> {
         let dropped = self.tail.take_back(fork_block, fork_hash, new_hashes)?;
         if dropped > 0 {
             self.committed(&format!("reorganisation of {dropped} blocks above {fork_block}"))?;

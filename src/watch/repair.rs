@@ -1,7 +1,8 @@
 //! Building what failed `spyhop verify` again, out of the node.
 //!
-//! A range's next generation is built and published before the old one goes to quarantine, so that readers lose nothing. What the
-//! tail lost, the next `watch` fetches: that is what it does with a tail anyway.
+//! A range's next generation is built and published before the old one goes to quarantine, so that
+//! readers lose nothing. What the tail lost, the next `watch` fetches: that is what it does with a
+//! tail anyway.
 
 use super::builder::Job;
 use super::connect::connect;
@@ -31,7 +32,8 @@ use std::time::Duration;
 pub struct Faulty {
     /// Sealed ranges: first and last block, directory.
     pub ranges: Vec<(u64, u64, PathBuf)>,
-    /// Tables of these whose rows are wrong though the file is what was written: by directory and name.
+    /// Tables of these whose rows are wrong though the file is what was written: by directory and
+    /// name.
     pub contradicted: BTreeSet<(PathBuf, String)>,
     /// Chunks of the tail: their directories.
     pub chunks: Vec<PathBuf>,
@@ -58,17 +60,27 @@ impl Faulty {
 
     /// Whether there is nothing to build.
     pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty() && self.chunks.is_empty() && self.tail.is_empty() && !self.is_unpublished
+        self.ranges.is_empty()
+            && self.chunks.is_empty()
+            && self.tail.is_empty()
+            && !self.is_unpublished
     }
 }
 
 /// Builds what is faulty again, publishes, and moves the old to quarantine. Returns where in there.
 ///
 /// # Errors
-/// Where the node does not give a block, gives another chain, or the volume lacks room; what was not built again stays as it was.
-pub fn repair(ipc: PathBuf, store: Arc<Store>, published_path: Option<PathBuf>, faulty: Faulty) -> Result<PathBuf> {
+/// Where the node does not give a block, gives another chain, or the volume lacks room; what was
+/// not built again stays as it was.
+pub fn repair(
+    ipc: PathBuf,
+    store: Arc<Store>,
+    published_path: Option<PathBuf>,
+    faulty: Faulty,
+) -> Result<PathBuf> {
     let stop = Stop::on_signals()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let label = format!("repair-at-{}", now());
     let settings = settings(ipc, &store, published_path)?;
     let work = rebuild(settings, store, faulty, &label, stop.clone());
@@ -103,10 +115,14 @@ fn settings(ipc: PathBuf, store: &Store, published_path: Option<PathBuf>) -> Res
     })
 }
 
-/// The tables of the tail, which is made anew with others; where there is none, those of the newest range.
+/// The tables of the tail, which is made anew with others; where there is none, those of the newest
+/// range.
 fn tables_held(root: &Path, newest: Option<&Range>) -> Result<Selection> {
     let blocks = tail::paths(root)?.into_iter().filter_map(|path| tail::block_of(&path));
-    let of_tail = blocks.rev().find_map(|(number, hash)| tail::read(root, number, hash).ok()).map(|block| block.tables);
+    let of_tail = blocks
+        .rev()
+        .find_map(|(number, hash)| tail::read(root, number, hash).ok())
+        .map(|block| block.tables);
     Ok(of_tail.or(newest.map(Range::tables)).unwrap_or_default())
 }
 
@@ -120,12 +136,14 @@ async fn rebuild(
     let client = Client::new(&settings.ipc, Limits::of_memory(settings.memory_bytes_max));
     let mut reporter = Reporter::new(store.clone());
     let found = connect(&client, &store, &settings, &stop, &mut reporter).await?;
-    // These would be taken for good when the session opens. Their places are those of what is built anew.
+    // These would be taken for good when the session opens. Their places are those of what is built
+    // anew.
     for path in faulty.tail.iter().chain(&faulty.chunks).chain(&faulty.small) {
         store.quarantine_path(path, label)?;
     }
     let publisher = Publisher::new(&store, settings.published_path.clone())?;
-    let mut session = Session::open(settings, store.clone(), client, found, publisher, reporter, stop).await?;
+    let mut session =
+        Session::open(settings, store.clone(), client, found, publisher, reporter, stop).await?;
     let head = session.look_at_head().await?;
     // It was made of what is faulty.
     session.publication.ranking = None;
@@ -159,14 +177,26 @@ async fn rebuild(
 impl Session {
     /// Builds a range again, and commits it.
     async fn build_again(&mut self, mend: Mend) -> Result<Range, FetchError> {
-        let old = fs::read_dir(self.store.root().join(&mend.path))?.map(|entry| Ok(entry?.metadata()?.len()));
+        let old = fs::read_dir(self.store.root().join(&mend.path))?
+            .map(|entry| Ok(entry?.metadata()?.len()));
         if !self.has_room(old.sum::<Result<u64>>()?)? {
-            return Err(FetchError::Other(anyhow!("there is no room for it: {}", self.reporter.state())));
+            return Err(FetchError::Other(anyhow!(
+                "there is no room for it: {}",
+                self.reporter.state()
+            )));
         }
         let piece = Piece { first: mend.first, last: mend.last, source: Source::Node };
         let tables = mend.tables;
-        let job = Job { piece, tables, links: Vec::new(), adds_to: None, mends: Some(mend), replaces: None };
-        let finished = self.jobs.builder.clone().build(job, Arc::new(AtomicBool::new(false))).await?;
+        let job = Job {
+            piece,
+            tables,
+            links: Vec::new(),
+            adds_to: None,
+            mends: Some(mend),
+            replaces: None,
+        };
+        let finished =
+            self.jobs.builder.clone().build(job, Arc::new(AtomicBool::new(false))).await?;
         Ok(finished.commit(&self.store)?)
     }
 }
@@ -176,7 +206,9 @@ fn error(trouble: FetchError) -> anyhow::Error {
     match trouble {
         FetchError::Away(error) => error.into(),
         FetchError::Pruned(reason) => anyhow!("the node has pruned it: {reason}"),
-        FetchError::Bad { reason, .. } | FetchError::Freezer(reason) | FetchError::Doubt(reason) => anyhow!(reason),
+        FetchError::Bad { reason, .. }
+        | FetchError::Freezer(reason)
+        | FetchError::Doubt(reason) => anyhow!(reason),
         FetchError::Stopped => anyhow!("stopped; what was not finished stays as it was"),
         FetchError::Other(error) => error,
     }

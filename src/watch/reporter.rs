@@ -30,15 +30,25 @@ pub struct Reporter {
 impl Reporter {
     /// A bar where standard error is a terminal, else lines.
     pub fn new(store: Arc<Store>) -> Self {
-        let style = "{prefix} [{bar:40}] {human_pos}/{human_len} blocks  {per_sec}  ETA {eta}  {msg}";
+        let style =
+            "{prefix} [{bar:40}] {human_pos}/{human_len} blocks  {per_sec}  ETA {eta}  {msg}";
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template(style).expect("the template is constant");
-            let screen = ProgressDrawTarget::term_like_with_hz(Box::new(log::Screen::default()), FRAMES_S);
-            ProgressBar::with_draw_target(Some(0), screen).with_style(style.progress_chars("=> ")).with_prefix("spyhop")
+            let screen =
+                ProgressDrawTarget::term_like_with_hz(Box::new(log::Screen::default()), FRAMES_S);
+            ProgressBar::with_draw_target(Some(0), screen)
+                .with_style(style.progress_chars("=> "))
+                .with_prefix("spyhop")
         });
         let before = Heartbeat::read(store.root());
         let run_first_before = before.and_then(|heartbeat| heartbeat.run_first);
-        Self { bar, logged: String::new(), committed_at: None, pulse: Pulse::start(store), run_first_before }
+        Self {
+            bar,
+            logged: String::new(),
+            committed_at: None,
+            pulse: Pulse::start(store),
+            run_first_before,
+        }
     }
 
     /// How far down the run of blocks went by the last heartbeat of another writer.
@@ -46,9 +56,13 @@ impl Reporter {
         self.run_first_before
     }
 
-    /// Writes the heartbeat, and goes on writing it until the next one comes. What it does not know of the run of blocks is as before.
+    /// Writes the heartbeat, and goes on writing it until the next one comes. What it does not know
+    /// of the run of blocks is as before.
     pub fn beat(&self, heartbeat: Heartbeat) -> Result<()> {
-        self.pulse.beat(Heartbeat { run_first: heartbeat.run_first.or(self.run_first_before), ..heartbeat })
+        self.pulse.beat(Heartbeat {
+            run_first: heartbeat.run_first.or(self.run_first_before),
+            ..heartbeat
+        })
     }
 
     /// Logs a state when it is entered, and not again until another was logged.
@@ -80,7 +94,11 @@ impl Reporter {
             Position::Head { first, tip, head, lag, node_lag_s } => {
                 let age = node_lag_s.map(|age_s| format!(", node {age_s} s")).unwrap_or_default();
                 let message = format!("lag {lag} blocks{age}: {what}");
-                ((tip + 1).saturating_sub(first), head.saturating_sub(first).saturating_add(1), message)
+                (
+                    (tip + 1).saturating_sub(first),
+                    head.saturating_sub(first).saturating_add(1),
+                    message,
+                )
             }
             Position::History { sealed, wanted } => (sealed, wanted, what.to_owned()),
         };
@@ -93,7 +111,9 @@ impl Reporter {
             (None, Position::Head { tip, head, lag, node_lag_s, .. }) => {
                 tracing::info!(tip, head, lag_blocks = lag, node_lag_s, "{what}");
             }
-            (None, Position::History { sealed, wanted }) => tracing::info!(sealed, wanted, "{what}"),
+            (None, Position::History { sealed, wanted }) => {
+                tracing::info!(sealed, wanted, "{what}")
+            }
         }
     }
 
@@ -104,10 +124,18 @@ impl Reporter {
         for SourceRate { source, blocks, blocks_s, kb_s } in &building.sources {
             let mb_s = *kb_s as f64 / 1_000.0;
             match &self.bar {
-                Some(bar) => {
-                    bar.set_message(format!("{source} {blocks_s} blocks/s, {mb_s:.1} MB/s, {done} %, ETA {eta}"))
-                }
-                None => tracing::info!(source, blocks, blocks_s, mb_s, done_percent = done, eta, "building"),
+                Some(bar) => bar.set_message(format!(
+                    "{source} {blocks_s} blocks/s, {mb_s:.1} MB/s, {done} %, ETA {eta}"
+                )),
+                None => tracing::info!(
+                    source,
+                    blocks,
+                    blocks_s,
+                    mb_s,
+                    done_percent = done,
+                    eta,
+                    "building"
+                ),
             }
         }
     }

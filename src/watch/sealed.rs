@@ -1,10 +1,13 @@
-//! History as it is stored: the sealed ranges, those that are damaged, and pieces that could not be built.
+//! History as it is stored: the sealed ranges, those that are damaged, and pieces that could not be
+//! built.
 
 use super::mend::{self, Mend};
 use super::settings::{Settings, Task};
 use crate::clock::now;
 use crate::error::Refused;
-use crate::store::{BlockLink, Damaged, Hash, Identity, Manifest, RANGE_MIN, Range, Store, missing_or_cut, unlinked};
+use crate::store::{
+    BlockLink, Damaged, Hash, Identity, Manifest, RANGE_MIN, Range, Store, missing_or_cut, unlinked,
+};
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -59,7 +62,12 @@ pub struct Sealed {
 
 impl Sealed {
     /// What the store has; what is damaged goes to quarantine.
-    pub fn open(store: Arc<Store>, identity: Identity, wanted_first: u64, settings: &Settings) -> Result<Self> {
+    pub fn open(
+        store: Arc<Store>,
+        identity: Identity,
+        wanted_first: u64,
+        settings: &Settings,
+    ) -> Result<Self> {
         let wanted_last = match settings.task {
             Task::Backfill { last } => last,
             Task::Follow { .. } => None,
@@ -70,11 +78,20 @@ impl Sealed {
         }
         let (ranges, mends) = mend::open(&store, identity)?;
         let keep_days = settings.keep_days;
-        Ok(Self { store, keep_days, wanted_first, wanted_last, ranges, mends, failures: BTreeMap::new() })
+        Ok(Self {
+            store,
+            keep_days,
+            wanted_first,
+            wanted_last,
+            ranges,
+            mends,
+            failures: BTreeMap::new(),
+        })
     }
 
-    /// What is stored up to the tip stays wanted: that run of blocks never gets a gap above it. What was lost of it since the last
-    /// heartbeat is wanted too. `tail_first` is the lowest block of the tail, `run_first` the first one of the run by then.
+    /// What is stored up to the tip stays wanted: that run of blocks never gets a gap above it.
+    /// What was lost of it since the last heartbeat is wanted too. `tail_first` is the lowest block
+    /// of the tail, `run_first` the first one of the run by then.
     pub fn want_what_is_stored(&mut self, tail_first: Option<u64>, run_first: Option<u64>) {
         let tail_first = tail_first.map(|number| number / RANGE_MIN * RANGE_MIN);
         let mut stored_first = tail_first.or(self.ranges.last().map(|range| range.last + 1));
@@ -87,7 +104,8 @@ impl Sealed {
             // What is older was dropped.
             stored_first = self.ranges.first().map(|range| range.first).or(tail_first);
         } else if let Some(run_first) = run_first {
-            stored_first = stored_first.map(|stored_first| stored_first.min(run_first / RANGE_MIN * RANGE_MIN));
+            stored_first = stored_first
+                .map(|stored_first| stored_first.min(run_first / RANGE_MIN * RANGE_MIN));
         }
         if let Some(stored_first) = stored_first
             && (self.keep_days.is_some() || stored_first < self.wanted_first)
@@ -149,7 +167,8 @@ impl Sealed {
         .into())
     }
 
-    /// Takes a range into account that was committed, in the place of those it holds and of what failed there.
+    /// Takes a range into account that was committed, in the place of those it holds and of what
+    /// failed there.
     pub fn add(&mut self, range: Range) {
         self.failures.retain(|(first, last), _| *last < range.first || *first > range.last);
         self.mends.retain(|mend| !mend.overlaps(range.first, range.last));
@@ -159,7 +178,12 @@ impl Sealed {
     }
 
     /// Notes why a piece is not stored, to be tried again later.
-    pub fn note_failure(&mut self, (first, last): (u64, u64), status: &'static str, reason: String) {
+    pub fn note_failure(
+        &mut self,
+        (first, last): (u64, u64),
+        status: &'static str,
+        reason: String,
+    ) {
         tracing::warn!(first, last, status, reason, "range is not stored");
         self.failures.insert((first, last), Failure::new(status, reason));
     }
@@ -175,10 +199,14 @@ impl Sealed {
         failed.map(|(&(first, last), failure)| (first, last, &failure.reason[..]))
     }
 
-    /// First and last block of ranges, of pieces that failed and rest, and of what is built again; ascending.
+    /// First and last block of ranges, of pieces that failed and rest, and of what is built again;
+    /// ascending.
     pub fn settled(&self) -> Vec<(u64, u64)> {
-        let mut settled: Vec<_> = self.ranges.iter().map(|range| (range.first, range.last)).collect();
-        settled.extend(self.failures.iter().filter(|(_, failure)| failure.rests()).map(|(blocks, _)| *blocks));
+        let mut settled: Vec<_> =
+            self.ranges.iter().map(|range| (range.first, range.last)).collect();
+        settled.extend(
+            self.failures.iter().filter(|(_, failure)| failure.rests()).map(|(blocks, _)| *blocks),
+        );
         settled.extend(self.wanted_mends().map(|mend| (mend.first, mend.last)));
         settled.sort_unstable();
         settled.dedup();
@@ -187,16 +215,21 @@ impl Sealed {
 
     /// The ranges to be built again that are wanted.
     pub fn wanted_mends(&self) -> impl Iterator<Item = &Mend> {
-        let lowest = self.ranges.first().map_or(self.wanted_first, |range| range.first.min(self.wanted_first));
+        let lowest = self
+            .ranges
+            .first()
+            .map_or(self.wanted_first, |range| range.first.min(self.wanted_first));
         self.mends.iter().filter(move |mend| mend.first >= lowest)
     }
 
-    /// Where a tail begins whose lowest file is of this block: above what is sealed, or failed, or is final and so to be built as a
-    /// range. `finalized_seen` says whether the node ever named a finalized block.
+    /// Where a tail begins whose lowest file is of this block: above what is sealed, or failed, or
+    /// is final and so to be built as a range. `finalized_seen` says whether the node ever named a
+    /// finalized block.
     pub fn tail_start(&self, lowest: u64, finalized: Option<u64>, finalized_seen: bool) -> u64 {
         let hundred = lowest / RANGE_MIN * RANGE_MIN;
         let settled = self.settled().last().map(|(_, last)| last + 1);
-        let wanted = if settled.is_some() { self.wanted_first } else { self.wanted_first.min(hundred) };
+        let wanted =
+            if settled.is_some() { self.wanted_first } else { self.wanted_first.min(hundred) };
         let built = match finalized {
             Some(finalized) => finalized.saturating_add(1) / RANGE_MIN * RANGE_MIN,
             // The node will say so later.
@@ -206,24 +239,28 @@ impl Sealed {
         settled.unwrap_or(0).max(wanted).max(built.min(hundred)).min(lowest)
     }
 
-    /// The ranges that are published: those that are not older than what is kept, going by the last block that is stored.
+    /// The ranges that are published: those that are not older than what is kept, going by the last
+    /// block that is stored.
     pub fn kept(&self, tip: Option<BlockLink>) -> &[Range] {
         let limit = self.keep_limit(tip).unwrap_or(0);
-        let older = self.ranges.iter().take_while(|range| range.manifest.last_timestamp < limit).count();
+        let older =
+            self.ranges.iter().take_while(|range| range.manifest.last_timestamp < limit).count();
         &self.ranges[older..]
     }
 
-    /// The time before which blocks are not kept, in seconds since 1970: by the last block that was proved, and never by a time to
-    /// come.
+    /// The time before which blocks are not kept, in seconds since 1970: by the last block that was
+    /// proved, and never by a time to come.
     fn keep_limit(&self, tip: Option<BlockLink>) -> Option<u64> {
         let kept = self.keep_days?.saturating_mul(86_400);
         Some(tip?.timestamp.min(now()).saturating_sub(kept))
     }
 
-    /// Deletes ranges that are older than what is kept, once nobody reads them any more. Says whether there were any.
+    /// Deletes ranges that are older than what is kept, once nobody reads them any more. Says
+    /// whether there were any.
     pub fn drop_old(&mut self, tip: Option<BlockLink>) -> Result<bool> {
         let Some(limit) = self.keep_limit(tip) else { return Ok(false) };
-        let is_old = |range: &&Range| range.manifest.last_timestamp.saturating_add(GRACE.as_secs()) < limit;
+        let is_old =
+            |range: &&Range| range.manifest.last_timestamp.saturating_add(GRACE.as_secs()) < limit;
         let gone = self.ranges.iter().take_while(is_old).count();
         for range in self.ranges.drain(..gone) {
             self.store.delete_directory(&range.path)?;
@@ -233,19 +270,23 @@ impl Sealed {
         Ok(gone > 0)
     }
 
-    /// Moves a damaged range to quarantine and notes that it is to be built again. Says whether it was still there: others may
-    /// have taken its place.
+    /// Moves a damaged range to quarantine and notes that it is to be built again. Says whether it
+    /// was still there: others may have taken its place.
     pub fn set_aside(&mut self, damaged: &Damaged) -> Result<bool> {
-        let Some(range) = self.ranges.iter().find(|range| range.path == damaged.path).cloned() else {
+        let Some(range) = self.ranges.iter().find(|range| range.path == damaged.path).cloned()
+        else {
             return Ok(false);
         };
         let moved = self.store.quarantine_damaged(&range.path, &damaged.reason)?;
-        // What lost to it counts again, if it is what was written: a generation before may have the very same file.
+        // What lost to it counts again, if it is what was written: a generation before may have the
+        // very same file.
         let losers = self.store.all_ranges()?.into_iter();
         for loser in losers.filter(|loser| range.first <= loser.first && loser.last <= range.last) {
             if let Err(error) = self.store.check(&loser, |_| true, Hash::All) {
                 match error.downcast_ref::<Damaged>() {
-                    Some(Damaged { reason, .. }) => self.store.quarantine_damaged(&loser.path, reason)?,
+                    Some(Damaged { reason, .. }) => {
+                        self.store.quarantine_damaged(&loser.path, reason)?
+                    }
                     None => return Err(error),
                 };
             }
@@ -258,7 +299,8 @@ impl Sealed {
         Ok(true)
     }
 
-    /// Moves ranges to quarantine that publishing found damaged, and notes that they are to be built again.
+    /// Moves ranges to quarantine that publishing found damaged, and notes that they are to be
+    /// built again.
     pub fn set_aside_all(&mut self, damaged: &[Damaged]) -> Result<()> {
         for Damaged { path, reason } in damaged {
             let at = self.ranges.iter().position(|range| range.path == *path);
@@ -269,14 +311,20 @@ impl Sealed {
         Ok(())
     }
 
-    /// The ranges that are damaged, of those that publishing looks into; `read_first` is the one it reads first.
-    pub fn damage_met(&self, error: &anyhow::Error, read_first: Option<&Path>) -> Result<Vec<Damaged>> {
+    /// The ranges that are damaged, of those that publishing looks into; `read_first` is the one it
+    /// reads first.
+    pub fn damage_met(
+        &self,
+        error: &anyhow::Error,
+        read_first: Option<&Path>,
+    ) -> Result<Vec<Damaged>> {
         let text = format!("{error:#}");
         let mut damaged = Vec::new();
         for range in &self.ranges {
             let reason = missing_or_cut(self.store.root(), &range.path, &range.manifest)?;
             // DuckDB reads the first file of a view, and names others that it does not like.
-            let is_read = read_first == Some(range.path.as_path()) || text.contains(&range.path.display().to_string());
+            let is_read = read_first == Some(range.path.as_path())
+                || text.contains(&range.path.display().to_string());
             match reason {
                 Some(reason) => damaged.push(Damaged { path: range.path.clone(), reason }),
                 None if is_read => {
@@ -324,7 +372,13 @@ mod tests {
             "tables": {},
         });
         let manifest = serde_json::from_value(manifest).unwrap();
-        Range { first, last, generation: 1, path: PathBuf::from(format!("{first}-{last}")), manifest }
+        Range {
+            first,
+            last,
+            generation: 1,
+            path: PathBuf::from(format!("{first}-{last}")),
+            manifest,
+        }
     }
 
     /// Calls `check` with these ranges of a volume that is gone afterwards.
@@ -333,7 +387,15 @@ mod tests {
         let store = Arc::new(Store::open(directory.path()).unwrap());
         let ranges = ranges.iter().map(|(first, last)| range(*first, *last)).collect();
         let (mends, failures) = (Vec::new(), BTreeMap::new());
-        check(&mut Sealed { store, keep_days: None, wanted_first: 0, wanted_last: None, ranges, mends, failures });
+        check(&mut Sealed {
+            store,
+            keep_days: None,
+            wanted_first: 0,
+            wanted_last: None,
+            ranges,
+            mends,
+            failures,
+        });
     }
 
     fn blocks(ranges: &[Range]) -> Vec<(u64, u64)> {
@@ -346,7 +408,10 @@ mod tests {
             sealed.note_failure((200, 299), "failed", "a reason".to_owned());
             sealed.note_failure((1_100, 1_199), "missing", "pruned".to_owned());
             assert!(sealed.rests((200, 299)) && !sealed.rests((300, 399)));
-            assert_eq!(sealed.settled(), [(0, 99), (100, 199), (200, 299), (1_000, 1_099), (1_100, 1_199)]);
+            assert_eq!(
+                sealed.settled(),
+                [(0, 99), (100, 199), (200, 299), (1_000, 1_099), (1_100, 1_199)]
+            );
             assert_eq!(sealed.first_failed(), Some((200, 299, "a reason")));
             sealed.add(range(0, 999));
             assert_eq!(blocks(&sealed.ranges), [(0, 999), (1_000, 1_099)]);
@@ -374,7 +439,9 @@ mod tests {
     #[test]
     fn a_tail_begins_above_what_is_sealed_or_final() {
         let check = |ranges: &[(u64, u64)], lowest, finalized, finalized_seen, expected| {
-            with(ranges, |sealed| assert_eq!(sealed.tail_start(lowest, finalized, finalized_seen), expected));
+            with(ranges, |sealed| {
+                assert_eq!(sealed.tail_start(lowest, finalized, finalized_seen), expected)
+            });
         };
         // What is missing of it below its lowest file is a hole.
         check(&[(0, 99)], 100, None, true, 100);
@@ -394,7 +461,10 @@ mod tests {
             with(ranges, |sealed| {
                 sealed.wanted_first = wanted;
                 sealed.want_what_is_stored(tail_first, run_first);
-                assert_eq!(sealed.wanted_first, expected, "{ranges:?} {wanted} {tail_first:?} {run_first:?}");
+                assert_eq!(
+                    sealed.wanted_first, expected,
+                    "{ranges:?} {wanted} {tail_first:?} {run_first:?}"
+                );
             });
         };
         check(&[], 500, None, None, 500);

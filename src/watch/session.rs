@@ -1,4 +1,5 @@
-//! What the loops know, each part with an owner of its own, and what is known only of all parts together.
+//! What the loops know, each part with an owner of its own, and what is known only of all parts
+//! together.
 
 use super::builder::Builder;
 use super::connect::Found;
@@ -126,7 +127,8 @@ impl Session {
         self.sealed.kept(self.tip())
     }
 
-    /// Whether the tail has a hole that is being filled: what is published stays as it is meanwhile, and nothing is built.
+    /// Whether the tail has a hole that is being filled: what is published stays as it is
+    /// meanwhile, and nothing is built.
     pub fn is_filling(&self) -> bool {
         self.tail.is_filling(&self.node)
     }
@@ -210,7 +212,11 @@ impl Session {
 
     /// What is wrong, first what does not mend itself.
     fn wrong(&self) -> Option<String> {
-        let at_head = self.unhealthy.clone().or_else(|| self.node.doubt.clone()).or_else(|| self.tail.hole_reason());
+        let at_head = self
+            .unhealthy
+            .clone()
+            .or_else(|| self.node.doubt.clone())
+            .or_else(|| self.tail.hole_reason());
         at_head.or_else(|| {
             if let Some((first, last, reason)) = self.sealed.first_failed() {
                 return Some(format!("blocks {first} to {last} failed: {reason}"));
@@ -234,7 +240,8 @@ impl Session {
         let length = |piece: Piece| piece.last - piece.first + 1;
         let under_way: u64 = self.jobs.pieces().map(length).sum();
         let left = self.known().blocks_left();
-        let wanted = self.sealed.ranges.iter().filter(|range| range.first >= self.sealed.wanted_first);
+        let wanted =
+            self.sealed.ranges.iter().filter(|range| range.first >= self.sealed.wanted_first);
         (wanted.map(Range::blocks).sum(), left + under_way)
     }
 
@@ -254,7 +261,8 @@ impl Session {
         }
     }
 
-    /// Waits for a while, or until there is something to do about what is under way, or the process is to stop.
+    /// Waits for a while, or until there is something to do about what is under way, or the process
+    /// is to stop.
     pub async fn wait(&self, time: Duration) {
         tokio::select! {
             () = self.stop.pause(time) => {}
@@ -268,7 +276,9 @@ impl Session {
             return Ok(());
         }
         if let Some((first, last)) = self.tail.hole {
-            let what = format!("blocks {first} to {last} of the tail are missing, and the node's head is below them");
+            let what = format!(
+                "blocks {first} to {last} of the tail are missing, and the node's head is below them"
+            );
             return Err(Failed::new(what, "run it again when the node has them").into());
         }
         if let Some((first, last, reason)) = self.sealed.first_failed() {

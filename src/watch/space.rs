@@ -50,7 +50,8 @@ impl Estimate {
         self.bytes += range.manifest.bytes();
     }
 
-    /// Refuses a long backfill that does not fit on the volume, once it is known from the first ranges what a block takes.
+    /// Refuses a long backfill that does not fit on the volume, once it is known from the first
+    /// ranges what a block takes.
     pub fn check(&mut self, left: u64, order: Order, store: &Store) -> Result<()> {
         const MEASURED_MIN: u64 = 1_000;
         const LONG: u64 = 10_000;
@@ -63,7 +64,12 @@ impl Estimate {
         }
         let needed = (self.bytes / self.blocks).saturating_mul(left);
         let free = free_bytes(store.root())?.saturating_sub(reserve_bytes(store.root())?);
-        tracing::info!(blocks = left, needed_mb = needed / MB, free_mb = free / MB, "estimated disk for the backfill");
+        tracing::info!(
+            blocks = left,
+            needed_mb = needed / MB,
+            free_mb = free / MB,
+            "estimated disk for the backfill"
+        );
         if needed > free && order == Order::NewestFirst {
             // Blocks were smaller once, so it may fit all the same; if not, writing stops in time.
             tracing::warn!(
@@ -111,7 +117,8 @@ pub fn open_when_there_is_room(root: &Path, stop: &Stop) -> Result<Store> {
     }
 }
 
-/// Bytes that are left free: twice what geth shuts itself down at (2 GiB), or a tenth of a small volume.
+/// Bytes that are left free: twice what geth shuts itself down at (2 GiB), or a tenth of a small
+/// volume.
 fn reserve_bytes(root: &Path) -> Result<u64> {
     let stat = rustix::fs::statvfs(root)?;
     Ok((4 << 30).min(stat.f_blocks * stat.f_frsize / 10))

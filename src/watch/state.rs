@@ -1,12 +1,15 @@
-//! What the node says of blocks beyond the blocks themselves: what their transactions did, and what accounts have after them.
+//! What the node says of blocks beyond the blocks themselves: what their transactions did, and what
+//! accounts have after them.
 //!
-//! A full node has the state of its last 128 blocks, so both are asked for when a block enters the tail, by the block's hash,
-//! and kept there. Nothing here makes a block wait: what the node does not say is a gap, with the node's own reason.
+//! A full node has the state of its last 128 blocks, so both are asked for when a block enters the
+//! tail, by the block's hash, and kept there. Nothing here makes a block wait: what the node does
+//! not say is a gap, with the node's own reason.
 //!
-//! Balances come one call each, pipelined, of every account touched. `prestateTracer` could tell most of them in the pass that
-//! traces; measured on blocks of 150 transactions and 227 accounts, half of them token transfers: 10.6 ms to trace, 13 ms more
-//! with it, 24 ms for the calls. But it looks at every opcode, and tells nothing of withdrawals, of rewards, of contracts that
-//! ended and of accounts that did not change, so that calls would be needed beside it: one way is enough.
+//! Balances come one call each, pipelined, of every account touched. `prestateTracer` could tell
+//! most of them in the pass that traces; measured on blocks of 150 transactions and 227 accounts,
+//! half of them token transfers: 10.6 ms to trace, 13 ms more with it, 24 ms for the calls. But it
+//! looks at every opcode, and tells nothing of withdrawals, of rewards, of contracts that ended and
+//! of accounts that did not change, so that calls would be needed beside it: one way is enough.
 
 use super::ask::{AskError, balance, side_by_side};
 use super::error::FetchError;
@@ -42,7 +45,8 @@ const NO_ALLOCATION: &str = "the node does not tell the genesis allocation";
 pub enum Near {
     /// Finalized: block and receipts at once, by number.
     Finalized,
-    /// Near the head: the receipts by the block's hash, so that a reorganisation in between cannot mix two blocks.
+    /// Near the head: the receipts by the block's hash, so that a reorganisation in between cannot
+    /// mix two blocks.
     Head,
 }
 
@@ -69,7 +73,8 @@ impl StateAsker {
     /// What the node says of these blocks, one after the other.
     pub async fn states(&self, blocks: &[Proved], near: Near) -> Result<Vec<State>, FetchError> {
         let unasked = self.unasked(blocks, near).await?;
-        // What enters the tail is taken in when it is there; what is known of history is known where it is asked for.
+        // What enters the tail is taken in when it is there; what is known of history is known
+        // where it is asked for.
         let here = Mutex::default();
         let memory = if near == Near::Head { &*self.memory } else { &here };
         let mut states = Vec::with_capacity(blocks.len());
@@ -96,7 +101,8 @@ impl StateAsker {
         if near == Near::Finalized && self.traces != Traces::All {
             return Ok(Some(self.unasked_state()));
         }
-        // A node that keeps its state by hash would execute 128 blocks again before it says that it has not got it.
+        // A node that keeps its state by hash would execute 128 blocks again before it says that it
+        // has not got it.
         match self.client.oldest_state().await {
             Ok(oldest) if blocks.last().is_some_and(|block| block.header.number < oldest) => {
                 Ok(Some(State::missing("the node does not serve state that old")))
@@ -124,27 +130,42 @@ impl StateAsker {
 
     /// The state of block 0, which is what the chain began with.
     fn genesis_state(&self, block: &Proved) -> State {
-        let proved = self.genesis.as_ref().filter(|genesis| genesis.state_root == block.header.state_root);
+        let proved =
+            self.genesis.as_ref().filter(|genesis| genesis.state_root == block.header.state_root);
         State {
             frames: Ok(Vec::new()),
-            balances: proved.map(|genesis| genesis.balances.clone()).ok_or_else(|| NO_ALLOCATION.to_owned()),
+            balances: proved
+                .map(|genesis| genesis.balances.clone())
+                .ok_or_else(|| NO_ALLOCATION.to_owned()),
             tokens: Ok(Vec::new()),
             genesis: proved.cloned(),
             ..State::missing(NO_ALLOCATION)
         }
     }
 
-    async fn state(&self, block: &Proved, memory: &Mutex<TokenMemory>) -> Result<State, FetchError> {
+    async fn state(
+        &self,
+        block: &Proved,
+        memory: &Mutex<TokenMemory>,
+    ) -> Result<State, FetchError> {
         let mut state = State::missing("not asked for");
         let tables = self.options.tables;
         if tables.needs_traces() {
-            let traced = or_reason(self.trace(block).await)?.unwrap_or_else(|reason| Traced::of(Err(reason)));
-            (state.frames, state.moving, state.parties) = (traced.frames, traced.moving, traced.parties);
+            let traced = or_reason(self.trace(block).await)?
+                .unwrap_or_else(|reason| Traced::of(Err(reason)));
+            (state.frames, state.moving, state.parties) =
+                (traced.frames, traced.moving, traced.parties);
         }
         if tables.has(&balances::TABLE) {
             let mut touched = balances::touched(block, &state, self.options);
-            touched.extend(self.hydrated.iter().filter(|(asset, _)| asset.is_none()).map(|(_, address)| *address));
-            state.balances = or_reason(self.balances(touched.into_iter().collect(), block.header.hash).await)?;
+            touched.extend(
+                self.hydrated
+                    .iter()
+                    .filter(|(asset, _)| asset.is_none())
+                    .map(|(_, address)| *address),
+            );
+            state.balances =
+                or_reason(self.balances(touched.into_iter().collect(), block.header.hash).await)?;
             if let Err(reason) = &state.balances {
                 state.tokens = Err(reason.clone());
                 return Ok(state);
@@ -154,7 +175,8 @@ impl StateAsker {
             let Self { client, options, hydrated, .. } = self.clone();
             match or_reason(TokenAsker { client, options, hydrated }.ask(block, memory).await)? {
                 Ok(TokenAnswers { balances, tokens, left_out }) => {
-                    (state.token_balances, state.tokens, state.left_out) = (balances, Ok(tokens), left_out);
+                    (state.token_balances, state.tokens, state.left_out) =
+                        (balances, Ok(tokens), left_out);
                 }
                 Err(reason) => (state.balances, state.tokens) = (Err(reason.clone()), Err(reason)),
             }
@@ -162,7 +184,8 @@ impl StateAsker {
         Ok(state)
     }
 
-    /// What a block's transactions did: their call frames, or why there are none, and then at least those that move ether.
+    /// What a block's transactions did: their call frames, or why there are none, and then at least
+    /// those that move ether.
     async fn trace(&self, block: &Proved) -> Result<Traced, AskError> {
         if block.transactions.is_empty() {
             return Ok(Traced::of(Ok(Vec::new())));
@@ -175,7 +198,9 @@ impl StateAsker {
         let hash = block.header.hash;
         let is_small = match Weight::of(block) {
             Weight::Light => true,
-            Weight::Unknown => match self.ask_trace(|client| async move { client.trace_input_bytes(hash).await }).await
+            Weight::Unknown => match self
+                .ask_trace(|client| async move { client.trace_input_bytes(hash).await })
+                .await
             {
                 Err(AskError::NotAvailable(_)) => false,
                 bytes => bytes? <= FRAMES_BYTES_MAX,
@@ -189,11 +214,14 @@ impl StateAsker {
                 frames => return Ok(Traced::of(Ok(frames?))),
             }
         }
-        let traced = match self.ask_trace(|client| async move { client.trace_moving(hash).await }).await {
-            Err(AskError::NotAvailable(_)) => return Err(AskError::NotAvailable(reason)),
-            traced => traced?,
+        let traced =
+            match self.ask_trace(|client| async move { client.trace_moving(hash).await }).await {
+                Err(AskError::NotAvailable(_)) => return Err(AskError::NotAvailable(reason)),
+                traced => traced?,
+            };
+        let Ok((mut moving, bytes)) = check_moving(block, traced) else {
+            return Err(AskError::NotAvailable(reason));
         };
-        let Ok((mut moving, bytes)) = check_moving(block, traced) else { return Err(AskError::NotAvailable(reason)) };
         if !is_small && bytes <= FRAMES_BYTES_MAX && self.options.tables.has(&traces::TABLE) {
             match self.whole_frames(block).await {
                 Err(AskError::NotAvailable(why)) => reason = why,
@@ -204,21 +232,28 @@ impl StateAsker {
         if moving.iter().all(Result::is_ok) {
             traced.moving = Some(moving);
         } else if !native_transfers::logs_tell(block) {
-            let changes = match self.ask_trace(|client| async move { client.trace_changes(hash).await }).await {
+            let changes = match self
+                .ask_trace(|client| async move { client.trace_changes(hash).await })
+                .await
+            {
                 Err(AskError::NotAvailable(_)) => None,
                 changes => Some(changes?),
             };
             if let Some(changes) = changes.filter(|changes| changes.len() == moving.len()) {
-                for (index, frames) in moving.iter_mut().enumerate().filter(|(_, frames)| frames.is_err()) {
+                for (index, frames) in
+                    moving.iter_mut().enumerate().filter(|(_, frames)| frames.is_err())
+                {
                     if let Some(own) = own_frame(block, index, &changes[index]) {
                         *frames = Ok(own);
                     }
                 }
-                traced.parties = Some(changes.into_iter().flatten().map(|change| change.address).collect());
+                traced.parties =
+                    Some(changes.into_iter().flatten().map(|change| change.address).collect());
             }
             traced.moving = Some(moving);
         }
-        // Else logs tell of all ether; frames of some transactions do not go together with logs of others.
+        // Else logs tell of all ether; frames of some transactions do not go together with logs of
+        // others.
         Ok(traced)
     }
 
@@ -238,8 +273,14 @@ impl StateAsker {
     }
 
     /// Ether of these accounts after a block.
-    async fn balances(&self, accounts: Vec<Address>, block: B256) -> Result<Vec<(Address, U256)>, AskError> {
-        let ask = move |client: Client, address| async move { Ok((address, balance(&client, address, block).await?)) };
+    async fn balances(
+        &self,
+        accounts: Vec<Address>,
+        block: B256,
+    ) -> Result<Vec<(Address, U256)>, AskError> {
+        let ask = move |client: Client, address| async move {
+            Ok((address, balance(&client, address, block).await?))
+        };
         side_by_side(&self.client, accounts, ask).await
     }
 }
@@ -270,8 +311,9 @@ impl Traced {
     }
 }
 
-/// The frames of a transaction that move ether where what it made of accounts shows that there is none but its own: who was called has
-/// what it was given, and only who sent it and who takes its fee have something else too. None where it shows no such thing.
+/// The frames of a transaction that move ether where what it made of accounts shows that there is
+/// none but its own: who was called has what it was given, and only who sent it and who takes its
+/// fee have something else too. None where it shows no such thing.
 fn own_frame(block: &Proved, index: usize, changes: &[Change]) -> Option<Vec<Frame>> {
     if block.receipts[index].outcome == Outcome::Status(false) {
         return Some(Vec::new());
@@ -283,27 +325,48 @@ fn own_frame(block: &Proved, index: usize, changes: &[Change]) -> Option<Vec<Fra
     let change = changes.iter().find(|change| change.address == to);
     let taken = change.map_or(Some(U256::ZERO), |change| change.after.checked_sub(change.before));
     let is_party = |change: &Change| change.address == to || paying.contains(&change.address);
-    let others_are_same = changes.iter().all(|change| is_party(change) || change.before == change.after);
+    let others_are_same =
+        changes.iter().all(|change| is_party(change) || change.before == change.after);
     if paying.contains(&to) || taken != Some(fields.value) || !others_are_same {
         return None;
     }
     let kind = if fields.to.is_some() { "CALL" } else { "CREATE" };
     let (to, value, path) = (Some(to), Some(fields.value), Some(String::new()));
-    Some(vec![Frame { kind: kind.to_owned(), from, to, value, path, succeeded: true, ..Frame::default() }])
+    Some(vec![Frame {
+        kind: kind.to_owned(),
+        from,
+        to,
+        value,
+        path,
+        succeeded: true,
+        ..Frame::default()
+    }])
 }
 
-/// The same of traces of which each may have failed, with the bytes of input and output that all frames have.
-fn check_moving(block: &Proved, traces: Vec<Result<Trace, String>>) -> anyhow::Result<(Moving, u64)> {
-    anyhow::ensure!(traces.len() == block.transactions.len(), "the trace has another number of transactions");
+/// The same of traces of which each may have failed, with the bytes of input and output that all
+/// frames have.
+fn check_moving(
+    block: &Proved,
+    traces: Vec<Result<Trace, String>>,
+) -> anyhow::Result<(Moving, u64)> {
+    anyhow::ensure!(
+        traces.len() == block.transactions.len(),
+        "the trace has another number of transactions"
+    );
     let mut bytes_of_all = 0_u64;
     let mut all = Vec::with_capacity(traces.len());
-    for ((trace, transaction), receipt) in traces.into_iter().zip(&block.transactions).zip(&block.receipts) {
+    for ((trace, transaction), receipt) in
+        traces.into_iter().zip(&block.transactions).zip(&block.receipts)
+    {
         let Ok(trace) = trace else {
             bytes_of_all = u64::MAX;
             all.push(Err(TOO_LARGE.to_owned()));
             continue;
         };
-        anyhow::ensure!(trace.transaction_hash == transaction.hash, "the trace has other transactions");
+        anyhow::ensure!(
+            trace.transaction_hash == transaction.hash,
+            "the trace has other transactions"
+        );
         let (frames, bytes) = trace::moving(&trace.frames)?;
         if let Outcome::Status(status) = receipt.outcome {
             anyhow::ensure!(status != frames.is_empty(), "the trace contradicts a receipt");
@@ -315,12 +378,21 @@ fn check_moving(block: &Proved, traces: Vec<Result<Trace, String>>) -> anyhow::R
     Ok((all, bytes_of_all))
 }
 
-/// Holds a trace against its block: the same transactions, and each with the end that its receipt proves.
+/// Holds a trace against its block: the same transactions, and each with the end that its receipt
+/// proves.
 fn check(block: &Proved, traces: &[Trace]) -> anyhow::Result<Vec<Vec<Frame>>> {
-    anyhow::ensure!(traces.len() == block.transactions.len(), "the trace has another number of transactions");
+    anyhow::ensure!(
+        traces.len() == block.transactions.len(),
+        "the trace has another number of transactions"
+    );
     let mut all = Vec::with_capacity(traces.len());
-    for ((trace, transaction), receipt) in traces.iter().zip(&block.transactions).zip(&block.receipts) {
-        anyhow::ensure!(trace.transaction_hash == transaction.hash, "the trace has other transactions");
+    for ((trace, transaction), receipt) in
+        traces.iter().zip(&block.transactions).zip(&block.receipts)
+    {
+        anyhow::ensure!(
+            trace.transaction_hash == transaction.hash,
+            "the trace has other transactions"
+        );
         let frames = trace::frames(&trace.frames)?;
         let ended_well = frames.first().is_some_and(|frame| frame.succeeded);
         if let Outcome::Status(status) = receipt.outcome {
@@ -334,13 +406,18 @@ fn check(block: &Proved, traces: &[Trace]) -> anyhow::Result<Vec<Vec<Frame>>> {
 
 /// Checks the first frame of a transaction against the transaction itself, which the header proves.
 fn check_first(frame: &Frame, transaction: &Transaction) -> anyhow::Result<()> {
-    let (Some(fields), Some(sender)) = (&transaction.fields, transaction.sender) else { return Ok(()) };
+    let (Some(fields), Some(sender)) = (&transaction.fields, transaction.sender) else {
+        return Ok(());
+    };
     let (kind, to) = match fields.to {
         Some(to) => ("CALL", Some(to)),
         None if frame.succeeded => ("CREATE", Some(sender.create(fields.nonce))),
         None => ("CREATE", frame.to),
     };
-    let is_its_own = frame.kind == kind && frame.from == sender && frame.to == to && frame.value == Some(fields.value);
+    let is_its_own = frame.kind == kind
+        && frame.from == sender
+        && frame.to == to
+        && frame.value == Some(fields.value);
     anyhow::ensure!(is_its_own, "the trace contradicts transaction {}", transaction.hash);
     Ok(())
 }

@@ -91,12 +91,18 @@ impl Session {
     fn warn_of_nothing(&self) {
         let from = self.sealed.wanted_first;
         if !self.settings.follows() && self.sealed.ranges.iter().all(|range| range.last < from) {
-            let finalized = self.node.finalized.map_or("none yet".to_owned(), |number| number.to_string());
-            tracing::warn!(from, finalized, "nothing is read: no complete hundred of blocks from there on is final");
+            let finalized =
+                self.node.finalized.map_or("none yet".to_owned(), |number| number.to_string());
+            tracing::warn!(
+                from,
+                finalized,
+                "nothing is read: no complete hundred of blocks from there on is final"
+            );
         }
     }
 
-    /// After a step that failed: logs what is waited for, before the step is taken again. Nothing that was committed is lost.
+    /// After a step that failed: logs what is waited for, before the step is taken again. Nothing
+    /// that was committed is lost.
     ///
     /// # Errors
     /// The error, where it is none that is waited out.
@@ -114,7 +120,9 @@ impl Session {
             FetchError::Bad { reason, .. } | FetchError::Doubt(reason) => {
                 (format!("waiting: {reason}"), Some(reason.clone()))
             }
-            FetchError::Other(error) if is_disk_full(error) => (format!("waiting for space: {error:#}"), None),
+            FetchError::Other(error) if is_disk_full(error) => {
+                (format!("waiting for space: {error:#}"), None)
+            }
             _ => return Err(error),
         };
         if self.settings.ends()
@@ -146,14 +154,17 @@ impl Session {
         Ok(self.beat().or_else(|error| if is_disk_full(&error) { Ok(()) } else { Err(error) })?)
     }
 
-    /// Ends: ranges being built are dropped, a merge finishes or is dropped, and what there is is published.
+    /// Ends: ranges being built are dropped, a merge finishes or is dropped, and what there is is
+    /// published.
     pub async fn close(&mut self) -> Result<()> {
         match self.jobs.close().await {
             Some((_, Ok(range))) => {
                 self.sealed.add(range);
                 self.publication.dirty = true;
             }
-            Some((blocks, Err(FetchError::Other(error)))) => self.jobs.note_unmerged(blocks, &error),
+            Some((blocks, Err(FetchError::Other(error)))) => {
+                self.jobs.note_unmerged(blocks, &error)
+            }
             _ => {}
         }
         if !self.settings.follows() {

@@ -1,7 +1,7 @@
 //! The tail: the canonical blocks above what is sealed, one file each.
 //!
-//! It is taken up from its lower end, block by block, as each links to the one below; a block of it that is gone is fetched again
-//! first, with what the node still says of its state.
+//! It is taken up from its lower end, block by block, as each links to the one below; a block of it
+//! that is gone is fetched again first, with what the node still says of its state.
 
 use super::abort::AbortOnDrop;
 use super::error::FetchError;
@@ -97,8 +97,8 @@ impl Tail {
         self.links.first().zip(self.links.last()).map(|(first, last)| (first.number, last.number))
     }
 
-    /// Takes up its files, each when it links to the block below. What is left of them lies above a hole, which is to be filled
-    /// before it can go on.
+    /// Takes up its files, each when it links to the block below. What is left of them lies above a
+    /// hole, which is to be filled before it can go on.
     pub async fn take_up(&mut self, sealed: &Sealed, node: &Node) -> Result<(), FetchError> {
         if !self.taken_up || !self.loose.is_empty() {
             self.hole = self.next_hole(sealed, node).await?;
@@ -109,7 +109,11 @@ impl Tail {
         Ok(())
     }
 
-    async fn next_hole(&mut self, sealed: &Sealed, node: &Node) -> Result<Option<(u64, u64)>, FetchError> {
+    async fn next_hole(
+        &mut self,
+        sealed: &Sealed,
+        node: &Node,
+    ) -> Result<Option<(u64, u64)>, FetchError> {
         while let Some(&(BlockLink { number: lowest, .. }, _)) = self.loose.first() {
             let next = match self.links.last() {
                 Some(tip) => tip.number + 1,
@@ -118,17 +122,24 @@ impl Tail {
             if next < lowest {
                 return Ok(Some((next, lowest - 1)));
             }
-            let below = self.links.last().copied().or_else(|| sealed.top()).filter(|below| below.number + 1 == lowest);
+            let below = self
+                .links
+                .last()
+                .copied()
+                .or_else(|| sealed.top())
+                .filter(|below| below.number + 1 == lowest);
             let level = self.loose.partition_point(|(link, _)| link.number == lowest);
-            let links =
-                |link: &BlockLink| link.number == next && below.is_none_or(|below| link.parent_hash == below.hash);
+            let links = |link: &BlockLink| {
+                link.number == next && below.is_none_or(|below| link.parent_hash == below.hash)
+            };
             let mut candidates = (0..level).filter(|index| links(&self.loose[*index].0));
             let (first, second) = (candidates.next(), candidates.next());
             let chosen = match second {
                 None => first,
                 Some(_) => {
                     // After a crash: the node says which.
-                    let hash = node.client.head(Tag::Number(lowest)).await.map_err(FetchError::Away)?.hash;
+                    let hash =
+                        node.client.head(Tag::Number(lowest)).await.map_err(FetchError::Away)?.hash;
                     (0..level).find(|index| self.loose[*index].0.hash == hash)
                 }
             };
@@ -138,14 +149,17 @@ impl Tail {
                     gaps.into_iter().for_each(|gap| Gap::push(&mut self.gaps, gap));
                 } else {
                     tracing::warn!(block = link.number, hash = %link.hash, "block of the tail does not link to the one below, moved to quarantine");
-                    self.fetcher.store.quarantine_path(&tail::path(link.number, link.hash), "unlinked")?;
+                    self.fetcher
+                        .store
+                        .quarantine_path(&tail::path(link.number, link.hash), "unlinked")?;
                 }
             }
         }
         Ok(None)
     }
 
-    /// Whether it has a hole that is being filled: what is published stays as it is meanwhile, and nothing is built.
+    /// Whether it has a hole that is being filled: what is published stays as it is meanwhile, and
+    /// nothing is built.
     pub fn is_filling(&self, node: &Node) -> bool {
         !self.taken_up || (self.hole.is_some() && node.is_anchored())
     }
@@ -162,19 +176,25 @@ impl Tail {
         (first, last): (u64, u64),
         mut below: Option<BlockLink>,
     ) -> Result<Extended, FetchError> {
-        let hydrated: Vec<_> = (0..=last - first).map(|index| self.hydration.of_block(index as usize)).collect();
+        let hydrated: Vec<_> =
+            (0..=last - first).map(|index| self.hydration.of_block(index as usize)).collect();
         let mut wanted = (first..=last).zip(&hydrated);
         let mut under_way = VecDeque::new();
         let mut blocks = Vec::new();
         let mut bytes = 0;
         loop {
-            // What was asked for ahead of its turn is dropped where those before it are large enough by themselves.
+            // What was asked for ahead of its turn is dropped where those before it are large
+            // enough by themselves.
             let more = if bytes < TAIL_BYTES { self.ahead.get() } else { 0 };
-            under_way.extend(wanted.by_ref().take(more.saturating_sub(under_way.len())).map(|(number, hydrated)| {
-                let mut fetcher = self.fetcher.clone();
-                fetcher.state.hydrated = hydrated.clone();
-                AbortOnDrop::spawn(async move { fetcher.fetch(number, number, Near::Head).await })
-            }));
+            under_way.extend(wanted.by_ref().take(more.saturating_sub(under_way.len())).map(
+                |(number, hydrated)| {
+                    let mut fetcher = self.fetcher.clone();
+                    fetcher.state.hydrated = hydrated.clone();
+                    AbortOnDrop::spawn(
+                        async move { fetcher.fetch(number, number, Near::Head).await },
+                    )
+                },
+            ));
             let Some(request) = under_way.pop_front().filter(|_| bytes < TAIL_BYTES) else { break };
             let batch = request.await??;
             self.ahead.note(batch.weight());
@@ -198,7 +218,10 @@ impl Tail {
         }
         self.take_in(&blocks, &hydrated)?;
         self.links.extend(blocks.iter().map(|block| block.link));
-        blocks.iter().flat_map(|block| &block.gaps).for_each(|gap| Gap::push(&mut self.gaps, gap.clone()));
+        blocks
+            .iter()
+            .flat_map(|block| &block.gaps)
+            .for_each(|gap| Gap::push(&mut self.gaps, gap.clone()));
         Ok(Extended::By(blocks.len() as u64))
     }
 
@@ -208,14 +231,25 @@ impl Tail {
             self.hydration.take_in(block, hydrated.clone())?;
             if let Some(tokens) = block.batch(&tokens::TABLE) {
                 let tokens = combine::read(tokens)?;
-                self.fetcher.state.memory.lock().expect("nothing panics while holding it").take_in(&tokens);
+                self.fetcher
+                    .state
+                    .memory
+                    .lock()
+                    .expect("nothing panics while holding it")
+                    .take_in(&tokens);
             }
         }
         Ok(())
     }
 
-    /// Drops the blocks above one, for others of another branch, and records that. Says how many they were.
-    pub fn take_back(&mut self, fork_block: u64, fork_hash: B256, new_hashes: Vec<B256>) -> Result<usize> {
+    /// Drops the blocks above one, for others of another branch, and records that. Says how many
+    /// they were.
+    pub fn take_back(
+        &mut self,
+        fork_block: u64,
+        fork_hash: B256,
+        new_hashes: Vec<B256>,
+    ) -> Result<usize> {
         let kept = self.links.partition_point(|link| link.number <= fork_block);
         let old_hashes: Vec<_> = self.links[kept..].iter().map(|link| link.hash).collect();
         if old_hashes.is_empty() {
@@ -239,7 +273,8 @@ impl Tail {
         self.fetcher.state.memory.lock().expect("nothing panics while holding it").forget();
     }
 
-    /// Removes the blocks that a sealed range holds. A file that cannot be removed does no harm: the next start removes it.
+    /// Removes the blocks that a sealed range holds. A file that cannot be removed does no harm:
+    /// the next start removes it.
     pub fn drop_sealed(&mut self, sealed: &Sealed) {
         for link in self.links.extract_if(.., |link| sealed.has(link.number)) {
             if let Err(error) = tail::remove(self.fetcher.store.root(), link.number, link.hash) {
@@ -283,25 +318,35 @@ impl Tail {
 
     /// Fetches the block whose file is damaged. Says whether there was one.
     pub async fn mend(&mut self) -> Result<bool, FetchError> {
-        let Some(lost) = self.lost.filter(|lost| self.links.contains(lost)) else { return Ok(false) };
+        let Some(lost) = self.lost.filter(|lost| self.links.contains(lost)) else {
+            return Ok(false);
+        };
         let FetchBatch { links, parts, gaps, .. } = self.fetcher.of_tail(lost).await?;
         // Where the node's chain is another by now, that is seen next.
         if links == [lost] {
             let batches = parts.into_iter().map(Part::rows).collect::<Result<_>>()?;
             let (number, tables) = (lost.number, self.fetcher.options().tables);
-            tail::write(&self.fetcher.store, &[TailBlock { link: lost, tables, batches, gaps: gaps.clone() }])?;
+            tail::write(
+                &self.fetcher.store,
+                &[TailBlock { link: lost, tables, batches, gaps: gaps.clone() }],
+            )?;
             let before = std::mem::take(&mut self.gaps);
             let (mut below, mut above) = (before.clone(), before);
             Gap::trim(&mut below, 0, number.saturating_sub(1));
             below.retain(|gap| gap.first < number);
             Gap::trim(&mut above, number + 1, u64::MAX);
-            below.into_iter().chain(gaps).chain(above).for_each(|gap| Gap::push(&mut self.gaps, gap));
+            below
+                .into_iter()
+                .chain(gaps)
+                .chain(above)
+                .for_each(|gap| Gap::push(&mut self.gaps, gap));
         }
         self.lost = None;
         Ok(true)
     }
 
-    /// Makes sure that it is one run of blocks, on the last sealed one where that is below: a bug would else be published too.
+    /// Makes sure that it is one run of blocks, on the last sealed one where that is below: a bug
+    /// would else be published too.
     pub fn check_links(&self, sealed: Option<BlockLink>) -> Result<()> {
         let follows = |below: &BlockLink, above: &BlockLink| {
             ensure!(

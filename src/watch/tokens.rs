@@ -1,12 +1,15 @@
-//! What the node says of the tokens that a block moved: who has how much of them after it, and what their contracts are called.
+//! What the node says of the tokens that a block moved: who has how much of them after it, and what
+//! their contracts are called.
 //!
-//! Contracts answer what they like. One that fails, or answers with less than a word, has no balance to be stored, and is not
-//! asked again in this block. What an answer may cost the node is bounded: by gas for each, with a few for all of the block that get
-//! more; and one that uses up its gas is soon asked for no further holder, and in later blocks for one only. Whom that leaves out is
-//! named in `coverage`. Whatever a contract does, the block is whole without it.
+//! Contracts answer what they like. One that fails, or answers with less than a word, has no
+//! balance to be stored, and is not asked again in this block. What an answer may cost the node is
+//! bounded: by gas for each, with a few for all of the block that get more; and one that uses up
+//! its gas is soon asked for no further holder, and in later blocks for one only. Whom that leaves
+//! out is named in `coverage`. Whatever a contract does, the block is whole without it.
 //!
-//! Of each token the holder who took most is asked for before the block too, for a fee is taken from what somebody gets. If what it has after the block is not what
-//! it had, with what came in and without what went out, then sums of transfers do not tell the balances of this token.
+//! Of each token the holder who took most is asked for before the block too, for a fee is taken
+//! from what somebody gets. If what it has after the block is not what it had, with what came in
+//! and without what went out, then sums of transfers do not tell the balances of this token.
 
 use super::ask::{AskError, balance, side_by_side};
 use super::tries::Tries;
@@ -23,11 +26,12 @@ use std::sync::{Arc, Mutex};
 /// Whose balance of what: of a token's contract, `None` for ether.
 pub type Account = (Option<Address>, Address);
 
-/// Contracts that are asked after one block what they are called, at most; the others are asked when they move next.
+/// Contracts that are asked after one block what they are called, at most; the others are asked
+/// when they move next.
 const DESCRIBED_MAX: usize = 100;
 
-/// Gas for an answer, 21,000 of a transaction's own among it. Nearly all need less than half of it; used up it costs the node a
-/// millisecond or two.
+/// Gas for an answer, 21,000 of a transaction's own among it. Nearly all need less than half of it;
+/// used up it costs the node a millisecond or two.
 const ANSWER_GAS: u64 = 150_000;
 
 /// Gas for one that needs more, and how many such there are after one block: honest ones are rare.
@@ -41,12 +45,14 @@ const BURNT_MAX: usize = 4;
 const BURNT_PAUSE: u64 = 1_000;
 
 /// Why holders are left out whose token's contract uses up its gas.
-const BURNT: &str = "contracts of tokens use up the gas for an answer: some of their holders were not asked for";
+const BURNT: &str =
+    "contracts of tokens use up the gas for an answer: some of their holders were not asked for";
 
 /// Contracts that are known at most.
 const KNOWN_MAX: usize = 100_000;
 
-/// What was asked once and need not be asked again. What is forgotten is asked again, and its rows become one.
+/// What was asked once and need not be asked again. What is forgotten is asked again, and its rows
+/// become one.
 #[derive(Debug, Default)]
 pub struct TokenMemory {
     described: HashMap<Address, Described>,
@@ -65,7 +71,8 @@ struct Described {
 }
 
 impl TokenMemory {
-    /// Takes in what was written. Nothing else may be: a row that is dropped with its block is to be asked for again.
+    /// Takes in what was written. Nothing else may be: a row that is dropped with its block is to
+    /// be asked for again.
     pub fn take_in(&mut self, tokens: &[Token]) {
         if self.described.len() >= KNOWN_MAX {
             self.forget();
@@ -81,7 +88,8 @@ impl TokenMemory {
         self.deviating.extend(deviating.map(|token| token.contract));
     }
 
-    /// Whether a contract is to be asked after this block what it is called. Where it has no name it is asked again, ever more rarely.
+    /// Whether a contract is to be asked after this block what it is called. Where it has no name
+    /// it is asked again, ever more rarely.
     fn describe(&mut self, contract: Address, block_number: u64) -> bool {
         let Some(described) = self.described.get_mut(&contract) else { return true };
         let is_due = described.again_at.is_some_and(|at| at <= block_number);
@@ -182,10 +190,16 @@ pub struct TokenAsker {
 
 impl TokenAsker {
     /// What the node says of the tokens that a block moved.
-    pub async fn ask(&self, block: &Proved, memory: &Mutex<TokenMemory>) -> Result<TokenAnswers, AskError> {
+    pub async fn ask(
+        &self,
+        block: &Proved,
+        memory: &Mutex<TokenMemory>,
+    ) -> Result<TokenAnswers, AskError> {
         let hash = block.header.hash;
         let looks = self.looks(block, memory);
-        let looked = side_by_side(self, looks.clone(), |asker, look| async move { asker.look(look).await }).await?;
+        let looked =
+            side_by_side(self, looks.clone(), |asker, look| async move { asker.look(look).await })
+                .await?;
         let (mut answered, mut others) = (Vec::new(), Vec::new());
         let mut tokens = Vec::new();
         let mut left_out = looks.iter().any(|look| look.asked_less);
@@ -196,7 +210,9 @@ impl TokenAsker {
             let Some((first, rest)) = token.holders.split_first() else { continue };
             if let Some(balance) = balance {
                 answered.push((token.contract, first.address, balance));
-                others.extend(rest.iter().map(|holder| (token.contract, holder.address, allowance.clone())));
+                others.extend(
+                    rest.iter().map(|holder| (token.contract, holder.address, allowance.clone())),
+                );
             } else {
                 left_out |= allowance.has_burnt();
             }
@@ -208,7 +224,11 @@ impl TokenAsker {
         for (asset, address) in self.hydrated.iter() {
             let Some(contract) = *asset else { continue };
             let allowance = || Allowance { burnt: Arc::default(), large: large.clone() };
-            others.push((contract, *address, allowances.entry(contract).or_insert_with(allowance).clone()));
+            others.push((
+                contract,
+                *address,
+                allowances.entry(contract).or_insert_with(allowance).clone(),
+            ));
         }
         let ask = move |asker: Self, (token, holder, allowance): (Address, Address, Allowance)| async move {
             if allowance.is_spent() {
@@ -220,11 +240,18 @@ impl TokenAsker {
         answered.extend(side_by_side(self, others, ask).await?.into_iter().flatten());
         answered.sort_unstable();
         answered.dedup();
-        let burning: Vec<_> = allowances.iter().filter(|(_, allowance)| allowance.has_burnt()).collect();
+        let burning: Vec<_> =
+            allowances.iter().filter(|(_, allowance)| allowance.has_burnt()).collect();
         left_out |= !burning.is_empty();
         let mut memory = memory.lock().expect("nothing panics while holding it");
-        burning.into_iter().for_each(|(contract, _)| memory.note_burning(*contract, block.header.number));
-        Ok(TokenAnswers { balances: answered, tokens, left_out: left_out.then(|| BURNT.to_owned()) })
+        burning
+            .into_iter()
+            .for_each(|(contract, _)| memory.note_burning(*contract, block.header.number));
+        Ok(TokenAnswers {
+            balances: answered,
+            tokens,
+            left_out: left_out.then(|| BURNT.to_owned()),
+        })
     }
 
     /// What is to be found out of each token that a block moved.
@@ -234,10 +261,12 @@ impl TokenAsker {
         let mut left = DESCRIBED_MAX;
         let large = new_large();
         let look = |mut token: Moved| {
-            let describe = described && left > 0 && memory.describe(token.contract, block.header.number);
+            let describe =
+                described && left > 0 && memory.describe(token.contract, block.header.number);
             left -= usize::from(describe);
             let compare = described && !memory.deviating.contains(&token.contract);
-            let asked_less = token.holders.len() > 1 && memory.is_burning(token.contract, block.header.number);
+            let asked_less =
+                token.holders.len() > 1 && memory.is_burning(token.contract, block.header.number);
             if asked_less {
                 token.holders.truncate(1);
             }
@@ -252,16 +281,22 @@ impl TokenAsker {
         self.options.tables.has(table)
     }
 
-    /// The balance of who took most of a token, and what the contract says of itself where that is asked for.
+    /// The balance of who took most of a token, and what the contract says of itself where that is
+    /// asked for.
     async fn look(&self, look: Look) -> Result<(Option<U256>, Option<Token>), AskError> {
-        let Look { token: Moved { contract, standard, holders }, block: (block, parent, number), .. } = look;
+        let Look {
+            token: Moved { contract, standard, holders },
+            block: (block, parent, number),
+            ..
+        } = look;
         let Look { describe, compare, allowance, .. } = look;
         let mut balance = None;
         let mut deviates = false;
         if let Some(holder) = holders.first() {
             balance = self.balance(contract, holder.address, block, &allowance).await?;
             if let (true, Some(after)) = (compare, balance) {
-                let before = match self.balance(contract, holder.address, parent, &allowance).await {
+                let before = match self.balance(contract, holder.address, parent, &allowance).await
+                {
                     // The node may have dropped the state before by now: then nothing is found.
                     Err(AskError::NotAvailable(_)) => None,
                     before => before?,
@@ -274,7 +309,8 @@ impl TokenAsker {
         }
         let mut answers = Vec::new();
         for question in [Question::Symbol, Question::Name, Question::Decimals] {
-            let answer = self.ask_contract(contract, question, block, &allowance.of_description()).await?;
+            let answer =
+                self.ask_contract(contract, question, block, &allowance.of_description()).await?;
             answers.push(answer.unwrap_or_default());
         }
         let description = Token {
@@ -297,7 +333,8 @@ impl TokenAsker {
         block: B256,
         allowance: &Allowance,
     ) -> Result<Option<U256>, AskError> {
-        let answer = self.ask_contract(token, Question::BalanceOf(holder), block, allowance).await?;
+        let answer =
+            self.ask_contract(token, Question::BalanceOf(holder), block, allowance).await?;
         Ok(answer.and_then(|answer| contract::number(&answer)))
     }
 
@@ -311,13 +348,18 @@ impl TokenAsker {
     ) -> Result<Option<Bytes>, AskError> {
         let mut gas = ANSWER_GAS;
         loop {
-            match Tries::STATE.of(contract, || self.client.ask_contract(contract, question, block, gas)).await {
+            match Tries::STATE
+                .of(contract, || self.client.ask_contract(contract, question, block, gas))
+                .await
+            {
                 Ok(answer) => return Ok(Some(answer)),
-                Err(error) if error.is_passing() || error.is_unreachable() => return Err(error.into()),
+                Err(error) if error.is_passing() || error.is_unreachable() => {
+                    return Err(error.into());
+                }
                 Err(error) if error.is_revert() => return Ok(None),
                 Err(_) if gas == ANSWER_GAS && allowance.take_large() => gas = LARGE_ANSWER_GAS,
-                // Neither a contract that runs out of gas nor a state that is lacking has a code of its own; but without the state
-                // there is no balance of ether either.
+                // Neither a contract that runs out of gas nor a state that is lacking has a code of
+                // its own; but without the state there is no balance of ether either.
                 Err(_) => {
                     allowance.note_burnt();
                     balance(&self.client, contract, block).await?;

@@ -17,8 +17,11 @@ pub struct Tries {
 
 impl Tries {
     /// Of a block's own bytes.
-    pub const BLOCK: Self =
-        Self { max: 4, pause: Duration::from_millis(50), helps: |error| !matches!(error, geth::Error::Pruned { .. }) };
+    pub const BLOCK: Self = Self {
+        max: 4,
+        pause: Duration::from_millis(50),
+        helps: |error| !matches!(error, geth::Error::Pruned { .. }),
+    };
 
     /// Of what a block's state holds.
     pub const STATE: Self = Self { max: 4, pause: Duration::ZERO, helps: geth::Error::is_passing };
@@ -27,7 +30,11 @@ impl Tries {
     pub const TRACE: Self = Self { max: 2, ..Self::STATE };
 
     /// Asks until there is an answer, or an error that further tries do not help against.
-    pub async fn of<T, F>(self, subject: impl Display, ask: impl Fn() -> F) -> Result<T, geth::Error>
+    pub async fn of<T, F>(
+        self,
+        subject: impl Display,
+        ask: impl Fn() -> F,
+    ) -> Result<T, geth::Error>
     where
         F: Future<Output = Result<T, geth::Error>>,
     {
@@ -35,7 +42,9 @@ impl Tries {
         let mut pause = self.pause;
         loop {
             match ask().await {
-                Err(error) if attempt < self.max && !error.is_unreachable() && (self.helps)(&error) => {
+                Err(error)
+                    if attempt < self.max && !error.is_unreachable() && (self.helps)(&error) =>
+                {
                     tracing::debug!(%subject, attempt, %error, "request failed, tried again");
                 }
                 answer => return answer,
@@ -55,7 +64,8 @@ mod tests {
     use crate::geth::{Error, Method};
     use std::cell::Cell;
 
-    /// How often something is asked that fails `failures` times, and whether it is answered in the end.
+    /// How often something is asked that fails `failures` times, and whether it is answered in the
+    /// end.
     fn asked(tries: Tries, failures: u32, error: fn() -> Error) -> (u32, bool) {
         let count = Cell::new(0);
         let ask = || {
@@ -72,7 +82,10 @@ mod tests {
         let broken = || Error::Broken { method: Method::ChainId, reason: String::new() };
         let null = || Error::Null { method: Method::ChainId };
         let pruned = || Error::Pruned { method: Method::ChainId, message: String::new() };
-        let away = || Error::Unreachable { path: "/nowhere".into(), source: std::io::ErrorKind::NotFound.into() };
+        let away = || Error::Unreachable {
+            path: "/nowhere".into(),
+            source: std::io::ErrorKind::NotFound.into(),
+        };
         assert_eq!(asked(Tries::STATE, 0, broken), (1, true));
         assert_eq!(asked(Tries::STATE, 3, broken), (4, true));
         assert_eq!(asked(Tries::STATE, 9, broken), (4, false));

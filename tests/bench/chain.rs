@@ -1,9 +1,12 @@
-//! The chains to measure on, in a real geth: blocks of 150 transactions, half of them ether transfers, half token transfers; or
-//! shaped like mainnet's, with about 2.5 logs and 330 bytes of input for each transaction, and mixed types and tokens.
+//! The chains to measure on, in a real geth: blocks of 150 transactions, half of them ether
+//! transfers, half token transfers; or shaped like mainnet's, with about 2.5 logs and 330 bytes of
+//! input for each transaction, and mixed types and tokens.
 //!
-//! `bench-chain genesis` prints the genesis; `bench-chain build` builds blocks in a running geth over its socket until the chain
-//! has its length, and makes all but the last 64 final; with `--requests` it keeps what another geth needs to import them. Everything is a function of the block's number, so building can be
-//! interrupted and taken up again, and two machines get the same chain, hash for hash.
+//! `bench-chain genesis` prints the genesis; `bench-chain build` builds blocks in a running geth
+//! over its socket until the chain has its length, and makes all but the last 64 final; with
+//! `--requests` it keeps what another geth needs to import them. Everything is a function of the
+//! block's number, so building can be interrupted and taken up again, and two machines get the same
+//! chain, hash for hash.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -15,7 +18,9 @@ use std::time::{Duration, Instant};
 use alloy_consensus::{SignableTransaction, Signed, TxEip1559, TxEip2930, TxEnvelope, TxLegacy};
 use alloy_eips::eip2718::Encodable2718;
 use alloy_eips::{eip2935, eip4788, eip7002, eip7251};
-use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, address, b256, hex, keccak256};
+use alloy_primitives::{
+    Address, B256, Bytes, Signature, TxKind, U256, address, b256, hex, keccak256,
+};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use rayon::prelude::*;
@@ -38,7 +43,8 @@ const TRANSFER: B256 = b256!("0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a116
 const BUSY: u64 = 0x7100;
 const BUSY_COUNT: u64 = 50;
 /// Logs and input bytes of the calls of that shape, in turn.
-const CALLS: [(u8, usize); 8] = [(1, 164), (2, 264), (3, 364), (4, 496), (5, 564), (8, 664), (3, 764), (4, 684)];
+const CALLS: [(u8, usize); 8] =
+    [(1, 164), (2, 264), (3, 364), (4, 496), (5, 564), (8, 664), (3, 764), (4, 684)];
 
 /// What the blocks hold.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -103,22 +109,32 @@ fn main() -> Result<()> {
 
 fn genesis(shape: Shape) -> Value {
     let mut alloc = serde_json::Map::new();
-    let mut account = |address: Address, fields: Value| alloc.insert(address.to_string().to_lowercase(), fields);
+    let mut account =
+        |address: Address, fields: Value| alloc.insert(address.to_string().to_lowercase(), fields);
     for sender in 0..SENDERS {
         account(address_of(&key(sender)), json!({ "balance": "0xd3c21bcecceda1000000" }));
     }
     account(TOKEN, json!({ "balance": "0x0", "code": hex::encode_prefixed(token()) }));
     if shape == Shape::Mainnet {
         for token in 0..BUSY_COUNT {
-            account(busy_address(token), json!({ "balance": "0x0", "code": hex::encode_prefixed(busy()) }));
+            account(
+                busy_address(token),
+                json!({ "balance": "0x0", "code": hex::encode_prefixed(busy()) }),
+            );
         }
     }
     // Prague's system calls fail a block where the contracts they call are missing.
     for (address, code) in [
         (eip4788::BEACON_ROOTS_ADDRESS, &eip4788::BEACON_ROOTS_CODE),
         (eip2935::HISTORY_STORAGE_ADDRESS, &eip2935::HISTORY_STORAGE_CODE),
-        (eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS, &eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_CODE),
-        (eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS, &eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_CODE),
+        (
+            eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
+            &eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_CODE,
+        ),
+        (
+            eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS,
+            &eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_CODE,
+        ),
     ] {
         account(address, json!({ "balance": "0x0", "nonce": "0x1", "code": code.to_string() }));
     }
@@ -144,8 +160,8 @@ fn genesis(shape: Shape) -> Value {
     })
 }
 
-/// The token: whatever it is called with, `transfer(address,uint256)` is what it does, and the balances are nobody's
-/// business; an indexer sees the log only.
+/// The token: whatever it is called with, `transfer(address,uint256)` is what it does, and the
+/// balances are nobody's business; an indexer sees the log only.
 fn token() -> Vec<u8> {
     let mut code = Vec::new();
     code.extend(hex!("6024355f52")); // memory[0..32] = value: CALLDATALOAD(0x24)
@@ -171,7 +187,8 @@ fn busy_address(token: u64) -> Address {
     Address::left_padding_from(&(BUSY + token).to_be_bytes())
 }
 
-/// Emits transfers from its caller, as many as the first word of its input says, each with the second word as the amount.
+/// Emits transfers from its caller, as many as the first word of its input says, each with the
+/// second word as the amount.
 fn busy() -> Vec<u8> {
     let mut code = Vec::new();
     code.extend(hex!("5f35")); // count: CALLDATALOAD(0)
@@ -185,22 +202,29 @@ fn busy() -> Vec<u8> {
     code
 }
 
-/// The transactions of a block. Senders take turns, so each one's nonces are known from the block's number alone.
+/// The transactions of a block. Senders take turns, so each one's nonces are known from the block's
+/// number alone.
 fn transactions_of(shape: Shape, block: u64, count: u64, keys: &[SecretKey]) -> Vec<String> {
     let sign = |index: u64| {
         let turn = (block - 1) * count + index;
         let (sender, nonce) = (turn % SENDERS, turn / SENDERS);
         let random = keccak256(turn.to_be_bytes());
-        let recipient = u64::from_be_bytes(*random.first_chunk().expect("a hash has 32 bytes")) % RECIPIENTS;
-        let recipient = Address::from_word(keccak256(format!("spyhop bench recipient {recipient}")));
+        let recipient =
+            u64::from_be_bytes(*random.first_chunk().expect("a hash has 32 bytes")) % RECIPIENTS;
+        let recipient =
+            Address::from_word(keccak256(format!("spyhop bench recipient {recipient}")));
         let amount = U256::from_be_slice(&random[20..28]);
 
         let ether = (recipient, amount, Bytes::new(), 21_000);
         let (to, value, input, gas_limit) = match shape {
             Shape::Lab if index.is_multiple_of(2) => ether,
             Shape::Lab => {
-                let call =
-                    [&hex!("a9059cbb")[..], &recipient.into_word()[..], &amount.to_be_bytes::<32>()[..]].concat();
+                let call = [
+                    &hex!("a9059cbb")[..],
+                    &recipient.into_word()[..],
+                    &amount.to_be_bytes::<32>()[..],
+                ]
+                .concat();
                 (TOKEN, U256::ZERO, call.into(), 60_000)
             }
             Shape::Mainnet if index.is_multiple_of(3) => ether,
@@ -214,10 +238,26 @@ fn transactions_of(shape: Shape, block: u64, count: u64, keys: &[SecretKey]) -> 
         let gas_price = 10 * GWEI;
         // A fifth is of the old type, as on mainnet.
         let envelope: TxEnvelope = if (index / 2).is_multiple_of(5) {
-            signed(TxLegacy { chain_id: Some(chain_id), nonce, gas_price, gas_limit, to, value, input }, key).into()
+            signed(
+                TxLegacy {
+                    chain_id: Some(chain_id),
+                    nonce,
+                    gas_price,
+                    gas_limit,
+                    to,
+                    value,
+                    input,
+                },
+                key,
+            )
+            .into()
         } else if shape == Shape::Mainnet && index % 30 == 7 {
             let access_list = Default::default();
-            signed(TxEip2930 { chain_id, nonce, gas_price, gas_limit, to, value, access_list, input }, key).into()
+            signed(
+                TxEip2930 { chain_id, nonce, gas_price, gas_limit, to, value, access_list, input },
+                key,
+            )
+            .into()
         } else {
             let transaction = TxEip1559 {
                 chain_id,
@@ -237,13 +277,18 @@ fn transactions_of(shape: Shape, block: u64, count: u64, keys: &[SecretKey]) -> 
     (0..count).into_par_iter().map(sign).collect()
 }
 
-/// Words as calls have them: every second one an amount or an address with its zeros, the others without any.
+/// Words as calls have them: every second one an amount or an address with its zeros, the others
+/// without any.
 fn busy_input(logs: u8, length: usize, amount: U256, random: B256) -> Bytes {
     let mut input = [&B256::with_last_byte(logs)[..], &amount.to_be_bytes::<32>()[..]].concat();
     let mut word = random;
     while input.len() < length {
         word = keccak256(word);
-        if input.len() % 64 == 0 { input.extend(Address::from_word(word).into_word()) } else { input.extend(word) }
+        if input.len() % 64 == 0 {
+            input.extend(Address::from_word(word).into_word())
+        } else {
+            input.extend(word)
+        }
     }
     input.truncate(length);
     input.into()
@@ -253,15 +298,16 @@ fn busy_input(logs: u8, length: usize, amount: U256, random: B256) -> Bytes {
 fn logs_of(shape: Shape, count: u64) -> u64 {
     match shape {
         Shape::Lab => count / 2,
-        Shape::Mainnet => {
-            (0..count - count.div_ceil(3)).map(|call| u64::from(CALLS[call as usize % CALLS.len()].0)).sum()
-        }
+        Shape::Mainnet => (0..count - count.div_ceil(3))
+            .map(|call| u64::from(CALLS[call as usize % CALLS.len()].0))
+            .sum(),
     }
 }
 
 fn signed<T: SignableTransaction<Signature>>(transaction: T, key: &SecretKey) -> Signed<T> {
     let message = Message::from_digest(transaction.signature_hash().0);
-    let (parity, bytes) = RecoverableSignature::sign_ecdsa_recoverable(message, key).serialize_compact();
+    let (parity, bytes) =
+        RecoverableSignature::sign_ecdsa_recoverable(message, key).serialize_compact();
     transaction.into_signed(Signature::from_bytes_and_parity(&bytes, parity.to_u8() == 1))
 }
 
@@ -269,7 +315,8 @@ fn build(shape: Shape, ipc: &Path, blocks: u64, count: u64) -> Result<Value> {
     let mut node = Node::connect(ipc)?;
     let parent = node.extend(shape, blocks, count)?;
     let last = node.call("eth_getBlockByNumber", json!(["latest", false]))?;
-    let (head, in_last) = (quantity(&last["number"])?, last["transactions"].as_array().map_or(0, Vec::len) as u64);
+    let (head, in_last) =
+        (quantity(&last["number"])?, last["transactions"].as_array().map_or(0, Vec::len) as u64);
     ensure!(
         head == blocks && (in_last == count || blocks == 0),
         "block {head} ends the chain, with {in_last} transactions"
@@ -298,9 +345,14 @@ struct Node {
 
 impl Node {
     fn connect(ipc: &Path) -> Result<Node> {
-        let socket = UnixStream::connect(ipc).with_context(|| format!("failed to connect: `{}`", ipc.display()))?;
+        let socket = UnixStream::connect(ipc)
+            .with_context(|| format!("failed to connect: `{}`", ipc.display()))?;
         socket.set_read_timeout(Some(Duration::from_secs(60)))?;
-        Ok(Node { socket: BufReader::with_capacity(1 << 20, socket), line: String::new(), record: None })
+        Ok(Node {
+            socket: BufReader::with_capacity(1 << 20, socket),
+            line: String::new(),
+            record: None,
+        })
     }
 
     fn call(&mut self, method: &str, params: Value) -> Result<Value> {
@@ -308,7 +360,8 @@ impl Node {
         self.socket.get_mut().write_all(request.to_string().as_bytes())?;
         self.line.clear();
         self.socket.read_line(&mut self.line).with_context(|| format!("no answer to {method}"))?;
-        let mut reply: Value = serde_json::from_str(&self.line).with_context(|| format!("no JSON answers {method}"))?;
+        let mut reply: Value = serde_json::from_str(&self.line)
+            .with_context(|| format!("no JSON answers {method}"))?;
         if let Some(error) = reply.get("error") {
             bail!("{method}: {error}");
         }
@@ -324,7 +377,10 @@ impl Node {
     /// Has the node build its chain up to this many blocks. Returns the hash of the last.
     fn extend(&mut self, shape: Shape, blocks: u64, count: u64) -> Result<String> {
         let chain_id = self.call("eth_chainId", json!([]))?;
-        ensure!(chain_id == format!("{:#x}", shape.chain_id()), "the node has another chain: chain id {chain_id}");
+        ensure!(
+            chain_id == format!("{:#x}", shape.chain_id()),
+            "the node has another chain: chain id {chain_id}"
+        );
         let head = self.header("latest")?;
         let (have, mut parent) = (quantity(&head["number"])?, hash(&head)?);
         ensure!(have <= blocks, "the node has {have} blocks, more than {blocks}");
@@ -336,7 +392,8 @@ impl Node {
             scope.spawn(move || {
                 let keys: Vec<_> = (0..SENDERS).map(key).collect();
                 for number in have + 1..=blocks {
-                    if sender.send((number, transactions_of(shape, number, count, &keys))).is_err() {
+                    if sender.send((number, transactions_of(shape, number, count, &keys))).is_err()
+                    {
                         break;
                     }
                 }
@@ -361,7 +418,8 @@ impl Node {
             "withdrawals": [],
             "parentBeaconBlockRoot": NO_HASH,
         });
-        let built = self.call("testing_buildBlockV1", json!([parent, attributes, transactions, null]))?;
+        let built =
+            self.call("testing_buildBlockV1", json!([parent, attributes, transactions, null]))?;
         let payload = &built["executionPayload"];
         let included = payload["transactions"].as_array().map_or(0, Vec::len);
         ensure!(
@@ -384,12 +442,15 @@ impl Node {
     fn choose(&mut self, head: &str, finalized: &str) -> Result<()> {
         let state = json!({ "headBlockHash": head, "safeBlockHash": finalized, "finalizedBlockHash": finalized });
         let answer = self.call("engine_forkchoiceUpdatedV3", json!([state, null]))?;
-        ensure!(answer["payloadStatus"]["status"] == "VALID", "the node did not take {head} as its head: {answer}");
+        ensure!(
+            answer["payloadStatus"]["status"] == "VALID",
+            "the node did not take {head} as its head: {answer}"
+        );
         Ok(())
     }
 
-    /// The node moves final blocks to its freezer once a minute. Measuring waits for it, so that every contender and
-    /// every round finds the same files.
+    /// The node moves final blocks to its freezer once a minute. Measuring waits for it, so that
+    /// every contender and every round finds the same files.
     fn wait_for_the_freezer(&mut self, finalized: u64) -> Result<u64> {
         let deadline = Instant::now() + Duration::from_secs(180);
         loop {
@@ -397,7 +458,10 @@ impl Node {
             if frozen >= finalized {
                 return Ok(frozen);
             }
-            ensure!(Instant::now() < deadline, "the node has frozen {frozen} of {finalized} final blocks");
+            ensure!(
+                Instant::now() < deadline,
+                "the node has frozen {frozen} of {finalized} final blocks"
+            );
             std::thread::sleep(Duration::from_millis(500));
         }
     }

@@ -1,12 +1,13 @@
-//! What no tool beside this node can beat: the raw replies of a range of blocks drained over the node's socket, and the
-//! senders of their transactions recovered with libsecp256k1 on all cores. Nothing else: receipts are counted and dropped,
-//! of a block only the signatures and what they sign is looked at, nothing is proved and nothing is written.
+//! What no tool beside this node can beat: the raw replies of a range of blocks drained over the
+//! node's socket, and the senders of their transactions recovered with libsecp256k1 on all cores.
+//! Nothing else: receipts are counted and dropped, of a block only the signatures and what they
+//! sign is looked at, nothing is proved and nothing is written.
 //!
-//! With `--ancient` the same for the freezer: its files read from front to back, and the senders of transactions that were
-//! loaded beforehand recovered.
+//! With `--ancient` the same for the freezer: its files read from front to back, and the senders of
+//! transactions that were loaded beforehand recovered.
 //!
-//! The readers mostly sleep, the workers take whatever the node leaves of the cores, and the channel between them is
-//! bounded, so neither side ever waits while there is work for it.
+//! The readers mostly sleep, the workers take whatever the node leaves of the cores, and the
+//! channel between them is bounded, so neither side ever waits while there is work for it.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -166,9 +167,15 @@ fn plain_read(directory: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Keeps one connection's window full until the shared counter is used up. An id is twice the block's number, plus one for
-/// its receipts, so that it says by itself what a reply is. Returns the bytes drained.
-fn drain(arguments: &Arguments, next: &AtomicU64, end: u64, blocks: SyncSender<Vec<u8>>) -> Result<u64> {
+/// Keeps one connection's window full until the shared counter is used up. An id is twice the
+/// block's number, plus one for its receipts, so that it says by itself what a reply is. Returns
+/// the bytes drained.
+fn drain(
+    arguments: &Arguments,
+    next: &AtomicU64,
+    end: u64,
+    blocks: SyncSender<Vec<u8>>,
+) -> Result<u64> {
     let mut socket = connect(arguments.ipc.as_deref().context("no socket is named")?)?;
     let mut in_flight = 0;
     let ask = |socket: &mut UnixStream| -> Result<u64> {
@@ -176,9 +183,12 @@ fn drain(arguments: &Arguments, next: &AtomicU64, end: u64, blocks: SyncSender<V
         if id >= end {
             return Ok(0);
         }
-        let method = if id.is_multiple_of(2) { "debug_getRawBlock" } else { "debug_getRawReceipts" };
+        let method =
+            if id.is_multiple_of(2) { "debug_getRawBlock" } else { "debug_getRawReceipts" };
         let number = id / 2;
-        let request = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":["{number:#x}"]}}"#);
+        let request = format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":["{number:#x}"]}}"#
+        );
         socket.write_all(request.as_bytes()).context("failed to send a request")?;
         Ok(1)
     };
@@ -227,12 +237,15 @@ fn hex_of_block(reply: &[u8]) -> Result<Option<&[u8]>> {
     match (odd, block) {
         (false, Some(hex)) => Ok(Some(hex)),
         (true, None) if result.starts_with(b"[") => Ok(None),
-        _ => bail!("a reply that is no result: {}", String::from_utf8_lossy(&reply[..reply.len().min(200)])),
+        _ => bail!(
+            "a reply that is no result: {}",
+            String::from_utf8_lossy(&reply[..reply.len().min(200)])
+        ),
     }
 }
 
-/// What the workers did. The sum over the senders' first eight bytes makes two runs comparable, and keeps the compiler
-/// from leaving the work out.
+/// What the workers did. The sum over the senders' first eight bytes makes two runs comparable, and
+/// keeps the compiler from leaving the work out.
 #[derive(Default)]
 struct Recovered {
     blocks: u64,
@@ -278,8 +291,9 @@ fn recover(blocks: Arc<Mutex<Receiver<Vec<u8>>>>, drain_only: bool) -> Result<Re
     }
 }
 
-/// Takes one transaction off the list and recovers who signed it. What was signed is the transaction's own bytes without the
-/// last three fields (EIP-2718 types), or the first six and the chain id (EIP-155).
+/// Takes one transaction off the list and recovers who signed it. What was signed is the
+/// transaction's own bytes without the last three fields (EIP-2718 types), or the first six and the
+/// chain id (EIP-155).
 fn sender(transactions: &mut &[u8], scratch: &mut Vec<u8>) -> Result<Address> {
     let item = Header::decode(transactions)?;
     let (mut transaction, rest) = transactions.split_at(item.payload_length);
@@ -329,7 +343,8 @@ fn sender(transactions: &mut &[u8], scratch: &mut Vec<u8>) -> Result<Address> {
 }
 
 fn connect(path: &Path) -> Result<UnixStream> {
-    let socket = UnixStream::connect(path).with_context(|| format!("failed to connect: `{}`", path.display()))?;
+    let socket = UnixStream::connect(path)
+        .with_context(|| format!("failed to connect: `{}`", path.display()))?;
     socket.set_read_timeout(Some(Duration::from_secs(60)))?;
     Ok(socket)
 }
@@ -337,6 +352,8 @@ fn connect(path: &Path) -> Result<UnixStream> {
 fn rss_peak() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("/proc/self/status has no VmHWM")?;
+    let kib = line
+        .and_then(|line| line.trim().strip_suffix(" kB"))
+        .context("/proc/self/status has no VmHWM")?;
     Ok(kib.trim().parse::<u64>()? * 1024)
 }

@@ -1,8 +1,10 @@
-//! Writes sealed ranges of made-up blocks into a volume, to measure what depends on how much is held: rows of the real schema, with
-//! hashes and addresses that are all different, in the real files with real manifests. Nothing in them can be proved.
+//! Writes sealed ranges of made-up blocks into a volume, to measure what depends on how much is
+//! held: rows of the real schema, with hashes and addresses that are all different, in the real
+//! files with real manifests. Nothing in them can be proved.
 //!
-//! A block has none, one or two transactions. `balances` and `address_flows` name so many addresses in each range, none of them
-//! in another one. A volume that is new becomes one of chain 1; one that holds a chain stays of it.
+//! A block has none, one or two transactions. `balances` and `address_flows` name so many addresses
+//! in each range, none of them in another one. A volume that is new becomes one of chain 1; one
+//! that holds a chain stays of it.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -44,7 +46,8 @@ struct Arguments {
     /// Blocks of a range
     #[arg(long, default_value_t = 100_000)]
     blocks: u64,
-    /// Blocks from the first of a range to the first of the next: more than it has leaves gaps, and nothing is merged
+    /// Blocks from the first of a range to the first of the next: more than it has leaves gaps, and
+    /// nothing is merged
     #[arg(long)]
     every: Option<u64>,
     /// Addresses of each range
@@ -89,8 +92,14 @@ fn main() -> Result<()> {
 
 fn new_chain(store: &Store) -> Result<Chain> {
     let identity = Identity { chain_id: 1.into(), genesis_hash: block_hash(0) };
-    let chain =
-        Chain { format: FORMAT, identity, finalized_seen: true, blob_schedule: None, weth: None, issuance: None };
+    let chain = Chain {
+        format: FORMAT,
+        identity,
+        finalized_seen: true,
+        blob_schedule: None,
+        weth: None,
+        issuance: None,
+    };
     store.set_chain(&chain)?;
     Ok(chain)
 }
@@ -115,7 +124,9 @@ fn write(store: &Store, identity: Identity, blocks: Blocks) -> Result<()> {
             .map(|table| {
                 let mut rows = Rows::new(table);
                 for number in chunk.clone() {
-                    blocks.rows_of(table, number).try_for_each(|index| push(&mut rows, table, number, index))?;
+                    blocks
+                        .rows_of(table, number)
+                        .try_for_each(|index| push(&mut rows, table, number, index))?;
                 }
                 Ok(Part::Rows(rows.finish()))
             })
@@ -152,7 +163,9 @@ fn push(rows: &mut Rows, table: &Table, number: u64, index: u64) -> Result<()> {
             continue;
         }
         match (column.kind, column.name) {
-            (Kind::Integer, "number" | "block_number" | "first_block" | "last_block") => rows.integer(number)?,
+            (Kind::Integer, "number" | "block_number" | "first_block" | "last_block") => {
+                rows.integer(number)?
+            }
             (Kind::Integer, name) if name.ends_with("index") => rows.integer(index)?,
             (Kind::Integer, _) => rows.integer(21_000)?,
             (Kind::Long, _) => rows.long(21_000),
@@ -189,7 +202,10 @@ fn push_text(rows: &mut Rows, table: &Table, name: &str, number: u64, index: u64
             let party = hash_of("party", (number + index) % PARTIES, name.len() as u64);
             rows.hex(Address::from_word(party));
         }
-        name if name.ends_with("root") || name.ends_with("uncles") || name.ends_with("mix_hash") => {
+        name if name.ends_with("root")
+            || name.ends_with("uncles")
+            || name.ends_with("mix_hash") =>
+        {
             rows.hex(B256::ZERO);
         }
         _ => rows.text(None),
@@ -217,7 +233,8 @@ fn hash_of(what: &str, number: u64, index: u64) -> B256 {
     keccak256([what.as_bytes(), &number.to_be_bytes(), &index.to_be_bytes()].concat())
 }
 
-/// Publishes all that is held; returns the seconds from scratch, and once more on top of that, as at every block.
+/// Publishes all that is held; returns the seconds from scratch, and once more on top of that, as
+/// at every block.
 fn publish(store: &Store, identity: Identity) -> Result<(f64, f64)> {
     let ranges = store::read_ranges(store.root())?;
     let held: Vec<_> = ranges
@@ -235,7 +252,9 @@ fn publish(store: &Store, identity: Identity) -> Result<(f64, f64)> {
     for table in Selection::default().tables() {
         for range in &ranges {
             match coverage.last_mut() {
-                Some(below) if below.table == table.name && below.last + 1 == range.first => below.last = range.last,
+                Some(below) if below.table == table.name && below.last + 1 == range.first => {
+                    below.last = range.last
+                }
                 _ => {
                     let (first, last) = (range.first, range.last);
                     coverage.push(Interval { first, last, ..Interval::held(table.name) });

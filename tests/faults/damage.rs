@@ -20,8 +20,15 @@ pub enum Damage {
 }
 
 impl Damage {
-    pub const ALL: [Self; 7] =
-        [Self::Flip, Self::Truncate, Self::Empty, Self::Delete, Self::Swap, Self::Symlink, Self::Directory];
+    pub const ALL: [Self; 7] = [
+        Self::Flip,
+        Self::Truncate,
+        Self::Empty,
+        Self::Delete,
+        Self::Swap,
+        Self::Symlink,
+        Self::Directory,
+    ];
 
     /// Does it to a file of the volume at `root`. Says whether that changed anything.
     pub fn strike(self, root: &Path, file: &Path) -> bool {
@@ -33,8 +40,12 @@ impl Damage {
             Self::Empty => std::fs::write(&path, []).unwrap(),
             Self::Delete => std::fs::remove_file(&path).unwrap(),
             Self::Swap => {
-                let others = files(root).into_iter().filter(|other| other != file && kind(other) == kind(file));
-                let Some(other) = others.map(|other| root.join(other)).next_back() else { return false };
+                let others = files(root)
+                    .into_iter()
+                    .filter(|other| other != file && kind(other) == kind(file));
+                let Some(other) = others.map(|other| root.join(other)).next_back() else {
+                    return false;
+                };
                 let aside = root.join("aside");
                 std::fs::rename(&path, &aside).unwrap();
                 std::fs::rename(&other, &path).unwrap();
@@ -87,8 +98,9 @@ pub fn files(root: &Path) -> Vec<PathBuf> {
 pub fn kind(path: &Path) -> String {
     let mut kind = String::new();
     for part in path.to_str().expect("a path in UTF-8").split('/') {
-        let is_number =
-            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        let is_number = |text: &str| {
+            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+        };
         let shown = match part.split_once(['=', '.']) {
             _ if is_number(part) || part.len() == 2 && part.starts_with('g') => "#".to_owned(),
             Some((name, rest)) if is_number(rest) => format!("{name}=#"),

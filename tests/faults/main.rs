@@ -1,10 +1,13 @@
-//! Faults, one at a time, at every place that can be meant: a system call that fails, `kill -9`, a damaged file, a clock that jumps.
-//! After each the same command runs again without it; then nothing may be lost, doubled, or wrong in silence.
+//! Faults, one at a time, at every place that can be meant: a system call that fails, `kill -9`, a
+//! damaged file, a clock that jumps. After each the same command runs again without it; then
+//! nothing may be lost, doubled, or wrong in silence.
 //!
-//! `SPYHOP_FAULTS` says how many faults of each scene and kind are tried; `every` tries all, as `tests/run.sh faults` does; without it a few
-//! are tried. `SPYHOP_FAULTS_SECONDS` ends it after that time, with the table of what was tried by then. A number of
-//! a kind of fault belongs to one place of the program in a run that nothing disturbs, and shifts where threads race; what counts is that
-//! all are tried. `SPYHOP_SCENE` names a scene, `SPYHOP_FAULT_KIND` a row of the table, and `SPYHOP_SEED` sets which faults are tried.
+//! `SPYHOP_FAULTS` says how many faults of each scene and kind are tried; `every` tries all, as
+//! `tests/run.sh faults` does; without it a few are tried. `SPYHOP_FAULTS_SECONDS` ends it after
+//! that time, with the table of what was tried by then. A number of a kind of fault belongs to one
+//! place of the program in a run that nothing disturbs, and shifts where threads race; what counts
+//! is that all are tried. `SPYHOP_SCENE` names a scene, `SPYHOP_FAULT_KIND` a row of the table, and
+//! `SPYHOP_SEED` sets which faults are tried.
 
 mod damage;
 mod stage;
@@ -86,11 +89,13 @@ impl Wrong {
     ];
 }
 
-/// What a volume shows to readers: of each table the number of its rows and a digest of them, whatever their order.
+/// What a volume shows to readers: of each table the number of its rows and a digest of them,
+/// whatever their order.
 fn shown(data: &Path) -> duckdb::Result<Digests> {
     let published = Published::try_open(data)?;
-    let tables =
-        published.try_rows("SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'main'")?;
+    let tables = published.try_rows(
+        "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'main'",
+    )?;
     tables
         .iter()
         .map(|row| {
@@ -108,7 +113,8 @@ fn shown(data: &Path) -> duckdb::Result<Digests> {
 }
 
 /// Tables that the blocks alone decide. What the others have not, `coverage` may name.
-const OF_BLOCKS: [&str; 7] = ["blocks", "transactions", "logs", "withdrawals", "uncles", "token_transfers", "reorgs"];
+const OF_BLOCKS: [&str; 7] =
+    ["blocks", "transactions", "logs", "withdrawals", "uncles", "token_transfers", "reorgs"];
 
 /// Blocks of all tables that are not held, as `coverage` says.
 fn named_missing(data: &Path) -> u64 {
@@ -131,7 +137,9 @@ fn compare(data: &Path, expected: &Digests, named: u64, wrong: &mut Vec<(Wrong, 
             return false;
         }
     };
-    let count = |digest: &str| digest.split(' ').next().and_then(|count| count.parse::<u64>().ok()).unwrap_or(0);
+    let count = |digest: &str| {
+        digest.split(' ').next().and_then(|count| count.parse::<u64>().ok()).unwrap_or(0)
+    };
     let before = wrong.len();
     let is_named = named_missing(data) > named;
     let lacks_reorgs = names_lost_reorgs(data);
@@ -159,7 +167,8 @@ fn plain(arguments: &[String], data: &Path) -> Ended {
 
 /// The last lines of what it said.
 fn last_words(ended: &Ended) -> String {
-    let is_of_its_end = |line: &&str| ["error: ", "because: ", "hint: "].iter().any(|word| line.starts_with(word));
+    let is_of_its_end =
+        |line: &&str| ["error: ", "because: ", "hint: "].iter().any(|word| line.starts_with(word));
     let mut lines: Vec<_> = ended.said.lines().filter(is_of_its_end).collect();
     if lines.is_empty() {
         lines = ended.said.lines().collect();
@@ -167,15 +176,20 @@ fn last_words(ended: &Ended) -> String {
     lines[lines.len().saturating_sub(4)..].join(" | ")
 }
 
-/// Judges how a run ended that may end with an error: as one should that says what is wrong and what to do.
+/// Judges how a run ended that may end with an error: as one should that says what is wrong and
+/// what to do.
 fn judge(what: &str, ended: &Ended, outcome: &mut Outcome) {
     let words = last_words(ended);
     match ended.code {
-        _ if !ended.in_time => outcome.wrong.push((Wrong::Loop, format!("{what}: no end: {words}"))),
+        _ if !ended.in_time => {
+            outcome.wrong.push((Wrong::Loop, format!("{what}: no end: {words}")))
+        }
         Some(0) => {}
         Some(1 | 2) if ended.said.contains("hint: ") => {}
         Some(1 | 2) => outcome.wrong.push((Wrong::NoRemedy, format!("{what}: {words}"))),
-        _ => outcome.wrong.push((Wrong::Crash, format!("{what}: {:?} {:?}: {words}", ended.code, ended.signal))),
+        _ => outcome
+            .wrong
+            .push((Wrong::Crash, format!("{what}: {:?} {:?}: {words}", ended.code, ended.signal))),
     }
 }
 
@@ -209,14 +223,18 @@ impl Scene {
     fn check_fault(&self, fault: &Fault, data: &Path, nth: usize) -> Outcome {
         let ended = tracer::run(&mut command(&self.act, data), data, fault, LIMIT);
         let fired = ended.hit.is_some() || fault.clock.is_some();
-        let hit = ended.hit.as_ref().map(|(_, path)| path.strip_prefix(data).unwrap_or(path).to_owned());
+        let hit =
+            ended.hit.as_ref().map(|(_, path)| path.strip_prefix(data).unwrap_or(path).to_owned());
         let mut outcome = Outcome { fired, hit, endured: ended.code == Some(0), wrong: Vec::new() };
         if !outcome.fired {
             return outcome;
         }
         if fault.act == Act::Kill {
             if ended.signal != Some(libc::SIGKILL) {
-                outcome.wrong.push((Wrong::Crash, format!("was to be killed, and ended: {}", last_words(&ended))));
+                outcome.wrong.push((
+                    Wrong::Crash,
+                    format!("was to be killed, and ended: {}", last_words(&ended)),
+                ));
             }
         } else {
             judge("with the fault", &ended, &mut outcome);
@@ -225,7 +243,9 @@ impl Scene {
         if data.join("spyhop.duckdb").exists() && self.act[0] == "watch" {
             match Published::try_open(data).and_then(|published| published.try_value(TORN)) {
                 Ok(None) => {}
-                other => outcome.wrong.push((Wrong::Silent, format!("published blocks are torn: {other:?}"))),
+                other => outcome
+                    .wrong
+                    .push((Wrong::Silent, format!("published blocks are torn: {other:?}"))),
             }
         }
         // What was cut short is done again, or the next thing is done at once.
@@ -251,22 +271,38 @@ impl Scene {
     }
 
     /// A damaged file, and what becomes of it.
-    fn check_damage(&self, damage: Damage, file: &Path, is_verified_first: bool, data: &Path) -> Outcome {
+    fn check_damage(
+        &self,
+        damage: Damage,
+        file: &Path,
+        is_verified_first: bool,
+        data: &Path,
+    ) -> Outcome {
         let mut outcome = Outcome { fired: damage.strike(data, file), ..Outcome::default() };
         if !outcome.fired {
             return outcome;
         }
-        let ipc = self.finish.iter().skip_while(|word| *word != "--ipc").nth(1).expect("it names the socket").clone();
+        let ipc = self
+            .finish
+            .iter()
+            .skip_while(|word| *word != "--ipc")
+            .nth(1)
+            .expect("it names the socket")
+            .clone();
         let is_named;
         if is_verified_first {
             let ended = plain(&["verify".to_owned(), "--deep".to_owned()], data);
             judge("verify", &ended, &mut outcome);
             is_named = ended.code != Some(0);
             let shown = shown(data);
-            let differs =
-                |shown: &Digests| self.expected.iter().any(|(table, digest)| shown.get(table) != Some(digest));
+            let differs = |shown: &Digests| {
+                self.expected.iter().any(|(table, digest)| shown.get(table) != Some(digest))
+            };
             if !is_named && shown.is_ok_and(|shown| differs(&shown)) {
-                outcome.wrong.push((Wrong::Silent, "readers see other rows, verify finds nothing".to_owned()));
+                outcome.wrong.push((
+                    Wrong::Silent,
+                    "readers see other rows, verify finds nothing".to_owned(),
+                ));
             }
         } else {
             let ended = plain(&self.finish, data);
@@ -278,7 +314,9 @@ impl Scene {
             is_named = !outcome.endured || !is_clean;
             if !is_equal && !is_named {
                 outcome.wrong.extend(wrong);
-                outcome.wrong.push((Wrong::Silent, "watch ended well, verify finds nothing".to_owned()));
+                outcome
+                    .wrong
+                    .push((Wrong::Silent, "watch ended well, verify finds nothing".to_owned()));
             }
         }
         let repair = ["verify", "--repair", "--deep", "--ipc", &ipc].map(str::to_owned).to_vec();
@@ -301,11 +339,13 @@ impl Scene {
         let ended = tracer::run(&mut command(&self.act, data), data, &Fault::none(), LIMIT);
         let calls = ended.calls;
         let mut trials = Vec::new();
-        let fault = |calls: Vec<Call>, nth, act| Trial::Fault(Fault { calls, nth, act, clock: None });
+        let fault =
+            |calls: Vec<Call>, nth, act| Trial::Fault(Fault { calls, nth, act, clock: None });
         for call in Call::ALL {
             // Some more than there were: threads race.
             let count = calls.iter().filter(|(other, _)| *other == call).count() as u64;
-            let places = places(calls.iter().filter(|(other, _)| *other == call).map(|(_, path)| path));
+            let places =
+                places(calls.iter().filter(|(other, _)| *other == call).map(|(_, path)| path));
             for (index, &error) in call.errors().iter().enumerate() {
                 let few = if index == 0 { few } else { few.or(Some(5)) };
                 for nth in chosen(few, count, &places, random) {
@@ -323,7 +363,12 @@ impl Scene {
             for seconds in [-60 * 365 * 86_400, -86_400, 86_400, 20 * 365 * 86_400] {
                 for nth in [1, 20] {
                     let clock = Some((nth, seconds));
-                    trials.push(Trial::Fault(Fault { calls: Vec::new(), nth: 0, act: Act::List, clock }));
+                    trials.push(Trial::Fault(Fault {
+                        calls: Vec::new(),
+                        nth: 0,
+                        act: Act::List,
+                        clock,
+                    }));
                 }
             }
         }
@@ -373,7 +418,12 @@ fn places<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> BTreeMap<String, Vec<
 }
 
 /// Some of them, from different places where that goes, or all and some more.
-fn chosen(few: Option<u64>, count: u64, places: &BTreeMap<String, Vec<u64>>, random: &mut Random) -> Vec<u64> {
+fn chosen(
+    few: Option<u64>,
+    count: u64,
+    places: &BTreeMap<String, Vec<u64>>,
+    random: &mut Random,
+) -> Vec<u64> {
     let Some(few) = few else { return (1..=count + 2).collect() };
     let mut left: Vec<_> = places.values().collect();
     let mut chosen = BTreeSet::new();
@@ -391,7 +441,9 @@ fn chosen(few: Option<u64>, count: u64, places: &BTreeMap<String, Vec<u64>>, ran
 fn row(trial: &Trial) -> String {
     match trial {
         Trial::Fault(Fault { clock: Some(_), .. }) => "clock jumps".to_owned(),
-        Trial::Fault(Fault { act: Act::Fail { error, .. }, calls, .. }) => format!("{:?} {}", calls[0], name(*error)),
+        Trial::Fault(Fault { act: Act::Fail { error, .. }, calls, .. }) => {
+            format!("{:?} {}", calls[0], name(*error))
+        }
         Trial::Fault(_) => "kill -9".to_owned(),
         Trial::Damage { damage, .. } => format!("damage: {damage:?}"),
     }
@@ -427,13 +479,18 @@ fn no_fault_loses_a_row_or_passes_in_silence() {
         trials.swap_remove(random.within(0..=trials.len() as u64 - 1) as usize);
     }
     let seconds = std::env::var("SPYHOP_FAULTS_SECONDS").ok();
-    let seconds = seconds.map(|seconds| seconds.parse().expect("SPYHOP_FAULTS_SECONDS is a number"));
+    let seconds =
+        seconds.map(|seconds| seconds.parse().expect("SPYHOP_FAULTS_SECONDS is a number"));
     let is_over = || seconds.is_some_and(|seconds| start.elapsed().as_secs() >= seconds);
     // So that whatever ends it early has tried some of everything.
     for index in 1..trials.len() {
         trials.swap(index, random.within(0..=index as u64) as usize);
     }
-    say(&format!("{} faults to try; prepared in {:.0} s", trials.len(), start.elapsed().as_secs_f64()));
+    say(&format!(
+        "{} faults to try; prepared in {:.0} s",
+        trials.len(),
+        start.elapsed().as_secs_f64()
+    ));
     let next = AtomicUsize::new(0);
     let table = Mutex::new(BTreeMap::<String, Vec<Outcome>>::new());
     std::thread::scope(|scope| {
@@ -443,14 +500,25 @@ fn no_fault_loses_a_row_or_passes_in_silence() {
                 while !is_over() {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     if index > 0 && index.is_multiple_of(100) {
-                        say(&format!("{index} of {} faults, {:.0} s", trials.len(), start.elapsed().as_secs_f64()));
+                        say(&format!(
+                            "{index} of {} faults, {:.0} s",
+                            trials.len(),
+                            start.elapsed().as_secs_f64()
+                        ));
                     }
                     let Some((scene, trial)) = trials.get(index) else { break };
                     let data = data.join(format!("worker-{worker}"));
                     let outcome = scene.check(trial, &data, index);
-                    let hit = outcome.hit.as_ref().map_or(String::new(), |hit| format!(" (`{}`)", hit.display()));
+                    let hit = outcome
+                        .hit
+                        .as_ref()
+                        .map_or(String::new(), |hit| format!(" (`{}`)", hit.display()));
                     for (kind, how) in &outcome.wrong {
-                        say(&format!("{kind:?}: scene {}, {}{hit}: {how}", scene.name, describe(trial)));
+                        say(&format!(
+                            "{kind:?}: scene {}, {}{hit}: {how}",
+                            scene.name,
+                            describe(trial)
+                        ));
                     }
                     table.lock().unwrap().entry(row(trial)).or_default().push(outcome);
                 }
@@ -460,10 +528,15 @@ fn no_fault_loses_a_row_or_passes_in_silence() {
     let table = table.into_inner().unwrap();
     say(&shown_table(&table));
     say(&format!("in {:.0} s", start.elapsed().as_secs_f64()));
-    // Of a few, what a fault must never come to; of the whole, also that each has its remedy and each damage is mended.
-    let counts = |row: &str, kind: Wrong| is_told || kind < Wrong::Stuck && !row.starts_with("damage");
+    // Of a few, what a fault must never come to; of the whole, also that each has its remedy and
+    // each damage is mended.
+    let counts =
+        |row: &str, kind: Wrong| is_told || kind < Wrong::Stuck && !row.starts_with("damage");
     let of_row = |(row, outcomes): (&String, &Vec<Outcome>)| {
-        let kinds = outcomes.iter().flat_map(|outcome| &outcome.wrong).filter(|(kind, _)| counts(row, *kind));
+        let kinds = outcomes
+            .iter()
+            .flat_map(|outcome| &outcome.wrong)
+            .filter(|(kind, _)| counts(row, *kind));
         kinds.count()
     };
     assert_eq!(table.iter().map(of_row).sum::<usize>(), 0, "of the faults above");
@@ -493,7 +566,10 @@ fn shown_table(table: &BTreeMap<String, Vec<Outcome>>) -> String {
         let endured = fired.iter().filter(|outcome| outcome.endured).count();
         write!(text, "\n{name:24} {:>6} {endured:>8}", fired.len()).unwrap();
         for (wrong, _) in Wrong::ALL {
-            let count = fired.iter().filter(|outcome| outcome.wrong.iter().any(|(kind, _)| *kind == wrong)).count();
+            let count = fired
+                .iter()
+                .filter(|outcome| outcome.wrong.iter().any(|(kind, _)| *kind == wrong))
+                .count();
             write!(text, " {count:>9}").unwrap();
         }
     };

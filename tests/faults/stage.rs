@@ -46,7 +46,8 @@ struct Chain {
 
 impl Chain {
     fn start() -> Self {
-        // All state is kept, so that what a block does within it is told at any time, and told alike.
+        // All state is kept, so that what a block does within it is told at any time, and told
+        // alike.
         Self { geth: Geth::start_with(Forks::OSAKA, Archive(true)), made: 0 }
     }
 
@@ -59,20 +60,33 @@ impl Chain {
             let log = contracts::erc20_transfer(sender(0), sender(1), U256::from(made));
             let relay = contracts::relay(to, &[]);
             let transactions = match made % 4 {
-                0 => vec![Transaction::logs(from, contracts::TOKEN, &[log]), Transaction::transfer(from, to, made)],
-                1 => vec![Transaction::call(from, contracts::address(contracts::RELAY), relay).value(made)],
+                0 => vec![
+                    Transaction::logs(from, contracts::TOKEN, &[log]),
+                    Transaction::transfer(from, to, made),
+                ],
+                1 => vec![
+                    Transaction::call(from, contracts::address(contracts::RELAY), relay)
+                        .value(made),
+                ],
                 2 => vec![Transaction::transfer(from, to, made)],
                 _ => Vec::new(),
             };
-            let withdrawal = Withdrawal { index: made, validator: made, address: 0x77, amount_gwei: made };
+            let withdrawal =
+                Withdrawal { index: made, validator: made, address: 0x77, amount_gwei: made };
             let withdrawals = vec![withdrawal; (made % 2) as usize];
-            self.geth.block(&Plan { transactions, withdrawals, extra: made.to_be_bytes().to_vec(), miner: made % 7 });
+            self.geth.block(&Plan {
+                transactions,
+                withdrawals,
+                extra: made.to_be_bytes().to_vec(),
+                miner: made % 7,
+            });
         }
     }
 }
 
 impl Stage {
-    /// Makes chains and volumes. With `long`, also those of more than a thousand blocks; with `only`, one scene.
+    /// Makes chains and volumes. With `long`, also those of more than a thousand blocks; with
+    /// `only`, one scene.
     pub fn prepare(long: bool, only: Option<&str>) -> Self {
         let directory = scratch();
         let root = directory.path().canonicalize().unwrap();
@@ -109,12 +123,15 @@ impl Stage {
         std::fs::remove_file(bare.join("spyhop.duckdb")).unwrap();
         std::fs::remove_dir_all(bare.join("whales")).unwrap();
         let flipped = prepared("flipped", Some(&sealed), &[]);
-        super::damage::flip(&flipped.join("chain/first=0000000000/last=0000000099/g1/logs.parquet"));
+        super::damage::flip(
+            &flipped.join("chain/first=0000000000/last=0000000099/g1/logs.parquet"),
+        );
         let tables = ["--tables", "+traces"].map(str::to_owned);
         let more_tables = [watch("25"), tables.to_vec()].concat();
         let command = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let ipc = socket.to_str().unwrap();
-        let backfill = command(&format!("backfill --from 0 --traces all --finality-depth 25 --ipc {ipc}"));
+        let backfill =
+            command(&format!("backfill --from 0 --traces all --finality-depth 25 --ipc {ipc}"));
         let repair = command(&format!("verify --repair --deep --ipc {ipc}"));
         for (name, volume, act, finish) in [
             ("range", None, watch("25"), watch("25")),
@@ -149,7 +166,13 @@ impl Stage {
     }
 
     /// Adds a scene, and sees what its volume shows where nothing disturbs it.
-    fn add(&mut self, name: &'static str, volume: Option<PathBuf>, act: Vec<String>, finish: Vec<String>) {
+    fn add(
+        &mut self,
+        name: &'static str,
+        volume: Option<PathBuf>,
+        act: Vec<String>,
+        finish: Vec<String>,
+    ) {
         if self.only.as_ref().is_some_and(|only| only != name) {
             return;
         }
@@ -169,7 +192,9 @@ impl Stage {
         expected.retain(|table, digest| {
             let is_same = other.get(table) == Some(digest);
             if !is_same {
-                super::say(&format!("scene {name}: {table} is not the same twice, and is not compared"));
+                super::say(&format!(
+                    "scene {name}: {table} is not the same twice, and is not compared"
+                ));
             }
             is_same
         });
@@ -192,8 +217,20 @@ impl Scene {
 /// `watch --once` from the first block on.
 fn watch(socket: &Path, depth: &str) -> Vec<String> {
     let socket = socket.to_str().expect("a path in UTF-8");
-    // All is traced: what is not is asked for little by little, and then two runs do not hold the same.
-    let arguments = ["watch", "--from", "0", "--once", "--traces", "all", "--ipc", socket, "--finality-depth", depth];
+    // All is traced: what is not is asked for little by little, and then two runs do not hold the
+    // same.
+    let arguments = [
+        "watch",
+        "--from",
+        "0",
+        "--once",
+        "--traces",
+        "all",
+        "--ipc",
+        socket,
+        "--finality-depth",
+        depth,
+    ];
     arguments.map(str::to_owned).to_vec()
 }
 

@@ -1,8 +1,8 @@
 //! Runs a program and lets one of its system calls fail, or kills it there.
 //!
-//! The program is linked statically, so nothing can be preloaded into it: it runs under `ptrace`, and a seccomp filter stops it at
-//! the calls that can be meant and at no others. Calls are counted over all threads, and only those that touch a file below one
-//! directory.
+//! The program is linked statically, so nothing can be preloaded into it: it runs under `ptrace`,
+//! and a seccomp filter stops it at the calls that can be meant and at no others. Calls are counted
+//! over all threads, and only those that touch a file below one directory.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -109,7 +109,9 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.act, self.clock) {
-            (_, Some((nth, seconds))) => write!(f, "clock off by {seconds} s from its look {nth} on"),
+            (_, Some((nth, seconds))) => {
+                write!(f, "clock off by {seconds} s from its look {nth} on")
+            }
             (Act::List, None) => f.write_str("none"),
             (Act::Kill, None) => write!(f, "kill at change {}", self.nth),
             (Act::Fail { error, times }, None) => {
@@ -174,8 +176,16 @@ pub fn run(command: &mut Command, below: &Path, fault: &Fault, deadline: Duratio
         }
         !late
     });
-    let mut tracer =
-        Tracer { id, below, fault, count: 0, looks: 0, hit: None, calls: Vec::new(), seen: HashSet::new() };
+    let mut tracer = Tracer {
+        id,
+        below,
+        fault,
+        count: 0,
+        looks: 0,
+        hit: None,
+        calls: Vec::new(),
+        seen: HashSet::new(),
+    };
     let status = tracer.follow();
     drop(over);
     let in_time = watchdog.join().unwrap();
@@ -225,8 +235,10 @@ const NUMBERS: [i64; 27] = [
     libc::SYS_newfstatat,
 ];
 
-/// Calls by which it would give way to whatever else runs: they do nothing, or a busy machine would make each run a long one.
-const COURTESIES: [i64; 3] = [libc::SYS_sched_setscheduler, libc::SYS_setpriority, libc::SYS_ioprio_set];
+/// Calls by which it would give way to whatever else runs: they do nothing, or a busy machine would
+/// make each run a long one.
+const COURTESIES: [i64; 3] =
+    [libc::SYS_sched_setscheduler, libc::SYS_setpriority, libc::SYS_ioprio_set];
 
 /// A filter that stops the program at those calls, and at looks at the clock where these matter.
 fn filter(clock: bool) -> Vec<libc::sock_filter> {
@@ -251,7 +263,13 @@ fn trace_me(filter: &[libc::sock_filter]) -> std::io::Result<()> {
     unsafe {
         if libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) != 0
             || libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-            || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0) != 0
+            || libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const program,
+                0,
+                0,
+            ) != 0
         {
             return Err(std::io::Error::last_os_error());
         }
@@ -276,7 +294,8 @@ impl Tracer<'_> {
         loop {
             let mut status = 0;
             // SAFETY: only what this very thread has started is waited for.
-            let id = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
+            let id =
+                unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
             if id < 0 {
                 let error = std::io::Error::last_os_error();
                 assert_eq!(error.raw_os_error(), Some(libc::EINTR), "waitpid: {error}");
@@ -323,7 +342,8 @@ impl Tracer<'_> {
     /// Takes the way past the kernel from it by which it would read the clock.
     fn hide_vdso(&self) {
         let mut at = registers(self.id).rsp;
-        // Above the count of arguments lie arguments and environment, each ended by a zero, then pairs.
+        // Above the count of arguments lie arguments and environment, each ended by a zero, then
+        // pairs.
         at += 8;
         for _ in 0..2 {
             while self.word(at) != 0 {
@@ -390,11 +410,14 @@ impl Tracer<'_> {
     fn meant(&self, thread: i32, registers: &libc::user_regs_struct) -> Option<(Call, PathBuf)> {
         let here = libc::AT_FDCWD as u64;
         let &libc::user_regs_struct { rdi, rsi, rdx, r10, .. } = registers;
-        let opened = |flags: u64| match flags as i32 & (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT) {
-            0 => Call::Open,
-            _ => Call::Create,
+        let opened =
+            |flags: u64| match flags as i32 & (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT) {
+                0 => Call::Open,
+                _ => Call::Create,
+            };
+        let file = |descriptor: u64| {
+            std::fs::read_link(format!("/proc/{thread}/fd/{}", descriptor as u32)).ok()
         };
-        let file = |descriptor: u64| std::fs::read_link(format!("/proc/{thread}/fd/{}", descriptor as u32)).ok();
         let named = |directory: u64, name: u64| self.path(thread, directory, name);
         let (call, path) = match registers.orig_rax as i64 {
             libc::SYS_open => (opened(rsi), named(here, rdi)),
@@ -464,15 +487,20 @@ impl Tracer<'_> {
         let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
         let remote = libc::iovec { iov_base: at as *mut libc::c_void, iov_len: into.len() };
         // SAFETY: `local` is memory of ours, `remote` is checked by the kernel.
-        let read = unsafe { libc::process_vm_readv(self.id, &raw const local, 1, &raw const remote, 1, 0) };
+        let read = unsafe {
+            libc::process_vm_readv(self.id, &raw const local, 1, &raw const remote, 1, 0)
+        };
         usize::try_from(read).ok().filter(|read| *read > 0)
     }
 
     fn write(&self, at: u64, bytes: &[u8]) {
-        let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let local =
+            libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         let remote = libc::iovec { iov_base: at as *mut libc::c_void, iov_len: bytes.len() };
         // SAFETY: `local` is memory of ours, `remote` is checked by the kernel.
-        let written = unsafe { libc::process_vm_writev(self.id, &raw const local, 1, &raw const remote, 1, 0) };
+        let written = unsafe {
+            libc::process_vm_writev(self.id, &raw const local, 1, &raw const remote, 1, 0)
+        };
         assert_eq!(usize::try_from(written), Ok(bytes.len()), "its memory cannot be written");
     }
 }

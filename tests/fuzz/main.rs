@@ -1,10 +1,14 @@
-//! Bytes of strangers, changed at random: what reads them must neither panic nor take long, whatever they are.
+//! Bytes of strangers, changed at random: what reads them must neither panic nor take long,
+//! whatever they are.
 //!
-//! The inputs to begin with are what a real geth gives, and blocks of mainnet where `SPYHOP_FIXTURES` names them. A changed input that leads
-//! to an outcome not seen before, told by the words of the error, is kept and changed further. libFuzzer would measure coverage, but
-//! it wants every crate compiled with its instrumentation, and DuckDB's C++ with them; the words do, for every check has its own.
+//! The inputs to begin with are what a real geth gives, and blocks of mainnet where
+//! `SPYHOP_FIXTURES` names them. A changed input that leads to an outcome not seen before, told by
+//! the words of the error, is kept and changed further. libFuzzer would measure coverage, but it
+//! wants every crate compiled with its instrumentation, and DuckDB's C++ with them; the words do,
+//! for every check has its own.
 //!
-//! `SPYHOP_FUZZ_SECONDS` says how long each target is tried, `SPYHOP_SEED` with which seed. What was found lies in a file that is named.
+//! `SPYHOP_FUZZ_SECONDS` says how long each target is tried, `SPYHOP_SEED` with which seed. What
+//! was found lies in a file that is named.
 
 mod mutate;
 
@@ -47,8 +51,8 @@ const KEPT_MAX: usize = 5_000;
 
 /// Changes inputs and feeds them to `read`, which says what came of it.
 fn fuzz(target: &str, seeds: Vec<Vec<u8>>, mut read: impl FnMut(&[u8]) -> String) {
-    let seconds =
-        std::env::var("SPYHOP_FUZZ_SECONDS").map_or(SECONDS, |text| text.parse().expect("a number of seconds"));
+    let seconds = std::env::var("SPYHOP_FUZZ_SECONDS")
+        .map_or(SECONDS, |text| text.parse().expect("a number of seconds"));
     let mut random = Random::new(target);
     let mut kept = seeds;
     assert!(!kept.is_empty(), "{target} has nothing to begin with");
@@ -69,16 +73,24 @@ fn fuzz(target: &str, seeds: Vec<Vec<u8>>, mut read: impl FnMut(&[u8]) -> String
         slowest = slowest.max(took);
         let Ok(outcome) = outcome else { found(target, &input, "it panics") };
         if took > SLOW || began.elapsed() > STUCK {
-            found(target, &input, &format!("it takes {took:?} of a processor, {:?} in all", began.elapsed()));
+            found(
+                target,
+                &input,
+                &format!("it takes {took:?} of a processor, {:?} in all", began.elapsed()),
+            );
         }
         // Words without numbers, or each would be an outcome of its own.
-        let words: String = outcome.chars().filter(|letter| !letter.is_ascii_digit()).take(200).collect();
+        let words: String =
+            outcome.chars().filter(|letter| !letter.is_ascii_digit()).take(200).collect();
         if seen.insert(words) && kept.len() < KEPT_MAX {
             kept.push(input);
         }
     }
     // Not by `println`, which the test harness keeps to itself where all is well.
-    let line = format!("fuzz {target}: {tried} inputs, {} outcomes, the slowest {slowest:.1?}", seen.len());
+    let line = format!(
+        "fuzz {target}: {tried} inputs, {} outcomes, the slowest {slowest:.1?}",
+        seen.len()
+    );
     writeln!(std::io::stderr(), "{line}").unwrap();
 }
 
@@ -96,7 +108,8 @@ fn letter(count: usize) -> char {
 }
 
 fn found(target: &str, input: &[u8], what: &str) -> ! {
-    let path = std::env::temp_dir().join(format!("fuzz-{target}-{}", &blake3::hash(input).to_hex()[..12]));
+    let path =
+        std::env::temp_dir().join(format!("fuzz-{target}-{}", &blake3::hash(input).to_hex()[..12]));
     fs::write(&path, input).unwrap();
     panic!("{target}: {what}: `{}`", path.display());
 }
@@ -124,10 +137,14 @@ fn real() -> &'static Real {
             if number > 100 {
                 let name = json!([format!("{number:#x}"), {"tracer": "callTracer"}]);
                 let traced = geth.call("debug_traceBlockByNumber", name);
-                traces.extend(traced.as_array().unwrap().iter().map(|traced| traced["result"].to_string()));
+                traces.extend(
+                    traced.as_array().unwrap().iter().map(|traced| traced["result"].to_string()),
+                );
             }
         }
-        let directory = tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" }).unwrap();
+        let directory =
+            tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" })
+                .unwrap();
         geth.freeze(100);
         geth.stop();
         copy(&geth.ancient(), &directory.path().join("ancient"));
@@ -170,7 +187,8 @@ fn rows(block: anyhow::Result<Block>) -> String {
     };
     let recovered = block.recover_senders_alone();
     let number = block.header.number;
-    let proved = prove(block, &Expected { number, ..Expected::default() }, &BlobSchedule::default());
+    let proved =
+        prove(block, &Expected { number, ..Expected::default() }, &BlobSchedule::default());
     let proved = match proved {
         Ok(proved) => proved,
         Err(failed) => return format!("not proved: {}", failed.0),
@@ -184,8 +202,12 @@ fn rows(block: anyhow::Result<Block>) -> String {
 
 #[test]
 fn blocks_and_receipts_over_the_socket() {
-    let seeds =
-        real().blocks.iter().chain(&portal::blocks()).map(|(block, receipts)| packed(block, receipts)).collect();
+    let seeds = real()
+        .blocks
+        .iter()
+        .chain(&portal::blocks())
+        .map(|(block, receipts)| packed(block, receipts))
+        .collect();
     fuzz("block", seeds, |input| {
         let mut parts = unpacked(input).into_iter();
         let Some(block) = parts.next() else { return String::new() };
@@ -216,11 +238,16 @@ fn fuzz_history(target: &str, from: &Path, places: impl Fn(&Path) -> Places) {
     let directory = tempfile::tempdir_in(real().directory.path()).unwrap();
     let place = directory.path().join("place");
     copy(from, &place);
-    let mut files: Vec<_> = fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let whole: Vec<_> = files.iter().map(|path| fs::read(path).unwrap()).collect();
     // An input is a file's place in the list, and what is in it.
-    let seeds = whole.iter().enumerate().map(|(index, bytes)| [&[index as u8], &bytes[..]].concat()).collect();
+    let seeds = whole
+        .iter()
+        .enumerate()
+        .map(|(index, bytes)| [&[index as u8], &bytes[..]].concat())
+        .collect();
     fuzz(target, seeds, |input| {
         let Some((index, bytes)) = input.split_first() else { return String::new() };
         let index = *index as usize % files.len();
@@ -275,14 +302,19 @@ fn era_files() {
 fn traces() {
     let mut seeds: Vec<_> = real().traces.iter().map(|text| text.clone().into_bytes()).collect();
     if let Some(folder) = fixtures("ethereum-etl/geth_traces") {
-        let block = fs::read_to_string(folder.join("block_with_subtraces/geth_traces.json")).unwrap();
+        let block =
+            fs::read_to_string(folder.join("block_with_subtraces/geth_traces.json")).unwrap();
         seeds.push(block.into_bytes());
     }
     fuzz("traces", seeds, |input| {
         let text = String::from_utf8_lossy(input);
         match trace::frames(&text) {
             Ok(frames) => {
-                frames.iter().take(50).enumerate().for_each(|(index, _)| drop(trace::trace_address(&frames, index)));
+                frames
+                    .iter()
+                    .take(50)
+                    .enumerate()
+                    .for_each(|(index, _)| drop(trace::trace_address(&frames, index)));
                 format!("{} frames", letter(frames.len()))
             }
             Err(error) => format!("{error:#}"),
@@ -293,11 +325,22 @@ fn traces() {
 #[test]
 fn answers_of_token_contracts() {
     let word = |number: u64| U256::from(number).to_be_bytes::<32>().to_vec();
-    let text = |text: &str| [word(32), word(text.len() as u64), text.as_bytes().to_vec(), vec![0; 32]].concat();
-    let seeds = vec![word(18), text("Tether USD"), text("Ð\u{202e}\u{1b}[31m"), b"MKR".repeat(11), Vec::new()];
+    let text = |text: &str| {
+        [word(32), word(text.len() as u64), text.as_bytes().to_vec(), vec![0; 32]].concat()
+    };
+    let seeds = vec![
+        word(18),
+        text("Tether USD"),
+        text("Ð\u{202e}\u{1b}[31m"),
+        b"MKR".repeat(11),
+        Vec::new(),
+    ];
     fuzz("token", seeds, |input| {
         let text = contract::text(input);
-        assert!(text.as_ref().is_none_or(|text| text.len() <= 3 * input.len()), "longer than what it is made of");
+        assert!(
+            text.as_ref().is_none_or(|text| text.len() <= 3 * input.len()),
+            "longer than what it is made of"
+        );
         format!(
             "{:?} {:?} {:?}",
             contract::number(input).is_some(),
@@ -314,7 +357,17 @@ fn abi_files() {
     let parameter = |kind: &str| json!({"name": "a", "type": kind, "indexed": kind == "address"});
     let tuple = json!({"name": "t", "type": "tuple[]", "components": [parameter("uint8"), parameter("string[2]")]});
     let event = |inputs: serde_json::Value| json!({"type": "event", "name": "E", "anonymous": false, "inputs": inputs});
-    let kinds = ["uint", "int24", "bytes", "bytes32", "string", "bool", "address", "uint256[][3]", "function"];
+    let kinds = [
+        "uint",
+        "int24",
+        "bytes",
+        "bytes32",
+        "string",
+        "bool",
+        "address",
+        "uint256[][3]",
+        "function",
+    ];
     let seeds = [
         json!([event(kinds.map(parameter).to_vec().into()), event(json!([tuple]))]),
         json!({"abi": [event(json!([parameter("uint256")]))], "address": "0x0000000000000000000000000000000000002000"}),
@@ -325,7 +378,8 @@ fn abi_files() {
         match Events::open(Some(directory.path().to_owned())) {
             Ok(events) => {
                 let sql: String = events.views().values().map(|view| view.sql.as_str()).collect();
-                let end = sql.len() - sql.char_indices().rev().take(150).last().map_or(0, |(at, _)| sql.len() - at);
+                let end = sql.len()
+                    - sql.char_indices().rev().take(150).last().map_or(0, |(at, _)| sql.len() - at);
                 format!("{} views, {}", letter(events.views().len() % 26), &sql[end..])
             }
             Err(error) => format!("{error:#}"),
@@ -363,19 +417,24 @@ fn files_of_the_volume() {
     let range = data.join("chain/first=0000000000/last=0000000099/g1");
     let block = tail::paths(&data).unwrap().remove(0);
     let (number, hash) = tail::block_of(&block).unwrap();
-    let [manifest, block] = [range.join("manifest.json"), block].map(|path| (fs::read(&path).unwrap(), path));
+    let [manifest, block] =
+        [range.join("manifest.json"), block].map(|path| (fs::read(&path).unwrap(), path));
     // A tail file is believed only with its checksum: it is given one.
-    let seeds = vec![[&[0], &manifest.0[..]].concat(), [&[1], &block.0[..block.0.len() - 32]].concat()];
+    let seeds =
+        vec![[&[0], &manifest.0[..]].concat(), [&[1], &block.0[..block.0.len() - 32]].concat()];
     fuzz("volume", seeds, |input| {
         let Some((which, bytes)) = input.split_first() else { return String::new() };
         if which % 2 == 0 {
             fs::write(&manifest.1, bytes).unwrap();
-            return Manifest::read(&range)
-                .map_or_else(|error| format!("{error:#}"), |read| format!("{:?}", read.selection()));
+            return Manifest::read(&range).map_or_else(
+                |error| format!("{error:#}"),
+                |read| format!("{:?}", read.selection()),
+            );
         }
         let whole = [bytes, blake3::hash(bytes).as_bytes()].concat();
         fs::write(&block.1, whole).unwrap();
-        tail::read(&data, number, hash).map_or_else(|error| format!("{error:#}"), |_| "a block".to_owned())
+        tail::read(&data, number, hash)
+            .map_or_else(|error| format!("{error:#}"), |_| "a block".to_owned())
     });
 }
 
@@ -383,7 +442,9 @@ fn files_of_the_volume() {
 fn replies_on_the_socket() {
     let (block, receipts) = &real().blocks[20];
     let hex = |bytes: &[u8]| const_hex::encode_prefixed(bytes);
-    let reply = |result: serde_json::Value| format!("{}\n", json!({"jsonrpc": "2.0", "id": 7, "result": result}));
+    let reply = |result: serde_json::Value| {
+        format!("{}\n", json!({"jsonrpc": "2.0", "id": 7, "result": result}))
+    };
     let error = json!({"jsonrpc": "2.0", "id": 7, "error": {"code": -32000, "message": "pruned"}});
     let head = json!({"number": "0x10", "hash": hex(&[1; 32]), "parentHash": hex(&[2; 32]), "timestamp": "0x10"});
     let seeds: Vec<Vec<u8>> = [
@@ -408,7 +469,9 @@ fn replies_on_the_socket() {
             let mut request = [0; 65_536];
             let Ok(length) = stream.read(&mut request) else { continue };
             let text = String::from_utf8_lossy(&request[..length]).into_owned();
-            let id = text.split_once("\"id\":").map_or("7", |(_, rest)| rest.split([',', '}']).next().unwrap_or("7"));
+            let id = text
+                .split_once("\"id\":")
+                .map_or("7", |(_, rest)| rest.split([',', '}']).next().unwrap_or("7"));
             let answer: Vec<u8> = answers.lock().unwrap().clone();
             // The id that is asked for, where the front is still as it was.
             let front = b"\"id\":7";
@@ -420,7 +483,11 @@ fn replies_on_the_socket() {
             let _ = stream.write_all(&answer);
         }
     });
-    let limits = Limits { reply_timeout: Duration::from_secs(2), reply_bytes_max: 1 << 20, ..Limits::default() };
+    let limits = Limits {
+        reply_timeout: Duration::from_secs(2),
+        reply_bytes_max: 1 << 20,
+        ..Limits::default()
+    };
     let client = Client::new(&path, limits);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut turn = 0;
@@ -436,7 +503,10 @@ fn replies_on_the_socket() {
                 3 => client.chain_id().await.map(|_| 0),
                 _ => client.trace_block(Default::default()).await.map(|traces| traces.len()),
             };
-            outcome.map_or_else(|error| format!("{error:#}"), |length| format!("{} a value of {length}", turn % 5))
+            outcome.map_or_else(
+                |error| format!("{error:#}"),
+                |length| format!("{} a value of {length}", turn % 5),
+            )
         })
     });
 }

@@ -4,7 +4,8 @@ use crate::rig::random::Random;
 
 /// Bytes at which RLP, numbers and text turn.
 const BYTES: [u8; 20] = [
-    0, 1, 0x7f, 0x80, 0x81, 0xb7, 0xb8, 0xbf, 0xc0, 0xc1, 0xf7, 0xf8, 0xff, b'"', b'{', b'[', b',', b'\n', b'-', b'\\',
+    0, 1, 0x7f, 0x80, 0x81, 0xb7, 0xb8, 0xbf, 0xc0, 0xc1, 0xf7, 0xf8, 0xff, b'"', b'{', b'[', b',',
+    b'\n', b'-', b'\\',
 ];
 
 /// Pieces of text that a reader may stumble over.
@@ -35,7 +36,8 @@ const TEXTS: [&str; 22] = [
 
 /// An input made of one or two of these by a few changes.
 pub fn mutate(kept: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
-    let pick = |random: &mut Random| kept[random.within(0..=kept.len() as u64 - 1) as usize].clone();
+    let pick =
+        |random: &mut Random| kept[random.within(0..=kept.len() as u64 - 1) as usize].clone();
     let mut bytes = pick(random);
     // Often one, seldom many.
     let changes = 1 + random.next().trailing_zeros().min(12);
@@ -45,7 +47,9 @@ pub fn mutate(kept: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
         let end = at + random.within(0..=length as u64) as usize;
         match random.within(0..=10) {
             0 | 1 if at < bytes.len() => bytes[at] ^= 1 << random.within(0..=7),
-            2 | 3 if at < bytes.len() => bytes[at] = BYTES[random.within(0..=BYTES.len() as u64 - 1) as usize],
+            2 | 3 if at < bytes.len() => {
+                bytes[at] = BYTES[random.within(0..=BYTES.len() as u64 - 1) as usize]
+            }
             4 => drop(bytes.drain(at..end)),
             5 => {
                 let piece = bytes[at..end].to_vec();
@@ -58,8 +62,13 @@ pub fn mutate(kept: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
             7 => {
                 // A number of some width at its edge, in either order of bytes.
                 let width = 1 << random.within(0..=3);
-                let value = [0, 1, u64::MAX, u64::MAX >> 1, 1 << 32, random.next()][random.within(0..=5) as usize];
-                let number = if random.within(0..=1) == 0 { value.to_be_bytes() } else { value.to_le_bytes() };
+                let value = [0, 1, u64::MAX, u64::MAX >> 1, 1 << 32, random.next()]
+                    [random.within(0..=5) as usize];
+                let number = if random.within(0..=1) == 0 {
+                    value.to_be_bytes()
+                } else {
+                    value.to_le_bytes()
+                };
                 let end = (at + width).min(bytes.len());
                 bytes.splice(at..end, number[..width].iter().copied());
             }

@@ -1,9 +1,12 @@
-//! The answers: each table of analysis equals what one query over all rows gives, and geth's own balances.
+//! The answers: each table of analysis equals what one query over all rows gives, and geth's own
+//! balances.
 
 use crate::rig::geth::Withdrawal;
 use crate::rig::random::Random;
 use crate::rig::transaction::{SENDERS, sender};
-use crate::rig::{Forks, Geth, Kind, Plan, Published, Spyhop, Transaction, contracts, published::Row};
+use crate::rig::{
+    Forks, Geth, Kind, Plan, Published, Spyhop, Transaction, contracts, published::Row,
+};
 use ethers::types::{Address, U256};
 use serde_json::json;
 use std::path::Path;
@@ -11,7 +14,8 @@ use std::path::Path;
 /// Blocks of the chain, a day apart every 72.
 const BLOCKS: u64 = 260;
 
-/// A chain of some days: ether and tokens of every standard, amounts that no sum of 128 bits holds, blobs, failures.
+/// A chain of some days: ether and tokens of every standard, amounts that no sum of 128 bits holds,
+/// blobs, failures.
 fn geth() -> Geth {
     let geth = Geth::start(Forks { block_time: 1_200, ..Forks::OSAKA });
     grow(&geth, BLOCKS, "");
@@ -30,7 +34,10 @@ fn grow(geth: &Geth, count: u64, branch: &str) {
     let mut random = Random::new(&format!("answers {branch}"));
     let head = geth.head().number;
     for number in head + 1..=head + count {
-        geth.block(&Plan { extra: branch.into(), ..plan(&mut random, number + branch.len() as u64) });
+        geth.block(&Plan {
+            extra: branch.into(),
+            ..plan(&mut random, number + branch.len() as u64)
+        });
     }
 }
 
@@ -46,7 +53,11 @@ fn plan(random: &mut Random, number: u64) -> Plan {
             _ => U256::from(random.next()),
         };
         let tip = U256::from(random.within(1..=5) * 1_000_000_000);
-        let to = if random.within(0..=4) == 0 { sender(random.within(0..=15) as usize) } else { account(random) };
+        let to = if random.within(0..=4) == 0 {
+            sender(random.within(0..=15) as usize)
+        } else {
+            account(random)
+        };
         transactions.push(Transaction { tip, ..Transaction::transfer(from, to, value) });
     }
     let transfer = "Transfer(address,address,uint256)";
@@ -71,7 +82,8 @@ fn plan(random: &mut Random, number: u64) -> Plan {
     let single = "TransferSingle(address,address,address,uint256,uint256)";
     let [from, to, amount] = words(U256::from(random.next()));
     logs.push(contracts::event(single, 3, &[from, from, to, U256::MAX, amount]));
-    transactions.push(Transaction::logs(9, contracts::MULTI_TOKEN, &logs[1..]).kind(Kind::Blobs(1)));
+    transactions
+        .push(Transaction::logs(9, contracts::MULTI_TOKEN, &logs[1..]).kind(Kind::Blobs(1)));
     transactions.push(Transaction::create(10, &[0x00]).value(number % 3));
     // More than a hundred movements of one asset on a day.
     transactions.push(Transaction::logs(
@@ -81,7 +93,8 @@ fn plan(random: &mut Random, number: u64) -> Plan {
     ));
     // Ether that a contract moves on, to an account and to one that sends too.
     for to in [account(random), sender(12)] {
-        let relayed = Transaction::call(13, contracts::address(contracts::RELAY), contracts::relay(to, &[]));
+        let relayed =
+            Transaction::call(13, contracts::address(contracts::RELAY), contracts::relay(to, &[]));
         transactions.push(relayed.value(random.within(0..=1_000)));
     }
     let withdrawals = (0..number % 3)
@@ -110,8 +123,9 @@ fn same(found: &Published, what: &str, expected: &str, answer: &str) {
     assert_eq!(answer.len(), expected.len(), "{what}");
 }
 
-/// Every movement with both its ends, out of the chain's own tables: amounts as `BIGNUM`. Counted by `count`: here DuckDB 2.0 cuts a
-/// `sum` of ones to a byte before it orders the rows (200 becomes -56).
+/// Every movement with both its ends, out of the chain's own tables: amounts as `BIGNUM`. Counted
+/// by `count`: here DuckDB 2.0 cuts a `sum` of ones to a byte before it orders the rows (200
+/// becomes -56).
 const MOVED: &str = "
     WITH moved AS (
         SELECT 'ETH' AS asset, from_address AS f, to_address AS t, coalesce(value::VARCHAR, value_text)::BIGNUM AS amount,
@@ -184,7 +198,9 @@ fn check_flows(found: &Published) {
         )
     };
     let of_both = |from: &str, to: &str| {
-        format!("SELECT asset, day, rank, {from} AS f, {to} AS t FROM large_transfers AS l ORDER BY asset, day, rank")
+        format!(
+            "SELECT asset, day, rank, {from} AS f, {to} AS t FROM large_transfers AS l ORDER BY asset, day, rank"
+        )
     };
     same(
         found,
@@ -283,7 +299,11 @@ fn every_answer_equals_one_query_over_all_rows() {
     check_gas(&found);
     // The chain has what this is about.
     for condition in ["amount_in_text IS NOT NULL", "day > '2023-11-17'", "asset = 'ETH'"] {
-        assert_ne!(found.number(&format!("SELECT count(*) FROM address_flows WHERE {condition}")), 0, "{condition}");
+        assert_ne!(
+            found.number(&format!("SELECT count(*) FROM address_flows WHERE {condition}")),
+            0,
+            "{condition}"
+        );
     }
     assert!(found.number("SELECT max(rank) FROM large_transfers WHERE asset = 'ETH'") > 100);
     assert_eq!(found.number("SELECT max(rank) FROM large_transfers WHERE asset <> 'ETH'"), 100);
@@ -303,13 +323,24 @@ fn every_answer_equals_one_query_over_all_rows() {
 #[track_caller]
 fn check_flows_of_a_part(found: &Published) {
     let complete = found.rows("SELECT DISTINCT period, complete FROM net_flows ORDER BY period");
-    let complete: Vec<_> = complete.iter().map(|row| (row["period"].as_deref(), row["complete"].as_deref())).collect();
+    let complete: Vec<_> =
+        complete.iter().map(|row| (row["period"].as_deref(), row["complete"].as_deref())).collect();
     // 160 blocks are 53 hours.
     assert_eq!(
         complete,
-        [(Some("1h"), Some("1")), (Some("24h"), Some("1")), (Some("30d"), Some("0")), (Some("7d"), Some("0"))]
+        [
+            (Some("1h"), Some("1")),
+            (Some("24h"), Some("1")),
+            (Some("30d"), Some("0")),
+            (Some("7d"), Some("0"))
+        ]
     );
-    assert_eq!(found.number("SELECT count(*) FROM supply WHERE supply IS NOT NULL OR supply_text IS NOT NULL"), 0);
+    assert_eq!(
+        found.number(
+            "SELECT count(*) FROM supply WHERE supply IS NOT NULL OR supply_text IS NOT NULL"
+        ),
+        0
+    );
     let first = found.rows("SELECT min(first_block) AS first FROM gas_daily");
     // The day in which block 100 was made began before it.
     assert!(first[0]["first"].as_deref().unwrap().parse::<u64>().unwrap() > 100, "{first:?}");
@@ -335,8 +366,10 @@ fn ether_of_every_account_adds_up_to_geths_balance() {
     let amount = |row: &Row, name: &str| U256::from_dec_str(row[name].as_deref().unwrap()).unwrap();
     for index in 0..SENDERS {
         let address = format!("{:?}", sender(index));
-        let row =
-            &found.rows(&format!("SELECT * FROM address_summary('{}')", address.to_uppercase().replace("0X", "0x")))[0];
+        let row = &found.rows(&format!(
+            "SELECT * FROM address_summary('{}')",
+            address.to_uppercase().replace("0X", "0x")
+        ))[0];
         let adds_up = amount(row, "ether_in") - amount(row, "ether_out") - amount(row, "fees");
         assert_eq!(adds_up, balance_of(&geth, &address, "latest"), "{row:?}");
         let nonce = geth.call("eth_getTransactionCount", json!([address, "latest"]));
@@ -347,8 +380,12 @@ fn ether_of_every_account_adds_up_to_geths_balance() {
     let row = &found.rows(&format!("SELECT * FROM address_summary('{address}')"))[0];
     assert_eq!(amount(row, "ether_in"), balance_of(&geth, &address, "latest"), "{row:?}");
     assert_eq!((row["ether_out"].as_deref(), row["fees"].as_deref()), (Some("0"), Some("0")));
-    let nobody = &found.rows("SELECT * FROM address_summary('0x00000000000000000000000000000000000abcde')")[0];
-    assert_eq!((nobody["first_block"].as_deref(), nobody["ether_in"].as_deref()), (None, Some("0")));
+    let nobody = &found
+        .rows("SELECT * FROM address_summary('0x00000000000000000000000000000000000abcde')")[0];
+    assert_eq!(
+        (nobody["first_block"].as_deref(), nobody["ether_in"].as_deref()),
+        (None, Some("0"))
+    );
 }
 
 #[test]
@@ -373,8 +410,13 @@ fn check_whales(geth: &Geth, found: &Published) {
             let since: u64 = row["since"].as_deref().unwrap().parse().unwrap();
             let balance = balance_of(geth, &address, "latest");
             let change = |block: u64| {
-                let before = (since <= block).then(|| balance_of(geth, &address, &format!("{block:#x}")))?;
-                Some(if before > balance { format!("-{}", before - balance) } else { (balance - before).to_string() })
+                let before =
+                    (since <= block).then(|| balance_of(geth, &address, &format!("{block:#x}")))?;
+                Some(if before > balance {
+                    format!("-{}", before - balance)
+                } else {
+                    (balance - before).to_string()
+                })
             };
             (std::cmp::Reverse(balance), address.clone(), change(day_ago), change(week_ago))
         })
@@ -389,7 +431,8 @@ fn check_whales(geth: &Geth, found: &Published) {
         text("change_7d")
     ));
     assert_eq!(whales.len(), expected.len());
-    for (index, (whale, (balance, address, day, week))) in whales.iter().zip(&expected).enumerate() {
+    for (index, (whale, (balance, address, day, week))) in whales.iter().zip(&expected).enumerate()
+    {
         let expected = Row::from([
             ("rank".into(), Some((index + 1).to_string())),
             ("address".into(), Some(address.clone())),
@@ -474,10 +517,14 @@ fn exact_sum_keeps_every_digit() {
     let data = geth.data("data");
     watch(&geth, &data).succeed();
     let found = Published::open(&data);
-    let check = |sql: &str, expected: Option<&str>| assert_eq!(found.value(sql).as_deref(), expected, "{sql}");
+    let check = |sql: &str, expected: Option<&str>| {
+        assert_eq!(found.value(sql).as_deref(), expected, "{sql}")
+    };
     let nines = "9".repeat(38);
     check(
-        &format!("SELECT exact_sum(v::DECIMAL(38,0)) FROM (VALUES ('{nines}'), ('{nines}'), (NULL)) AS t(v)"),
+        &format!(
+            "SELECT exact_sum(v::DECIMAL(38,0)) FROM (VALUES ('{nines}'), ('{nines}'), (NULL)) AS t(v)"
+        ),
         Some(&format!("1{}8", "9".repeat(37))),
     );
     check("SELECT exact_sum(v::DECIMAL(38,0)) FROM (VALUES (3), (-5)) AS t(v)", Some("-2"));
@@ -499,15 +546,24 @@ fn tx_and_block_find_every_row_and_open_one_file() {
         let block = found.rows(&format!("SELECT * FROM block({number})"));
         assert_eq!(block, found.rows(&format!("SELECT * FROM blocks WHERE number = {number}")));
         assert_eq!(block[0]["hash"], Some(format!("{:?}", geth.block_of(number).hash)));
-        for row in found.rows(&format!("SELECT hash FROM transactions WHERE block_number = {number}")) {
+        for row in
+            found.rows(&format!("SELECT hash FROM transactions WHERE block_number = {number}"))
+        {
             let hash = row["hash"].as_deref().unwrap();
             let expected = found.rows(&format!("SELECT * FROM transactions WHERE hash = '{hash}'"));
             assert_eq!(
-                found.rows(&format!("SELECT * FROM tx('{}')", hash.to_uppercase().replace("0X", "0x"))),
+                found.rows(&format!(
+                    "SELECT * FROM tx('{}')",
+                    hash.to_uppercase().replace("0X", "0x")
+                )),
                 expected
             );
-            assert_eq!(found.rows(&format!("SELECT * FROM tx('{hash}', in_block := {number})")), expected);
-            let none = found.rows(&format!("SELECT * FROM tx('{hash}', in_block := {})", (number + 100) % 200));
+            assert_eq!(
+                found.rows(&format!("SELECT * FROM tx('{hash}', in_block := {number})")),
+                expected
+            );
+            let none = found
+                .rows(&format!("SELECT * FROM tx('{hash}', in_block := {})", (number + 100) % 200));
             assert_eq!(none.len(), usize::from(number >= 200), "{hash}");
         }
     }

@@ -16,7 +16,8 @@ fn output(command: &mut Command) -> String {
 fn it_has_no_dynamic_dependency() {
     let file = output(Command::new("file").args(["--brief", "--dereference", BINARY]));
     assert!(
-        file.contains("ELF") && (file.contains("statically linked") || file.contains("static-pie linked")),
+        file.contains("ELF")
+            && (file.contains("statically linked") || file.contains("static-pie linked")),
         "{file}"
     );
     let ldd = output(Command::new("ldd").arg(BINARY));
@@ -36,18 +37,24 @@ fn it_runs_in_a_root_without_anything_else() {
     std::fs::create_dir(root.join("dev")).unwrap();
     let devices = ["random", "urandom"];
     devices.iter().for_each(|device| std::fs::write(root.join("dev").join(device), "").unwrap());
-    let enter = "for device in random urandom; do mount --bind /dev/$device \"$0/dev/$device\"; done
+    let enter =
+        "for device in random urandom; do mount --bind /dev/$device \"$0/dev/$device\"; done
         exec env -i /usr/sbin/chroot \"$0\" /spyhop \"$@\"";
     let inside = |arguments: &[&str]| {
         let mut unshare = Command::new("unshare");
         unshare.args(["--mount", "--map-root-user", "sh", "-ec", enter]).arg(&root).args(arguments);
         let output = unshare.output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     };
     // What it needs beside its file: the node's socket and a volume.
     inside(&["watch", "--ipc", "/geth.ipc", "--data", "/data", "--from", "0", "--once"]);
-    let sql = ["sql", "--data", "/data", "--format", "csv", "-c", "SELECT count(*) AS n FROM blocks"];
+    let sql =
+        ["sql", "--data", "/data", "--format", "csv", "-c", "SELECT count(*) AS n FROM blocks"];
     assert_eq!(inside(&sql), "n\n121\n");
     assert!(inside(&["status", "--data", "/data"]).contains("tail         100 to 120"));
     // The same volume from outside.

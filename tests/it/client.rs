@@ -92,8 +92,10 @@ async fn what_the_node_does_not_have_is_missing_and_never_empty() {
         assert!(error.is_missing() && !error.is_passing(), "call {at}: {error}");
     }
     fake.chain().pruned_below = 5;
-    for result in [client.raw_block(At::Number(4)).await.map(drop), client.raw_receipts(At::Number(4)).await.map(drop)]
-    {
+    for result in [
+        client.raw_block(At::Number(4)).await.map(drop),
+        client.raw_receipts(At::Number(4)).await.map(drop),
+    ] {
         assert_eq!(outcome(&result), "pruned");
         assert!(!result.unwrap_err().is_missing());
     }
@@ -101,7 +103,8 @@ async fn what_the_node_does_not_have_is_missing_and_never_empty() {
     assert_eq!(fake.counts().connections, 2, "an answer is no reason to drop a connection");
 }
 
-/// One fault on the next call of each kind: what comes of that call, and that the ones after it are right.
+/// One fault on the next call of each kind: what comes of that call, and that the ones after it are
+/// right.
 async fn check(fault: Fault, expected: &'static str) {
     let mut limits = Limits::default();
     if expected == "timed out" {
@@ -136,7 +139,8 @@ async fn check(fault: Fault, expected: &'static str) {
             assert_eq!(error.is_passing(), passing, "{name} on {method}: {error}");
             assert!(error.to_string().contains(method), "{name}: {error}");
         }
-        // The second of two replies is seen only after the first was handed on, when another call may be under way.
+        // The second of two replies is seen only after the first was handed on, when another call
+        // may be under way.
         let doubled = matches!(fault, Fault::Duplicate) && outcome(&next) == "broken";
         assert!(matches!(next, Ok(true)) || doubled, "{name} on {method}: {next:?}");
         assert!(matches!(retried, Ok(true)), "{name} on {method}: {retried:?}");
@@ -189,7 +193,10 @@ async fn every_fault_has_its_outcome_and_the_next_call_succeeds() {
         (line(r#"{"jsonrpc":"2.0","id":-1,"result":"0xab"}"#), "broken"),
         (line(r#"{"jsonrpc":"2.0","id":0,"result":"0xab"}"#), "broken"),
         (line(r#"{"jsonrpc":"2.0","id":99999999999999999999999,"result":"0xab"}"#), "broken"),
-        (line(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"parse error"}}"#), "broken"),
+        (
+            line(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"parse error"}}"#),
+            "broken",
+        ),
     ];
     let mut checks = JoinSet::new();
     for (fault, expected) in cases {
@@ -202,7 +209,8 @@ async fn every_fault_has_its_outcome_and_the_next_call_succeeds() {
 async fn a_reply_glued_to_the_front_of_another_breaks_both_calls() {
     let (_dir, fake, client) = node(one_lane());
     fake.fault(Fault::GlueNext, When::method(RAW_BLOCK).block(1));
-    let (first, second) = tokio::join!(client.raw_block(At::Number(1)), client.raw_block(At::Number(2)));
+    let (first, second) =
+        tokio::join!(client.raw_block(At::Number(1)), client.raw_block(At::Number(2)));
     assert_eq!((outcome(&first), outcome(&second)), ("broken", "broken"));
     assert_eq!(client.raw_block(At::Number(2)).await.unwrap(), raw_block(&fake, 2));
 }
@@ -215,7 +223,9 @@ async fn replies_out_of_order_reach_the_calls_they_answer() {
         let mut calls = JoinSet::new();
         for number in 0..10 {
             let client = client.clone();
-            calls.spawn(async move { (number, client.raw_block(At::Number(number)).await.unwrap()) });
+            calls.spawn(
+                async move { (number, client.raw_block(At::Number(number)).await.unwrap()) },
+            );
         }
         for (number, raw) in calls.join_all().await {
             assert_eq!(raw, raw_block(&fake, number), "block {number}");
@@ -339,11 +349,15 @@ async fn a_reply_of_100_mib_is_searched_once_whatever_pieces_it_comes_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reply_may_be_as_large_as_blocks_of_the_gas_limit_and_as_memory_allows() {
     for (block_bytes_max, bytes_read_max) in [(64 << 20, 7_500_000), (4 << 20, 2 << 20)] {
-        let (_dir, fake, client) = node(Limits { reply_bytes_max: 1 << 20, block_bytes_max, ..one_lane() });
+        let (_dir, fake, client) =
+            node(Limits { reply_bytes_max: 1 << 20, block_bytes_max, ..one_lane() });
         let fits = bytes_read_max - 64;
         fake.chain().push(FakeBlock::filler(10, fits));
         fake.chain().push(FakeBlock::filler(11, bytes_read_max));
-        assert!(client.raw_block(At::Number(10)).await.is_err(), "nothing is known of the gas limit yet");
+        assert!(
+            client.raw_block(At::Number(10)).await.is_err(),
+            "nothing is known of the gas limit yet"
+        );
         // It is 30 million: 7.5 million zeros of call data, and two digits for each.
         client.head(Tag::Latest).await.unwrap();
         assert_eq!(client.raw_block(At::Number(10)).await.unwrap().len(), fits);
@@ -354,7 +368,8 @@ async fn a_reply_may_be_as_large_as_blocks_of_the_gas_limit_and_as_memory_allows
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reply_above_the_limit_is_refused_and_one_at_the_limit_is_not() {
-    // A whole reply to the first request of a connection: `{"jsonrpc":"2.0","id":1,"result":"0x…"}`.
+    // A whole reply to the first request of a connection:
+    // `{"jsonrpc":"2.0","id":1,"result":"0x…"}`.
     let around = r#"{"jsonrpc":"2.0","id":1,"result":"0x"}"#.len();
     let (_dir, fake, client) = node(Limits { reply_bytes_max: 2 * 700_000 + around, ..one_lane() });
     fake.chain().push(FakeBlock::filler(10, 700_000));
@@ -380,7 +395,8 @@ fn sockets_to(path: &Path) -> usize {
         .unwrap()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
         .filter(|&descriptor| {
-            // SAFETY: the descriptor is only asked for its peer, which does no harm to whatever it is, and never closed.
+            // SAFETY: the descriptor is only asked for its peer, which does no harm to whatever it
+            // is, and never closed.
             let socket = ManuallyDrop::new(unsafe { UnixStream::from_raw_fd(descriptor) });
             let peer = socket.peer_addr();
             peer.is_ok_and(|peer| peer.as_pathname() == Some(path))
@@ -497,7 +513,8 @@ async fn dropped_connections_are_followed_by_fresh_ones() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_connection_and_one_call_in_flight_are_enough() {
-    let (_dir, fake, client) = node(Limits { connections: 1, in_flight_max: 1, ..Limits::default() });
+    let (_dir, fake, client) =
+        node(Limits { connections: 1, in_flight_max: 1, ..Limits::default() });
     let mut calls = JoinSet::new();
     for number in 0..50 {
         let client = client.clone();

@@ -1,4 +1,5 @@
-//! What is stored is one run of blocks up to the tip: whatever of it is lost comes back, and is named until then.
+//! What is stored is one run of blocks up to the tip: whatever of it is lost comes back, and is
+//! named until then.
 
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
@@ -50,14 +51,21 @@ fn a_missing_block_of_the_tail_is_named_and_only_it_is_fetched_again() {
             named = format!("blocks {} to {}", lost.start(), number);
         }
         let (code, said) = look("status", &data, &[]);
-        assert!(code == Some(1) && said.contains(&named) && said.contains("spyhop watch"), "{lost:?}: {said}");
+        assert!(
+            code == Some(1) && said.contains(&named) && said.contains("spyhop watch"),
+            "{lost:?}: {said}"
+        );
         let (code, said) = look("verify", &data, &[]);
         assert!(code == Some(1) && said.contains(&named), "{lost:?}: {said}");
 
         let asked = fake.counts().of("debug_getRawBlock");
         once(&fake, &data).succeed();
         assert_eq!(fake.counts().of("debug_getRawBlock") - asked, lost.count() as u64, "{named}");
-        assert_eq!((listing(&data.join("tail")), Published::open(&data).digests()), before, "{named}");
+        assert_eq!(
+            (listing(&data.join("tail")), Published::open(&data).digests()),
+            before,
+            "{named}"
+        );
         assert_eq!(look("status", &data, &[]).0, Some(0));
         assert_eq!(look("verify", &data, &["--deep"]).0, Some(0));
     }
@@ -94,7 +102,10 @@ fn a_lost_range_comes_back() {
     for first in [0, 100, 200] {
         fs::remove_dir_all(data.join(format!("chain/first={first:010}"))).unwrap();
         let (code, said) = look("status", &data, &[]);
-        assert!(code == Some(1) && said.contains(&format!("blocks {first} to {}", first + 99)), "{said}");
+        assert!(
+            code == Some(1) && said.contains(&format!("blocks {first} to {}", first + 99)),
+            "{said}"
+        );
         Spyhop::watch(fake.path(), &data).args(&["--from", "-10", "--once"]).succeed();
         assert_eq!(Published::open(&data).digests(), before);
         assert_eq!(look("status", &data, &[]).0, Some(0));
@@ -130,7 +141,15 @@ fn a_file_of_the_tail_that_cannot_be_read_is_not_a_damaged_one() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
     // As in a container without capabilities: there root is a user like any other.
     let output = Command::new("setpriv")
-        .args(["--bounding-set=-all", env!("CARGO_BIN_EXE_spyhop"), "watch", "--from", "0", "--once", "--ipc"])
+        .args([
+            "--bounding-set=-all",
+            env!("CARGO_BIN_EXE_spyhop"),
+            "watch",
+            "--from",
+            "0",
+            "--once",
+            "--ipc",
+        ])
         .arg(fake.path())
         .arg("--data")
         .arg(&data)
@@ -138,7 +157,10 @@ fn a_file_of_the_tail_that_cannot_be_read_is_not_a_damaged_one() {
         .expect("setpriv is there");
     let said = stderr_of(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("failed to read, nothing was touched") && said.contains("Permission denied"), "{said}");
+    assert!(
+        said.contains("failed to read, nothing was touched") && said.contains("Permission denied"),
+        "{said}"
+    );
     assert!(said.contains(file.to_str().unwrap()) && said.contains("move it away"), "{said}");
     assert_eq!(fs::read_dir(data.join("quarantine")).unwrap().count(), 0);
     assert_eq!(listing(&data.join("tail")), before);
@@ -180,11 +202,14 @@ fn state_of_a_lost_block_is_asked_for_while_the_node_has_it() {
     geth.blocks(160, "");
     run();
     let balances = |number: u64| {
-        let order = format!("SELECT address, asset, balance FROM balances WHERE block_number = {number} ORDER BY ALL");
+        let order = format!(
+            "SELECT address, asset, balance FROM balances WHERE block_number = {number} ORDER BY ALL"
+        );
         Published::open(&data).rows(&order)
     };
     let reason = |number: u64| {
-        let covered = format!("table_name = 'balances' AND {number} BETWEEN first_block AND last_block");
+        let covered =
+            format!("table_name = 'balances' AND {number} BETWEEN first_block AND last_block");
         Published::open(&data).value(&format!("SELECT reason FROM coverage WHERE {covered}"))
     };
     let (old, new) = (balances(10), balances(170));
@@ -211,7 +236,8 @@ fn of_two_branches(directory: &Path) -> (FakeGeth, PathBuf) {
     *fake.chain() = chain;
     let range = "chain/first=0000000100/last=0000000199/g1";
     fs::remove_dir_all(data.join(range)).unwrap();
-    let copied = Command::new("cp").arg("-r").arg(other.join(range)).arg(data.join(range)).status().unwrap();
+    let copied =
+        Command::new("cp").arg("-r").arg(other.join(range)).arg(data.join(range)).status().unwrap();
     assert!(copied.success());
     (fake, data)
 }
@@ -223,7 +249,10 @@ fn ranges_that_do_not_link_are_refused_at_every_start() {
     let before = listing(&data.join("chain"));
     for _ in 0..3 {
         let said = once(&fake, &data).fail(2);
-        assert!(said.contains("sealed blocks 200 to 299 do not link") && said.contains("hint: "), "{said}");
+        assert!(
+            said.contains("sealed blocks 200 to 299 do not link") && said.contains("hint: "),
+            "{said}"
+        );
         assert_eq!(listing(&data.join("chain")), before);
     }
     // A range that was lost between two that its blocks do not link.
@@ -231,7 +260,10 @@ fn ranges_that_do_not_link_are_refused_at_every_start() {
     let before = listing(&data.join("chain"));
     for _ in 0..3 {
         let said = once(&fake, &data).fail(2);
-        assert!(said.contains("contradicts") && said.contains("rewind") && said.contains("--to 99"), "{said}");
+        assert!(
+            said.contains("contradicts") && said.contains("rewind") && said.contains("--to 99"),
+            "{said}"
+        );
         assert_eq!(listing(&data.join("chain")), before);
     }
     Spyhop::new("rewind").path("--data", &data).args(&["--to", "99"]).succeed();
@@ -251,7 +283,9 @@ fn a_tail_that_does_not_link_to_what_is_sealed_is_not_taken_up() {
     once(&fake, &other).succeed();
     *fake.chain() = chain;
     fs::remove_dir_all(data.join("tail")).unwrap();
-    assert!(Command::new("cp").arg("-r").arg(other.join("tail")).arg(&data).status().unwrap().success());
+    assert!(
+        Command::new("cp").arg("-r").arg(other.join("tail")).arg(&data).status().unwrap().success()
+    );
     once(&fake, &data).succeed();
     assert_eq!((listing(&data.join("tail")), Published::open(&data).digests()), before);
     assert_eq!(listing(&data.join("quarantine")).len(), 51);
@@ -268,7 +302,10 @@ fn rewind_takes_the_losers_of_what_it_moves_along() {
         fake.chain().finalized = Some(finalized);
         once(&fake, &data).succeed();
     }
-    assert!(data.join("chain/first=0000000000/last=0000000099").exists(), "the merged hundreds are still there");
+    assert!(
+        data.join("chain/first=0000000000/last=0000000099").exists(),
+        "the merged hundreds are still there"
+    );
     Spyhop::new("rewind").path("--data", &data).args(&["--to", "550"]).succeed();
     assert_eq!(listing(&data.join("chain")), []);
     once(&fake, &data).succeed();
@@ -287,7 +324,8 @@ fn rewind_may_be_killed_anywhere() {
         rewind.kill();
         let sealed = spyhop::store::read_ranges(&data).unwrap().len() as u64;
         let tail = spyhop::store::tail::paths(&data).unwrap();
-        let numbers: Vec<_> = tail.iter().filter_map(|path| spyhop::store::tail::number_of(path)).collect();
+        let numbers: Vec<_> =
+            tail.iter().filter_map(|path| spyhop::store::tail::number_of(path)).collect();
         let expected: Vec<_> = (300..300 + numbers.len() as u64).collect();
         assert_eq!(numbers, expected, "the tail is a run of blocks");
         assert!(sealed == 3 || numbers.is_empty(), "{sealed} ranges, {numbers:?}");

@@ -12,10 +12,17 @@ fn the_demonstration_answers_and_ends_cleanly() {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let (printed, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (printed, complaint) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{printed}\n{complaint}");
     // An answer to each question it got to, with rows in them.
-    for words in ["-- The newest blocks", "-- The biggest transfers of ether", "-- The tokens", "erc20", "Ended."] {
+    for words in [
+        "-- The newest blocks",
+        "-- The biggest transfers of ether",
+        "-- The tokens",
+        "erc20",
+        "Ended.",
+    ] {
         assert!(printed.contains(words), "no {words:?} in:\n{printed}\n{complaint}");
     }
     let log = std::fs::read_to_string(directory.path().join("spyhop.log")).unwrap();

@@ -1,5 +1,5 @@
-//! What `docker run IMAGE ARGUMENTS` does with its arguments: the image's entrypoint, and `spyhop run` with a shell in geth's
-//! place that prints how it was called.
+//! What `docker run IMAGE ARGUMENTS` does with its arguments: the image's entrypoint, and `spyhop
+//! run` with a shell in geth's place that prints how it was called.
 
 use crate::rig::Spyhop;
 use crate::rig::process::stderr_of;
@@ -51,11 +51,17 @@ fn arguments_reach_geth_and_the_writer_waits_for_geths_socket() {
         let mut called = None;
         let mut waits = None;
         while called.is_none() || waits.is_none() {
-            let line = run.line().unwrap_or_else(|| panic!("{environment:?} {arguments:?}:\n{}", run.log()));
+            let line = run
+                .line()
+                .unwrap_or_else(|| panic!("{environment:?} {arguments:?}:\n{}", run.log()));
             called = called.or_else(|| line.strip_prefix("geth | ").map(str::to_owned));
             waits = waits.or_else(|| line.contains("waiting for geth's socket").then_some(line));
         }
-        assert_eq!(called.unwrap(), format!("geth {expected}").trim_end(), "{environment:?} {arguments:?}");
+        assert_eq!(
+            called.unwrap(),
+            format!("geth {expected}").trim_end(),
+            "{environment:?} {arguments:?}"
+        );
         let waits = waits.unwrap();
         assert!(waits.contains(&format!("{socket}`")), "{environment:?} {arguments:?}: {waits}");
         assert!(Path::new(socket).parent().unwrap().is_dir(), "geth can make no {socket}");
@@ -64,7 +70,12 @@ fn arguments_reach_geth_and_the_writer_waits_for_geths_socket() {
 
     check(&[], &[], &run, &format!("--ipcpath {run} {default}"));
     check(&[], &["--sepolia"], &run, &format!("--ipcpath {run} {default} --sepolia"));
-    check(&[], &["--syncmode", "snap"], &run, &format!("--ipcpath {run} {default} --syncmode snap"));
+    check(
+        &[],
+        &["--syncmode", "snap"],
+        &run,
+        &format!("--ipcpath {run} {default} --syncmode snap"),
+    );
     // Where geth's data are.
     for flag in ["--datadir", "-datadir"] {
         check(&[], &[flag, &data], &run, &format!("--ipcpath {run} {flag} {data}"));
@@ -72,14 +83,34 @@ fn arguments_reach_geth_and_the_writer_waits_for_geths_socket() {
         check(&[], &[&joined], &run, &format!("--ipcpath {run} {joined}"));
     }
     check(&[("GETH_DATADIR", &data)], &[], &run, &format!("--ipcpath {run}"));
-    check(&[], &["--config", "/etc/geth.toml"], &run, &format!("--ipcpath {run} --config /etc/geth.toml"));
+    check(
+        &[],
+        &["--config", "/etc/geth.toml"],
+        &run,
+        &format!("--ipcpath {run} --config /etc/geth.toml"),
+    );
     // Outside the image geth's own default counts.
-    check(&[("SPYHOP_GETH_DATADIR", "")], &["--sepolia"], &run, &format!("--ipcpath {run} --sepolia"));
+    check(
+        &[("SPYHOP_GETH_DATADIR", "")],
+        &["--sepolia"],
+        &run,
+        &format!("--ipcpath {run} --sepolia"),
+    );
     // Where its socket is.
     check(&[], &["--ipcpath", &elsewhere], &elsewhere, &format!("{default} --ipcpath {elsewhere}"));
     check(&[("GETH_IPCPATH", &elsewhere)], &[], &elsewhere, default);
-    check(&[], &["--datadir", &data, "--ipcpath=y.ipc"], &named, &format!("--datadir {data} --ipcpath=y.ipc"));
-    check(&[], &["--ipcdisable=false"], &run, &format!("--ipcpath {run} {default} --ipcdisable=false"));
+    check(
+        &[],
+        &["--datadir", &data, "--ipcpath=y.ipc"],
+        &named,
+        &format!("--datadir {data} --ipcpath=y.ipc"),
+    );
+    check(
+        &[],
+        &["--ipcdisable=false"],
+        &run,
+        &format!("--ipcpath {run} {default} --ipcdisable=false"),
+    );
     // A flag's value is no command.
     check(
         &[],
@@ -88,16 +119,20 @@ fn arguments_reach_geth_and_the_writer_waits_for_geths_socket() {
         &format!("--ipcpath {run} --datadir {data} --config attach"),
     );
     // Set to nothing, as files of Compose leave it, is not set.
-    let nothing = ["GETH_DATADIR", "GETH_IPCPATH", "GETH_IPCDISABLE", "GETH_CONFIG"].map(|name| (name, ""));
+    let nothing =
+        ["GETH_DATADIR", "GETH_IPCPATH", "GETH_IPCDISABLE", "GETH_CONFIG"].map(|name| (name, ""));
     check(&nothing, &[], &run, &format!("--ipcpath {run} {default}"));
 }
 
 #[test]
 fn commands_of_geth_run_alone() {
     let directory = programs(&["geth"]);
-    for alone in
-        [&["attach", "/run/geth/geth.ipc"][..], &["--datadir", "/x", "init", "/g.json"], &["version"], &["--help"]]
-    {
+    for alone in [
+        &["attach", "/run/geth/geth.ipc"][..],
+        &["--datadir", "/x", "init", "/g.json"],
+        &["version"],
+        &["--help"],
+    ] {
         let printed = beside(directory.path(), &[], alone).succeed();
         assert_eq!(printed.trim_end(), format!("geth {}", alone.join(" ")));
         assert!(!directory.path().join("volume").exists(), "a writer ran beside {alone:?}");
@@ -109,8 +144,13 @@ fn arguments_of_another_program_are_not_read() {
     let directory = programs(&["node"]);
     let program = directory.path().join("node").display().to_string();
     let run = Spyhop::new("run").path("--ipc", &directory.path().join("run/geth.ipc"));
-    let run =
-        run.path("--data", &directory.path().join("volume")).args(&["--", &program, "--ipcpath", "/x.ipc", "attach"]);
+    let run = run.path("--data", &directory.path().join("volume")).args(&[
+        "--",
+        &program,
+        "--ipcpath",
+        "/x.ipc",
+        "attach",
+    ]);
     let mut run = run.env("TO", "2").spawn();
     run.wait_for(&["geth | node --ipcpath /x.ipc attach"]);
     run.stop();
@@ -124,7 +164,10 @@ fn what_cannot_work_is_explained() {
         let output = beside(directory.path(), environment, arguments).run();
         let complaint = stderr_of(&output);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {complaint}");
-        assert!(complaint.contains(expected) && complaint.contains("hint: "), "{arguments:?}: {complaint}");
+        assert!(
+            complaint.contains(expected) && complaint.contains("hint: "),
+            "{arguments:?}: {complaint}"
+        );
         assert!(output.stdout.is_empty(), "{arguments:?}: something was run");
     };
     check(&[], &["--ipcdisable"], "no IPC socket");
@@ -150,8 +193,11 @@ fn enter(programs: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> O
 #[test]
 fn entrypoint_runs_geth_with_the_volumes_paths_or_spyhop_alone() {
     let directory = programs(&["spyhop"]);
-    std::fs::write(directory.path().join("spyhop"), "#!/bin/sh\necho spyhop \"$@\"\nenv | grep ^SPYHOP_ | sort\n")
-        .unwrap();
+    std::fs::write(
+        directory.path().join("spyhop"),
+        "#!/bin/sh\necho spyhop \"$@\"\nenv | grep ^SPYHOP_ | sort\n",
+    )
+    .unwrap();
     let check = |environment: &[(&str, &str)], arguments: &[&str], expected: &[&str]| {
         let output = enter(directory.path(), environment, arguments);
         assert!(output.status.success(), "{environment:?} {arguments:?}: {}", stderr_of(&output));
@@ -165,12 +211,23 @@ fn entrypoint_runs_geth_with_the_volumes_paths_or_spyhop_alone() {
         "SPYHOP_PUBLISHED_PATH=/data/spyhop",
     ];
     // A volume of the official image goes on where it is mounted.
-    let geth = if Path::new("/root/.ethereum").is_dir() { "SPYHOP_GETH_DATADIR=/root/.ethereum" } else { geth };
+    let geth = if Path::new("/root/.ethereum").is_dir() {
+        "SPYHOP_GETH_DATADIR=/root/.ethereum"
+    } else {
+        geth
+    };
     check(&[], &["--sepolia"], &["spyhop run -- geth --sepolia", data, geth, ipc, published]);
-    let nothing = ["SPYHOP_DATA", "SPYHOP_IPC", "SPYHOP_PUBLISHED_PATH", "SPYHOP_GETH_DATADIR"].map(|name| (name, ""));
+    let nothing = ["SPYHOP_DATA", "SPYHOP_IPC", "SPYHOP_PUBLISHED_PATH", "SPYHOP_GETH_DATADIR"]
+        .map(|name| (name, ""));
     check(&nothing, &[], &["spyhop run -- geth", data, geth, ipc, published]);
-    let named = [("SPYHOP_DATA", "relative"), ("SPYHOP_IPC", "/x.ipc"), ("SPYHOP_GETH_DATADIR", "/g")];
-    let expected = ["spyhop run -- geth attach", "SPYHOP_DATA=relative", "SPYHOP_GETH_DATADIR=/g", "SPYHOP_IPC=/x.ipc"];
+    let named =
+        [("SPYHOP_DATA", "relative"), ("SPYHOP_IPC", "/x.ipc"), ("SPYHOP_GETH_DATADIR", "/g")];
+    let expected = [
+        "spyhop run -- geth attach",
+        "SPYHOP_DATA=relative",
+        "SPYHOP_GETH_DATADIR=/g",
+        "SPYHOP_IPC=/x.ipc",
+    ];
     check(&named, &["attach"], &expected);
     check(&[], &["spyhop", "sql", "-c", "FROM blocks"], &["spyhop sql -c FROM blocks", data, ipc]);
 }

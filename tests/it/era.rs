@@ -1,7 +1,9 @@
 //! What a node has pruned comes out of era files, and nothing that is wrong in them gets through.
 
 use crate::fake_geth::FakeBlock;
-use crate::freezer::{backfill, blocks_read, chain, cut, flip, over_the_socket, raw_blocks, read, rows_from};
+use crate::freezer::{
+    backfill, blocks_read, chain, cut, flip, over_the_socket, raw_blocks, read, rows_from,
+};
 use crate::rig::geth::Archive;
 use crate::rig::process::stderr_of;
 use crate::rig::random::Random;
@@ -16,8 +18,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Takes bodies and receipts below `tail` out of a stopped geth's freezer. `geth prune-history` does that to chains of more
-/// than 90,000 blocks only.
+/// Takes bodies and receipts below `tail` out of a stopped geth's freezer. `geth prune-history`
+/// does that to chains of more than 90,000 blocks only.
 fn prune(geth: &Geth, blocks: Vec<AncientBlock>, tail: u64) {
     let pruned = geth.data(&format!("pruned up to {tail}"));
     Ancient { tail, file_bytes_max: 30_000, ..Ancient::new(0, blocks) }.write(&pruned);
@@ -88,7 +90,10 @@ fn era_files_give_what_a_node_has_pruned() {
     // Without the store: the era file's own genesis block says which chain it is of.
     let data = geth.data("alone");
     let nowhere = geth.data("nowhere");
-    assert_eq!(read(backfill(&geth, &data).path("--ancient", &nowhere).path("--era", &eras)), (200, 100));
+    assert_eq!(
+        read(backfill(&geth, &data).path("--ancient", &nowhere).path("--era", &eras)),
+        (200, 100)
+    );
     assert_eq!(Published::open(&data).digests(), expected);
 
     // Beside the store, where geth keeps them.
@@ -127,9 +132,24 @@ fn what_is_neither_in_the_store_nor_in_an_era_file_is_named() {
         ("missing", &|path| fs::remove_file(path).unwrap(), "range is not stored", ""),
         ("short", &|path| cut(path, 20_000), "cannot be read", ""),
         ("no more than a beginning", &|path| cut(path, 8), "cannot be read", ""),
-        ("flipped", &|path| flip(path, 20_000), "the freezer failed", "the files have it not: block 1"),
-        ("of another chain", &|path| assert!(fs::copy(&others, path).unwrap() > 0), "is of another chain", ""),
-        ("misnamed", &|path| rename(path, "unknown-00007-12345678-noproofs.ere"), "is not of epoch 7", ""),
+        (
+            "flipped",
+            &|path| flip(path, 20_000),
+            "the freezer failed",
+            "the files have it not: block 1",
+        ),
+        (
+            "of another chain",
+            &|path| assert!(fs::copy(&others, path).unwrap() > 0),
+            "is of another chain",
+            "",
+        ),
+        (
+            "misnamed",
+            &|path| rename(path, "unknown-00007-12345678-noproofs.ere"),
+            "is not of epoch 7",
+            "",
+        ),
     ];
     for (name, damage, words, reason) in cases {
         let eras = geth.data(&format!("eras {name}"));
@@ -171,10 +191,12 @@ fn rename(path: &Path, name: &str) {
     fs::rename(path, path.with_file_name(name)).unwrap();
 }
 
-/// The execution API's test chain, which begins before the merge, and blocks on top of it up to 230: 0 to 199 can be sealed.
+/// The execution API's test chain, which begins before the merge, and blocks on top of it up to
+/// 230: 0 to 199 can be sealed.
 fn chain_from_before_the_merge() -> Option<(Geth, u64)> {
     let folder = fixtures("execution-apis")?;
-    let geth = Geth::import(&folder.join("genesis.json"), &folder.join("chain.rlp"), Archive(false));
+    let geth =
+        Geth::import(&folder.join("genesis.json"), &folder.join("chain.rlp"), Archive(false));
     geth.set_head(geth.head());
     for _ in geth.head().number..230 {
         geth.block(&Plan::default());
@@ -210,7 +232,10 @@ fn era1_files_give_what_a_node_has_pruned_from_before_the_merge() {
     let output = geth.try_export("era1", &geth.data("too far"), 0, merge + 10);
     assert!(!output.status.success());
     assert_eq!(
-        era_files(&geth.data("too far")).iter().filter(|path| !path.to_str().unwrap().contains("-00000000")).count(),
+        era_files(&geth.data("too far"))
+            .iter()
+            .filter(|path| !path.to_str().unwrap().contains("-00000000"))
+            .count(),
         0
     );
 
@@ -240,16 +265,23 @@ fn rows_of_raw(blocks: &[FakeBlock], schedule: &BlobSchedule) -> Vec<RecordBatch
         let receipts = raw_receipts.iter().map(|raw| raw.clone().into()).collect();
         let mut block = Block::decode(raw_block.clone().into(), receipts, Depth::Fields).unwrap();
         block.recover_senders().unwrap();
-        let block = prove(block, &Expected { number: *number, ..Expected::default() }, schedule).unwrap();
+        let block =
+            prove(block, &Expected { number: *number, ..Expected::default() }, schedule).unwrap();
         batch.push(&block, &State::missing("not asked")).unwrap();
     }
     batch.finish().unwrap()
 }
 
-/// The rows of the blocks of era files, as the whole way from the files would give them; or why not.
-fn rows_of_eras(directory: &Path, first: u64, last: u64, schedule: &BlobSchedule) -> Result<Vec<RecordBatch>, String> {
-    let mut history =
-        History::open(&Places::new(None, Some(directory.to_owned()))).map_err(|error| error.to_string())?;
+/// The rows of the blocks of era files, as the whole way from the files would give them; or why
+/// not.
+fn rows_of_eras(
+    directory: &Path,
+    first: u64,
+    last: u64,
+    schedule: &BlobSchedule,
+) -> Result<Vec<RecordBatch>, String> {
+    let mut history = History::open(&Places::new(None, Some(directory.to_owned())))
+        .map_err(|error| error.to_string())?;
     let failures = history.look_at_eras().map_err(|error| error.to_string())?;
     let extents = history.extents().map_err(|error| error.to_string())?;
     if !extents.iter().any(|(from, to)| *from <= first && last <= *to) {
@@ -298,10 +330,14 @@ fn every_flipped_bit_of_an_era_file_is_harmless_or_caught() {
         // And every length that is not the whole.
         for length in (0..whole.len()).step_by(997) {
             fs::write(&path, &whole[..length]).unwrap();
-            assert!(rows_of_eras(&directory, 0, last, &schedule).is_err(), "{format} of {length} bytes");
+            assert!(
+                rows_of_eras(&directory, 0, last, &schedule).is_err(),
+                "{format} of {length} bytes"
+            );
         }
         println!("{format}: {caught} caught, {harmless} harmless");
-        // Of `era1`, total difficulties and the accumulator are not read: a third of these small blocks.
+        // Of `era1`, total difficulties and the accumulator are not read: a third of these small
+        // blocks.
         assert!(caught > harmless, "{format}: {caught} caught, {harmless} harmless");
     }
 }
@@ -344,27 +380,56 @@ fn a_hostile_era_file_is_an_error_and_cannot_fill_the_memory() {
         (era1(&[&head]), "lies an entry of type 0x3266"),
         (era1(&[&head, &head, &head]), "lies an entry of type 0x3"),
         (era1(&[&head, &entry(4, &framed(b"\xc1")), &entry(5, b"no frame")]), "block 0 is damaged"),
-        (era1(&[&head, &entry(4, &framed(b"\xc0")), &entry(5, &framed(b"\xc3\xb8"))]), "block 0 is damaged"),
-        (era1(&[&head, &entry(4, &framed(b"\xc0")), &entry(5, &framed(b"\xc2\x01\x80"))]), "block 0 is damaged"),
+        (
+            era1(&[&head, &entry(4, &framed(b"\xc0")), &entry(5, &framed(b"\xc3\xb8"))]),
+            "block 0 is damaged",
+        ),
+        (
+            era1(&[&head, &entry(4, &framed(b"\xc0")), &entry(5, &framed(b"\xc2\x01\x80"))]),
+            "block 0 is damaged",
+        ),
         (era1(&[&[3, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]]), "with 4294967295 bytes"),
         (era1(&[&[3, 0, 0, 0, 0, 0, 1, 0]]), "lies an entry"),
-        (("era1", [version.clone(), entry(0x3266, &numbers(&[0, -8, i64::MAX]))].concat()), "is not whole"),
-        (("era1", [version.clone(), entry(0x3266, &numbers(&[0, -8, 8_192]))].concat()), "larger than the file"),
-        (("era1", [version.clone(), entry(0x3266, &numbers(&[far, -8, 1]))].concat()), "begins at block"),
-        (("era1", [version.clone(), entry(0x3266, &numbers(&[0, i64::MIN, 1]))].concat()), "from the index"),
-        (("era1", [version.clone(), entry(0x3266, &numbers(&[0, 8, 1]))].concat()), "from the index"),
-        (("era1", [version.clone(), entry(0x3267, &numbers(&[0, -8, 1]))].concat()), "lies an entry of type 0x3267"),
+        (
+            ("era1", [version.clone(), entry(0x3266, &numbers(&[0, -8, i64::MAX]))].concat()),
+            "is not whole",
+        ),
+        (
+            ("era1", [version.clone(), entry(0x3266, &numbers(&[0, -8, 8_192]))].concat()),
+            "larger than the file",
+        ),
+        (
+            ("era1", [version.clone(), entry(0x3266, &numbers(&[far, -8, 1]))].concat()),
+            "begins at block",
+        ),
+        (
+            ("era1", [version.clone(), entry(0x3266, &numbers(&[0, i64::MIN, 1]))].concat()),
+            "from the index",
+        ),
+        (
+            ("era1", [version.clone(), entry(0x3266, &numbers(&[0, 8, 1]))].concat()),
+            "from the index",
+        ),
+        (
+            ("era1", [version.clone(), entry(0x3267, &numbers(&[0, -8, 1]))].concat()),
+            "lies an entry of type 0x3267",
+        ),
         (("era1", Vec::new()), "is damaged"),
         (("ere", version.clone()), "is damaged"),
         (ere(&[0, -8, far, 1]), "is wrong"),
         (ere(&[0, -8, 0, 1]), "is wrong"),
         (ere(&[0, -26, 1, 0]), "is wrong"),
         (ere(&[0, 1 << 40, -26, -26, 3, 1]), "from the index"),
-        (ere(&[0, -(head.len() as i64), -(head.len() as i64), -(head.len() as i64), 3, 1]), "it has no bodies"),
-        // A header and a body, as geth exports them where it is asked for no receipts: nothing is damaged.
+        (
+            ere(&[0, -(head.len() as i64), -(head.len() as i64), -(head.len() as i64), 3, 1]),
+            "it has no bodies",
+        ),
+        // A header and a body, as geth exports them where it is asked for no receipts: nothing is
+        // damaged.
         (
             ("ere", {
-                let (body, parts) = (entry(4, &framed(b"\xc0")), before(&[&head, &entry(4, &framed(b"\xc0"))]));
+                let (body, parts) =
+                    (entry(4, &framed(b"\xc0")), before(&[&head, &entry(4, &framed(b"\xc0"))]));
                 let places = [-((head.len() + body.len()) as i64), -(body.len() as i64)];
                 [parts, entry(0x3267, &numbers(&[0, places[0], places[1], 2, 1]))].concat()
             }),
@@ -381,7 +446,12 @@ fn a_hostile_era_file_is_an_error_and_cannot_fill_the_memory() {
     // Names that are none of era files are left alone.
     let eras = directory.path().join("others");
     fs::create_dir(&eras).unwrap();
-    for name in ["checksums.txt", "mainnet-00000.era1", "mainnet-x-12345678.era1", "a-00000-00000000-noproofs.ere"] {
+    for name in [
+        "checksums.txt",
+        "mainnet-00000.era1",
+        "mainnet-x-12345678.era1",
+        "a-00000-00000000-noproofs.ere",
+    ] {
         fs::write(eras.join(name), "no era file").unwrap();
     }
     let error = rows_of_eras(&eras, 0, 0, &BlobSchedule::default()).unwrap_err();

@@ -1,5 +1,5 @@
-//! Ether to the wei: our movements and fees add up to what geth says each account has, balances are geth's own, call frames are
-//! those that it traced, and what nobody asked for in time is named.
+//! Ether to the wei: our movements and fees add up to what geth says each account has, balances are
+//! geth's own, call frames are those that it traced, and what nobody asked for in time is named.
 
 use crate::real_geth::{published, undisturbed};
 use crate::rig::forks::Forks;
@@ -20,11 +20,13 @@ const STATE_TABLES: [(&str, &str); 3] = [
     ("balances", "block_number, asset, address"),
 ];
 
-/// Code for a call or what is like one: two bytes of address, one of value, no data; the outcome is dropped.
+/// Code for a call or what is like one: two bytes of address, one of value, no data; the outcome is
+/// dropped.
 fn call(opcode: u8, to: u64, value: Option<u8>) -> Vec<u8> {
     let [high, low] = u16::try_from(to).unwrap().to_be_bytes();
     let value = value.map_or(Vec::new(), |value| vec![0x60, value]);
-    [&[0x60, 0, 0x60, 0, 0x60, 0, 0x60, 0], &value[..], &[0x61, high, low, 0x5a, opcode, 0x50]].concat()
+    [&[0x60, 0, 0x60, 0, 0x60, 0, 0x60, 0], &value[..], &[0x61, high, low, 0x5a, opcode, 0x50]]
+        .concat()
 }
 
 const CALL: u8 = 0xf1;
@@ -44,14 +46,17 @@ pub fn busy_block(number: u64) -> Plan {
     let program = |code: Vec<u8>| Transaction { data: code, ..Transaction::create(13, &[]) };
     let relay = |to: u64, data: &[u8]| contracts::relay(at(to), data);
     // Down through ten relays; what is at the bottom gets the ether, or reverts.
-    let deep =
-        |bottom: u64, depth: usize| (1..depth).fold(relay(bottom, &[]), |data, _| relay(contracts::RELAY, &data));
-    // Those that are there from the start are gone after the first block, until Cancun lets them stay.
+    let deep = |bottom: u64, depth: usize| {
+        (1..depth).fold(relay(bottom, &[]), |data, _| relay(contracts::RELAY, &data))
+    };
+    // Those that are there from the start are gone after the first block, until Cancun lets them
+    // stay.
     let (end, end_for_itself) = match Forks::active(Forks::ALL.cancun, number) {
         true => (contracts::LATE_SELF_DESTRUCT, contracts::LATE_SELF_DESTRUCT_TO_SELF),
         false => (contracts::SELF_DESTRUCT, contracts::SELF_DESTRUCT_TO_SELF),
     };
-    let send = |to: u64, data: Vec<u8>, value: u64| Transaction::call(14, at(to), data).value(value);
+    let send =
+        |to: u64, data: Vec<u8>, value: u64| Transaction::call(14, at(to), data).value(value);
     plan.transactions.extend([
         send(contracts::RELAY, deep(0x5151, 10), 1_000 + number),
         send(contracts::RELAY, deep(contracts::REVERTING, 10), 2_000),
@@ -73,7 +78,8 @@ pub fn busy_block(number: u64) -> Plan {
                 // More than it has.
                 call(CALL, 0x5454, Some(255)),
                 // To itself, which changes nothing: it has no code yet.
-                [&[0x60, 0, 0x60, 0, 0x60, 0, 0x60, 0, 0x60, 4, 0x30, 0x5a, CALL, 0x50][..]].concat(),
+                [&[0x60, 0, 0x60, 0, 0x60, 0, 0x60, 0, 0x60, 4, 0x30, 0x5a, CALL, 0x50][..]]
+                    .concat(),
                 // One that ends at once and is then given 3 wei: they end with it.
                 create_tiny([0x33, 0xff]),
                 vec![0x60, 0, 0x60, 0, 0x60, 0, 0x60, 0, 0x60, 3, 0x85, 0x5a, CALL, 0x50],
@@ -85,7 +91,8 @@ pub fn busy_block(number: u64) -> Plan {
         )
         .value(100),
         // All of it undone.
-        program([call(CALL, 0x5555, Some(9)), create_tiny([0x33, 0xff]), vec![0xfe]].concat()).value(100),
+        program([call(CALL, 0x5555, Some(9)), create_tiny([0x33, 0xff]), vec![0xfe]].concat())
+            .value(100),
         Transaction::transfer(15, sender(15), 12_345),
     ]);
     if Forks::active(Forks::ALL.prague, number) {
@@ -97,7 +104,9 @@ pub fn busy_block(number: u64) -> Plan {
         };
         // An account that relays ether as its delegate does.
         plan.transactions.push(
-            Transaction::call(14, sender(12), relay(0x5656, &[])).value(11).kind(Kind::SetCode(vec![authorization])),
+            Transaction::call(14, sender(12), relay(0x5656, &[]))
+                .value(11)
+                .kind(Kind::SetCode(vec![authorization])),
         );
     }
     // Sender 12 must not send by itself: its nonce is the authorizations'.
@@ -112,14 +121,16 @@ fn amount(text: &Option<String>) -> U256 {
     text.as_deref().map_or(U256::zero(), |digits| U256::from_dec_str(digits).unwrap())
 }
 
-/// What each account has by our rows: what it took less what it gave, less its fees, with the tips of the blocks it made.
+/// What each account has by our rows: what it took less what it gave, less its fees, with the tips
+/// of the blocks it made.
 pub fn ledger(found: &Published) -> BTreeMap<String, U256> {
     let mut ledger: BTreeMap<String, U256> = BTreeMap::new();
     let mut add = |address: &Option<String>, value: U256, sign: bool| {
         let Some(address) = address else { return };
         let balance = ledger.entry(address.clone()).or_default();
         // Below zero on the way, for the order is not that of the chain.
-        *balance = if sign { balance.overflowing_add(value).0 } else { balance.overflowing_sub(value).0 };
+        *balance =
+            if sign { balance.overflowing_add(value).0 } else { balance.overflowing_sub(value).0 };
     };
     for row in found
         .rows("SELECT from_address, to_address, coalesce(value::VARCHAR, value_text) AS value FROM native_transfers")
@@ -151,12 +162,17 @@ fn balance(geth: &Geth, address: &str, at: Value) -> U256 {
 fn check_ledger(geth: &Geth, found: &Published) {
     let ledger = ledger(found);
     for (address, sum) in &ledger {
-        assert_eq!(*sum, balance(geth, address, json!("latest")), "{address} by its movements and fees");
+        assert_eq!(
+            *sum,
+            balance(geth, address, json!("latest")),
+            "{address} by its movements and fees"
+        );
     }
     assert!(ledger.len() > 40, "{} accounts", ledger.len());
 }
 
-/// Checks every balance against geth's at its own block, and that the newest of each account touched is that of the head.
+/// Checks every balance against geth's at its own block, and that the newest of each account
+/// touched is that of the head.
 #[track_caller]
 fn check_balances(geth: &Geth, found: &Published) {
     let rows = found.rows(
@@ -167,11 +183,19 @@ fn check_balances(geth: &Geth, found: &Published) {
     for row in &rows {
         let address = row["address"].as_deref().unwrap();
         assert_eq!(row["asset"].as_deref(), Some("ETH"));
-        assert_eq!(amount(&row["balance"]), balance(geth, address, json!({"blockHash": row["hash"]})), "{row:?}");
+        assert_eq!(
+            amount(&row["balance"]),
+            balance(geth, address, json!({"blockHash": row["hash"]})),
+            "{row:?}"
+        );
         newest.insert(address, amount(&row["balance"]));
     }
     for address in ledger(found).keys() {
-        assert_eq!(newest[address.as_str()], balance(geth, address, json!("latest")), "{address} at the head");
+        assert_eq!(
+            newest[address.as_str()],
+            balance(geth, address, json!("latest")),
+            "{address} at the head"
+        );
     }
 }
 
@@ -200,7 +224,11 @@ fn frames(geth: &Geth, hash: &str) -> Vec<Vec<String>> {
     }
     let traces = geth.call("debug_traceBlockByHash", json!([hash, {"tracer": "callTracer"}]));
     let mut rows = Vec::new();
-    traces.as_array().unwrap().iter().for_each(|trace| flatten(&trace["result"], "", true, &mut rows));
+    traces
+        .as_array()
+        .unwrap()
+        .iter()
+        .for_each(|trace| flatten(&trace["result"], "", true, &mut rows));
     rows
 }
 
@@ -215,8 +243,10 @@ fn check_traces(geth: &Geth, found: &Published, blocks: &[Block]) {
                 coalesce(error, '-') AS f, status AS g
              FROM traces WHERE block_hash = '{hash}'"
         ));
-        let mut rows: Vec<Vec<String>> =
-            rows.into_iter().map(|row| row.into_values().map(|value| value.unwrap()).collect()).collect();
+        let mut rows: Vec<Vec<String>> = rows
+            .into_iter()
+            .map(|row| row.into_values().map(|value| value.unwrap()).collect())
+            .collect();
         let mut expected = frames(geth, &hash);
         rows.sort();
         expected.sort();
@@ -251,7 +281,8 @@ fn movements_fees_and_balances_equal_geths_to_the_wei() {
     let geth = Geth::start(Forks::ALL);
     let data = geth.data("data");
     let mut blocks: Vec<Block> = (1..=9).map(|number| geth.block(&busy_block(number))).collect();
-    let mut watch = Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--tables", "+traces"]).spawn();
+    let mut watch =
+        Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--tables", "+traces"]).spawn();
     published(&mut watch, &data, geth.head());
     // A branch that loses.
     for number in 10..=14 {
@@ -289,25 +320,43 @@ fn movements_fees_and_balances_equal_geths_to_the_wei() {
         "kind = 'selfdestruct' AND to_address IS NULL AND value > 5000",
         "kind = 'selfdestruct' AND to_address IS NULL AND trace_address IS NULL AND value = 3",
     ] {
-        assert_ne!(found.number(&format!("SELECT count(*) FROM native_transfers WHERE {condition}")), 0, "{condition}");
+        assert_ne!(
+            found.number(&format!("SELECT count(*) FROM native_transfers WHERE {condition}")),
+            0,
+            "{condition}"
+        );
     }
-    for (condition, moved) in [("IN ('0x5252', '0x5353', '0x5555')", 0), ("= '0x5151'", 40), ("= '0x5656'", 29)] {
-        let sql =
-            format!("SELECT count(*) FROM native_transfers WHERE replace(to_address, repeat('0', 36), '') {condition}");
+    for (condition, moved) in
+        [("IN ('0x5252', '0x5353', '0x5555')", 0), ("= '0x5151'", 40), ("= '0x5656'", 29)]
+    {
+        let sql = format!(
+            "SELECT count(*) FROM native_transfers WHERE replace(to_address, repeat('0', 36), '') {condition}"
+        );
         assert_eq!(found.number(&sql), moved, "{condition}");
     }
-    for condition in
-        ["status = 0 AND error IS NULL", "call_type = 'callcode' AND value > 0", "call_type = 'delegatecall'"]
-    {
-        assert_ne!(found.number(&format!("SELECT count(*) FROM traces WHERE {condition}")), 0, "{condition}");
+    for condition in [
+        "status = 0 AND error IS NULL",
+        "call_type = 'callcode' AND value > 0",
+        "call_type = 'delegatecall'",
+    ] {
+        assert_ne!(
+            found.number(&format!("SELECT count(*) FROM traces WHERE {condition}")),
+            0,
+            "{condition}"
+        );
     }
 
     // From Amsterdam on the blocks alone tell the same, but for what an account gives to itself.
     let alone = geth.data("alone");
-    Spyhop::watch(&geth.socket(), &alone).args(&["--from", "0", "--once", "--traces", "off"]).succeed();
+    Spyhop::watch(&geth.socket(), &alone)
+        .args(&["--from", "0", "--once", "--traces", "off"])
+        .succeed();
     let alone = Published::open(&alone);
     let reason = "traces are off";
-    assert_eq!(coverage(&alone, "native_transfers"), format!("0-0 held  ; 1-27 partial {reason} ; 28-40 held "));
+    assert_eq!(
+        coverage(&alone, "native_transfers"),
+        format!("0-0 held  ; 1-27 partial {reason} ; 28-40 held ")
+    );
     let moved = "SELECT block_number, transaction_index, from_address, to_address, value, count(*) AS times FROM native_transfers
         WHERE block_number >= 28 AND (kind = 'transaction' OR from_address IS DISTINCT FROM to_address) GROUP BY ALL ORDER BY ALL";
     assert_eq!(alone.rows(moved), found.rows(moved));
@@ -323,7 +372,12 @@ fn told(found: &Published, table: &str) -> Vec<(u64, u64, String, String)> {
     rows.iter()
         .map(|row| {
             let number = |name| field(row, name).parse::<u64>().unwrap();
-            (number("first_block"), number("last_block"), field(row, "status"), field(row, "reason"))
+            (
+                number("first_block"),
+                number("last_block"),
+                field(row, "status"),
+                field(row, "reason"),
+            )
         })
         .collect()
 }
@@ -342,8 +396,13 @@ fn ether_that_may_have_moved_unseen_is_in_no_ranking() {
     block(vec![]);
     let address = format!("{rich:?}");
     let told = |found: &Published| {
-        let sql = format!("SELECT max(balance) FROM whales WHERE address = '{address}' AND asset = 'ETH'");
-        (found.value(&sql), found.value("SELECT since_block FROM whales_coverage WHERE asset = 'ETH'"))
+        let sql = format!(
+            "SELECT max(balance) FROM whales WHERE address = '{address}' AND asset = 'ETH'"
+        );
+        (
+            found.value(&sql),
+            found.value("SELECT since_block FROM whales_coverage WHERE asset = 'ETH'"),
+        )
     };
     let number = |number: u64| Some(number.to_string());
     for (traces, state, expected) in [
@@ -351,7 +410,9 @@ fn ether_that_may_have_moved_unseen_is_in_no_ranking() {
         ("all", "0-3 held ", (number(905), number(0))),
     ] {
         let data = geth.data(traces);
-        Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once", "--traces", traces]).succeed();
+        Spyhop::watch(&geth.socket(), &data)
+            .args(&["--from", "0", "--once", "--traces", traces])
+            .succeed();
         let found = Published::open(&data);
         for table in ["native_transfers", "balances", "address_flows", "large_transfers"] {
             assert_eq!(coverage(&found, table), state, "{table}");
@@ -362,25 +423,37 @@ fn ether_that_may_have_moved_unseen_is_in_no_ranking() {
     block(vec![Transaction::transfer(3, rich, 95)]);
     block(vec![]);
     let data = geth.data("off");
-    Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once", "--traces", "off"]).succeed();
+    Spyhop::watch(&geth.socket(), &data)
+        .args(&["--from", "0", "--once", "--traces", "off"])
+        .succeed();
     assert_eq!(told(&Published::open(&data)), (number(1_000), number(5)));
 }
 
 #[test]
 fn a_trace_that_would_be_huge_hides_no_movement_and_is_not_asked_for() {
     let geth = Geth::start(Forks::OSAKA);
-    // Loops of calls that each pass 128 KB of the same memory, nothing, and 2 MB; as long as the gas goes. In between the second hashes
-    // 4 KB: it has few frames, for much gas.
+    // Loops of calls that each pass 128 KB of the same memory, nothing, and 2 MB; as long as the
+    // gas goes. In between the second hashes 4 KB: it has few frames, for much gas.
     let hash = [0x61, 0x10, 0, 0x60, 0, 0x20, 0x50];
-    let [large, small, endless] = [([0x62, 0x02, 0, 0], &[][..]), ([0x62, 0, 0, 0], &hash), ([0x62, 0x20, 0, 0], &[])]
-        .map(|(size, before)| {
-            let call = [&[0x60, 0, 0x60, 0][..], &size, &[0x60, 0, 0x60, 0, 0x61, 0x70, 0x77, 0x60, 0, CALL, 0x50]];
-            [&[0x5b], before, &call.concat()].concat()
-        });
+    let [large, small, endless] =
+        [([0x62, 0x02, 0, 0], &[][..]), ([0x62, 0, 0, 0], &hash), ([0x62, 0x20, 0, 0], &[])].map(
+            |(size, before)| {
+                let call = [
+                    &[0x60, 0, 0x60, 0][..],
+                    &size,
+                    &[0x60, 0, 0x60, 0, 0x61, 0x70, 0x77, 0x60, 0, CALL, 0x50],
+                ];
+                [&[0x5b], before, &call.concat()].concat()
+            },
+        );
     // Until less than so much gas is left: GAS, PUSH2, LT, PUSH1 0, JUMPI, STOP.
-    let until_spent = |body: Vec<u8>| [&body[..], &[0x5a, 0x61, 0xc0, 0, 0x10, 0x60, 0, 0x57, 0x00]].concat();
+    let until_spent =
+        |body: Vec<u8>| [&body[..], &[0x5a, 0x61, 0xc0, 0, 0x10, 0x60, 0, 0x57, 0x00]].concat();
     let create = |code: Vec<u8>| Transaction::create(13, &until_spent(code));
-    geth.block(&Plan { transactions: vec![create(large), create(small), create(endless)], ..Plan::default() });
+    geth.block(&Plan {
+        transactions: vec![create(large), create(small), create(endless)],
+        ..Plan::default()
+    });
     let run = |nonce: u64, gas: u64| {
         let to = ethers::utils::get_contract_address(sender(13), nonce);
         Transaction { gas, ..Transaction::call(13, to, Vec::new()) }
@@ -420,11 +493,22 @@ fn a_trace_that_would_be_huge_hides_no_movement_and_is_not_asked_for() {
     let field = |row: &crate::rig::published::Row, name: &str| row[name].clone().unwrap();
     let moved: Vec<_> = moved
         .iter()
-        .map(|row| ["block_number", "kind", "trace_address", "value"].map(|name| field(row, name)).join(" "))
+        .map(|row| {
+            ["block_number", "kind", "trace_address", "value"]
+                .map(|name| field(row, name))
+                .join(" ")
+        })
         .collect();
     assert_eq!(
         moved,
-        ["2 call 0 1000", "2 call 0 2000", "3 call 0 3000", "3 create 0 5", "4 call 0 4000", "5 call 0 6000"]
+        [
+            "2 call 0 1000",
+            "2 call 0 2000",
+            "3 call 0 3000",
+            "3 create 0 5",
+            "4 call 0 4000",
+            "5 call 0 6000"
+        ]
     );
     for (address, sum) in ledger(&found) {
         assert_eq!(sum, balance(&geth, &address, json!("latest")), "{address}");
@@ -456,9 +540,15 @@ fn history_nobody_asked_about_in_time_is_partial_and_coverage_says_why() {
     check(&found, 200..210);
     let before = digests(&data);
     // What a transaction itself moves is there all the same.
-    assert_eq!(found.number("SELECT count(*) FROM native_transfers WHERE kind = 'transaction'"), 330);
+    assert_eq!(
+        found.number("SELECT count(*) FROM native_transfers WHERE kind = 'transaction'"),
+        330
+    );
     check_ledger(&geth, &found);
-    assert_eq!(found.number("SELECT count(*) FROM balances WHERE block_number BETWEEN 1 AND 199"), 0);
+    assert_eq!(
+        found.number("SELECT count(*) FROM balances WHERE block_number BETWEEN 1 AND 199"),
+        0
+    );
 
     // Sealing asks for nothing and forgets nothing.
     geth.finalize(320);
@@ -482,14 +572,19 @@ fn history_nobody_asked_about_in_time_is_partial_and_coverage_says_why() {
         coverage(&found, "native_transfers"),
         "0-0 held  ; 1-299 partial traced at the head only ; 300-330 held "
     );
-    assert_eq!(coverage(&found, "balances"), "0-0 held  ; 1-299 missing asked for at the head only ; 300-330 held ");
+    assert_eq!(
+        coverage(&found, "balances"),
+        "0-0 held  ; 1-299 missing asked for at the head only ; 300-330 held "
+    );
 }
 
 #[test]
 fn state_of_the_tail_stays_where_only_a_part_of_a_hundred_was_in_it() {
     let geth = Geth::start_with(Forks::OSAKA, Archive(false));
     let data = geth.data("data");
-    let once = || Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once", "--tables", "+traces"]);
+    let once = || {
+        Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once", "--tables", "+traces"])
+    };
     geth.blocks(140, "base");
     geth.finalize(99);
     once().succeed();
@@ -498,7 +593,8 @@ fn state_of_the_tail_stays_where_only_a_part_of_a_hundred_was_in_it() {
         let found = Published::open(&data);
         tables.map(|table| {
             let column = if table == "address_flows" { "first_block" } else { "block_number" };
-            found.number(&format!("SELECT count(*) FROM {table} WHERE {column} BETWEEN 100 AND 140"))
+            found
+                .number(&format!("SELECT count(*) FROM {table} WHERE {column} BETWEEN 100 AND 140"))
         })
     };
     let before = digests();
@@ -515,7 +611,11 @@ fn state_of_the_tail_stays_where_only_a_part_of_a_hundred_was_in_it() {
         let held = told.iter().find(|(first, last, ..)| (*first..=*last).contains(&120)).unwrap();
         assert_eq!((held.0, held.1, &held.2[..]), (100, 140, "held"), "{table}: {told:?}");
     }
-    Spyhop::new("verify").path("--data", &data).args(&["--deep"]).path("--ipc", &geth.socket()).succeed();
+    Spyhop::new("verify")
+        .path("--data", &data)
+        .args(&["--deep"])
+        .path("--ipc", &geth.socket())
+        .succeed();
 }
 
 #[test]
@@ -548,10 +648,17 @@ fn what_was_not_traced_is_traced_when_all_is_asked_for_or_said_to_need_another_n
         } else {
             assert!(said.contains("sealed blocks were not traced"), "{said}");
             let named = coverage(&found, "balances");
-            assert!(named.contains("asked for at the head only; this node serves state from block"), "{named}");
+            assert!(
+                named.contains("asked for at the head only; this node serves state from block"),
+                "{named}"
+            );
             assert!(named.contains("`spyhop watch --traces all"), "{named}");
         }
-        Spyhop::new("verify").path("--data", &data).args(&["--deep"]).path("--ipc", &geth.socket()).succeed();
+        Spyhop::new("verify")
+            .path("--data", &data)
+            .args(&["--deep"])
+            .path("--ipc", &geth.socket())
+            .succeed();
     }
 }
 
@@ -581,7 +688,9 @@ fn any_chunking_beside_an_archive_gives_equal_movements_and_balances() {
     geth.blocks(80, "plain");
     geth.finalize(105);
     let mut watch = start().spawn();
-    until(&mut watch, "blocks 0 to 99 sealed", || data.join("chain/first=0000000000").is_dir().then_some(()));
+    until(&mut watch, "blocks 0 to 99 sealed", || {
+        data.join("chain/first=0000000000").is_dir().then_some(())
+    });
     grow(5, 4);
     published(&mut watch, &data, geth.head());
     watch.stop();

@@ -1,4 +1,5 @@
-//! Decoded events: what `ethers` encodes and a real geth logs comes out of the views as it went in, and what nobody encoded hurts nobody.
+//! Decoded events: what `ethers` encodes and a real geth logs comes out of the views as it went in,
+//! and what nobody encoded hurts nobody.
 
 use crate::readers::versions;
 use crate::rig::process::{Running, until};
@@ -16,7 +17,8 @@ use std::process::Command;
 
 /// A parameter, of a type as JSON has it: `uint256`, or `tuple[]` with its parts.
 fn parameter(name: &str, kind: &str, indexed: bool, parts: &[(&str, &str)]) -> Value {
-    let parts: Vec<_> = parts.iter().map(|(name, kind)| json!({"name": name, "type": kind})).collect();
+    let parts: Vec<_> =
+        parts.iter().map(|(name, kind)| json!({"name": name, "type": kind})).collect();
     json!({"name": name, "type": kind, "indexed": indexed, "components": parts})
 }
 
@@ -44,15 +46,17 @@ fn log(event: &Event, values: &[Token]) -> Log {
     let paired = || event.inputs.iter().zip(values);
     let topics = paired().filter(|(input, _)| input.indexed).map(|(_, token)| word(token));
     let first = (!event.anonymous).then(|| event.signature());
-    let rest: Vec<_> = paired().filter(|(input, _)| !input.indexed).map(|(_, token)| token.clone()).collect();
+    let rest: Vec<_> =
+        paired().filter(|(input, _)| !input.indexed).map(|(_, token)| token.clone()).collect();
     Log { topics: first.into_iter().chain(topics).collect(), data: encode(&rest) }
 }
 
 /// Has logs emitted, in this order, in one block for each forty of them.
 fn emit(geth: &Geth, contract: u64, logs: &[Log]) {
     for block in logs.chunks(40) {
-        let transactions =
-            block.chunks(10).map(|logs| Transaction { gas: 6_000_000, ..Transaction::logs(0, contract, logs) });
+        let transactions = block
+            .chunks(10)
+            .map(|logs| Transaction { gas: 6_000_000, ..Transaction::logs(0, contract, logs) });
         geth.block(&Plan { transactions: transactions.collect(), ..Plan::default() });
     }
 }
@@ -85,20 +89,36 @@ fn element(kind: &ParamType, token: &Token) -> String {
         (_, Token::Address(address)) => format!("{address:?}"),
         (_, Token::Bool(value)) => value.to_string(),
         (_, Token::String(text)) => text.clone(),
-        (_, Token::Bytes(bytes) | Token::FixedBytes(bytes)) => format!("0x{}", ethers::utils::hex::encode(bytes)),
+        (_, Token::Bytes(bytes) | Token::FixedBytes(bytes)) => {
+            format!("0x{}", ethers::utils::hex::encode(bytes))
+        }
         (_, Token::Uint(value)) => value.to_string(),
         (_, Token::Int(value)) => I256::from_raw(*value).to_string(),
-        (ParamType::Array(kind) | ParamType::FixedArray(kind, _), Token::Array(list) | Token::FixedArray(list)) => {
+        (
+            ParamType::Array(kind) | ParamType::FixedArray(kind, _),
+            Token::Array(list) | Token::FixedArray(list),
+        ) => {
             let elements: Vec<_> = list.iter().map(|token| element(kind, token)).collect();
             match **kind {
-                ParamType::Address | ParamType::Uint(128..) | ParamType::Int(128..) | ParamType::FixedBytes(_) => {
-                    format!("[{}]", elements.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(","))
+                ParamType::Address
+                | ParamType::Uint(128..)
+                | ParamType::Int(128..)
+                | ParamType::FixedBytes(_) => {
+                    format!(
+                        "[{}]",
+                        elements
+                            .iter()
+                            .map(|text| format!("{text:?}"))
+                            .collect::<Vec<_>>()
+                            .join(",")
+                    )
                 }
                 _ => format!("[{}]", elements.join(", ")),
             }
         }
         (ParamType::Tuple(kinds), Token::Tuple(tokens)) => {
-            let texts: Vec<_> = kinds.iter().zip(tokens).map(|(kind, token)| element(kind, token)).collect();
+            let texts: Vec<_> =
+                kinds.iter().zip(tokens).map(|(kind, token)| element(kind, token)).collect();
             format!("{{'x': {}, 'y': {}}}", texts[0], texts[1])
         }
         (kind, token) => panic!("{kind:?}: {token:?}"),
@@ -117,9 +137,10 @@ fn random(random_: &mut Random, kind: &ParamType) -> Token {
         ParamType::Bool => Token::Bool(pick.is_multiple_of(2)),
         ParamType::FixedBytes(size) => Token::FixedBytes(word[..*size].to_vec()),
         ParamType::Bytes => Token::Bytes(word[..length * 8].to_vec()),
-        ParamType::String => {
-            Token::String(["", "whale", "Wal 🐋 кит 鯨", "a 'quote' \"two\"", &"länger".repeat(30)][length].to_owned())
-        }
+        ParamType::String => Token::String(
+            ["", "whale", "Wal 🐋 кит 鯨", "a 'quote' \"two\"", &"länger".repeat(30)][length]
+                .to_owned(),
+        ),
         ParamType::Uint(bits) => Token::Uint(match pick {
             0 => U256::zero(),
             1 => U256::MAX >> (256 - bits),
@@ -137,9 +158,15 @@ fn random(random_: &mut Random, kind: &ParamType) -> Token {
             };
             Token::Int(value.into_raw())
         }
-        ParamType::Array(kind) => Token::Array((0..length).map(|_| random(random_, kind)).collect()),
-        ParamType::FixedArray(kind, count) => Token::FixedArray((0..*count).map(|_| random(random_, kind)).collect()),
-        ParamType::Tuple(kinds) => Token::Tuple(kinds.iter().map(|kind| random(random_, kind)).collect()),
+        ParamType::Array(kind) => {
+            Token::Array((0..length).map(|_| random(random_, kind)).collect())
+        }
+        ParamType::FixedArray(kind, count) => {
+            Token::FixedArray((0..*count).map(|_| random(random_, kind)).collect())
+        }
+        ParamType::Tuple(kinds) => {
+            Token::Tuple(kinds.iter().map(|kind| random(random_, kind)).collect())
+        }
     }
 }
 
@@ -151,10 +178,13 @@ fn fits(kind: &ParamType, token: &Token) -> bool {
             let sign = I256::from_raw(*value).asr(bits - 1);
             sign == I256::zero() || sign == -I256::one()
         }
-        (ParamType::Array(kind) | ParamType::FixedArray(kind, _), Token::Array(list) | Token::FixedArray(list)) => {
-            list.iter().all(|token| fits(kind, token))
+        (
+            ParamType::Array(kind) | ParamType::FixedArray(kind, _),
+            Token::Array(list) | Token::FixedArray(list),
+        ) => list.iter().all(|token| fits(kind, token)),
+        (ParamType::Tuple(kinds), Token::Tuple(list)) => {
+            kinds.iter().zip(list).all(|(kind, token)| fits(kind, token))
         }
-        (ParamType::Tuple(kinds), Token::Tuple(list)) => kinds.iter().zip(list).all(|(kind, token)| fits(kind, token)),
         _ => true,
     }
 }
@@ -162,7 +192,10 @@ fn fits(kind: &ParamType, token: &Token) -> bool {
 /// Events with every type that there is.
 fn all_kinds() -> Vec<Value> {
     let family = |prefix: &str, sizes: Vec<u32>| -> Vec<_> {
-        sizes.iter().map(|size| data(&format!("{prefix}_{size}"), &format!("{prefix}{size}"))).collect()
+        sizes
+            .iter()
+            .map(|size| data(&format!("{prefix}_{size}"), &format!("{prefix}{size}")))
+            .collect()
     };
     let bits = || (1..=32).map(|size| size * 8).collect();
     let pair = [("x", "uint256"), ("y", "address")];
@@ -173,14 +206,28 @@ fn all_kinds() -> Vec<Value> {
         event(
             "Indexed1",
             false,
-            &[indexed("a", "uint256"), indexed("b", "int256"), indexed("c", "address"), data("d", "bool")],
+            &[
+                indexed("a", "uint256"),
+                indexed("b", "int256"),
+                indexed("c", "address"),
+                data("d", "bool"),
+            ],
         ),
         event(
             "Indexed2",
             false,
-            &[indexed("a", "bool"), data("b", "bool"), indexed("c", "bytes5"), indexed("d", "int24")],
+            &[
+                indexed("a", "bool"),
+                data("b", "bool"),
+                indexed("c", "bytes5"),
+                indexed("d", "int24"),
+            ],
         ),
-        event("Indexed3", false, &[indexed("a", "uint64"), indexed("b", "uint8"), indexed("c", "bytes32")]),
+        event(
+            "Indexed3",
+            false,
+            &[indexed("a", "uint64"), indexed("b", "uint8"), indexed("c", "bytes32")],
+        ),
         event(
             "Dynamic",
             false,
@@ -205,9 +252,11 @@ fn all_kinds() -> Vec<Value> {
 
 /// Every row of a view, without what is not the event's own.
 fn own_rows(found: &Published, view: &str) -> Vec<Row> {
-    let mut rows = found.rows(&format!("SELECT * FROM events.{view} ORDER BY block_number, log_index"));
+    let mut rows =
+        found.rows(&format!("SELECT * FROM events.{view} ORDER BY block_number, log_index"));
     for row in &mut rows {
-        for name in ["block_number", "block_timestamp", "transaction_hash", "log_index", "address"] {
+        for name in ["block_number", "block_timestamp", "transaction_hash", "log_index", "address"]
+        {
             assert!(row.remove(name).unwrap().is_some(), "{view}: {name}");
         }
     }
@@ -233,18 +282,31 @@ fn check_other_readers(data: &Path, views: &[String]) {
                 "import duckdb, sys\nmain = duckdb.connect({}, read_only={})\n{}\nfor sql in sys.argv[1:]: print(main.execute(sql).fetchone()[0])",
                 if attached { "':memory:'" } else { "'spyhop.duckdb'" },
                 if attached { "False" } else { "True" },
-                if attached { "main.execute(\"ATTACH 'spyhop.duckdb' AS other (READ_ONLY)\")" } else { "" },
+                if attached {
+                    "main.execute(\"ATTACH 'spyhop.duckdb' AS other (READ_ONLY)\")"
+                } else {
+                    ""
+                },
             );
-            let queries = views.iter().map(|view| sql(view).replace("events.", &format!("{prefix}events.")));
+            let queries =
+                views.iter().map(|view| sql(view).replace("events.", &format!("{prefix}events.")));
             let output = Command::new(directory.join("python"))
                 .current_dir(data)
                 .args(["-c", &program])
                 .args(queries)
                 .output()
                 .unwrap();
-            assert!(output.status.success(), "DuckDB {version}: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(
+                output.status.success(),
+                "DuckDB {version}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
             let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert_eq!(printed.lines().collect::<Vec<_>>(), expected, "DuckDB {version}, attached: {attached}");
+            assert_eq!(
+                printed.lines().collect::<Vec<_>>(),
+                expected,
+                "DuckDB {version}, attached: {attached}"
+            );
         }
     }
 }
@@ -260,7 +322,8 @@ fn every_type_comes_out_as_ethers_encoded_it() {
     for event in items.iter().map(read) {
         let mut logs = Vec::new();
         for _ in 0..40 {
-            let values: Vec<_> = event.inputs.iter().map(|input| random(&mut generator, &input.kind)).collect();
+            let values: Vec<_> =
+                event.inputs.iter().map(|input| random(&mut generator, &input.kind)).collect();
             let mut row = Row::from([("decoded".to_owned(), Some("true".to_owned()))]);
             for (input, token) in event.inputs.iter().zip(&values) {
                 expect(&mut row, &input.name, &input.kind, token);
@@ -273,7 +336,10 @@ fn every_type_comes_out_as_ethers_encoded_it() {
     // Some of it in a sealed range, some in the tail.
     geth.blocks(99, "");
     geth.finalize(geth.head().number - 3);
-    Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).path("--abi", &abi).succeed();
+    Spyhop::watch(&geth.socket(), &data)
+        .args(&["--from", "0", "--once"])
+        .path("--abi", &abi)
+        .succeed();
     let found = Published::open(&data);
     for (view, rows) in &expected {
         let own = own_rows(&found, view);
@@ -282,9 +348,10 @@ fn every_type_comes_out_as_ethers_encoded_it() {
             assert_eq!(own, row, "{view}");
         }
     }
+    let kinds = ["uint_8", "uint_56", "uint_64", "uint_120", "uint_128", "uint_128_text"]
+        .map(|name| format!("typeof({name})"));
     let kinds =
-        ["uint_8", "uint_56", "uint_64", "uint_120", "uint_128", "uint_128_text"].map(|name| format!("typeof({name})"));
-    let kinds = format!("SELECT concat_ws(' ', {}) FROM events.types_uints LIMIT 1", kinds.join(", "));
+        format!("SELECT concat_ws(' ', {}) FROM events.types_uints LIMIT 1", kinds.join(", "));
     let expected_kinds = "BIGINT BIGINT DECIMAL(38,0) DECIMAL(38,0) DECIMAL(38,0) VARCHAR";
     assert_eq!(found.value(&kinds).as_deref(), Some(expected_kinds));
     let comment = "SELECT comment FROM duckdb_views() WHERE view_name = 'types_indexed3'";
@@ -321,7 +388,11 @@ fn a_log_that_is_not_what_the_abi_says_is_a_row_with_nulls() {
         ],
     );
     let text = event("Text", false, &[data("s", "string"), data("l", "uint256[]")]);
-    let deep = event("Deep", false, &[data("t", "string[]"), data("g", "uint8[2][2]"), indexed("h", "string")]);
+    let deep = event(
+        "Deep",
+        false,
+        &[data("t", "string[]"), data("g", "uint8[2][2]"), indexed("h", "string")],
+    );
     write(&abi, "Odd.json", &json!({"abi": [words, text, deep], "bytecode": "0x00"}));
     let (words, text, deep) = (read(&words), read(&text), read(&deep));
 
@@ -331,17 +402,31 @@ fn a_log_that_is_not_what_the_abi_says_is_a_row_with_nulls() {
     let zero = "0x0000000000000000000000000000000000000000";
     let good = || [word(1), word(255), ones(), [vec![1, 2, 3], vec![0; 29]].concat(), ones()];
     let words_log = |topics: usize, data: &[Vec<u8>]| Log {
-        topics: std::iter::once(words.signature()).chain(std::iter::repeat_n(H256::zero(), topics)).collect(),
+        topics: std::iter::once(words.signature())
+            .chain(std::iter::repeat_n(H256::zero(), topics))
+            .collect(),
         data: data.concat(),
     };
-    let all = vec![("who", zero), ("yes", "true"), ("n", "255"), ("i", "-1"), ("b", "0x010203"), ("w", "-1")];
-    let but = |name: &str| all.iter().filter(|(other, _)| *other != name).copied().collect::<Vec<_>>();
+    let all = vec![
+        ("who", zero),
+        ("yes", "true"),
+        ("n", "255"),
+        ("i", "-1"),
+        ("b", "0x010203"),
+        ("w", "-1"),
+    ];
+    let but =
+        |name: &str| all.iter().filter(|(other, _)| *other != name).copied().collect::<Vec<_>>();
     let with = |place: usize, word: Vec<u8>| {
         let mut words = good();
         words[place] = word;
         words
     };
-    cases.push(("odd_words", words_log(1, &good()), [all.clone(), vec![("decoded", "true")]].concat()));
+    cases.push((
+        "odd_words",
+        words_log(1, &good()),
+        [all.clone(), vec![("decoded", "true")]].concat(),
+    ));
     cases.push(("odd_words", words_log(0, &good()), but("who")));
     cases.push(("odd_words", words_log(2, &good()), all.clone()));
     cases.push(("odd_words", words_log(3, &[]), vec![("who", zero)]));
@@ -356,7 +441,11 @@ fn a_log_that_is_not_what_the_abi_says_is_a_row_with_nulls() {
         (3, word(1)),
         (4, [vec![0x7f], vec![0xff; 31]].concat()),
     ] {
-        cases.push(("odd_words", words_log(1, &with(place, bad)), but(["yes", "n", "i", "b", "w"][place])));
+        cases.push((
+            "odd_words",
+            words_log(1, &with(place, bad)),
+            but(["yes", "n", "i", "b", "w"][place]),
+        ));
     }
     let mut dirty = words_log(1, &good());
     dirty.topics[1] = H256::repeat_byte(0xff);
@@ -381,7 +470,13 @@ fn a_log_that_is_not_what_the_abi_says_is_a_row_with_nulls() {
         text_log(&[word(64), word(64), word(0)]),
         vec![("s", ""), ("l", "[]"), ("decoded", "true")],
     ));
-    for bad in [vec![ones()], vec![word(1 << 40)], vec![word((1 << 28) - 1)], vec![word(4096)], vec![word(193)]] {
+    for bad in [
+        vec![ones()],
+        vec![word(1 << 40)],
+        vec![word((1 << 28) - 1)],
+        vec![word(4096)],
+        vec![word(193)],
+    ] {
         let words = [bad, vec![word(64), word(1), word(7), word(3), short(b"abc")]].concat();
         cases.push(("odd_text", text_log(&words), vec![listed]));
     }
@@ -404,13 +499,18 @@ fn a_log_that_is_not_what_the_abi_says_is_a_row_with_nulls() {
     cases.push(("odd_text", text_log(&[]), vec![]));
     cases.push(("odd_text", text_log(&[vec![0]]), vec![]));
 
-    // What is not decoded is there as it is: a text in a list, a list in a list, and the hash of what is indexed.
+    // What is not decoded is there as it is: a text in a list, a list in a list, and the hash of
+    // what is indexed.
     let hash = format!("{:?}", H256::repeat_byte(5));
     let texts = Token::Array(vec![Token::String("a".into()), Token::String("b".into())]);
-    let pairs = (0..2).map(|_| Token::FixedArray(vec![Token::Uint(1.into()), Token::Uint(2.into())])).collect();
-    let deep_log = log(&deep, &[texts.clone(), Token::FixedArray(pairs), Token::FixedBytes(vec![5; 32])]);
+    let pairs = (0..2)
+        .map(|_| Token::FixedArray(vec![Token::Uint(1.into()), Token::Uint(2.into())]))
+        .collect();
+    let deep_log =
+        log(&deep, &[texts.clone(), Token::FixedArray(pairs), Token::FixedBytes(vec![5; 32])]);
     let hex = |bytes: &[u8]| format!("0x{}", ethers::utils::hex::encode(bytes));
-    let (raw_texts, raw_pairs) = (hex(&encode(&[texts])[32..]), hex(&[word(1), word(2), word(1), word(2)].concat()));
+    let (raw_texts, raw_pairs) =
+        (hex(&encode(&[texts])[32..]), hex(&[word(1), word(2), word(1), word(2)].concat()));
     cases.push((
         "odd_deep",
         deep_log,
@@ -424,7 +524,10 @@ fn a_log_that_is_not_what_the_abi_says_is_a_row_with_nulls() {
 
     let logs: Vec<_> = cases.iter().map(|(_, log, _)| log.clone()).collect();
     emit(&geth, contracts::TOKEN, &logs);
-    Spyhop::watch(&geth.socket(), &data_directory).args(&["--from", "0", "--once"]).path("--abi", &abi).succeed();
+    Spyhop::watch(&geth.socket(), &data_directory)
+        .args(&["--from", "0", "--once"])
+        .path("--abi", &abi)
+        .succeed();
     let found = Published::open(&data_directory);
     let views = ["odd_words", "odd_text", "odd_deep"];
     for view in views {
@@ -476,7 +579,10 @@ fn whatever_a_log_holds_every_query_ends_and_what_ethers_decodes_is_decoded() {
         logs.push(log);
     }
     emit(&geth, contracts::TOKEN, &logs);
-    Spyhop::watch(&geth.socket(), &data_directory).args(&["--from", "0", "--once"]).path("--abi", &abi).succeed();
+    Spyhop::watch(&geth.socket(), &data_directory)
+        .args(&["--from", "0", "--once"])
+        .path("--abi", &abi)
+        .succeed();
     let own = own_rows(&Published::open(&data_directory), "types_dynamic");
     assert_eq!(own.len(), logs.len());
     let (mut whole, mut broken) = (0, 0);
@@ -492,7 +598,8 @@ fn whatever_a_log_holds_every_query_ends_and_what_ethers_decodes_is_decoded() {
             expect(&mut said, &input.name, &input.kind, token);
         }
         // ethers does not look at digits that must be zeros, and mends texts that are not UTF-8.
-        let is_whole = encode(&tokens) == log.data && kinds.iter().zip(&tokens).all(|(kind, token)| fits(kind, token));
+        let is_whole = encode(&tokens) == log.data
+            && kinds.iter().zip(&tokens).all(|(kind, token)| fits(kind, token));
         if row["decoded"].as_deref() == Some("true") || is_whole {
             assert_eq!(row, &said, "{log:?}");
             whole += 1;
@@ -505,12 +612,20 @@ fn whatever_a_log_holds_every_query_ends_and_what_ethers_decodes_is_decoded() {
 fn files_bind_to_addresses_and_are_read_again_when_they_change() {
     let geth = Geth::start(Forks::OSAKA);
     let (data_directory, abi) = (geth.data("data"), geth.data("abi"));
-    let transfer =
-        event("Transfer", false, &[indexed("from", "address"), indexed("to", "address"), data("value", "uint256")]);
+    let transfer = event(
+        "Transfer",
+        false,
+        &[indexed("from", "address"), indexed("to", "address"), data("value", "uint256")],
+    );
     let longer = event(
         "Transfer",
         false,
-        &[indexed("from", "address"), indexed("to", "address"), data("value", "uint256"), data("", "bytes")],
+        &[
+            indexed("from", "address"),
+            indexed("to", "address"),
+            data("value", "uint256"),
+            data("", "bytes"),
+        ],
     );
     let clashing = event(
         "Clash",
@@ -523,28 +638,52 @@ fn files_bind_to_addresses_and_are_read_again_when_they_change() {
             data("decoded", "bool"),
         ],
     );
-    let note = event("Note", true, &[indexed("a", "uint8"), indexed("b", "address"), data("data", "uint8")]);
+    let note = event(
+        "Note",
+        true,
+        &[indexed("a", "uint8"), indexed("b", "address"), data("data", "uint8")],
+    );
     let too_many = event(
         "TooMany",
         false,
-        &[indexed("a", "uint8"), indexed("b", "uint8"), indexed("c", "uint8"), indexed("d", "uint8")],
+        &[
+            indexed("a", "uint8"),
+            indexed("b", "uint8"),
+            indexed("c", "uint8"),
+            indexed("d", "uint8"),
+        ],
     );
     let unknown = event("Unknown", false, &[data("a", "uint7")]);
     let evil = event("Evil", false, &[data("a\" FROM x; --", "uint8")]);
     let other_item = json!({"type": "something new", "name": "x"});
-    write(&abi, "ERC20Token.json", &json!([transfer, longer, clashing, note, too_many, unknown, evil, other_item]));
+    write(
+        &abi,
+        "ERC20Token.json",
+        &json!([transfer, longer, clashing, note, too_many, unknown, evil, other_item]),
+    );
     let bound = contracts::address(contracts::WETH);
     write(&abi, "Bound.json", &json!({"address": format!("{bound:?}"), "abi": [transfer, note]}));
-    write(&abi, "both.json", &json!({"address": [bound, contracts::address(contracts::TOKEN)], "abi": [transfer]}));
+    write(
+        &abi,
+        "both.json",
+        &json!({"address": [bound, contracts::address(contracts::TOKEN)], "abi": [transfer]}),
+    );
     write(&abi, "x\"; DROP TABLE coverage; --'.json", &json!([transfer]));
     write(&abi, "nobody.json", &json!({"address": "0x12", "abi": []}));
     fs::write(abi.join("broken.json"), "[{").unwrap();
     fs::write(abi.join("notes.txt"), "not an ABI").unwrap();
 
     let transfer = read(&transfer);
-    let value =
-        |value: u64| log(&transfer, &[Token::Address(sender(0)), Token::Address(sender(1)), Token::Uint(value.into())]);
-    let note_log = log(&read(&note), &[Token::Uint(7.into()), Token::Address(sender(2)), Token::Uint(9.into())]);
+    let value = |value: u64| {
+        log(
+            &transfer,
+            &[Token::Address(sender(0)), Token::Address(sender(1)), Token::Uint(value.into())],
+        )
+    };
+    let note_log = log(
+        &read(&note),
+        &[Token::Uint(7.into()), Token::Address(sender(2)), Token::Uint(9.into())],
+    );
     let clash_log = log(
         &read(&clashing),
         &[
@@ -559,7 +698,10 @@ fn files_bind_to_addresses_and_are_read_again_when_they_change() {
     emit(&geth, contracts::WETH, &[value(3), note_log]);
     emit(&geth, contracts::COLLECTION, &[value(4)]);
 
-    let mut running = Spyhop::watch(&geth.socket(), &data_directory).args(&["--from", "0"]).path("--abi", &abi).spawn();
+    let mut running = Spyhop::watch(&geth.socket(), &data_directory)
+        .args(&["--from", "0"])
+        .path("--abi", &abi)
+        .spawn();
     for parts in [
         ["Unknown", "there is no type `uint7`"],
         ["Evil", "event skipped"],
@@ -577,7 +719,10 @@ fn files_bind_to_addresses_and_are_read_again_when_they_change() {
             .ok()?;
         Some(names.iter().map(|row| row["view_name"].clone().unwrap()).collect::<Vec<_>>())
     };
-    let suffixed = format!("erc20_token_transfer_{}", ethers::utils::hex::encode(&read(&longer).signature()[..4]));
+    let suffixed = format!(
+        "erc20_token_transfer_{}",
+        ethers::utils::hex::encode(&read(&longer).signature()[..4])
+    );
     let mut expected = [
         suffixed.as_str(),
         "both_transfer",
@@ -593,7 +738,8 @@ fn files_bind_to_addresses_and_are_read_again_when_they_change() {
     let found = Published::open(&data_directory);
     let values = |view: &str| {
         let found = Published::open(&data_directory);
-        let rows = found.rows(&format!("SELECT value FROM events.{view} ORDER BY block_number, log_index"));
+        let rows = found
+            .rows(&format!("SELECT value FROM events.{view} ORDER BY block_number, log_index"));
         rows.iter().map(|row| row["value"].clone().unwrap()).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(values("both_transfer"), "1 2 3");
@@ -624,7 +770,10 @@ fn files_bind_to_addresses_and_are_read_again_when_they_change() {
         ("decoded_", Some("false")),
         ("decoded", Some("true")),
     ];
-    assert_eq!(clash, [Row::from(said.map(|(name, text)| (name.to_owned(), text.map(str::to_owned))))]);
+    assert_eq!(
+        clash,
+        [Row::from(said.map(|(name, text)| (name.to_owned(), text.map(str::to_owned))))]
+    );
     assert!(found.number("SELECT count(*) FROM coverage") > 0);
 
     // Changed while it runs, with no new block; one gone, and then all: they stay.
@@ -632,7 +781,9 @@ fn files_bind_to_addresses_and_are_read_again_when_they_change() {
     write(&abi, "broken.json", &json!([event("Mended", false, &[])]));
     until(&mut running, "the changed views", || {
         let views = views()?;
-        (views.contains(&"broken_mended".to_owned()) && !views.contains(&"both_transfer".to_owned())).then_some(())
+        (views.contains(&"broken_mended".to_owned())
+            && !views.contains(&"both_transfer".to_owned()))
+        .then_some(())
     });
     let before = views();
     fs::rename(&abi, data_directory.with_file_name("moved")).unwrap();
@@ -669,7 +820,8 @@ fn skipped(found: &Published) -> Vec<[String; 3]> {
 }
 
 fn view_names(found: &Published) -> Vec<String> {
-    let sql = "SELECT view_name FROM duckdb_views() WHERE schema_name = 'events' ORDER BY view_name";
+    let sql =
+        "SELECT view_name FROM duckdb_views() WHERE schema_name = 'events' ORDER BY view_name";
     found.rows(sql).iter().map(|row| row["view_name"].clone().unwrap()).collect()
 }
 
@@ -693,7 +845,12 @@ fn an_event_is_told_by_the_canonical_names_of_its_types_or_named_as_skipped() {
         (of("int", "", &[]), "int256", ones(), vec![("v", "-1")]),
         (of("byte", "", &[]), "bytes1", [vec![7], vec![0; 31]].concat(), vec![("v", "0x07")]),
         (of("uint[]", "", &[]), "uint256[]", list(), vec![("v", "[\"1\"]")]),
-        (of("uint[2]", "", &[]), "uint256[2]", [one(), word(2)].concat(), vec![("v", "[\"1\",\"2\"]")]),
+        (
+            of("uint[2]", "", &[]),
+            "uint256[2]",
+            [one(), word(2)].concat(),
+            vec![("v", "[\"1\",\"2\"]")],
+        ),
         (
             of("tuple", "struct P", &pair),
             "(uint256,int256)",
@@ -750,20 +907,33 @@ fn an_event_is_told_by_the_canonical_names_of_its_types_or_named_as_skipped() {
         .collect();
     write(&abi, "Unknown.json", &json!(unknown));
 
-    // Of ERC-20 and ERC-721, which say the same but for what is indexed, each log has a view; what is declared again has none of its own.
+    // Of ERC-20 and ERC-721, which say the same but for what is indexed, each log has a view; what
+    // is declared again has none of its own.
     let transfer = |value: &str, is_indexed: bool| {
         event(
             "Transfer",
             false,
-            &[indexed("from", "address"), indexed("to", "address"), parameter(value, "uint256", is_indexed, &[])],
+            &[
+                indexed("from", "address"),
+                indexed("to", "address"),
+                parameter(value, "uint256", is_indexed, &[]),
+            ],
         )
     };
-    let again =
-        event("Transfer", false, &[indexed("src", "address"), indexed("dst", "address"), data("wad", "uint256")]);
+    let again = event(
+        "Transfer",
+        false,
+        &[indexed("src", "address"), indexed("dst", "address"), data("wad", "uint256")],
+    );
     write(
         &abi,
         "Both.json",
-        &json!([transfer("value", false), transfer("tokenId", true), again, transfer("value", false)]),
+        &json!([
+            transfer("value", false),
+            transfer("tokenId", true),
+            again,
+            transfer("value", false)
+        ]),
     );
     let parties = [Token::Address(sender(0)), Token::Address(sender(1))];
     let values = |value: u64| [&parties[..], &[Token::Uint(value.into())]].concat();
@@ -771,7 +941,10 @@ fn an_event_is_told_by_the_canonical_names_of_its_types_or_named_as_skipped() {
     logs.push(log(&read(&transfer("tokenId", true)), &values(88)));
 
     // Whatever a parameter is called, it does not get among the names that are ours.
-    let names = ["e", "E", "l", "c1", "c2", "fits", "logs", "main", "events", "x", "data", "topic1", "$e", "lambda"];
+    let names = [
+        "e", "E", "l", "c1", "c2", "fits", "logs", "main", "events", "x", "data", "topic1", "$e",
+        "lambda",
+    ];
     let inputs: Vec<_> = names
         .iter()
         .flat_map(|name| {
@@ -785,7 +958,8 @@ fn an_event_is_told_by_the_canonical_names_of_its_types_or_named_as_skipped() {
         .collect();
     let named = event("Named", false, &inputs);
     write(&abi, "Names.json", &json!([named]));
-    let pairs = Token::Array(vec![Token::Tuple(vec![Token::Uint(5.into()), Token::Uint(6.into())])]);
+    let pairs =
+        Token::Array(vec![Token::Tuple(vec![Token::Uint(5.into()), Token::Uint(6.into())])]);
     let named_values: Vec<_> = names
         .iter()
         .flat_map(|_| {
@@ -800,7 +974,10 @@ fn an_event_is_told_by_the_canonical_names_of_its_types_or_named_as_skipped() {
     logs.push(log(&read(&named), &named_values));
 
     emit(&geth, contracts::TOKEN, &logs);
-    Spyhop::watch(&geth.socket(), &data_directory).args(&["--from", "0", "--once"]).path("--abi", &abi).succeed();
+    Spyhop::watch(&geth.socket(), &data_directory)
+        .args(&["--from", "0", "--once"])
+        .path("--abi", &abi)
+        .succeed();
     let found = Published::open(&data_directory);
     for (index, (input, .., said)) in cases.iter().enumerate() {
         let rows = own_rows(&found, &format!("k{index}_case{index}"));
@@ -809,8 +986,9 @@ fn an_event_is_told_by_the_canonical_names_of_its_types_or_named_as_skipped() {
             assert_eq!(rows[0][*name].as_deref(), Some(*value), "{input}");
         }
     }
-    let decoded =
-        |column: &str, view: &str| found.rows(&format!("SELECT {column} AS v FROM events.{view} WHERE decoded"));
+    let decoded = |column: &str, view: &str| {
+        found.rows(&format!("SELECT {column} AS v FROM events.{view} WHERE decoded"))
+    };
     let value = |value: &str| [Row::from([("v".to_owned(), Some(value.to_owned()))])];
     assert_eq!(decoded("value", "both_transfer_ddf252ad_110"), value("77"));
     assert_eq!(decoded("\"tokenId\"", "both_transfer_ddf252ad_111"), value("88"));
@@ -825,11 +1003,17 @@ fn an_event_is_told_by_the_canonical_names_of_its_types_or_named_as_skipped() {
         );
     }
     let skipped = skipped(&found);
-    assert_eq!(skipped.iter().filter(|[file, ..]| file == "Unknown.json").count(), unknown.len(), "{skipped:?}");
+    assert_eq!(
+        skipped.iter().filter(|[file, ..]| file == "Unknown.json").count(),
+        unknown.len(),
+        "{skipped:?}"
+    );
     let twice = skipped.iter().find(|[file, ..]| file == "Both.json").unwrap();
     assert!(
         twice[1] == "Transfer"
-            && twice[2].contains("event Transfer(address indexed from, address indexed to, uint256 value)"),
+            && twice[2].contains(
+                "event Transfer(address indexed from, address indexed to, uint256 value)"
+            ),
         "{twice:?}"
     );
     assert_eq!(skipped.len(), unknown.len() + 1, "{skipped:?}");
@@ -843,13 +1027,17 @@ fn whatever_lies_in_the_directory_has_views_or_is_named() {
     let fake = crate::fake_geth::FakeGeth::start(directory.path());
     crate::lying_node::extend(&fake, 3, "");
     let ping = event("Ping", false, &[indexed("who", "address"), data("n", "uint256")]);
-    let array = json!([json!({"type": "constructor", "inputs": []}), ping, json!({"type": "fallback"})]);
+    let array =
+        json!([json!({"type": "constructor", "inputs": []}), ping, json!({"type": "fallback"})]);
     let text = array.to_string();
     let mut bare = ping.clone();
     bare.as_object_mut().unwrap().remove("anonymous");
     let have_views = [
         ("EtherscanApi", json!({"status": "1", "message": "OK", "result": text})),
-        ("EtherscanSource", json!({"status": "1", "result": [{"SourceCode": "", "ABI": text, "ContractName": "X"}]})),
+        (
+            "EtherscanSource",
+            json!({"status": "1", "result": [{"SourceCode": "", "ABI": text, "ContractName": "X"}]}),
+        ),
         ("Hardhat", json!({"_format": "hh-sol-artifact-1", "abi": array, "bytecode": "0x"})),
         ("Truffle", json!({"abi": array, "networks": {"1": {"address": "0x12"}}})),
         (
@@ -878,7 +1066,11 @@ fn whatever_lies_in_the_directory_has_views_or_is_named() {
     }
     let many: Vec<_> = (0..1_001).map(|index| data(&format!("p{index}"), "uint8")).collect();
     let are_named = [
-        ("Human", json!(["event Ping(address indexed who, uint256 n)"]), "line 1: it is not an ABI item"),
+        (
+            "Human",
+            json!(["event Ping(address indexed who, uint256 n)"]),
+            "line 1: it is not an ABI item",
+        ),
         (
             "NotVerified",
             json!({"status": "0", "result": "Contract source code not verified"}),
@@ -904,7 +1096,11 @@ fn whatever_lies_in_the_directory_has_views_or_is_named() {
             json!([event("N", false, &[data("x", &format!("uint8{}", "[]".repeat(20_000)))])]),
             "more than 200 characters",
         ),
-        ("Words", json!([event("N", false, &[data("x", &format!("uint8{}", "[2]".repeat(62)))])]), "is too large"),
+        (
+            "Words",
+            json!([event("N", false, &[data("x", &format!("uint8{}", "[2]".repeat(62)))])]),
+            "is too large",
+        ),
         ("Large", json!([event("N", false, &[data("x", "uint8[1048577]")])]), "is too large"),
         ("Nested", json!([event("N", false, &[nested])]), "recursion limit"),
         ("Many", json!([event("N", false, &many)]), "more than 1000 parameters"),
@@ -912,7 +1108,8 @@ fn whatever_lies_in_the_directory_has_views_or_is_named() {
     for (name, json, _) in &are_named {
         write(&abi, &format!("{name}.json"), json);
     }
-    let mut named: Vec<_> = are_named.iter().map(|(name, _, reason)| (format!("{name}.json"), *reason)).collect();
+    let mut named: Vec<_> =
+        are_named.iter().map(|(name, _, reason)| (format!("{name}.json"), *reason)).collect();
     let rubbish: [(&str, &[u8], &str); 5] = [
         ("Empty", b"", "EOF while parsing"),
         ("Broken", b"[\n\n{]", "line 3"),
@@ -938,15 +1135,21 @@ fn whatever_lies_in_the_directory_has_views_or_is_named() {
     ];
     named.extend(odd.map(|(name, reason)| (format!("{name}.json"), reason)));
     // Lines are counted within a file.
-    fs::write(abi.join("Lines.json"), format!("[\n{ping},\n\n{},\n7]", event("Bad", false, &[data("x", "uint7")])))
-        .unwrap();
+    fs::write(
+        abi.join("Lines.json"),
+        format!("[\n{ping},\n\n{},\n7]", event("Bad", false, &[data("x", "uint7")])),
+    )
+    .unwrap();
     named.extend([
         ("Lines.json".to_owned(), "line 4: parameter 1: there is no type `uint7`"),
         ("Lines.json".to_owned(), "line 5: it is not an ABI item"),
     ]);
 
     let log = crate::rig::process::stderr_of(
-        &Spyhop::watch(fake.path(), &data_directory).args(&["--from", "0", "--once"]).path("--abi", &abi).run(),
+        &Spyhop::watch(fake.path(), &data_directory)
+            .args(&["--from", "0", "--once"])
+            .path("--abi", &abi)
+            .run(),
     );
     let found = Published::open(&data_directory);
     let mut expected: Vec<_> = have_views
@@ -1021,8 +1224,10 @@ fn a_view_that_duckdb_refuses_costs_itself() {
     }
     let found = publish(&events);
     assert_eq!(view_names(&found), ["c", "fine_ping"]);
-    let skipped: Vec<_> =
-        skipped(&found).into_iter().map(|[file, event, reason]| (file, event, reason.contains("Error"))).collect();
+    let skipped: Vec<_> = skipped(&found)
+        .into_iter()
+        .map(|[file, event, reason]| (file, event, reason.contains("Error")))
+        .collect();
     let refused = |name: &str| (format!("{name}.json"), name.to_owned(), true);
     assert_eq!(skipped, [refused("a"), refused("b"), refused("d")]);
     // So it stays, and what is published goes on.

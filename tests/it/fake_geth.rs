@@ -1,8 +1,9 @@
 //! A fake geth on a Unix socket, for what a real one cannot be made to do.
 //!
-//! It serves a chain of raw blocks and receipts the way geth 1.17.8 does, with geth's own odd answers for what it does not
-//! have, one thread per connection. [`FakeGeth::fault`] arms a fault for the requests that a [`When`] matches; a request
-//! takes the first armed fault that matches it. What was received is counted, and [`FakeGeth::wait_until`] waits for counts.
+//! It serves a chain of raw blocks and receipts the way geth 1.17.8 does, with geth's own odd
+//! answers for what it does not have, one thread per connection. [`FakeGeth::fault`] arms a fault
+//! for the requests that a [`When`] matches; a request takes the first armed fault that matches it.
+//! What was received is counted, and [`FakeGeth::wait_until`] waits for counts.
 
 // A kit for the tests beside it: which of them uses which fault changes more often than the kit.
 #![allow(dead_code)]
@@ -35,12 +36,15 @@ pub struct FakeBlock {
 }
 
 impl FakeBlock {
-    /// A block from its RLP; what the node says of it is read from the header, by position, whatever else that holds.
+    /// A block from its RLP; what the node says of it is read from the header, by position,
+    /// whatever else that holds.
     pub fn from_raw(raw_block: Vec<u8>, raw_receipts: Vec<Vec<u8>>) -> FakeBlock {
         let mut block = &raw_block[..];
-        let mut fields = alloy_rlp::Header::decode_bytes(&mut block, true).expect("a block is a list");
+        let mut fields =
+            alloy_rlp::Header::decode_bytes(&mut block, true).expect("a block is a list");
         let before = fields;
-        let mut header = alloy_rlp::Header::decode_bytes(&mut fields, true).expect("a header is a list");
+        let mut header =
+            alloy_rlp::Header::decode_bytes(&mut fields, true).expect("a header is a list");
         let header_rlp = &before[..before.len() - fields.len()];
         let items: Vec<&[u8]> = std::iter::from_fn(|| {
             (!header.is_empty()).then(|| {
@@ -128,7 +132,8 @@ impl Chain {
         self.push(FakeBlock::from_raw(raw_block, raw_receipts))
     }
 
-    /// Takes what is above `number` off the canonical chain; by hash it is still served, as geth serves side blocks.
+    /// Takes what is above `number` off the canonical chain; by hash it is still served, as geth
+    /// serves side blocks.
     pub fn rewind(&mut self, number: u64) {
         self.canonical.split_off(&(number + 1));
     }
@@ -170,7 +175,9 @@ impl Chain {
         match method {
             "web3_clientVersion" => json(json!(self.client_version)),
             "eth_chainId" => json(json!(format!("{:#x}", self.chain_id))),
-            "eth_blockNumber" => json(json!(format!("{:#x}", self.head().map_or(0, |head| head.number)))),
+            "eth_blockNumber" => {
+                json(json!(format!("{:#x}", self.head().map_or(0, |head| head.number))))
+            }
             "eth_syncing" => json(self.syncing.clone()),
             "admin_datadir" if self.datadir.is_some() => json(json!(self.datadir)),
             "admin_nodeInfo" => json(json!({
@@ -191,15 +198,18 @@ impl Chain {
                 match (block, method) {
                     (Some(block), "debug_getRawBlock") => Ok(quoted_hex(&block.raw_block)),
                     (Some(block), _) => {
-                        let receipts: Vec<_> = block.raw_receipts.iter().map(|raw| quoted_hex(raw)).collect();
+                        let receipts: Vec<_> =
+                            block.raw_receipts.iter().map(|raw| quoted_hex(raw)).collect();
                         Ok([b"[", &receipts.join(&b","[..])[..], b"]"].concat())
                     }
-                    // An absent block is an error by hash and a nil slice of bytes by number, which marshals as `0x`.
+                    // An absent block is an error by hash and a nil slice of bytes by number, which
+                    // marshals as `0x`.
                     (None, "debug_getRawBlock") if is_hash => {
                         Err((-32000, format!("block #{} not found", name.as_str().unwrap())))
                     }
                     (None, "debug_getRawBlock") => Ok(b"\"0x\"".to_vec()),
-                    // Receipts are an empty array by hash and a nil slice by number, which marshals as `null`.
+                    // Receipts are an empty array by hash and a nil slice by number, which marshals
+                    // as `null`.
                     (None, _) if is_hash => Ok(b"[]".to_vec()),
                     (None, _) => Ok(b"null".to_vec()),
                 }
@@ -331,7 +341,8 @@ pub struct Counts {
     /// Connections open now, and the most at any time.
     pub open: u64,
     pub open_max: u64,
-    /// Requests received and not answered yet, and the most at any time. What will never be answered stays counted.
+    /// Requests received and not answered yet, and the most at any time. What will never be
+    /// answered stays counted.
     pub outstanding: u64,
     pub outstanding_max: u64,
     /// Replies held by [`Fault::Hold`].
@@ -375,7 +386,8 @@ pub struct FakeGeth {
 impl FakeGeth {
     /// Listens on `geth.ipc` in this directory, with an empty chain.
     pub fn start(dir: &Path) -> FakeGeth {
-        let mut fake = FakeGeth { path: dir.join("geth.ipc"), shared: Arc::default(), listening: None };
+        let mut fake =
+            FakeGeth { path: dir.join("geth.ipc"), shared: Arc::default(), listening: None };
         fake.restart();
         fake
     }
@@ -494,7 +506,8 @@ impl Shared {
         changed
     }
 
-    /// Sends a reply, and counts it as answered first, so that no count lags behind what a client has seen.
+    /// Sends a reply, and counts it as answered first, so that no count lags behind what a client
+    /// has seen.
     fn send(&self, socket: &Socket, reply: &[u8]) -> io::Result<()> {
         self.count(|counts| counts.outstanding -= 1);
         socket.lock().unwrap().write_all(reply)
@@ -566,7 +579,9 @@ impl Connection {
             Some(Fault::Null) => Ok(b"null".to_vec()),
             Some(Fault::Error { code, message }) => Err((*code, message.clone())),
             Some(Fault::Replace(result)) => Ok(result.clone()),
-            Some(Fault::WrongBlock(number)) => chain.answer(method, &json!([format!("{number:#x}"), false])),
+            Some(Fault::WrongBlock(number)) => {
+                chain.answer(method, &json!([format!("{number:#x}"), false]))
+            }
             _ => chain.answer(method, &request["params"]),
         };
         drop(chain);
@@ -636,7 +651,8 @@ impl Connection {
                 Ok(())
             }
             Some(Fault::Line(line)) => send(&[&line[..], b"\n"].concat()),
-            Some(Fault::Null | Fault::Error { .. } | Fault::Replace(_) | Fault::WrongBlock(_)) | None => send(&reply),
+            Some(Fault::Null | Fault::Error { .. } | Fault::Replace(_) | Fault::WrongBlock(_))
+            | None => send(&reply),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! History out of geth's freezer equals history over its socket, and nothing that is wrong in the freezer gets through.
+//! History out of geth's freezer equals history over its socket, and nothing that is wrong in the
+//! freezer gets through.
 
 use crate::fake_geth::{FakeBlock, FakeGeth, Fault, When};
 use crate::lying_node::extend;
@@ -44,7 +45,8 @@ pub fn over_the_socket(geth: &Geth) -> BTreeMap<&'static str, String> {
     Published::open(&data).digests()
 }
 
-/// Runs a backfill to its end, which must be a good one, and says how many blocks the freezer and the node gave.
+/// Runs a backfill to its end, which must be a good one, and says how many blocks the freezer and
+/// the node gave.
 #[track_caller]
 pub fn read(backfill: Spyhop) -> (u64, u64) {
     let output = backfill.run();
@@ -56,8 +58,10 @@ pub fn read(backfill: Spyhop) -> (u64, u64) {
 /// How many blocks the freezer and the node gave, as the end of the log says.
 pub fn blocks_read(log: &str) -> (u64, u64) {
     let of = |source: &str| {
-        let line =
-            log.lines().rev().find(|line| line.contains("read") && line.contains(&format!("source=\"{source}\"")));
+        let line = log
+            .lines()
+            .rev()
+            .find(|line| line.contains("read") && line.contains(&format!("source=\"{source}\"")));
         line.map_or(0, |line| {
             let blocks = line.split_once("blocks=").unwrap().1;
             blocks.split(' ').next().unwrap().parse().unwrap()
@@ -94,7 +98,10 @@ fn the_ancient_store_gives_the_same_tables_as_the_socket_while_geth_appends() {
     let data = geth.data("watched");
     let output = Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).run();
     let log = stderr_of(&output);
-    assert!(output.status.success() && log.contains("history up to the finalized block is read from"), "{log}");
+    assert!(
+        output.status.success() && log.contains("history up to the finalized block is read from"),
+        "{log}"
+    );
     assert_eq!(Published::open(&data).check_prefix(0), Some(330));
 
     // One backfill after the other, until geth has appended under one of them.
@@ -131,23 +138,43 @@ fn stores_of_every_shape_give_the_same_tables() {
         ("several files to a table", Ancient { file_bytes_max: 60_000, ..store.clone() }, 300),
         ("a file to each large item", Ancient { file_bytes_max: 1, ..store.clone() }, 300),
         ("hidden up to 150", Ancient { tail: 150, ..store.clone() }, 100),
-        ("cut and hidden up to 150", Ancient { tail: 150, file_bytes_max: 30_000, ..store.clone() }, 100),
-        ("cut up to 200", Ancient { tail: 200, file_bytes_max: 1, meta_version: 1, ..store.clone() }, 100),
+        (
+            "cut and hidden up to 150",
+            Ancient { tail: 150, file_bytes_max: 30_000, ..store.clone() },
+            100,
+        ),
+        (
+            "cut up to 200",
+            Ancient { tail: 200, file_bytes_max: 1, meta_version: 1, ..store.clone() },
+            100,
+        ),
         ("pruned whole", Ancient { tail: 321, ..store.clone() }, 0),
         ("not yet there", Ancient { blocks: Vec::new(), ..store.clone() }, 0),
-        ("ends within a hundred", Ancient { blocks: store.blocks[..250].to_vec(), ..store.clone() }, 200),
+        (
+            "ends within a hundred",
+            Ancient { blocks: store.blocks[..250].to_vec(), ..store.clone() },
+            200,
+        ),
     ];
     for (name, shape, count) in shapes {
         let ancient = geth.data(&format!("ancient {name}"));
         // As it lies now, and as it lay before there were others beside it.
         shape.write(&if count == 300 { ancient.join("chain") } else { ancient.clone() });
         let data = geth.data(&format!("data {name}"));
-        assert_eq!(read(backfill(&geth, &data).path("--ancient", &ancient)), (count, 300 - count), "{name}");
+        assert_eq!(
+            read(backfill(&geth, &data).path("--ancient", &ancient)),
+            (count, 300 - count),
+            "{name}"
+        );
         assert_eq!(Published::open(&data).digests(), expected, "{name}");
     }
     let files = |name: &str| {
         let entries = fs::read_dir(geth.data(&format!("ancient {name}/chain"))).unwrap();
-        entries.filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with("bodies.0")).count()
+        entries
+            .filter(|entry| {
+                entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with("bodies.0")
+            })
+            .count()
     };
     assert!(files("several files to a table") >= 2, "{}", files("several files to a table"));
     assert_eq!(files("one file to a table"), 1);
@@ -156,7 +183,12 @@ fn stores_of_every_shape_give_the_same_tables() {
 }
 
 /// The rows of stored blocks, as the whole way from the files would give them; or why not.
-fn rows_of(directory: &Path, first: u64, last: u64, schedule: &BlobSchedule) -> Result<Vec<RecordBatch>, String> {
+fn rows_of(
+    directory: &Path,
+    first: u64,
+    last: u64,
+    schedule: &BlobSchedule,
+) -> Result<Vec<RecordBatch>, String> {
     let mut freezer = Freezer::open(directory).map_err(|error| error.to_string())?;
     let extent = freezer.extent().map_err(|error| error.to_string())?;
     if !extent.is_some_and(|(from, to)| from <= first && last <= to) {
@@ -185,7 +217,9 @@ pub fn rows_from(
             let expected = Expected { number, hash: Some(hash), parent_hash: below };
             let block = prove(block, &expected, schedule).map_err(|failed| failed.0.to_string())?;
             below = Some(block.header.hash);
-            batch.push(&block, &State::missing("not asked")).map_err(|error| format!("{error:#}"))?;
+            batch
+                .push(&block, &State::missing("not asked"))
+                .map_err(|error| format!("{error:#}"))?;
             next = number + 1;
         }
     }
@@ -221,7 +255,11 @@ fn every_flipped_bit_is_harmless_or_caught() {
         match rows_of(directory.path(), 0, last, &schedule) {
             Err(_) => caught += 1,
             Ok(rows) => {
-                assert!(rows == expected, "flip {flip}: byte {at} of {} got through", path.display());
+                assert!(
+                    rows == expected,
+                    "flip {flip}: byte {at} of {} got through",
+                    path.display()
+                );
                 harmless += 1;
             }
         }
@@ -240,9 +278,17 @@ fn a_damaged_store_costs_one_warning_and_the_node_gives_the_range() {
     type Damage = fn(&Path);
     let cases: [(&str, Damage, &str); 6] = [
         ("flipped", |path| flip(&path.join("bodies.0000.cdat"), 3_000), "block "),
-        ("missing", |path| fs::remove_file(path.join("receipts.0000.cdat")).unwrap(), "No such file"),
+        (
+            "missing",
+            |path| fs::remove_file(path.join("receipts.0000.cdat")).unwrap(),
+            "No such file",
+        ),
         ("short", |path| cut(&path.join("bodies.0000.cdat"), 5_000), "ends before"),
-        ("hashes", |path| flip(&path.join("hashes.0000.rdat"), 150 * 32 + 7), "block 150: header hash"),
+        (
+            "hashes",
+            |path| flip(&path.join("hashes.0000.rdat"), 150 * 32 + 7),
+            "block 150: header hash",
+        ),
         ("index", |path| flip(&path.join("headers.cidx"), 6 * 150 + 2), "block 1"),
         // Another block's body where its own should be.
         ("swapped", |path| swap(&path.join("bodies.cidx")), "block "),
@@ -255,7 +301,8 @@ fn a_damaged_store_costs_one_warning_and_the_node_gives_the_range() {
         let output = backfill(&geth, &data).path("--ancient", &ancient).run();
         let log = stderr_of(&output);
         assert!(output.status.success(), "{name}: {log}");
-        let warnings: Vec<_> = log.lines().filter(|line| line.contains("the freezer failed")).collect();
+        let warnings: Vec<_> =
+            log.lines().filter(|line| line.contains("the freezer failed")).collect();
         assert_eq!(warnings.len(), 1, "{name}: {warnings:?}");
         assert!(warnings[0].contains(words), "{name}: {}", warnings[0]);
         let (_, from_node) = blocks_read(&log);
@@ -310,7 +357,10 @@ fn a_store_of_another_chain_is_not_read() {
     assert!(output.status.success() && log.contains("on the node"), "{log}");
     assert_eq!(log.lines().filter(|line| line.contains("the freezer failed")).count(), 1, "{log}");
     let head = format!("{:?}", geth.block_of(199).hash);
-    assert_eq!(Published::open(&data).value("SELECT hash FROM blocks WHERE number = 199"), Some(head));
+    assert_eq!(
+        Published::open(&data).value("SELECT hash FROM blocks WHERE number = 199"),
+        Some(head)
+    );
 }
 
 #[test]
@@ -320,21 +370,30 @@ fn a_store_that_is_not_found_is_said_once() {
     extend(&fake, 250, "");
     fake.chain().finalized = Some(240);
     let run = |name: &str| {
-        let output = Spyhop::backfill(fake.path(), &directory.path().join(name)).args(&["--from", "0"]).run();
+        let output = Spyhop::backfill(fake.path(), &directory.path().join(name))
+            .args(&["--from", "0"])
+            .run();
         assert!(output.status.success(), "{}", stderr_of(&output));
         stderr_of(&output)
     };
-    let said = |log: &str| log.lines().filter(|line| line.contains("history comes over geth's socket")).count();
+    let said = |log: &str| {
+        log.lines().filter(|line| line.contains("history comes over geth's socket")).count()
+    };
     // A node that does not know the call.
     let log = run("one");
     assert!(log.contains("does not say where") && said(&log) == 1, "{log}");
     // One in a container of its own.
     fake.chain().datadir = Some("/not/in/this/container".into());
     let log = run("two");
-    assert!(log.contains("no freezer is found at `/not/in/this/container`") && said(&log) == 1, "{log}");
+    assert!(
+        log.contains("no freezer is found at `/not/in/this/container`") && said(&log) == 1,
+        "{log}"
+    );
     assert_eq!(blocks_read(&log), (0, 200));
     // The layout below a data directory, of now and of old.
-    let blocks: Vec<_> = (0..=240).map(|number| AncientBlock::from_raw(&fake.chain().block(number).unwrap())).collect();
+    let blocks: Vec<_> = (0..=240)
+        .map(|number| AncientBlock::from_raw(&fake.chain().block(number).unwrap()))
+        .collect();
     for below in ["geth/chaindata/ancient/chain", "geth/chaindata/ancient"] {
         let datadir = directory.path().join("datadir").join(below.replace('/', "-"));
         Ancient::new(0, blocks.clone()).write(&datadir.join(below));
@@ -349,7 +408,9 @@ fn an_index_put_in_the_place_of_another_is_opened_again() {
     let directory = tempfile::tempdir().unwrap();
     let fake = FakeGeth::start(directory.path());
     extend(&fake, 99, "");
-    let blocks = (0..=99).map(|number| AncientBlock::from_raw(&fake.chain().block(number).unwrap())).collect();
+    let blocks = (0..=99)
+        .map(|number| AncientBlock::from_raw(&fake.chain().block(number).unwrap()))
+        .collect();
     let store = Ancient { file_bytes_max: 5_000, ..Ancient::new(0, blocks) };
     let path = directory.path().join("chain");
     store.write(&path);
@@ -364,7 +425,9 @@ fn an_index_put_in_the_place_of_another_is_opened_again() {
     }
     for entry in fs::read_dir(&path).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().unwrap_or_default() == "cdat" && !pruned.join(path.file_name().unwrap()).exists() {
+        if path.extension().unwrap_or_default() == "cdat"
+            && !pruned.join(path.file_name().unwrap()).exists()
+        {
             fs::remove_file(path).unwrap();
         }
     }
@@ -372,7 +435,10 @@ fn an_index_put_in_the_place_of_another_is_opened_again() {
     let after = freezer.read(60, 69).unwrap().blocks;
     assert_eq!(after.len(), 10);
     for (before, after) in before.iter().zip(&after) {
-        assert_eq!((before.number, &before.body, &before.receipts), (after.number, &after.body, &after.receipts));
+        assert_eq!(
+            (before.number, &before.body, &before.receipts),
+            (after.number, &after.body, &after.receipts)
+        );
     }
     // geth takes blocks back: the files end earlier.
     for name in ["headers.cidx", "bodies.cidx", "receipts.cidx"] {
@@ -389,7 +455,9 @@ fn a_hostile_store_cannot_fill_the_memory() {
     let directory = tempfile::tempdir().unwrap();
     let fake = FakeGeth::start(directory.path());
     extend(&fake, 9, "");
-    let blocks: Vec<_> = (0..=9).map(|number| AncientBlock::from_raw(&fake.chain().block(number).unwrap())).collect();
+    let blocks: Vec<_> = (0..=9)
+        .map(|number| AncientBlock::from_raw(&fake.chain().block(number).unwrap()))
+        .collect();
     let store = Ancient::new(0, blocks);
     store.write(directory.path());
     let read = || Freezer::open(directory.path()).unwrap().read(0, 9).unwrap_err().to_string();
@@ -416,12 +484,16 @@ fn mainnet_blocks_as_a_store_are_what_they_are_over_the_socket() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
         let part = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}: "))).unwrap();
+            let line =
+                text.lines().find_map(|line| line.strip_prefix(&format!("{name}: "))).unwrap();
             const_hex::decode(line.trim()).unwrap()
         };
         let (header, body) = (part("header"), part("body"));
         // Theirs have the type, the freezer's do not.
-        let receipts: Vec<_> = items(&part("receipts")).into_iter().map(|receipt| list(&items(receipt)[1..])).collect();
+        let receipts: Vec<_> = items(&part("receipts"))
+            .into_iter()
+            .map(|receipt| list(&items(receipt)[1..]))
+            .collect();
         let receipts = list(&receipts.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let raw_block = list(&[&[&header[..]], &items(&body)[..]].concat());
         let FakeBlock { number, hash, .. } = FakeBlock::from_raw(raw_block.clone(), Vec::new());
@@ -432,9 +504,11 @@ fn mainnet_blocks_as_a_store_are_what_they_are_over_the_socket() {
         let found = rows_of(directory.path(), number, number, &schedule).unwrap();
 
         let mut freezer = Freezer::open(directory.path()).unwrap();
-        let Stored { header, body, receipts, .. } = freezer.read(number, number).unwrap().blocks.remove(0);
+        let Stored { header, body, receipts, .. } =
+            freezer.read(number, number).unwrap().blocks.remove(0);
         // The receipts root has proved these.
-        let raw_receipts = Block::decode_stored(header, body, &receipts, Depth::Hashes).unwrap().raw_receipts;
+        let raw_receipts =
+            Block::decode_stored(header, body, &receipts, Depth::Hashes).unwrap().raw_receipts;
         let mut block = Block::decode(Bytes::from(raw_block), raw_receipts, Depth::Fields).unwrap();
         block.recover_senders().unwrap();
         let block = prove(block, &Expected { number, ..Expected::default() }, &schedule).unwrap();
@@ -473,14 +547,18 @@ fn tables_not_asked_for_are_not_stored_and_come_later_as_a_new_generation() {
             "SELECT first_block || '-' || last_block || ' ' || status || ' ' || coalesce(reason, '') \
              FROM coverage WHERE table_name = '{table}' ORDER BY first_block"
         );
-        let rows = found.rows(&format!("SELECT string_agg(line, '; ') AS lines FROM ({sql}) AS all_lines(line)"));
+        let rows = found.rows(&format!(
+            "SELECT string_agg(line, '; ') AS lines FROM ({sql}) AS all_lines(line)"
+        ));
         rows[0]["lines"].clone().unwrap()
     };
     assert_eq!(coverage(&found, "logs"), "0-299 held ; 300-330 missing not read yet");
     assert_eq!(coverage(&found, "transactions"), "0-330 missing not asked for");
 
     // Over the socket, one more.
-    let more = backfill(&geth, &data).args(&["--tables", "logs,blocks,uncles"]).path("--ancient", &nowhere);
+    let more = backfill(&geth, &data)
+        .args(&["--tables", "logs,blocks,uncles"])
+        .path("--ancient", &nowhere);
     assert_eq!(read(more), (0, 300));
     assert_eq!(held("g2"), "blocks logs uncles");
     // All of them, out of the store, and the head too.
@@ -497,9 +575,13 @@ fn tables_not_asked_for_are_not_stored_and_come_later_as_a_new_generation() {
     assert_eq!(found.digests(), Published::open(&whole).digests());
     // Fewer asked for leave what is held alone.
     assert_eq!(read(backfill(&geth, &data).args(&["--tables", "logs"])), (0, 0));
-    assert_eq!(Published::open(&data).number("SELECT count(*) FROM transactions WHERE block_number < 300"), {
-        Published::open(&whole).number("SELECT count(*) FROM transactions WHERE block_number < 300")
-    });
+    assert_eq!(
+        Published::open(&data).number("SELECT count(*) FROM transactions WHERE block_number < 300"),
+        {
+            Published::open(&whole)
+                .number("SELECT count(*) FROM transactions WHERE block_number < 300")
+        }
+    );
     let error = backfill(&geth, &data).args(&["--tables", "logs,nothing"]).fail(2);
     assert!(error.contains("there is no table `nothing`"), "{error}");
 }
@@ -513,7 +595,10 @@ fn backfill_and_watch_exclude_each_other_and_say_so() {
     let mut watch = Spyhop::watch(&geth.socket(), &data).args(&["--from", "0"]).spawn();
     watch.wait_for(&["node found"]);
     let error = backfill(&geth, &data).fail(2);
-    assert!(error.contains("another spyhop") && error.contains("`watch` builds history by itself"), "{error}");
+    assert!(
+        error.contains("another spyhop") && error.contains("`watch` builds history by itself"),
+        "{error}"
+    );
     watch.stop();
     backfill(&geth, &data).succeed();
     let error = backfill(&geth, &data).args(&["--from", "100", "--to", "50"]).run();
@@ -527,7 +612,9 @@ fn backfill_builds_newest_first_or_oldest_first_and_only_what_was_asked_for() {
     extend(&fake, 2_330, "");
     fake.chain().finalized = Some(2_250);
     let ancient = directory.path().join("ancient");
-    let blocks = (0..=2_250).map(|number| AncientBlock::from_raw(&fake.chain().block(number).unwrap())).collect();
+    let blocks = (0..=2_250)
+        .map(|number| AncientBlock::from_raw(&fake.chain().block(number).unwrap()))
+        .collect();
     Ancient::new(0, blocks).write(&ancient);
     let ranges = |arguments: &[&str]| {
         let data = directory.path().join(arguments.join(" "));
@@ -535,7 +622,8 @@ fn backfill_builds_newest_first_or_oldest_first_and_only_what_was_asked_for() {
         let output = backfill.args(&["--workers", "1"]).args(arguments).run();
         let log = stderr_of(&output);
         assert!(output.status.success(), "{log}");
-        let first = |line: &str| Some(line.split_once("read blocks ")?.1.split(' ').next()?.to_owned());
+        let first =
+            |line: &str| Some(line.split_once("read blocks ")?.1.split(' ').next()?.to_owned());
         log.lines().filter_map(first).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(ranges(&["--from", "0"]), "2100 2000 1000 0");
@@ -552,13 +640,16 @@ fn watch_newest_first_follows_the_head_at_once_and_never_shows_a_gap() {
     let data = directory.path().join("data");
     // The node keeps back one block of the lowest piece, and with it that piece.
     fake.fault(Fault::Hold, When::method("debug_getRawBlock").block(5));
-    let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--order", "newest"]).spawn();
+    let mut watch =
+        Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--order", "newest"]).spawn();
     let lowest = |data: &Path| {
         let found = Published::try_open(data).ok()?;
         let first = found.number("SELECT min(number) FROM blocks");
         found.check_prefix(first).map(|head| (first, head))
     };
-    wait_for("the head, with history below it", || (lowest(&data)? == (1_000, 3_330)).then_some(()));
+    wait_for("the head, with history below it", || {
+        (lowest(&data)? == (1_000, 3_330)).then_some(())
+    });
     fake.release();
     wait_for("all of it", || (lowest(&data)? == (0, 3_330)).then_some(()));
     watch.stop();
@@ -571,11 +662,19 @@ fn a_killed_backfill_goes_on_and_reads_nothing_twice() {
     extend(&fake, 6_100, "");
     fake.chain().finalized = Some(6_050);
     let ancient = directory.path().join("ancient");
-    let blocks = (0..=6_050).map(|number| AncientBlock::from_raw(&fake.chain().block(number).unwrap())).collect();
+    let blocks = (0..=6_050)
+        .map(|number| AncientBlock::from_raw(&fake.chain().block(number).unwrap()))
+        .collect();
     Ancient::new(0, blocks).write(&ancient);
     let data = directory.path().join("data");
-    let backfill =
-        || Spyhop::backfill(fake.path(), &data).path("--ancient", &ancient).args(&["--from", "0", "--workers", "2"]);
+    let backfill = || {
+        Spyhop::backfill(fake.path(), &data).path("--ancient", &ancient).args(&[
+            "--from",
+            "0",
+            "--workers",
+            "2",
+        ])
+    };
     let mut running = backfill().spawn();
     for _ in 0..3 {
         running.wait_for(&["read blocks"]);
@@ -642,20 +741,35 @@ fn a_node_without_a_head_is_read_from_its_store_and_anchored_later() {
             "SELECT first_block || '-' || last_block || ' ' || status || ' ' || coalesce(reason, '') AS line \
              FROM coverage WHERE table_name = 'logs' ORDER BY first_block",
         );
-        Some(rows.ok()?.into_iter().map(|row| row["line"].clone().unwrap()).collect::<Vec<_>>().join("; "))
+        Some(
+            rows.ok()?
+                .into_iter()
+                .map(|row| row["line"].clone().unwrap())
+                .collect::<Vec<_>>()
+                .join("; "),
+        )
     };
     let data = directory.path().join("data");
-    let watch = |fake: &FakeGeth| Spyhop::watch(fake.path(), &data).path("--ancient", &ancient).args(&["--from", "0"]);
+    let watch = |fake: &FakeGeth| {
+        Spyhop::watch(fake.path(), &data).path("--ancient", &ancient).args(&["--from", "0"])
+    };
     let mut running = watch(fake).spawn();
-    wait_for("what the store has", || (coverage(&data)? == "0-199 held not yet anchored").then_some(()));
+    wait_for("what the store has", || {
+        (coverage(&data)? == "0-199 held not yet anchored").then_some(())
+    });
     Ancient::new(0, stored.clone()).write(&ancient);
-    wait_for("what the store has by now", || (coverage(&data)? == "0-299 held not yet anchored").then_some(()));
+    wait_for("what the store has by now", || {
+        (coverage(&data)? == "0-299 held not yet anchored").then_some(())
+    });
     running.stop();
 
     // A node that turns out to be on another chain.
     other.chain().finalized = Some(320);
     let complaint = watch(other).args(&["--once"]).fail(2);
-    assert!(complaint.contains("contradicts what is sealed") && complaint.contains("--to 99"), "{complaint}");
+    assert!(
+        complaint.contains("contradicts what is sealed") && complaint.contains("--to 99"),
+        "{complaint}"
+    );
 
     let mut running = watch(fake).spawn();
     running.wait_for(&["not yet anchored"]);

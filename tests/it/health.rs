@@ -1,4 +1,5 @@
-//! `spyhop health` and what `watch` says while the node is not ready: the node is faked at its socket.
+//! `spyhop health` and what `watch` says while the node is not ready: the node is faked at its
+//! socket.
 
 use crate::fake_geth::{FakeGeth, Fault, When};
 use crate::lying_node::extend;
@@ -13,7 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Exit code and the line.
 fn health(fake: &FakeGeth, data: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Spyhop::new("health").path("--ipc", fake.path()).path("--data", data).args(arguments).run();
+    let output =
+        Spyhop::new("health").path("--ipc", fake.path()).path("--data", data).args(arguments).run();
     let line = String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(line.lines().count(), 1, "{line:?} {}", stderr_of(&output));
     (output.status.code(), line)
@@ -49,19 +51,54 @@ fn health_tells_a_dead_writer_from_data_that_lag() {
             assert!(line.contains(expected), "{changes} {arguments:?}: {line}");
         }
     };
-    check(json!({}), 0, 0, "healthy: block 10, 0 behind the node, whose head is 3 s old; the last commit was");
+    check(
+        json!({}),
+        0,
+        0,
+        "healthy: block 10, 0 behind the node, whose head is 3 s old; the last commit was",
+    );
     check(json!({"lag_blocks": 32}), 0, 0, "healthy: ");
-    check(json!({"lag_blocks": 33}), 0, 1, "degraded: 33 blocks behind the node's 10, the last commit was");
+    check(
+        json!({"lag_blocks": 33}),
+        0,
+        1,
+        "degraded: 33 blocks behind the node's 10, the last commit was",
+    );
     check(json!({"node_lag_s": 301}), 0, 1, "degraded: the node's head 10 is 301 s old");
-    check(json!({"node_lag_s": 301, "committed_at": null}), 0, 1, "nothing was committed since the start");
-    check(json!({"unhealthy": "blocks 0 to 99 failed: roots"}), 0, 1, "degraded: blocks 0 to 99 failed: roots");
-    check(json!({"head": null, "lag_blocks": null, "state": "waiting for space"}), 0, 1, "degraded: waiting for space");
+    check(
+        json!({"node_lag_s": 301, "committed_at": null}),
+        0,
+        1,
+        "nothing was committed since the start",
+    );
+    check(
+        json!({"unhealthy": "blocks 0 to 99 failed: roots"}),
+        0,
+        1,
+        "degraded: blocks 0 to 99 failed: roots",
+    );
+    check(
+        json!({"head": null, "lag_blocks": null, "state": "waiting for space"}),
+        0,
+        1,
+        "degraded: waiting for space",
+    );
     check(json!({"time": now() - 60}), 0, 0, "healthy: ");
     check(json!({"time": now() - 300}), 1, 1, "unhealthy: no heartbeat of the writer for 30");
     // By a clock that was set back since, or of another machine.
     check(json!({"time": now() + 2}), 0, 0, "healthy: ");
-    check(json!({"time": now() + 60}), 1, 1, "unhealthy: the writer's last heartbeat is in the future");
-    check(json!({"time": u64::MAX}), 1, 1, "unhealthy: the writer's last heartbeat is in the future");
+    check(
+        json!({"time": now() + 60}),
+        1,
+        1,
+        "unhealthy: the writer's last heartbeat is in the future",
+    );
+    check(
+        json!({"time": u64::MAX}),
+        1,
+        1,
+        "unhealthy: the writer's last heartbeat is in the future",
+    );
     check(json!({"busy_s": 119}), 0, 0, "healthy: ");
     check(
         json!({"busy_s": 600}),
@@ -71,7 +108,12 @@ fn health_tells_a_dead_writer_from_data_that_lag() {
     );
     check(json!({"busy_s": 4_000}), 1, 1, "unhealthy: the writer has been at one step for 4000 s");
     // A genesis block has no age.
-    check(json!({"node_lag_s": null}), 0, 0, "healthy: block 10, 0 behind the node; the last commit was");
+    check(
+        json!({"node_lag_s": null}),
+        0,
+        0,
+        "healthy: block 10, 0 behind the node; the last commit was",
+    );
 }
 
 #[test]
@@ -82,8 +124,9 @@ fn writer_that_waits_for_a_slow_trace_lives_and_a_dead_one_does_not() {
     extend(&fake, 10, "");
     let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
     watch.wait_for(&["tip=10"]);
-    let heartbeat =
-        || -> Value { serde_json::from_slice(&std::fs::read(data.join(".spyhop/heartbeat")).unwrap()).unwrap() };
+    let heartbeat = || -> Value {
+        serde_json::from_slice(&std::fs::read(data.join(".spyhop/heartbeat")).unwrap()).unwrap()
+    };
     // What a step of the writer needs is never answered.
     fake.fault(Fault::Stall, When::method("debug_getRawBlock").always());
     extend(&fake, 11, "");
@@ -109,7 +152,8 @@ fn writer_that_waits_for_a_slow_trace_lives_and_a_dead_one_does_not() {
 
 #[test]
 fn block_that_says_it_was_made_before_any_was_has_no_age() {
-    let head = |number, timestamp| Head { number, timestamp, hash: B256::ZERO, parent_hash: B256::ZERO };
+    let head =
+        |number, timestamp| Head { number, timestamp, hash: B256::ZERO, parent_hash: B256::ZERO };
     for (number, timestamp) in [(0, 0), (0, now()), (1, 0), (7, 70), (7, 1_438_269_987)] {
         assert_eq!(age_s(head(number, timestamp)), None, "block {number} of {timestamp}");
     }
@@ -128,20 +172,34 @@ fn an_error_of_the_node_is_one_line_without_control_characters_wherever_it_is_sh
     let bad = "no\u{1b}[2J\u{7}\u{202e}\nerror: it is all lost\r\u{2028}";
     let message = format!("{bad}{}", "x".repeat(100_000));
     let is_clean = |text: &str| {
-        let all = text.lines().all(|line| line.len() < 2_000 && !line.starts_with("error: it is all lost"));
+        let all = text
+            .lines()
+            .all(|line| line.len() < 2_000 && !line.starts_with("error: it is all lost"));
         all && !text.contains(['\u{1b}', '\u{7}', '\r', '\u{202e}', '\u{2028}'])
     };
     let watch = || Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]);
-    fake.fault(Fault::Error { code: -32000, message }, When::method("debug_getRawBlock").block(50).always());
+    fake.fault(
+        Fault::Error { code: -32000, message },
+        When::method("debug_getRawBlock").block(50).always(),
+    );
     let log = stderr_of(&watch().run());
-    assert!(log.contains("no\\u{1b}[2J\\u{7}\\u{202e}\\nerror: it is all lost\\r\\u{2028}xxx"), "{log}");
+    assert!(
+        log.contains("no\\u{1b}[2J\\u{7}\\u{202e}\\nerror: it is all lost\\r\\u{2028}xxx"),
+        "{log}"
+    );
     assert!(log.contains("node=\"Geth\\u{1b}]0;title\\u{7}\\u{202e}\""), "{log}");
     assert!(is_clean(&log), "{log:?}");
     let status = Spyhop::new("status").path("--data", &data).run();
     let (out, err) = (String::from_utf8(status.stdout.clone()).unwrap(), stderr_of(&status));
     assert!(is_clean(&out) && is_clean(&err), "{out:?} {err:?}");
     let message = bad.to_owned();
-    fake.fault(Fault::Error { code: -32000, message }, When::method("eth_getBlockByNumber").always());
+    fake.fault(
+        Fault::Error { code: -32000, message },
+        When::method("eth_getBlockByNumber").always(),
+    );
     let (code, line) = health(&fake, &data, &[]);
-    assert!(code == Some(1) && line.starts_with("unhealthy: geth does not answer") && is_clean(&line), "{line:?}");
+    assert!(
+        code == Some(1) && line.starts_with("unhealthy: geth does not answer") && is_clean(&line),
+        "{line:?}"
+    );
 }

@@ -1,4 +1,5 @@
-//! What the planner, merging, the tail and reorganisations come to over random histories, against simple models.
+//! What the planner, merging, the tail and reorganisations come to over random histories, against
+//! simple models.
 //!
 //! `SPYHOP_HISTORIES` says how many of each are tried.
 
@@ -21,8 +22,8 @@ const FEW: u32 = 256;
 
 /// A share of as many as are wanted, with the count said.
 fn histories(name: &str, share: u32) -> Config {
-    let wanted =
-        std::env::var("SPYHOP_HISTORIES").map_or(FEW, |text| text.parse().expect("SPYHOP_HISTORIES is a number"));
+    let wanted = std::env::var("SPYHOP_HISTORIES")
+        .map_or(FEW, |text| text.parse().expect("SPYHOP_HISTORIES is a number"));
     let cases = (wanted / share).max(1);
     // Not by `println`, which the test harness keeps to itself where all is well.
     writeln!(std::io::stderr(), "{name}: {cases} histories").unwrap();
@@ -103,9 +104,12 @@ impl World {
     fn happen(&mut self, event: Event) -> bool {
         match event {
             Event::Grow(blocks) => self.head += blocks,
-            Event::Finalize(below) => self.finalized = self.finalized.max(self.head.checked_sub(below)),
+            Event::Finalize(below) => {
+                self.finalized = self.finalized.max(self.head.checked_sub(below))
+            }
             Event::Freeze(below) => {
-                self.frozen = self.frozen.max(self.finalized.and_then(|last| last.checked_sub(below)));
+                self.frozen =
+                    self.frozen.max(self.finalized.and_then(|last| last.checked_sub(below)));
             }
             Event::Follow(blocks) => {
                 let known = self.known();
@@ -117,7 +121,8 @@ impl World {
                 self.tail = Some((first, self.head.min(next + blocks - 1)));
             }
             Event::Start => {
-                let Some(piece) = self.known().pieces().next().filter(|_| self.under_way.len() < 3) else {
+                let Some(piece) = self.known().pieces().next().filter(|_| self.under_way.len() < 3)
+                else {
                     return false;
                 };
                 self.under_way.push(piece);
@@ -143,7 +148,9 @@ impl World {
                 let lowest = self.finalized.map_or(0, |last| last + 1);
                 let fork = self.head.saturating_sub(depth).max(lowest);
                 self.head = self.head.max(fork);
-                self.tail = self.tail.and_then(|(low, high)| (low <= fork).then_some((low, high.min(fork))));
+                self.tail = self
+                    .tail
+                    .and_then(|(low, high)| (low <= fork).then_some((low, high.min(fork))));
             }
             Event::Restart => self.under_way.clear(),
         }
@@ -168,26 +175,45 @@ impl World {
         }
         if let (Some((low, high)), Some((_, last))) = (self.tail, settled.last()) {
             prop_assert!(low <= high);
-            // The newest first, or once more after a failure: what lies between is final, and planned, as is shown below.
+            // The newest first, or once more after a failure: what lies between is final, and
+            // planned, as is shown below.
             let comes_later = self.order == Order::NewestFirst || self.has_failed;
             let is_planned = comes_later && self.finalized >= low.checked_sub(1);
-            prop_assert!(low <= last + 1 || is_planned, "a hole between {last} and the tail from {low}");
-            prop_assert!(low == last + 1 || self.order == Order::NewestFirst || self.has_failed, "{settled:?} {low}");
+            prop_assert!(
+                low <= last + 1 || is_planned,
+                "a hole between {last} and the tail from {low}"
+            );
+            prop_assert!(
+                low == last + 1 || self.order == Order::NewestFirst || self.has_failed,
+                "{settled:?} {low}"
+            );
         }
         let known = self.known();
         let pieces: Vec<_> = known.pieces().collect();
         let mut planned = BTreeSet::new();
         for piece in &pieces {
             let length = piece.last + 1 - piece.first;
-            prop_assert!([100, 1_000].contains(&length) && piece.first.is_multiple_of(length), "{piece:?}");
-            prop_assert!(piece.first >= self.wanted_first && Some(piece.last) <= self.finalized, "{piece:?}");
+            prop_assert!(
+                [100, 1_000].contains(&length) && piece.first.is_multiple_of(length),
+                "{piece:?}"
+            );
+            prop_assert!(
+                piece.first >= self.wanted_first && Some(piece.last) <= self.finalized,
+                "{piece:?}"
+            );
             let is_of = |interval: Option<(u64, u64)>| {
                 interval.is_some_and(|(low, high)| low <= piece.first && piece.last <= high)
             };
             let expected = match () {
                 () if is_of(self.tail) => Source::Tail,
-                // Some of its blocks are taken from the tail, the others from where the tail came from.
-                () if self.tail.is_some_and(|(low, high)| low <= piece.last && piece.first <= high) => Source::Node,
+                // Some of its blocks are taken from the tail, the others from where the tail came
+                // from.
+                () if self
+                    .tail
+                    .is_some_and(|(low, high)| low <= piece.last && piece.first <= high) =>
+                {
+                    Source::Node
+                }
                 () if is_of(self.frozen.map(|last| (0, last))) => Source::Freezer,
                 () => Source::Node,
             };
@@ -198,10 +224,16 @@ impl World {
         }
         let taken = |hundred: u64| {
             let under_way = self.under_way.iter().map(|piece| (piece.first, piece.last));
-            settled.iter().copied().chain(under_way).any(|(first, last)| first <= hundred + 99 && hundred <= last)
+            settled
+                .iter()
+                .copied()
+                .chain(under_way)
+                .any(|(first, last)| first <= hundred + 99 && hundred <= last)
         };
         let end = self.finalized.map_or(0, |last| last + 1);
-        let open = (self.wanted_first..end).step_by(100).filter(|hundred| hundred + 100 <= end && !taken(*hundred));
+        let open = (self.wanted_first..end)
+            .step_by(100)
+            .filter(|hundred| hundred + 100 <= end && !taken(*hundred));
         prop_assert_eq!(planned, open.collect::<BTreeSet<_>>());
         Ok(())
     }
@@ -500,24 +532,28 @@ proptest! {
     }
 }
 
-/// Whether the volume holds the node's chain, or all of it up to a head that went back, and says so of every table.
+/// Whether the volume holds the node's chain, or all of it up to a head that went back, and says so
+/// of every table.
 fn check_held(fake: &FakeGeth, data: &Path) -> Result<(), TestCaseError> {
     let head = fake.chain().head().unwrap().number;
     let published = Published::open(data);
     let rows = published.rows("SELECT number, hash FROM blocks ORDER BY number");
     let held: Vec<_> = rows.iter().map(|row| row["hash"].clone().unwrap()).collect();
-    let chain: Vec<_> = (0..=head).map(|number| fake.chain().block(number).unwrap().hash.to_string()).collect();
+    let chain: Vec<_> =
+        (0..=head).map(|number| fake.chain().block(number).unwrap().hash.to_string()).collect();
     // A head that went back on the same chain is waited for, and nothing is dropped.
     prop_assert!(held.len() >= chain.len(), "{} of {} blocks", held.len(), chain.len());
     prop_assert_eq!(&held[..chain.len()], &chain[..]);
-    let intervals = published.rows("SELECT table_name, first_block, last_block, status FROM coverage ORDER BY ALL");
+    let intervals = published
+        .rows("SELECT table_name, first_block, last_block, status FROM coverage ORDER BY ALL");
     let mut next = BTreeMap::<String, u64>::new();
     for row in &intervals {
         let number = |name: &str| row[name].as_ref().unwrap().parse::<u64>().unwrap();
         let next = next.entry(row["table_name"].clone().unwrap()).or_default();
         prop_assert_eq!(number("first_block"), *next, "{:?}", row);
         *next = number("last_block") + 1;
-        let is_chains = ["blocks", "transactions", "logs"].contains(&row["table_name"].as_deref().unwrap());
+        let is_chains =
+            ["blocks", "transactions", "logs"].contains(&row["table_name"].as_deref().unwrap());
         prop_assert!(!is_chains || row["status"].as_deref() == Some("held"), "{row:?}");
     }
     for (table, next) in next {
@@ -529,5 +565,6 @@ fn check_held(fake: &FakeGeth, data: &Path) -> Result<(), TestCaseError> {
 /// A directory in memory, where there is one: syncing is not what is tried here.
 fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
-    tempfile::tempdir_in(if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }).unwrap()
+    tempfile::tempdir_in(if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() })
+        .unwrap()
 }

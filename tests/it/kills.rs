@@ -1,12 +1,14 @@
-//! `kill -9` inside every phase of writing, again and again on one volume: no row is lost, and none is there twice;
-//! and an end that does not wait.
+//! `kill -9` inside every phase of writing, again and again on one volume: no row is lost, and none
+//! is there twice; and an end that does not wait.
 
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
 use crate::rig::process::signal;
 use crate::rig::random::Random;
 use crate::rig::transaction::{SENDERS, sender};
-use crate::rig::{Forks, Geth, Plan, Published, Spyhop, Transaction, Withdrawal, contracts, wait_for};
+use crate::rig::{
+    Forks, Geth, Plan, Published, Spyhop, Transaction, Withdrawal, contracts, wait_for,
+};
 use ethers::types::{Address, U256};
 use spyhop::rows::Selection;
 use spyhop::store::{next_merge, read_ranges, tail};
@@ -33,7 +35,8 @@ struct Kills {
     inside: u64,
     /// The phase was over, or never came: these do not count.
     missed: u64,
-    /// A kill comes so long after the phase has begun, at most: longer and longer, until kills miss it.
+    /// A kill comes so long after the phase has begun, at most: longer and longer, until kills miss
+    /// it.
     delay_max_us: u64,
     latest_us: u64,
 }
@@ -54,8 +57,16 @@ fn two_hundred_kills_lose_no_row_and_double_none() {
     let data = geth.data("data");
     let random = Random::new("two_hundred_kills");
     let mut scene = Scene { geth, data, random, final_block: 0, made: 0 };
-    let mut kills = [("tail", 3), ("range", 6), ("merge", 20), ("publish", 3), ("reorg", 3)]
-        .map(|(phase, run_max)| Kills { phase, run_max, inside: 0, missed: 0, delay_max_us: 2_000, latest_us: 0 });
+    let mut kills = [("tail", 3), ("range", 6), ("merge", 20), ("publish", 3), ("reorg", 3)].map(
+        |(phase, run_max)| Kills {
+            phase,
+            run_max,
+            inside: 0,
+            missed: 0,
+            delay_max_us: 2_000,
+            latest_us: 0,
+        },
+    );
     let mut tries = 0;
     loop {
         let mut open: Vec<_> = kills.iter_mut().filter(|kills| kills.inside < EACH).collect();
@@ -67,7 +78,12 @@ fn two_hundred_kills_lose_no_row_and_double_none() {
         for _ in 0..scene.random.within(1..=kills.run_max) {
             if kills.inside < EACH {
                 tries += 1;
-                assert!(tries <= TRIES_MAX, "only {} of {EACH} kills hit phase {}", kills.inside, kills.phase);
+                assert!(
+                    tries <= TRIES_MAX,
+                    "only {} of {EACH} kills hit phase {}",
+                    kills.inside,
+                    kills.phase
+                );
                 scene.kill_inside(kills);
             }
         }
@@ -75,7 +91,9 @@ fn two_hundred_kills_lose_no_row_and_double_none() {
     // Not by `println`, which the test harness keeps to itself where all is well.
     for Kills { phase, inside, missed, latest_us, .. } in &kills {
         let latest_ms = *latest_us as f64 / 1e3;
-        let line = format!("kill -9 inside phase {phase}: {inside} (up to {latest_ms:.1} ms into it), {missed} missed");
+        let line = format!(
+            "kill -9 inside phase {phase}: {inside} (up to {latest_ms:.1} ms into it), {missed} missed"
+        );
         writeln!(std::io::stderr(), "{line}").unwrap();
     }
     assert_eq!(kills.iter().map(|kills| kills.inside).sum::<u64>(), 200);
@@ -89,16 +107,23 @@ fn two_hundred_kills_lose_no_row_and_double_none() {
     assert_eq!(found.digests(), Published::open(&undisturbed).digests());
     let twice = "SELECT count(*) - count(DISTINCT old_hashes) FROM reorgs";
     assert_eq!(found.number(twice), 0, "a reorganisation is recorded twice");
-    assert!(found.number("SELECT count(*) FROM reorgs") >= EACH / 2, "reorganisations are not recorded");
+    assert!(
+        found.number("SELECT count(*) FROM reorgs") >= EACH / 2,
+        "reorganisations are not recorded"
+    );
 }
 
 impl Scene {
-    /// Starts a watch, kills it some time after the phase has begun, and counts that where it was before the phase's end.
+    /// Starts a watch, kills it some time after the phase has begun, and counts that where it was
+    /// before the phase's end.
     fn kill_inside(&mut self, kills: &mut Kills) {
         let mut skip = self.arrange(kills.phase);
         let delay_us = self.random.within(0..=kills.delay_max_us);
-        let is = |line: &str, edge: &str| line.contains(edge) && line.ends_with(&format!("phase={}", kills.phase));
-        let mut watch = Spyhop::watch(&self.geth.socket(), &self.data).args(&["--from", "0"]).spawn();
+        let is = |line: &str, edge: &str| {
+            line.contains(edge) && line.ends_with(&format!("phase={}", kills.phase))
+        };
+        let mut watch =
+            Spyhop::watch(&self.geth.socket(), &self.data).args(&["--from", "0"]).spawn();
         let began = loop {
             let Some(line) = watch.line_within(SILENCE) else { break false };
             if is(&line, "enter") {
@@ -128,7 +153,8 @@ impl Scene {
         }
     }
 
-    /// Sees to it that the phase will come when a watch starts, and says how many of its kind come before the one to hit.
+    /// Sees to it that the phase will come when a watch starts, and says how many of its kind come
+    /// before the one to hit.
     fn arrange(&mut self, phase: &str) -> u64 {
         match phase {
             "tail" => {
@@ -186,11 +212,21 @@ impl Scene {
             let log = contracts::erc20_transfer(sender(0), sender(1), U256::from(made));
             let mut transactions = vec![Transaction::logs(from, contracts::TOKEN, &[log])];
             if made.is_multiple_of(3) {
-                transactions.push(Transaction::transfer(from, Address::from_low_u64_be(made), made));
+                transactions.push(Transaction::transfer(
+                    from,
+                    Address::from_low_u64_be(made),
+                    made,
+                ));
             }
-            let withdrawal = Withdrawal { index: made, validator: made, address: 0x77, amount_gwei: made };
+            let withdrawal =
+                Withdrawal { index: made, validator: made, address: 0x77, amount_gwei: made };
             let withdrawals = vec![withdrawal; (made % 3) as usize];
-            self.geth.block(&Plan { transactions, withdrawals, extra: made.to_be_bytes().to_vec(), miner: made % 7 });
+            self.geth.block(&Plan {
+                transactions,
+                withdrawals,
+                extra: made.to_be_bytes().to_vec(),
+                miner: made % 7,
+            });
         }
     }
 
@@ -235,9 +271,11 @@ impl Scene {
     fn held(&self) -> Option<u64> {
         let head = self.geth.head().number;
         let paths = tail::paths(&self.data).unwrap_or_default();
-        let mut numbers = paths.iter().rev().filter_map(|path| Some((path, tail::number_of(path)?)));
+        let mut numbers =
+            paths.iter().rev().filter_map(|path| Some((path, tail::number_of(path)?)));
         let is_canonical = |(path, number): &(&PathBuf, u64)| {
-            *number <= head && path.ends_with(format!("{number:010}-{:x}", self.geth.block_of(*number).hash))
+            *number <= head
+                && path.ends_with(format!("{number:010}-{:x}", self.geth.block_of(*number).hash))
         };
         numbers.find(is_canonical).map(|(_, number)| number)
     }
@@ -282,19 +320,23 @@ fn a_second_sigterm_ends_at_once_what_cannot_end_by_itself() {
         .spawn()
         .unwrap();
     let mut watch = Mortal(child);
-    wait_for("block 20 in the published file", || (Published::try_open(&data).ok()?.head()?.0 == 20).then_some(()));
+    wait_for("block 20 in the published file", || {
+        (Published::try_open(&data).ok()?.head()?.0 == 20).then_some(())
+    });
     // It cannot say that it stops, and so it does not stop.
     fill(&mut writer);
     signal(&watch.0, libc::SIGTERM);
     let process = watch.0.id();
     let pending = || {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-        let bits = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap().trim().to_owned();
+        let bits =
+            status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap().trim().to_owned();
         u64::from_str_radix(&bits, 16).unwrap() >> (libc::SIGTERM - 1) & 1 == 1
     };
     wait_for("the first signal to be taken", || (!pending()).then_some(()));
     assert!(watch.0.try_wait().unwrap().is_none(), "it ended after one signal");
-    // One that comes while the first is still being taken is one with it: they go on until it has ended.
+    // One that comes while the first is still being taken is one with it: they go on until it has
+    // ended.
     let status = wait_for("its end", || {
         let ended = watch.0.try_wait().unwrap();
         if ended.is_none() {

@@ -24,8 +24,12 @@ fn labels_of_the_operator_are_read_again_when_they_change_and_bad_lines_are_name
         &format!("{},Again,exchange", exchange.to_lowercase()),
         "0x00000000000000000000000000000000000000dd,a,b,c",
     ];
-    fs::write(&file, [lines.join("\n").as_bytes(), b"\n0x00000000000000000000000000000000000000ee,\xff,b\n"].concat())
-        .unwrap();
+    fs::write(
+        &file,
+        [lines.join("\n").as_bytes(), b"\n0x00000000000000000000000000000000000000ee,\xff,b\n"]
+            .concat(),
+    )
+    .unwrap();
     let watch = || Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).path("--labels", &file);
     let mut running = watch().spawn();
     for (line, reason) in [
@@ -39,11 +43,17 @@ fn labels_of_the_operator_are_read_again_when_they_change_and_bad_lines_are_name
     }
     let names = || {
         let found = Published::try_open(&data).ok()?;
-        let rows = found.try_rows("SELECT * FROM labels WHERE source = 'labels file' ORDER BY address").ok()?;
-        let text = |name: &'static str| move |row: &crate::rig::published::Row| row[name].clone().unwrap_or_default();
+        let rows = found
+            .try_rows("SELECT * FROM labels WHERE source = 'labels file' ORDER BY address")
+            .ok()?;
+        let text = |name: &'static str| {
+            move |row: &crate::rig::published::Row| row[name].clone().unwrap_or_default()
+        };
         Some(
             rows.iter()
-                .map(|row| [text("address")(row), text("name")(row), text("category")(row)].join("|"))
+                .map(|row| {
+                    [text("address")(row), text("name")(row), text("category")(row)].join("|")
+                })
                 .collect::<Vec<_>>(),
         )
     };
@@ -55,9 +65,11 @@ fn labels_of_the_operator_are_read_again_when_they_change_and_bad_lines_are_name
     until(&mut running, "the labels", || (names()? == expected).then_some(()));
     let found = Published::open(&data);
     // What ships: one name each, and the operator's stands for its own.
-    assert_eq!(found.number("SELECT count(*) FROM labels"), found.number("SELECT count(DISTINCT address) FROM labels"));
-    let zero =
-        "SELECT category || ' ' || name FROM labels WHERE address = '0x0000000000000000000000000000000000000000'";
+    assert_eq!(
+        found.number("SELECT count(*) FROM labels"),
+        found.number("SELECT count(DISTINCT address) FROM labels")
+    );
+    let zero = "SELECT category || ' ' || name FROM labels WHERE address = '0x0000000000000000000000000000000000000000'";
     assert_eq!(found.value(zero).as_deref(), Some("burn Zero address"));
     assert_eq!(found.number("SELECT count(*) FROM labels WHERE category = 'system'"), 7);
     assert_eq!(found.number("SELECT count(*) FROM labels WHERE category = 'precompile'"), 17);
@@ -68,7 +80,9 @@ fn labels_of_the_operator_are_read_again_when_they_change_and_bad_lines_are_name
     until(&mut running, "the changed labels", || (names()? == renamed).then_some(()));
     fs::remove_file(&file).unwrap();
     extend(&fake, 25, "");
-    until(&mut running, "block 25", || (Published::try_open(&data).ok()?.head()?.0 == 25).then_some(()));
+    until(&mut running, "block 25", || {
+        (Published::try_open(&data).ok()?.head()?.0 == 25).then_some(())
+    });
     assert_eq!(names().unwrap(), renamed);
     running.stop();
     let error = watch().fail(2);
@@ -103,7 +117,9 @@ fn whatever_is_wrong_with_a_line_of_labels_every_other_line_counts() {
         format!("{},\"last is never closed either", address(17)).into(),
     ];
     fs::write(&file, lines.join(&b'\n')).unwrap();
-    let watch = || Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).path("--labels", &file);
+    let watch = || {
+        Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).path("--labels", &file)
+    };
     let log = crate::rig::process::stderr_of(&watch().run());
     for (line, reason) in [
         (2, "a quote is not closed on its line"),
@@ -121,10 +137,19 @@ fn whatever_is_wrong_with_a_line_of_labels_every_other_line_counts() {
         assert!(log.lines().any(is_it), "line {line}: {reason}: {log}");
     }
     assert_eq!(log.matches("label skipped").count(), 10, "{log}");
-    let own = "SELECT address, name, category FROM labels WHERE source = 'labels file' ORDER BY address";
+    let own =
+        "SELECT address, name, category FROM labels WHERE source = 'labels file' ORDER BY address";
     let own = Published::open(&data).rows(own);
-    let own: Vec<_> = own.iter().map(|row| (row["address"].clone().unwrap(), row["name"].clone().unwrap())).collect();
-    let expected = [(3, "Plain"), (4, "Exchange, \"hot\""), (15, "in \"the\" middle"), (16, "\x1b[31mred\u{202e}")];
+    let own: Vec<_> = own
+        .iter()
+        .map(|row| (row["address"].clone().unwrap(), row["name"].clone().unwrap()))
+        .collect();
+    let expected = [
+        (3, "Plain"),
+        (4, "Exchange, \"hot\""),
+        (15, "in \"the\" middle"),
+        (16, "\x1b[31mred\u{202e}"),
+    ];
     assert_eq!(own, expected.map(|(number, name)| (address(number), name.to_owned())));
 
     // A pipe has no second reading, and may have no writer.
@@ -141,10 +166,18 @@ fn lines_of_labels_end_as_any_system_ends_them() {
         let (data, file) = (directory.path().join("data"), directory.path().join("labels.csv"));
         let fake = FakeGeth::start(directory.path());
         extend(&fake, 3, "");
-        let lines =
-            ["address,name", "# a remark", "", &format!("0x{:040x},One", 1), "none", &format!("0x{:040x},\"Two\"", 2)];
+        let lines = [
+            "address,name",
+            "# a remark",
+            "",
+            &format!("0x{:040x},One", 1),
+            "none",
+            &format!("0x{:040x},\"Two\"", 2),
+        ];
         fs::write(&file, lines.join(end)).unwrap();
-        let watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).path("--labels", &file);
+        let watch = Spyhop::watch(fake.path(), &data)
+            .args(&["--from", "0", "--once"])
+            .path("--labels", &file);
         let log = crate::rig::process::stderr_of(&watch.run());
         assert!(log.contains("line=5"), "{end:?}: {log}");
         let own = "SELECT string_agg(name, ' ' ORDER BY address) FROM labels WHERE source = 'labels file'";

@@ -1,7 +1,10 @@
 //! What a real node cannot be made to do: lie, forget, and know transactions of a later fork.
 
 use crate::fake_geth::{FakeBlock, FakeGeth, Fault, When};
-use crate::rig::{Forks, Geth, Plan, Running, Spyhop, Transaction, process::stderr_of, transaction::sender, wait_for};
+use crate::rig::{
+    Forks, Geth, Plan, Running, Spyhop, Transaction, process::stderr_of, transaction::sender,
+    wait_for,
+};
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header};
 use alloy_primitives::{B256, Bloom, Bytes, U256};
 use alloy_rlp::Encodable;
@@ -81,7 +84,8 @@ fn once(fake: &FakeGeth, data: &Path) -> Spyhop {
 
 /// A query's rows, each as its values with commas between.
 fn rows(data: &Path, sql: &str) -> Vec<String> {
-    let csv = Spyhop::new("sql").path("--data", data).args(&["--format", "csv", "-c", sql]).succeed();
+    let csv =
+        Spyhop::new("sql").path("--data", data).args(&["--format", "csv", "-c", sql]).succeed();
     csv.lines().skip(1).map(str::to_owned).collect()
 }
 
@@ -92,7 +96,12 @@ fn blocks(data: &Path) -> Vec<String> {
 
 fn status(data: &Path) -> String {
     let output = Spyhop::new("status").path("--data", data).run();
-    format!("{:?} {}{}", output.status.code(), String::from_utf8_lossy(&output.stdout), stderr_of(&output))
+    format!(
+        "{:?} {}{}",
+        output.status.code(),
+        String::from_utf8_lossy(&output.stdout),
+        stderr_of(&output)
+    )
 }
 
 fn until_published(running: &mut Running, data: &Path, sql: &str, expected: &str) {
@@ -126,14 +135,23 @@ fn a_block_that_fails_twice_is_quarantined_and_the_rest_is_held() {
     alloy_rlp::Header { list: true, payload_length: payload.len() }.encode(&mut raw);
     raw.extend(payload);
     let lie = format!("\"{}\"", const_hex::encode_prefixed(raw));
-    fake.fault(Fault::Replace(lie.into_bytes()), When::method("debug_getRawBlock").block(150).always());
-    fake.fault(Fault::Replace(b"[\"0x7ec0\"]".to_vec()), When::method("debug_getRawReceipts").block(150).always());
+    fake.fault(
+        Fault::Replace(lie.into_bytes()),
+        When::method("debug_getRawBlock").block(150).always(),
+    );
+    fake.fault(
+        Fault::Replace(b"[\"0x7ec0\"]".to_vec()),
+        When::method("debug_getRawReceipts").block(150).always(),
+    );
 
     let error = once(&fake, &data).fail(1);
     assert!(error.contains("blocks 100 to 199 are not stored"), "{error}");
     assert!(error.contains("block 150"), "{error}");
     assert_eq!(
-        rows(&data, "SELECT first_block, last_block, status FROM coverage WHERE table_name = 'blocks' ORDER BY 1"),
+        rows(
+            &data,
+            "SELECT first_block, last_block, status FROM coverage WHERE table_name = 'blocks' ORDER BY 1"
+        ),
         ["0,99,held", "100,199,failed", "200,350,held"]
     );
     assert_eq!(rows(&data, "SELECT count(*) FROM blocks"), ["251"]);
@@ -162,11 +180,17 @@ fn a_mismatch_names_block_root_expected_and_found() {
     assert_eq!(receipt[4], 1);
     receipt[4] = 0x80;
     let lie = format!("[\"{}\"]", const_hex::encode_prefixed(&receipt));
-    fake.fault(Fault::Replace(lie.into_bytes()), When::method("debug_getRawReceipts").block(121).always());
+    fake.fault(
+        Fault::Replace(lie.into_bytes()),
+        When::method("debug_getRawReceipts").block(121).always(),
+    );
     let error = once(&fake, &data).fail(1);
     let expected = ordered_trie_root_encoded(&honest.raw_receipts);
     let found = ordered_trie_root_encoded(&[receipt]);
-    assert!(error.contains(&format!("block 121: receipts root: expected {expected}, found {found}")), "{error}");
+    assert!(
+        error.contains(&format!("block 121: receipts root: expected {expected}, found {found}")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -183,7 +207,10 @@ fn a_block_of_another_chain_is_quarantined_however_whole_it_is() {
         fake.fault(stranger(number), When::method("debug_getRawBlock").block(number).always());
         let error = once(&fake, &data).fail(1);
         let parent = fake.chain().block(number - 1).unwrap().hash;
-        let expected = format!("block {number}: parent hash: expected {parent}, found {}", B256::repeat_byte(7));
+        let expected = format!(
+            "block {number}: parent hash: expected {parent}, found {}",
+            B256::repeat_byte(7)
+        );
         assert!(error.contains(&expected), "{error}");
         assert_eq!(blocks(&data), ["251,0,350"]);
         fake.no_faults();
@@ -267,7 +294,10 @@ fn an_unknown_transaction_type_is_stored_raw() {
     assert!(output.status.success(), "{}", stderr_of(&output));
     assert!(stderr_of(&output).contains("unknown transaction type"), "{}", stderr_of(&output));
     assert_eq!(
-        rows(&data, "SELECT transaction_type, raw, from_address, receipt_gas_used FROM transactions"),
+        rows(
+            &data,
+            "SELECT transaction_type, raw, from_address, receipt_gas_used FROM transactions"
+        ),
         ["126,0x7edead,,21000"]
     );
 }
@@ -302,13 +332,19 @@ fn a_long_tail_is_published_whole_and_sealed_later() {
     let run = || once(&fake, &data).args(&["--finality-depth", "5000"]);
     run().succeed();
     assert_eq!(blocks(&data), ["1251,0,1250"]);
-    assert!(data.join("tail/first=0000000000").exists(), "the oldest part of a long tail is in chunks");
+    assert!(
+        data.join("tail/first=0000000000").exists(),
+        "the oldest part of a long tail is in chunks"
+    );
     assert_eq!(rows(&data, "SELECT count(*) <= 1000 FROM tail.blocks"), ["true"]);
     fake.chain().finalized = Some(1_240);
     run().succeed();
     assert_eq!(blocks(&data), ["1251,0,1250"]);
     assert_eq!(rows(&data, "SELECT min(number) FROM tail.blocks"), ["1200"]);
-    assert!(data.join("chain/first=0000000000/last=0000000999/g1/manifest.json").exists(), "ten hundreds are merged");
+    assert!(
+        data.join("chain/first=0000000000/last=0000000999/g1/manifest.json").exists(),
+        "ten hundreds are merged"
+    );
 }
 
 #[test]
@@ -341,7 +377,11 @@ fn a_gas_price_beyond_a_decimal_keeps_its_digits() {
     rows.hex([0; 20]);
     rows.wide(wide);
     let batch = rows.finish();
-    let text = arrow::util::display::array_value_to_string(batch.column_by_name("amount_text").unwrap(), 0).unwrap();
+    let text = arrow::util::display::array_value_to_string(
+        batch.column_by_name("amount_text").unwrap(),
+        0,
+    )
+    .unwrap();
     assert_eq!(text, format!("1{}", "0".repeat(38)));
     assert!(batch.column_by_name("amount").unwrap().is_null(0));
 }
@@ -350,7 +390,9 @@ fn a_gas_price_beyond_a_decimal_keeps_its_digits() {
 fn contents(data: &Path) -> Vec<(std::path::PathBuf, String)> {
     let all = crate::rig::process::listing(data);
     all.into_iter()
-        .filter(|(path, _)| !path.starts_with(".spyhop/heartbeat") && !path.starts_with(".spyhop/tmp"))
+        .filter(|(path, _)| {
+            !path.starts_with(".spyhop/heartbeat") && !path.starts_with(".spyhop/tmp")
+        })
         .collect()
 }
 
@@ -378,10 +420,17 @@ fn a_node_of_another_chain_at_the_same_socket_changes_nothing() {
         let named = format!("is on chain {id} with genesis");
         wait_for("an unhealthy status", || {
             let said = status(&data);
-            (said.starts_with("Some(1)") && said.contains(&named) && said.contains("nothing was touched")).then_some(())
+            (said.starts_with("Some(1)")
+                && said.contains(&named)
+                && said.contains("nothing was touched"))
+            .then_some(())
         });
         let asked = other.counts();
-        assert_eq!(asked.of("debug_getRawBlock") + asked.of("debug_getRawReceipts"), 0, "{asked:?}");
+        assert_eq!(
+            asked.of("debug_getRawBlock") + asked.of("debug_getRawReceipts"),
+            0,
+            "{asked:?}"
+        );
         assert!(asked.all() < 100, "{asked:?}");
         assert!(running.is_running());
         assert_eq!(contents(&data), before, "{id}");
@@ -405,7 +454,9 @@ fn a_chain_that_is_exchanged_under_an_open_connection_changes_nothing() {
     let chain = fake.chain().clone();
     fake.chain().clear();
     extend(&fake, 60, "other");
-    wait_for("an unhealthy status", || status(&data).contains("is on chain 1337 with genesis").then_some(()));
+    wait_for("an unhealthy status", || {
+        status(&data).contains("is on chain 1337 with genesis").then_some(())
+    });
     assert_eq!(contents(&data), before);
     *fake.chain() = chain;
     extend(&fake, 51, "");
@@ -464,23 +515,35 @@ fn what_a_node_contradicts_itself_in_is_named_and_waited_out() {
         "the same wherever it names that block",
         &|fake| {
             let head = head_json(350, foreign, tip(fake).parent_hash, 1_700_004_200);
-            fake.fault(Fault::Replace(head), When::method("eth_getBlockByNumber").block(350).always());
+            fake.fault(
+                Fault::Replace(head),
+                When::method("eth_getBlockByNumber").block(350).always(),
+            );
         },
         "block 350 of the node's chain is said to be",
     );
     check(
         "a head above the tip with a foreign parent",
-        &|fake| fake.fault(Fault::Replace(head_json(351, foreign, B256::repeat_byte(8), 1_700_004_212)), latest()),
+        &|fake| {
+            fake.fault(
+                Fault::Replace(head_json(351, foreign, B256::repeat_byte(8), 1_700_004_212)),
+                latest(),
+            )
+        },
         "the node's head is said to be block 351",
     );
     check(
         "a lower head with a foreign hash",
-        &|fake| fake.fault(Fault::Replace(head_json(340, foreign, foreign, 1_700_004_212)), latest()),
+        &|fake| {
+            fake.fault(Fault::Replace(head_json(340, foreign, foreign, 1_700_004_212)), latest())
+        },
         "the node's head is said to be block 340",
     );
     check(
         "a head that no chain has",
-        &|fake| fake.fault(Fault::Replace(head_json(u64::MAX, foreign, foreign, u64::MAX)), latest()),
+        &|fake| {
+            fake.fault(Fault::Replace(head_json(u64::MAX, foreign, foreign, u64::MAX)), latest())
+        },
         "which no chain has",
     );
     for number in [352, u64::MAX / 2, u64::MAX] {
@@ -488,10 +551,16 @@ fn what_a_node_contradicts_itself_in_is_named_and_waited_out() {
             "a finalized block above the head",
             &|fake| {
                 let when = When::method("eth_getBlockByNumber").named("finalized").always();
-                fake.fault(Fault::Replace(head_json(number, foreign, foreign, 1_700_004_212)), when);
+                fake.fault(
+                    Fault::Replace(head_json(number, foreign, foreign, 1_700_004_212)),
+                    when,
+                );
                 // It is asked for with each new head: the same block once more, with another time.
                 let head = tip(fake);
-                fake.fault(Fault::Replace(head_json(350, head.hash, head.parent_hash, 1_700_004_201)), latest());
+                fake.fault(
+                    Fault::Replace(head_json(350, head.hash, head.parent_hash, 1_700_004_201)),
+                    latest(),
+                );
             },
             &format!("the node says that block {number} is final"),
         );
@@ -505,7 +574,8 @@ fn a_head_far_above_what_the_node_has_makes_nothing_final() {
             let directory = tempfile::tempdir().unwrap();
             let data = directory.path().join("data");
             let fake = node(directory.path(), 50, None);
-            let watch = || Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--order", order]);
+            let watch =
+                || Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--order", order]);
             let mut running = watch().spawn();
             until_published(&mut running, &data, "SELECT max(number) FROM blocks", "50");
             let hash = B256::repeat_byte(7);
@@ -516,7 +586,9 @@ fn a_head_far_above_what_the_node_has_makes_nothing_final() {
             // It is not believed at the start either.
             let mut running = watch().spawn();
             running.wait_for(&["waiting: the node's head is said to be block"]);
-            wait_for("an unhealthy status", || status(&data).contains("unhealthy: the node's head").then_some(()));
+            wait_for("an unhealthy status", || {
+                status(&data).contains("unhealthy: the node's head").then_some(())
+            });
             fake.no_faults();
             extend(&fake, 51, "");
             until_published(&mut running, &data, "SELECT max(number) FROM blocks", "51");
@@ -538,7 +610,10 @@ fn a_node_that_goes_on_contradicting_itself_ends_what_ends_by_itself() {
     for when in [when().named("latest"), when()] {
         fake.fault(Fault::Replace(head_json(20, hash, parent, 1_700_000_240)), when);
         let error = once(&fake, &data).fail(1);
-        assert!(error.contains("the node contradicts itself") && error.contains(&hash.to_string()), "{error}");
+        assert!(
+            error.contains("the node contradicts itself") && error.contains(&hash.to_string()),
+            "{error}"
+        );
         fake.no_faults();
     }
     once(&fake, &data).succeed();
@@ -551,13 +626,18 @@ fn keep_believes_no_time_that_is_not_proved() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let fake = node(directory.path(), 350, Some(320));
-    let run = |once: &[&str]| Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--keep", "1"]).args(once);
+    let run = |once: &[&str]| {
+        Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--keep", "1"]).args(once)
+    };
     run(&["--once"]).succeed();
     assert_eq!(blocks(&data), ["351,0,350"]);
     let sealed = crate::rig::process::listing(&data.join("chain"));
     let head = fake.chain().head().unwrap();
     let future = head_json(350, head.hash, head.parent_hash, 1_700_000_000 + 86_400 * 3_650);
-    fake.fault(Fault::Replace(future), When::method("eth_getBlockByNumber").named("latest").always());
+    fake.fault(
+        Fault::Replace(future),
+        When::method("eth_getBlockByNumber").named("latest").always(),
+    );
     run(&["--once"]).succeed();
     assert_eq!(crate::rig::process::listing(&data.join("chain")), sealed);
     assert_eq!(blocks(&data), ["351,0,350"]);
@@ -574,7 +654,8 @@ fn random_receipts_do_not_fill_the_volume() {
     fake.chain().push(block(11, top, &[vec![0x7e, 1, 2, 3]], ""));
     // One lie after the other.
     for lie in 0..40u8 {
-        let receipt = const_hex::encode_prefixed([vec![0x7e, 0xc1, lie], vec![lie; 1 << 20]].concat());
+        let receipt =
+            const_hex::encode_prefixed([vec![0x7e, 0xc1, lie], vec![lie; 1 << 20]].concat());
         fake.fault(
             Fault::Replace(format!("[\"{receipt}\"]").into_bytes()),
             When::method("debug_getRawReceipts").block(11),
@@ -614,7 +695,10 @@ fn a_trace_that_is_too_deep_is_a_gap_with_that_reason() {
     let frame = r#"{"type":"CALL","from":"0x0000000000000000000000000000000000000001","gas":"0x1","gasUsed":"0x1","input":"0x""#;
     let frames = vec![frame; 200_000].join(r#","calls":["#) + &"}]".repeat(199_999) + "}";
     let traces = format!(r#"[{{"txHash":"{hash}","result":{frames}}}]"#);
-    fake.fault(Fault::Replace(traces.into_bytes()), When::method("debug_traceBlockByHash").always());
+    fake.fault(
+        Fault::Replace(traces.into_bytes()),
+        When::method("debug_traceBlockByHash").always(),
+    );
     once(&fake, &data).succeed();
     assert_eq!(blocks(&data), ["12,0,11"]);
     let reason = "SELECT DISTINCT reason FROM coverage WHERE table_name = 'native_transfers' AND last_block = 11";
@@ -657,7 +741,11 @@ fn a_trace_that_contradicts_its_own_transaction_is_not_believed() {
         assert_eq!(rows(&data, &untrue), ["0"], "{member} {lie}");
         let gap = "SELECT DISTINCT reason LIKE '%contradicts transaction%' FROM coverage
             WHERE table_name = 'native_transfers' AND status <> 'held' AND first_block <= 1 AND last_block >= 1";
-        assert_eq!(rows(&data, gap), if is_believed { vec![] } else { vec!["true"] }, "{member} {lie}");
+        assert_eq!(
+            rows(&data, gap),
+            if is_believed { vec![] } else { vec!["true"] },
+            "{member} {lie}"
+        );
     };
     check("", "", true);
     check("value", "0x5", false);
@@ -669,14 +757,24 @@ fn a_trace_that_contradicts_its_own_transaction_is_not_believed() {
 
 #[test]
 fn a_connection_that_drops_at_any_request_of_the_start_is_waited_out() {
-    for method in ["web3_clientVersion", "eth_chainId", "eth_getBlockByNumber", "admin_nodeInfo", "debug_dbGet"] {
+    for method in [
+        "web3_clientVersion",
+        "eth_chainId",
+        "eth_getBlockByNumber",
+        "admin_nodeInfo",
+        "debug_dbGet",
+    ] {
         for times in [1, 2] {
             let directory = tempfile::tempdir().unwrap();
             let data = directory.path().join("data");
             let fake = node(directory.path(), 20, None);
             fake.fault(Fault::Close, When::method(method).times(times));
             Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
-            assert_eq!(rows(&data, "SELECT count(*) FROM blocks"), ["21"], "{method}, {times} times");
+            assert_eq!(
+                rows(&data, "SELECT count(*) FROM blocks"),
+                ["21"],
+                "{method}, {times} times"
+            );
         }
     }
 }

@@ -43,10 +43,17 @@ fn list(items: &[Vec<u8>]) -> Vec<u8> {
 /// A header of Cancun for empty lists, with these items instead of the usual ones.
 fn header(items: &[(usize, U256)]) -> Vec<Vec<u8>> {
     let (zero, empty) = (encode(B256::ZERO), encode(alloy_trie::EMPTY_ROOT_HASH));
-    let mut header = vec![zero.clone(), encode(keccak256(list(&[]))), encode(Address::ZERO), zero.clone()];
+    let mut header =
+        vec![zero.clone(), encode(keccak256(list(&[]))), encode(Address::ZERO), zero.clone()];
     header.extend([empty.clone(), empty.clone(), encode(Bloom::ZERO)]);
     header.extend([0u64, 0, 30_000_000, 0, 1_700_000_000].iter().map(encode));
-    header.extend([encode(&b"extra"[..]), zero.clone(), encode(&[0u8; 8][..]), encode(7u64), empty]);
+    header.extend([
+        encode(&b"extra"[..]),
+        zero.clone(),
+        encode(&[0u8; 8][..]),
+        encode(7u64),
+        empty,
+    ]);
     header.extend([encode(0u64), encode(0u64), zero]);
     items.iter().for_each(|(place, number)| header[*place] = encode(number));
     header
@@ -69,7 +76,8 @@ fn forks(forks: &[(&str, u64, u64)]) -> Value {
     let mut config = json!({"blobSchedule": {}});
     for (fork, time, fraction) in forks {
         config[format!("{fork}Time")] = json!(time);
-        config["blobSchedule"][fork] = json!({"target": 6, "max": 9, "baseFeeUpdateFraction": fraction});
+        config["blobSchedule"][fork] =
+            json!({"target": 6, "max": 9, "baseFeeUpdateFraction": fraction});
     }
     config
 }
@@ -88,16 +96,28 @@ fn of_forks_at_one_time_the_later_one_prices_blobs() {
     check(&[("amsterdam", 0, 4_000_000), ("bpo5", 0, 9_000_000)], 4_000_000);
     // One of a newer geth comes after all that are known here; none is in force before its time.
     check(&[("afork", 0, 4_000_000), ("bpo2", 0, 9_000_000)], 4_000_000);
-    check(&[("bpo1", 1_700_000_001, 4_000_000), ("prague", 1_699_999_999, 9_000_000), ("cancun", 0, 1)], 9_000_000);
+    check(
+        &[
+            ("bpo1", 1_700_000_001, 4_000_000),
+            ("prague", 1_699_999_999, 9_000_000),
+            ("cancun", 0, 1),
+        ],
+        9_000_000,
+    );
 }
 
 #[test]
 fn a_blob_schedule_that_cannot_be_read_gives_no_price_from_then_on() {
-    for fraction in [json!(null), json!(-1), json!(1.5), json!("5007716"), json!([5_007_716]), json!(0)] {
+    for fraction in
+        [json!(null), json!(-1), json!(1.5), json!("5007716"), json!([5_007_716]), json!(0)]
+    {
         let mut config = forks(&[("cancun", 0, 3_338_477), ("prague", 1_600_000_000, 5_007_716)]);
         config["blobSchedule"]["prague"]["baseFeeUpdateFraction"] = fraction.clone();
         assert_eq!(blob_price(&config, 60_000_000), None, "{fraction}");
-        assert!(BlobSchedule::from_config(&config).fault(&config).unwrap().contains("1600000000"), "{fraction}");
+        assert!(
+            BlobSchedule::from_config(&config).fault(&config).unwrap().contains("1600000000"),
+            "{fraction}"
+        );
         // One that is still to come changes nothing, nor does one without a time.
         let expected = blob_price(&forks(&[("cancun", 0, 3_338_477)]), 60_000_000);
         for time in [json!(u64::MAX), json!(null)] {
@@ -114,7 +134,11 @@ fn a_blob_schedule_that_cannot_be_read_gives_no_price_from_then_on() {
 fn a_blob_price_is_exact_up_to_256_bits_and_never_takes_long() {
     let check = |excess: u64, fraction: u64, expected: Option<&str>| {
         let expected = expected.map(|digits| U256::from_str_radix(digits, 10).unwrap());
-        assert_eq!(blob_price(&forks(&[("cancun", 0, fraction)]), excess), expected, "{excess} / {fraction}");
+        assert_eq!(
+            blob_price(&forks(&[("cancun", 0, fraction)]), excess),
+            expected,
+            "{excess} / {fraction}"
+        );
     };
     // As geth's `fakeExponential`, which has no limit.
     check(0, 3_338_477, Some("1"));
@@ -124,7 +148,11 @@ fn a_blob_price_is_exact_up_to_256_bits_and_never_takes_long() {
         3_338_477,
         Some("56453096389186310890362940840816970060244358079304756919162603450642909065741"),
     );
-    check(177, 1, Some("74149706136313717636432824801193834870097785191721245871950585387062543475577"));
+    check(
+        177,
+        1,
+        Some("74149706136313717636432824801193834870097785191721245871950585387062543475577"),
+    );
     check(u64::MAX, u64::MAX, Some("2"));
     check(u64::MAX, 1 << 57, Some("38877084059945950652462244396535240705810792562261197162"));
     check(593_000_000, 3_338_477, None);
@@ -157,7 +185,8 @@ impl Draft {
             kind.into_iter().chain(receipt).collect()
         });
         let receipts: Vec<Vec<u8>> = receipts.collect();
-        let envelopes: Vec<_> = self.transactions.iter().map(|(envelope, _)| envelope.clone()).collect();
+        let envelopes: Vec<_> =
+            self.transactions.iter().map(|(envelope, _)| envelope.clone()).collect();
         let mut header = header(&self.items);
         header[PARENT] = encode(parent);
         header[1] = encode(keccak256(list(&self.uncles)));
@@ -165,7 +194,8 @@ impl Draft {
         header[5] = encode(ordered_trie_root_encoded(&receipts));
         header[NUMBER] = encode(number);
         header[16] = encode(ordered_trie_root_encoded(&self.withdrawals));
-        let wrapped = envelopes.iter().map(|raw| if raw[0] < 0xc0 { encode(&raw[..]) } else { raw.clone() });
+        let wrapped =
+            envelopes.iter().map(|raw| if raw[0] < 0xc0 { encode(&raw[..]) } else { raw.clone() });
         let parts = [header, wrapped.collect(), self.uncles.clone(), self.withdrawals.clone()];
         FakeBlock::from_raw(list(&parts.map(|items| list(&items))), receipts)
     }
@@ -181,7 +211,11 @@ fn sign(from: usize, kind: u8, fields: &[Vec<u8>]) -> Vec<u8> {
     let message: Vec<u8> = prefix.into_iter().chain(list(&unsigned)).collect();
     let signature = wallet(from).sign_hash(H256(keccak256(message).0)).unwrap();
     let parity = U512::from(1 - signature.v % 2);
-    let v = if kind == 0 { (U512::from(chain_id()) << 1usize) + U512::from(35) + parity } else { parity };
+    let v = if kind == 0 {
+        (U512::from(chain_id()) << 1usize) + U512::from(35) + parity
+    } else {
+        parity
+    };
     let part = |part: ethers::types::U256| encode(U256::from_limbs(part.0));
     let signed = [fields, &[encode(v), part(signature.r), part(signature.s)]].concat();
     prefix.into_iter().chain(list(&signed)).collect()
@@ -204,12 +238,17 @@ fn transactions(gas: u64) -> Vec<Vec<u8>> {
     let to = encode(Address::repeat_byte(0x77));
     let rest = [to, encode(U256::MAX), encode(&b"data"[..])];
     let (id, nonce, gas) = (encode(chain_id()), encode(NONCE), encode(gas));
-    let access = list(&[list(&[encode(Address::repeat_byte(1)), list(&[encode(B256::repeat_byte(2))])])]);
-    let market = [&[id.clone(), nonce.clone(), encode(tip()), encode(price()), gas.clone()], &rest[..]].concat();
+    let access =
+        list(&[list(&[encode(Address::repeat_byte(1)), list(&[encode(B256::repeat_byte(2))])])]);
+    let market =
+        [&[id.clone(), nonce.clone(), encode(tip()), encode(price()), gas.clone()], &rest[..]]
+            .concat();
     let market = [&market[..], std::slice::from_ref(&access)].concat();
     let blobs = [encode(price()), list(&[encode(B256::repeat_byte(1))])];
-    let authorization = [encode(U256::MAX), encode(Address::ZERO), encode(u64::MAX), encode(255u64)];
-    let authorization = list(&[&authorization[..], &[encode(U256::MAX), encode(U256::MAX)]].concat());
+    let authorization =
+        [encode(U256::MAX), encode(Address::ZERO), encode(u64::MAX), encode(255u64)];
+    let authorization =
+        list(&[&authorization[..], &[encode(U256::MAX), encode(U256::MAX)]].concat());
     vec![
         sign(0, 0, &[&[nonce.clone(), encode(price()), gas.clone()], &rest[..]].concat()),
         sign(1, 1, &[&[id, nonce, encode(price()), gas], &rest[..], &[access]].concat()),
@@ -219,7 +258,8 @@ fn transactions(gas: u64) -> Vec<Vec<u8>> {
     ]
 }
 
-/// A header as the blocks and the uncles here may have it, with every number of it as large as it may be.
+/// A header as the blocks and the uncles here may have it, with every number of it as large as it
+/// may be.
 fn largest() -> Vec<(usize, U256)> {
     let largest = |less: u64| U256::from(u64::MAX - less);
     let amounts = [(DIFFICULTY, U256::MAX), (BASE_FEE, base_fee())];
@@ -240,8 +280,9 @@ const EDGES: [u64; 9] = [
     u64::MAX,
 ];
 
-/// Blocks 0 to 130, of which 0 to 99 can be sealed. Block 5 has a transaction of each type, block 6 too, each with gas for 63 bits
-/// together; those from 10 on have numbers at the edges; from block 60 on no `TIMESTAMP` can be the time.
+/// Blocks 0 to 130, of which 0 to 99 can be sealed. Block 5 has a transaction of each type, block 6
+/// too, each with gas for 63 bits together; those from 10 on have numbers at the edges; from block
+/// 60 on no `TIMESTAMP` can be the time.
 fn chain_of_large_numbers(directory: &Path) -> FakeGeth {
     let fake = FakeGeth::start(directory);
     let mut parent = B256::ZERO;
@@ -259,7 +300,8 @@ fn chain_of_large_numbers(directory: &Path) -> FakeGeth {
         }
         if [5, 6].contains(&number) {
             let used = i64::MAX as u64 / 5;
-            draft.transactions = transactions(used).into_iter().map(|envelope| (envelope, used)).collect();
+            draft.transactions =
+                transactions(used).into_iter().map(|envelope| (envelope, used)).collect();
             draft.items.extend([
                 (BASE_FEE, base_fee()),
                 (GAS_LIMIT, U256::from(i64::MAX)),
@@ -274,7 +316,8 @@ fn chain_of_large_numbers(directory: &Path) -> FakeGeth {
             };
             draft.withdrawals = vec![withdrawal(0), withdrawal(1)];
             let time = (TIMESTAMP, U256::from(u64::MAX));
-            draft.uncles = vec![list(&header(&[&largest()[..], &[time, (NUMBER, U256::from(6))]].concat()))];
+            draft.uncles =
+                vec![list(&header(&[&largest()[..], &[time, (NUMBER, U256::from(6))]].concat()))];
         }
         parent = fake.chain().push(draft.block(number, parent));
     }
@@ -296,8 +339,10 @@ fn verify(data: &Path) -> String {
 /// The rows of a query of these columns, each as its values with blanks between, null as `-`.
 #[track_caller]
 fn rows(found: &Published, columns: &str, rest: &str) -> Vec<String> {
-    let columns: Vec<_> = columns.split(' ').map(|column| format!("coalesce(({column})::VARCHAR, '-')")).collect();
-    let rows = found.rows(&format!("SELECT concat_ws(' ', {}) AS row FROM {rest}", columns.join(", ")));
+    let columns: Vec<_> =
+        columns.split(' ').map(|column| format!("coalesce(({column})::VARCHAR, '-')")).collect();
+    let rows =
+        found.rows(&format!("SELECT concat_ws(' ', {}) AS row FROM {rest}", columns.join(", ")));
     rows.iter().map(|row| row["row"].clone().unwrap()).collect()
 }
 
@@ -351,8 +396,16 @@ fn the_largest_numbers_are_stored_digit_for_digit_and_no_view_overflows() {
     .join(" ");
     let columns = "gas_limit gas_limit_text gas_used gas_used_text blob_gas_used blob_gas_used_text excess_blob_gas difficulty_text base_fee_per_gas_text";
     check(columns, "blocks WHERE number = 7", std::slice::from_ref(&header));
-    check(&format!("{columns} timestamp timestamp_text"), "uncles", &[format!("{header} - {}", u64::MAX)]);
-    check("timestamp timestamp_text", "blocks WHERE number = 60", &[format!("- {}", (1u64 << 63) + 60)]);
+    check(
+        &format!("{columns} timestamp timestamp_text"),
+        "uncles",
+        &[format!("{header} - {}", u64::MAX)],
+    );
+    check(
+        "timestamp timestamp_text",
+        "blocks WHERE number = 60",
+        &[format!("- {}", (1u64 << 63) + 60)],
+    );
     check(
         "index validator_index amount",
         "withdrawals ORDER BY withdrawal_index",
@@ -401,24 +454,39 @@ fn what_the_protocol_forbids_is_refused_with_its_reason() {
         assert!(refusal.contains(expected), "{refusal}");
     };
     let more = |bits: u64, what: &str| {
-        format!("type 0: {what}: a number of more than the {bits} bits that the protocol has for it")
+        format!(
+            "type 0: {what}: a number of more than the {bits} bits that the protocol has for it"
+        )
     };
     check(fields(&[1; 9], &[1], 1), 1, &more(64, "nonce"));
     check(fields(&[1], &[1; 33], 1), 1, &more(256, "gas price"));
-    check(fields(&[1], &[1], 1 << 63), 1, "(EIP-4803, geth's params.MaxGasLimit): transactions.gas exceeds 2^63-1");
-    check(fields(&[1], &[1], 1), 1 << 63, "transactions.receipt_cumulative_gas_used exceeds 2^63-1");
+    check(
+        fields(&[1], &[1], 1 << 63),
+        1,
+        "(EIP-4803, geth's params.MaxGasLimit): transactions.gas exceeds 2^63-1",
+    );
+    check(
+        fields(&[1], &[1], 1),
+        1 << 63,
+        "transactions.receipt_cumulative_gas_used exceeds 2^63-1",
+    );
 }
 
 /// Files of a range as they were before columns were added and numbers had more room.
 fn age(directory: &Path, table: &Table) {
     let path = directory.join(format!("{}.parquet", table.name));
-    let mut manifest: Value = serde_json::from_slice(&fs::read(directory.join("manifest.json")).unwrap()).unwrap();
-    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap().build().unwrap();
+    let mut manifest: Value =
+        serde_json::from_slice(&fs::read(directory.join("manifest.json")).unwrap()).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap())
+        .unwrap()
+        .build()
+        .unwrap();
     let batches: Vec<_> = reader.map(|batch| aged(&batch.unwrap(), table)).collect();
     let mut bytes = Vec::new();
-    let schema = batches
-        .first()
-        .map_or_else(|| aged(&RecordBatch::new_empty(table.schema()), table).schema(), RecordBatch::schema);
+    let schema = batches.first().map_or_else(
+        || aged(&RecordBatch::new_empty(table.schema()), table).schema(),
+        RecordBatch::schema,
+    );
     let mut writer = ArrowWriter::try_new(&mut bytes, schema, None).unwrap();
     batches.iter().for_each(|batch| writer.write(batch).unwrap());
     writer.close().unwrap();
@@ -431,9 +499,9 @@ fn age(directory: &Path, table: &Table) {
 }
 
 fn aged(batch: &RecordBatch, table: &Table) -> RecordBatch {
-    let columns = table
-        .fields(0)
-        .map(|(column, kind)| (Field::new(column.name, kind.clone(), true), cast(&batch[column.name], &kind).unwrap()));
+    let columns = table.fields(0).map(|(column, kind)| {
+        (Field::new(column.name, kind.clone(), true), cast(&batch[column.name], &kind).unwrap())
+    });
     let (fields, columns): (Vec<_>, Vec<_>) = columns.unzip();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
 }
@@ -448,10 +516,20 @@ fn files_with_the_columns_of_before_are_read_verified_and_merged() {
         let mut draft = Draft { items: vec![time], ..Draft::default() };
         if number % 50 == 7 {
             // What the columns of before could hold.
-            draft.withdrawals = vec![list(&[encode(number), encode(5u64), encode(Address::ZERO), encode(6u64)])];
-            draft.items.extend([(EXCESS_BLOB_GAS, U256::from(number)), (BLOB_GAS_USED, U256::from(131_072))]);
+            draft.withdrawals =
+                vec![list(&[encode(number), encode(5u64), encode(Address::ZERO), encode(6u64)])];
+            draft.items.extend([
+                (EXCESS_BLOB_GAS, U256::from(number)),
+                (BLOB_GAS_USED, U256::from(131_072)),
+            ]);
             draft.uncles = vec![list(&header(&[time, (NUMBER, U256::from(number - 1))]))];
-            let fields = [encode(number), encode(9u64), encode(50_000u64), encode(Address::ZERO), encode(1u64)];
+            let fields = [
+                encode(number),
+                encode(9u64),
+                encode(50_000u64),
+                encode(Address::ZERO),
+                encode(1u64),
+            ];
             let signed = sign(0, 0, &[&fields[..], &[encode(&b""[..])]].concat());
             draft.transactions = vec![(signed, 21_000)];
         }
@@ -462,10 +540,19 @@ fn files_with_the_columns_of_before_are_read_verified_and_merged() {
     once(&fake, &data);
     let before = Published::open(&data).digests();
     let ranges: Vec<_> = (0..9)
-        .map(|hundred| data.join(format!("chain/first={:010}/last={:010}/g1", hundred * 100, hundred * 100 + 99)))
+        .map(|hundred| {
+            data.join(format!(
+                "chain/first={:010}/last={:010}/g1",
+                hundred * 100,
+                hundred * 100 + 99
+            ))
+        })
         .collect();
     for range in ranges.iter().step_by(2) {
-        CHAIN_TABLES.iter().filter(|table| !table.is_current(0)).for_each(|table| age(range, table));
+        CHAIN_TABLES
+            .iter()
+            .filter(|table| !table.is_current(0))
+            .for_each(|table| age(range, table));
     }
     {
         let store = Store::open(&data).unwrap();
@@ -477,11 +564,19 @@ fn files_with_the_columns_of_before_are_read_verified_and_merged() {
             tail::write(&store, &[block]).unwrap();
         }
     }
-    assert!(verify(&data).contains("1041 blocks in 9 ranges and 141 tail files"), "{}", verify(&data));
+    assert!(
+        verify(&data).contains("1041 blocks in 9 ranges and 141 tail files"),
+        "{}",
+        verify(&data)
+    );
     once(&fake, &data);
     assert_eq!(Published::open(&data).digests(), before);
     fake.chain().finalized = Some(1_000);
     once(&fake, &data);
-    assert!(verify(&data).contains("1041 blocks in 1 ranges and 41 tail files"), "{}", verify(&data));
+    assert!(
+        verify(&data).contains("1041 blocks in 1 ranges and 41 tail files"),
+        "{}",
+        verify(&data)
+    );
     assert_eq!(Published::open(&data).digests(), before);
 }

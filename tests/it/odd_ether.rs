@@ -1,5 +1,6 @@
-//! Ether's odd sources, in chains that a real geth has executed: the DAO fork, rewards for work and for uncles, turns instead of
-//! work, and transactions of which only a trace can tell whether they succeeded.
+//! Ether's odd sources, in chains that a real geth has executed: the DAO fork, rewards for work and
+//! for uncles, turns instead of work, and transactions of which only a trace can tell whether they
+//! succeeded.
 
 use crate::ether::{coverage, ledger};
 use crate::rig::premerge::{Premerge, Sealing, Spent};
@@ -23,13 +24,19 @@ const REFUND: &str = "0xbf4ed7b27f1d666546e30d74d50d173d20bca754";
 /// A transfer that leaves so much of its gas.
 fn transfer(from: usize, value: u64, gas_left: u64) -> Spent {
     let to = Address::from_low_u64_be(0x7000 + value);
-    let transaction = Transaction { gas: 21_000 + gas_left, ..Transaction::transfer(from, to, value) };
+    let transaction =
+        Transaction { gas: 21_000 + gas_left, ..Transaction::transfer(from, to, value) };
     Spent { transaction: transaction.kind(Kind::LegacyAnyChain), gas_used: 21_000, succeeded: true }
 }
 
 /// A creation that fails, with all its gas.
 fn failing(from: usize, value: u64) -> Spent {
-    let transaction = Transaction { data: vec![0xfe], to: None, gas: 90_000, ..transfer(from, value, 0).transaction };
+    let transaction = Transaction {
+        data: vec![0xfe],
+        to: None,
+        gas: 90_000,
+        ..transfer(from, value, 0).transaction
+    };
     Spent { transaction, gas_used: 90_000, succeeded: false }
 }
 
@@ -41,13 +48,16 @@ fn import(chain: &Premerge) -> Geth {
 
 /// geth's answer, which must be that of the ledger by which the blocks were made.
 fn balance(geth: &Geth, chain: &Premerge, address: &str) -> U256 {
-    let balance = serde_json::from_value(geth.call("eth_getBalance", json!([address, "latest"]))).unwrap();
+    let balance =
+        serde_json::from_value(geth.call("eth_getBalance", json!([address, "latest"]))).unwrap();
     assert_eq!(balance, chain.balance(address.parse().unwrap()), "{address}");
     balance
 }
 
 fn watch(geth: &Geth, data: &Path, traces: &str) -> Published {
-    Spyhop::watch(&geth.socket(), data).args(&["--from", "0", "--once", "--traces", traces]).succeed();
+    Spyhop::watch(&geth.socket(), data)
+        .args(&["--from", "0", "--once", "--traces", traces])
+        .succeed();
     Spyhop::new("verify").path("--data", data).args(&["--deep"]).succeed();
     Published::open(data)
 }
@@ -75,37 +85,49 @@ fn rewards_the_dao_fork_and_assumed_transfers_are_as_geth_has_executed_them() {
             }
         }
         let extra: &[u8] = if number < 5 { b"" } else { b"dao-hard-fork" };
-        let spent = [transfer(0, 100 + number, 0), failing(1, 200 + number), transfer(2, 300 + number, 5)];
+        let spent =
+            [transfer(0, 100 + number, 0), failing(1, 200 + number), transfer(2, 300 + number, 5)];
         chain.block(&spent, extra, [4, 12].contains(&number));
     }
     let geth = import(&chain);
     let archive = watch(&geth, &geth.data("traced"), "all");
     let untraced = watch(&geth, &geth.data("untraced"), "off");
 
-    // Of the DAO's ether only the state tells, on a chain that is not mainnet: it is said, and balances are geth's all the same.
+    // Of the DAO's ether only the state tells, on a chain that is not mainnet: it is said, and
+    // balances are geth's all the same.
     let reason = "partial what the DAO fork moved is in the state only";
-    assert_eq!(coverage(&archive, "native_transfers"), format!("0-4 held  ; 5-5 {reason} ; 6-12 held "));
+    assert_eq!(
+        coverage(&archive, "native_transfers"),
+        format!("0-4 held  ; 5-5 {reason} ; 6-12 held ")
+    );
     let moved: U256 = (0..2).map(|index| funded[index].1).fold(U256::zero(), |sum, wei| sum + wei);
     let summed = ledger(&archive);
     let drained: Vec<_> = DRAINED.into_iter().chain([REFUND]).collect();
     for (address, sum) in &summed {
         let balance = balance(&geth, &chain, address);
         match address.as_str() {
-            REFUND => assert_eq!((*sum + moved, balance), (balance, U256::from(1_234_585)), "{address}"),
-            _ if drained.contains(&address.as_str()) => assert_eq!(balance, U256::zero(), "{address}"),
+            REFUND => {
+                assert_eq!((*sum + moved, balance), (balance, U256::from(1_234_585)), "{address}")
+            }
+            _ if drained.contains(&address.as_str()) => {
+                assert_eq!(balance, U256::zero(), "{address}")
+            }
             _ => assert_eq!(*sum, balance, "{address} by its movements and fees"),
         }
         assert_eq!(newest_balance(&archive, address), balance, "{address} by balances");
     }
     assert!(summed.len() > 40, "{} accounts", summed.len());
 
-    // Each kind of reward, by block: 5 ether and 3, seven eighths for an uncle, a thirty-second for who takes it in.
+    // Each kind of reward, by block: 5 ether and 3, seven eighths for an uncle, a thirty-second for
+    // who takes it in.
     let rewards = archive.rows(
         "SELECT block_number AS block, kind, value::VARCHAR AS value FROM native_transfers
          WHERE kind LIKE '%_reward' AND block_number IN (3, 4, 8, 12) ORDER BY block_number, transfer_index",
     );
-    let rewards: Vec<Vec<_>> =
-        rewards.iter().map(|row| row.values().map(|value| value.as_deref().unwrap()).collect()).collect();
+    let rewards: Vec<Vec<_>> = rewards
+        .iter()
+        .map(|row| row.values().map(|value| value.as_deref().unwrap()).collect())
+        .collect();
     assert_eq!(
         rewards,
         [
@@ -118,17 +140,24 @@ fn rewards_the_dao_fork_and_assumed_transfers_are_as_geth_has_executed_them() {
         ]
     );
 
-    // Before Byzantium all gas used may mean either; where nobody traced, that is said of each such transfer, and of no other.
+    // Before Byzantium all gas used may mean either; where nobody traced, that is said of each such
+    // transfer, and of no other.
     let transfers = |found: &Published, condition: &str| {
-        let sql = format!("SELECT count(*) FROM native_transfers WHERE kind = 'transaction' AND {condition}");
+        let sql = format!(
+            "SELECT count(*) FROM native_transfers WHERE kind = 'transaction' AND {condition}"
+        );
         found.number(&sql)
     };
     assert_eq!(transfers(&archive, "assumed = 1"), 0);
     assert_eq!(transfers(&archive, "true"), 24);
-    assert_eq!(transfers(&untraced, "assumed = 1 AND block_number < 8 AND value BETWEEN 101 AND 207"), 14);
+    assert_eq!(
+        transfers(&untraced, "assumed = 1 AND block_number < 8 AND value BETWEEN 101 AND 207"),
+        14
+    );
     assert_eq!(transfers(&untraced, "assumed = 1"), 14);
     assert_eq!(transfers(&untraced, "assumed = 0"), 7 + 5 + 5);
-    let statuses = "SELECT count(*) FROM transactions WHERE receipt_status IS NULL AND block_number < 8";
+    let statuses =
+        "SELECT count(*) FROM transactions WHERE receipt_status IS NULL AND block_number < 8";
     assert_eq!(untraced.number(statuses), 21);
 }
 
@@ -149,7 +178,10 @@ fn where_blocks_are_made_by_turns_no_ether_is_made() {
     let geth = import(&chain);
     let found = watch(&geth, &geth.data("data"), "all");
     assert_eq!(found.number("SELECT count(*) FROM native_transfers WHERE kind LIKE '%_reward'"), 0);
-    assert_eq!(found.number("SELECT count(*) FROM native_transfers WHERE kind = 'transaction'"), 12);
+    assert_eq!(
+        found.number("SELECT count(*) FROM native_transfers WHERE kind = 'transaction'"),
+        12
+    );
     assert_eq!(coverage(&found, "native_transfers"), "0-6 held ");
     // The signer takes the tips; the header does not name it.
     let signer = format!("{:?}", sender(signer));

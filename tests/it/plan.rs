@@ -3,8 +3,15 @@
 use spyhop::plan::{Known, Order, Piece, Source};
 
 /// `settled`, `tail` as intervals; the expected pieces as [`shown`].
-fn check(wanted_first: u64, finalized: Option<u64>, settled: &[(u64, u64)], tail: Option<(u64, u64)>, expected: &str) {
-    let known = Known { wanted_first, finalized, settled: settled.to_vec(), tail, ..Known::default() };
+fn check(
+    wanted_first: u64,
+    finalized: Option<u64>,
+    settled: &[(u64, u64)],
+    tail: Option<(u64, u64)>,
+    expected: &str,
+) {
+    let known =
+        Known { wanted_first, finalized, settled: settled.to_vec(), tail, ..Known::default() };
     assert_eq!(shown(known.pieces()), expected, "{known:?}");
 }
 
@@ -15,7 +22,10 @@ fn shown(pieces: impl Iterator<Item = Piece>) -> String {
         Source::Freezer => "f",
         Source::Node => "",
     };
-    pieces.map(|piece| format!("{}-{}{}", piece.first, piece.last, source(&piece))).collect::<Vec<_>>().join(" ")
+    pieces
+        .map(|piece| format!("{}-{}{}", piece.first, piece.last, source(&piece)))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[test]
@@ -23,7 +33,13 @@ fn pieces_are_aligned_final_and_not_held() {
     check(0, None, &[], None, "");
     check(0, Some(98), &[], None, "");
     check(0, Some(99), &[], None, "0-99");
-    check(0, Some(998), &[], None, "0-99 100-199 200-299 300-399 400-499 500-599 600-699 700-799 800-899");
+    check(
+        0,
+        Some(998),
+        &[],
+        None,
+        "0-99 100-199 200-299 300-399 400-499 500-599 600-699 700-799 800-899",
+    );
     check(0, Some(999), &[], None, "0-999");
     check(0, Some(2_150), &[], None, "0-999 1000-1999 2000-2099");
     check(800, Some(2_150), &[], None, "800-899 900-999 1000-1999 2000-2099");
@@ -51,7 +67,13 @@ fn pieces_in_the_tail_are_sealed_from_it_in_hundreds() {
         "0-99t 100-199t 200-299t 300-399t 400-499t 500-599t 600-699t 700-799t 800-899t 900-999t 1000-1099t 1100-1199t",
     );
     check(0, Some(1_250), &[(0, 999)], Some((1_000, 1_150)), "1000-1099t 1100-1199");
-    check(0, Some(5_000), &[(0, 999)], Some((1_000, 1_010)), "1000-1999 2000-2999 3000-3999 4000-4999");
+    check(
+        0,
+        Some(5_000),
+        &[(0, 999)],
+        Some((1_000, 1_010)),
+        "1000-1999 2000-2999 3000-3999 4000-4999",
+    );
 }
 
 #[test]
@@ -78,7 +100,8 @@ fn the_tail_waits_for_the_ranges_below_it() {
 #[test]
 fn a_thousand_comes_out_of_one_source_or_in_hundreds() {
     let check = |frozen, tail, expected: &str| {
-        let known = Known { finalized: Some(2_350), in_freezer: vec![frozen], tail, ..Known::default() };
+        let known =
+            Known { finalized: Some(2_350), in_freezer: vec![frozen], tail, ..Known::default() };
         assert_eq!(shown(known.pieces()), expected, "{known:?}");
     };
     check((0, 2_350), None, "0-999f 1000-1999f 2000-2099f 2100-2199f 2200-2299f");
@@ -89,17 +112,26 @@ fn a_thousand_comes_out_of_one_source_or_in_hundreds() {
     check(
         (750, 1_999),
         None,
-        &format!("{} 1000-1999f 2000-2099 2100-2199 2200-2299", hundreds(0..8, "") + " 800-899f 900-999f"),
+        &format!(
+            "{} 1000-1999f 2000-2099 2100-2199 2200-2299",
+            hundreds(0..8, "") + " 800-899f 900-999f"
+        ),
     );
     check(
         (0, 2_350),
         Some((1_800, 2_400)),
-        &format!("0-999f {} 1800-1899t 1900-1999t 2000-2099t 2100-2199t 2200-2299t", hundreds(10..18, "f")),
+        &format!(
+            "0-999f {} 1800-1899t 1900-1999t 2000-2099t 2100-2199t 2200-2299t",
+            hundreds(10..18, "f")
+        ),
     );
 }
 
 fn hundreds(range: std::ops::Range<u64>, source: &str) -> String {
-    range.map(|hundred| format!("{}-{}{source}", hundred * 100, hundred * 100 + 99)).collect::<Vec<_>>().join(" ")
+    range
+        .map(|hundred| format!("{}-{}{source}", hundred * 100, hundred * 100 + 99))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[test]
@@ -115,7 +147,8 @@ fn newest_first_is_the_same_pieces_from_the_top() {
         };
         assert_eq!(shown(known(Order::NewestFirst).pieces()), expected);
         let sorted = |order| {
-            let mut pieces: Vec<_> = known(order).pieces().map(|piece| (piece.first, piece.last)).collect();
+            let mut pieces: Vec<_> =
+                known(order).pieces().map(|piece| (piece.first, piece.last)).collect();
             pieces.sort_unstable();
             pieces
         };
@@ -159,7 +192,10 @@ fn what_is_under_way_is_not_planned_again_and_is_waited_for() {
     assert_eq!(shown(known.pieces()), "");
     assert_eq!(known.tail_next(), 0);
     assert!(known.tail_waits());
-    let sealing = Known { tail: Some((0, 3_100)), ..under_way(&[Piece { source: Source::Tail, ..piece(0, 99) }]) };
+    let sealing = Known {
+        tail: Some((0, 3_100)),
+        ..under_way(&[Piece { source: Source::Tail, ..piece(0, 99) }])
+    };
     assert!(!sealing.tail_waits());
 }
 
@@ -204,7 +240,10 @@ fn whatever_number_a_node_names_planning_ends() {
                             ..Known::default()
                         };
                         // The first few: there may be as many as there are numbers.
-                        assert!(known.pieces().take(3).all(|piece| piece.first <= piece.last), "{known:?}");
+                        assert!(
+                            known.pieces().take(3).all(|piece| piece.first <= piece.last),
+                            "{known:?}"
+                        );
                         known.tail_waits();
                         known.tail_next();
                         assert!(known.blocks_left() <= number, "{known:?}");
@@ -217,15 +256,24 @@ fn whatever_number_a_node_names_planning_ends() {
 
 #[test]
 fn blocks_left_are_those_of_all_pieces() {
-    for (finalized, settled) in
-        [(0, vec![]), (12_345, vec![]), (9_999, vec![(0, 999), (5_000, 5_099)]), (250, vec![(100, 199)])]
-    {
+    for (finalized, settled) in [
+        (0, vec![]),
+        (12_345, vec![]),
+        (9_999, vec![(0, 999), (5_000, 5_099)]),
+        (250, vec![(100, 199)]),
+    ] {
         for wanted_first in [0, 100, 1_300, 20_000] {
-            let known =
-                Known { wanted_first, finalized: Some(finalized), settled: settled.clone(), ..Known::default() };
+            let known = Known {
+                wanted_first,
+                finalized: Some(finalized),
+                settled: settled.clone(),
+                ..Known::default()
+            };
             let sum: u64 = known.pieces().map(|piece| piece.last - piece.first + 1).sum();
             assert_eq!(known.blocks_left(), sum, "{known:?}");
-            let waits = known.pieces().any(|piece| piece.source != Source::Tail && piece.last >= known.tail_next());
+            let waits = known
+                .pieces()
+                .any(|piece| piece.source != Source::Tail && piece.last >= known.tail_next());
             assert_eq!(known.tail_waits(), waits, "{known:?}");
         }
     }
@@ -243,7 +291,10 @@ fn damaged_ranges_are_built_again_as_they_were_and_before_long_work() {
         ..Known::default()
     };
     let held = known(15_000, Some((15_000, 15_020)));
-    assert_eq!((shown(held.pieces()), shown(held.mends())), (String::new(), "0-9999 12000-12999".to_owned()));
+    assert_eq!(
+        (shown(held.pieces()), shown(held.mends())),
+        (String::new(), "0-9999 12000-12999".to_owned())
+    );
     assert!(held.mends_first());
     // The head is followed first, where that takes little.
     assert!(!known(15_250, Some((15_000, 15_020))).mends_first());
@@ -261,7 +312,10 @@ fn what_the_tail_has_of_a_piece_comes_from_there_and_so_the_rest_from_the_node()
         tail,
         ..Known::default()
     };
-    assert_eq!(shown(known(Some((1_000, 1_040))).pieces()), "1000-1999 2000-2099f 2100-2199f 2200-2299f");
+    assert_eq!(
+        shown(known(Some((1_000, 1_040))).pieces()),
+        "1000-1999 2000-2099f 2100-2199f 2200-2299f"
+    );
     assert_eq!(
         shown(known(Some((1_000, 1_140))).pieces()),
         format!("1000-1099t 1100-1199 {} 2000-2099f 2100-2199f 2200-2299f", hundreds(12..20, "f"))

@@ -1,4 +1,5 @@
-//! How much of the machine building takes: the node comes first, but a person who waits for the end gets there.
+//! How much of the machine building takes: the node comes first, but a person who waits for the end
+//! gets there.
 
 use crate::fake_geth::{FakeGeth, Fault, When};
 use crate::lying_node::extend;
@@ -14,7 +15,8 @@ fn builders(process: u32) -> Option<Vec<(i32, i32)>> {
             let stat = fs::read_to_string(thread.unwrap().path().join("stat")).ok()?;
             let (name, fields) = stat.rsplit_once(") ")?;
             // From the state, the third field, on: proc(5).
-            let fields: Vec<i32> = fields.split_whitespace().map(|field| field.parse().unwrap_or(-1)).collect();
+            let fields: Vec<i32> =
+                fields.split_whitespace().map(|field| field.parse().unwrap_or(-1)).collect();
             name.ends_with("(build").then(|| (fields[19 - 3], fields[41 - 3]))
         })
         .collect();
@@ -36,7 +38,8 @@ fn building_has_idle_priority_unless_somebody_waits_for_its_end() {
         let mut running = command.args(&["--from", "0"]).spawn();
         let id = running.id();
         wait_for("threads that build, all at their priority", || {
-            let is_as_expected = |(nice, policy): (i32, i32)| nice >= nice_min && policy == expected;
+            let is_as_expected =
+                |(nice, policy): (i32, i32)| nice >= nice_min && policy == expected;
             builders(id)?.into_iter().all(is_as_expected).then_some(())
         });
         running.kill();

@@ -1,9 +1,12 @@
-//! The ranking of holders, made of some of the ranges and read together with those that are newer, against one query over all balances.
+//! The ranking of holders, made of some of the ranges and read together with those that are newer,
+//! against one query over all balances.
 
 use crate::rig::published::Published;
 use crate::rig::random::Random;
 use alloy_primitives::{Address, B256, U256};
-use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use spyhop::answers::{Labels, RankLimits, Ranking, ranking};
 use spyhop::events::Events;
 use spyhop::publish::{Contents, Directory, Publisher};
@@ -22,7 +25,8 @@ const GENESIS_TIME: u64 = 1_750_000_000;
 /// Holders of an asset.
 const HOLDERS: u64 = 300;
 
-/// Ether, tokens whose holders have all kinds of balances, one whose holders have all the same, one that few hold.
+/// Ether, tokens whose holders have all kinds of balances, one whose holders have all the same, one
+/// that few hold.
 fn balances(random: &mut Random, block_number: u64) -> Vec<Balance> {
     let mut balances: Vec<_> = (0..40)
         .map(|_| {
@@ -48,14 +52,17 @@ fn balances(random: &mut Random, block_number: u64) -> Vec<Balance> {
 /// A flow of each whose balance changed.
 fn flows(balances: &[Balance], time: u64) -> RecordBatch {
     let count = balances.len();
-    let asset = |balance: &Balance| balance.asset.map_or("ETH".to_owned(), |asset| format!("{asset:?}"));
+    let asset =
+        |balance: &Balance| balance.asset.map_or("ETH".to_owned(), |asset| format!("{asset:?}"));
     let texts = |text: &dyn Fn(&Balance) -> String| -> ArrayRef {
         Arc::new(balances.iter().map(|balance| Some(text(balance))).collect::<StringArray>())
     };
-    let amounts =
-        || -> ArrayRef { Arc::new(Decimal128Array::from(vec![5; count]).with_precision_and_scale(38, 0).unwrap()) };
+    let amounts = || -> ArrayRef {
+        Arc::new(Decimal128Array::from(vec![5; count]).with_precision_and_scale(38, 0).unwrap())
+    };
     let nothing = || -> ArrayRef { Arc::new(StringArray::from(vec![None::<&str>; count])) };
-    let numbers = |number: u64| -> ArrayRef { Arc::new(Int64Array::from(vec![number as i64; count])) };
+    let numbers =
+        |number: u64| -> ArrayRef { Arc::new(Int64Array::from(vec![number as i64; count])) };
     let block = balances[0].block_number;
     let day = (time / 86_400 * 86_400_000_000) as i64;
     let columns = vec![
@@ -101,7 +108,13 @@ fn write(store: &Store, random: &mut Random, range: u64) {
 }
 
 /// The same with gaps, and with flows of everybody but balances only of some.
-fn write_with(store: &Store, random: &mut Random, range: u64, gaps: &[Gap], told: impl Fn(&Balance) -> bool) {
+fn write_with(
+    store: &Store,
+    random: &mut Random,
+    range: u64,
+    gaps: &[Gap],
+    told: impl Fn(&Balance) -> bool,
+) {
     let tables = Selection::parse(["blocks", "balances", "address_flows"]).unwrap();
     let identity = Identity { chain_id: 1.into(), genesis_hash: B256::ZERO };
     let (first, last) = (range * BLOCKS, range * BLOCKS + BLOCKS - 1);
@@ -109,7 +122,8 @@ fn write_with(store: &Store, random: &mut Random, range: u64, gaps: &[Gap], told
     for number in first..=last {
         let hash = |number: u64| B256::from(U256::from(number));
         let timestamp = GENESIS_TIME + number * SECONDS;
-        let link = BlockLink { number, hash: hash(number + 1), parent_hash: hash(number), timestamp };
+        let link =
+            BlockLink { number, hash: hash(number + 1), parent_hash: hash(number), timestamp };
         let balances = balances(random, number);
         let block = Part::Rows(block(number, timestamp));
         let told = combine::write(balances.iter().filter(|balance| told(balance))).unwrap();
@@ -132,10 +146,12 @@ fn publish(store: &Store, ranges: &[Range], ranking: Option<&Ranking>) -> Publis
             last_timestamp: range.manifest.last_timestamp,
         })
         .collect();
-    let (labels, events) = (Labels::open(1.into(), None, None).unwrap(), Events::open(None).unwrap());
+    let (labels, events) =
+        (Labels::open(1.into(), None, None).unwrap(), Events::open(None).unwrap());
     let tables = ranges[0].tables();
     let (ranges, labels, events) = (&directories[..], &labels, &events);
-    let state = Contents { ranges, tail: &[], tables, coverage: &[], reorgs: &[], labels, events, ranking };
+    let state =
+        Contents { ranges, tail: &[], tables, coverage: &[], reorgs: &[], labels, events, ranking };
     Publisher::new(store, None).unwrap().publish(store, &state).unwrap();
     Published::open(store.root())
 }
@@ -210,20 +226,31 @@ fn a_ranking_and_what_is_newer_give_what_all_balances_give() {
                 arg_max(coalesce(balance::VARCHAR, balance_text), block_number)::BIGNUM AS b
             FROM balances WHERE block_number <= {last} GROUP BY ALL) GROUP BY asset"
         );
-        let told =
-            "SELECT asset, address_count, coalesce(balance::VARCHAR, balance_text), block_number FROM whales_coverage";
+        let told = "SELECT asset, address_count, coalesce(balance::VARCHAR, balance_text), block_number FROM whales_coverage";
         assert_eq!(count(&found, told), 5);
-        assert_eq!(count(&found, &format!("{known} EXCEPT ALL {told}")), 0, "{}", found.rows(told).len());
+        assert_eq!(
+            count(&found, &format!("{known} EXCEPT ALL {told}")),
+            0,
+            "{}",
+            found.rows(told).len()
+        );
     }
     // Where not all are ranked, those that are have the ranks that all balances give them.
-    for (of_asset, of_all, ranked) in [(100, 1_000, 12), (100, 1_000, 11), (100, 150, 10), (50, 60, 12), (60, 1_000, 2)]
+    for (of_asset, of_all, ranked) in
+        [(100, 1_000, 12), (100, 1_000, 11), (100, 150, 10), (50, 60, 12), (60, 1_000, 2)]
     {
         let limits = RankLimits { of_asset, of_all, files: 2 };
         let ranking = Ranking::make(&store, &small[..ranked], limits, &Stop::default()).unwrap();
         let found = publish(&store, &ranges, Some(&ranking));
         let what = format!("{limits:?} of {ranked} ranges");
-        let part = |query: &str| format!("SELECT asset, rank, address, balance, block_number FROM ({query})");
-        assert_eq!(count(&found, &format!("{} EXCEPT ALL {}", part(FOUND), part(&expected))), 0, "{what}");
+        let part = |query: &str| {
+            format!("SELECT asset, rank, address, balance, block_number FROM ({query})")
+        };
+        assert_eq!(
+            count(&found, &format!("{} EXCEPT ALL {}", part(FOUND), part(&expected))),
+            0,
+            "{what}"
+        );
         // And who is told of with a balance of before, or a first block, is told of rightly.
         let wrong = count(
             &found,
@@ -233,9 +260,11 @@ fn a_ranking_and_what_is_newer_give_what_all_balances_give() {
             ),
         );
         assert_eq!(wrong, 0, "{what}");
-        let shown = |asset: &str| count(&found, &format!("SELECT 1 FROM whales WHERE asset = '{asset}'"));
+        let shown =
+            |asset: &str| count(&found, &format!("SELECT 1 FROM whales WHERE asset = '{asset}'"));
         let few = format!("{:?}", Address::repeat_byte(4));
-        let all_of_few = count(&found, &format!("SELECT 1 FROM ({expected}) WHERE asset = '{few}'"));
+        let all_of_few =
+            count(&found, &format!("SELECT 1 FROM ({expected}) WHERE asset = '{few}'"));
         assert!(shown(&few) == all_of_few || of_all < 1_000, "{what}: {}", shown(&few));
         let stays = if ranked == 12 { of_asset as u64 } else { 1 };
         assert!((stays..HOLDERS).contains(&shown("ETH")), "{what}: {}", shown("ETH"));
@@ -282,11 +311,14 @@ fn ranking_made_by_a_clock_that_was_ahead_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("data")).unwrap();
     let mut random = Random::new("ranking");
-    let make = |ranges: &[Range]| Ranking::make(&store, ranges, RankLimits::default(), &Stop::default()).unwrap();
+    let make = |ranges: &[Range]| {
+        Ranking::make(&store, ranges, RankLimits::default(), &Stop::default()).unwrap()
+    };
     write(&store, &mut random, 0);
     let first = make(&store.ranges().unwrap());
     let path = store.root().join(&first.path).join("manifest.json");
-    let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     manifest["made_at"] = (manifest["made_at"].as_u64().unwrap() + 10 * 365 * 86_400).into();
     // One that is not cheap to make.
     manifest["seconds"] = 60.0.into();
@@ -304,8 +336,13 @@ fn what_may_have_changed_unseen_is_neither_ranked_nor_counted() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("data")).unwrap();
     let mut random = Random::new("unseen");
-    let gap =
-        |number, lacks| Gap { table: "balances".into(), first: number, last: number, reason: "why".into(), lacks };
+    let gap = |number, lacks| Gap {
+        table: "balances".into(),
+        first: number,
+        last: number,
+        reason: "why".into(),
+        lacks,
+    };
     write(&store, &mut random, 0);
     // Of one block the movements of ether are not known, of one some holders of tokens.
     let gaps = [gap(150, Lacks::Movements), gap(160, Lacks::TokenBalances)];
@@ -318,7 +355,9 @@ fn what_may_have_changed_unseen_is_neither_ranked_nor_counted() {
     let found = publish(&store, &ranges, Some(&ranking));
     let number = |sql: &str| found.number(sql);
     let asset = |byte: u8| format!("{:?}", Address::repeat_byte(byte));
-    let lowest = |asset: &str| number(&format!("SELECT min(block_number) FROM whales WHERE asset = '{asset}'"));
+    let lowest = |asset: &str| {
+        number(&format!("SELECT min(block_number) FROM whales WHERE asset = '{asset}'"))
+    };
     assert!((150..160).contains(&lowest("ETH")), "{}", lowest("ETH"));
     assert!(lowest(&asset(1)) < 150);
     // What it was a day before, which is 144 blocks, is known of whom nothing was unseen since.
@@ -337,7 +376,10 @@ fn what_may_have_changed_unseen_is_neither_ranked_nor_counted() {
             ))
         });
         // Some have nothing, and are counted all the same.
-        assert!(shown > 0 && shown <= counted && counted < shown + 60, "{asset}: {shown} of {counted}");
+        assert!(
+            shown > 0 && shown <= counted && counted < shown + 60,
+            "{asset}: {shown} of {counted}"
+        );
     }
 }
 
@@ -347,9 +389,12 @@ fn losers_of_a_merge_go_though_its_clock_was_ahead() {
     let store = Store::open(&directory.path().join("data")).unwrap();
     let mut random = Random::new("losers");
     (0..10).for_each(|range| write(&store, &mut random, range));
-    let merge = next_merge(&store.ranges().unwrap(), Selection::parse(["blocks", "balances"]).unwrap()).unwrap();
+    let merge =
+        next_merge(&store.ranges().unwrap(), Selection::parse(["blocks", "balances"]).unwrap())
+            .unwrap();
     let merged = merge.run(&store, &Stop::default()).unwrap();
-    let manifest = std::fs::File::open(store.root().join(&merged.path).join("manifest.json")).unwrap();
+    let manifest =
+        std::fs::File::open(store.root().join(&merged.path).join("manifest.json")).unwrap();
     manifest.set_modified(SystemTime::now() + Duration::from_secs(86_400)).unwrap();
     let losers = || store.all_ranges().unwrap().len() - 1;
     store.collect_losers(Duration::from_secs(3_600)).unwrap();

@@ -1,13 +1,17 @@
-//! Readers of the published file while `watch` runs: DuckDB's Python package and command line, every version from 1.4 on.
+//! Readers of the published file while `watch` runs: DuckDB's Python package and command line,
+//! every version from 1.4 on.
 //!
 //! `tests/run.sh` installs them and names each one's directory in `SPYHOP_TEST_DUCKDB_…`.
 
-use crate::rig::{Block, Forks, Geth, Plan, Spyhop, Transaction, contracts, pass_without, transaction::sender};
+use crate::rig::{
+    Block, Forks, Geth, Plan, Spyhop, Transaction, contracts, pass_without, transaction::sender,
+};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Opens the file again and again until the file `stop` appears, and checks each time that it shows whole blocks without a gap.
-/// From elsewhere only the tail and the bounded tables are there, as relative names lead to the sealed ranges.
+/// Opens the file again and again until the file `stop` appears, and checks each time that it shows
+/// whole blocks without a gap. From elsewhere only the tail and the bounded tables are there, as
+/// relative names lead to the sealed ranges.
 const READER: &str = r#"
 import duckdb, os, sys
 file, stop, everything = sys.argv[1], sys.argv[2], sys.argv[3] == "everything"
@@ -39,7 +43,9 @@ print(opened, len(heads))
 /// The directories of the DuckDB versions that are installed for the tests.
 pub fn versions() -> Vec<(String, PathBuf)> {
     let mut versions: Vec<_> = std::env::vars()
-        .filter_map(|(name, value)| Some((name.strip_prefix("SPYHOP_TEST_DUCKDB_")?.replace('_', "."), value.into())))
+        .filter_map(|(name, value)| {
+            Some((name.strip_prefix("SPYHOP_TEST_DUCKDB_")?.replace('_', "."), value.into()))
+        })
         .collect();
     versions.sort();
     if versions.is_empty() {
@@ -87,7 +93,10 @@ fn every_duckdb_opens_the_file_at_any_instant_and_sees_whole_blocks() {
     let mut readers = Vec::new();
     for (version, directory) in versions() {
         let python = directory.join("python");
-        readers.push((version.clone(), reader(&python, &data, "spyhop.duckdb".as_ref(), &stop, "everything")));
+        readers.push((
+            version.clone(),
+            reader(&python, &data, "spyhop.duckdb".as_ref(), &stop, "everything"),
+        ));
         readers.push((version, reader(&python, &elsewhere, &file, &stop, "tail")));
     }
     for round in 0..12 {
@@ -106,9 +115,11 @@ fn every_duckdb_opens_the_file_at_any_instant_and_sees_whole_blocks() {
     std::fs::write(&stop, "").unwrap();
     for (version, reader) in readers {
         let output = reader.wait_with_output().unwrap();
-        let (printed, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (printed, complaint) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "DuckDB {version}: {complaint}");
-        let counts: Vec<u32> = printed.split_whitespace().map(|count| count.parse().unwrap()).collect();
+        let counts: Vec<u32> =
+            printed.split_whitespace().map(|count| count.parse().unwrap()).collect();
         println!("DuckDB {version}: opened {} times, saw {} heads", counts[0], counts[1]);
         assert!(counts[0] >= 3 && counts[1] >= 2, "DuckDB {version}: {printed}");
     }
@@ -125,7 +136,11 @@ fn every_duckdb_opens_the_file_at_any_instant_and_sees_whole_blocks() {
             .args(["-readonly", "-csv", "spyhop.duckdb", "-c", "SELECT count(*) FROM blocks"])
             .output()
             .unwrap();
-        assert!(output.status.success(), "duckdb {version}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "duckdb {version}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert_eq!(
             String::from_utf8_lossy(&output.stdout).lines().nth(1),
             Some(count.to_string().as_str()),
@@ -141,7 +156,11 @@ fn published_path_adds_a_file_with_absolute_names() {
     let data = geth.data("data");
     grow(&geth, 150, "base");
     geth.finalize(120);
-    let once = || Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).path("--published-path", &data);
+    let once = || {
+        Spyhop::watch(&geth.socket(), &data)
+            .args(&["--from", "0", "--once"])
+            .path("--published-path", &data)
+    };
     once().succeed();
     let count = |name: &str| {
         let config = duckdb::Config::default().access_mode(duckdb::AccessMode::ReadOnly).unwrap();
@@ -156,12 +175,14 @@ fn published_path_adds_a_file_with_absolute_names() {
     once().succeed();
     assert_eq!(count("spyhop-absolute.duckdb").unwrap(), 181);
     // It must be the volume: DuckDB looks at the files when it makes a view.
-    let elsewhere =
-        Spyhop::watch(&geth.socket(), &data).args(&["--once"]).path("--published-path", Path::new("/elsewhere"));
+    let elsewhere = Spyhop::watch(&geth.socket(), &data)
+        .args(&["--once"])
+        .path("--published-path", Path::new("/elsewhere"));
     let refused = elsewhere.run();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
-        refused.status.code() == Some(2) && said.contains("is not an absolute path of the data directory"),
+        refused.status.code() == Some(2)
+            && said.contains("is not an absolute path of the data directory"),
         "{said}"
     );
 }
@@ -184,8 +205,11 @@ fn every_duckdb_answers_every_view_and_macro_alike() {
     let found = crate::rig::Published::open(&data);
     let sql = "SELECT schema_name || '.' || view_name AS name FROM duckdb_views() WHERE NOT internal
         UNION ALL SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE schema_name = 'main' ORDER BY 1";
-    let mut questions: Vec<_> =
-        found.rows(sql).iter().map(|row| format!("SELECT * FROM {}", row["name"].as_deref().unwrap())).collect();
+    let mut questions: Vec<_> = found
+        .rows(sql)
+        .iter()
+        .map(|row| format!("SELECT * FROM {}", row["name"].as_deref().unwrap()))
+        .collect();
     let hash = found.value("SELECT min(hash) FROM transactions").unwrap();
     questions.extend([
         format!("SELECT * FROM tx('{hash}')"),
@@ -201,13 +225,22 @@ fn every_duckdb_answers_every_view_and_macro_alike() {
             .args(&questions)
             .output()
             .unwrap();
-        assert!(output.status.success(), "DuckDB {version}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "DuckDB {version}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         answers.push((version, String::from_utf8(output.stdout).unwrap()));
     }
     for pair in answers.windows(2) {
-        for ((question, one), other) in questions.iter().zip(pair[0].1.lines()).zip(pair[1].1.lines()) {
-            let same = one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
-            let from = |text: &str| text.chars().skip(same.saturating_sub(80)).take(160).collect::<String>();
+        for ((question, one), other) in
+            questions.iter().zip(pair[0].1.lines()).zip(pair[1].1.lines())
+        {
+            let same =
+                one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
+            let from = |text: &str| {
+                text.chars().skip(same.saturating_sub(80)).take(160).collect::<String>()
+            };
             assert!(
                 one == other,
                 "{question}: DuckDB {} and {}: {} and {}",

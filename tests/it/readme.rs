@@ -1,6 +1,8 @@
 //! README.md and docs/ are true: their blocks are run, and what they name exists.
 
-use crate::rig::{Forks, Geth, Plan, Published, Spyhop, Transaction, contracts, pass_without, transaction::sender};
+use crate::rig::{
+    Forks, Geth, Plan, Published, Spyhop, Transaction, contracts, pass_without, transaction::sender,
+};
 use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,7 +13,8 @@ const ERC20: &str = r#"[{"type": "event", "name": "Transfer", "anonymous": false
     {"name": "from", "type": "address", "indexed": true}, {"name": "to", "type": "address", "indexed": true},
     {"name": "value", "type": "uint256", "indexed": false}]}]"#;
 
-/// What runs in the place of `docker`: a container's command runs here, and the files that are named must exist.
+/// What runs in the place of `docker`: a container's command runs here, and the files that are
+/// named must exist.
 const DOCKER: &str = r#"#!/usr/bin/env bash
 set -euo pipefail
 case "$1" in
@@ -37,9 +40,11 @@ struct Page {
 /// README.md, and then all of docs/.
 fn pages() -> Vec<Page> {
     let docs = std::fs::read_dir(root().join("docs")).unwrap();
-    let docs: BTreeSet<_> = docs.map(|entry| format!("docs/{}", entry.unwrap().file_name().display())).collect();
+    let docs: BTreeSet<_> =
+        docs.map(|entry| format!("docs/{}", entry.unwrap().file_name().display())).collect();
     let names = std::iter::once("README.md".to_owned()).chain(docs);
-    let read = |name: String| Page { text: std::fs::read_to_string(root().join(&name)).unwrap(), name };
+    let read =
+        |name: String| Page { text: std::fs::read_to_string(root().join(&name)).unwrap(), name };
     names.map(read).collect()
 }
 
@@ -80,7 +85,9 @@ fn blocks() -> Vec<Block> {
                 Some("sh script") => Kind::Script,
                 Some("text") => Kind::Text,
                 Some(other) => {
-                    panic!("{at}: a block is `sql`, `sh`, `sh docker`, `sh script` or `text`, not `{other}`")
+                    panic!(
+                        "{at}: a block is `sql`, `sh`, `sh docker`, `sh script` or `text`, not `{other}`"
+                    )
                 }
             };
             let text = lines.by_ref().map(|(line, _)| line).take_while(|line| line.trim() != "```");
@@ -91,7 +98,8 @@ fn blocks() -> Vec<Block> {
     blocks
 }
 
-/// A geth with transfers of ether and of a token, some of which fail, and 150 blocks of which 100 can be sealed.
+/// A geth with transfers of ether and of a token, some of which fail, and 150 blocks of which 100
+/// can be sealed.
 fn geth() -> Geth {
     let geth = Geth::start(Forks { block_time: 1_200, ..Forks::OSAKA });
     for number in 0..150 {
@@ -123,9 +131,15 @@ fn every_question_has_an_answer() {
         match kind {
             Kind::Sql => {
                 for sql in text.split_inclusive(";\n") {
-                    let sql = Spyhop::new("sql").path("--data", &data).args(&["--format", "csv", "-c", sql]);
+                    let sql = Spyhop::new("sql")
+                        .path("--data", &data)
+                        .args(&["--format", "csv", "-c", sql]);
                     let output = sql.run();
-                    assert!(output.status.success(), "{at}: {}", String::from_utf8_lossy(&output.stderr));
+                    assert!(
+                        output.status.success(),
+                        "{at}: {}",
+                        String::from_utf8_lossy(&output.stderr)
+                    );
                     let csv = String::from_utf8(output.stdout).unwrap();
                     let is_setting = text.starts_with("SET ");
                     assert!(is_setting || csv.lines().count() > 1, "{at}: no answer to {text}");
@@ -135,7 +149,11 @@ fn every_question_has_an_answer() {
             Kind::Text if text.starts_with("+-") => {
                 let header = text.lines().nth(1).unwrap();
                 let header: Vec<_> = header.trim_matches('|').split('|').map(str::trim).collect();
-                assert_eq!(header.join(","), columns, "{at} is not an answer to the query before it");
+                assert_eq!(
+                    header.join(","),
+                    columns,
+                    "{at} is not an answer to the query before it"
+                );
                 answers += 1;
             }
             _ => {}
@@ -163,7 +181,9 @@ fn every_command_runs() {
         symlink(duckdb, bin.join("duckdb")).unwrap();
     }
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let has = |program: &str| std::env::split_paths(&path).any(|directory| directory.join(program).exists());
+    let has = |program: &str| {
+        std::env::split_paths(&path).any(|directory| directory.join(program).exists())
+    };
     let run = |at: &str, script: &str| {
         let output = Command::new("bash")
             .args(["-euo", "pipefail", "-c", script])
@@ -176,14 +196,23 @@ fn every_command_runs() {
             .env_remove("SPYHOP_FIXTURES")
             .output()
             .unwrap();
-        assert!(output.status.success(), "{at}: {script}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{at}: {script}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let printed = String::from_utf8_lossy(&output.stdout);
-        assert!(!script.contains("count(*)") || printed.contains("151"), "{at}: {script}prints {printed}");
+        assert!(
+            !script.contains("count(*)") || printed.contains("151"),
+            "{at}: {script}prints {printed}"
+        );
     };
-    let (shell, docker): (Vec<_>, Vec<_>) = blocks().into_iter().partition(|block| block.kind != Kind::Docker);
+    let (shell, docker): (Vec<_>, Vec<_>) =
+        blocks().into_iter().partition(|block| block.kind != Kind::Docker);
     for Block { at, kind, text } in shell {
-        let missing =
-            ["duckdb", "rsync"].into_iter().find(|program| text.contains(&format!("{program} -")) && !has(program));
+        let missing = ["duckdb", "rsync"]
+            .into_iter()
+            .find(|program| text.contains(&format!("{program} -")) && !has(program));
         match kind {
             Kind::Script => {
                 let script = text.trim();
@@ -206,7 +235,10 @@ fn every_link_leads_somewhere() {
     for Page { name, text } in pages() {
         let directory = root().join(&name).parent().unwrap().to_owned();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            assert!(target.contains("://") || directory.join(target).is_file(), "{name} links to {target}");
+            assert!(
+                target.contains("://") || directory.join(target).is_file(),
+                "{name} links to {target}"
+            );
         }
     }
 }
@@ -218,7 +250,9 @@ fn every_test_that_the_page_on_security_names_is_there() {
             let path = entry.unwrap().path();
             match path.extension() {
                 _ if path.is_dir() => read(&path, text),
-                Some(extension) if extension == "rs" => *text += &std::fs::read_to_string(&path).unwrap(),
+                Some(extension) if extension == "rs" => {
+                    *text += &std::fs::read_to_string(&path).unwrap()
+                }
                 _ => {}
             }
         }
@@ -228,8 +262,9 @@ fn every_test_that_the_page_on_security_names_is_there() {
     let page = std::fs::read_to_string(root().join("docs/security.md")).unwrap();
     // What is in code marks and has words like a statement is a test, or a column.
     let names = page.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 1);
-    let names: Vec<_> =
-        names.filter(|name| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())).collect();
+    let names: Vec<_> = names
+        .filter(|name| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric()))
+        .collect();
     assert!(names.len() > 40, "{names:?}");
     for name in names {
         assert!(tests.contains(&format!("fn {name}(")), "docs/security.md names {name}");
@@ -265,11 +300,13 @@ const FLAGS_OF_OTHERS: [&str; 23] = [
 
 #[test]
 fn every_flag_that_is_named_exists() {
-    let commands = ["watch", "backfill", "sql", "status", "verify", "rewind", "schema", "run", "health"];
+    let commands =
+        ["watch", "backfill", "sql", "status", "verify", "rewind", "schema", "run", "health"];
     let help = commands.map(|command| Spyhop::new(command).args(&["--help"]).succeed()).concat();
     let words = |text: &str| -> BTreeSet<String> {
-        let words =
-            text.split(|c: char| c.is_whitespace() || "`[]|,;()='\"".contains(c)).filter(|word| word.starts_with("--"));
+        let words = text
+            .split(|c: char| c.is_whitespace() || "`[]|,;()='\"".contains(c))
+            .filter(|word| word.starts_with("--"));
         let words = words.map(|word| word.trim_end_matches(['.', ':']).to_owned());
         words.filter(|word| word.bytes().any(|byte| byte.is_ascii_alphabetic())).collect()
     };
@@ -279,11 +316,15 @@ fn every_flag_that_is_named_exists() {
         // In code marks: prose has dashes too.
         for span in text.split('`').skip(1).step_by(2) {
             let flags = words(span).into_iter();
-            let flags = flags.filter(|flag| !known.contains(flag) && !FLAGS_OF_OTHERS.contains(&&**flag));
+            let flags =
+                flags.filter(|flag| !known.contains(flag) && !FLAGS_OF_OTHERS.contains(&&**flag));
             unknown.extend(flags.map(|flag| format!("{name}: {flag}")));
         }
     }
-    assert!(unknown.is_empty(), "no command of spyhop has {unknown:?}; FLAGS_OF_OTHERS lists those of others");
+    assert!(
+        unknown.is_empty(),
+        "no command of spyhop has {unknown:?}; FLAGS_OF_OTHERS lists those of others"
+    );
 }
 
 #[test]
@@ -291,14 +332,23 @@ fn readme_names_every_command_and_table() {
     let pages = pages();
     let readme = &pages[0].text;
     let help = Spyhop::new("help").succeed();
-    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty());
     for command in commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next()) {
-        let is_named = ["`", "spyhop "].iter().any(|before| readme.contains(&format!("{before}{command}")));
+        let is_named =
+            ["`", "spyhop "].iter().any(|before| readme.contains(&format!("{before}{command}")));
         assert!(command.is_empty() || command == "help" || is_named, "README.md lacks `{command}`");
     }
-    let named = readme.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | ")).map(|(name, _)| name);
-    let named: BTreeSet<_> =
-        named.filter(|name| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase())).collect();
+    let named = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .map(|(name, _)| name);
+    let named: BTreeSet<_> = named
+        .filter(|name| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()))
+        .collect();
     let tables: BTreeSet<_> = spyhop::answers::TABLES.iter().map(|table| table.name).collect();
     assert_eq!(named, tables);
 }

@@ -1,4 +1,5 @@
-//! Against a real geth: what is stored equals what geth says, whatever happens to the chain, to geth and to spyhop.
+//! Against a real geth: what is stored equals what geth says, whatever happens to the chain, to
+//! geth and to spyhop.
 
 use crate::rig::expected::{self, Json};
 use crate::rig::mixed::mixed_chain;
@@ -6,7 +7,9 @@ use crate::rig::process::{listing, until};
 use crate::rig::published::Row;
 use crate::rig::random::Random;
 use crate::rig::transaction::{SENDERS, sender};
-use crate::rig::{Block, Forks, Geth, Log, Plan, Published, Running, Spyhop, Transaction, Withdrawal, contracts};
+use crate::rig::{
+    Block, Forks, Geth, Log, Plan, Published, Running, Spyhop, Transaction, Withdrawal, contracts,
+};
 use ethers::providers::{Ipc, Middleware, Provider};
 use ethers::types::{Address, H256, U256};
 use serde_json::json;
@@ -44,7 +47,10 @@ fn every_field_of_every_block_equals_geths() {
     once(&geth, &data).succeed();
     let found = Published::open(&data);
     assert_eq!(found.check_prefix(0), Some(130));
-    assert!(data.join("chain/first=0000000000/last=0000000099").is_dir(), "blocks 0 to 99 are final and not sealed");
+    assert!(
+        data.join("chain/first=0000000000/last=0000000099").is_dir(),
+        "blocks 0 to 99 are final and not sealed"
+    );
     let blocks: Vec<_> = (0..=130).map(|number| Json::of(&geth, number)).collect();
     expected::check(&found, &blocks);
 
@@ -61,7 +67,11 @@ fn every_field_of_every_block_equals_geths() {
         "len(blob_versioned_hashes) = 3",
         "access_list <> '[]'",
     ] {
-        assert_ne!(found.number(&format!("SELECT count(*) FROM transactions WHERE {condition}")), 0, "{condition}");
+        assert_ne!(
+            found.number(&format!("SELECT count(*) FROM transactions WHERE {condition}")),
+            0,
+            "{condition}"
+        );
     }
     assert_ne!(found.number("SELECT count(*) FROM blocks WHERE slot_number IS NOT NULL"), 0);
     assert_ne!(found.number("SELECT count(*) FROM logs WHERE topic0 IS NULL"), 0);
@@ -78,8 +88,10 @@ fn every_field_of_every_block_equals_geths() {
         "SELECT DISTINCT first_block, last_block, status FROM coverage
          WHERE table_name NOT IN ('native_transfers', 'traces', 'balances', 'address_flows', 'large_transfers', 'tokens') ORDER BY ALL",
     );
-    let held: Vec<Vec<_>> =
-        held.iter().map(|row| row.values().map(|value| value.as_deref().unwrap()).collect()).collect();
+    let held: Vec<Vec<_>> = held
+        .iter()
+        .map(|row| row.values().map(|value| value.as_deref().unwrap()).collect())
+        .collect();
     assert!(held.iter().all(|row| row.contains(&"held")), "{held:?}");
 }
 
@@ -102,7 +114,8 @@ fn ethers_sees_the_same_transactions_and_receipts() {
                 if transaction.transaction_type.unwrap_or_default().as_u64() > 2 {
                     continue;
                 }
-                let receipt = client.get_transaction_receipt(transaction.hash).await.unwrap().unwrap();
+                let receipt =
+                    client.get_transaction_receipt(transaction.hash).await.unwrap().unwrap();
                 rows.push(ethers_row(&transaction, &receipt));
             }
         }
@@ -118,7 +131,10 @@ fn ethers_sees_the_same_transactions_and_receipts() {
 }
 
 /// What `ethers` makes of a transaction: its hash and its sender it computes itself.
-fn ethers_row(transaction: &ethers::types::Transaction, receipt: &ethers::types::TransactionReceipt) -> Row {
+fn ethers_row(
+    transaction: &ethers::types::Transaction,
+    receipt: &ethers::types::TransactionReceipt,
+) -> Row {
     let text = |value: &dyn std::fmt::Display| Some(value.to_string());
     Row::from([
         ("hash".into(), Some(format!("{:?}", transaction.hash()))),
@@ -137,7 +153,10 @@ fn ethers_row(transaction: &ethers::types::Transaction, receipt: &ethers::types:
         ("receipt_gas_used".into(), text(&receipt.gas_used.unwrap())),
         ("receipt_cumulative_gas_used".into(), text(&receipt.cumulative_gas_used)),
         ("receipt_effective_gas_price".into(), text(&receipt.effective_gas_price.unwrap())),
-        ("receipt_contract_address".into(), receipt.contract_address.map(|address| format!("{address:?}"))),
+        (
+            "receipt_contract_address".into(),
+            receipt.contract_address.map(|address| format!("{address:?}")),
+        ),
         ("log_count".into(), text(&receipt.logs.len())),
     ])
 }
@@ -153,12 +172,16 @@ fn tokens_of_every_standard_become_transfers() {
     let batch = |ids: &[U256], values: &[U256]| {
         let mut log = event(several, 3, &[c, a, b]);
         let array = |list: &[U256]| [&[U256::from(list.len())], list].concat();
-        let words = [vec![U256::from(64), U256::from(96 + 32 * ids.len())], array(ids), array(values)].concat();
+        let words =
+            [vec![U256::from(64), U256::from(96 + 32 * ids.len())], array(ids), array(values)]
+                .concat();
         log.data = words.iter().flat_map(|word| contracts::word_of(*word)).collect();
         log
     };
-    // The log, the contract it comes from, and the transfers it stands for: standard, operator, from, to, value, token id.
-    type Expected = Vec<(&'static str, Option<Address>, Address, Address, Option<U256>, Option<U256>)>;
+    // The log, the contract it comes from, and the transfers it stands for: standard, operator,
+    // from, to, value, token id.
+    type Expected =
+        Vec<(&'static str, Option<Address>, Address, Address, Option<U256>, Option<U256>)>;
     let transfer = "Transfer(address,address,uint256)";
     let single = "TransferSingle(address,address,address,uint256,uint256)";
     let cases: Vec<(u64, Log, Expected)> = vec![
@@ -172,13 +195,18 @@ fn tokens_of_every_standard_become_transfers() {
             event(transfer, 2, &[a, b, U256::zero()]),
             vec![("erc20", None, alice, bob, Some(0.into()), None)],
         ),
-        // The largest amount that fits the column, the smallest that does not, the largest there is.
+        // The largest amount that fits the column, the smallest that does not, the largest there
+        // is.
         (
             contracts::TOKEN,
             event(transfer, 2, &[a, b, big - 1]),
             vec![("erc20", None, alice, bob, Some(big - 1), None)],
         ),
-        (contracts::TOKEN, event(transfer, 2, &[a, b, big]), vec![("erc20", None, alice, bob, Some(big), None)]),
+        (
+            contracts::TOKEN,
+            event(transfer, 2, &[a, b, big]),
+            vec![("erc20", None, alice, bob, Some(big), None)],
+        ),
         (
             contracts::TOKEN,
             event(transfer, 2, &[a, b, U256::MAX]),
@@ -194,7 +222,8 @@ fn tokens_of_every_standard_become_transfers() {
             event(transfer, 3, &[a, b, U256::MAX]),
             vec![("erc721", None, alice, bob, None, Some(U256::MAX))],
         ),
-        // Before the standards were settled: less is indexed, and whether it is an amount or an id is not to be told.
+        // Before the standards were settled: less is indexed, and whether it is an amount or an id
+        // is not to be told.
         (
             contracts::TOKEN,
             event(transfer, 0, &[a, b, U256::from(9)]),
@@ -210,15 +239,24 @@ fn tokens_of_every_standard_become_transfers() {
             event(single, 3, &[c, a, b, U256::MAX, U256::from(3)]),
             vec![("erc1155", Some(carol), alice, bob, Some(3.into()), Some(U256::MAX))],
         ),
-        // Of a batch too, nothing or less may be indexed: what stands in the data then comes before the offsets.
+        // Of a batch too, nothing or less may be indexed: what stands in the data then comes before
+        // the offsets.
         (
             contracts::MULTI_TOKEN,
-            event(several, 0, &[c, a, b, 160.into(), 224.into(), 1.into(), 5.into(), 1.into(), 50.into()]),
+            event(
+                several,
+                0,
+                &[c, a, b, 160.into(), 224.into(), 1.into(), 5.into(), 1.into(), 50.into()],
+            ),
             vec![("erc1155", Some(carol), alice, bob, Some(50.into()), Some(5.into()))],
         ),
         (
             contracts::MULTI_TOKEN,
-            event(several, 1, &[c, a, b, 128.into(), 192.into(), 1.into(), 5.into(), 1.into(), 50.into()]),
+            event(
+                several,
+                1,
+                &[c, a, b, 128.into(), 192.into(), 1.into(), 5.into(), 1.into(), 50.into()],
+            ),
             vec![("erc1155", Some(carol), alice, bob, Some(50.into()), Some(5.into()))],
         ),
         (contracts::MULTI_TOKEN, event(several, 0, &[c, a]), vec![]),
@@ -245,7 +283,11 @@ fn tokens_of_every_standard_become_transfers() {
         ),
         // The same from another contract wraps nothing.
         (contracts::TOKEN, event("Deposit(address,uint256)", 1, &[a, U256::from(11)]), vec![]),
-        (contracts::TOKEN, event("Approval(address,address,uint256)", 2, &[a, b, U256::from(5)]), vec![]),
+        (
+            contracts::TOKEN,
+            event("Approval(address,address,uint256)", 2, &[a, b, U256::from(5)]),
+            vec![],
+        ),
         // Words too few, too many, and a broken one.
         (contracts::TOKEN, event(transfer, 2, &[a, b]), vec![]),
         (contracts::TOKEN, event(transfer, 2, &[a, b, c, c]), vec![]),
@@ -254,10 +296,9 @@ fn tokens_of_every_standard_become_transfers() {
     ];
     let geth = Geth::start(Forks::OSAKA);
     // All in one block, and once more in a transaction that fails.
-    let calls = cases
-        .iter()
-        .enumerate()
-        .map(|(index, (contract, log, _))| Transaction::logs(index % SENDERS, *contract, std::slice::from_ref(log)));
+    let calls = cases.iter().enumerate().map(|(index, (contract, log, _))| {
+        Transaction::logs(index % SENDERS, *contract, std::slice::from_ref(log))
+    });
     let logs: Vec<_> = cases.iter().map(|(_, log, _)| log.clone()).collect();
     let reverted = Transaction::logs(0, contracts::REVERTING, &logs);
     geth.block(&Plan { transactions: calls.chain([reverted]).collect(), ..Plan::default() });
@@ -271,7 +312,9 @@ fn tokens_of_every_standard_become_transfers() {
     };
     let mut expected = Vec::new();
     for (log_index, (contract, _, transfers)) in cases.iter().enumerate() {
-        for (batch_index, (standard, operator, from, to, value, token_id)) in transfers.iter().enumerate() {
+        for (batch_index, (standard, operator, from, to, value, token_id)) in
+            transfers.iter().enumerate()
+        {
             let (value, value_text) = split(*value);
             let (token_id, token_id_text) = split(*token_id);
             expected.push(Row::from([
@@ -291,7 +334,8 @@ fn tokens_of_every_standard_become_transfers() {
     }
     let found = Published::open(&data);
     let columns = expected[0].keys().cloned().collect::<Vec<_>>().join(", ");
-    let rows = found.rows(&format!("SELECT {columns} FROM token_transfers ORDER BY log_index, batch_index"));
+    let rows = found
+        .rows(&format!("SELECT {columns} FROM token_transfers ORDER BY log_index, batch_index"));
     expected::check_rows("token_transfers", &expected, &rows);
     // Where they are is as for their logs.
     let astray = "SELECT count(*) FROM token_transfers AS t ANTI JOIN logs AS l ON t.block_number = l.block_number
@@ -320,18 +364,27 @@ fn reorgs_of_depth_1_3_and_30_leave_the_winning_chain_and_one_row_each() {
         watch.stop();
 
         let found = Published::open(&data);
-        assert_eq!(found.digests(), undisturbed(&geth, &format!("undisturbed-{depth}")), "depth {depth}");
+        assert_eq!(
+            found.digests(),
+            undisturbed(&geth, &format!("undisturbed-{depth}")),
+            "depth {depth}"
+        );
         let reorgs = found.rows("SELECT * FROM reorgs ORDER BY detected_at, fork_block");
         assert_eq!(reorgs.len(), index + 1, "{reorgs:?}");
         let reorg = &reorgs[index];
         assert_eq!(reorg["fork_block"], Some(fork.number.to_string()));
         assert_eq!(reorg["fork_hash"], Some(format!("{:?}", fork.hash)));
         assert_eq!(reorg["depth"], Some(depth.to_string()));
-        let hashes = |blocks: &[Block]| json!(blocks.iter().map(|block| block.hash).collect::<Vec<_>>()).to_string();
+        let hashes = |blocks: &[Block]| {
+            json!(blocks.iter().map(|block| block.hash).collect::<Vec<_>>()).to_string()
+        };
         assert_eq!(reorg["old_hashes"], Some(hashes(&losing)));
         let new: Vec<H256> = serde_json::from_str(reorg["new_hashes"].as_deref().unwrap()).unwrap();
         let replacing: Vec<_> = winning.iter().map(|block| block.hash).collect();
-        assert!(!new.is_empty() && replacing.starts_with(&new), "{new:?} are not of the winning chain");
+        assert!(
+            !new.is_empty() && replacing.starts_with(&new),
+            "{new:?} are not of the winning chain"
+        );
     }
 }
 
@@ -365,7 +418,9 @@ fn head_going_backward_and_forward_again_is_no_reorganisation() {
     published(&mut watch, &data, blocks[29]);
     geth.set_head(blocks[9]);
     // It has seen the lower head when its status says so.
-    until(&mut watch, "the lower head in the status", || (status(&data)?.to_string().contains("10")).then_some(()));
+    until(&mut watch, "the lower head in the status", || {
+        (status(&data)?.to_string().contains("10")).then_some(())
+    });
     geth.set_head(blocks[29]);
     let next = geth.blocks(3, "more");
     published(&mut watch, &data, next[2]);
@@ -387,7 +442,8 @@ fn geth_killed_and_restarted_under_watch_goes_on() {
     // The same blocks again whenever geth has lost them.
     let base = |geth: &Geth| {
         for number in geth.head().number + 1..=150 {
-            let transactions = vec![Transaction::transfer(0, Address::from_low_u64_be(number), number)];
+            let transactions =
+                vec![Transaction::transfer(0, Address::from_low_u64_be(number), number)];
             geth.block(&Plan { transactions, ..Plan::default() });
         }
         geth.block_of(150)
@@ -415,9 +471,11 @@ fn geth_killed_and_restarted_under_watch_goes_on() {
     assert_eq!(found.digests(), undisturbed(&geth, "undisturbed"));
 }
 
-/// All but what may change when a start is refused: the lock that it tried to take, and the heartbeat that says so.
+/// All but what may change when a start is refused: the lock that it tried to take, and the
+/// heartbeat that says so.
 fn untouched(data: &Path) -> Vec<(PathBuf, String)> {
-    let may_change = |path: &Path| path.ends_with(".spyhop/lock") || path.ends_with(".spyhop/heartbeat");
+    let may_change =
+        |path: &Path| path.ends_with(".spyhop/lock") || path.ends_with(".spyhop/heartbeat");
     listing(data).into_iter().filter(|(path, _)| !may_change(path)).collect()
 }
 
@@ -461,7 +519,10 @@ fn chain_that_contradicts_a_sealed_range_is_refused_until_rewind() {
     assert_eq!(untouched(&data), before);
 
     Spyhop::new("rewind").path("--data", &data).args(&["--to", "150"]).succeed();
-    assert!(std::fs::read_dir(data.join("quarantine")).unwrap().next().is_some(), "nothing in quarantine");
+    assert!(
+        std::fs::read_dir(data.join("quarantine")).unwrap().next().is_some(),
+        "nothing in quarantine"
+    );
     once(&other, &data).succeed();
     let found = Published::open(&data);
     assert_eq!(found.check_prefix(0), Some(350));
@@ -471,10 +532,15 @@ fn chain_that_contradicts_a_sealed_range_is_refused_until_rewind() {
 #[test]
 fn sigterm_under_backfill_ends_it_within_5_seconds_with_success() {
     let geth = Geth::start(Forks::OSAKA);
-    let transactions: Vec<_> =
-        (0..32).map(|index| Transaction::transfer(index % SENDERS, Address::from_low_u64_be(1), 1)).collect();
+    let transactions: Vec<_> = (0..32)
+        .map(|index| Transaction::transfer(index % SENDERS, Address::from_low_u64_be(1), 1))
+        .collect();
     for number in 0..420u64 {
-        geth.block(&Plan { transactions: transactions.clone(), miner: number % 2, ..Plan::default() });
+        geth.block(&Plan {
+            transactions: transactions.clone(),
+            miner: number % 2,
+            ..Plan::default()
+        });
     }
     geth.finalize(410);
     let data = geth.data("data");
@@ -538,9 +604,15 @@ fn from_is_rounded_down_to_a_multiple_of_100() {
     let geth = Geth::start(Forks::OSAKA);
     geth.blocks(330, "base");
     geth.finalize(320);
-    for (from, first) in
-        [("0", 0), ("250", 200), ("200", 200), ("-1", 300), ("-150", 100), ("-5000", 0), ("earliest", 0)]
-    {
+    for (from, first) in [
+        ("0", 0),
+        ("250", 200),
+        ("200", 200),
+        ("-1", 300),
+        ("-150", 100),
+        ("-5000", 0),
+        ("earliest", 0),
+    ] {
         let data = geth.data(&format!("from {from}"));
         Spyhop::watch(&geth.socket(), &data).args(&["--from", from, "--once"]).succeed();
         assert_eq!(Published::open(&data).check_prefix(first), Some(330), "--from {from}");
@@ -558,7 +630,8 @@ fn from_is_rounded_down_to_a_multiple_of_100() {
 #[test]
 fn keep_drops_ranges_that_are_older() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    // An hour between two blocks, the last of them now: blocks 0 to 99 are 9 to 13 days old, 100 to 199 are 5 to 9.
+    // An hour between two blocks, the last of them now: blocks 0 to 99 are 9 to 13 days old, 100 to
+    // 199 are 5 to 9.
     let forks = Forks { genesis_time: now - 325 * 3600, block_time: 3600, ..Forks::OSAKA };
     let geth = Geth::start(forks);
     geth.blocks(324, "base");
@@ -580,7 +653,8 @@ fn a_chain_without_finality_is_sealed_by_depth() {
     once(&geth, &data).args(&["--finality-depth", "20"]).succeed();
     let found = Published::open(&data);
     assert_eq!(found.check_prefix(0), Some(230));
-    let sealed = |first: u64| data.join(format!("chain/first={first:010}/last={:010}", first + 99)).is_dir();
+    let sealed =
+        |first: u64| data.join(format!("chain/first={first:010}/last={:010}", first + 99)).is_dir();
     assert_eq!([sealed(0), sealed(100), sealed(200)], [true, true, false]);
 }
 
@@ -594,7 +668,10 @@ fn ten_ranges_become_one_and_nothing_else_changes() {
         geth.finalize(geth.head().number);
         once(&geth, &data).succeed();
     }
-    assert!(data.join("chain/first=0000000000/last=0000000999").is_dir(), "blocks 0 to 999 are not merged");
+    assert!(
+        data.join("chain/first=0000000000/last=0000000999").is_dir(),
+        "blocks 0 to 999 are not merged"
+    );
     let found = Published::open(&data);
     assert_eq!(found.check_prefix(0), Some(1_100));
     assert_eq!(found.digests(), undisturbed(&geth, "undisturbed"));
@@ -612,7 +689,9 @@ fn any_chunking_of_a_chain_gives_equal_tables() {
         // The later blocks first on one of them.
         let from = if data == &volumes[0] && round < 16 { "-100" } else { "0" };
         match random.within(0..=3) {
-            0 => drop(Spyhop::watch(&geth.socket(), data).args(&["--from", from, "--once"]).succeed()),
+            0 => drop(
+                Spyhop::watch(&geth.socket(), data).args(&["--from", from, "--once"]).succeed(),
+            ),
             1 => {
                 let mut watch = Spyhop::watch(&geth.socket(), data).args(&["--from", from]).spawn();
                 published(&mut watch, data, geth.head());
@@ -623,7 +702,8 @@ fn any_chunking_of_a_chain_gives_equal_tables() {
             way => {
                 let mut watch = Spyhop::watch(&geth.socket(), data).args(&["--from", from]).spawn();
                 let lines = random.within(1..=30);
-                let _ = (0..lines).try_for_each(|_| watch.line_within(Duration::from_millis(100)).map(drop));
+                let _ = (0..lines)
+                    .try_for_each(|_| watch.line_within(Duration::from_millis(100)).map(drop));
                 if way == 2 {
                     watch.kill();
                 } else {
@@ -653,12 +733,19 @@ fn grow(geth: &Geth, random: &mut Random, round: u64, final_block: &mut u64) {
     }
     for block in 0..random.within(1..=12) {
         let transfers = (0..random.within(0..=4)).map(|index| {
-            let log = contracts::erc20_transfer(sender(0), sender(1), U256::from(round + block + index));
+            let log =
+                contracts::erc20_transfer(sender(0), sender(1), U256::from(round + block + index));
             Transaction::logs(random.clone().within(0..=15) as usize, contracts::TOKEN, &[log])
         });
-        let withdrawal = Withdrawal { index: round, validator: block, address: 0x77, amount_gwei: 1 };
+        let withdrawal =
+            Withdrawal { index: round, validator: block, address: 0x77, amount_gwei: 1 };
         let withdrawals = vec![withdrawal; random.clone().within(0..=2) as usize];
-        geth.block(&Plan { transactions: transfers.collect(), withdrawals, extra: vec![round as u8], miner: block });
+        geth.block(&Plan {
+            transactions: transfers.collect(),
+            withdrawals,
+            extra: vec![round as u8],
+            miner: block,
+        });
     }
     geth.blocks(random.within(1..=20), &format!("round {round}"));
     if random.within(0..=1) == 0 {

@@ -1,9 +1,11 @@
 //! The test rig: a real geth with a genesis of its own, blocks made to order, and spyhop beside it.
 //!
-//! geth runs alone, without peers and without a beacon node: the rig plays the beacon node over geth's own socket. Blocks are built
-//! by geth (`testing_commitBlockV1`, which is `testing_buildBlockV1`, `engine_newPayload` and `engine_forkchoiceUpdated` in one),
-//! so every root and receipt in them is geth's. A forkchoice update to a block that is known makes a real reorganisation
-//! in milliseconds. Everything lies in one temporary directory, and everything started is killed when the rig is dropped.
+//! geth runs alone, without peers and without a beacon node: the rig plays the beacon node over
+//! geth's own socket. Blocks are built by geth (`testing_commitBlockV1`, which is
+//! `testing_buildBlockV1`, `engine_newPayload` and `engine_forkchoiceUpdated` in one), so every
+//! root and receipt in them is geth's. A forkchoice update to a block that is known makes a real
+//! reorganisation in milliseconds. Everything lies in one temporary directory, and everything
+//! started is killed when the rig is dropped.
 
 pub mod ancient;
 pub mod contracts;
@@ -30,13 +32,17 @@ pub use transaction::{Kind, Transaction};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long a test waits for a value that is bound to come: generous, since two cores may run ten geths.
+/// How long a test waits for a value that is bound to come: generous, since two cores may run ten
+/// geths.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Says that a test passes without something; where `CI` is `true`, all must be there and it fails.
 #[track_caller]
 pub fn pass_without(what: &str) {
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "under CI nothing may be missing: {what}");
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "under CI nothing may be missing: {what}"
+    );
     println!("passes without: {what}");
 }
 

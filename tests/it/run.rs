@@ -1,5 +1,5 @@
-//! `spyhop run`: geth and a writer side by side, their signals, their ends and their lines. Where it does not matter that it is geth,
-//! a shell script takes its place.
+//! `spyhop run`: geth and a writer side by side, their signals, their ends and their lines. Where
+//! it does not matter that it is geth, a shell script takes its place.
 
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
@@ -12,7 +12,8 @@ use std::process::ChildStderr;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Says what signals come, and ends with code 3 at the second SIGTERM. `orphan` leaves a process behind that soon ends.
+/// Says what signals come, and ends with code 3 at the second SIGTERM. `orphan` leaves a process
+/// behind that soon ends.
 const SCRIPT: &str = r#"
     trap 'count=$((count + 1)); echo "got TERM $count" >&2; [ "$count" -lt 2 ] || exit 3' TERM
     trap 'echo "got HUP" >&2' HUP
@@ -26,7 +27,9 @@ fn directory() -> TempDir {
 }
 
 fn beside(directory: &Path, node: &[&str]) -> Spyhop {
-    let run = Spyhop::new("run").path("--ipc", &directory.join("geth.ipc")).path("--data", &directory.join("data"));
+    let run = Spyhop::new("run")
+        .path("--ipc", &directory.join("geth.ipc"))
+        .path("--data", &directory.join("data"));
     run.args(&["--from", "earliest", "--"]).args(node)
 }
 
@@ -36,7 +39,18 @@ fn developer_node(directory: &Path) -> Spyhop {
     let at = |name: &str| directory.join(name).display().to_string();
     beside(
         directory,
-        &[&geth, "--dev", "--dev.period", "1", "--datadir", &at("geth"), "--ipcpath", &at("geth.ipc"), "--cache", "64"],
+        &[
+            &geth,
+            "--dev",
+            "--dev.period",
+            "1",
+            "--datadir",
+            &at("geth"),
+            "--ipcpath",
+            &at("geth.ipc"),
+            "--cache",
+            "64",
+        ],
     )
 }
 
@@ -59,13 +73,15 @@ fn sigterm_ends_both_and_the_exit_code_is_geths() {
     run.wait_for(&["spyhop | ", "block 2"]);
     run.signal(libc::SIGTERM);
     // Either may be the first to end.
-    let mut ended = vec!["the writer ended with code 0", "Blockchain stopped", "geth ended with code 0"];
+    let mut ended =
+        vec!["the writer ended with code 0", "Blockchain stopped", "geth ended with code 0"];
     while let Some(line) = run.line() {
         ended.retain(|words| !line.contains(words));
     }
     assert_eq!(ended, [""; 0], "not said");
     assert_eq!(run.wait().code(), Some(0));
-    let blocks = crate::rig::Published::open(&directory.path().join("data")).number("SELECT count(*) FROM blocks");
+    let blocks = crate::rig::Published::open(&directory.path().join("data"))
+        .number("SELECT count(*) FROM blocks");
     assert!(blocks >= 3, "{blocks} blocks");
 }
 
@@ -127,10 +143,16 @@ fn every_line_has_its_process_in_front_and_keeps_its_stream() {
     let lines: Vec<_> = stdout.lines().collect();
     assert!(lines.iter().all(|line| line.starts_with("geth | ")), "{lines:.100?}");
     assert_eq!((lines[0], *lines.last().unwrap()), ("geth | out", "geth | no newline"));
-    assert_eq!(lines[1..lines.len() - 1].iter().map(|line| line.len() - 7).sum::<usize>(), long.len());
+    assert_eq!(
+        lines[1..lines.len() - 1].iter().map(|line| line.len() - 7).sum::<usize>(),
+        long.len()
+    );
     let stderr = stderr_of(&output);
     assert!(stderr.lines().any(|line| line == "geth | err"), "{stderr}");
-    assert!(stderr.lines().all(|line| line.starts_with("geth | ") || line.starts_with("spyhop | ")), "{stderr}");
+    assert!(
+        stderr.lines().all(|line| line.starts_with("geth | ") || line.starts_with("spyhop | ")),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -140,9 +162,12 @@ fn signals_are_passed_on_once_each_and_sighup_never() {
     run.wait_for(&["geth | ready"]);
     let writer = writer(&run);
     run.wait_for(&["spyhop | ", "waiting for geth's socket"]);
-    for (signal, name) in
-        [(libc::SIGHUP, "SIGHUP"), (libc::SIGUSR1, "SIGUSR1"), (libc::SIGUSR2, "SIGUSR2"), (libc::SIGALRM, "SIGALRM")]
-    {
+    for (signal, name) in [
+        (libc::SIGHUP, "SIGHUP"),
+        (libc::SIGUSR1, "SIGUSR1"),
+        (libc::SIGUSR2, "SIGUSR2"),
+        (libc::SIGALRM, "SIGALRM"),
+    ] {
         run.signal(signal);
         run.wait_for(&[name, "is not passed on"]);
     }
@@ -163,8 +188,10 @@ fn orphans_are_taken_in_and_leave_no_zombie() {
     let line = run.wait_for(&["geth | orphan"]);
     let orphan: u32 = line.rsplit_once(' ').unwrap().1.parse().unwrap();
     until(&mut run, "the orphan's end", || stat(orphan).is_none().then_some(()));
-    let zombies: Vec<_> =
-        children(run.id()).into_iter().filter(|child| stat(*child).is_some_and(|stat| stat[0] == "Z")).collect();
+    let zombies: Vec<_> = children(run.id())
+        .into_iter()
+        .filter(|child| stat(*child).is_some_and(|stat| stat[0] == "Z"))
+        .collect();
     assert!(zombies.is_empty(), "{zombies:?}");
     run.signal(libc::SIGTERM);
     run.wait_for(&["got TERM 1"]);
@@ -196,7 +223,8 @@ fn writer_goes_without_before_geth_does() {
     let mut run = developer_node(directory.path()).spawn();
     run.wait_for(&["spyhop | ", "block 1"]);
     let (writer, geth) = (writer(&run), child(run.id(), "--dev").unwrap());
-    let of = |process: u32, file: &str| fs::read_to_string(format!("/proc/{process}/{file}")).unwrap();
+    let of =
+        |process: u32, file: &str| fs::read_to_string(format!("/proc/{process}/{file}")).unwrap();
     let data_max = |process| {
         let limits = of(process, "limits");
         let line = limits.lines().find(|line| line.starts_with("Max data size")).unwrap();
@@ -220,8 +248,29 @@ fn writer_without_memory_dies_and_geth_does_not() {
     let at = |name: &str| directory.path().join(name).display().to_string();
     let (data, socket) = (at("geth"), at("geth.ipc"));
     let mut run = Spyhop::new("run")
-        .args(&["--ipc", &socket, "--data", &at("data"), "--from", "earliest", "--memory-max", "20", "--"])
-        .args(&[&geth, "--dev", "--dev.period", "1", "--datadir", &data, "--ipcpath", &socket, "--cache", "64"])
+        .args(&[
+            "--ipc",
+            &socket,
+            "--data",
+            &at("data"),
+            "--from",
+            "earliest",
+            "--memory-max",
+            "20",
+            "--",
+        ])
+        .args(&[
+            &geth,
+            "--dev",
+            "--dev.period",
+            "1",
+            "--datadir",
+            &data,
+            "--ipcpath",
+            &socket,
+            "--cache",
+            "64",
+        ])
         .spawn();
     for pause in ["1s", "2s"] {
         run.wait_for(&["spyhop | ", "the writer ", "geth runs on, next try in", pause]);
@@ -241,7 +290,8 @@ fn reader_that_goes_away_ends_neither() {
     // Each gives it something to say.
     run.signal(libc::SIGHUP);
     assert!(send(killed, libc::SIGKILL));
-    let next = wait_for("the next writer", || child(run.id(), " watch ").filter(|next| *next != killed));
+    let next =
+        wait_for("the next writer", || child(run.id(), " watch ").filter(|next| *next != killed));
     run.signal(libc::SIGTERM);
     wait_for("the writer's end", || stat(next).is_none().then_some(()));
     assert!(run.is_running() && child(run.id(), "trap") == Some(geth), "geth is left alone");
@@ -286,7 +336,8 @@ fn reader_that_reads_again_sees_how_much_it_missed() {
     let (mut run, stderr) = unread(directory.path());
     run.signal(libc::SIGHUP);
     let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
-    let notice = lines.find(|line| line.ends_with(" lines were dropped here: nobody read them")).unwrap();
+    let notice =
+        lines.find(|line| line.ends_with(" lines were dropped here: nobody read them")).unwrap();
     assert!(notice.starts_with("spyhop | "), "{notice}");
     run.signal(libc::SIGTERM);
     assert!(lines.any(|line| line.contains("geth ended with code 3")));
@@ -300,7 +351,8 @@ fn writer_goes_on_and_ends_whether_anybody_reads_or_not() {
     extend(&fake, 10, "");
     for stays in [true, false] {
         let data = directory.path().join(format!("data {stays}"));
-        let watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).env("SPYHOP_LOG", "trace");
+        let watch =
+            Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).env("SPYHOP_LOG", "trace");
         let (mut watch, stderr) = watch.spawn_unread();
         let stderr = stays.then_some(stderr);
         // Longer than a pipe has room for.
@@ -353,7 +405,9 @@ fn writer_that_has_caught_up_once_is_done() {
     let directory = directory();
     let fake = FakeGeth::start(directory.path());
     extend(&fake, 10, "");
-    let run = Spyhop::new("run").path("--ipc", fake.path()).path("--data", &directory.path().join("data"));
+    let run = Spyhop::new("run")
+        .path("--ipc", fake.path())
+        .path("--data", &directory.path().join("data"));
     let mut run = run.args(&["--from", "0", "--once", "--", "sh", "-c", SCRIPT]).spawn();
     run.wait_for(&["the writer is done; geth runs on"]);
     while let Some(line) = run.line_within(Duration::from_millis(1500)) {

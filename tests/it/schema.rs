@@ -6,14 +6,20 @@ use std::fmt::Write;
 /// A column of the published file: name, type, comment.
 type Column = (String, String, String);
 
-/// Each table and view of the published file in the order of `names`, with its comment and its columns.
+/// Each table and view of the published file in the order of `names`, with its comment and its
+/// columns.
 fn published(names: &[&str]) -> Vec<(String, String, Vec<Column>)> {
     let (_directory, data) = crate::sql::volume();
     let query = |sql: &str| -> Vec<serde_json::Value> {
-        let json = Spyhop::new("sql").path("--data", &data).args(&["--format", "json", "-c", sql]).succeed();
+        let json = Spyhop::new("sql")
+            .path("--data", &data)
+            .args(&["--format", "json", "-c", sql])
+            .succeed();
         serde_json::from_str(&json).unwrap()
     };
-    let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap_or_else(|| panic!("{row}")).to_owned();
+    let text = |row: &serde_json::Value, key: &str| {
+        row[key].as_str().unwrap_or_else(|| panic!("{row}")).to_owned()
+    };
     let tables = query(
         "SELECT name, comment FROM (SELECT view_name AS name, comment FROM duckdb_views() WHERE schema_name = 'main' AND NOT internal \
          UNION ALL SELECT table_name, comment FROM duckdb_tables() WHERE schema_name = 'main')",
@@ -23,9 +29,13 @@ fn published(names: &[&str]) -> Vec<(String, String, Vec<Column>)> {
     );
     assert_eq!(names.len(), tables.len(), "{tables:?}");
     let table = |name: &&str| {
-        let table = tables.iter().find(|table| table["name"] == *name).unwrap_or_else(|| panic!("no table {name}"));
+        let table = tables
+            .iter()
+            .find(|table| table["name"] == *name)
+            .unwrap_or_else(|| panic!("no table {name}"));
         let columns = columns.iter().filter(|column| column["table_name"] == *name);
-        let columns = columns.map(|row| (text(row, "column_name"), text(row, "data_type"), text(row, "comment")));
+        let columns = columns
+            .map(|row| (text(row, "column_name"), text(row, "data_type"), text(row, "comment")));
         ((*name).to_owned(), text(table, "comment"), columns.collect())
     };
     names.iter().map(table).collect()
@@ -34,7 +44,8 @@ fn published(names: &[&str]) -> Vec<(String, String, Vec<Column>)> {
 #[test]
 fn schema_prints_what_the_published_file_has() {
     let schema = Spyhop::new("schema").succeed();
-    let names: Vec<&str> = schema.split("\n\n").filter_map(|part| Some(part.split_once(':')?.0.trim())).collect();
+    let names: Vec<&str> =
+        schema.split("\n\n").filter_map(|part| Some(part.split_once(':')?.0.trim())).collect();
     let mut expected = String::new();
     for (name, comment, columns) in published(&names) {
         writeln!(expected, "{name}: {comment}").unwrap();
@@ -58,7 +69,10 @@ fn schema_as_markdown_has_every_table_and_column_of_the_published_file() {
         assert_eq!(next(), "| column | type | content |");
         assert_eq!(next(), "|---|---|---|");
         for (column, kind, comment) in columns {
-            assert_eq!(next(), format!("| `{column}` | {kind} | {} |", comment.replace('|', r"\|")));
+            assert_eq!(
+                next(),
+                format!("| `{column}` | {kind} | {} |", comment.replace('|', r"\|"))
+            );
         }
     }
     assert_eq!(lines.next(), None);

@@ -1,8 +1,11 @@
-//! Tables with a key of their own, larger than memory may hold of them: written, merged, and compared with one query.
+//! Tables with a key of their own, larger than memory may hold of them: written, merged, and
+//! compared with one query.
 
 use crate::rig::random::Random;
 use alloy_primitives::B256;
-use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use spyhop::rows::{Part, Selection, address_flows};
 use spyhop::stop::{Stop, Stopped};
 use spyhop::store::{BlockLink, Identity, RangeWriter, Store, next_merge};
@@ -14,7 +17,8 @@ const ROWS: usize = 1_500;
 /// The largest amount there is.
 const MAX: &str = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
 
-/// Flows of a block: few assets, many addresses, amounts that do not fit in 256 bits once they are summed.
+/// Flows of a block: few assets, many addresses, amounts that do not fit in 256 bits once they are
+/// summed.
 fn batch(random: &mut Random, block: u64) -> RecordBatch {
     let hex = |number: u64| format!("0x{number:040x}");
     let mut rows: Vec<_> = (0..ROWS)
@@ -31,12 +35,16 @@ fn batch(random: &mut Random, block: u64) -> RecordBatch {
     let count = rows.len();
     let huge: Vec<bool> = (0..count).map(|_| random.within(0..=9) == 0).collect();
     let amounts = |random: &mut Random| -> ArrayRef {
-        let values = huge.iter().map(|huge| (!huge).then(|| i128::from(random.next()) * 1_000_000_007));
+        let values =
+            huge.iter().map(|huge| (!huge).then(|| i128::from(random.next()) * 1_000_000_007));
         Arc::new(values.collect::<Decimal128Array>().with_precision_and_scale(38, 0).unwrap())
     };
-    let texts = || -> ArrayRef { Arc::new(huge.iter().map(|huge| huge.then_some(MAX)).collect::<StringArray>()) };
+    let texts = || -> ArrayRef {
+        Arc::new(huge.iter().map(|huge| huge.then_some(MAX)).collect::<StringArray>())
+    };
     let days = (0..count).map(|_| block as i64 / 500 * 86_400_000_000);
-    let numbers = |number: u64| -> ArrayRef { Arc::new(Int64Array::from(vec![number as i64; count])) };
+    let numbers =
+        |number: u64| -> ArrayRef { Arc::new(Int64Array::from(vec![number as i64; count])) };
     let columns = vec![
         Arc::new(rows.iter().map(|(asset, _)| Some(asset)).collect::<StringArray>()) as ArrayRef,
         Arc::new(rows.iter().map(|(_, address)| Some(address)).collect::<StringArray>()),
@@ -65,7 +73,8 @@ fn flows_of_a_merged_range_are_the_sums_of_its_parts() {
     let mut random = Random::new("sorted");
     let hash = |number: u64| B256::from(alloy_primitives::U256::from(number + 1));
     for range in 0..10 {
-        let mut writer = RangeWriter::create(&store, identity, range * 100, range * 100 + 99, tables).unwrap();
+        let mut writer =
+            RangeWriter::create(&store, identity, range * 100, range * 100 + 99, tables).unwrap();
         for number in range * 100..range * 100 + 100 {
             let batch = batch(&mut random, number);
             let mut appender = duckdb.appender("rows").unwrap();
@@ -76,7 +85,11 @@ fn flows_of_a_merged_range_are_the_sums_of_its_parts() {
             writer.push(vec![Part::Rows(batch)], &[link], &[]).unwrap();
         }
         let range = writer.finish().unwrap().commit(&store).unwrap();
-        check(&duckdb, &store.root().join(&range.path), &format!("f BETWEEN {} AND {}", range.first, range.last));
+        check(
+            &duckdb,
+            &store.root().join(&range.path),
+            &format!("f BETWEEN {} AND {}", range.first, range.last),
+        );
     }
     let ranges = store.ranges().unwrap();
     let merge = next_merge(&ranges, tables).unwrap();
@@ -90,10 +103,12 @@ fn flows_of_a_merged_range_are_the_sums_of_its_parts() {
     assert_eq!(std::fs::read_dir(store.temporary()).unwrap().count(), 0);
 }
 
-/// Checks that a range's file is what one query gives over the rows that went in, in order, and that nothing else is there.
+/// Checks that a range's file is what one query gives over the rows that went in, in order, and
+/// that nothing else is there.
 fn check(duckdb: &duckdb::Connection, range: &std::path::Path, condition: &str) {
     let file = range.join("address_flows.parquet");
-    let names: Vec<_> = std::fs::read_dir(range).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        std::fs::read_dir(range).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "{names:?}");
     let number = |sql: &str| duckdb.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
     let expected = format!(
@@ -113,6 +128,9 @@ fn check(duckdb: &duckdb::Connection, range: &std::path::Path, condition: &str) 
         FROM read_parquet('FILE', file_row_number = true)) WHERE bad";
     assert_eq!(number(&unsorted.replace("FILE", &file.display().to_string())), 0);
     // Sums of more than 256 bits are among them.
-    let wide = format!("SELECT count(*) FROM '{}' WHERE amount_in_text::BIGNUM > '{MAX}'::BIGNUM", file.display());
+    let wide = format!(
+        "SELECT count(*) FROM '{}' WHERE amount_in_text::BIGNUM > '{MAX}'::BIGNUM",
+        file.display()
+    );
     assert_ne!(number(&wide), 0);
 }

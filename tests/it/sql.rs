@@ -23,18 +23,29 @@ pub fn volume() -> (TempDir, PathBuf) {
 fn answers_are_printed_in_every_format_with_every_digit() {
     let (_directory, data) = volume();
     let check = |sql: &str, format: &str, expected: &str| {
-        let printed = Spyhop::new("sql").path("--data", &data).args(&["-c", sql, "--format", format]).succeed();
+        let printed = Spyhop::new("sql")
+            .path("--data", &data)
+            .args(&["-c", sql, "--format", format])
+            .succeed();
         assert_eq!(printed, expected, "{sql} as {format}");
     };
     check("SELECT count(*) AS n, max(number) AS top FROM blocks", "csv", "n,top\n121,120\n");
     check("SELECT number FROM blocks WHERE number < 0", "csv", "number\n");
     check("SELECT number FROM blocks WHERE number < 0", "json", "[]\n");
     check("SELECT 1 AS a, NULL AS b, 'x,y' AS c", "csv", "a,b,c\n1,,\"x,y\"\n");
-    check("SELECT 1 AS a, NULL::VARCHAR AS b, 'x' AS c", "json", "[{\"a\":1,\"b\":null,\"c\":\"x\"}]\n");
+    check(
+        "SELECT 1 AS a, NULL::VARCHAR AS b, 'x' AS c",
+        "json",
+        "[{\"a\":1,\"b\":null,\"c\":\"x\"}]\n",
+    );
     check("SELECT 1 AS a", "table", "+---+\n| a |\n+---+\n| 1 |\n+---+\n");
     let nines = "9".repeat(38);
     check(&format!("SELECT {nines}::DECIMAL(38,0) AS v"), "csv", &format!("v\n{nines}\n"));
-    check(&format!("SELECT {nines}::DECIMAL(38,0) AS v"), "json", &format!("[{{\"v\":{nines}}}]\n"));
+    check(
+        &format!("SELECT {nines}::DECIMAL(38,0) AS v"),
+        "json",
+        &format!("[{{\"v\":{nines}}}]\n"),
+    );
     // Sums that no Arrow type holds.
     let digits = "1".repeat(60);
     check(&format!("SELECT '{digits}'::BIGNUM AS v;"), "csv", &format!("v\n{digits}\n"));
@@ -64,7 +75,12 @@ fn a_long_answer_is_cut_in_a_frame_and_says_so() {
 fn the_published_file_cannot_be_written() {
     let (_directory, data) = volume();
     let before = crate::rig::process::listing(&data);
-    for sql in ["CREATE TABLE t (i INT)", "DELETE FROM coverage", "DROP VIEW blocks", "DELETE FROM tail.blocks"] {
+    for sql in [
+        "CREATE TABLE t (i INT)",
+        "DELETE FROM coverage",
+        "DROP VIEW blocks",
+        "DELETE FROM tail.blocks",
+    ] {
         let error = Spyhop::new("sql").path("--data", &data).args(&["-c", sql]).fail(1);
         assert!(error.starts_with("error: "), "{sql}: {error}");
     }
@@ -74,13 +90,22 @@ fn the_published_file_cannot_be_written() {
 #[test]
 fn mistakes_are_named_and_exit_with_1() {
     let (directory, data) = volume();
-    let error = Spyhop::new("sql").path("--data", &data).args(&["-c", "SELECT nothing FROM blocks"]).fail(1);
+    let error = Spyhop::new("sql")
+        .path("--data", &data)
+        .args(&["-c", "SELECT nothing FROM blocks"])
+        .fail(1);
     assert!(error.contains("nothing"), "{error}");
     let empty = directory.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     let error = Spyhop::new("sql").path("--data", &empty).args(&["-c", "SELECT 1"]).fail(1);
-    assert!(error.contains("nothing is published yet") && error.contains("spyhop.duckdb"), "{error}");
-    let error = Spyhop::new("sql").path("--data", &directory.path().join("none")).args(&["-c", "SELECT 1"]).fail(1);
+    assert!(
+        error.contains("nothing is published yet") && error.contains("spyhop.duckdb"),
+        "{error}"
+    );
+    let error = Spyhop::new("sql")
+        .path("--data", &directory.path().join("none"))
+        .args(&["-c", "SELECT 1"])
+        .fail(1);
     assert!(error.contains("no data directory"), "{error}");
     Spyhop::new("sql").path("--data", &data).args(&["--format", "xml", "-c", "SELECT 1"]).fail(2);
 }
@@ -101,7 +126,11 @@ fn statements_come_from_a_pipe_too_and_a_closed_pipe_is_no_error() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "n\n121\n");
 
     let head = "set -o pipefail; \"$0\" sql --data \"$1\" --format csv -c 'SELECT * FROM range(1000000)' | head -n 1";
-    let output = Command::new("bash").args(["-c", head, env!("CARGO_BIN_EXE_spyhop")]).arg(&data).output().unwrap();
+    let output = Command::new("bash")
+        .args(["-c", head, env!("CARGO_BIN_EXE_spyhop")])
+        .arg(&data)
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert!(output.status.success(), "{}", output.status);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "range\n");
@@ -115,7 +144,8 @@ fn the_prompt_answers_keeps_a_history_and_sees_the_next_file() {
     extend(&fake, 120, "");
     Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
     // `script` gives it a terminal.
-    let prompt = format!("{} sql --data {} --format csv", env!("CARGO_BIN_EXE_spyhop"), data.display());
+    let prompt =
+        format!("{} sql --data {} --format csv", env!("CARGO_BIN_EXE_spyhop"), data.display());
     let mut child = Command::new("script")
         .args(["--quiet", "--return", "--command", &prompt, "/dev/null"])
         .env("HOME", directory.path())
@@ -130,7 +160,11 @@ fn the_prompt_answers_keeps_a_history_and_sees_the_next_file() {
         let mut line = String::new();
         while line.trim() != what {
             line.clear();
-            assert_ne!(std::io::BufRead::read_line(&mut stdout, &mut line).unwrap(), 0, "ended before it said {what}");
+            assert_ne!(
+                std::io::BufRead::read_line(&mut stdout, &mut line).unwrap(),
+                0,
+                "ended before it said {what}"
+            );
         }
     };
     stdin.write_all(b"SELECT 'top ' || max(number)\nFROM blocks;\n").unwrap();
@@ -138,7 +172,11 @@ fn the_prompt_answers_keeps_a_history_and_sees_the_next_file() {
     stdin.write_all(b"CREATE TEMP TABLE kept AS SELECT 7 AS seven;\nSELECT nothing;\n").unwrap();
     extend(&fake, 125, "");
     Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
-    stdin.write_all(b"SELECT 'top ' || max(number) || ' kept ' || any_value(seven) FROM blocks, kept;\n").unwrap();
+    stdin
+        .write_all(
+            b"SELECT 'top ' || max(number) || ' kept ' || any_value(seven) FROM blocks, kept;\n",
+        )
+        .unwrap();
     answered("top 125 kept 7");
     stdin.write_all(b"exit\n").unwrap();
     drop(stdin);
@@ -153,25 +191,35 @@ fn text_of_strangers_is_written_out_in_a_table_and_raw_elsewhere() {
     let ask = |sql: &str, format: &str| {
         Spyhop::new("sql").path("--data", &data).args(&["-c", sql, "--format", format]).succeed()
     };
-    let codes =
-        [0, 7, 8, 9, 10, 13, 27, 127, 0x9b, 0x61c, 0x200b, 0x200e, 0x200f, 0x2028, 0x2029, 0x202e, 0x2066, 0x2069];
+    let codes = [
+        0, 7, 8, 9, 10, 13, 27, 127, 0x9b, 0x61c, 0x200b, 0x200e, 0x200f, 0x2028, 0x2029, 0x202e,
+        0x2066, 0x2069,
+    ];
     let text: String = codes.iter().map(|code| char::from_u32(*code).unwrap()).collect();
     let sql = codes.map(|code| format!("chr({code})")).join(" || ");
     let shown = "\\u{0}\\u{7}\\u{8}\\t\\n\\r\\u{1b}\\u{7f}\\u{9b}\\u{61c}\\u{200b}\\u{200e}\\u{200f}\\u{2028}\\u{2029}\\u{202e}\\u{2066}\\u{2069}";
-    for sql in [format!("SELECT {sql} AS v"), format!("SELECT [{sql}] AS v"), format!("SELECT {{'a': {sql}}} AS v")] {
+    for sql in [
+        format!("SELECT {sql} AS v"),
+        format!("SELECT [{sql}] AS v"),
+        format!("SELECT {{'a': {sql}}} AS v"),
+    ] {
         let table = ask(&sql, "table");
         assert!(table.contains(shown), "{table:?}");
         assert!(!table.contains(|char: char| char != '\n' && text.contains(char)), "{table:?}");
         assert_eq!(table.lines().count(), 5, "{table:?}");
     }
-    assert_eq!(ask("SELECT 1 AS \"a\u{1b}\u{202e}b\"", "table").lines().nth(1), Some("| a\\u{1b}\\u{202e}b |"));
+    assert_eq!(
+        ask("SELECT 1 AS \"a\u{1b}\u{202e}b\"", "table").lines().nth(1),
+        Some("| a\\u{1b}\\u{202e}b |")
+    );
     assert_eq!(ask("SELECT 'Ünï 🐋 кит' AS v", "table").lines().nth(3), Some("| Ünï 🐋 кит |"));
-    let json: serde_json::Value = serde_json::from_str(&ask(&format!("SELECT {sql} AS v"), "json")).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&ask(&format!("SELECT {sql} AS v"), "json")).unwrap();
     assert_eq!(json[0]["v"], text);
     assert_eq!(ask(&format!("SELECT {sql} AS v"), "csv"), format!("v\n\"{text}\"\n"));
-    // RFC 4180: what a comma, a quote or an end of line is in is quoted, and a quote is doubled. A formula stays what it is.
-    let odd =
-        "SELECT * FROM (VALUES ('a,b', 'say \"hi\"', 'x' || chr(13) || chr(10) || 'y', '=1+2')) AS t(a, b, c, \"d,e\")";
+    // RFC 4180: what a comma, a quote or an end of line is in is quoted, and a quote is doubled. A
+    // formula stays what it is.
+    let odd = "SELECT * FROM (VALUES ('a,b', 'say \"hi\"', 'x' || chr(13) || chr(10) || 'y', '=1+2')) AS t(a, b, c, \"d,e\")";
     assert_eq!(ask(odd, "csv"), "a,b,c,\"d,e\"\n\"a,b\",\"say \"\"hi\"\"\",\"x\r\ny\",=1+2\n");
     // Lists and structs have a cell, too.
     let nested = "SELECT [1, 2] AS l, {'a': 1, 'b': 'x'} AS s, [1.5]::DECIMAL(38,1)[1] AS f, 2.5::DECIMAL(38,1) AS d";

@@ -1,6 +1,8 @@
-//! Data nobody here wrote, with answers nobody here computed: blocks of mainnet, and the chain that all clients are tested with.
+//! Data nobody here wrote, with answers nobody here computed: blocks of mainnet, and the chain that
+//! all clients are tested with.
 //!
-//! They lie outside the project, where `SPYHOP_FIXTURES` says; without them these tests say so and pass, but not under CI.
+//! They lie outside the project, where `SPYHOP_FIXTURES` says; without them these tests say so and
+//! pass, but not under CI.
 
 mod ethereum_etl;
 mod execution_apis;
@@ -21,20 +23,38 @@ use std::path::Path;
 /// What a volume notes of the chain below: its id, and the block 0 that the fake node has.
 fn mainnet_as_faked() -> Chain {
     let identity = Identity { chain_id: 1.into(), genesis_hash: FakeBlock::filler(0, 1).hash };
-    Chain { format: FORMAT, identity, finalized_seen: false, blob_schedule: None, issuance: None, weth: None }
+    Chain {
+        format: FORMAT,
+        identity,
+        finalized_seen: false,
+        blob_schedule: None,
+        issuance: None,
+        weth: None,
+    }
 }
 
-/// Of a chain of its own, this block is all there is, and what is watched begins at a multiple of 100. Where the block is none,
-/// the volume therefore holds those before it already: tail files without rows, of which the last has the hash that this one names.
-fn watch_one(directory: &Path, raw_block: Vec<u8>, raw_receipts: Vec<Vec<u8>>, traces: Option<Value>) -> Published {
+/// Of a chain of its own, this block is all there is, and what is watched begins at a multiple of
+/// 100. Where the block is none, the volume therefore holds those before it already: tail files
+/// without rows, of which the last has the hash that this one names.
+fn watch_one(
+    directory: &Path,
+    raw_block: Vec<u8>,
+    raw_receipts: Vec<Vec<u8>>,
+    traces: Option<Value>,
+) -> Published {
     let block = FakeBlock::from_raw(raw_block, raw_receipts);
     let (number, data) = (block.number, directory.join("data"));
     let below: Vec<_> = (number / 100 * 100..number)
         .map(|below| {
             let hash = |height: u64| {
-                if height + 1 == number { block.parent_hash } else { alloy_primitives::keccak256(height.to_be_bytes()) }
+                if height + 1 == number {
+                    block.parent_hash
+                } else {
+                    alloy_primitives::keccak256(height.to_be_bytes())
+                }
             };
-            let (parent_hash, timestamp) = (hash(below.wrapping_sub(1)), block.timestamp - 12 * (number - below));
+            let (parent_hash, timestamp) =
+                (hash(below.wrapping_sub(1)), block.timestamp - 12 * (number - below));
             TailBlock {
                 link: BlockLink { number: below, hash: hash(below), parent_hash, timestamp },
                 tables: Selection::default(),

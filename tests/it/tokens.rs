@@ -1,5 +1,5 @@
-//! Tokens: every balance is the contract's own word, whatever the contracts do; what they say of themselves; and balances of those whom only
-//! history knows.
+//! Tokens: every balance is the contract's own word, whatever the contracts do; what they say of
+//! themselves; and balances of those whom only history knows.
 
 use crate::ether::coverage;
 use crate::real_geth::published;
@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use spyhop::decode::contract;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The tokens of the chain, in the order of the owner's nonces; some have no balances that could be stored.
+/// The tokens of the chain, in the order of the owner's nonces; some have no balances that could be
+/// stored.
 fn all() -> Vec<(&'static str, Token)> {
     let ordinary = Token::ordinary;
     let word = |bytes: &[u8]| Answer::Bytes([bytes, &[0; 32]].concat()[..32].to_vec());
@@ -23,10 +24,23 @@ fn all() -> Vec<(&'static str, Token)> {
         ("fee", Token { fee: 3, ..ordinary("FEE") }),
         ("rebases", Token { rebases: true, ..ordinary("RE") }),
         ("huge amounts", Token { supply: U256::MAX, ..ordinary("MAX") }),
-        ("no symbol", Token { symbol: Answer::Revert, name: Answer::Burn, decimals: Answer::Revert, ..ordinary("") }),
+        (
+            "no symbol",
+            Token {
+                symbol: Answer::Revert,
+                name: Answer::Burn,
+                decimals: Answer::Revert,
+                ..ordinary("")
+            },
+        ),
         (
             "word symbol",
-            Token { symbol: word(b"MKR"), name: word(b"Maker"), decimals: number(256.into()), ..ordinary("") },
+            Token {
+                symbol: word(b"MKR"),
+                name: word(b"Maker"),
+                decimals: number(256.into()),
+                ..ordinary("")
+            },
         ),
         (
             "huge symbol",
@@ -78,14 +92,22 @@ fn plan(random: &mut Random, number: u64) -> Plan {
         }
         if random.within(0..=1) == 0 {
             transactions.push(tokens::transfer(OWNER, token, sender(1), 1_000_000u64));
-            transactions.push(tokens::transfer(1, token, account(random), random.within(10..=1_000)));
+            transactions.push(tokens::transfer(
+                1,
+                token,
+                account(random),
+                random.within(10..=1_000),
+            ));
         }
     }
     let huge = tokens::address(3);
     match number {
-        3 | 4 => {
-            transactions.push(tokens::transfer(OWNER, huge, Address::from_low_u64_be(0xb16), U256::exp10(37) * 9u64))
-        }
+        3 | 4 => transactions.push(tokens::transfer(
+            OWNER,
+            huge,
+            Address::from_low_u64_be(0xb16),
+            U256::exp10(37) * 9u64,
+        )),
         _ => {}
     }
     // Before they are moved, in the same block; and in a block that moves none of it.
@@ -102,7 +124,10 @@ fn plan(random: &mut Random, number: u64) -> Plan {
 /// A chain on which the tokens are deployed, and moved in all blocks but the first.
 fn geth() -> Geth {
     let geth = Geth::start(Forks::OSAKA);
-    geth.block(&Plan { transactions: all().iter().map(|(_, token)| token.deploy()).collect(), ..Plan::default() });
+    geth.block(&Plan {
+        transactions: all().iter().map(|(_, token)| token.deploy()).collect(),
+        ..Plan::default()
+    });
     geth
 }
 
@@ -131,7 +156,8 @@ fn text(address: Address) -> String {
     format!("{address:?}")
 }
 
-/// Checks every balance of a token against its contract's at its own block, and that each one moved is there.
+/// Checks every balance of a token against its contract's at its own block, and that each one moved
+/// is there.
 #[track_caller]
 fn check_balances(geth: &Geth, found: &Published) {
     let rows = found.rows(
@@ -146,7 +172,9 @@ fn check_balances(geth: &Geth, found: &Published) {
         let key = (asset.to_owned(), address.to_owned(), row["block_number"].clone());
         assert!(held.insert(key), "twice: {row:?}");
     }
-    let silent: Vec<_> = (all().len() - SILENT..all().len()).map(|nonce| text(tokens::address(nonce as u64))).collect();
+    let silent: Vec<_> = (all().len() - SILENT..all().len())
+        .map(|nonce| text(tokens::address(nonce as u64)))
+        .collect();
     let moved = found.rows(
         "SELECT DISTINCT token_address, holder, block_number FROM (
             SELECT token_address, from_address AS holder, block_number FROM token_transfers WHERE standard = 'erc20'
@@ -155,14 +183,22 @@ fn check_balances(geth: &Geth, found: &Published) {
     );
     let moved: BTreeSet<_> = moved
         .into_iter()
-        .map(|row| (row["token_address"].clone().unwrap(), row["holder"].clone().unwrap(), row["block_number"].clone()))
+        .map(|row| {
+            (
+                row["token_address"].clone().unwrap(),
+                row["holder"].clone().unwrap(),
+                row["block_number"].clone(),
+            )
+        })
         .collect();
     assert!(moved.iter().any(|(token, ..)| silent.contains(token)));
-    let expected: BTreeSet<_> = moved.into_iter().filter(|(token, ..)| !silent.contains(token)).collect();
+    let expected: BTreeSet<_> =
+        moved.into_iter().filter(|(token, ..)| !silent.contains(token)).collect();
     assert_eq!(held, expected);
 }
 
-/// Checks the whales of each token against a ranking of the balances at the block that moved them last.
+/// Checks the whales of each token against a ranking of the balances at the block that moved them
+/// last.
 #[track_caller]
 fn check_whales(geth: &Geth, found: &Published) {
     for (nonce, (what, token)) in all().iter().enumerate() {
@@ -178,7 +214,8 @@ fn check_whales(geth: &Geth, found: &Published) {
         holders.remove(&text(Address::zero()));
         assert!(holders.len() > 5, "{what}");
         // Of one that changes balances by itself they are those after the last movement.
-        let at = |block: u64| if token.rebases { json!(format!("{block:#x}")) } else { json!("latest") };
+        let at =
+            |block: u64| if token.rebases { json!(format!("{block:#x}")) } else { json!("latest") };
         let mut expected: Vec<_> = holders
             .iter()
             .filter_map(|(holder, block)| {
@@ -190,15 +227,17 @@ fn check_whales(geth: &Geth, found: &Published) {
         let whales = found.rows(&format!(
             "SELECT address, coalesce(balance::VARCHAR, balance_text) AS balance FROM whales WHERE asset = '{contract}' ORDER BY rank"
         ));
-        let whales: Vec<_> =
-            whales.iter().map(|row| (std::cmp::Reverse(amount(row)), row["address"].as_ref().unwrap())).collect();
+        let whales: Vec<_> = whales
+            .iter()
+            .map(|row| (std::cmp::Reverse(amount(row)), row["address"].as_ref().unwrap()))
+            .collect();
         assert_eq!(whales, expected, "{what}");
         assert_eq!(whales.is_empty(), nonce >= all().len() - SILENT, "{what}");
     }
 }
 
-/// The first block after which the one who took most of a token has something else than what was had before, with what came and without
-/// what went.
+/// The first block after which the one who took most of a token has something else than what was
+/// had before, with what came and without what went.
 fn deviates(geth: &Geth, found: &Published, contract: &str) -> Option<String> {
     let rows = found.rows(&format!(
         "SELECT n, holder, hash, parent_hash, i, o FROM blocks JOIN (
@@ -212,9 +251,13 @@ fn deviates(geth: &Geth, found: &Published, contract: &str) -> Option<String> {
     ));
     let deviates = |row: &Row| {
         let field = |name: &str| row[name].as_deref().unwrap();
-        let at = |name: &str| balance(geth, contract, field("holder"), json!({"blockHash": field(name)}));
+        let at = |name: &str| {
+            balance(geth, contract, field("holder"), json!({"blockHash": field(name)}))
+        };
         let [i, o] = ["i", "o"].map(|name| U512::from_dec_str(field(name)).unwrap());
-        at("parent_hash").zip(at("hash")).is_some_and(|(before, after)| U512::from(before) + i != U512::from(after) + o)
+        at("parent_hash")
+            .zip(at("hash"))
+            .is_some_and(|(before, after)| U512::from(before) + i != U512::from(after) + o)
     };
     rows.into_iter().find(deviates).map(|row| row["n"].clone().unwrap())
 }
@@ -232,7 +275,11 @@ fn check_tokens(geth: &Geth, found: &Published) {
         (None, None, None),
         (Some("MKR".into()), Some("Maker".into()), None),
         (long.0, long.1, None),
-        (Some(format!("{replaced}{replaced}A")), Some(format!("a{replaced}[2J{replaced}\u{fc}")), None),
+        (
+            Some(format!("{replaced}{replaced}A")),
+            Some(format!("a{replaced}[2J{replaced}\u{fc}")),
+            None,
+        ),
         (None, None, Some("255")),
         (Some("TWO".into()), Some("The TWO token".into()), Some("18")),
         (Some("BURN".into()), Some("The BURN token".into()), Some("18")),
@@ -259,15 +306,24 @@ fn check_tokens(geth: &Geth, found: &Published) {
         assert_eq!(*row, expected);
     }
     let collection = text(contracts::address(contracts::COLLECTION));
-    let rows = found.rows(&format!("SELECT symbol, standard, block_number FROM tokens WHERE asset = '{collection}'"));
+    let rows = found.rows(&format!(
+        "SELECT symbol, standard, block_number FROM tokens WHERE asset = '{collection}'"
+    ));
     let expected = [("symbol", None), ("standard", Some("erc721")), ("block_number", Some("2"))];
-    assert_eq!(rows, [expected.into_iter().map(|(name, value)| (name.to_owned(), value.map(str::to_owned))).collect()]);
+    assert_eq!(
+        rows,
+        [expected
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.map(str::to_owned)))
+            .collect()]
+    );
     assert_eq!(found.number("SELECT count(*) FROM tokens"), all().len() as u64 + 1);
 }
 
 /// Everything that contracts told, in order.
 fn told(found: &Published) -> [Vec<Row>; 2] {
-    ["SELECT * FROM tokens ORDER BY ALL", "SELECT * FROM balances ORDER BY ALL"].map(|sql| found.rows(sql))
+    ["SELECT * FROM tokens ORDER BY ALL", "SELECT * FROM balances ORDER BY ALL"]
+        .map(|sql| found.rows(sql))
 }
 
 #[test]
@@ -283,8 +339,14 @@ fn every_token_balance_is_what_its_contract_says() {
     geth.set_head(fork);
     grow(&geth, 7, "winning");
     // All that there is, at once.
-    let everything = balance(&geth, &text(tokens::address(3)), &text(sender(OWNER)), json!("latest")).unwrap();
-    let transactions = vec![tokens::transfer(OWNER, tokens::address(3), Address::from_low_u64_be(0xb17), everything)];
+    let everything =
+        balance(&geth, &text(tokens::address(3)), &text(sender(OWNER)), json!("latest")).unwrap();
+    let transactions = vec![tokens::transfer(
+        OWNER,
+        tokens::address(3),
+        Address::from_low_u64_be(0xb17),
+        everything,
+    )];
     geth.block(&Plan { transactions, ..Plan::default() });
     published(&mut watch, &data, geth.head());
     watch.stop();
@@ -330,15 +392,26 @@ fn every_token_balance_is_what_its_contract_says() {
     let output = once().run();
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("damaged, and moved to quarantine") && said.contains("balances.parquet: BLAKE3"), "{said}");
-    assert_eq!(Published::open(&other).number("SELECT max(number) FROM blocks"), geth.head().number);
+    assert!(
+        said.contains("damaged, and moved to quarantine")
+            && said.contains("balances.parquet: BLAKE3"),
+        "{said}"
+    );
+    assert_eq!(
+        Published::open(&other).number("SELECT max(number) FROM blocks"),
+        geth.head().number
+    );
 }
 
 #[test]
 fn a_block_with_more_holders_than_are_asked_for_is_named() {
     let geth = Geth::start(Forks::OSAKA);
-    geth.block(&Plan { transactions: vec![Transaction::create(OWNER, &tokens::crowd(1_100))], ..Plan::default() });
-    let moved = Transaction { gas: 5_000_000, ..Transaction::call(1, tokens::address(0), Vec::new()) };
+    geth.block(&Plan {
+        transactions: vec![Transaction::create(OWNER, &tokens::crowd(1_100))],
+        ..Plan::default()
+    });
+    let moved =
+        Transaction { gas: 5_000_000, ..Transaction::call(1, tokens::address(0), Vec::new()) };
     geth.block(&Plan { transactions: vec![moved], ..Plan::default() });
     geth.blocks(2, "plain");
     let data = geth.data("data");
@@ -355,11 +428,21 @@ fn a_block_with_more_holders_than_are_asked_for_is_named() {
         ("reason", "so many holders of tokens took part that some were not asked for"),
         ("status", "partial"),
     ];
-    assert_eq!(told, [expected.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))).into_iter().collect()]);
+    assert_eq!(
+        told,
+        [expected
+            .map(|(name, value)| (name.to_owned(), Some(value.to_owned())))
+            .into_iter()
+            .collect()]
+    );
     let contract = text(tokens::address(0));
-    let rows = found.number(&format!("SELECT count(*) FROM balances WHERE asset = '{contract}' AND balance = 7"));
+    let rows = found.number(&format!(
+        "SELECT count(*) FROM balances WHERE asset = '{contract}' AND balance = 7"
+    ));
     assert_eq!(rows, 1_000);
-    let since = |asset: &str| found.number(&format!("SELECT since_block FROM whales_coverage WHERE asset = '{asset}'"));
+    let since = |asset: &str| {
+        found.number(&format!("SELECT since_block FROM whales_coverage WHERE asset = '{asset}'"))
+    };
     // Of ether nothing is missing.
     assert_eq!((since("ETH"), since(&contract)), (0, 3));
 }
@@ -367,7 +450,8 @@ fn a_block_with_more_holders_than_are_asked_for_is_named() {
 #[test]
 fn a_token_that_uses_up_its_gas_is_soon_left_alone_and_named() {
     let geth = Geth::start(Forks::OSAKA);
-    let deploy = vec![Transaction::create(OWNER, &tokens::trap(300)), Token::ordinary("ONE").deploy()];
+    let deploy =
+        vec![Transaction::create(OWNER, &tokens::trap(300)), Token::ordinary("ONE").deploy()];
     geth.block(&Plan { transactions: deploy, ..Plan::default() });
     let [trap, honest] = [0, 1].map(tokens::address);
     let data = geth.data("data");
@@ -383,8 +467,11 @@ fn a_token_that_uses_up_its_gas_is_soon_left_alone_and_named() {
     let found = Published::open(&data);
     let reason = "contracts of tokens use up the gas for an answer: some of their holders were not asked for";
     assert_eq!(coverage(&found, "balances"), format!("0-1 held  ; 2-3 partial {reason}"));
-    let rows = |token| found.number(&format!("SELECT count(*) FROM balances WHERE asset = '{}'", text(token)));
-    // Who gave and who took, in two blocks, and the owner at first; and of the other the one for whom it answers.
+    let rows = |token| {
+        found.number(&format!("SELECT count(*) FROM balances WHERE asset = '{}'", text(token)))
+    };
+    // Who gave and who took, in two blocks, and the owner at first; and of the other the one for
+    // whom it answers.
     assert_eq!((rows(honest), rows(trap)), (5, 2));
     assert_eq!(found.number("SELECT since_block FROM whales_coverage WHERE asset = 'ETH'"), 0);
 }
@@ -394,10 +481,18 @@ fn a_token_that_has_no_name_is_asked_again_when_it_moves() {
     let geth = Geth::start(Forks::OSAKA);
     let data = geth.data("data");
     let token = tokens::address(0);
-    let block = |transaction: Transaction| geth.block(&Plan { transactions: vec![transaction], ..Plan::default() });
+    let block = |transaction: Transaction| {
+        geth.block(&Plan { transactions: vec![transaction], ..Plan::default() })
+    };
     let call = |data: &[u8]| Transaction::call(1, token, data.to_vec());
     let mut watch = Spyhop::watch(&geth.socket(), &data).args(&["--from", "0"]).spawn();
-    let steps = [Transaction::create(OWNER, &tokens::late(b"LATE")), call(&[]), call(&[1]), call(&[]), call(&[])];
+    let steps = [
+        Transaction::create(OWNER, &tokens::late(b"LATE")),
+        call(&[]),
+        call(&[1]),
+        call(&[]),
+        call(&[]),
+    ];
     for step in steps {
         let head = block(step);
         published(&mut watch, &data, head);
@@ -410,7 +505,10 @@ fn a_token_that_has_no_name_is_asked_again_when_it_moves() {
         let expected = [("symbol", "LATE"), ("name", "LATE"), ("block_number", "4")];
         assert_eq!(
             rows,
-            [expected.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))).into_iter().collect()]
+            [expected
+                .map(|(name, value)| (name.to_owned(), Some(value.to_owned())))
+                .into_iter()
+                .collect()]
         );
     }
 }
@@ -458,7 +556,8 @@ fn check_row(found: &Published, table: &str, token: &Address, holder: Address, b
         text(*token),
         text(holder)
     );
-    let expected = Row::from([("balance".into(), None), ("balance_text".into(), Some(balance.to_string()))]);
+    let expected =
+        Row::from([("balance".into(), None), ("balance_text".into(), Some(balance.to_string()))]);
     assert_eq!(found.rows(&sql), [expected]);
 }
 
@@ -486,11 +585,15 @@ fn holders_whom_only_history_knows_are_asked_for_once() {
     let holders: Vec<_> = (0..count).map(|index| format!("'{}'", text(old(index)))).collect();
     let holders = holders.join(", ");
     let known = || {
-        let sql = format!("SELECT count(DISTINCT (asset, address)) FROM balances WHERE address IN ({holders})");
+        let sql = format!(
+            "SELECT count(DISTINCT (asset, address)) FROM balances WHERE address IN ({holders})"
+        );
         Published::open(&data).number(&sql)
     };
     // The blocks in which they moved tell nobody's balance: whatever is known was asked for later.
-    let sql = format!("SELECT count(*) FROM balances WHERE block_number BETWEEN 1 AND 199 AND address IN ({holders})");
+    let sql = format!(
+        "SELECT count(*) FROM balances WHERE block_number BETWEEN 1 AND 199 AND address IN ({holders})"
+    );
     assert_eq!(Published::open(&data).number(&sql), 0);
     let mut mined = 0;
     while known() < 2 * count {
@@ -499,10 +602,12 @@ fn holders_whom_only_history_knows_are_asked_for_once() {
         geth.blocks(1, "more");
         published(&mut watch, &data, geth.head());
     }
-    // There is nobody left to be asked for: a block then has balances of those only whom it touched.
+    // There is nobody left to be asked for: a block then has balances of those only whom it
+    // touched.
     let of_head = || {
-        Published::open(&data)
-            .number("SELECT count(*) FROM balances WHERE block_number = (SELECT max(number) FROM blocks)")
+        Published::open(&data).number(
+            "SELECT count(*) FROM balances WHERE block_number = (SELECT max(number) FROM blocks)",
+        )
     };
     while of_head() > 10 {
         assert!(mined < 100, "{} balances with a block of one transfer", of_head());
@@ -515,13 +620,21 @@ fn holders_whom_only_history_knows_are_asked_for_once() {
     for index in 0..count {
         let holder = text(old(index));
         for (asset, expected) in [
-            ("ETH", serde_json::from_value(geth.call("eth_getBalance", json!([holder, "latest"]))).unwrap()),
+            (
+                "ETH",
+                serde_json::from_value(geth.call("eth_getBalance", json!([holder, "latest"])))
+                    .unwrap(),
+            ),
             (&contract[..], balance(&geth, &contract, &holder, json!("latest")).unwrap()),
         ] {
-            let sql = format!("SELECT balance FROM whales WHERE asset = '{asset}' AND address = '{holder}'");
+            let sql = format!(
+                "SELECT balance FROM whales WHERE asset = '{asset}' AND address = '{holder}'"
+            );
             assert_eq!(found.value(&sql), Some(expected.to_string()), "{asset} of {holder}");
             // Once, and never again.
-            let sql = format!("SELECT count(*) FROM balances WHERE asset = '{asset}' AND address = '{holder}'");
+            let sql = format!(
+                "SELECT count(*) FROM balances WHERE asset = '{asset}' AND address = '{holder}'"
+            );
             assert_eq!(found.number(&sql), 1, "{asset} of {holder}");
         }
     }

@@ -1,5 +1,6 @@
-//! A volume of an earlier version is taken over. The one in `tests/it/volumes` was made by the first version that wrote format 2, out
-//! of a chain that geth makes block for block the same each time: `tests/make-volume.sh`.
+//! A volume of an earlier version is taken over. The one in `tests/it/volumes` was made by the
+//! first version that wrote format 2, out of a chain that geth makes block for block the same each
+//! time: `tests/make-volume.sh`.
 
 use crate::ether::busy_block;
 use crate::real_geth::published;
@@ -22,7 +23,8 @@ const FORKS: Forks = Forks { amsterdam: None, ..Forks::ALL };
 const HEAD: u64 = 104;
 const FINAL: u64 = 101;
 
-/// Views whose rows depend on when they were made, or on what a version knows by itself, and columns that do.
+/// Views whose rows depend on when they were made, or on what a version knows by itself, and
+/// columns that do.
 const OWN: [&str; 3] = ["coverage", "labels", "events_skipped"];
 const TIMES: [&str; 2] = ["detected_at", "new_hashes"];
 
@@ -36,26 +38,42 @@ fn follow(binary: &Path, geth: &Geth, data: &Path) -> Spyhop {
 /// Waits until the blocks up to this hundred are sealed, and readers see them so.
 fn sealed(watch: &mut Running, data: &Path, hundreds: u64) {
     until(watch, "ranges that are sealed", || {
-        let sealed = Published::try_open(data).ok()?.try_value("SELECT count(*) FROM sealed.blocks").ok()??;
+        let sealed = Published::try_open(data)
+            .ok()?
+            .try_value("SELECT count(*) FROM sealed.blocks")
+            .ok()??;
         (sealed == (hundreds * 100).to_string()).then_some(())
     });
 }
 
-/// Tokens, of which one takes fees, one changes balances by itself, and one has amounts of 256 bits.
+/// Tokens, of which one takes fees, one changes balances by itself, and one has amounts of 256
+/// bits.
 fn token_block(number: u64) -> Plan {
     let to = |index: u64| Address::from_low_u64_be(0xacc0 + (number + index) % 5);
     let mut transactions: Vec<_> = (0..4)
-        .map(|index| tokens::transfer(OWNER, tokens::address(index), to(index), U256::from(number * 1_000 + index)))
+        .map(|index| {
+            tokens::transfer(
+                OWNER,
+                tokens::address(index),
+                to(index),
+                U256::from(number * 1_000 + index),
+            )
+        })
         .collect();
     if number.is_multiple_of(3) {
         transactions.insert(0, tokens::rebase(tokens::address(2)));
-        transactions.push(tokens::transfer(OWNER, tokens::address(3), to(9), U256::exp10(38) * number));
+        transactions.push(tokens::transfer(
+            OWNER,
+            tokens::address(3),
+            to(9),
+            U256::exp10(38) * number,
+        ));
     }
     Plan { transactions, ..Plan::default() }
 }
 
-/// Grows the chain and follows it with this spyhop, as its head moves: every fork, ether moved in every way, tokens, a
-/// reorganisation; at the end blocks 0 to 99 are sealed.
+/// Grows the chain and follows it with this spyhop, as its head moves: every fork, ether moved in
+/// every way, tokens, a reorganisation; at the end blocks 0 to 99 are sealed.
 fn make(binary: &Path, geth: &Geth, data: &Path) {
     let token = Token::ordinary;
     let deployed = [
@@ -64,7 +82,10 @@ fn make(binary: &Path, geth: &Geth, data: &Path) {
         Token { rebases: true, ..token("RE") },
         Token { supply: U256::MAX, ..token("MAX") },
     ];
-    geth.block(&Plan { transactions: deployed.iter().map(Token::deploy).collect(), ..Plan::default() });
+    geth.block(&Plan {
+        transactions: deployed.iter().map(Token::deploy).collect(),
+        ..Plan::default()
+    });
     let fork = (2..=9).map(|number| geth.block(&busy_block(number))).last().unwrap();
     let mut watch = follow(binary, geth, data).spawn();
     published(&mut watch, data, geth.head());
@@ -105,7 +126,8 @@ fn rows(data: &Path) -> BTreeMap<&'static str, Vec<Row>> {
 #[track_caller]
 fn same(found: &BTreeMap<&str, Vec<Row>>, expected: &BTreeMap<&str, Vec<Row>>) {
     for (name, expected) in expected {
-        let columns = expected.first().map(|row| row.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+        let columns =
+            expected.first().map(|row| row.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
         let mut found = found.get(name).unwrap_or_else(|| panic!("no view {name}")).clone();
         found.iter_mut().for_each(|row| row.retain(|column, _| columns.contains(column)));
         let found = sorted(found);
@@ -117,7 +139,11 @@ fn same(found: &BTreeMap<&str, Vec<Row>>, expected: &BTreeMap<&str, Vec<Row>>) {
 }
 
 fn verify(geth: &Geth, data: &Path) -> String {
-    Spyhop::new("verify").path("--data", data).path("--ipc", &geth.socket()).args(&["--deep"]).succeed()
+    Spyhop::new("verify")
+        .path("--data", data)
+        .path("--ipc", &geth.socket())
+        .args(&["--deep"])
+        .succeed()
 }
 
 #[test]
@@ -130,13 +156,17 @@ fn volume_of_the_first_version_of_format_2_is_taken_over() {
     let today = Path::new(env!("CARGO_BIN_EXE_spyhop"));
     let (old, fresh) = (geth.data("old"), geth.data("fresh"));
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/volumes/format-2.tar.gz");
-    let unpacked = Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(&old).status().unwrap();
+    let unpacked =
+        Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(&old).status().unwrap();
     assert!(unpacked.success(), "{}", archive.display());
     make(today, &geth, &fresh);
     let range = old.join("chain/first=0000000000/last=0000000099/g1");
     let manifest = std::fs::read_to_string(range.join("manifest.json")).unwrap();
     let is_same = manifest.contains(&format!("{:?}", geth.block_of(99).hash));
-    assert!(is_same, "geth makes another chain than it did: make the volume again (tests/make-volume.sh)");
+    assert!(
+        is_same,
+        "geth makes another chain than it did: make the volume again (tests/make-volume.sh)"
+    );
 
     // Its own rows, and what is said of it before anything is written.
     let found = Published::open(&fresh);
@@ -144,7 +174,10 @@ fn volume_of_the_first_version_of_format_2_is_taken_over() {
         let file = range.join(format!("{}.parquet", table.name));
         (
             table.name,
-            sorted(found.rows(&format!("SELECT * FROM read_parquet('{}', hive_partitioning = false)", file.display()))),
+            sorted(found.rows(&format!(
+                "SELECT * FROM read_parquet('{}', hive_partitioning = false)",
+                file.display()
+            ))),
         )
     };
     let before: BTreeMap<_, _> = CHAIN_TABLES.iter().map(of_file).collect();
@@ -154,11 +187,13 @@ fn volume_of_the_first_version_of_format_2_is_taken_over() {
     follow(today, &geth, &old).args(&["--once"]).succeed();
     verify(&geth, &old);
     let found = Published::open(&old);
-    let of_view = |table: &&Table| (table.name, found.rows(&format!("SELECT * FROM sealed.{}", table.name)));
+    let of_view =
+        |table: &&Table| (table.name, found.rows(&format!("SELECT * FROM sealed.{}", table.name)));
     same(&CHAIN_TABLES.iter().map(of_view).collect(), &before);
     same(&rows(&old), &rows(&fresh));
 
-    // It goes on: what is sealed next has blocks of the tail of then and of now, and ranges of both are read together.
+    // It goes on: what is sealed next has blocks of the tail of then and of now, and ranges of both
+    // are read together.
     let mut watches = [&old, &fresh].map(|data| follow(today, &geth, data).spawn());
     geth.blocks(98, "on");
     for (watch, data) in watches.iter_mut().zip([&old, &fresh]) {

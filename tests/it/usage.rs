@@ -1,4 +1,5 @@
-//! Command lines and variables that cannot work, or only just: each is refused with a reason, or does what it says.
+//! Command lines and variables that cannot work, or only just: each is refused with a reason, or
+//! does what it says.
 
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
@@ -29,7 +30,10 @@ fn once(directory: &TempDir, socket: &Path) -> Spyhop {
 fn check_refused(complaint: &str, words: &str) {
     assert!(complaint.contains(words), "{words:?} in {complaint}");
     assert!(!complaint.contains("panicked"), "{complaint}");
-    assert!(complaint.contains("hint: ") || complaint.contains("For more information"), "no hint in {complaint}");
+    assert!(
+        complaint.contains("hint: ") || complaint.contains("For more information"),
+        "no hint in {complaint}"
+    );
 }
 
 #[test]
@@ -95,7 +99,8 @@ fn socket_is_reached_by_whatever_path() {
     let at = |name: &str| directory.path().join(name);
     let odd = at("a dir with \"quotes\" and 'more'");
     fs::create_dir(&odd).unwrap();
-    let long = ["d"; 4].iter().fold(directory.path().to_owned(), |path, name| path.join(name.repeat(100)));
+    let long =
+        ["d"; 4].iter().fold(directory.path().to_owned(), |path, name| path.join(name.repeat(100)));
     fs::create_dir_all(&long).unwrap();
     let paths: Vec<PathBuf> =
         vec![odd.join("geth.ipc"), at("http:"), long.join("geth.ipc"), long.join("n".repeat(200))];
@@ -105,7 +110,9 @@ fn socket_is_reached_by_whatever_path() {
     }
     // Relative to where it is started; a health check is started elsewhere.
     let data = at("data");
-    let watch = Spyhop::new("watch").args(&["--ipc", "geth.ipc", "--from", "0", "--once"]).path("--data", &data);
+    let watch = Spyhop::new("watch")
+        .args(&["--ipc", "geth.ipc", "--from", "0", "--once"])
+        .path("--data", &data);
     watch.current_dir(&long).succeed();
     let health = Spyhop::new("health").path("--data", &data).run();
     assert!(!stderr_of(&health).contains("error"), "{}", stderr_of(&health));
@@ -135,12 +142,24 @@ fn flags_out_of_range_are_refused() {
     check(&["--era", file.to_str().unwrap()], "is not a directory");
     // Before there is a node.
     let none = directory.path().join("none.ipc");
-    check_refused(&once(&directory, &none).args(&["--labels", "/nowhere"]).fail(2), "labels cannot be read");
-    check_refused(&once(&directory, &none).args(&["--abi", "/nowhere"]).fail(2), "ABI files cannot be read");
+    check_refused(
+        &once(&directory, &none).args(&["--labels", "/nowhere"]).fail(2),
+        "labels cannot be read",
+    );
+    check_refused(
+        &once(&directory, &none).args(&["--abi", "/nowhere"]).fail(2),
+        "ABI files cannot be read",
+    );
     let backfill = || Spyhop::backfill(fake.path(), &directory.path().join("data"));
     check_refused(&backfill().args(&["--from", "100000"]).fail(2), "the node's head is block 120");
-    check_refused(&backfill().args(&["--from", "0", "--to", "18446744073709551615"]).fail(2), "no chain has so many");
-    check_refused(&backfill().args(&["--from", "100", "--to", "1"]).fail(2), "blocks 100 to 99 are none");
+    check_refused(
+        &backfill().args(&["--from", "0", "--to", "18446744073709551615"]).fail(2),
+        "no chain has so many",
+    );
+    check_refused(
+        &backfill().args(&["--from", "100", "--to", "1"]).fail(2),
+        "blocks 100 to 99 are none",
+    );
     let log = once(&directory, fake.path()).args(&["--from", "0"]).env("SPYHOP_LOG", "spyhop=loud");
     check_refused(&log.fail(2), "SPYHOP_LOG is not understood");
 }
@@ -160,13 +179,15 @@ fn flags_at_the_edge_do_what_they_say() {
     check(&["--ancient", "/nowhere", "--era", "/nowhere"]);
     let data = directory.path().join("nothing");
     let backfill = Spyhop::backfill(fake.path(), &data).args(&["--from", "100"]).run();
-    assert!(
-        stderr_of(&backfill)
-            .contains("nothing is read: no complete hundred of blocks from there on is final from=100 finalized=")
-    );
+    assert!(stderr_of(&backfill).contains(
+        "nothing is read: no complete hundred of blocks from there on is final from=100 finalized="
+    ));
     for (value, code) in [("1", 0), ("yes", 0), ("true", 0), ("maybe", 2)] {
         let data = tempfile::tempdir_in(directory.path()).unwrap().keep();
-        let watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).env("SPYHOP_ONCE", value).run();
+        let watch = Spyhop::watch(fake.path(), &data)
+            .args(&["--from", "0"])
+            .env("SPYHOP_ONCE", value)
+            .run();
         assert_eq!(watch.status.code(), Some(code), "{value}: {}", stderr_of(&watch));
     }
     let data = directory.path().join("below");
@@ -203,17 +224,24 @@ fn variable_that_is_set_to_nothing_is_not_set() {
         "NODE_LAG_MAX",
         "FORMAT",
     ];
-    let with_all =
-        |command: Spyhop| names.iter().fold(command, |command, name| command.env(&format!("SPYHOP_{name}"), ""));
+    let with_all = |command: Spyhop| {
+        names.iter().fold(command, |command, name| command.env(&format!("SPYHOP_{name}"), ""))
+    };
     let data = directory.path().join("data");
     with_all(Spyhop::watch(fake.path(), &data).args(&["--once"])).succeed();
     with_all(Spyhop::backfill(fake.path(), &data).args(&["--from", "0"])).succeed();
-    let sql = with_all(Spyhop::new("sql").path("--data", &data).args(&["-c", "SELECT count(*) FROM blocks"])).succeed();
+    let sql = with_all(
+        Spyhop::new("sql").path("--data", &data).args(&["-c", "SELECT count(*) FROM blocks"]),
+    )
+    .succeed();
     assert!(sql.contains("| 121 "), "{sql}");
     with_all(Spyhop::new("health").path("--data", &data)).fail(1);
     // What must be named is not, then.
     let complaint = Spyhop::new("watch").env("SPYHOP_IPC", "").env("SPYHOP_DATA", "").fail(2);
-    assert!(complaint.contains("--ipc <PATH>") && complaint.contains("--data <DIR>"), "{complaint}");
+    assert!(
+        complaint.contains("--ipc <PATH>") && complaint.contains("--data <DIR>"),
+        "{complaint}"
+    );
 }
 
 #[test]

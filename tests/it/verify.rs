@@ -1,4 +1,5 @@
-//! `spyhop verify`: what is stored well is proved, and nothing can be changed that it does not find.
+//! `spyhop verify`: what is stored well is proved, and nothing can be changed that it does not
+//! find.
 
 mod change;
 mod damage;
@@ -9,7 +10,9 @@ use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
 use crate::rig::mixed::mixed_block;
 use crate::rig::process::{listing, until};
-use crate::rig::{Forks, Geth, Plan, Published, Spyhop, Transaction, contracts, transaction::sender};
+use crate::rig::{
+    Forks, Geth, Plan, Published, Spyhop, Transaction, contracts, transaction::sender,
+};
 use change::{Change, RangeFile, changed};
 use ethers::types::U256;
 use indicatif::ProgressBar;
@@ -54,13 +57,15 @@ fn faults(data: &Path, blocks: Option<(u64, u64)>, deep: bool) -> Vec<Fault> {
     let (from, to) = blocks.unzip();
     let settings = Request { data: data.to_owned(), from, to, deep, ipc: None };
     let mut faults = Vec::new();
-    let report = check(&settings, &ProgressBar::hidden(), &mut |fault| faults.push(fault.clone())).unwrap();
+    let report =
+        check(&settings, &ProgressBar::hidden(), &mut |fault| faults.push(fault.clone())).unwrap();
     assert_eq!(report.faults, faults.len() as u64);
     faults
 }
 
-/// The columns that a block is rebuilt from: to change one makes it another block, and the check that fails is named, with the
-/// row where a hash is stored that tells. All others are recomputed, and named themselves.
+/// The columns that a block is rebuilt from: to change one makes it another block, and the check
+/// that fails is named, with the row where a hash is stored that tells. All others are recomputed,
+/// and named themselves.
 fn is_rebuilt_from(table: &str, column: &str) -> bool {
     let columns = match table {
         "blocks" => {
@@ -102,19 +107,33 @@ fn change_every_column(data: &Path) -> BTreeSet<String> {
                 let Some(row) = rows.get(rows.len() / 2).copied() else { continue };
                 file.write(column, row, change);
                 let (number, place) = file.place(row);
-                let shown = format!("{}.{}: {change:?} in block {number}, row {place}", table.name, column.name);
-                let faults = faults(data, Some((number.saturating_sub(1), (number + 1).min(99))), true);
+                let shown = format!(
+                    "{}.{}: {change:?} in block {number}, row {place}",
+                    table.name, column.name
+                );
+                let faults =
+                    faults(data, Some((number.saturating_sub(1), (number + 1).min(99))), true);
                 let lines: Vec<_> = faults.iter().map(Fault::to_string).collect();
-                // A row that is not of its block is told there, and here it lacks: in a table with one row a block that is two faults.
+                // A row that is not of its block is told there, and here it lacks: in a table with
+                // one row a block that is two faults.
                 if table.name == "gas_blocks" && faults.len() == 2 {
-                    assert!(faults.iter().all(|fault| &fault.place[..] == "gas_blocks"), "{shown}: {lines:?}");
+                    assert!(
+                        faults.iter().all(|fault| &fault.place[..] == "gas_blocks"),
+                        "{shown}: {lines:?}"
+                    );
                     done.insert(format!("{}.{} {change:?}", table.name, column.name));
                     continue;
                 }
-                let [fault] = &faults[..] else { panic!("{shown}: {} faults: {lines:#?}", faults.len()) };
+                let [fault] = &faults[..] else {
+                    panic!("{shown}: {} faults: {lines:#?}", faults.len())
+                };
                 assert_eq!(fault.block, Some(number), "{shown}: {lines:?}");
                 if !is_rebuilt_from(table.name, column.name) {
-                    assert_eq!((&fault.place[..], &fault.check[..]), (table.name, column.name), "{shown}: {lines:?}");
+                    assert_eq!(
+                        (&fault.place[..], &fault.check[..]),
+                        (table.name, column.name),
+                        "{shown}: {lines:?}"
+                    );
                     assert_eq!(fault.row, Some(place), "{shown}: {lines:?}");
                 }
                 done.insert(format!("{}.{} {change:?}", table.name, column.name));
@@ -128,7 +147,8 @@ fn change_every_column(data: &Path) -> BTreeSet<String> {
             for change in [Change::Other, Change::Null, Change::Value] {
                 let mut rows = file.candidates(column, change);
                 if column.name.contains("balance") {
-                    // Without state it was not known, and may not have been otherwise: then only the manifest's BLAKE3 speaks.
+                    // Without state it was not known, and may not have been otherwise: then only
+                    // the manifest's BLAKE3 speaks.
                     let known = &file.rows["to_balance"];
                     rows.retain(|row| known.is_valid(*row) && change != Change::Null);
                 }
@@ -136,8 +156,14 @@ fn change_every_column(data: &Path) -> BTreeSet<String> {
                 file.write(column, row, change);
                 let faults = faults(data, Some((0, 99)), true);
                 let lines: Vec<_> = faults.iter().map(Fault::to_string).collect();
-                let [fault] = &faults[..] else { panic!("{}.{}: {change:?}: {lines:#?}", table.name, column.name) };
-                assert_eq!((&fault.place[..], &fault.check[..]), (table.name, column.name), "{change:?}: {lines:?}");
+                let [fault] = &faults[..] else {
+                    panic!("{}.{}: {change:?}: {lines:#?}", table.name, column.name)
+                };
+                assert_eq!(
+                    (&fault.place[..], &fault.check[..]),
+                    (table.name, column.name),
+                    "{change:?}: {lines:?}"
+                );
                 assert_eq!((fault.row, fault.key.is_some()), (Some(row), true), "{lines:?}");
                 done.insert(format!("{}.{} {change:?}", table.name, column.name));
             }
@@ -167,16 +193,20 @@ fn a_single_cell_changed_in_any_column_is_found() {
     for table in every.tables() {
         for column in table.columns {
             let changes = [Change::Other, Change::Null, Change::Value];
-            let changed =
-                changes.iter().any(|change| done.contains(&format!("{}.{} {change:?}", table.name, column.name)));
+            let changed = changes
+                .iter()
+                .any(|change| done.contains(&format!("{}.{} {change:?}", table.name, column.name)));
             assert!(changed, "{}.{} was not changed", table.name, column.name);
         }
     }
-    // What the two chains do not have: no withdrawal and no balance is so large, no time so late, no blob so dear, and who gives is known of traced
-    // blocks only (`verify::derived`).
+    // What the two chains do not have: no withdrawal and no balance is so large, no time so late,
+    // no blob so dear, and who gives is known of traced blocks only (`verify::derived`).
     let values: BTreeSet<_> = done.iter().filter_map(|done| done.strip_suffix(" Other")).collect();
-    let all = every.tables().flat_map(|table| table.columns.iter().map(move |column| (table.name, column.name)));
-    let without: Vec<_> = all.filter(|(table, column)| !values.contains(&format!("{table}.{column}")[..])).collect();
+    let all = every
+        .tables()
+        .flat_map(|table| table.columns.iter().map(move |column| (table.name, column.name)));
+    let without: Vec<_> =
+        all.filter(|(table, column)| !values.contains(&format!("{table}.{column}")[..])).collect();
     let lacking = [
         ("blocks", "timestamp_text"),
         ("transactions", "max_fee_per_blob_gas_text"),
@@ -196,7 +226,12 @@ fn a_changed_cell_of_a_tail_file_is_found_and_repaired() {
     extend(&fake, 30, "");
     once(fake.path(), &data).succeed();
     let before = Published::open(&data).digests();
-    assert!(verify(&data).args(&["--deep"]).succeed().contains("31 blocks in 0 ranges and 31 tail files"));
+    assert!(
+        verify(&data)
+            .args(&["--deep"])
+            .succeed()
+            .contains("31 blocks in 0 ranges and 31 tail files")
+    );
     change_gas_limit(&data, 20);
     verify(&data).succeed();
     let output = verify(&data).args(&["--deep"]).run();
@@ -210,7 +245,9 @@ fn a_changed_cell_of_a_tail_file_is_found_and_repaired() {
     verify(&data).args(&["--deep"]).succeed();
     assert_eq!(Published::open(&data).digests(), before);
     assert!(
-        listing(&data.join("quarantine")).iter().any(|(path, _)| path.to_string_lossy().contains("tail/0000000020-"))
+        listing(&data.join("quarantine"))
+            .iter()
+            .any(|(path, _)| path.to_string_lossy().contains("tail/0000000020-"))
     );
 }
 
@@ -218,13 +255,22 @@ fn a_changed_cell_of_a_tail_file_is_found_and_repaired() {
 fn change_gas_limit(data: &Path, number: u64) {
     let store = Store::open(data).unwrap();
     let paths = tail::paths(data).unwrap();
-    let (number, hash) = paths.iter().filter_map(|path| tail::block_of(path)).find(|block| block.0 == number).unwrap();
+    let (number, hash) = paths
+        .iter()
+        .filter_map(|path| tail::block_of(path))
+        .find(|block| block.0 == number)
+        .unwrap();
     let TailBlock { link, tables, mut batches, gaps } = tail::read(data, number, hash).unwrap();
     let column = CHAIN_TABLES[0].columns.iter().find(|column| column.name == "gas_limit").unwrap();
     let columns = CHAIN_TABLES[0].columns.iter().zip(batches[0].columns()).map(|(other, cells)| {
-        if other.name == column.name { changed(cells, column, 0, Change::Other) } else { cells.clone() }
+        if other.name == column.name {
+            changed(cells, column, 0, Change::Other)
+        } else {
+            cells.clone()
+        }
     });
-    batches[0] = arrow::array::RecordBatch::try_new(batches[0].schema(), columns.collect()).unwrap();
+    batches[0] =
+        arrow::array::RecordBatch::try_new(batches[0].schema(), columns.collect()).unwrap();
     tail::write(&store, &[TailBlock { link, tables, batches, gaps }]).unwrap();
 }
 
@@ -260,7 +306,10 @@ fn files_that_are_not_what_was_written_are_found_without_recomputing() {
     let directory = tempfile::tempdir().unwrap();
     let (fake, data) = three_ranges(directory.path());
     let summary = verify(&data).path("--ipc", fake.path()).succeed();
-    assert_eq!(summary, "351 blocks in 3 ranges and 51 tail files, files, counts and links checked: 0 faults\n");
+    assert_eq!(
+        summary,
+        "351 blocks in 3 ranges and 51 tail files, files, counts and links checked: 0 faults\n"
+    );
     let good = range(&data, 100, 1);
     let check = |change: &dyn Fn(&Path), expected: &str| {
         let kept: Vec<_> = fs::read_dir(&good)
@@ -288,7 +337,10 @@ fn files_that_are_not_what_was_written_are_found_without_recomputing() {
         }
     }
     let file = good.join("logs.parquet");
-    check(&|_| fs::write(&file, fs::read(&file).unwrap().split_last().unwrap().1).unwrap(), "logs.parquet: BLAKE3");
+    check(
+        &|_| fs::write(&file, fs::read(&file).unwrap().split_last().unwrap().1).unwrap(),
+        "logs.parquet: BLAKE3",
+    );
     check(&|_| fs::remove_file(&file).unwrap(), "logs.parquet: file: expected one that is there");
     let manifest = |from: &'static str, to: &'static str| {
         move |directory: &Path| {
@@ -298,20 +350,32 @@ fn files_that_are_not_what_was_written_are_found_without_recomputing() {
             fs::write(path, without_checksum(&text).replacen(from, to, 1)).unwrap();
         }
     };
-    check(&manifest("\"rows\": 100", "\"rows\": 99"), "blocks.parquet: rows: expected 99, found 100");
-    check(&manifest("\"chain_id\": 1337", "\"chain_id\": 1"), "manifest.json: chain id: expected 1337, found 1");
+    check(
+        &manifest("\"rows\": 100", "\"rows\": 99"),
+        "blocks.parquet: rows: expected 99, found 100",
+    );
+    check(
+        &manifest("\"chain_id\": 1337", "\"chain_id\": 1"),
+        "manifest.json: chain id: expected 1337, found 1",
+    );
     check(
         &manifest("      100,\n", "      101,\n"),
         "blocks covered by `address_flows`: expected [[100, 199]], found [[101, 199]]",
     );
-    check(&manifest("\"last_timestamp\": 17", "\"last_timestamp\": 18"), "manifest.json: last timestamp");
+    check(
+        &manifest("\"last_timestamp\": 17", "\"last_timestamp\": 18"),
+        "manifest.json: last timestamp",
+    );
     check(&manifest("{", "["), "manifest.json: manifest: expected one that can be read");
     let flip_digit = |directory: &Path| {
         let path = directory.join("manifest.json");
         let text = fs::read_to_string(&path).unwrap();
         fs::write(path, text.replacen("\"rows\": 100", "\"rows\": 101", 1)).unwrap();
     };
-    check(&flip_digit, "manifest.json: manifest: expected one that can be read, found its checksum does not match");
+    check(
+        &flip_digit,
+        "manifest.json: manifest: expected one that can be read, found its checksum does not match",
+    );
     verify(&data).succeed();
 }
 
@@ -335,7 +399,10 @@ fn links_are_followed_between_ranges_and_into_the_tail_and_to_the_node() {
     fs::write(put.join("manifest.json"), text.replace(&genesis(&branch), &genesis(&fake))).unwrap();
     let found: Vec<_> = faults(&data, None, true).iter().map(Fault::to_string).collect();
     assert_eq!(found.len(), 2, "{found:#?}");
-    assert!(found[0].contains("block 200, parent hash, the last hash of the range below: expected 0x"), "{found:#?}");
+    assert!(
+        found[0].contains("block 200, parent hash, the last hash of the range below: expected 0x"),
+        "{found:#?}"
+    );
     assert!(found[1].starts_with("tail: block 300, parent hash: expected 0x"), "{found:#?}");
 
     // The node knows which of the two ranges is the strange one, and so does a repair.
@@ -376,9 +443,13 @@ fn copy(from: &Path, to: &Path) {
 
 /// The BLAKE3 of each table's file, as a range's manifest has it.
 fn blake3_of(range: &Path) -> BTreeMap<String, String> {
-    let manifest: serde_json::Value = serde_json::from_slice(&fs::read(range.join("manifest.json")).unwrap()).unwrap();
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(range.join("manifest.json")).unwrap()).unwrap();
     let tables = manifest["tables"].as_object().unwrap();
-    tables.iter().map(|(name, table)| (name.clone(), table["blake3"].as_str().unwrap().to_owned())).collect()
+    tables
+        .iter()
+        .map(|(name, table)| (name.clone(), table["blake3"].as_str().unwrap().to_owned()))
+        .collect()
 }
 
 #[test]
@@ -388,7 +459,11 @@ fn a_repaired_range_equals_the_old_good_one() {
     once(&geth.socket(), &data).succeed();
     let good = (blake3_of(&data.join(RANGE).join("g1")), Published::open(&data).digests());
     let repair = |arguments: &[&str]| {
-        let printed = verify(&data).args(arguments).args(&["--repair"]).path("--ipc", &geth.socket()).succeed();
+        let printed = verify(&data)
+            .args(arguments)
+            .args(&["--repair"])
+            .path("--ipc", &geth.socket())
+            .succeed();
         assert!(printed.ends_with(": 0 faults\n"), "{printed}");
         assert_eq!(Published::open(&data).digests(), good.1);
         printed
@@ -399,7 +474,8 @@ fn a_repaired_range_equals_the_old_good_one() {
     assert_eq!(listing(&data.join("chain")), before);
 
     // A flipped byte; a manifest that cannot be read; a cell that only recomputing shows.
-    let path = |generation: u32, file: &str| data.join(RANGE).join(format!("g{generation}")).join(file);
+    let path =
+        |generation: u32, file: &str| data.join(RANGE).join(format!("g{generation}")).join(file);
     let mut bytes = fs::read(path(1, "transactions.parquet")).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 4;
@@ -415,14 +491,18 @@ fn a_repaired_range_equals_the_old_good_one() {
     verify(&data).succeed();
     assert!(repair(&["--deep"]).contains("logs: block 1, row 3, transaction_hash: expected 0x"));
 
-    let left: Vec<_> = fs::read_dir(data.join(RANGE)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(data.join(RANGE)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["g4"]);
     assert_eq!(blake3_of(&data.join(RANGE).join("g4")), good.0);
     // The old ones are kept for the operator.
     let kept = listing(&data.join("quarantine"));
     for generation in ["g1", "g2", "g3"] {
         let file = format!("{RANGE}/{generation}/transactions.parquet");
-        assert!(kept.iter().any(|(path, _)| path.ends_with(&file)), "{generation} is not in {kept:?}");
+        assert!(
+            kept.iter().any(|(path, _)| path.ends_with(&file)),
+            "{generation} is not in {kept:?}"
+        );
     }
 }
 
@@ -447,7 +527,10 @@ fn what_lacks_tables_is_checked_as_far_as_it_goes_and_repaired_with_the_tables_i
 
     let few = held("few", "blocks,logs");
     let lack = "351 of the blocks lack transactions, uncles, withdrawals: only their headers, links and files could be checked\n";
-    assert_eq!(verify(&few).args(&["--deep"]).path("--ipc", fake.path()).succeed(), format!("{summary}{lack}"));
+    assert_eq!(
+        verify(&few).args(&["--deep"]).path("--ipc", fake.path()).succeed(),
+        format!("{summary}{lack}")
+    );
     let (good, count) = (blake3_of(&range(&few, 100, 1)), "SELECT count(*) FROM blocks");
     let table = CHAIN_TABLES[0];
     let file = RangeFile::open(&range(&few, 100, 1), table);

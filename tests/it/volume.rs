@@ -1,4 +1,5 @@
-//! Volumes that cannot be used, or not yet: each has its message, and none is harmed. They are made with mounts, which only root may do.
+//! Volumes that cannot be used, or not yet: each has its message, and none is harmed. They are made
+//! with mounts, which only root may do.
 
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
@@ -21,9 +22,13 @@ impl Mount {
     fn new(directory: &Path, arguments: &[&str]) -> Option<Self> {
         let path = directory.join("volume");
         fs::create_dir_all(&path).unwrap();
-        let output = Command::new("mount").args(arguments).arg(&path).output().expect("mount is there");
+        let output =
+            Command::new("mount").args(arguments).arg(&path).output().expect("mount is there");
         if !output.status.success() {
-            pass_without(&format!("mount {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)));
+            pass_without(&format!(
+                "mount {arguments:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            ));
             return None;
         }
         Some(Self(path))
@@ -112,7 +117,15 @@ fn volume_of_another_owner_is_refused() {
     // As in a container without capabilities: there root is a user like any other.
     let without_capabilities = |data: &Path| {
         let output = Command::new("setpriv")
-            .args(["--bounding-set=-all", env!("CARGO_BIN_EXE_spyhop"), "watch", "--from", "0", "--once", "--ipc"])
+            .args([
+                "--bounding-set=-all",
+                env!("CARGO_BIN_EXE_spyhop"),
+                "watch",
+                "--from",
+                "0",
+                "--once",
+                "--ipc",
+            ])
             .arg(fake.path())
             .arg("--data")
             .arg(data)
@@ -129,7 +142,11 @@ fn volume_of_another_owner_is_refused() {
     let before = listing(&data);
     let (code, complaint) = without_capabilities(&data);
     assert_eq!(code, Some(2), "{complaint}");
-    refused(&complaint, "cannot be written by user 0: it belongs to 1234:1234 with mode 0755", "--user 1234:1234");
+    refused(
+        &complaint,
+        "cannot be written by user 0: it belongs to 1234:1234 with mode 0755",
+        "--user 1234:1234",
+    );
     // The directory is ours, but not what lies in it.
     chown(&data, Some(0), Some(0)).unwrap();
     owned(&data.join(".spyhop/lock")).unwrap();
@@ -141,7 +158,11 @@ fn volume_of_another_owner_is_refused() {
     let locked = directory.path().join("locked");
     fs::create_dir(&locked).unwrap();
     owned(&locked).unwrap();
-    refused(&without_capabilities(&locked.join("data")).1, "cannot be written by user 0", "--user 1234:1234");
+    refused(
+        &without_capabilities(&locked.join("data")).1,
+        "cannot be written by user 0",
+        "--user 1234:1234",
+    );
 }
 
 #[test]
@@ -152,11 +173,18 @@ fn volume_of_another_version_is_refused_and_not_touched() {
     once(&fake, &data).succeed();
     let path = data.join(".spyhop/chain.json");
     let text = fs::read_to_string(&path).unwrap();
-    let others = [("99", "a newer", "run that one or a later one"), ("1", "an older", "a data directory of its own")];
+    let others = [
+        ("99", "a newer", "run that one or a later one"),
+        ("1", "an older", "a data directory of its own"),
+    ];
     for (format, which, hint) in others {
         fs::write(&path, text.replace("\"format\": 2", &format!("\"format\": {format}"))).unwrap();
         let before = listing(&data);
-        refused(&once(&fake, &data).fail(2), &format!("written by {which} spyhop (format {format}"), hint);
+        refused(
+            &once(&fake, &data).fail(2),
+            &format!("written by {which} spyhop (format {format}"),
+            hint,
+        );
         assert_eq!(listing(&data), before);
     }
 }
@@ -184,7 +212,8 @@ fn volume_that_fills_is_waited_for_and_nothing_is_lost() {
     let fake = node(directory.path());
     let Some(volume) = Mount::tmpfs(directory.path(), "size=64m") else { return };
     let data = volume.0.join("data");
-    let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--finality-depth", "20"]).spawn();
+    let mut watch =
+        Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--finality-depth", "20"]).spawn();
     watch.wait_for(&["tip=10"]);
     let mut head = 10;
     // Down to what is kept free for geth, and down to nothing.
@@ -239,7 +268,11 @@ fn fuse_is_warned_of_and_used() {
     let output = once(&fake, &volume.0).run();
     let said = stderr_of(&output);
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("locks, renames and syncs are known to be unreliable") && said.contains("FUSE"), "{said}");
+    assert!(
+        said.contains("locks, renames and syncs are known to be unreliable")
+            && said.contains("FUSE"),
+        "{said}"
+    );
     assert_eq!(Published::open(&behind).number("SELECT count(*) FROM blocks"), 11);
 }
 
@@ -252,7 +285,8 @@ fn copy_of_the_sealed_files_is_a_backup() {
     let (data, backup) = (directory.path().join("data"), directory.path().join("backup"));
     once(&fake, &data).succeed();
     fs::create_dir_all(backup.join(".spyhop")).unwrap();
-    let copied = Command::new("cp").arg("-r").arg(data.join("chain")).arg(&backup).status().unwrap();
+    let copied =
+        Command::new("cp").arg("-r").arg(data.join("chain")).arg(&backup).status().unwrap();
     assert!(copied.success());
     fs::copy(data.join(".spyhop/chain.json"), backup.join(".spyhop/chain.json")).unwrap();
     let sealed = listing(&backup.join("chain"));
@@ -278,7 +312,8 @@ fn a_backfill_that_does_not_fit_is_refused_and_what_is_there_stays() {
     drop(found);
     // That is known at the next start, too, before any more is built.
     refused(&once(&fake, &data).fail(2), "more blocks will take about", "choose a later --from");
-    let ranges: Vec<_> = spyhop::store::read_ranges(&data).unwrap().iter().map(|range| range.last).collect();
+    let ranges: Vec<_> =
+        spyhop::store::read_ranges(&data).unwrap().iter().map(|range| range.last).collect();
     assert_eq!(ranges, [999]);
 }
 
@@ -329,15 +364,22 @@ fn a_data_directory_of_any_name_works_or_is_refused_at_start() {
     for name in works {
         let data = directory.path().join(name);
         once(&fake, &data).succeed();
-        assert!(data.join("chain/first=0000000000/last=0000000099").exists(), "{name:?}: nothing was sealed");
+        assert!(
+            data.join("chain/first=0000000000/last=0000000099").exists(),
+            "{name:?}: nothing was sealed"
+        );
         let found = Published::open(&data);
         assert_eq!(found.number("SELECT count(*) FROM blocks"), 121, "{name:?}");
         assert_eq!(
             found.value("SELECT number || ' ' || first || ' ' || last FROM sealed.blocks WHERE number = 7").as_deref(),
             Some("7 0 99")
         );
-        let asked =
-            Spyhop::new("sql").path("--data", &data).args(&["--format", "csv", "-c", "SELECT count(*) FROM block(7)"]);
+        let asked = Spyhop::new("sql").path("--data", &data).args(&[
+            "--format",
+            "csv",
+            "-c",
+            "SELECT count(*) FROM block(7)",
+        ]);
         assert_eq!(asked.succeed().lines().last(), Some("1"), "{name:?}");
     }
     // A relative name that looks like a scheme.
@@ -349,20 +391,42 @@ fn a_data_directory_of_any_name_works_or_is_refused_at_start() {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", stderr_of(&output));
 
-    let refused_names: [&[u8]; 10] =
-        [b"a,b", b"{a,b}", b"a?b", b"a\\b", b"first=7", b"LAST=x", b"hash=1/deeper", b"number=", b"\xff", b"x,/y/z"];
+    let refused_names: [&[u8]; 10] = [
+        b"a,b",
+        b"{a,b}",
+        b"a?b",
+        b"a\\b",
+        b"first=7",
+        b"LAST=x",
+        b"hash=1/deeper",
+        b"number=",
+        b"\xff",
+        b"x,/y/z",
+    ];
     let link = directory.path().join("link");
     fs::create_dir(directory.path().join("behind,it")).unwrap();
     std::os::unix::fs::symlink(directory.path().join("behind,it"), &link).unwrap();
     let names = refused_names.map(|name| directory.path().join(std::ffi::OsStr::from_bytes(name)));
     let before = fs::read_dir(directory.path()).unwrap().count();
     for data in names.iter().chain([&link, &link.join("new")]) {
-        refused(&once(&fake, data).fail(2), "cannot be the data directory: DuckDB does not accept", "rename it");
+        refused(
+            &once(&fake, data).fail(2),
+            "cannot be the data directory: DuckDB does not accept",
+            "rename it",
+        );
     }
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), before, "nothing is made where it is refused");
+    assert_eq!(
+        fs::read_dir(directory.path()).unwrap().count(),
+        before,
+        "nothing is made where it is refused"
+    );
     // What is a pattern matters in absolute names only: they would show other directories' rows.
     let data = directory.path().join("a*b");
-    refused(&once(&fake, &data).path("--published-path", &data).fail(2), "DuckDB does not accept `*`", "rename it");
+    refused(
+        &once(&fake, &data).path("--published-path", &data).fail(2),
+        "DuckDB does not accept `*`",
+        "rename it",
+    );
 }
 
 #[test]
@@ -373,9 +437,16 @@ fn link_inside_the_data_directory_is_refused_and_nothing_is_written_through_it()
     fs::create_dir(&elsewhere).unwrap();
     fs::write(elsewhere.join("precious"), "precious").unwrap();
     let before = listing(&elsewhere);
-    for name in
-        ["chain", "tail", "quarantine", "whales", ".spyhop", ".spyhop/reorgs", ".spyhop/lock", ".spyhop/heartbeat"]
-    {
+    for name in [
+        "chain",
+        "tail",
+        "quarantine",
+        "whales",
+        ".spyhop",
+        ".spyhop/reorgs",
+        ".spyhop/lock",
+        ".spyhop/heartbeat",
+    ] {
         let data = directory.path().join(format!("data{}", name.replace('/', "-")));
         once(&fake, &data).succeed();
         let path = data.join(name);
@@ -443,8 +514,11 @@ fn volume_has_one_writer_though_its_lock_is_removed() {
     // Another directory under the same name is another volume.
     let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
     extend(&fake, 11, "");
-    let published =
-        || Published::try_open(&data).ok().filter(|found| found.number("SELECT count(*) FROM blocks") == 12);
+    let published = || {
+        Published::try_open(&data)
+            .ok()
+            .filter(|found| found.number("SELECT count(*) FROM blocks") == 12)
+    };
     until(&mut watch, "the next block", published);
     fs::rename(&data, directory.path().join("moved")).unwrap();
     fs::create_dir_all(data.join(".spyhop")).unwrap();
@@ -462,7 +536,17 @@ fn what_is_written_has_the_same_modes_whatever_the_umask() {
         let data = directory.path().join(format!("data{umask}"));
         let script = format!("umask {umask}; exec \"$@\"");
         let output = Command::new("sh")
-            .args(["-c", &script, "sh", env!("CARGO_BIN_EXE_spyhop"), "watch", "--from", "0", "--once", "--ipc"])
+            .args([
+                "-c",
+                &script,
+                "sh",
+                env!("CARGO_BIN_EXE_spyhop"),
+                "watch",
+                "--from",
+                "0",
+                "--once",
+                "--ipc",
+            ])
             .arg(fake.path())
             .arg("--data")
             .arg(&data)
@@ -501,7 +585,11 @@ fn a_file_where_a_directory_of_the_volume_belongs_is_refused_by_name() {
         }
         fs::write(&path, "").unwrap();
         let error = watch().fail(2);
-        assert!(error.contains(&format!("{name}` is not a directory")) && error.contains("move it away"), "{error}");
+        assert!(
+            error.contains(&format!("{name}` is not a directory"))
+                && error.contains("move it away"),
+            "{error}"
+        );
         fs::remove_file(&path).unwrap();
         watch().succeed();
         assert_eq!(Published::open(&data).number("SELECT count(*) FROM blocks"), 4, "{name}");

@@ -1,6 +1,8 @@
-//! A long run: small blocks, a reorganisation every 50, readers attached, a restart every 1,000; and what the writer takes stays flat.
+//! A long run: small blocks, a reorganisation every 50, readers attached, a restart every 1,000;
+//! and what the writer takes stays flat.
 //!
-//! `SPYHOP_SOAK_BLOCKS` says how many blocks; `tests/run.sh soak` takes 100,000. With `SPYHOP_SOAK_PLOT` a picture of it is written there.
+//! `SPYHOP_SOAK_BLOCKS` says how many blocks; `tests/run.sh soak` takes 100,000. With
+//! `SPYHOP_SOAK_PLOT` a picture of it is written there.
 
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::block;
@@ -68,8 +70,14 @@ impl Chain {
         for number in if is_empty { 0 } else { top + 1 }..=head {
             self.made += 1;
             let to = ethers::types::Address::from_low_u64_be(1 + self.made % 1_000);
-            let transfer = Transaction::transfer(self.made as usize % SENDERS, to, self.made).kind(Kind::Legacy);
-            parent = self.fake.chain().push(block(number, parent, &[transfer.sign(self.made)], &self.made.to_string()));
+            let transfer = Transaction::transfer(self.made as usize % SENDERS, to, self.made)
+                .kind(Kind::Legacy);
+            parent = self.fake.chain().push(block(
+                number,
+                parent,
+                &[transfer.sign(self.made)],
+                &self.made.to_string(),
+            ));
         }
         let finalized = head.saturating_sub(FINALITY);
         let before = self.fake.chain().finalized;
@@ -79,13 +87,16 @@ impl Chain {
 
 #[test]
 fn what_the_writer_takes_stays_flat() {
-    let blocks = std::env::var("SPYHOP_SOAK_BLOCKS").map_or(FEW, |text| text.parse().expect("a number of blocks"));
+    let blocks = std::env::var("SPYHOP_SOAK_BLOCKS")
+        .map_or(FEW, |text| text.parse().expect("a number of blocks"));
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let mut random = Random::new("soak");
     let mut chain = Chain { fake: FakeGeth::start(directory.path()), made: 0 };
     chain.grow_to(10);
-    let start = || Spyhop::watch(chain_path(directory.path()).as_path(), &data).args(&["--from", "0"]).spawn();
+    let start = || {
+        Spyhop::watch(chain_path(directory.path()).as_path(), &data).args(&["--from", "0"]).spawn()
+    };
     let mut watch = start();
     let over = AtomicBool::new(false);
     let read = AtomicU64::new(0);
@@ -146,14 +157,20 @@ fn what_the_writer_takes_stays_flat() {
     }
     // One may be gone from before it was seen: while the writer was away.
     let seen = published.number("SELECT count(*) FROM reorgs");
-    assert!(seen <= forks && seen + samples.len() as u64 >= forks, "{seen} of {forks} reorganisations");
+    assert!(
+        seen <= forks && seen + samples.len() as u64 >= forks,
+        "{seen} of {forks} reorganisations"
+    );
     Spyhop::new("verify").path("--data", &data).succeed();
     if blocks >= MANY {
         let part = |from: usize| &samples[samples.len() * from / 4..samples.len() * (from + 1) / 4];
         for (name, value) in &VALUES[..4] {
             let mean = |part: &[Sample]| part.iter().map(value).sum::<f64>() / part.len() as f64;
             let (before, after) = (mean(part(1)), mean(part(3)));
-            assert!(after <= before * 1.05, "{name}: {before:.2} in the second quarter, {after:.2} in the last");
+            assert!(
+                after <= before * 1.05,
+                "{name}: {before:.2} in the second quarter, {after:.2} in the last"
+            );
         }
     }
 }
@@ -201,7 +218,11 @@ fn sample(watch: &Running, data: &Path, block: u64, lap: Duration) -> Sample {
         line.split_whitespace().next().unwrap().parse::<f64>().unwrap()
     };
     let sealed: u64 = read_ranges(data).unwrap().iter().map(|range| range.manifest.bytes()).sum();
-    let tail: u64 = tail::paths(data).unwrap().iter().filter_map(|path| Some(path.metadata().ok()?.len())).sum();
+    let tail: u64 = tail::paths(data)
+        .unwrap()
+        .iter()
+        .filter_map(|path| Some(path.metadata().ok()?.len()))
+        .sum();
     Sample {
         block,
         memory_mb: number("VmRSS:") / 1024.0,
@@ -214,7 +235,10 @@ fn sample(watch: &Running, data: &Path, block: u64, lap: Duration) -> Sample {
 
 /// What was seen, a line for every twentieth of it.
 fn report(samples: &[Sample], forks: u64, read: u64) -> String {
-    let mut text = format!("soak: {forks} reorganisations, {} restarts, the file read {read} times\n", samples.len());
+    let mut text = format!(
+        "soak: {forks} reorganisations, {} restarts, the file read {read} times\n",
+        samples.len()
+    );
     write!(text, "{:>9}", "block").unwrap();
     for (name, _) in VALUES {
         write!(text, " {name:>16}").unwrap();

@@ -1,5 +1,5 @@
-//! A freezer written from its format's description, for what geth cannot be made to write in a test: several data files to
-//! a table, a front that is cut or hidden, metadata of either version.
+//! A freezer written from its format's description, for what geth cannot be made to write in a
+//! test: several data files to a table, a front that is cut or hidden, metadata of either version.
 
 use crate::fake_geth::FakeBlock;
 use alloy_rlp::Header;
@@ -15,7 +15,8 @@ pub struct Ancient {
     pub blocks: Vec<AncientBlock>,
     /// Bytes of a data file at most; geth has two billion.
     pub file_bytes_max: usize,
-    /// Bodies and receipts below this block are pruned: hidden, and gone where their whole data file is below it.
+    /// Bodies and receipts below this block are pruned: hidden, and gone where their whole data
+    /// file is below it.
     pub tail: u64,
     /// Version of the metadata.
     pub meta_version: u64,
@@ -63,7 +64,8 @@ impl Ancient {
     pub fn write(&self, directory: &Path) {
         fs::create_dir_all(directory).unwrap();
         fs::write(directory.join("FLOCK"), "").unwrap();
-        let items = |part: fn(&AncientBlock) -> &[u8]| self.blocks.iter().map(part).collect::<Vec<_>>();
+        let items =
+            |part: fn(&AncientBlock) -> &[u8]| self.blocks.iter().map(part).collect::<Vec<_>>();
         self.write_table(directory, "hashes", false, 0, &items(|block| &block.hash));
         self.write_table(directory, "headers", true, 0, &items(|block| &block.header));
         self.write_table(directory, "bodies", true, self.tail, &items(|block| &block.body));
@@ -71,7 +73,14 @@ impl Ancient {
         self.write_table(directory, "bals", true, self.tail, &items(|_| &[]));
     }
 
-    fn write_table(&self, directory: &Path, name: &str, compressed: bool, tail: u64, items: &[&[u8]]) {
+    fn write_table(
+        &self,
+        directory: &Path,
+        name: &str,
+        compressed: bool,
+        tail: u64,
+        items: &[&[u8]],
+    ) {
         let suffix = if compressed { 'c' } else { 'r' };
         let mut files: Vec<Vec<u8>> = vec![Vec::new()];
         let mut entries = Vec::new();
@@ -87,7 +96,8 @@ impl Ancient {
             files[number].extend(stored);
             entries.push((number, files[number].len()));
         }
-        // What geth does: whole files below the tail go, and with them the entries of the items in them.
+        // What geth does: whole files below the tail go, and with them the entries of the items in
+        // them.
         let hidden = (tail.saturating_sub(self.first) as usize).min(items.len());
         let tail_file = entries.get(hidden).map_or(files.len() - 1, |(file, _)| *file);
         let gone = entries.iter().take_while(|(file, _)| *file < tail_file).count();
@@ -106,7 +116,8 @@ impl Ancient {
 }
 
 fn entry(file: usize, offset: usize) -> Vec<u8> {
-    [&u16::try_from(file).unwrap().to_be_bytes()[..], &u32::try_from(offset).unwrap().to_be_bytes()].concat()
+    [&u16::try_from(file).unwrap().to_be_bytes()[..], &u32::try_from(offset).unwrap().to_be_bytes()]
+        .concat()
 }
 
 /// The items of an RLP list, each with its header.

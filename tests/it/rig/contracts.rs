@@ -1,4 +1,5 @@
-//! Contracts of the test chain, assembled by hand, and the calldata that makes them do what a test wants.
+//! Contracts of the test chain, assembled by hand, and the calldata that makes them do what a test
+//! wants.
 
 use ethers::types::{Address, BigEndianHash, H256, U256};
 use ethers::utils::keccak256;
@@ -24,7 +25,8 @@ pub const INVALID: u64 = 0x2005;
 pub const SELF_DESTRUCT: u64 = 0x2006;
 /// Creates a contract from its calldata.
 pub const FACTORY: u64 = 0x2007;
-/// Calls the address in its first word with the rest of its calldata, and does not care for the outcome.
+/// Calls the address in its first word with the rest of its calldata, and does not care for the
+/// outcome.
 pub const RELAY: u64 = 0x2008;
 /// Does as [`RELAY`] does, and then reverts.
 pub const RELAY_REVERTING: u64 = 0x2009;
@@ -47,17 +49,29 @@ pub fn alloc() -> Map<String, Value> {
         alloc.insert(address, json!({"balance": balance, "nonce": "0x1", "code": code}));
     };
     for emitter in [TOKEN, COLLECTION, MULTI_TOKEN, WETH] {
-        put(format!("{:?}", address(emitter)), assemble(&emitter_source("0x00 0x00 RETURN")), "0x0");
+        put(
+            format!("{:?}", address(emitter)),
+            assemble(&emitter_source("0x00 0x00 RETURN")),
+            "0x0",
+        );
     }
     put(format!("{:?}", address(REVERTING)), assemble(&emitter_source("0x00 0x00 REVERT")), "0x0");
     put(format!("{:?}", address(INVALID)), assemble("INVALID"), "0x0");
-    put(format!("{:?}", address(SELF_DESTRUCT)), assemble("CALLER SELFDESTRUCT"), "0xde0b6b3a7640000");
+    put(
+        format!("{:?}", address(SELF_DESTRUCT)),
+        assemble("CALLER SELFDESTRUCT"),
+        "0xde0b6b3a7640000",
+    );
     put(
         format!("{:?}", address(FACTORY)),
         assemble("CALLDATASIZE 0x00 0x00 CALLDATACOPY CALLDATASIZE 0x00 CALLVALUE CREATE STOP"),
         "0x0",
     );
-    put(format!("{:?}", address(LATE_SELF_DESTRUCT)), assemble("CALLER SELFDESTRUCT"), "0xde0b6b3a7640000");
+    put(
+        format!("{:?}", address(LATE_SELF_DESTRUCT)),
+        assemble("CALLER SELFDESTRUCT"),
+        "0xde0b6b3a7640000",
+    );
     for contract in [SELF_DESTRUCT_TO_SELF, LATE_SELF_DESTRUCT_TO_SELF] {
         put(format!("{:?}", address(contract)), assemble("ADDRESS SELFDESTRUCT"), "0x0");
     }
@@ -72,7 +86,8 @@ pub fn alloc() -> Map<String, Value> {
     alloc
 }
 
-/// Calldata for an emitter: per log six words (count of topics, length of data, four topics) and the data.
+/// Calldata for an emitter: per log six words (count of topics, length of data, four topics) and
+/// the data.
 pub fn emit(logs: &[Log]) -> Vec<u8> {
     let mut calldata = Vec::new();
     for log in logs {
@@ -101,7 +116,9 @@ pub fn creation(code: &[u8]) -> Vec<u8> {
 /// A log of the event with this signature. The first `indexed` words are topics, the others data.
 pub fn event(signature: &str, indexed: usize, words: &[U256]) -> Log {
     let words: Vec<H256> = words.iter().map(H256::from_uint).collect();
-    let topics = std::iter::once(H256(keccak256(signature))).chain(words[..indexed].iter().copied()).collect();
+    let topics = std::iter::once(H256(keccak256(signature)))
+        .chain(words[..indexed].iter().copied())
+        .collect();
     Log { topics, data: words[indexed..].iter().flat_map(|word| word.0).collect() }
 }
 
@@ -125,8 +142,9 @@ fn word(value: u64) -> [u8; 32] {
 }
 
 fn emitter_source(end: &str) -> String {
-    // On the stack between two logs: the offset of the next one in the calldata. LOG0 to LOG4 are reached by a jump into
-    // a table with 16 bytes an entry, with all four topics on the stack; those not used are popped.
+    // On the stack between two logs: the offset of the next one in the calldata. LOG0 to LOG4 are
+    // reached by a jump into a table with 16 bytes an entry, with all four topics on the stack;
+    // those not used are popped.
     let mut source = "0x00 JUMPDEST:next CALLDATASIZE DUP2 LT ISZERO @end JUMPI
         DUP1 0x20 ADD CALLDATALOAD DUP1 DUP3 0xc0 ADD 0x00 CALLDATACOPY
         DUP2 0xa0 ADD CALLDATALOAD DUP3 0x80 ADD CALLDATALOAD DUP4 0x60 ADD CALLDATALOAD DUP5 0x40 ADD CALLDATALOAD
@@ -142,8 +160,8 @@ fn emitter_source(end: &str) -> String {
     source
 }
 
-/// Assembles EVM code: opcodes by name, `0x…` pushes a byte, `JUMPDEST:name` defines a label and `@name` pushes it,
-/// `ALIGN` fills up to a multiple of 16 bytes.
+/// Assembles EVM code: opcodes by name, `0x…` pushes a byte, `JUMPDEST:name` defines a label and
+/// `@name` pushes it, `ALIGN` fills up to a multiple of 16 bytes.
 pub fn assemble(source: &str) -> Vec<u8> {
     const OPCODES: [(&str, u8); 31] = [
         ("ADDRESS", 0x30),
@@ -183,7 +201,8 @@ pub fn assemble(source: &str) -> Vec<u8> {
     let mut labels = std::collections::HashMap::new();
     let mut uses = Vec::new();
     for token in source.split_whitespace() {
-        let (token, label) = token.split_once(':').map_or((token, None), |(token, label)| (token, Some(label)));
+        let (token, label) =
+            token.split_once(':').map_or((token, None), |(token, label)| (token, Some(label)));
         if token == "ALIGN" {
             code.resize(code.len().next_multiple_of(16), 0x00);
         }

@@ -6,7 +6,8 @@ use ethers::types::U256;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The rows of each table that one block becomes; `token_transfers` apart, whose expected rows each test lists.
+/// The rows of each table that one block becomes; `token_transfers` apart, whose expected rows each
+/// test lists.
 pub type Tables = BTreeMap<&'static str, Vec<Row>>;
 
 /// A block as geth tells it: with its transactions, its receipts, its uncles.
@@ -22,7 +23,9 @@ impl Json {
     pub fn of(geth: &Geth, number: u64) -> Self {
         let tag = format!("{number:#x}");
         let block = geth.call("eth_getBlockByNumber", json!([tag, true]));
-        let uncle = |index| geth.call("eth_getUncleByBlockNumberAndIndex", json!([tag, format!("{index:#x}")]));
+        let uncle = |index| {
+            geth.call("eth_getUncleByBlockNumberAndIndex", json!([tag, format!("{index:#x}")]))
+        };
         Self {
             receipts: geth.call("eth_getBlockReceipts", json!([block["hash"]])),
             uncles: (0..block["uncles"].as_array().unwrap().len()).map(uncle).collect(),
@@ -54,7 +57,11 @@ impl Json {
     }
 
     fn logs(&self) -> impl Iterator<Item = &Value> {
-        self.receipts.as_array().unwrap().iter().flat_map(|receipt| receipt["logs"].as_array().unwrap())
+        self.receipts
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|receipt| receipt["logs"].as_array().unwrap())
     }
 
     fn transaction_rows(&self) -> Vec<Row> {
@@ -129,7 +136,8 @@ impl Json {
     }
 
     fn withdrawal_rows(&self) -> Vec<Row> {
-        let withdrawals = self.block["withdrawals"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let withdrawals =
+            self.block["withdrawals"].as_array().map(Vec::as_slice).unwrap_or_default();
         let withdrawal_row = |(index, withdrawal): (usize, &Value)| {
             let mut row = Row::new();
             self.put_place(&mut row);
@@ -137,7 +145,11 @@ impl Json {
             put(&mut row, "index", number(&withdrawal["index"]));
             put(&mut row, "validator_index", number(&withdrawal["validatorIndex"]));
             put(&mut row, "address", text(&withdrawal["address"]));
-            put_wide(&mut row, "amount", wide(&withdrawal["amount"]).map(|gwei| gwei * 1_000_000_000u64));
+            put_wide(
+                &mut row,
+                "amount",
+                wide(&withdrawal["amount"]).map(|gwei| gwei * 1_000_000_000u64),
+            );
             row
         };
         withdrawals.iter().enumerate().map(withdrawal_row).collect()
@@ -166,14 +178,19 @@ fn put_header(row: &mut Row, header: &Value) {
     for column in ["timestamp_text", "gas_limit_text", "gas_used_text", "blob_gas_used_text"] {
         put(row, column, None);
     }
-    for (column, key) in
-        [("number", "number"), ("timestamp", "timestamp"), ("gas_limit", "gasLimit"), ("gas_used", "gasUsed")]
-    {
+    for (column, key) in [
+        ("number", "number"),
+        ("timestamp", "timestamp"),
+        ("gas_limit", "gasLimit"),
+        ("gas_used", "gasUsed"),
+    ] {
         put(row, column, number(&header[key]));
     }
-    for (column, key) in
-        [("blob_gas_used", "blobGasUsed"), ("excess_blob_gas", "excessBlobGas"), ("slot_number", "slotNumber")]
-    {
+    for (column, key) in [
+        ("blob_gas_used", "blobGasUsed"),
+        ("excess_blob_gas", "excessBlobGas"),
+        ("slot_number", "slotNumber"),
+    ] {
         put(row, column, number(&header[key]));
     }
     for (column, key) in [
@@ -231,7 +248,8 @@ fn list(value: &Value) -> Option<String> {
     value.is_array().then(|| value.to_string())
 }
 
-/// Checks that the published tables hold for these blocks what geth says, every column of every row.
+/// Checks that the published tables hold for these blocks what geth says, every column of every
+/// row.
 #[track_caller]
 pub fn check(published: &Published, blocks: &[Json]) {
     let mut expected = Tables::new();
@@ -240,11 +258,15 @@ pub fn check(published: &Published, blocks: &[Json]) {
             expected.entry(table).or_default().extend(rows);
         }
     }
-    let numbers: Vec<_> = blocks.iter().map(|json| quantity(&json.block["number"]).to_string()).collect();
+    let numbers: Vec<_> =
+        blocks.iter().map(|json| quantity(&json.block["number"]).to_string()).collect();
     for (table, order) in super::published::CHAIN_TABLES {
         let Some(expected) = expected.get(table) else { continue };
         let height = if table == "blocks" { "number" } else { "block_number" };
-        let sql = format!("SELECT * FROM {table} WHERE {height} IN ({}) ORDER BY {order}", numbers.join(", "));
+        let sql = format!(
+            "SELECT * FROM {table} WHERE {height} IN ({}) ORDER BY {order}",
+            numbers.join(", ")
+        );
         check_rows(table, expected, &published.rows(&sql));
     }
 }
@@ -277,7 +299,8 @@ fn sorted(value: &Value) -> Value {
     match value {
         Value::Array(items) => items.iter().map(sorted).collect(),
         Value::Object(fields) => {
-            let fields: BTreeMap<_, _> = fields.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();
+            let fields: BTreeMap<_, _> =
+                fields.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();
             fields.into_iter().collect()
         }
         other => other.clone(),

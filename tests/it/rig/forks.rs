@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 /// The chain the rig signs for.
 pub const CHAIN_ID: u64 = 1337;
 
-/// The first block of each fork from the merge on; the ones before are all in force at genesis, as the beacon engine demands.
+/// The first block of each fork from the merge on; the ones before are all in force at genesis, as
+/// the beacon engine demands.
 #[derive(Clone, Copy, Debug)]
 pub struct Forks {
     pub shanghai: u64,
@@ -41,8 +42,16 @@ impl Forks {
     };
 
     /// One fork after the other, every few blocks.
-    pub const ALL: Self =
-        Self { shanghai: 4, cancun: 8, prague: 12, osaka: 16, bpo1: 20, bpo2: 24, amsterdam: Some(28), ..Self::OSAKA };
+    pub const ALL: Self = Self {
+        shanghai: 4,
+        cancun: 8,
+        prague: 12,
+        osaka: 16,
+        bpo1: 20,
+        bpo2: 24,
+        amsterdam: Some(28),
+        ..Self::OSAKA
+    };
 
     /// When a block is made.
     pub fn time(&self, number: u64) -> u64 {

@@ -107,7 +107,11 @@ impl Geth {
     /// Runs a subcommand of geth to its end.
     fn run(&self, command: &[&str]) {
         let output = self.try_run(command);
-        assert!(output.status.success(), "geth {command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "geth {command:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     fn try_run(&self, command: &[&str]) -> Output {
@@ -142,11 +146,25 @@ impl Geth {
     /// Starts geth again, and waits until its socket answers.
     pub fn restart(&mut self) {
         self.kill();
-        let log = File::options().create(true).append(true).open(self.directory.path().join("log")).unwrap();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join("log"))
+            .unwrap();
         let process = Command::new(binary())
             .current_dir(self.directory.path())
             .args(["--datadir", "node", "--ipcpath", self.socket().to_str().unwrap()])
-            .args(["--nodiscover", "--maxpeers", "0", "--port", "0", "--authrpc.port", "0", "--nat", "none"])
+            .args([
+                "--nodiscover",
+                "--maxpeers",
+                "0",
+                "--port",
+                "0",
+                "--authrpc.port",
+                "0",
+                "--nat",
+                "none",
+            ])
             .args(["--syncmode", "full", "--cache", "64", "--verbosity", "2"])
             .args(self.archive.arguments())
             .stdin(Stdio::null())
@@ -158,7 +176,8 @@ impl Geth {
         let client = wait_for("geth's socket", || Client::connect(&self.socket()));
         client.call("eth_chainId", json!([]));
         self.client = Some(client);
-        // Until the first forkchoice update geth believes that it still syncs, and does not go back to an ancestor.
+        // Until the first forkchoice update geth believes that it still syncs, and does not go back
+        // to an ancestor.
         if !self.unmerged {
             self.set_head(self.head());
         }
@@ -195,7 +214,8 @@ impl Geth {
         self.directory.path().join("geth.ipc")
     }
 
-    /// Restarts, which makes geth move what is final to its freezer at once, and waits until blocks 0 to `number` are there.
+    /// Restarts, which makes geth move what is final to its freezer at once, and waits until blocks
+    /// 0 to `number` are there.
     pub fn freeze(&mut self, number: u64) {
         self.stop();
         self.restart();
@@ -204,7 +224,9 @@ impl Geth {
 
     /// Waits until blocks 0 to `number` are in the freezer; geth moves what is final once a minute.
     pub fn wait_frozen(&self, number: u64) {
-        wait_for(&format!("block {number} to be frozen"), || (self.frozen() > number).then_some(()));
+        wait_for(&format!("block {number} to be frozen"), || {
+            (self.frozen() > number).then_some(())
+        });
     }
 
     /// How many blocks the freezer holds.
@@ -242,7 +264,10 @@ impl Geth {
 
     fn block_at(&self, tag: &str) -> Block {
         let block = self.call("eth_getBlockByNumber", json!([tag, false]));
-        Block { number: quantity(&block["number"]), hash: serde_json::from_value(block["hash"].clone()).unwrap() }
+        Block {
+            number: quantity(&block["number"]),
+            hash: serde_json::from_value(block["hash"].clone()).unwrap(),
+        }
     }
 
     /// Appends a block to the head and makes it the head.
@@ -259,7 +284,8 @@ impl Geth {
             .transactions
             .iter()
             .map(|transaction| {
-                let nonce = nonces.entry(transaction.from).or_insert_with(|| self.nonce(transaction.from));
+                let nonce =
+                    nonces.entry(transaction.from).or_insert_with(|| self.nonce(transaction.from));
                 *nonce += 1;
                 format!("0x{}", ethers::utils::hex::encode(transaction.sign(*nonce - 1)))
             })
@@ -287,17 +313,27 @@ impl Geth {
             attributes["slotNumber"] = json!(format!("{:#x}", number * 2));
         }
         let extra = format!("0x{}", ethers::utils::hex::encode(&plan.extra));
-        let hash = self.try_call("testing_commitBlockV1", json!([attributes, transactions, extra]))?;
+        let hash =
+            self.try_call("testing_commitBlockV1", json!([attributes, transactions, extra]))?;
         Ok(Block { number, hash: serde_json::from_value(hash).unwrap() })
     }
 
-    /// Appends that many blocks of one ether transfer each, told from those of other branches by `extra`.
+    /// Appends that many blocks of one ether transfer each, told from those of other branches by
+    /// `extra`.
     pub fn blocks(&self, count: u64, extra: &str) -> Vec<Block> {
         (0..count)
             .map(|index| {
                 let to = ethers::types::Address::from_low_u64_be(0xabcd + index);
-                let transfer = Transaction::transfer((index % transaction::SENDERS as u64) as usize, to, 1 + index);
-                self.block(&Plan { transactions: vec![transfer], extra: extra.into(), ..Plan::default() })
+                let transfer = Transaction::transfer(
+                    (index % transaction::SENDERS as u64) as usize,
+                    to,
+                    1 + index,
+                );
+                self.block(&Plan {
+                    transactions: vec![transfer],
+                    extra: extra.into(),
+                    ..Plan::default()
+                })
             })
             .collect()
     }
@@ -325,7 +361,9 @@ impl Geth {
     }
 
     fn nonce(&self, sender: usize) -> u64 {
-        quantity(&self.call("eth_getTransactionCount", json!([transaction::sender(sender), "latest"])))
+        quantity(
+            &self.call("eth_getTransactionCount", json!([transaction::sender(sender), "latest"])),
+        )
     }
 }
 
@@ -333,9 +371,13 @@ impl Drop for Geth {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+            let log =
+                std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
             let tail: Vec<_> = log.lines().rev().take(20).collect();
-            eprintln!("geth's last words:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            eprintln!(
+                "geth's last words:\n{}",
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
         }
     }
 }

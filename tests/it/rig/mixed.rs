@@ -7,8 +7,9 @@ use ethers::types::{Address, H256, U256};
 /// Blocks of [`mixed_chain`] whose every kind of content differs; all forks start among them.
 const MIXED: u64 = 32;
 
-/// A chain with everything in it: every fork, every transaction type, failed and creating transactions, every shape of log,
-/// withdrawals; 130 blocks, of which 0 to 99 can be sealed. Its last blocks are as mixed as its first.
+/// A chain with everything in it: every fork, every transaction type, failed and creating
+/// transactions, every shape of log, withdrawals; 130 blocks, of which 0 to 99 can be sealed. Its
+/// last blocks are as mixed as its first.
 pub fn mixed_chain() -> Geth {
     let geth = Geth::start(Forks::ALL);
     for number in 1..=MIXED {
@@ -43,9 +44,13 @@ pub fn mixed_block(number: u64) -> Plan {
         Transaction::logs(0, contracts::REVERTING, &logs).kind(Kind::Legacy),
         call(contracts::INVALID),
         call(contracts::SELF_DESTRUCT),
-        call(contracts::RELAY)
-            .with_data(contracts::relay(contracts::address(contracts::TOKEN), &contracts::emit(&logs[..2]))),
-        call(contracts::FACTORY).with_data(contracts::creation(&contracts::assemble("CALLER SELFDESTRUCT"))).value(7),
+        call(contracts::RELAY).with_data(contracts::relay(
+            contracts::address(contracts::TOKEN),
+            &contracts::emit(&logs[..2]),
+        )),
+        call(contracts::FACTORY)
+            .with_data(contracts::creation(&contracts::assemble("CALLER SELFDESTRUCT")))
+            .value(7),
         Transaction::create(4, &contracts::assemble("STOP")),
         Transaction::create(4, &contracts::assemble("STOP")).kind(Kind::Legacy),
         // Its code runs into an invalid instruction: no contract, and no status 1.
@@ -55,7 +60,8 @@ pub fn mixed_block(number: u64) -> Plan {
         let few = 1 + number as usize % 3;
         transactions.push(Transaction::transfer(5, to, 1).kind(Kind::Blobs(few)));
         transactions.push(Transaction::logs(5, contracts::TOKEN, &logs[..1]).kind(Kind::Blobs(1)));
-        // As many as the block takes, so that their price rises; six to a transaction at most (EIP-7594).
+        // As many as the block takes, so that their price rises; six to a transaction at most
+        // (EIP-7594).
         let mut left = Forks::ALL.blobs_max(number) - few - 1;
         while left > 0 {
             let blobs = left.min(6);
@@ -77,16 +83,30 @@ pub fn mixed_block(number: u64) -> Plan {
             authorization(10, U256::MAX, 0),
             authorization(11, U256::zero(), u64::MAX),
         ];
-        transactions.push(Transaction::logs(6, contracts::TOKEN, &logs).kind(Kind::SetCode(authorizations)));
+        transactions.push(
+            Transaction::logs(6, contracts::TOKEN, &logs).kind(Kind::SetCode(authorizations)),
+        );
         // An account with code of its own by now.
         transactions.push(Transaction::call(7, sender(8), contracts::emit(&logs)));
     }
-    let withdrawal =
-        |index: u64, amount_gwei| Withdrawal { index, validator: index * 3, address: 0x3300 + index, amount_gwei };
+    let withdrawal = |index: u64, amount_gwei| Withdrawal {
+        index,
+        validator: index * 3,
+        address: 0x3300 + index,
+        amount_gwei,
+    };
     let withdrawals = match number {
         _ if !Forks::active(Forks::ALL.shanghai, number) => Vec::new(),
         _ if number.is_multiple_of(3) => Vec::new(),
-        _ => vec![withdrawal(2 * number, number), withdrawal(2 * number + 1, u64::MAX / 1_000_000_000)],
+        _ => vec![
+            withdrawal(2 * number, number),
+            withdrawal(2 * number + 1, u64::MAX / 1_000_000_000),
+        ],
     };
-    Plan { transactions, withdrawals, extra: vec![0xee; number.min(32) as usize], miner: number % 3 }
+    Plan {
+        transactions,
+        withdrawals,
+        extra: vec![0xee; number.min(32) as usize],
+        miner: number % 3,
+    }
 }

@@ -1,5 +1,6 @@
-//! Chains from before the merge, which geth no longer makes but still imports: blocks are put together here, over a ledger of plain
-//! accounts. geth executes every block when it imports it, and refuses one whose roots are not its own.
+//! Chains from before the merge, which geth no longer makes but still imports: blocks are put
+//! together here, over a ledger of plain accounts. geth executes every block when it imports it,
+//! and refuses one whose roots are not its own.
 
 use super::forks::CHAIN_ID;
 use super::transaction::{Transaction, sender, wallet};
@@ -53,7 +54,8 @@ impl Premerge {
     pub fn new(sealing: Sealing, forks: Value, others: &[(Address, U256)]) -> Self {
         let senders = (0..4).map(|index| (sender(index), U256::exp10(20)));
         let alloc: BTreeMap<_, _> = senders.chain(others.iter().copied()).collect();
-        let mut config = json!({"chainId": CHAIN_ID, "terminalTotalDifficulty": 1_000_000_000_000u64});
+        let mut config =
+            json!({"chainId": CHAIN_ID, "terminalTotalDifficulty": 1_000_000_000_000u64});
         let engine = match sealing {
             Sealing::Work(_) => json!({"ethash": {}}),
             Sealing::Turns(_) => json!({"clique": {"period": 1, "epoch": 30_000}}),
@@ -62,7 +64,8 @@ impl Premerge {
             config.as_object_mut().unwrap().extend(part.as_object().unwrap().clone());
         }
         let accounts = alloc.iter().map(|(address, wei)| (*address, (0, *wei))).collect();
-        let mut chain = Self { sealing, config, alloc, accounts, headers: Vec::new(), blocks: Vec::new() };
+        let mut chain =
+            Self { sealing, config, alloc, accounts, headers: Vec::new(), blocks: Vec::new() };
         let header = chain.header(&Content::default(), &chain.genesis_extra(), Address::zero());
         chain.headers.push(header);
         chain
@@ -70,8 +73,11 @@ impl Premerge {
 
     /// Its genesis file.
     pub fn genesis(&self) -> Value {
-        let alloc: BTreeMap<_, _> =
-            self.alloc.iter().map(|(address, wei)| (format!("{address:?}"), json!({"balance": wei}))).collect();
+        let alloc: BTreeMap<_, _> = self
+            .alloc
+            .iter()
+            .map(|(address, wei)| (format!("{address:?}"), json!({"balance": wei})))
+            .collect();
         let extra = format!("0x{}", ethers::utils::hex::encode(self.genesis_extra()));
         json!({
             "config": self.config, "timestamp": "0x0", "extraData": extra, "gasLimit": format!("{GAS_LIMIT:#x}"),
@@ -112,7 +118,11 @@ impl Premerge {
             Sealing::Work(_) => (Self::maker(number), Self::maker(number)),
             Sealing::Turns(signer) => (Address::zero(), sender(signer)),
         };
-        let mut content = Content { number, parent: keccak256(self.headers.last().unwrap()), ..Content::default() };
+        let mut content = Content {
+            number,
+            parent: keccak256(self.headers.last().unwrap()),
+            ..Content::default()
+        };
         for spent in spent {
             self.spend(spent, paid, &mut content);
         }
@@ -126,7 +136,8 @@ impl Premerge {
             let reward = U256::from(ether) * U256::exp10(18);
             self.accounts.entry(maker).or_default().1 += reward;
             if with_uncle {
-                // An uncle of one block before: seven eighths; and a thirty-second for who took it in.
+                // An uncle of one block before: seven eighths; and a thirty-second for who took it
+                // in.
                 self.accounts.entry(Self::maker(0x1000 + number)).or_default().1 += reward * 7 / 8;
                 self.accounts.entry(maker).or_default().1 += reward / 32;
             }
@@ -183,7 +194,11 @@ impl Premerge {
     fn root(&self) -> Vec<u8> {
         let leaves = self.accounts.iter().map(|(address, (nonce, wei))| {
             let mut account = RlpStream::new_list(4);
-            account.append(nonce).append(wei).append(&EMPTY_ROOT_HASH.to_vec()).append(&KECCAK_EMPTY.to_vec());
+            account
+                .append(nonce)
+                .append(wei)
+                .append(&EMPTY_ROOT_HASH.to_vec())
+                .append(&KECCAK_EMPTY.to_vec());
             (keccak256(address), account.out().to_vec())
         });
         let mut builder = HashBuilder::default();
@@ -198,9 +213,15 @@ impl Premerge {
         let encode = |extra: &[u8]| {
             let root = |items: &[Vec<u8>]| ordered_trie_root_encoded(items).to_vec();
             let mut rlp = RlpStream::new_list(15);
-            rlp.append(&content.parent.to_vec()).append(&keccak256(list_of(&content.uncles)).to_vec()).append(&maker);
-            rlp.append(&self.root()).append(&root(&content.transactions)).append(&root(&content.receipts));
-            rlp.append(&vec![0u8; 256]).append(&self.difficulty(content.number)).append(&(content.number as u64));
+            rlp.append(&content.parent.to_vec())
+                .append(&keccak256(list_of(&content.uncles)).to_vec())
+                .append(&maker);
+            rlp.append(&self.root())
+                .append(&root(&content.transactions))
+                .append(&root(&content.receipts));
+            rlp.append(&vec![0u8; 256])
+                .append(&self.difficulty(content.number))
+                .append(&(content.number as u64));
             rlp.append(&GAS_LIMIT).append(&content.gas_used).append(&(15 * content.number as u64));
             rlp.append(&extra.to_vec()).append(&vec![0u8; 32]).append(&vec![0u8; 8]);
             rlp.out().to_vec()

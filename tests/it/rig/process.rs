@@ -1,4 +1,5 @@
-//! The program under test as its users have it: a process with arguments, an exit code, and two streams of text.
+//! The program under test as its users have it: a process with arguments, an exit code, and two
+//! streams of text.
 
 use super::{PATIENCE, wait_for};
 use std::collections::VecDeque;
@@ -77,7 +78,8 @@ impl Spyhop {
         self
     }
 
-    /// Runs it with a standard output whose reader is gone; returns its exit code and what it complained of.
+    /// Runs it with a standard output whose reader is gone; returns its exit code and what it
+    /// complained of.
     pub fn unheard(mut self) -> (Option<i32>, String) {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -115,7 +117,12 @@ impl Spyhop {
             stdout: read_stdout.join().unwrap().unwrap(),
             stderr: read_stderr.join().unwrap().unwrap(),
         };
-        assert!(in_time, "{:?} did not end within {PATIENCE:?}:\n{}", self.command, stderr_of(&output));
+        assert!(
+            in_time,
+            "{:?} did not end within {PATIENCE:?}:\n{}",
+            self.command,
+            stderr_of(&output)
+        );
         output
     }
 
@@ -192,11 +199,17 @@ impl Running {
     pub fn wait_for(&mut self, parts: &[&str]) -> String {
         let start = Instant::now();
         loop {
-            let line = self.line().unwrap_or_else(|| panic!("ended before it said {parts:?}:\n{}", self.log()));
+            let line = self
+                .line()
+                .unwrap_or_else(|| panic!("ended before it said {parts:?}:\n{}", self.log()));
             if parts.iter().all(|part| line.contains(part)) {
                 return line;
             }
-            assert!(start.elapsed() < PATIENCE, "did not say {parts:?} within {PATIENCE:?}:\n{}", self.log());
+            assert!(
+                start.elapsed() < PATIENCE,
+                "did not say {parts:?} within {PATIENCE:?}:\n{}",
+                self.log()
+            );
         }
     }
 
@@ -289,7 +302,9 @@ pub fn send(process: u32, signal: i32) -> bool {
 pub fn children(parent: u32) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").unwrap();
     let processes = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    processes.filter(|process| stat(*process).is_some_and(|fields| fields[1] == parent.to_string())).collect()
+    processes
+        .filter(|process| stat(*process).is_some_and(|fields| fields[1] == parent.to_string()))
+        .collect()
 }
 
 /// `/proc/PROCESS/stat` from the state on; `None` if there is no such process.

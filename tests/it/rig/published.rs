@@ -44,12 +44,15 @@ impl Published {
     /// Opens it, where it is there.
     pub fn try_open(data: &Path) -> duckdb::Result<Self> {
         let search_path = data.to_str().expect("a path in UTF-8");
-        let config =
-            Config::default().access_mode(AccessMode::ReadOnly)?.threads(1)?.with("file_search_path", search_path)?;
+        let config = Config::default()
+            .access_mode(AccessMode::ReadOnly)?
+            .threads(1)?
+            .with("file_search_path", search_path)?;
         Connection::open_with_flags(data.join("spyhop.duckdb"), config).map(Self)
     }
 
-    /// The rows of a query: times as seconds since 1970, lists as JSON, all else as DuckDB writes it.
+    /// The rows of a query: times as seconds since 1970, lists as JSON, all else as DuckDB writes
+    /// it.
     #[track_caller]
     pub fn rows(&self, sql: &str) -> Vec<Row> {
         self.try_rows(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
@@ -90,18 +93,22 @@ impl Published {
 
     /// The one value of a query that may fail.
     pub fn try_value(&self, sql: &str) -> duckdb::Result<Option<String>> {
-        self.0.query_row(&format!("SELECT value::VARCHAR FROM ({sql}) AS one(value)"), [], |row| row.get(0))
+        self.0.query_row(&format!("SELECT value::VARCHAR FROM ({sql}) AS one(value)"), [], |row| {
+            row.get(0)
+        })
     }
 
     /// The one number of a query; 0 for null.
     #[track_caller]
     pub fn number(&self, sql: &str) -> u64 {
-        self.value(sql).map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{sql}: {value}")))
+        self.value(sql)
+            .map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{sql}: {value}")))
     }
 
     /// The highest block, with its hash.
     pub fn head(&self) -> Option<(u64, String)> {
-        let rows = self.try_rows("SELECT number, hash FROM blocks ORDER BY number DESC LIMIT 1").ok()?;
+        let rows =
+            self.try_rows("SELECT number, hash FROM blocks ORDER BY number DESC LIMIT 1").ok()?;
         let row = rows.first()?;
         Some((row["number"].as_ref()?.parse().ok()?, row["hash"].clone()?))
     }
@@ -121,9 +128,9 @@ impl Published {
             "(SELECT * EXCLUDE (transfer_index), row_number() OVER (ORDER BY block_number, transfer_index) AS place
             FROM native_transfers WHERE kind NOT IN ('call', 'create', 'selfdestruct'))";
         let native = ("native_transfers", digest((alone, "place")));
-        let tokens = TOKENS
-            .into_iter()
-            .map(|(table, order)| (table, digest((&format!("(SELECT * FROM {table} WHERE asset <> 'ETH')"), order))));
+        let tokens = TOKENS.into_iter().map(|(table, order)| {
+            (table, digest((&format!("(SELECT * FROM {table} WHERE asset <> 'ETH')"), order)))
+        });
         CHAIN_TABLES
             .into_iter()
             .map(|(table, order)| (table, digest((table, order))))
@@ -132,8 +139,8 @@ impl Published {
             .collect()
     }
 
-    /// Checks that it shows blocks `first` to some head without a gap, linked, and each with all its rows.
-    /// Returns the head; `None` if there is no block yet.
+    /// Checks that it shows blocks `first` to some head without a gap, linked, and each with all
+    /// its rows. Returns the head; `None` if there is no block yet.
     #[track_caller]
     pub fn check_prefix(&self, first: u64) -> Option<u64> {
         let row = &self.rows(
@@ -150,9 +157,12 @@ impl Published {
         assert_eq!(number("low"), first, "the first block: {row:?}");
         assert_eq!(number("blocks"), number("high") - number("low") + 1, "a gap: {row:?}");
         assert_eq!(number("broken"), 0, "blocks that do not link: {row:?}");
-        for (table, counted) in
-            [("transactions", "transactions"), ("logs", "logs"), ("withdrawals", "withdrawals"), ("uncles", "uncles")]
-        {
+        for (table, counted) in [
+            ("transactions", "transactions"),
+            ("logs", "logs"),
+            ("withdrawals", "withdrawals"),
+            ("uncles", "uncles"),
+        ] {
             let rows = self.number(&format!("SELECT count(*) FROM {table}"));
             assert_eq!(rows, number(counted), "rows of {table} and their count in blocks");
         }

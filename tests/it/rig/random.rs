@@ -7,8 +7,8 @@ pub struct Random(u64);
 impl Random {
     /// The generator of a test: its seed is printed, and `SPYHOP_SEED` sets it.
     pub fn new(test: &str) -> Self {
-        let seed =
-            std::env::var("SPYHOP_SEED").map_or(0x5b4d_0001, |seed| seed.parse().expect("SPYHOP_SEED is a number"));
+        let seed = std::env::var("SPYHOP_SEED")
+            .map_or(0x5b4d_0001, |seed| seed.parse().expect("SPYHOP_SEED is a number"));
         println!("{test}: SPYHOP_SEED={seed}");
         Self(seed)
     }

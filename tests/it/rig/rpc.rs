@@ -1,4 +1,5 @@
-//! A minimal JSON-RPC client over a Unix socket: one request, one line back. It shares no code with spyhop's own.
+//! A minimal JSON-RPC client over a Unix socket: one request, one line back. It shares no code with
+//! spyhop's own.
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
@@ -28,8 +29,8 @@ impl Client {
         reader.get_mut().write_all(request.to_string().as_bytes()).map_err(lost)?;
         let mut line = String::new();
         reader.read_line(&mut line).map_err(lost)?;
-        let mut reply: Value =
-            serde_json::from_str(&line).map_err(|error| json!({"message": format!("{error}: {line}")}))?;
+        let mut reply: Value = serde_json::from_str(&line)
+            .map_err(|error| json!({"message": format!("{error}: {line}")}))?;
         assert_eq!(reply["id"], json!(id), "{method} answered out of turn");
         match reply.get_mut("error") {
             Some(error) => Err(error.take()),

@@ -24,7 +24,8 @@ pub enum Answer {
     Balance { further_words: u8 },
 }
 
-/// A token: `transfer` moves, with a fee that its log does not tell; `rebase` adds the balances once more to themselves, if it is such a one.
+/// A token: `transfer` moves, with a fee that its log does not tell; `rebase` adds the balances
+/// once more to themselves, if it is such a one.
 #[derive(Clone, Debug)]
 pub struct Token {
     pub balance: Answer,
@@ -55,14 +56,24 @@ impl Token {
         let word = |value: U256| [&[0x7f][..], &contracts::word_of(value)].concat();
         let code = self.code();
         let length = u16::try_from(code.len()).unwrap().to_be_bytes();
-        let mut init = [&word(self.supply)[..], &[0x33, 0x55], &[0x60, u8::from(self.rebases), 0x60, 0, 0x55]].concat();
+        let mut init =
+            [&word(self.supply)[..], &[0x33, 0x55], &[0x60, u8::from(self.rebases), 0x60, 0, 0x55]]
+                .concat();
         init.extend(
-            [&word(self.supply)[..], &[0x60, 0, 0x52, 0x33, 0x60, 0], &transfer_topic(), &[0x60, 0x20, 0x60, 0, 0xa3]]
-                .concat(),
+            [
+                &word(self.supply)[..],
+                &[0x60, 0, 0x52, 0x33, 0x60, 0],
+                &transfer_topic(),
+                &[0x60, 0x20, 0x60, 0, 0xa3],
+            ]
+            .concat(),
         );
         // PUSH2 length, DUP1, PUSH2 offset, PUSH1 0, CODECOPY, PUSH1 0, RETURN
         let offset = u16::try_from(init.len() + 13).unwrap().to_be_bytes();
-        init.extend([&[0x61], &length[..], &[0x80, 0x61], &offset, &[0x60, 0, 0x39, 0x60, 0, 0xf3]].concat());
+        init.extend(
+            [&[0x61], &length[..], &[0x80, 0x61], &offset, &[0x60, 0, 0x39, 0x60, 0, 0xf3]]
+                .concat(),
+        );
         init.extend(code);
         Transaction { data: init, gas: 3_000_000, ..Transaction::create(OWNER, &[]) }
     }
@@ -74,16 +85,21 @@ impl Token {
             ("name()", self.name.clone()),
             ("decimals()", self.decimals.clone()),
         ];
-        let bodies = bodies.into_iter().map(|(signature, answer)| (signature, Body::Answer(answer)));
-        let bodies: Vec<_> =
-            bodies.chain([("transfer(address,uint256)", Body::Transfer), ("rebase()", Body::Rebase)]).collect();
-        // PUSH1 0, CALLDATALOAD, PUSH1 224, SHR; of each: DUP1, PUSH4 selector, EQ, PUSH2 body, JUMPI; then STOP.
+        let bodies =
+            bodies.into_iter().map(|(signature, answer)| (signature, Body::Answer(answer)));
+        let bodies: Vec<_> = bodies
+            .chain([("transfer(address,uint256)", Body::Transfer), ("rebase()", Body::Rebase)])
+            .collect();
+        // PUSH1 0, CALLDATALOAD, PUSH1 224, SHR; of each: DUP1, PUSH4 selector, EQ, PUSH2 body,
+        // JUMPI; then STOP.
         let mut at = 6 + 11 * bodies.len() + 1;
         let mut code = vec![0x60, 0, 0x35, 0x60, 0xe0, 0x1c];
         let mut parts = Vec::new();
         for (signature, body) in bodies {
             let [high, low] = u16::try_from(at).unwrap().to_be_bytes();
-            code.extend([&[0x80, 0x63], &id(signature)[..], &[0x14, 0x61, high, low, 0x57]].concat());
+            code.extend(
+                [&[0x80, 0x63], &id(signature)[..], &[0x14, 0x61, high, low, 0x57]].concat(),
+            );
             let part = self.body(body, u16::try_from(at).unwrap());
             at += part.len();
             parts.extend(part);
@@ -98,21 +114,32 @@ impl Token {
         let times = if self.rebases { &[0x60, 0, 0x54, 0x02][..] } else { &[] };
         let code = match body {
             // SLOAD of the holder, MSTORE, RETURN.
-            Body::Answer(Answer::Balance { further_words }) => {
-                [&[0x60, 4, 0x35, 0x54], times, &[0x60, 0, 0x52, 0x60, 0x20 * (1 + further_words), 0x60, 0, 0xf3]]
-                    .concat()
-            }
+            Body::Answer(Answer::Balance { further_words }) => [
+                &[0x60, 4, 0x35, 0x54],
+                times,
+                &[0x60, 0, 0x52, 0x60, 0x20 * (1 + further_words), 0x60, 0, 0xf3],
+            ]
+            .concat(),
             Body::Answer(Answer::Bytes(bytes)) => {
-                let [offset, length] = [at + 15, u16::try_from(bytes.len()).unwrap()].map(u16::to_be_bytes);
-                let copy = [&[0x61], &length[..], &[0x80, 0x61], &offset, &[0x60, 0, 0x39, 0x60, 0, 0xf3]].concat();
+                let [offset, length] =
+                    [at + 15, u16::try_from(bytes.len()).unwrap()].map(u16::to_be_bytes);
+                let copy =
+                    [&[0x61], &length[..], &[0x80, 0x61], &offset, &[0x60, 0, 0x39, 0x60, 0, 0xf3]]
+                        .concat();
                 assert_eq!(copy.len(), 13);
                 // Bytes that look like a push must not take in the code that follows.
                 [&copy[..], &[0x00], &bytes, &[0x00; 32]].concat()
             }
             Body::Answer(Answer::Zeros(length)) => {
                 let [length, whole] = [length, 64 + length].map(u32::to_be_bytes);
-                [&[0x60, 0x20, 0x60, 0, 0x52, 0x63], &length[..], &[0x60, 0x20, 0x52, 0x63], &whole, &[0x60, 0, 0xf3]]
-                    .concat()
+                [
+                    &[0x60, 0x20, 0x60, 0, 0x52, 0x63],
+                    &length[..],
+                    &[0x60, 0x20, 0x52, 0x63],
+                    &whole,
+                    &[0x60, 0, 0xf3],
+                ]
+                .concat()
             }
             Body::Answer(Answer::Revert) => vec![0x60, 0, 0x60, 0, 0xfd],
             Body::Answer(Answer::Burn) => {
@@ -122,7 +149,10 @@ impl Token {
             // From the caller, to the recipient without the fee, and a log of the whole.
             Body::Transfer => [
                 &[0x60, 0x24, 0x35, 0x33, 0x54, 0x03, 0x33, 0x55],
-                &[0x60, self.fee, 0x60, 0x24, 0x35, 0x03, 0x60, 4, 0x35, 0x54, 0x01, 0x60, 4, 0x35, 0x55][..],
+                &[
+                    0x60, self.fee, 0x60, 0x24, 0x35, 0x03, 0x60, 4, 0x35, 0x54, 0x01, 0x60, 4,
+                    0x35, 0x55,
+                ][..],
                 &[0x60, 0x24, 0x35],
                 times,
                 &[0x60, 0, 0x52, 0x60, 4, 0x35, 0x33],
@@ -148,7 +178,8 @@ fn transfer_topic() -> Vec<u8> {
 
 /// A string as the interface has it.
 pub fn text(bytes: &[u8]) -> Answer {
-    let mut answer = [contracts::word_of(32.into()), contracts::word_of(bytes.len().into())].concat();
+    let mut answer =
+        [contracts::word_of(32.into()), contracts::word_of(bytes.len().into())].concat();
     answer.extend(bytes);
     answer.resize(answer.len().next_multiple_of(32), 0);
     Answer::Bytes(answer)
@@ -161,8 +192,12 @@ pub fn address(nonce: u64) -> Address {
 
 /// Moves some of a token.
 pub fn transfer(from: usize, token: Address, to: Address, amount: impl Into<U256>) -> Transaction {
-    let data =
-        [&id("transfer(address,uint256)")[..], H256::from(to).as_bytes(), &contracts::word_of(amount.into())].concat();
+    let data = [
+        &id("transfer(address,uint256)")[..],
+        H256::from(to).as_bytes(),
+        &contracts::word_of(amount.into()),
+    ]
+    .concat();
     Transaction { gas: 200_000, ..Transaction::call(from, token, data) }
 }
 
@@ -176,7 +211,8 @@ pub fn balance_of(holder: &str) -> String {
     format!("0x70a08231{:0>64}", holder.trim_start_matches("0x"))
 }
 
-/// A contract that moves nothing of itself to so many addresses, from 1 on, when it is called without data; to a question it answers 7.
+/// A contract that moves nothing of itself to so many addresses, from 1 on, when it is called
+/// without data; to a question it answers 7.
 pub fn crowd(count: u16) -> Vec<u8> {
     // JUMPDEST answer: PUSH1 7, PUSH1 0, MSTORE, PUSH1 32, PUSH1 0, RETURN
     [mover(count), vec![0x5b, 0x60, 7, 0x60, 0, 0x52, 0x60, 0x20, 0x60, 0, 0xf3]].concat()
@@ -184,9 +220,11 @@ pub fn crowd(count: u16) -> Vec<u8> {
 
 /// The same, but it answers for address 1 only, and else uses up all gas.
 pub fn trap(count: u16) -> Vec<u8> {
-    // JUMPDEST answer: PUSH1 4, CALLDATALOAD, PUSH1 1, EQ, PUSH1 fine, JUMPI, JUMPDEST burn: PUSH1 burn, JUMP; JUMPDEST fine …
+    // JUMPDEST answer: PUSH1 4, CALLDATALOAD, PUSH1 1, EQ, PUSH1 fine, JUMPI, JUMPDEST burn: PUSH1
+    // burn, JUMP; JUMPDEST fine …
     let question = [0x5b, 0x60, 4, 0x35, 0x60, 1, 0x14, 0x60, 73, 0x57, 0x5b, 0x60, 69, 0x56];
-    [&mover(count)[..], &question, &[0x5b, 0x60, 7, 0x60, 0, 0x52, 0x60, 0x20, 0x60, 0, 0xf3]].concat()
+    [&mover(count)[..], &question, &[0x5b, 0x60, 7, 0x60, 0, 0x52, 0x60, 0x20, 0x60, 0, 0xf3]]
+        .concat()
 }
 
 /// What both do without data; else they go on after it.
@@ -205,13 +243,16 @@ fn mover(count: u16) -> Vec<u8> {
     .concat()
 }
 
-/// A contract that moves nothing of itself when it is called without data. What it is called it says, in one word, only after a call with
-/// one byte of data.
+/// A contract that moves nothing of itself when it is called without data. What it is called it
+/// says, in one word, only after a call with one byte of data.
 pub fn late(name: &[u8]) -> Vec<u8> {
     [
-        // CALLDATASIZE, ISZERO, PUSH1 move, JUMPI, CALLDATASIZE, PUSH1 1, EQ, PUSH1 set, JUMPI, PUSH1 0, SLOAD, PUSH1 tell, JUMPI, PUSH1 0,
-        // PUSH1 0, REVERT
-        &[0x36, 0x15, 0x60, 72, 0x57, 0x36, 0x60, 1, 0x14, 0x60, 65, 0x57, 0x60, 0, 0x54, 0x60, 23, 0x57][..],
+        // CALLDATASIZE, ISZERO, PUSH1 move, JUMPI, CALLDATASIZE, PUSH1 1, EQ, PUSH1 set, JUMPI,
+        // PUSH1 0, SLOAD, PUSH1 tell, JUMPI, PUSH1 0, PUSH1 0, REVERT
+        &[
+            0x36, 0x15, 0x60, 72, 0x57, 0x36, 0x60, 1, 0x14, 0x60, 65, 0x57, 0x60, 0, 0x54, 0x60,
+            23, 0x57,
+        ][..],
         &[0x60, 0, 0x60, 0, 0xfd],
         // JUMPDEST tell: PUSH32 name, PUSH1 0, MSTORE, PUSH1 32, PUSH1 0, RETURN
         &[0x5b, 0x7f],

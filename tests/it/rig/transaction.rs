@@ -1,12 +1,14 @@
-//! Signed transactions of every type. `ethers` signs types 0 to 2; it does not know types 3 and 4, whose RLP is put
-//! together here and signed with its wallet.
+//! Signed transactions of every type. `ethers` signs types 0 to 2; it does not know types 3 and 4,
+//! whose RLP is put together here and signed with its wallet.
 
 use super::contracts::{self, Log};
 use super::forks::CHAIN_ID;
 use ethers::signers::{LocalWallet, Signer};
 use ethers::types::transaction::eip2718::TypedTransaction;
 use ethers::types::transaction::eip2930::{AccessList, AccessListItem};
-use ethers::types::{Address, Eip1559TransactionRequest, H256, Signature, TransactionRequest, U256};
+use ethers::types::{
+    Address, Eip1559TransactionRequest, H256, Signature, TransactionRequest, U256,
+};
 use ethers::utils::keccak256;
 use ethers::utils::rlp::RlpStream;
 
@@ -62,7 +64,9 @@ pub struct Authorization {
 
 /// The key of account number `index`.
 pub fn wallet(index: usize) -> LocalWallet {
-    LocalWallet::from_bytes(&keccak256(format!("spyhop account {index}"))).unwrap().with_chain_id(CHAIN_ID)
+    LocalWallet::from_bytes(&keccak256(format!("spyhop account {index}")))
+        .unwrap()
+        .with_chain_id(CHAIN_ID)
 }
 
 /// The address of account number `index`.
@@ -132,13 +136,17 @@ impl Transaction {
             Kind::Legacy => signed(&wallet, self.legacy(nonce).chain_id(CHAIN_ID).into()),
             Kind::LegacyAnyChain => {
                 let transaction = self.legacy(nonce);
-                let mut signature = wallet.sign_hash(H256(keccak256(transaction.rlp_unsigned()))).unwrap();
+                let mut signature =
+                    wallet.sign_hash(H256(keccak256(transaction.rlp_unsigned()))).unwrap();
                 signature.v = 27 + parity(&signature);
                 transaction.rlp_signed(&signature).to_vec()
             }
             Kind::AccessList => signed(
                 &wallet,
-                self.legacy(nonce).chain_id(CHAIN_ID).with_access_list(self.ethers_access_list()).into(),
+                self.legacy(nonce)
+                    .chain_id(CHAIN_ID)
+                    .with_access_list(self.ethers_access_list())
+                    .into(),
             ),
             Kind::FeeMarket => signed(
                 &wallet,
@@ -157,8 +165,9 @@ impl Transaction {
                 .into(),
             ),
             Kind::Blobs(count) => {
-                let hashes: Vec<Vec<u8>> =
-                    (0..*count).map(|_| ethers::utils::hex::decode(ZERO_BLOB_HASH).unwrap()).collect();
+                let hashes: Vec<Vec<u8>> = (0..*count)
+                    .map(|_| ethers::utils::hex::decode(ZERO_BLOB_HASH).unwrap())
+                    .collect();
                 let fields = |rlp: &mut RlpStream| {
                     self.append_fee_market(rlp, nonce);
                     // Wei per blob gas at most.
@@ -197,7 +206,9 @@ impl Transaction {
 
     fn ethers_access_list(&self) -> AccessList {
         let items = self.access_list.iter().cloned();
-        AccessList(items.map(|(address, storage_keys)| AccessListItem { address, storage_keys }).collect())
+        AccessList(
+            items.map(|(address, storage_keys)| AccessListItem { address, storage_keys }).collect(),
+        )
     }
 
     /// The nine fields that types 3 and 4 share with type 2, in their order.
@@ -238,10 +249,16 @@ fn signed(wallet: &LocalWallet, transaction: TypedTransaction) -> Vec<u8> {
 }
 
 /// The envelope of a typed transaction with these fields, signed.
-fn sign_list(wallet: &LocalWallet, kind: u8, count: usize, fields: impl Fn(&mut RlpStream)) -> Vec<u8> {
+fn sign_list(
+    wallet: &LocalWallet,
+    kind: u8,
+    count: usize,
+    fields: impl Fn(&mut RlpStream),
+) -> Vec<u8> {
     let mut message = RlpStream::new_list(count);
     fields(&mut message);
-    let signature = wallet.sign_hash(H256(keccak256([&[kind], &message.out()[..]].concat()))).unwrap();
+    let signature =
+        wallet.sign_hash(H256(keccak256([&[kind], &message.out()[..]].concat()))).unwrap();
     let mut rlp = RlpStream::new_list(count + 3);
     fields(&mut rlp);
     append_signature(&mut rlp, &signature);

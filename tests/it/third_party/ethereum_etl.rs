@@ -1,10 +1,12 @@
 //! Two neighbouring blocks of mainnet as ethereum-etl extracts them.
 //!
-//! What is the chain's own: receipts and logs (they hash to the receipts root that ethereum-etl read from the header, and to its
-//! bloom), withdrawals (likewise), and all that is told of a transaction. What is not: ethereum-etl drops signatures and access lists,
-//! so the envelopes are put together without them, and with them the transactions root, the header's hash and the transactions'
-//! hashes are not mainnet's. A node could not serve such blocks, so they go through `decode`, `prove` and `rows` alone,
-//! with the senders that ethereum-etl names; and a transaction is told by its place in the block, never by its hash.
+//! What is the chain's own: receipts and logs (they hash to the receipts root that ethereum-etl
+//! read from the header, and to its bloom), withdrawals (likewise), and all that is told of a
+//! transaction. What is not: ethereum-etl drops signatures and access lists, so the envelopes are
+//! put together without them, and with them the transactions root, the header's hash and the
+//! transactions' hashes are not mainnet's. A node could not serve such blocks, so they go through
+//! `decode`, `prove` and `rows` alone, with the senders that ethereum-etl names; and a transaction
+//! is told by its place in the block, never by its hash.
 
 use super::{fixtures, geth_json};
 use crate::rig::expected::Json;
@@ -21,7 +23,8 @@ use spyhop::rows::{Batch, Options, Selection, State};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// One line: its values are kept as they are written, for a parser would round numbers of more than 64 bits.
+/// One line: its values are kept as they are written, for a parser would round numbers of more than
+/// 64 bits.
 type Line = BTreeMap<String, Box<RawValue>>;
 
 #[test]
@@ -34,29 +37,49 @@ fn token_transfers_logs_receipts_and_withdrawals_equal_ethereum_etls() {
     let mut batch = Batch::new(Options { weth: Some(weth), ..Options::default() });
     for block in &blocks {
         let of_block = |lines: &[Line]| -> Vec<Line> {
-            lines.iter().filter(|line| text(line, "block_number") == text(block, "number")).cloned().collect()
+            lines
+                .iter()
+                .filter(|line| text(line, "block_number") == text(block, "number"))
+                .cloned()
+                .collect()
         };
         let (transactions, logs) = (of_block(&transactions), of_block(&logs));
         let json = json(block, &transactions, &logs);
         let raw_receipts = geth_json::raw_receipts(&json).into_iter().map(Bytes::from).collect();
-        let mut block = Block::decode(geth_json::raw_block(&json).into(), raw_receipts, Depth::Fields).unwrap();
+        let mut block =
+            Block::decode(geth_json::raw_block(&json).into(), raw_receipts, Depth::Fields).unwrap();
         for (transaction, line) in block.transactions.iter_mut().zip(&transactions) {
             transaction.sender = Some(text(line, "from_address").unwrap().parse().unwrap());
         }
         let number = block.header.number;
-        let proved = prove(block, &Expected { number, ..Expected::default() }, &BlobSchedule::default());
+        let proved =
+            prove(block, &Expected { number, ..Expected::default() }, &BlobSchedule::default());
         let proved = proved.unwrap_or_else(|failed| panic!("{}", failed.0));
         batch.push(&proved, &State::missing("not asked")).unwrap();
     }
-    let tables: BTreeMap<_, _> =
-        Selection::default().tables().map(|table| table.name).zip(batch.finish().unwrap()).collect();
+    let tables: BTreeMap<_, _> = Selection::default()
+        .tables()
+        .map(|table| table.name)
+        .zip(batch.finish().unwrap())
+        .collect();
 
     check("transactions", &rows(&tables["transactions"]), &transactions, 298, TRANSACTION);
     let found = rows(&tables["logs"]);
-    check("logs", &found, &logs, 681, &["block_number", "transaction_index", "log_index", "address", "data"]);
+    check(
+        "logs",
+        &found,
+        &logs,
+        681,
+        &["block_number", "transaction_index", "log_index", "address", "data"],
+    );
     for (found, expected) in found.iter().zip(&logs) {
-        let topics: Vec<&String> = (0..4).filter_map(|topic| found[&format!("topic{topic}")].as_ref()).collect();
-        assert_eq!(json!(topics), serde_json::from_str::<Value>(expected["topics"].get()).unwrap(), "{found:?}");
+        let topics: Vec<&String> =
+            (0..4).filter_map(|topic| found[&format!("topic{topic}")].as_ref()).collect();
+        assert_eq!(
+            json!(topics),
+            serde_json::from_str::<Value>(expected["topics"].get()).unwrap(),
+            "{found:?}"
+        );
     }
     check_withdrawals(&rows(&tables["withdrawals"]), &blocks);
     check_transfers(&rows(&tables["token_transfers"]), &transfers, &transactions);
@@ -84,36 +107,51 @@ const TRANSACTION: &[&str] = &[
     "receipt_effective_gas_price",
 ];
 
-/// Checks these columns of rows in the order of ethereum-etl's lines, of which there must be so many.
+/// Checks these columns of rows in the order of ethereum-etl's lines, of which there must be so
+/// many.
 #[track_caller]
 fn check(table: &str, found: &[Row], expected: &[Line], count: usize, columns: &[&str]) {
     assert_eq!((found.len(), expected.len()), (count, count), "rows of {table}");
     for (found, expected) in found.iter().zip(expected) {
         for column in columns {
-            assert_eq!(found[*column], text(expected, column), "{table}, column {column}: {found:?}");
+            assert_eq!(
+                found[*column],
+                text(expected, column),
+                "{table}, column {column}: {found:?}"
+            );
         }
     }
 }
 
-/// Every movement of an ERC-20 or ERC-721 token that ethereum-etl sees, and no other. For ERC-1155 and wrapping it does not look.
+/// Every movement of an ERC-20 or ERC-721 token that ethereum-etl sees, and no other. For ERC-1155
+/// and wrapping it does not look.
 fn check_transfers(found: &[Row], expected: &[Line], transactions: &[Line]) {
-    let places: BTreeMap<_, _> =
-        transactions.iter().map(|line| (text(line, "hash"), text(line, "transaction_index"))).collect();
-    let of =
-        |standard| -> Vec<&Row> { found.iter().filter(|row| row["standard"].as_deref() == Some(standard)).collect() };
+    let places: BTreeMap<_, _> = transactions
+        .iter()
+        .map(|line| (text(line, "hash"), text(line, "transaction_index")))
+        .collect();
+    let of = |standard| -> Vec<&Row> {
+        found.iter().filter(|row| row["standard"].as_deref() == Some(standard)).collect()
+    };
     let (erc1155, weth) = (of("erc1155"), of("weth"));
     assert_eq!((of("erc20").len(), of("erc721").len(), erc1155.len()), (282, 9, 1));
     assert_eq!(found.len(), 282 + 9 + 1 + weth.len(), "no other standard");
-    let found: Vec<_> = found.iter().filter(|row| !erc1155.contains(row) && !weth.contains(row)).collect();
+    let found: Vec<_> =
+        found.iter().filter(|row| !erc1155.contains(row) && !weth.contains(row)).collect();
     assert_eq!(expected.len(), found.len(), "token transfers");
     for (found, expected) in found.iter().zip(expected) {
         for column in ["block_number", "log_index", "token_address", "from_address", "to_address"] {
             assert_eq!(found[column], text(expected, column), "{column}: {found:?}");
         }
-        assert_eq!(found["transaction_index"], places[&text(expected, "transaction_hash")], "{found:?}");
+        assert_eq!(
+            found["transaction_index"],
+            places[&text(expected, "transaction_hash")],
+            "{found:?}"
+        );
         // ethereum-etl has one column for amounts and ids, and no limit to its digits.
-        let one =
-            ["value", "value_text", "token_id", "token_id_text"].into_iter().filter_map(|name| found[name].clone());
+        let one = ["value", "value_text", "token_id", "token_id_text"]
+            .into_iter()
+            .filter_map(|name| found[name].clone());
         assert_eq!(one.collect::<Vec<_>>(), [text(expected, "value").unwrap()], "{found:?}");
     }
 }
@@ -129,20 +167,27 @@ fn check_withdrawals(found: &[Row], blocks: &[Line]) {
         assert_eq!(found["index"], Some(number("index").to_string()));
         assert_eq!(found["validator_index"], Some(number("validator_index").to_string()));
         assert_eq!(found["address"].as_deref(), expected["address"].as_str());
-        assert_eq!(found["amount"], Some((u128::from(number("amount")) * 1_000_000_000).to_string()));
+        assert_eq!(
+            found["amount"],
+            Some((u128::from(number("amount")) * 1_000_000_000).to_string())
+        );
     }
 }
 
 /// A block as geth tells it, as far as ethereum-etl does.
 fn json(block: &Line, transactions: &[Line], logs: &[Line]) -> Json {
     let mut header = geth(block);
-    // Neither is kept by ethereum-etl. It has the seal's nonce; the mix goes into nothing but the header's hash.
+    // Neither is kept by ethereum-etl. It has the seal's nonce; the mix goes into nothing but the
+    // header's hash.
     header.insert("mixHash".to_owned(), json!(format!("0x{}", "00".repeat(32))));
     let transactions_json: Vec<Value> = transactions.iter().map(transaction_json).collect();
     let receipts = transactions.iter().map(|transaction| {
         let place = text(transaction, "transaction_index");
-        let logs: Vec<Value> =
-            logs.iter().filter(|log| text(log, "transaction_index") == place).map(|log| geth(log).into()).collect();
+        let logs: Vec<Value> = logs
+            .iter()
+            .filter(|log| text(log, "transaction_index") == place)
+            .map(|log| geth(log).into())
+            .collect();
         let transaction = geth(transaction);
         json!({
             "type": transaction["transactionType"],
@@ -158,7 +203,9 @@ fn json(block: &Line, transactions: &[Line], logs: &[Line]) -> Json {
     json.block["transactions"] = json!(transactions_json);
     let envelopes: Vec<Vec<u8>> = transactions_json
         .into_iter()
-        .map(|json| serde_json::from_value::<ethers::types::Transaction>(json).unwrap().rlp().to_vec())
+        .map(|json| {
+            serde_json::from_value::<ethers::types::Transaction>(json).unwrap().rlp().to_vec()
+        })
         .collect();
     json.block["transactionsRoot"] = json!(ordered_trie_root_encoded(&envelopes));
     json
@@ -212,8 +259,9 @@ fn geth(line: &Line) -> Map<String, Value> {
         let number = ethers::types::U256::from_dec_str(digits).ok()?;
         Some(json!(format!("{number:#x}")))
     };
-    let value =
-        |raw: &RawValue| quantity(raw.get()).unwrap_or_else(|| nested(serde_json::from_str(raw.get()).unwrap()));
+    let value = |raw: &RawValue| {
+        quantity(raw.get()).unwrap_or_else(|| nested(serde_json::from_str(raw.get()).unwrap()))
+    };
     line.iter().map(|(name, raw)| (camel(name), value(raw))).collect()
 }
 
@@ -221,7 +269,9 @@ fn nested(value: Value) -> Value {
     match value {
         Value::Number(number) => json!(format!("{:#x}", number.as_u64().unwrap())),
         Value::Array(items) => items.into_iter().map(nested).collect(),
-        Value::Object(fields) => fields.into_iter().map(|(name, value)| (camel(&name), nested(value))).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (camel(&name), nested(value))).collect()
+        }
         other => other,
     }
 }
@@ -240,8 +290,16 @@ fn camel(name: &str) -> String {
 fn rows(batch: &RecordBatch) -> Vec<Row> {
     let schema = batch.schema();
     let names: Vec<_> = schema.fields().iter().map(|field| field.name().clone()).collect();
-    let value = |column: &dyn Array, row| column.is_valid(row).then(|| array_value_to_string(column, row).unwrap());
+    let value = |column: &dyn Array, row| {
+        column.is_valid(row).then(|| array_value_to_string(column, row).unwrap())
+    };
     (0..batch.num_rows())
-        .map(|row| names.iter().cloned().zip(batch.columns().iter().map(|column| value(column, row))).collect())
+        .map(|row| {
+            names
+                .iter()
+                .cloned()
+                .zip(batch.columns().iter().map(|column| value(column, row)))
+                .collect()
+        })
         .collect()
 }

@@ -1,4 +1,5 @@
-//! The execution API's own test chain in a real geth: 54 blocks through every fork from Frontier to Osaka.
+//! The execution API's own test chain in a real geth: 54 blocks through every fork from Frontier to
+//! Osaka.
 
 use super::fixtures;
 use crate::ether::ledger;
@@ -35,7 +36,9 @@ fn movements_fees_and_balances_reach_every_balance_of_the_execution_apis_chain()
         .as_object()
         .unwrap()
         .iter()
-        .map(|(address, account)| (address.to_lowercase(), amount(account["balance"].as_str().unwrap())))
+        .map(|(address, account)| {
+            (address.to_lowercase(), amount(account["balance"].as_str().unwrap()))
+        })
         .collect();
     assert_eq!(expected.len(), 114);
 
@@ -48,12 +51,23 @@ fn movements_fees_and_balances_reach_every_balance_of_the_execution_apis_chain()
         rows.iter().map(|row| (text(row, "address"), amount(&text(row, "balance")))).collect();
     let summed = ledger(&found);
     for (address, balance) in &expected {
-        assert_eq!(summed.get(address).copied().unwrap_or_default(), *balance, "{address} by movements and fees");
-        assert_eq!(balances.get(address).copied().unwrap_or_default(), *balance, "{address} by balances");
+        assert_eq!(
+            summed.get(address).copied().unwrap_or_default(),
+            *balance,
+            "{address} by movements and fees"
+        );
+        assert_eq!(
+            balances.get(address).copied().unwrap_or_default(),
+            *balance,
+            "{address} by balances"
+        );
     }
     // And nobody else has anything.
     for (address, balance) in summed.iter().chain(&balances) {
-        assert!(balance.is_zero() || expected.contains_key(address), "{address} is none of the 114");
+        assert!(
+            balance.is_zero() || expected.contains_key(address),
+            "{address} is none of the 114"
+        );
     }
     // Issued, less burnt.
     let sum = |sql: &str| amount(&found.value(&format!("SELECT coalesce(sum({sql}")).unwrap());
@@ -77,7 +91,8 @@ fn every_block_of_the_execution_apis_chain_equals_geths() {
     expected::check(&found, &blocks);
 
     // The chain does hold what the test is about.
-    let types = found.rows("SELECT DISTINCT transaction_type AS kind FROM transactions ORDER BY kind");
+    let types =
+        found.rows("SELECT DISTINCT transaction_type AS kind FROM transactions ORDER BY kind");
     let types: Vec<_> = types.iter().map(|row| row["kind"].as_deref().unwrap()).collect();
     assert_eq!(types, ["0", "1", "2", "3", "4"]);
     for table in ["logs", "withdrawals", "uncles", "transactions WHERE receipt_root IS NOT NULL"] {

@@ -1,6 +1,7 @@
 //! Blocks 1,000,000 and 18,000,000 of mainnet as geth's JSON has them, with their receipts.
 //!
-//! Their RLP is put together here from the JSON; that it is the chain's own, the roots in the header say.
+//! Their RLP is put together here from the JSON; that it is the chain's own, the roots in the
+//! header say.
 
 use super::{fixtures, watch_one};
 use crate::rig::Published;
@@ -34,7 +35,8 @@ fn two_blocks_of_geths_json_become_the_rows_they_are() {
             check_million(&published, "partial");
             let directory = tempfile::tempdir().unwrap();
             let traces = super::traces::of_block_1_000_000(&json);
-            let published = watch_one(directory.path(), raw_block(&json), raw_receipts(&json), Some(traces));
+            let published =
+                watch_one(directory.path(), raw_block(&json), raw_receipts(&json), Some(traces));
             check_million(&published, "held");
         } else {
             assert_eq!((rows("transactions"), rows("withdrawals")), (94, 16));
@@ -42,9 +44,11 @@ fn two_blocks_of_geths_json_become_the_rows_they_are() {
     }
 }
 
-/// What block 1,000,000 moved: two transactions, and the reward. A `CALLCODE` of 100 ether in it moves nothing.
+/// What block 1,000,000 moved: two transactions, and the reward. A `CALLCODE` of 100 ether in it
+/// moves nothing.
 fn check_million(published: &Published, status: &str) {
-    let moved = "SELECT count(*) || ' ' || sum(value) || ' ' || sum(assumed) FROM native_transfers WHERE ";
+    let moved =
+        "SELECT count(*) || ' ' || sum(value) || ' ' || sum(assumed) FROM native_transfers WHERE ";
     let of_kind = |kinds: &str| published.value(&format!("{moved} kind IN ({kinds})")).unwrap();
     assert_eq!(of_kind("'transaction', 'call'"), "2 100437194980000000000 0");
     assert_eq!(of_kind("'block_reward'"), "1 5000000000000000000 0");
@@ -63,7 +67,8 @@ pub fn raw_block(json: &Json) -> Vec<u8> {
     let transactions = block["transactions"].as_array().unwrap();
     rlp.begin_list(transactions.len());
     for transaction in transactions {
-        let transaction: ethers::types::Transaction = serde_json::from_value(transaction.clone()).unwrap();
+        let transaction: ethers::types::Transaction =
+            serde_json::from_value(transaction.clone()).unwrap();
         let raw = transaction.rlp().to_vec();
         // A typed transaction is a string in the block, a legacy one a list.
         if raw[0] < 0xc0 {
@@ -88,7 +93,15 @@ pub fn raw_block(json: &Json) -> Vec<u8> {
 
 fn append_header(rlp: &mut RlpStream, header: &Value) {
     rlp.begin_unbounded_list();
-    for name in ["parentHash", "sha3Uncles", "miner", "stateRoot", "transactionsRoot", "receiptsRoot", "logsBloom"] {
+    for name in [
+        "parentHash",
+        "sha3Uncles",
+        "miner",
+        "stateRoot",
+        "transactionsRoot",
+        "receiptsRoot",
+        "logsBloom",
+    ] {
         rlp.append(&bytes(&header[name]));
     }
     for name in ["difficulty", "number", "gasLimit", "gasUsed", "timestamp"] {

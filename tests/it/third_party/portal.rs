@@ -1,11 +1,14 @@
-//! Six blocks of mainnet as the portal network keeps them: header, body, and receipts without their blooms.
+//! Six blocks of mainnet as the portal network keeps them: header, body, and receipts without their
+//! blooms.
 //!
-//! Where the answer is not the header's own hash and roots, it comes from alloy's decoder and from senders that `ethers` recovers.
+//! Where the answer is not the header's own hash and roots, it comes from alloy's decoder and from
+//! senders that `ethers` recovers.
 
 use super::{fixtures, watch_one};
 use crate::rig::expected::{self, Json};
 use alloy_consensus::{
-    Block, EthereumTxEnvelope, Header, Receipt, ReceiptEnvelope, Transaction as _, TxEip4844, TxType, Typed2718 as _,
+    Block, EthereumTxEnvelope, Header, Receipt, ReceiptEnvelope, Transaction as _, TxEip4844,
+    TxType, Typed2718 as _,
 };
 use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_eips::eip7840::BlobParams;
@@ -39,8 +42,14 @@ fn six_blocks_of_mainnet_become_the_rows_they_are() {
         let directory = tempfile::tempdir().unwrap();
         let raw_receipts = receipts.iter().map(|receipt| receipt.encoded_2718()).collect();
         let published = watch_one(directory.path(), raw_block.clone(), raw_receipts, None);
-        for (table, rows) in ["transactions", "logs", "withdrawals", "uncles"].into_iter().zip(counts) {
-            assert_eq!(published.number(&format!("SELECT count(*) FROM {table}")), rows, "{table} of {number}");
+        for (table, rows) in
+            ["transactions", "logs", "withdrawals", "uncles"].into_iter().zip(counts)
+        {
+            assert_eq!(
+                published.number(&format!("SELECT count(*) FROM {table}")),
+                rows,
+                "{table} of {number}"
+            );
         }
         expected::check(&published, &[json(&block, raw_block.len(), &receipts)]);
     }
@@ -51,7 +60,10 @@ pub fn blocks() -> Vec<(Vec<u8>, Vec<Vec<u8>>)> {
     let Some(folder) = fixtures("portal") else { return Vec::new() };
     let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let read = paths.map(|path| read(&path));
-    read.map(|(block, receipts)| (block, receipts.iter().map(|receipt| receipt.encoded_2718()).collect())).collect()
+    read.map(|(block, receipts)| {
+        (block, receipts.iter().map(|receipt| receipt.encoded_2718()).collect())
+    })
+    .collect()
 }
 
 /// The block's RLP and its receipts.
@@ -119,7 +131,11 @@ fn json(block: &Block<Envelope>, size: usize, receipts: &[ReceiptEnvelope]) -> J
         receipts_json.push(receipt_json);
     }
     json["transactions"] = json!(transactions);
-    Json { block: json, receipts: json!(receipts_json), uncles: body.ommers.iter().map(header_json).collect() }
+    Json {
+        block: json,
+        receipts: json!(receipts_json),
+        uncles: body.ommers.iter().map(header_json).collect(),
+    }
 }
 
 fn header_json(header: &Header) -> Value {
@@ -193,7 +209,12 @@ fn transaction_json(envelope: &Envelope, index: usize, base_fee: Option<u64>) ->
 }
 
 /// All of a receipt but the gas it used; `log_index` goes on from receipt to receipt.
-fn receipt_json(receipt: &ReceiptEnvelope, transaction: &Value, header: &Header, log_index: &mut u64) -> Value {
+fn receipt_json(
+    receipt: &ReceiptEnvelope,
+    transaction: &Value,
+    header: &Header,
+    log_index: &mut u64,
+) -> Value {
     let mut log_json = |log: &Log| {
         *log_index += 1;
         json!({
@@ -206,7 +227,8 @@ fn receipt_json(receipt: &ReceiptEnvelope, transaction: &Value, header: &Header,
         })
     };
     let blobs = transaction["blobVersionedHashes"].as_array().map(|list| list.len() as u64);
-    let params = if header.requests_hash.is_some() { BlobParams::prague() } else { BlobParams::cancun() };
+    let params =
+        if header.requests_hash.is_some() { BlobParams::prague() } else { BlobParams::cancun() };
     let creates = transaction["to"].is_null().then(|| {
         let sender: Address = transaction["from"].as_str().unwrap().parse().unwrap();
         hex(sender.create(crate::rig::geth::quantity(&transaction["nonce"])))

@@ -7,12 +7,16 @@ use spyhop::decode::Frame;
 use spyhop::decode::trace::{frames, trace_address};
 use std::path::Path;
 
-const CASES: [(&str, &str); 3] =
-    [("block_with_create", "0xf44f2"), ("block_with_error", "0xf45bf"), ("block_with_subtraces", "0xf4240")];
+const CASES: [(&str, &str); 3] = [
+    ("block_with_create", "0xf44f2"),
+    ("block_with_error", "0xf45bf"),
+    ("block_with_subtraces", "0xf4240"),
+];
 
 /// geth's reply: one item for each transaction.
 fn reply(folder: &Path, case: &str, number: &str) -> Vec<Value> {
-    let file = format!("{case}/web3_response.debug_traceBlockByNumber_{number}_tracer_calltracer.json");
+    let file =
+        format!("{case}/web3_response.debug_traceBlockByNumber_{number}_tracer_calltracer.json");
     let reply: Value = serde_json::from_slice(&std::fs::read(folder.join(file)).unwrap()).unwrap();
     reply["result"].as_array().unwrap().clone()
 }
@@ -21,7 +25,8 @@ fn reply(folder: &Path, case: &str, number: &str) -> Vec<Value> {
 pub fn of_block_1_000_000(block: &Json) -> Value {
     let folder = fixtures("ethereum-etl/geth_traces").unwrap();
     let mut items = reply(&folder, "block_with_subtraces", "0xf4240");
-    for (item, transaction) in items.iter_mut().zip(block.block["transactions"].as_array().unwrap()) {
+    for (item, transaction) in items.iter_mut().zip(block.block["transactions"].as_array().unwrap())
+    {
         item["txHash"] = transaction["hash"].clone();
     }
     json!(items)
@@ -44,8 +49,9 @@ fn geths_traces_flatten_to_the_frames_that_ethereum_etl_makes_of_them() {
             let frames = frames(&item["result"].to_string()).unwrap();
             for (at, frame) in frames.iter().enumerate() {
                 let expected = expected.next().unwrap();
-                let check =
-                    |name: &str, found: String| assert_eq!(found, expected(name), "{name} of {case} {index} {at}");
+                let check = |name: &str, found: String| {
+                    assert_eq!(found, expected(name), "{name} of {case} {index} {at}")
+                };
                 let (trace_type, call_type) = match frame.kind.as_str() {
                     "CREATE" => ("create", ""),
                     "CALL" => ("call", "call"),
@@ -65,7 +71,11 @@ fn geths_traces_flatten_to_the_frames_that_ethereum_etl_makes_of_them() {
                 check("subtraces", frame.subtraces.to_string());
                 check("trace_address", trace_address(&frames, at));
                 check("error", frame.error.clone().unwrap_or_default());
-                assert_eq!(frame.succeeded, frame.error.is_none(), "{case}: no parent of these failed");
+                assert_eq!(
+                    frame.succeeded,
+                    frame.error.is_none(),
+                    "{case}: no parent of these failed"
+                );
                 checked += 1;
             }
         }
@@ -101,15 +111,15 @@ fn header_index(name: &str) -> usize {
 
 /// A frame with these frames below it, as geth orders its fields.
 fn frame(error: Option<&str>, calls: &[Value]) -> Value {
-    let mut frame =
-        json!({"from": "0x00000000000000000000000000000000000000aa", "gas": "0x1", "gasUsed": "0x0", "input": "0x"});
+    let mut frame = json!({"from": "0x00000000000000000000000000000000000000aa", "gas": "0x1", "gasUsed": "0x0", "input": "0x"});
     if let Some(error) = error {
         frame["error"] = json!(error);
     }
     if !calls.is_empty() {
         frame["calls"] = json!(calls);
     }
-    frame["logs"] = json!([{"topics": ["0x12", "}]\"{"], "data": "0x", "index": 1, "removed": false}, {}, []]);
+    frame["logs"] =
+        json!([{"topics": ["0x12", "}]\"{"], "data": "0x", "index": 1, "removed": false}, {}, []]);
     frame["type"] = json!("CALL");
     frame
 }
@@ -128,7 +138,8 @@ fn frames_below_one_that_reverted_failed_too() {
         ],
     );
     let frames = frames(&tree.to_string()).unwrap();
-    let told = |at: usize, frame: &Frame| (trace_address(&frames, at), frame.succeeded, frame.subtraces);
+    let told =
+        |at: usize, frame: &Frame| (trace_address(&frames, at), frame.succeeded, frame.subtraces);
     let found: Vec<_> = frames.iter().enumerate().map(|(at, frame)| told(at, frame)).collect();
     let expected = [
         ("", true, 3),
@@ -140,7 +151,10 @@ fn frames_below_one_that_reverted_failed_too() {
         ("1,1", false, 0),
         ("2", true, 0),
     ];
-    assert_eq!(found, expected.map(|(path, succeeded, subtraces)| (path.to_owned(), succeeded, subtraces)));
+    assert_eq!(
+        found,
+        expected.map(|(path, succeeded, subtraces)| (path.to_owned(), succeeded, subtraces))
+    );
     assert_eq!(frames[3].error.as_deref(), Some("execution \"reverted\" \u{e9}"));
 }
 

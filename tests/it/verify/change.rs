@@ -1,8 +1,8 @@
 //! One cell of a sealed range's file changed, so that nothing but the rows themselves can tell.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Decimal128Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, Decimal128Array, Int64Array, ListBuilder, RecordBatch, StringArray,
+    StringBuilder, TimestampMicrosecondArray,
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
@@ -37,7 +37,10 @@ pub struct RangeFile {
 impl RangeFile {
     pub fn open(directory: &Path, table: &'static Table) -> Self {
         let path = directory.join(format!("{}.parquet", table.name));
-        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap().build().unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap())
+            .unwrap()
+            .build()
+            .unwrap();
         let batches: Vec<_> = reader.collect::<Result<_, _>>().unwrap();
         Self {
             directory: directory.to_owned(),
@@ -61,7 +64,8 @@ impl RangeFile {
 
     /// Writes the file without one of its rows, and a manifest that agrees with it.
     pub fn without(&self, row: usize) {
-        let (above, below) = (self.rows.slice(0, row), self.rows.slice(row + 1, self.rows.num_rows() - row - 1));
+        let (above, below) =
+            (self.rows.slice(0, row), self.rows.slice(row + 1, self.rows.num_rows() - row - 1));
         self.write_rows(&concat_batches(&self.table.schema(), &[above, below]).unwrap());
     }
 
@@ -117,7 +121,8 @@ pub fn changed(cells: &ArrayRef, column: &Column, row: usize, change: Change) ->
         ($kind:ty, $array:ty) => {{
             let mut values: Vec<_> = cells.as_primitive::<$kind>().iter().collect();
             values[row] = match change {
-                Change::Other => values[row].map(|value| value + if column.kind == Kind::Time { 1_000_000 } else { 1 }),
+                Change::Other => values[row]
+                    .map(|value| value + if column.kind == Kind::Time { 1_000_000 } else { 1 }),
                 Change::Null => None,
                 Change::Value => Some(1),
             };
@@ -127,11 +132,12 @@ pub fn changed(cells: &ArrayRef, column: &Column, row: usize, change: Change) ->
     match column.kind {
         Kind::Integer => Arc::new(numbers!(Int64Type, Int64Array)),
         Kind::Time => Arc::new(numbers!(TimestampMicrosecondType, TimestampMicrosecondArray)),
-        Kind::Long | Kind::Wide | Kind::Percent => {
-            Arc::new(numbers!(Decimal128Type, Decimal128Array).with_data_type(cells.data_type().clone()))
-        }
+        Kind::Long | Kind::Wide | Kind::Percent => Arc::new(
+            numbers!(Decimal128Type, Decimal128Array).with_data_type(cells.data_type().clone()),
+        ),
         Kind::Text | Kind::Key => {
-            let mut values: Vec<_> = cells.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect();
+            let mut values: Vec<_> =
+                cells.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect();
             values[row] = match change {
                 Change::Other => values[row].as_deref().map(other_text),
                 Change::Null => None,
@@ -143,8 +149,9 @@ pub fn changed(cells: &ArrayRef, column: &Column, row: usize, change: Change) ->
             let lists = cells.as_list::<i32>();
             let mut builder = ListBuilder::new(StringBuilder::new());
             for (index, list) in lists.iter().enumerate() {
-                let mut list: Option<Vec<_>> =
-                    list.map(|list| list.as_string::<i32>().iter().map(|text| text.unwrap().to_owned()).collect());
+                let mut list: Option<Vec<_>> = list.map(|list| {
+                    list.as_string::<i32>().iter().map(|text| text.unwrap().to_owned()).collect()
+                });
                 match change {
                     Change::Other if index == row => {
                         let list = list.as_mut().unwrap();

@@ -1,4 +1,5 @@
-//! What is damaged on the volume: nothing is made of it, it is named, it is made again, and the head is followed meanwhile.
+//! What is damaged on the volume: nothing is made of it, it is named, it is made again, and the
+//! head is followed meanwhile.
 
 use super::{one_fault, range, three_ranges, verify};
 use crate::fake_geth::FakeGeth;
@@ -37,7 +38,8 @@ fn status(data: &Path) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
-/// A volume with nine hundreds sealed, and a node that has enough for the tenth, so that they merge.
+/// A volume with nine hundreds sealed, and a node that has enough for the tenth, so that they
+/// merge.
 fn nine_hundreds(directory: &Path) -> (FakeGeth, PathBuf) {
     let data = directory.join("data");
     let fake = FakeGeth::start(directory);
@@ -59,14 +61,23 @@ fn undisturbed(fake: &FakeGeth, directory: &Path) -> BTreeMap<&'static str, Stri
 fn a_merge_reads_nothing_whose_checksum_does_not_hold() {
     let directory = tempfile::tempdir().unwrap();
     let (fake, data) = nine_hundreds(directory.path());
-    for (first, table) in [(100, "blocks"), (300, "address_flows"), (400, "logs"), (700, "native_transfers")] {
+    for (first, table) in
+        [(100, "blocks"), (300, "address_flows"), (400, "logs"), (700, "native_transfers")]
+    {
         flip(&range(&data, first, 1).join(format!("{table}.parquet")));
     }
     once(&fake, &data).succeed();
     for first in [100, 300, 400, 700] {
-        is_quarantined(&data, &format!("first={first:010}/last={:010}/g1/manifest.json", first + 99));
+        is_quarantined(
+            &data,
+            &format!("first={first:010}/last={:010}/g1/manifest.json", first + 99),
+        );
     }
-    assert!(data.join("chain/first=0000000000/last=0000000999/g1/manifest.json").exists(), "{:?}", quarantined(&data));
+    assert!(
+        data.join("chain/first=0000000000/last=0000000999/g1/manifest.json").exists(),
+        "{:?}",
+        quarantined(&data)
+    );
     verify(&data).args(&["--deep"]).path("--ipc", fake.path()).succeed();
     assert_eq!(Published::open(&data).digests(), undisturbed(&fake, directory.path()));
 }
@@ -103,7 +114,9 @@ fn until_number(watch: &mut Running, data: &Path, sql: &str, expected: u64) {
 /// Waits for a head to be published: what cannot be read is not.
 #[track_caller]
 fn until_head(watch: &mut Running, data: &Path, expected: u64) {
-    until(watch, &format!("head {expected}"), || (Published::try_open(data).ok()?.head()?.0 == expected).then_some(()));
+    until(watch, &format!("head {expected}"), || {
+        (Published::try_open(data).ok()?.head()?.0 == expected).then_some(())
+    });
 }
 
 #[test]
@@ -124,7 +137,8 @@ fn whatever_is_damaged_between_two_starts_is_found_by_verify_and_mended_by_the_n
     let pending = data.join(".spyhop/reorgs/0000000007.pending");
     let record = data.join(".spyhop/reorgs/0000000000.json");
     assert!(record.exists());
-    // The file, what is done to it, and what `verify` says; nothing where a writer that starts has to tell.
+    // The file, what is done to it, and what `verify` says; nothing where a writer that starts has
+    // to tell.
     type Damage = fn(&Path);
     let garble: Damage = |path| fs::write(path, "{\"what").unwrap();
     let empty: Damage = |path| fs::write(path, "").unwrap();
@@ -187,11 +201,18 @@ fn whatever_is_damaged_between_two_starts_is_found_by_verify_and_mended_by_the_n
     assert!(one_fault(verify(&data)).contains(".spyhop/reorgs/0000000000.json: record"));
     once(&fake, &data).succeed();
     is_quarantined(&data, ".spyhop/reorgs/0000000000.json");
-    assert!(status(&data).1.contains("lost         the record of a reorganisation"), "{}", status(&data).1);
+    assert!(
+        status(&data).1.contains("lost         the record of a reorganisation"),
+        "{}",
+        status(&data).1
+    );
     let lost = "SELECT count(*) FROM coverage WHERE table_name = 'reorgs' AND status = 'partial'";
     assert_eq!(Published::open(&data).number(lost), 1);
     let printed = verify(&data).succeed();
-    assert!(printed.contains("records of reorganisations, which were damaged or are gone"), "{printed}");
+    assert!(
+        printed.contains("records of reorganisations, which were damaged or are gone"),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -253,15 +274,20 @@ fn a_tail_file_and_a_chunk_that_are_damaged_while_they_are_published_are_made_ag
     extend(&fake, 1_150, "");
     let mut watch = Spyhop::watch(fake.path(), &data).args(&arguments).spawn();
     until_head(&mut watch, &data, 1_150);
-    let chunk =
-        fs::read_dir(data.join("tail/first=0000000000/last=0000000099")).unwrap().next().unwrap().unwrap().path();
+    let chunk = fs::read_dir(data.join("tail/first=0000000000/last=0000000099"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
     // The published file, a chunk and a tail file, in this order; and the head goes on.
     flip(&data.join("spyhop.duckdb"));
     flip(&chunk.join("blocks.parquet"));
     extend(&fake, 1_151, "");
     until_head(&mut watch, &data, 1_151);
     let tail = fs::read_dir(data.join("tail")).unwrap().map(|entry| entry.unwrap().path());
-    let file = tail.into_iter().find(|path| path.to_string_lossy().contains("tail/0000001120-")).unwrap();
+    let file =
+        tail.into_iter().find(|path| path.to_string_lossy().contains("tail/0000001120-")).unwrap();
     flip(&file);
     // What is published is made from scratch, out of the tail's files.
     fs::write(data.join("spyhop.duckdb"), "").unwrap();

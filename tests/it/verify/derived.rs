@@ -1,4 +1,5 @@
-//! What follows from other rows, in ranges whose transactions were traced; and what a repair does with what no node tells again.
+//! What follows from other rows, in ranges whose transactions were traced; and what a repair does
+//! with what no node tells again.
 
 use super::change::{Change, RangeFile};
 use super::{RANGE, blake3_of, faults, verify};
@@ -12,13 +13,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Blocks 0 to 110 with ether moving in every way, all of them traced as they entered the tail; 0 to 99 are then sealed.
+/// Blocks 0 to 110 with ether moving in every way, all of them traced as they entered the tail; 0
+/// to 99 are then sealed.
 fn sealed_with_traces(geth: &Geth, data: &Path, arguments: &[&str]) {
     for number in 1..=40 {
         geth.block(&busy_block(number));
     }
     geth.blocks(70, "plain");
-    let once = || Spyhop::watch(&geth.socket(), data).args(&["--from", "0", "--once"]).args(arguments);
+    let once =
+        || Spyhop::watch(&geth.socket(), data).args(&["--from", "0", "--once"]).args(arguments);
     once().succeed();
     geth.finalize(105);
     once().succeed();
@@ -30,7 +33,13 @@ fn table(name: &str) -> &'static Table {
 }
 
 /// Changes a cell of a table, and gives the faults that are found.
-fn faults_of(data: &Path, file: &RangeFile, column: &str, row: usize, change: Change) -> Vec<Fault> {
+fn faults_of(
+    data: &Path,
+    file: &RangeFile,
+    column: &str,
+    row: usize,
+    change: Change,
+) -> Vec<Fault> {
     let column = file.table.columns.iter().find(|other| other.name == column).unwrap();
     file.write(column, row, change);
     faults(data, Some((0, 99)), true)
@@ -46,19 +55,24 @@ fn of_traced_blocks_what_follows_is_proved_and_the_rest_is_held_against_what_is_
 
     let file = RangeFile::open(&data.join(RANGE).join("g1"), table("native_transfers"));
     let kinds = file.texts("kind");
-    let row_of = |kind: &str| kinds.iter().position(|other| other.as_deref() == Some(kind)).unwrap();
+    let row_of =
+        |kind: &str| kinds.iter().position(|other| other.as_deref() == Some(kind)).unwrap();
     let check = |kind: &str, column: &str, change: Change, expected: &[(&str, &str)]| {
         let found = faults_of(&data, &file, column, row_of(kind), change);
-        let places: Vec<_> = found.iter().map(|fault| (&fault.place[..], &fault.check[..])).collect();
+        let places: Vec<_> =
+            found.iter().map(|fault| (&fault.place[..], &fault.check[..])).collect();
         assert_eq!(places, expected, "{kind} {column} {change:?}: {found:#?}");
     };
     let own = |column| [("native_transfers", column)];
-    for column in ["block_number", "block_timestamp", "block_hash", "transfer_index", "value", "assumed"] {
+    for column in
+        ["block_number", "block_timestamp", "block_hash", "transfer_index", "value", "assumed"]
+    {
         check("transaction", column, Change::Other, &own(column));
         check("withdrawal", column, Change::Other, &own(column));
     }
     for kind in ["transaction", "call", "create", "selfdestruct"] {
-        for column in ["transfer_index", "transaction_hash", "transaction_index", "assumed", "kind"] {
+        for column in ["transfer_index", "transaction_hash", "transaction_index", "assumed", "kind"]
+        {
             check(kind, column, Change::Other, &own(column));
         }
         for column in ["value", "kind", "transaction_hash"] {
@@ -76,7 +90,9 @@ fn of_traced_blocks_what_follows_is_proved_and_the_rest_is_held_against_what_is_
         check("transaction", column, Change::Null, &own(column));
     }
     // What only a trace could tell shows in what was made of it.
-    for (kind, column) in [("call", "value"), ("create", "value"), ("call", "from_address"), ("call", "to_address")] {
+    for (kind, column) in
+        [("call", "value"), ("create", "value"), ("call", "from_address"), ("call", "to_address")]
+    {
         let found = faults_of(&data, &file, column, row_of(kind), Change::Other);
         let places: Vec<_> = found.iter().map(|fault| &fault.place[..]).collect();
         assert!(places.contains(&"address_flows"), "{kind} {column}: {found:#?}");
@@ -90,7 +106,8 @@ fn of_traced_blocks_what_follows_is_proved_and_the_rest_is_held_against_what_is_
     for column in ["from_balance", "to_balance"] {
         let row = (0..file.rows.num_rows()).find(|row| file.rows[column].is_valid(*row)).unwrap();
         let found = faults_of(&data, &file, column, row, Change::Other);
-        let places: Vec<_> = found.iter().map(|fault| (&fault.place[..], &fault.check[..])).collect();
+        let places: Vec<_> =
+            found.iter().map(|fault| (&fault.place[..], &fault.check[..])).collect();
         assert_eq!(places, [("large_transfers", column)], "{found:#?}");
     }
     drop(file);
@@ -120,15 +137,21 @@ fn tables_that_were_added_later_are_combined_from_what_was_known_then() {
     };
     let base = "blocks,transactions,logs,withdrawals,uncles";
     let all = format!("{base},native_transfers,address_flows,large_transfers");
-    let summary = |extra: &str| format!("111 blocks in 1 ranges and 11 tail files, rows recomputed: 0 faults\n{extra}");
+    let summary = |extra: &str| {
+        format!("111 blocks in 1 ranges and 11 tail files, rows recomputed: 0 faults\n{extra}")
+    };
 
-    // Movements were traced, what is made of them was not: it says so itself, and is proved by the blocks.
+    // Movements were traced, what is made of them was not: it says so itself, and is proved by the
+    // blocks.
     let flows_later = geth.data("later");
     run(&flows_later, &format!("{base},native_transfers"), "all");
     run(&flows_later, &all, "off");
     let found = Published::open(&flows_later);
     assert_eq!(coverage(&found, "native_transfers"), "0-110 held ");
-    assert_eq!(coverage(&found, "address_flows"), "0-0 held  ; 1-27 partial traces are off ; 28-110 held ");
+    assert_eq!(
+        coverage(&found, "address_flows"),
+        "0-0 held  ; 1-27 partial traces are off ; 28-110 held "
+    );
     assert_eq!(verify(&flows_later).args(&["--deep"]).succeed(), summary(""));
 
     // The other way round, not all of it follows from what is held.
@@ -159,14 +182,21 @@ fn a_repair_keeps_the_sound_state_that_the_node_serves_no_longer() {
     }
     geth.finalize(105);
     let old = geth.block_of(60).hash;
-    let refused = |method: &str, params| assert!(geth.try_call(method, params).is_err(), "{method} is still served");
-    refused("eth_getBalance", json!([format!("{:?}", crate::rig::transaction::sender(0)), {"blockHash": old}]));
+    let refused = |method: &str, params| {
+        assert!(geth.try_call(method, params).is_err(), "{method} is still served")
+    };
+    refused(
+        "eth_getBalance",
+        json!([format!("{:?}", crate::rig::transaction::sender(0)), {"blockHash": old}]),
+    );
     refused("debug_traceBlockByHash", json!([old, {"tracer": "callTracer"}]));
 
     let range = |generation: u32| data.join(RANGE).join(format!("g{generation}"));
-    let (good, before, digests) = (blake3_of(&range(1)), told(&data), Published::open(&data).digests());
+    let (good, before, digests) =
+        (blake3_of(&range(1)), told(&data), Published::open(&data).digests());
     assert!(before.values().all(|told| told == "0-110 held "), "{before:?}");
-    let repair = || verify(&data).args(&["--deep", "--repair"]).path("--ipc", &geth.socket()).succeed();
+    let repair =
+        || verify(&data).args(&["--deep", "--repair"]).path("--ipc", &geth.socket()).succeed();
     let change = |generation: u32, name: &str, column: &str| {
         let file = RangeFile::open(&range(generation), table(name));
         let column = table(name).columns.iter().find(|other| other.name == column).unwrap();
@@ -174,7 +204,8 @@ fn a_repair_keeps_the_sound_state_that_the_node_serves_no_longer() {
         std::mem::forget(file);
     };
 
-    // Rows of the chain that are wrong, with a checksum that agrees; a file that is not what was written.
+    // Rows of the chain that are wrong, with a checksum that agrees; a file that is not what was
+    // written.
     change(1, "logs", "log_index");
     assert!(repair().contains("logs: block "));
     assert_eq!((blake3_of(&range(2)), told(&data)), (good.clone(), before.clone()));

@@ -1,5 +1,6 @@
-//! A chain that no node of today can be made to hold: uncles, receipts from before Byzantium, amounts beyond a `DECIMAL(38,0)`,
-//! transactions and header fields of a fork to come. One block has all of it; the others are empty.
+//! A chain that no node of today can be made to hold: uncles, receipts from before Byzantium,
+//! amounts beyond a `DECIMAL(38,0)`, transactions and header fields of a fork to come. One block
+//! has all of it; the others are empty.
 
 use crate::fake_geth::{FakeBlock, FakeGeth};
 use crate::lying_node::extend;
@@ -38,7 +39,9 @@ fn odd_block(parent: B256) -> FakeBlock {
         .zip(1u64..)
         .map(|(envelope, count)| match envelope[0] {
             0xc0.. => receipt(&[], |rlp| rlp.append(&H256::repeat_byte(count as u8)), count, &logs),
-            kind => receipt(&[kind], |rlp| rlp.append(&(count % 2)), count, &logs[..count as usize % 3]),
+            kind => {
+                receipt(&[kind], |rlp| rlp.append(&(count % 2)), count, &logs[..count as usize % 3])
+            }
         })
         .collect();
     let mut bloom = Bloom::ZERO;
@@ -46,7 +49,13 @@ fn odd_block(parent: B256) -> FakeBlock {
         let typed = envelopes[count - 1][0] < 0xc0;
         bloom |= bloom_of(if typed { &logs[..count % 3] } else { &logs });
     }
-    let late = Header { seed: 9, difficulty: wide(3), large: true, time: Some(u64::MAX), ..Header::default() };
+    let late = Header {
+        seed: 9,
+        difficulty: wide(3),
+        large: true,
+        time: Some(u64::MAX),
+        ..Header::default()
+    };
     let uncles = [
         Header::default().rlp(false),
         Header { base_fee: wide(1), ..late }.rlp(true),
@@ -55,7 +64,9 @@ fn odd_block(parent: B256) -> FakeBlock {
     let withdrawals: Vec<Vec<u8>> = (0..3u64)
         .map(|index| {
             let mut rlp = RlpStream::new_list(4);
-            rlp.append(&(u64::MAX - index)).append(&(u64::MAX - index * 3)).append(&Address::from_low_u64_be(index));
+            rlp.append(&(u64::MAX - index))
+                .append(&(u64::MAX - index * 3))
+                .append(&Address::from_low_u64_be(index));
             rlp.append(&(u64::MAX - index));
             rlp.out().to_vec()
         })
@@ -98,7 +109,8 @@ fn envelopes() -> Vec<Vec<u8>> {
     };
     let keys = vec![H256::zero(), H256::repeat_byte(0xee)];
     let list = vec![(to, keys), (Address::zero(), Vec::new())];
-    let authorization = Authorization { authority: 8, chain_id: U256::MAX, delegate: to, nonce: u64::MAX };
+    let authorization =
+        Authorization { authority: 8, chain_id: U256::MAX, delegate: to, nonce: u64::MAX };
     let blobs = base(3).kind(Kind::Blobs(2)).sign(4);
     // Without the blobs themselves, as a block has it.
     let fields = ethers::utils::rlp::Rlp::new(&blobs[1..]);
@@ -187,17 +199,28 @@ impl Header {
     fn rlp(&self, later: bool) -> Vec<u8> {
         let hash = |more: u8| vec![self.seed + more; 32];
         let mut rlp = RlpStream::new_list(if later { 25 } else { 15 });
-        rlp.append(&self.parent.to_vec()).append(&self.uncles_hash.to_vec()).append(&vec![self.seed; 20]);
-        rlp.append(&hash(1)).append(&self.transactions_root.to_vec()).append(&self.receipts_root.to_vec());
+        rlp.append(&self.parent.to_vec())
+            .append(&self.uncles_hash.to_vec())
+            .append(&vec![self.seed; 20]);
+        rlp.append(&hash(1))
+            .append(&self.transactions_root.to_vec())
+            .append(&self.receipts_root.to_vec());
         rlp.append(&self.bloom.to_vec()).append(&self.difficulty).append(&self.number);
         let gas = if self.large { [u64::MAX, u64::MAX - 1] } else { [30_000_000, 350_000] };
-        rlp.append(&gas[0]).append(&gas[1]).append(&self.time.unwrap_or(1_700_000_000 + 12 * self.number));
+        rlp.append(&gas[0])
+            .append(&gas[1])
+            .append(&self.time.unwrap_or(1_700_000_000 + 12 * self.number));
         rlp.append(&vec![0xda; 5]).append(&hash(2)).append(&vec![self.seed; 8]);
         if later {
-            let (blob_gas, slot) = if self.large { (u64::MAX - 2, u64::MAX) } else { (262_144, 1_234) };
+            let (blob_gas, slot) =
+                if self.large { (u64::MAX - 2, u64::MAX) } else { (262_144, 1_234) };
             rlp.append(&self.base_fee).append(&self.withdrawals_root.to_vec()).append(&blob_gas);
             // e^(this / 3338477) is beyond 10^38.
-            rlp.append(&300_000_000u64).append(&hash(3)).append(&hash(4)).append(&hash(5)).append(&slot);
+            rlp.append(&300_000_000u64)
+                .append(&hash(3))
+                .append(&hash(4))
+                .append(&hash(5))
+                .append(&slot);
             rlp.append(&vec![1u8, 2]).begin_list(1).append(&5u64);
         }
         rlp.out().to_vec()
