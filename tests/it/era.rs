@@ -392,7 +392,7 @@ fn a_hostile_era_file_is_an_error_and_cannot_fill_the_memory() {
         (era1(&[&[3, 0, 0, 0, 0, 0, 1, 0]]), "lies an entry"),
         (
             ("era1", [version.clone(), entry(0x3266, &numbers(&[0, -8, i64::MAX]))].concat()),
-            "is not whole",
+            "is incomplete",
         ),
         (
             ("era1", [version.clone(), entry(0x3266, &numbers(&[0, -8, 8_192]))].concat()),

@@ -206,7 +206,7 @@ fn refused_writer_is_explained_and_not_tried_again_at_once() {
     let mut run = beside(directory.path(), &["sh", "-c", SCRIPT]).spawn();
     run.wait_for(&["spyhop | error: ", "is not a directory"]);
     run.wait_for(&["spyhop | hint: "]);
-    run.wait_for(&["the writer was refused its set-up", "geth runs on", "60s"]);
+    run.wait_for(&["the writer refused its setup", "geth runs on", "60s"]);
     while let Some(line) = run.line_within(Duration::from_millis(1500)) {
         assert!(line.starts_with("geth | "), "it was tried again: {line}");
     }

@@ -103,8 +103,8 @@ fn data_directory_that_is_a_file_is_refused() {
     let fake = node(directory.path());
     let file = directory.path().join("file");
     fs::write(&file, "precious").unwrap();
-    refused(&once(&fake, &file).fail(2), "is not a directory", "name a directory");
-    refused(&once(&fake, &file.join("data")).fail(2), "is not a directory", "name a directory");
+    refused(&once(&fake, &file).fail(2), "is not a directory", "give a directory");
+    refused(&once(&fake, &file.join("data")).fail(2), "is not a directory", "give a directory");
     assert_eq!(fs::read(&file).unwrap(), b"precious");
 }
 
@@ -200,7 +200,7 @@ fn volume_that_is_full_at_the_start_is_waited_for() {
     watch.wait_for(&["waiting for space", "No space left on device"]);
     fs::remove_file(filler).unwrap();
     // Memory is no place to keep data.
-    watch.wait_for(&["gone with the container", "tmpfs"]);
+    watch.wait_for(&["lost with the container", "tmpfs"]);
     watch.wait_for(&["tip=10"]);
     watch.stop();
     assert_eq!(Published::open(&data).number("SELECT count(*) FROM blocks"), 11);
