@@ -45,13 +45,9 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 }
 
 /// The format number of a record, where it has one: of another format, the rest of it says nothing
-/// that is known here. A damaged record has none.
+/// that is known here.
 pub fn format(path: &Path) -> Option<u64> {
-    let text = String::from_utf8(fs::read(path).ok()?).ok()?;
-    if is_damaged(&text) {
-        return None;
-    }
-    let record: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
     record["format"].as_u64()
 }
 
