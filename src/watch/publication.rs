@@ -6,6 +6,7 @@ use crate::events::Events;
 use crate::publish::{Contents, Directory, Publisher};
 use crate::rows::Selection;
 use crate::rows::coverage::Interval;
+use crate::rows::reorgs::Reorg;
 use crate::store::{BlockLink, Identity, RANGE_MIN, Range, Store, chunk};
 use anyhow::Result;
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ pub struct Published<'a> {
     pub ranges: &'a [Range],
     pub tail: &'a [BlockLink],
     pub coverage: Vec<Interval>,
+    pub reorgs: Vec<Reorg>,
 }
 
 impl Publication {
@@ -76,8 +78,7 @@ impl Publication {
 
     /// Publishes.
     pub fn publish(&mut self, store: &Store, published: &Published) -> Result<()> {
-        let Published { identity, tables, ranges, tail, ref coverage } = *published;
-        let reorgs = store.reorgs()?;
+        let Published { identity, tables, ranges, tail, ref coverage, ref reorgs } = *published;
         let split = chunk::split(store, identity, tail, tables)?;
         let sealed = ranges.iter().map(|range| Directory {
             path: range.path.clone(),
@@ -102,16 +103,8 @@ impl Publication {
         let ranges: Vec<_> = sealed.chain(chunks).collect();
         let (labels, events) = (&self.labels, &self.events);
         let ranking = self.ranking.as_ref();
-        let contents = Contents {
-            ranges: &ranges,
-            tail,
-            tables,
-            coverage,
-            reorgs: &reorgs,
-            labels,
-            events,
-            ranking,
-        };
+        let contents =
+            Contents { ranges: &ranges, tail, tables, coverage, reorgs, labels, events, ranking };
         self.publisher.publish(store, &contents)?;
         self.chunks = split.chunks;
         self.dirty = false;

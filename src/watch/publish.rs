@@ -63,9 +63,12 @@ impl Session {
         let tables = self.settings.tables;
         let ranges = self.sealed.kept(self.tip());
         let (root, node, sealed, tail) = (self.store.root(), &self.node, &self.sealed, &self.tail);
+        // First, for a damaged record goes to quarantine, which coverage counts.
+        let reorgs = self.store.reorgs()?;
         let coverage = Coverage { root, tables, node, sealed, ranges, tail }.intervals()?;
         let identity = self.node.chain.identity;
-        let published = Published { identity, tables, ranges, tail: self.tail.whole(), coverage };
+        let published =
+            Published { identity, tables, ranges, tail: self.tail.whole(), coverage, reorgs };
         self.publication.publish(&self.store, &published)
     }
 
