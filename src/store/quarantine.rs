@@ -112,10 +112,14 @@ pub struct InQuarantine {
 pub fn in_quarantine(root: &Path) -> Result<InQuarantine> {
     let quarantine = root.join("quarantine");
     let mut found = InQuarantine::default();
-    for name in names(&quarantine)?.into_iter().filter(|name| name.starts_with(DAMAGED)) {
+    for name in names(&quarantine)? {
         let relative = Path::new("quarantine").join(&name);
-        let ranges = range::paths(&root.join(&relative))?.into_iter();
-        found.ranges.extend(ranges.map(|(first, last, path)| (first, last, relative.join(path))));
+        // What a repair moved here was built again before.
+        if name.starts_with(DAMAGED) {
+            let ranges = range::paths(&root.join(&relative))?.into_iter();
+            let moved = ranges.map(|(first, last, path)| (first, last, relative.join(path)));
+            found.ranges.extend(moved);
+        }
         let reorgs = relative.join(".spyhop/reorgs");
         found.reorgs.extend(names(&root.join(&reorgs))?.into_iter().map(|name| reorgs.join(name)));
     }

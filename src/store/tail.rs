@@ -115,8 +115,8 @@ pub fn remove(root: &Path, number: u64, hash: B256) -> Result<()> {
 /// Where a file cannot be read: that says nothing of what is in it.
 pub fn list(store: &Store, tables: Selection) -> Result<Vec<(BlockLink, Vec<Gap>)>> {
     let mut links = Vec::new();
-    for path in directories(store.root())? {
-        tracing::warn!(path = %path.display(), "a directory is where a tail file should be, moved to quarantine");
+    for path in not_files(store.root())? {
+        tracing::warn!(path = %path.display(), "not a file where a tail file should be, moved to quarantine");
         store.quarantine_path(path.strip_prefix(store.root())?, "damaged")?;
     }
     for path in paths(store.root())? {
@@ -153,9 +153,9 @@ pub fn paths(root: &Path) -> Result<Vec<PathBuf>> {
     entries(root, FileType::is_file)
 }
 
-/// Directories that have the name of a file of the tail: no file could be put in their place.
-fn directories(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths = entries(root, FileType::is_dir)?;
+/// What has the name of a file of the tail and is none, such as a directory or a symbolic link.
+pub fn not_files(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = entries(root, |kind| !kind.is_file())?;
     paths.retain(|path| block_of(path).is_some());
     Ok(paths)
 }

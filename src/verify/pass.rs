@@ -210,6 +210,15 @@ impl Pass<'_> {
         let blocks = self.tail_blocks()?;
         self.bar.inc_length(blocks.len() as u64);
         let mut links = Vec::new();
+        for path in store::tail::not_files(&self.settings.data)? {
+            if store::tail::number_of(&path).is_none_or(|number| !self.wants(number, number)) {
+                continue;
+            }
+            let path = path.strip_prefix(&self.settings.data)?.to_owned();
+            let place = path.display().to_string();
+            self.tell(vec![Fault::new(place, "file", "a file", "something else")]);
+            self.report.faulty.tail.push(path);
+        }
         for round in blocks.chunks(TAIL_ROUND) {
             let (root, rules) = (&self.settings.data, self.rules.as_ref());
             let check = |(number, hash): &(u64, B256)| tail::check(root, *number, *hash, rules);
@@ -273,7 +282,10 @@ impl Pass<'_> {
         let asked = self.settings.from.is_some() || self.settings.to.is_some();
         let (faults, found) = match asked {
             true => (self.report.missing.clone(), "none of them"),
-            false => (lost, "none of them, which `spyhop watch` fetches again"),
+            false => {
+                self.report.faulty.is_unpublished |= !lost.is_empty();
+                (lost, "none of them, which `spyhop watch` fetches again")
+            }
         };
         for (first, last) in faults {
             let fault = Fault::new("coverage", "held", format!("blocks {first} to {last}"), found);

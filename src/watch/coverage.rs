@@ -26,7 +26,7 @@ pub struct Coverage<'a> {
 
 impl Coverage<'_> {
     /// What is stored and what is missing of each table, ascending, from the first block wanted or
-    /// stored to the node's head; and that records of reorganisations were lost, where any were.
+    /// stored to the node's head or the last stored; and that records of reorganisations were lost, where any were.
     pub fn intervals(&self) -> Result<Vec<Interval>> {
         let mut all: Vec<_> = CHAIN_TABLES.into_iter().flat_map(|table| self.of(table)).collect();
         all.extend(lost(lost_reorgs(self.root)?, &all));
@@ -105,10 +105,18 @@ impl Coverage<'_> {
             next = interval.last.saturating_add(1);
             push_joined(&mut whole, interval);
         }
-        if let Some(head) = node.head.filter(|head| head.number >= next) {
-            self.push_missing(&mut whole, table, next, head.number);
+        if let Some(last) = self.last().filter(|last| *last >= next) {
+            self.push_missing(&mut whole, table, next, last);
         }
         whole
+    }
+
+    /// The last block that is spoken of: the node's head, or the last stored block where the head
+    /// went back below it.
+    fn last(&self) -> Option<u64> {
+        let head = self.node.head.map(|head| head.number);
+        let stored = self.tail.blocks().map(|(_, last)| last);
+        head.max(stored).max(self.ranges.last().map(|range| range.last))
     }
 
     /// Appends a gap, cut where what is wanted begins and ends.

@@ -1,14 +1,16 @@
 //! What the planner, merging, the tail and reorganisations come to over random histories, against
 //! simple models.
 //!
-//! `SPYHOP_HISTORIES` says how many of each are tried.
+//! `SPYHOP_HISTORIES` says how many of each are tried, and then they are other ones each time unless
+//! `SPYHOP_SEED` is set. Without it they are the same ones each time: whether a commit passes is not
+//! left to chance.
 
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
 use crate::rig::{Published, Spyhop};
 use alloy_primitives::B256;
 use proptest::prelude::*;
-use proptest::test_runner::Config;
+use proptest::test_runner::{Config, RngSeed};
 use serde_json::json;
 use spyhop::plan::{Known, Order, Piece, Source};
 use spyhop::rows::{Batch, Gap, Options, Selection, reorgs::Reorg};
@@ -20,14 +22,31 @@ use std::path::{Path, PathBuf};
 /// Histories of each kind where nothing else is said.
 const FEW: u32 = 256;
 
+/// Which those are.
+const SEED: u64 = 0x5b4d_0001;
+
 /// A share of as many as are wanted, with the count said.
 fn histories(name: &str, share: u32) -> Config {
-    let wanted = std::env::var("SPYHOP_HISTORIES")
-        .map_or(FEW, |text| text.parse().expect("SPYHOP_HISTORIES is a number"));
-    let cases = (wanted / share).max(1);
+    let number = |name: &str| {
+        let text = std::env::var(name).ok()?;
+        Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number")))
+    };
+    let wanted = number("SPYHOP_HISTORIES").map(|wanted| wanted as u32);
+    let cases = (wanted.unwrap_or(FEW) / share).max(1);
+    let rng_seed = match number("SPYHOP_SEED") {
+        Some(seed) => RngSeed::Fixed(seed),
+        None if wanted.is_some() => RngSeed::Random,
+        None => RngSeed::Fixed(SEED),
+    };
     // Not by `println`, which the test harness keeps to itself where all is well.
     writeln!(std::io::stderr(), "{name}: {cases} histories").unwrap();
-    Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() }
+    Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 2_000,
+        rng_seed,
+        ..Config::default()
+    }
 }
 
 /// Something that befalls a node and who follows it.
@@ -529,6 +548,19 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_head_that_goes_back_leaves_every_table_covered_up_to_what_is_stored() {
+    let directory = scratch();
+    let data = directory.path().join("data");
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 2, "");
+    for head in [2, 1] {
+        fake.chain().rewind(head);
+        Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
+        check_held(&fake, &data).unwrap();
     }
 }
 
