@@ -419,9 +419,15 @@ impl Client {
     }
 
     /// What a block's transactions did (`debug_traceBlockByHash` with `callTracer`), in their
-    /// order. The node executes the block again, and needs the state before it.
-    pub async fn trace_block(&self, block: B256) -> Result<Vec<Trace>, Error> {
-        self.pool.call(Method::TraceBlock, &reply::trace_params(block), reply::traces).await
+    /// order. The node executes the block again, and needs the state before it. The first
+    /// transaction that takes longer than the timeout ends it, with an error.
+    pub async fn trace_block(
+        &self,
+        block: B256,
+        timeout: Option<Duration>,
+    ) -> Result<Vec<Trace>, Error> {
+        let params = reply::trace_params(block, timeout);
+        self.pool.call(Method::TraceBlock, &params, reply::traces).await
     }
 
     /// The same by a tracer that carries neither input nor output, and of each frame only what

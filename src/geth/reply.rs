@@ -10,6 +10,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use serde::Deserialize;
@@ -312,8 +313,10 @@ const TRACE_TIMEOUT: &str = "20s";
 
 /// The parameters of `debug_traceBlockByHash`: which tracer is fixed here, for one given by a
 /// caller is code that geth runs.
-pub(super) fn trace_params(block: B256) -> String {
-    format!(r#"["{block}",{{"tracer":"callTracer","timeout":"{TRACE_TIMEOUT}"}}]"#)
+pub(super) fn trace_params(block: B256, timeout: Option<Duration>) -> String {
+    let timeout =
+        timeout.map_or(TRACE_TIMEOUT.to_owned(), |timeout| format!("{}ms", timeout.as_millis()));
+    format!(r#"["{block}",{{"tracer":"callTracer","timeout":"{timeout}"}}]"#)
 }
 
 /// How long it may take for one of the others that are traced by [`MOVING_TRACER`]: what has not

@@ -13,7 +13,7 @@
 
 use super::ask::{AskError, balance, side_by_side};
 use super::error::FetchError;
-use super::frames::{FRAMES_BYTES_MAX, Weight};
+use super::frames::{FRAMES_BYTES_MAX, SMALL_TIMEOUT, Weight};
 use super::settings::Traces;
 use super::tokens::{Account, TokenAnswers, TokenAsker, TokenMemory};
 use super::tries::Tries;
@@ -23,6 +23,7 @@ use crate::prove::Proved;
 use crate::rows::{Options, State, balances, native_transfers, tokens, traces};
 use alloy_primitives::{Address, B256, U256};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Why there are no whole frames where there would be too much of them.
@@ -196,7 +197,8 @@ impl StateAsker {
         // One block at a time: the node executes each again.
         let _turn = self.tracing.acquire().await.expect("the semaphore is never closed");
         let hash = block.header.hash;
-        let is_small = match Weight::of(block) {
+        let weight = Weight::of(block);
+        let is_small = match weight {
             Weight::Light => true,
             Weight::Unknown => match self
                 .ask_trace(|client| async move { client.trace_input_bytes(hash).await })
@@ -209,7 +211,8 @@ impl StateAsker {
         };
         let mut reason = TOO_LARGE.to_owned();
         if is_small {
-            match self.whole_frames(block).await {
+            let timeout = (weight == Weight::Unknown).then_some(SMALL_TIMEOUT);
+            match self.whole_frames(block, timeout).await {
                 Err(AskError::NotAvailable(why)) => reason = why,
                 frames => return Ok(Traced::of(Ok(frames?))),
             }
@@ -222,8 +225,9 @@ impl StateAsker {
         let Ok((mut moving, bytes)) = check_moving(block, traced) else {
             return Err(AskError::NotAvailable(reason));
         };
-        if !is_small && bytes <= FRAMES_BYTES_MAX && self.options.tables.has(&traces::TABLE) {
-            match self.whole_frames(block).await {
+        let is_small = weight != Weight::Light && bytes <= FRAMES_BYTES_MAX;
+        if is_small && self.options.tables.has(&traces::TABLE) {
+            match self.whole_frames(block, None).await {
                 Err(AskError::NotAvailable(why)) => reason = why,
                 frames => return Ok(Traced::of(Ok(frames?))),
             }
@@ -258,9 +262,14 @@ impl StateAsker {
     }
 
     /// The call frames of each of a block's transactions.
-    async fn whole_frames(&self, block: &Proved) -> Result<Vec<Vec<Frame>>, AskError> {
+    async fn whole_frames(
+        &self,
+        block: &Proved,
+        timeout: Option<Duration>,
+    ) -> Result<Vec<Vec<Frame>>, AskError> {
         let hash = block.header.hash;
-        let traces = self.ask_trace(|client| async move { client.trace_block(hash).await }).await?;
+        let ask = |client: Client| async move { client.trace_block(hash, timeout).await };
+        let traces = self.ask_trace(ask).await?;
         check(block, &traces).map_err(|error| AskError::NotAvailable(format!("{error:#}")))
     }
 

@@ -501,7 +501,7 @@ fn replies_on_the_socket() {
                 1 => client.raw_receipts(number).await.map(|receipts| receipts.len()),
                 2 => client.head(Tag::Number(16)).await.map(|_| 0),
                 3 => client.chain_id().await.map(|_| 0),
-                _ => client.trace_block(Default::default()).await.map(|traces| traces.len()),
+                _ => client.trace_block(Default::default(), None).await.map(|traces| traces.len()),
             };
             outcome.map_or_else(
                 |error| format!("{error:#}"),

@@ -432,26 +432,28 @@ fn ether_that_may_have_moved_unseen_is_in_no_ranking() {
 #[test]
 fn a_trace_that_would_be_huge_hides_no_movement_and_is_not_asked_for() {
     let geth = Geth::start(Forks::OSAKA);
-    // Loops of calls that each pass 128 KB of the same memory, nothing, and 2 MB; as long as the
-    // gas goes. In between the second hashes 4 KB: it has few frames, for much gas.
+    // Loops of calls that each pass 128 KB of the same memory, nothing, 2 MB, and 128 KB to a
+    // precompile; as long as the gas goes. In between the second hashes 4 KB: it has few frames, for
+    // much gas.
     let hash = [0x61, 0x10, 0, 0x60, 0, 0x20, 0x50];
-    let [large, small, endless] =
-        [([0x62, 0x02, 0, 0], &[][..]), ([0x62, 0, 0, 0], &hash), ([0x62, 0x20, 0, 0], &[])].map(
-            |(size, before)| {
-                let call = [
-                    &[0x60, 0, 0x60, 0][..],
-                    &size,
-                    &[0x60, 0, 0x60, 0, 0x61, 0x70, 0x77, 0x60, 0, CALL, 0x50],
-                ];
-                [&[0x5b], before, &call.concat()].concat()
-            },
-        );
+    let (nobody, precompile) = ([0x61, 0x70, 0x77, 0x60, 0], [0x61, 0, 0x06, 0x60, 200]);
+    let [large, small, endless, uncounted] = [
+        ([0x62, 0x02, 0, 0], &[][..], nobody),
+        ([0x62, 0, 0, 0], &hash, nobody),
+        ([0x62, 0x20, 0, 0], &[], nobody),
+        ([0x62, 0x02, 0, 0], &[], precompile),
+    ]
+    .map(|(size, before, to_and_gas)| {
+        let call =
+            [&[0x60, 0, 0x60, 0][..], &size, &[0x60, 0, 0x60, 0], &to_and_gas, &[CALL, 0x50]];
+        [&[0x5b], before, &call.concat()].concat()
+    });
     // Until less than so much gas is left: GAS, PUSH2, LT, PUSH1 0, JUMPI, STOP.
     let until_spent =
         |body: Vec<u8>| [&body[..], &[0x5a, 0x61, 0xc0, 0, 0x10, 0x60, 0, 0x57, 0x00]].concat();
     let create = |code: Vec<u8>| Transaction::create(13, &until_spent(code));
     geth.block(&Plan {
-        transactions: vec![create(large), create(small), create(endless)],
+        transactions: vec![create(large), create(small), create(endless), create(uncounted)],
         ..Plan::default()
     });
     let run = |nonce: u64, gas: u64| {
@@ -515,6 +517,20 @@ fn a_trace_that_would_be_huge_hides_no_movement_and_is_not_asked_for() {
     }
     check_balances(&geth, &found);
     Spyhop::new("verify").path("--data", &data).args(&["--deep"]).succeed();
+
+    // geth's count of inputs leaves out those of precompiles.
+    let transactions = vec![honest(0x5151, 7_000), run(3, 980_000)];
+    geth.block(&Plan { transactions, ..Plan::default() });
+    Spyhop::watch(&geth.socket(), &data).args(&arguments).succeed();
+    let taken = geth.peak_memory() - before;
+    assert!(taken < 1 << 30, "{taken} bytes");
+    let found = Published::open(&data);
+    assert_eq!(coverage(&found, "native_transfers"), "0-6 held ");
+    let moved = "SELECT value FROM native_transfers WHERE block_number = 6 AND kind = 'call'";
+    assert_eq!(found.value(moved).as_deref(), Some("7000"));
+    let state = coverage(&found, "traces");
+    assert!(state.starts_with("0-1 held  ; 2-2 missing"), "{state}");
+    assert!(state.contains("6 missing"), "{state}");
 }
 
 #[test]
