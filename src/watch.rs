@@ -1,25 +1,24 @@
-//! The loop that drives everything: `spyhop watch`, and `spyhop backfill`, which is the same
-//! without the head.
+//! The main loop: `spyhop watch`, and `spyhop backfill`, which is the same without the head.
 //!
-//! A `step` looks at the node, follows its head, builds what is final, and publishes; it commits
-//! what it did and returns, and only the loop here waits. geth being absent, starting, syncing,
-//! behind or restarting is a normal state: logged once when it changes, and waited out.
+//! A `step` polls the node, follows its head, builds finalized ranges, and publishes; it commits
+//! its work and returns, and only the loop in this file waits. A node that is absent, starting,
+//! syncing, behind or restarting is a normal state: it is logged once when it changes, and waited
+//! out.
 //!
-//! What a step knows has owners, a file each, and `session` joins them:
-//! - `node`: the node as it is seen, its head, what is final, which state it serves;
-//! - `sealed`: the ranges, what is damaged of them, what could not be built;
-//! - `tail`: the blocks above them, the hole in them, a reorganisation taken back;
-//! - `jobs`: what goes on in the background, on as many workers as there are cores: ranges, a
-//!   merge, a ranking;
+//! The state of a step is split by owner, one file each, and `session` joins them:
+//! - `node`: the node's head, its finalized block, the state it serves;
+//! - `sealed`: the ranges, which of them are damaged, and what could not be built;
+//! - `tail`: the blocks above them, a hole in them, undoing a reorganisation;
+//! - `jobs`: background work on as many workers as there are cores: ranges, a merge, a ranking;
 //! - `publication`: what readers see.
 //!
-//! What a step does is in `step`, `follow`, `reorg`, `build` and `publish`. A worker makes its
-//! range in `range`, out of the freezer, the node or the tail; `fetch` proves blocks, `state` and
-//! `tokens` ask what the node says beyond them.
+//! The stages of a step are `step`, `follow`, `reorg`, `build` and `publish`. A worker builds a
+//! range in `range`, from the freezer, the node or the tail; `fetch` proves blocks, `state` and
+//! `tokens` request what blocks do not contain.
 //!
-//! What `watch` publishes is one run of blocks, so it puts ranges in their place in the order they
-//! were planned in, oldest first where nothing else is asked for; `backfill` puts them there as
-//! they come, newest first, and `coverage` names the gaps.
+//! `watch` publishes one contiguous run of blocks, so it commits ranges in the order they were
+//! planned, by default oldest first. `backfill` commits them as they finish, newest first, and
+//! `coverage` lists the gaps.
 
 mod abort;
 mod ask;
@@ -87,11 +86,11 @@ use std::time::Duration;
 use step::Step;
 use wait::{Doubt, POLL, Pause};
 
-/// Runs until it is told to stop, or until all is done where it ends by itself.
+/// Runs until stopped, or until everything is stored if the task has an end.
 ///
 /// # Errors
-/// Where the volume cannot be used or holds another chain; where it ends by itself also where a
-/// block failed its check.
+/// If the volume cannot be used or is of another chain; if the task has an end, also if a block
+/// failed its check.
 pub fn run(settings: Settings) -> Result<()> {
     geth::check_socket(&settings.ipc)?;
     for directory in [&settings.freezer, &settings.era].into_iter().flatten() {
@@ -113,7 +112,8 @@ pub fn run(settings: Settings) -> Result<()> {
         Err(FetchError::Stopped) if stop.is_set() => Ok(()),
         Err(FetchError::Other(error)) => Err(error),
         Err(FetchError::Bad { number, reason }) => {
-            let hint = "the node's answer is in `quarantine/`; run it again to retry, with another node if necessary";
+            let hint = "the node's answer is in `quarantine/`; run it again to retry, with \
+                another node if necessary";
             Err(Failed::new(reason, hint)).context(format!("block {number} failed"))
         }
         Err(FetchError::Pruned(reason)) => {
@@ -130,7 +130,8 @@ pub fn run(settings: Settings) -> Result<()> {
     }
 }
 
-/// Refuses a place of history that can be none. One that is not there may be mounted later.
+/// Refuses a path that cannot hold history. A missing directory is only a warning: it may be
+/// mounted later.
 fn check_history(directory: &Path) -> Result<(), Refused> {
     if directory.is_dir() {
         return Ok(());
@@ -139,11 +140,11 @@ fn check_history(directory: &Path) -> Result<(), Refused> {
     if directory.exists() {
         return Err(Refused::new(
             format!("`{shown}` is not a directory"),
-            "name the directory that the files lie in",
+            "name the directory that contains the files",
         ));
     }
     tracing::warn!(
-        "`{shown}` is not there: it is looked for, and until it is found history comes over geth's socket"
+        "`{shown}` does not exist yet; until it does, history is read over geth's socket"
     );
     Ok(())
 }
@@ -152,8 +153,8 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
     let client = Client::new(&settings.ipc, Limits::of_memory(settings.memory_bytes_max));
     let publisher = Publisher::new(&store, settings.published_path.clone())?;
     let mut reporter = Reporter::new(store.clone());
-    // The one before this may have left word of something else. Where nothing can be written, that
-    // is logged below.
+    // The previous writer may have left another state. If this cannot be written, `connect` logs
+    // it.
     let _ = reporter.beat(Heartbeat::waiting("starting", client.path()));
     let found = stop
         .or_stopped(connect::connect(&client, &store, &settings, &stop, &mut reporter))
@@ -162,7 +163,7 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
     let mut session = stop.or_stopped(opening).await??;
     session.sealed.check_links()?;
     let ended = follow(&mut session, &stop).await;
-    // Refused, or unable to write: what is published stays as it is.
+    // Refused, or unable to write: leave the published file as it is.
     if matches!(ended, Err(FetchError::Other(_))) {
         return ended;
     }
@@ -176,13 +177,12 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
     Ok(session.verdict()?)
 }
 
-/// Takes one step after the other, until all is done where it ends by itself, or the process is to
-/// stop.
+/// Takes step after step, until the task is done or the process is to stop.
 async fn follow(session: &mut Session, stop: &Stop) -> Result<(), FetchError> {
     let (mut pause, mut doubt) = (Pause::default(), Doubt::default());
     let mut lag = Lag::default();
     loop {
-        // Between its commits a step may be dropped anywhere.
+        // A step may be dropped anywhere between its commits.
         let wait = match stop.or_stopped(session.step()).await.unwrap_or(Err(FetchError::Stopped)) {
             Ok(Step::Done) | Err(FetchError::Stopped) => return Ok(()),
             Ok(step) => {

@@ -1,20 +1,18 @@
-//! Tasks that nobody waits for any more.
+//! Tasks that are aborted when dropped.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::task::{JoinError, JoinHandle};
 
-/// A task that ends when nobody waits for it any more.
+/// A task that is aborted when its handle is dropped.
 #[derive(Debug)]
 pub struct AbortOnDrop<T>(JoinHandle<T>);
 
 impl<T: Send + 'static> AbortOnDrop<T> {
-    /// Starts it.
     pub fn spawn(work: impl Future<Output = T> + Send + 'static) -> Self {
         Self(tokio::spawn(work))
     }
 
-    /// Whether it has ended.
     pub fn is_finished(&self) -> bool {
         self.0.is_finished()
     }

@@ -1,4 +1,4 @@
-//! Questions to the node about the state of a block, and why one has no answer.
+//! Calls to the node about the state of a block, and the ways they fail.
 
 use super::abort::AbortOnDrop;
 use super::tries::Tries;
@@ -6,17 +6,17 @@ use crate::geth::{self, Client};
 use alloy_primitives::{Address, B256, U256};
 use std::sync::Arc;
 
-/// Questions of one kind under way for one block.
+/// Concurrent calls of one kind for one block.
 const CALLS_MAX: usize = 8;
 
-/// Why a question has no answer.
+/// Why a call has no result.
 #[derive(Debug)]
 pub enum AskError {
-    /// The node is away: a normal state, to be waited out.
+    /// The node is unreachable: a normal state, to be waited out.
     Away(geth::Error),
-    /// The node has no answer: a gap, and why, in words that are the same for every block.
+    /// The node does not have it: a gap. The reason is worded the same for every block.
     NotAvailable(String),
-    /// Our own side failed.
+    /// An error on our own side.
     Other(anyhow::Error),
 }
 
@@ -32,8 +32,7 @@ impl From<tokio::task::JoinError> for AskError {
     }
 }
 
-/// The node's reason, in words that are the same for every block: without the hashes that some
-/// contain.
+/// The node's message without hashes, so that it is the same for every block.
 fn reason(error: &geth::Error) -> String {
     let text = match error {
         geth::Error::Node { message, .. } => message.clone(),
@@ -46,12 +45,12 @@ fn reason(error: &geth::Error) -> String {
     text.split(' ').map(|word| if is_hash(word) { "…" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
-/// Ether of an account after a block.
+/// An account's ether after a block.
 pub async fn balance(client: &Client, address: Address, block: B256) -> Result<U256, AskError> {
     Ok(Tries::STATE.of(address, || client.balance(address, block)).await?)
 }
 
-/// The answers to questions of one kind, in their order, a few of them under way at a time.
+/// Answers to calls of one kind, in order, with a few calls in flight at a time.
 pub async fn side_by_side<C, Q, A, F>(
     asker: &C,
     questions: Vec<Q>,
@@ -65,7 +64,7 @@ where
 {
     let mut answers: Vec<(usize, A)> = Vec::with_capacity(questions.len());
     let questions: Arc<[Q]> = questions.into();
-    // Where the node lacks the state, it is enough to hear so once.
+    // If the node lacks the state, one failed call is enough to know.
     if let Some(first) = questions.first() {
         answers.push((0, ask(asker.clone(), first.clone()).await?));
     }

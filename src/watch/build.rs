@@ -1,4 +1,4 @@
-//! Building: what has ended in the background is put in its place, and what is next is started.
+//! Building: commits finished jobs and starts new ones.
 
 use super::builder::Job;
 use super::error::FetchError;
@@ -13,11 +13,11 @@ use crate::plan::{Piece, Source};
 use crate::store::{Damaged, Finished};
 use anyhow::Result;
 
-/// Pieces among which one is looked for that can be started: a billion blocks.
+/// How many pieces to search for one that can be started: a billion blocks.
 const AHEAD_MAX: usize = 1_000_000;
 
 impl Session {
-    /// Takes in the results of jobs that have ended.
+    /// Handles jobs that have finished.
     pub async fn finish_jobs(&mut self) -> Result<(), FetchError> {
         let follows = self.settings.follows();
         if let Some((blocks, merged)) = self.jobs.next_merged().await {
@@ -45,7 +45,7 @@ impl Session {
         Ok(())
     }
 
-    /// Puts a range that was built in its place.
+    /// Commits a range that was built.
     fn commit(&mut self, job: &Job, finished: Finished) -> Result<(), FetchError> {
         self.sealed.check_neighbours(finished.manifest())?;
         let range = {
@@ -67,7 +67,7 @@ impl Session {
         self.tail.drop_sealed(&self.sealed);
         let above = self.tail.links.first().filter(|link| link.number == last + 1);
         if above.is_some_and(|link| link.parent_hash != last_hash) {
-            // What is final decides.
+            // The finalized block decides.
             self.take_back(last, last_hash, Vec::new())?;
         }
         self.committed(&what)?;
@@ -75,13 +75,13 @@ impl Session {
         Ok(())
     }
 
-    /// Notes why a piece is not stored, to be tried again later; what is no fault of the piece is
-    /// returned.
+    /// Records why a piece is not stored, to be retried later. Returns errors that are not the
+    /// piece's fault.
     fn note_failure(&mut self, piece: Piece, error: FetchError) -> Result<(), FetchError> {
         let (status, reason) = match error {
             FetchError::Pruned(reason) => match self.jobs.take_freezer_failure(piece) {
                 Some(why) => {
-                    ("missing", format!("pruned history: {reason}; the files have it not: {why}"))
+                    ("missing", format!("pruned history: {reason}; not in the files: {why}"))
                 }
                 None => ("missing", format!("pruned history: {reason}")),
             },
@@ -89,7 +89,7 @@ impl Session {
             FetchError::Other(error) if error.is::<Damaged>() => {
                 return Ok(self.take_damage(error)?);
             }
-            // The volume failed it, or a bug: that costs this piece.
+            // An error of the volume, or a bug: it costs this piece only.
             FetchError::Other(error) if !is_disk_full(&error) && !error.is::<Refused>() => {
                 ("failed", format!("{error:#}"))
             }
@@ -100,8 +100,8 @@ impl Session {
         Ok(())
     }
 
-    /// Goes on building, and deletes what is not needed any more. Says whether anything is under
-    /// way.
+    /// Continues building, and deletes what is no longer needed. Returns whether work is in
+    /// progress.
     pub async fn build(&mut self) -> Result<bool, FetchError> {
         let mut is_ranking = false;
         if !self.is_filling() {
@@ -118,7 +118,7 @@ impl Session {
         Ok(is_ranking || self.jobs.is_building())
     }
 
-    /// Starts what can be started.
+    /// Starts as many jobs as possible.
     fn start_jobs(&mut self) -> Result<(), FetchError> {
         if self.stop.is_set() {
             return Ok(());
@@ -135,7 +135,7 @@ impl Session {
         Ok(())
     }
 
-    /// The next piece that a worker is free for.
+    /// The next piece, if a worker is free.
     fn next_piece(&mut self) -> Result<Option<Piece>, FetchError> {
         if !self.jobs.has_worker(self.settings.workers) {
             return Ok(None);
@@ -153,7 +153,7 @@ impl Session {
         let mut pieces = pieces.map(|piece| self.jobs.source(piece, is_traced));
         let from_node = self.node.is_anchored() && self.jobs.has_node();
         let startable = |piece: &Piece| piece.source == Source::Freezer || from_node;
-        // Where they are put in their places in order, none is started before those ahead of it.
+        // If they are committed in order, none starts before those ahead of it.
         let piece = match self.settings.follows() {
             true => pieces.next().filter(startable),
             false => pieces.find(startable),
@@ -164,7 +164,7 @@ impl Session {
         Ok(self.has_room(0)?.then_some(piece))
     }
 
-    /// What is to be done for a piece.
+    /// The job for a piece.
     fn job(&self, piece: Piece) -> Job {
         let Piece { first, last, .. } = piece;
         let mut job = Job {
@@ -199,8 +199,8 @@ impl Session {
         job
     }
 
-    /// Takes in a ranking of holders that was made, and starts to make the next where it is time
-    /// to. Says whether one is being made.
+    /// Handles a finished ranking of holders, and starts the next when it is due. Returns whether
+    /// one is running.
     async fn rank(&mut self) -> Result<bool, FetchError> {
         match self.jobs.next_ranking().await {
             None | Some(Err(FetchError::Stopped)) => {}
@@ -233,8 +233,7 @@ impl Session {
         Ok(self.jobs.is_ranking())
     }
 
-    /// Deletes what lost to other ranges or is older than what is kept, once nobody reads it any
-    /// more.
+    /// Deletes ranges that were replaced or are older than `--keep`, once no reader uses them.
     fn collect(&mut self) -> Result<()> {
         if !self.jobs.is_collection_due() {
             return Ok(());
@@ -243,7 +242,7 @@ impl Session {
         self.publication.collect(&self.store)?;
         let tip = self.tip();
         if self.sealed.drop_old(tip)? {
-            // What was asked once may have been written there.
+            // It may contain rows for the tokens already asked.
             self.tail.forget_tokens();
             self.publication.dirty = true;
         }

@@ -1,4 +1,4 @@
-//! What builds ranges: on threads of its own, behind everything else on the machine.
+//! Builds ranges, on threads of its own at idle priority.
 
 use super::error::FetchError;
 use super::fetch::Fetcher;
@@ -17,43 +17,39 @@ use std::sync::Arc;
 use std::thread;
 use tokio::sync::oneshot;
 
-/// A range to be built.
+/// A range to build.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// Its blocks, and what they come from.
+    /// Its blocks and their source.
     pub piece: Piece,
-    /// The tables that the range is to have.
+    /// The tables to write.
     pub tables: Selection,
-    /// Those of its blocks that the tail has, ascending: with them comes what the node said of
-    /// their state.
+    /// Its blocks that are in the tail, ascending: their state is stored with them.
     pub links: Vec<BlockLink>,
-    /// The range it is to be the next generation of, with further tables.
+    /// The existing range that gets a new generation with more tables.
     pub adds_to: Option<Range>,
-    /// The damaged range in whose place it comes.
+    /// The damaged range that it replaces.
     pub mends: Option<Mend>,
-    /// The range whose state is asked for once more, in whose place it comes.
+    /// The range that it replaces to request its state again.
     pub replaces: Option<Range>,
 }
 
 /// Builds ranges. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Builder {
-    /// For ranges out of the node.
+    /// Fetches ranges from the node.
     pub fetcher: Fetcher,
-    /// Which chain.
     pub identity: Identity,
-    /// Where history lies in files, once it is found.
+    /// The freezer and era files, once found.
     pub history: Places,
-    /// Whether the node can say which chain is its own.
+    /// Whether the node has a head, so that its chain is known.
     pub anchored: bool,
-    /// Whether nobody waits for the end: it pauses while the node is under pressure, and has idle
-    /// priority.
+    /// Whether to run at idle priority and pause while the node is under pressure: nobody is
+    /// waiting for the result.
     pub pauses: bool,
-    /// Closed while the node needs the machine for itself.
+    /// Closed while the node is under pressure.
     pub gate: Arc<Gate>,
-    /// What was read.
     pub meter: Arc<Meter>,
-    /// Set when the process is to stop.
     pub stop: Stop,
 }
 
@@ -67,12 +63,12 @@ impl Builder {
         .await?
     }
 
-    /// The tables that are left to be made.
+    /// The tables that still have to be written.
     pub fn tables(&self) -> Selection {
         self.fetcher.options().tables
     }
 
-    /// Starts the files of a job's range, for the tables that are left to be made.
+    /// Opens the files of a job's range, for the tables that still have to be written.
     pub fn writer(&self, job: &Job) -> Result<RangeWriter<'_>> {
         let (store, tables) = (&self.fetcher.store, self.tables());
         match &job.adds_to {
@@ -93,14 +89,14 @@ impl Builder {
         let spawned = thread::Builder::new().name("build".to_owned()).spawn(move || {
             lower_priority(builder.pauses);
             let result = work(&builder);
-            // The receiver is gone only when the result is not wanted any more.
+            // The receiver is gone only if the result is no longer needed.
             let _ = sender.send(result);
         });
         async move {
             spawned.context("failed to start a thread")?;
             receiver
                 .await
-                .map_err(|_| FetchError::Other(anyhow::anyhow!("the building thread died")))
+                .map_err(|_| FetchError::Other(anyhow::anyhow!("a worker thread panicked")))
         }
     }
 }

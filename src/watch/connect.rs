@@ -1,4 +1,4 @@
-//! Waiting for the node, and making sure that it is the right one.
+//! Waits for the node, and checks that it is on the volume's chain.
 
 use super::error::FetchError;
 use super::freezer::FreezerLookup;
@@ -19,25 +19,22 @@ use crate::store::{Chain, FORMAT, Identity, RANGE_MIN, Store, tail};
 use alloy_primitives::{Address, address};
 use std::io::ErrorKind;
 
-/// What is known of the node before the first block.
+/// What is known about the node before the first block.
 #[derive(Debug)]
 pub struct Found {
-    /// Which chain.
     pub chain: Chain,
-    /// How it prices blobs.
+    /// Its blob schedule.
     pub schedule: BlobSchedule,
-    /// How it makes ether.
+    /// Its block rewards.
     pub issuance: Issuance,
-    /// What it began with, where the node says so.
+    /// Its genesis allocation, if the node reports it.
     pub genesis: Option<Allocation>,
-    /// The first block wanted, a multiple of [`RANGE_MIN`].
+    /// The first requested block, a multiple of [`RANGE_MIN`].
     pub wanted_first: u64,
-    /// Its freezer.
     pub freezer: FreezerLookup,
 }
 
-/// Waits for the socket, for an answer and for a block; then checks that the volume is of this
-/// chain.
+/// Waits for the socket, for a reply and for a block; then checks that the volume is of this chain.
 pub async fn connect(
     client: &Client,
     store: &Store,
@@ -80,8 +77,7 @@ pub async fn connect(
             }
             Err(error) => return Err(error),
         }
-        // A health check shall see that this waits, and for what. Where nothing can be written,
-        // that is logged above.
+        // Shows a health check what this waits for. If it cannot be written, that was logged above.
         let _ = reporter
             .beat(Heartbeat { unhealthy, ..Heartbeat::waiting(reporter.state(), client.path()) });
         stop.pause(pause.next()).await;
@@ -89,17 +85,17 @@ pub async fn connect(
     }
 }
 
-/// What a look at the node came to.
+/// The result of polling the node.
 enum Look {
     /// It has blocks, of the volume's chain.
     Ready {
         chain: Box<Chain>,
-        /// How it prices blobs, and makes ether.
+        /// Its blob schedule and block rewards.
         rules: (BlobSchedule, Issuance),
         genesis: Option<Allocation>,
         wanted_first: u64,
     },
-    /// It has no block but its first one: why.
+    /// It has only its genesis block, and why.
     NotYet(String),
 }
 
@@ -131,7 +127,8 @@ async fn look(
             return Err(FetchError::Other(
                 Refused::new(
                     format!(
-                        "`{}` holds chain {} with genesis {}, the node is on chain {chain_id} with genesis {genesis_hash}",
+                        "`{}` stores chain {} with genesis {}, the node is on chain {chain_id} \
+                        with genesis {genesis_hash}",
                         store.root().display(),
                         held.chain_id,
                         held.genesis_hash
@@ -146,7 +143,7 @@ async fn look(
     if head.number > BLOCK_MAX || !has(client, head).await? {
         let Head { number, hash, .. } = head;
         return Err(FetchError::Doubt(format!(
-            "the node's head is said to be block {number}, {hash}, which it does not have"
+            "the node reports block {number}, {hash}, which it does not have"
         )));
     }
     if head.number == 0 {
@@ -155,9 +152,7 @@ async fn look(
         if below_head || freezer.extents.last().is_none_or(|(_, last)| *last == 0) {
             return Ok(Look::NotYet(before_first_block(client).await?));
         }
-        tracing::info!(
-            "the node has no head yet: what its freezer holds is read, and not yet anchored"
-        );
+        tracing::info!("the node has no head yet: its freezer is read, but not yet anchored");
     }
     let rules = match client.node_config().await {
         Ok(config) => {
@@ -171,11 +166,12 @@ async fn look(
         Err(error) => {
             let known = chain.blob_schedule.clone();
             let taken = if known.is_some() {
-                "what it reported before is"
+                "the one it reported before"
             } else {
-                "Cancun's blob schedule and mainnet's rewards are"
+                "Cancun's blob schedule and mainnet's rewards"
             };
-            tracing::warn!(error = %error, "the node does not tell its chain's configuration: {taken} taken");
+            tracing::warn!(error = %error, "the node does not report its chain's configuration; \
+                using {taken}");
             (known.unwrap_or_default(), chain.issuance.unwrap_or(Issuance::MAINNET))
         }
     };
@@ -185,7 +181,7 @@ async fn look(
     let wanted_first = match settings.from {
         From::Block(number) => number / RANGE_MIN * RANGE_MIN,
         From::BelowHead(depth) => head.number.saturating_sub(depth) / RANGE_MIN * RANGE_MIN,
-        // A range that is half pruned could never be whole.
+        // A range that is half pruned could never be complete.
         From::Earliest => {
             let earliest = client.head(Tag::Earliest).await.map_err(FetchError::Away)?.number;
             if earliest > head.number {
@@ -199,7 +195,7 @@ async fn look(
     };
     if settings.ends() && wanted_first > head.number {
         let what = format!(
-            "the node's head is block {}, and nothing below block {wanted_first} is wanted",
+            "the node's head is block {}, below the first requested block {wanted_first}",
             head.number
         );
         return Err(FetchError::Other(
@@ -214,7 +210,7 @@ async fn look(
     Ok(Look::Ready { chain: Box::new(chain), rules, genesis, wanted_first })
 }
 
-/// What the chain began with, where the node says so.
+/// The genesis allocation, if the node reports it.
 async fn allocation(client: &Client, chain: &Chain) -> Result<Option<Allocation>, FetchError> {
     let allocation = match client.genesis_allocation(chain.identity.genesis_hash).await {
         Ok(json) => Allocation::decode(&json).map_err(|error| format!("{error:#}")),
@@ -226,7 +222,8 @@ async fn allocation(client: &Client, chain: &Chain) -> Result<Option<Allocation>
         .ok())
 }
 
-/// Whether a head is the node's block of its height: what it says once is not enough to begin with.
+/// Whether the node has this head as its block of that height: one reply alone is not enough to
+/// start from.
 async fn has(client: &Client, head: Head) -> Result<bool, FetchError> {
     match client.head(Tag::Number(head.number)).await {
         Ok(found) => Ok(found.hash == head.hash),
@@ -235,8 +232,7 @@ async fn has(client: &Client, head: Head) -> Result<bool, FetchError> {
     }
 }
 
-/// Where nothing says which chain the volume holds but blocks in its tail, the node must have the
-/// lowest of them.
+/// If only the tail shows which chain the volume is of, the node must have the tail's lowest block.
 async fn check_tail(client: &Client, store: &Store) -> Result<(), FetchError> {
     let paths = tail::paths(store.root())?;
     let blocks: Vec<_> = paths.iter().filter_map(|path| tail::block_of(path)).collect();
@@ -246,14 +242,14 @@ async fn check_tail(client: &Client, store: &Store) -> Result<(), FetchError> {
         return Ok(());
     }
     let what = format!(
-        "the node has not block {lowest} as it is in the tail of `{}`",
+        "the node does not have block {lowest} of the tail of `{}`",
         store.root().display()
     );
     let hint = "give each chain a data directory of its own; nothing was touched";
     Err(FetchError::Other(Refused::new(what, hint).into()))
 }
 
-/// In words, why the node does not answer.
+/// Describes why the node does not answer.
 fn away(error: geth::Error) -> String {
     let forbidden = matches!(&error, geth::Error::Unreachable { source, .. } if source.kind() == ErrorKind::PermissionDenied);
     let what = if error.is_unreachable() { "socket" } else { "answer" };
@@ -265,7 +261,7 @@ fn away(error: geth::Error) -> String {
     format!("waiting for geth's {what}: {:#}{hint}", anyhow::Error::new(error))
 }
 
-/// The wrapped ether of the public chains.
+/// The wrapped ether contract of the public chains.
 fn known_weth(chain_id: ChainId) -> Option<Address> {
     match chain_id.small()? {
         1 => Some(address!("c02aaa39b223fe8d0a0e5c4f27ead9083c756cc2")),

@@ -1,8 +1,8 @@
-//! No block is missing below another without a word: what is stored up to the tip is one run of
-//! blocks, or `coverage` names what is missing.
+//! Checks that stored blocks are contiguous up to the tip, or that `coverage` lists what is
+//! missing.
 //!
-//! How far down the run goes is in the heartbeat, so that it can be seen without a writer, and by
-//! the next one, whether a part of it was lost.
+//! The heartbeat records the first block of the run, so that the next writer, or a reader without a
+//! writer, can detect that part of it was lost.
 
 use super::heartbeat::Heartbeat;
 use crate::error::Failed;
@@ -11,13 +11,13 @@ use anyhow::Result;
 use std::path::Path;
 use std::time::Duration;
 
-/// First and last block of what is missing on the volume of the run of blocks that its last writer
-/// left.
+/// First and last block of each part that is missing from the run of blocks left by the last
+/// writer.
 ///
 /// # Errors
-/// Where the volume cannot be read.
+/// If the volume cannot be read.
 pub fn holes(root: &Path) -> Result<Vec<(u64, u64)>> {
-    /// While a writer is at work, a look may come between two of its steps.
+    /// Attempts, because a running writer may be between two steps.
     const LOOKS: usize = 3;
     let mut found = Vec::new();
     for look in 0..LOOKS {
@@ -34,8 +34,8 @@ pub fn holes(root: &Path) -> Result<Vec<(u64, u64)>> {
 
 fn look_for_holes(root: &Path) -> Result<Vec<(u64, u64)>> {
     let run_first = Heartbeat::read(root).and_then(|heartbeat| heartbeat.run_first);
-    // The tail before the ranges: what is sealed meanwhile is then seen in one of them, if not in
-    // both.
+    // The tail before the ranges: a block that is sealed meanwhile is then seen in at least one of
+    // them.
     let numbers: Vec<_> =
         tail::paths(root)?.iter().filter_map(|path| tail::number_of(path)).collect();
     let (ranges, unreadable) = read_readable_ranges(root)?;
@@ -43,7 +43,8 @@ fn look_for_holes(root: &Path) -> Result<Vec<(u64, u64)>> {
     stored.extend(ranges.iter().map(|range| (range.first, range.last)));
     stored.extend(unreadable.iter().map(|range| (range.first, range.last)));
     stored.sort_unstable();
-    // Without a heartbeat, what is sure is that the tail begins with a hundred.
+    // Without a heartbeat, all that is known is that the tail begins at a multiple of
+    // [`RANGE_MIN`].
     let lowest = numbers.first().map(|number| number / RANGE_MIN * RANGE_MIN);
     let Some(mut next) = run_first.or(lowest) else { return Ok(Vec::new()) };
     let mut holes = Vec::new();
@@ -56,10 +57,10 @@ fn look_for_holes(root: &Path) -> Result<Vec<(u64, u64)>> {
     Ok(holes)
 }
 
-/// An error where the volume lacks blocks that its last writer had.
+/// Fails if the volume lacks blocks that its last writer had.
 pub fn check(root: &Path) -> Result<()> {
     if let Some((first, last)) = holes(root)?.first() {
-        let what = format!("blocks {first} to {last} are missing, though they were stored");
+        let what = format!("blocks {first} to {last} were stored and are now missing");
         return Err(Failed::new(what, "`spyhop watch` fetches them again").into());
     }
     Ok(())

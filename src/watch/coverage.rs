@@ -1,4 +1,4 @@
-//! What is held and what is missing.
+//! What is stored and what is missing.
 
 use super::node::Node;
 use super::sealed::Sealed;
@@ -10,23 +10,23 @@ use crate::store::{Range, lost_reorgs};
 use anyhow::Result;
 use std::path::Path;
 
-/// What coverage is worked out of.
+/// The input of `coverage`.
 #[derive(Debug)]
 pub struct Coverage<'a> {
-    /// The volume.
     pub root: &'a Path,
-    /// The tables asked for.
+    /// The tables to make.
     pub tables: Selection,
     pub node: &'a Node,
     pub sealed: &'a Sealed,
-    /// The ranges of it that are published.
+    /// Its published ranges.
     pub ranges: &'a [Range],
     pub tail: &'a Tail,
 }
 
 impl Coverage<'_> {
-    /// What is stored and what is missing of each table, ascending, from the first block wanted or
-    /// stored to the node's head or the last stored; and that records of reorganisations were lost, where any were.
+    /// The stored and missing intervals of each table, ascending, from the first requested or
+    /// stored block to the node's head or the last stored block; plus the number of lost
+    /// reorganisation records, if any.
     pub fn intervals(&self) -> Result<Vec<Interval>> {
         let mut all: Vec<_> = CHAIN_TABLES.into_iter().flat_map(|table| self.of(table)).collect();
         all.extend(lost(lost_reorgs(self.root)?, &all));
@@ -72,7 +72,7 @@ impl Coverage<'_> {
                 last: mend.last,
                 status: "missing",
                 reason: Some(format!(
-                    "damaged, and built again: the old is in `{}`",
+                    "damaged, being rebuilt; the old files are in `{}`",
                     mend.path.display()
                 )),
                 lacks: Some(Lacks::Rows),
@@ -111,15 +111,15 @@ impl Coverage<'_> {
         whole
     }
 
-    /// The last block that is spoken of: the node's head, or the last stored block where the head
-    /// went back below it.
+    /// The last block to report: the node's head, or the last stored block if the head went back
+    /// below it.
     fn last(&self) -> Option<u64> {
         let head = self.node.head.map(|head| head.number);
         let stored = self.tail.blocks().map(|(_, last)| last);
         head.max(stored).max(self.ranges.last().map(|range| range.last))
     }
 
-    /// Appends a gap, cut where what is wanted begins and ends.
+    /// Appends a gap, clipped to the requested blocks.
     fn push_missing(&self, whole: &mut Vec<Interval>, table: &Table, first: u64, last: u64) {
         let wanted_first = self.sealed.wanted_first;
         let wanted_end = self.sealed.wanted_last.map_or(u64::MAX, |last| last + 1);
@@ -145,8 +145,7 @@ impl Coverage<'_> {
     }
 }
 
-/// That so many records of reorganisations were lost. Which blocks they were about nobody knows any
-/// more.
+/// The number of lost reorganisation records. Which blocks they were about is no longer known.
 fn lost(count: usize, covered: &[Interval]) -> Option<Interval> {
     let first = covered.iter().map(|interval| interval.first).min()?;
     let last = covered.iter().map(|interval| interval.last).max()?;
@@ -163,7 +162,8 @@ fn lost(count: usize, covered: &[Interval]) -> Option<Interval> {
     })
 }
 
-/// Appends an interval, as one with the last where it is its neighbour and says the same.
+/// Appends an interval, merging it into the last if they are adjacent and have the same status and
+/// reason.
 fn push_joined(whole: &mut Vec<Interval>, interval: Interval) {
     let says = |interval: &Interval| (interval.status, interval.reason.clone(), interval.lacks);
     match whole.last_mut() {
@@ -174,7 +174,7 @@ fn push_joined(whole: &mut Vec<Interval>, interval: Interval) {
     }
 }
 
-/// The parts of an interval that are in none of others, which are ascending.
+/// The parts of an interval that are in none of `others`, which are ascending.
 fn outside(whole: Interval, others: &[Interval]) -> Vec<Interval> {
     let mut parts = Vec::new();
     let mut next = whole.first;
@@ -192,8 +192,8 @@ fn outside(whole: Interval, others: &[Interval]) -> Vec<Interval> {
     parts
 }
 
-/// Appends what is held between gaps, and the gaps. Of a block that was not traced what its
-/// transactions themselves moved is there all the same.
+/// Appends the stored intervals between gaps, and the gaps. A block that was not traced still has
+/// what its transactions themselves moved.
 fn push_between_gaps(known: &mut Vec<Interval>, whole: Interval, gaps: &[Gap]) {
     let mut next = whole.first;
     for gap in gaps {
@@ -232,7 +232,7 @@ mod tests {
         Interval { table: TABLE, first, last, status: "missing", reason, lacks }
     }
 
-    /// Intervals as `first-last`, with the reason where there is one.
+    /// Intervals as `first-last`, with the reason if there is one.
     fn shown(intervals: &[Interval]) -> String {
         let shown = |Interval { first, last, reason, .. }: &Interval| match reason {
             Some(reason) => format!("{first}-{last} {reason}"),

@@ -1,28 +1,22 @@
-//! Why blocks could not be had.
+//! Why blocks could not be fetched.
 
 use crate::geth;
 use crate::stop::Stopped;
 
-/// Why blocks could not be had.
+/// Why blocks could not be fetched.
 #[derive(Debug)]
 pub enum FetchError {
-    /// The node is away: a normal state, to be waited out.
+    /// The node is unreachable: a normal state, to be waited out.
     Away(geth::Error),
-    /// The node has pruned this history: it is missing, and named so.
+    /// The node has pruned this history: it is recorded as missing.
     Pruned(String),
-    /// This block failed: the reason names it.
-    Bad {
-        /// Which block.
-        number: u64,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// geth's freezer did not give these blocks, or not as they are on the chain: the node is to be
-    /// asked.
+    /// This block failed its check.
+    Bad { number: u64, reason: String },
+    /// The freezer lacks these blocks, or contradicts the chain: fetch them from the node.
     Freezer(String),
-    /// The node contradicts itself: nothing is done about what it says.
+    /// The node contradicts itself: its replies are not acted on.
     Doubt(String),
-    /// Stopped from outside.
+    /// The process is to stop.
     Stopped,
     /// Our own side failed: the volume, or a bug.
     Other(anyhow::Error),

@@ -20,18 +20,17 @@ use tokio::sync::oneshot;
 /// The rows of consecutive blocks.
 #[derive(Debug)]
 pub struct FetchBatch {
-    /// The blocks.
     pub links: Vec<BlockLink>,
-    /// One part per table asked for.
+    /// One part per table.
     pub parts: Vec<Part>,
-    /// Which of them have not all their rows, and why.
+    /// Blocks that lack rows of some table, and why.
     pub gaps: Vec<Gap>,
-    /// Bytes they were made of.
+    /// Size of the raw blocks and receipts.
     pub bytes: u64,
 }
 
 impl FetchBatch {
-    /// About how many bytes it takes in memory.
+    /// Approximate size in memory.
     pub fn weight(&self) -> u64 {
         let rows = self.parts.iter().map(|part| match part {
             Part::Rows(rows) => rows.get_array_memory_size() as u64,
@@ -41,12 +40,12 @@ impl FetchBatch {
     }
 }
 
-/// What those under way side by side may take in memory together, going by those before.
+/// Memory budget for batches in flight, going by the size of earlier ones.
 const AHEAD_BYTES: u64 = 128 << 20;
 
-/// How many blocks or batches are asked for ahead: one at first, then twice as many after each, as
-/// far as memory goes. So a run of huge blocks is taken one by one, and a writer that ran out of
-/// memory all the same begins with one.
+/// How many blocks or batches to prefetch: one at first, doubling after each as far as the memory
+/// budget allows. Huge blocks are therefore fetched one by one, and a writer that ran out of memory
+/// starts over with one.
 #[derive(Debug)]
 pub struct Ahead {
     now: usize,
@@ -54,17 +53,15 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// Up to `max`.
     pub fn up_to(max: usize) -> Self {
         Self { now: 1, max }
     }
 
-    /// How many.
     pub fn get(&self) -> usize {
         self.now
     }
 
-    /// Takes in what one of them weighed.
+    /// Adjusts to the weight of a batch.
     pub fn note(&mut self, weight: u64) {
         let fitting = usize::try_from(AHEAD_BYTES / weight.max(1)).unwrap_or(usize::MAX);
         self.now = fitting.clamp(1, self.max.min(2 * self.now));
@@ -74,32 +71,30 @@ impl Ahead {
 /// Fetches, decodes, proves, and makes rows. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
-    /// The node.
     pub client: Client,
-    /// Where blocks go that fail.
+    /// Failed blocks go to its quarantine.
     pub store: Arc<Store>,
-    /// How the chain prices blobs.
     pub schedule: Arc<BlobSchedule>,
-    /// When blocks are built that nobody waits for.
+    /// When to fetch blocks that nobody is waiting for.
     pub pace: Arc<Pace>,
-    /// For what the node says beyond the blocks, and with the tables to be made.
+    /// Requests state, and knows which tables to make.
     pub state: StateAsker,
-    /// Where the work is done.
+    /// Runs the CPU-bound work.
     pub pool: Arc<rayon::ThreadPool>,
-    /// Transaction types that were warned of.
+    /// Transaction types already warned about.
     pub warned: Arc<Mutex<HashSet<u8>>>,
 }
 
-/// A block's bytes as they came.
+/// A block's raw bytes and its raw receipts.
 type Raw = (Bytes, Vec<Bytes>);
 
 impl Fetcher {
-    /// Which tables are made, and how logs are read.
+    /// Which tables to make, and how to read logs.
     pub fn options(&self) -> Options {
         self.state.options
     }
 
-    /// The rows of blocks `first` to `last`, one batch per table for all of them.
+    /// The rows of blocks `first` to `last`, as one batch per table.
     pub async fn fetch(&self, first: u64, last: u64, near: Near) -> Result<FetchBatch, FetchError> {
         let mut raws: Vec<(u64, Raw)> = Vec::new();
         let requests: Vec<_> = (first..=last)
@@ -119,7 +114,7 @@ impl Fetcher {
         let (proved, failed) = self.compute(move || this.prove_all(raws)).await?;
         let mut proved = proved;
         for (number, _, first_reason) in failed {
-            // Once more, on a fresh connection; then it is believed.
+            // Retry once, on a fresh connection.
             tracing::warn!(
                 block = number,
                 reason = first_reason,
@@ -153,8 +148,8 @@ impl Fetcher {
         .await?
     }
 
-    /// A block of the tail as a batch; where its file is not what was written, or holds other
-    /// tables, out of the node.
+    /// A block of the tail as a batch; fetched from the node if its file is damaged or has other
+    /// tables.
     pub async fn of_tail(&self, link: BlockLink) -> Result<FetchBatch, FetchError> {
         let store = self.store.clone();
         let read =
@@ -177,14 +172,15 @@ impl Fetcher {
         self.fetch(link.number, link.number, Near::Head).await
     }
 
-    /// Keeps the bytes of a proved block that is not of our chain, and says that it is bad.
+    /// Moves the bytes of a proved block that is not of our chain to quarantine, and returns the
+    /// error.
     pub async fn quarantine(&self, number: u64, reason: String) -> Result<FetchError, FetchError> {
         let (raw_block, raw_receipts) = self.raw(number, Near::Head).await?;
         self.store.quarantine_block(number, &raw_block, &raw_receipts, &reason)?;
         Ok(FetchError::Bad { number, reason })
     }
 
-    /// One block's bytes, with retries.
+    /// One block's raw bytes, with retries.
     async fn raw(&self, number: u64, near: Near) -> Result<Raw, FetchError> {
         match Tries::BLOCK.of(number, || self.raw_once(number, near)).await {
             Ok(raw) => Ok(raw),
@@ -239,7 +235,7 @@ impl Fetcher {
         prove(block, &expected, &self.schedule).map_err(|failed| failed.0.to_string())
     }
 
-    /// Says once of each type that is not known here that it is stored raw.
+    /// Warns once for each unknown transaction type, which is stored raw.
     pub fn warn_of_unknown_types(&self, blocks: &[Proved]) {
         if self.options().depth() == Depth::Hashes {
             return;
@@ -268,27 +264,25 @@ impl Fetcher {
     ) -> Result<T, FetchError> {
         let (sender, receiver) = oneshot::channel();
         self.pool.spawn(move || {
-            // The receiver is gone only when the result is not wanted any more.
+            // The receiver is gone only if the result is no longer needed.
             let _ = sender.send(work());
         });
         receiver.await.map_err(|_| FetchError::Stopped)
     }
 }
 
-/// The hash of a block's header, from the block's bytes; zero where they are no block, which then
-/// fails its check.
+/// The hash of a raw block's header; zero if it is malformed, so that its check fails.
 fn hash_of(raw_block: &[u8]) -> B256 {
     header_link(raw_block).map(|(hash, _)| hash).unwrap_or_default()
 }
 
-/// Hash and parent hash of a block, from its bytes; `None` where they are no block.
+/// Hash and parent hash of a raw block; `None` if it is malformed.
 pub fn header_link(raw_block: &[u8]) -> Option<(B256, B256)> {
     let header = Items::list(raw_block).ok()?.next_item().ok()?;
     let parent_hash: [u8; 32] = Items::list(header).ok()?.fixed().ok()?;
     Some((alloy_primitives::keccak256(header), parent_hash.into()))
 }
 
-/// What links a block to its neighbours.
 pub fn link(block: &Proved) -> BlockLink {
     let header = &block.header;
     BlockLink {

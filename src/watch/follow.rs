@@ -1,4 +1,4 @@
-//! Following: the tail comes nearer to the node's head, a few blocks at a time.
+//! Following: extends the tail towards the node's head, a few blocks at a time.
 
 use super::error::FetchError;
 use super::session::Session;
@@ -7,7 +7,7 @@ use crate::geth::{Head, Tag};
 use crate::store::BlockLink;
 
 impl Session {
-    /// Brings the tail nearer to the node's head. Says whether anything was done.
+    /// Extends the tail towards the node's head. Returns whether anything was done.
     pub async fn follow(&mut self, head: Head) -> Result<bool, FetchError> {
         self.tail.take_up(&self.sealed, &self.node).await?;
         let hole = self.tail.hole;
@@ -23,7 +23,7 @@ impl Session {
                     return self.reorganise(tip, head).await.map(|()| true);
                 }
                 let state = format!(
-                    "waiting: the node's head went back to {}, {} is held",
+                    "waiting: the node's head went back to {}, {} is stored",
                     head.number, tip.number
                 );
                 self.reporter.log_state(state);
@@ -50,7 +50,7 @@ impl Session {
                 return Ok(false);
             }
             self.reporter.log_state(format!(
-                "blocks {first} to {last} of the tail are missing, and are fetched again"
+                "blocks {first} to {last} of the tail are missing and being fetched again"
             ));
             return match self.extend(first, last.min(first + TAIL_BATCH - 1)).await {
                 Err(FetchError::Pruned(reason)) => {
@@ -70,7 +70,7 @@ impl Session {
         let next = known.tail_next();
         if head.number < next && self.tip().is_none() {
             let state = format!(
-                "waiting: the node's head is block {}, and the first wanted is {next}",
+                "waiting: the node's head is block {}, the next block to store is {next}",
                 head.number
             );
             self.reporter.log_state(state);
@@ -81,7 +81,7 @@ impl Session {
         self.extend(next, head.number.min(next + TAIL_BATCH - 1)).await
     }
 
-    /// Takes up all of the tail, and fetches what is missing of it as far as the node has it.
+    /// Loads all of the tail, and fetches its missing blocks as far as the node has them.
     pub async fn fill_tail(&mut self, head: Head) -> Result<(), FetchError> {
         self.tail.take_up(&self.sealed, &self.node).await?;
         while self.tail.hole.is_some() && self.follow(head).await? {
@@ -96,7 +96,7 @@ impl Session {
         self.known().tail_next() == number
     }
 
-    /// Adds blocks to the tail. Says whether any were.
+    /// Adds blocks to the tail. Returns whether there were any.
     async fn extend(&mut self, first: u64, last: u64) -> Result<bool, FetchError> {
         let below = self.tip().filter(|tip| tip.number + 1 == first);
         match self.tail.extend((first, last), below).await? {
@@ -106,7 +106,7 @@ impl Session {
             }
             Extended::Stray(link) => {
                 self.explain(link).await?;
-                // The next step sees the reorganisation.
+                // The next step handles the reorganisation.
                 return Ok(false);
             }
         }
@@ -114,7 +114,7 @@ impl Session {
     }
 
     /// The node's next block does not link to our tip: either its chain changed, which the next
-    /// step sees, or the block is bad.
+    /// step handles, or the block is bad.
     async fn explain(&self, stray: BlockLink) -> Result<(), FetchError> {
         let Some(tip) = self.tip() else { return Ok(()) };
         let node =

@@ -1,8 +1,8 @@
-//! Where geth's freezer is, and which of its blocks can be read.
+//! Finds geth's freezer, and which of its blocks can be read.
 //!
-//! It lies below the data directory that the node names, or where the operator says. The node may
-//! name a path in a container of its own: then it is not found, that is logged once, and everything
-//! comes over the socket.
+//! It is below the data directory that the node reports, or where the operator says. The node may
+//! report a path inside a container of its own: then the freezer is not found, that is logged once,
+//! and everything is read over the socket.
 
 use super::error::FetchError;
 use crate::freezer::{self, History, Places};
@@ -11,45 +11,45 @@ use alloy_primitives::B256;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How often it is looked at, or looked for.
+/// How often to look for the freezer, or check what it has.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// How often era files are looked for: there are thousands, and they seldom change.
+/// How often to look for era files: there are thousands, and they seldom change.
 const ERAS_EVERY: Duration = Duration::from_secs(60);
 
 /// What is known of the freezer, and of the era files that have what was pruned from it.
 #[derive(Debug, Default)]
 pub struct FreezerLookup {
-    /// Where it is looked for; `None` while the node was not asked, or does not say.
+    /// Where to look; `None` until the node has reported it.
     root: Option<PathBuf>,
-    /// Where era files are, if not beside it.
+    /// The era files, if not next to the freezer.
     eras: Option<PathBuf>,
-    /// Whether the node does not say: it is not asked again, for geth logs a warning each time.
+    /// The node does not report its data directory: do not ask again, because geth logs a warning
+    /// each time.
     not_said: bool,
-    /// Where they are, once they were found.
+    /// Their paths, once found.
     pub places: Places,
     history: Option<History>,
-    /// The first and last block of each run of blocks that can be read, whether or not they are
-    /// final; ascending.
+    /// First and last block of each readable run, finalized or not; ascending.
     pub extents: Vec<(u64, u64)>,
     looked_at: Option<Instant>,
     looked_at_eras: Option<Instant>,
-    /// Whether its genesis block was seen to be the chain's.
+    /// Whether its genesis block was checked against the chain's.
     checked: bool,
-    /// What was logged last of why it cannot be read.
+    /// The last logged reason why it cannot be read.
     logged: String,
-    /// What was logged last of the era files, and of those that cannot be read.
+    /// The last logged states of the era files and of the unreadable ones.
     logged_of_eras: (String, String),
 }
 
 impl FreezerLookup {
-    /// It is looked for there, or below the directory that the node names; era files there, or
-    /// beside it.
+    /// Looks in these directories; by default below the directory that the node reports, and for
+    /// era files next to the freezer.
     pub fn new(root: Option<PathBuf>, eras: Option<PathBuf>) -> Self {
         Self { root, eras, ..Self::default() }
     }
 
-    /// Looks for the freezer of the chain with this genesis block, or at what it holds by now.
+    /// Looks for the freezer of the chain with this genesis block, or updates what it has.
     pub async fn look(&mut self, client: &Client, genesis: B256) -> Result<(), FetchError> {
         if self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
             return Ok(());
@@ -85,7 +85,7 @@ impl FreezerLookup {
         if self.history.is_none() {
             let tables = self.root.as_deref().and_then(freezer::find);
             if let (None, None, Some(root)) = (&tables, &self.eras, &self.root) {
-                return Err(format!("no freezer is found at `{}`", root.display()));
+                return Err(format!("no freezer found at `{}`", root.display()));
             }
             self.places = Places::new(tables, self.eras.clone());
             self.history = Some(History::open(&self.places).map_err(|error| error.to_string())?);
@@ -121,7 +121,7 @@ impl FreezerLookup {
         Ok(extents)
     }
 
-    /// Looks for era files, now and then, and says what has changed.
+    /// Looks for era files when it is due, and logs changes.
     fn look_at_eras(&mut self) -> Result<(), freezer::Error> {
         if self.looked_at_eras.is_some_and(|at| at.elapsed() < ERAS_EVERY) {
             return Ok(());
@@ -152,7 +152,7 @@ impl FreezerLookup {
 
     fn log_reason(&mut self, why: String) {
         if self.logged != why {
-            tracing::info!("history comes over geth's socket: {why}");
+            tracing::info!("history is read over geth's socket: {why}");
             self.logged = why;
         }
     }

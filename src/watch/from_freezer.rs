@@ -1,8 +1,8 @@
-//! A range out of geth's freezer, or of era files: one worker, from the files to the rows.
+//! Builds a range from geth's freezer or from era files: one worker, from the files to the rows.
 //!
-//! The worker reads a run of blocks and has them proved by all cores; meanwhile it writes the run
-//! before, and the other workers do the same with other ranges, so that no core waits. What a
-//! worker holds is two runs and the open row groups, whatever the blocks are.
+//! The worker reads a run of blocks and has it proved on all cores while it writes the previous
+//! run; other workers do the same with other ranges, so no core idles. A worker's memory is bounded
+//! by two runs and the open row groups, whatever the blocks are.
 
 use super::builder::{Builder, Job};
 use super::error::FetchError;
@@ -20,15 +20,15 @@ use anyhow::Result;
 use rayon::prelude::*;
 use std::sync::mpsc::{self, Receiver};
 
-/// The blocks of a run, in order, each proved or not.
+/// The blocks of a run, in order, each proved or failed.
 struct ProvedRun {
     blocks: Vec<Result<Proved, FetchError>>,
     bytes: u64,
 }
 
 impl Builder {
-    /// Builds a range out of geth's freezer. The node says what its last block is: all below is
-    /// linked to that.
+    /// Builds a range from geth's freezer. The node confirms its last block, and all blocks below
+    /// link to that.
     pub async fn build_from_freezer(&self, job: Job) -> Result<Finished, FetchError> {
         let anchor = if self.anchored { Some(self.anchor(job.piece.last).await?) } else { None };
         self.on_thread(move |builder| {
@@ -78,8 +78,7 @@ impl Builder {
         Ok(range.finish()?)
     }
 
-    /// Decodes and proves the blocks of a run while the caller goes on: each by itself, on any core
-    /// that is free.
+    /// Decodes and proves the blocks of a run in the background, each by itself, on any free core.
     fn prove_aside(&self, run: FreezerRun) -> Receiver<ProvedRun> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let builder = self.clone();
@@ -87,7 +86,7 @@ impl Builder {
             let bytes = run.bytes;
             let blocks =
                 run.blocks.into_par_iter().map(|stored| builder.prove_one(stored)).collect();
-            // The receiver is gone only when the range is given up.
+            // The receiver is gone only if the range was given up.
             let _ = sender.send(ProvedRun { blocks, bytes });
         });
         receiver

@@ -1,4 +1,4 @@
-//! A range out of the node, over its socket, and of what the tail has of it.
+//! Builds a range from the node, over its socket, and from the tail where it has the blocks.
 
 use super::abort::AbortOnDrop;
 use super::builder::{Builder, Job};
@@ -13,14 +13,14 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 
-/// Blocks that are fetched and proved together.
+/// Blocks per fetch batch.
 const BATCH_BLOCKS: u64 = 8;
 
-/// Batches under way: enough to keep every core busy while replies travel.
+/// Batches in flight: enough to keep every core busy while replies travel.
 const BATCHES_MAX: usize = 8;
 
 impl Builder {
-    /// Builds a range out of the node.
+    /// Builds a range from the node.
     pub async fn build_from_node(
         &self,
         job: Job,
@@ -45,17 +45,17 @@ impl Builder {
             Ok(range.finish()?)
         });
         let pumped = self.pump(piece, links, &sender).await;
-        // After a failure no other piece goes ahead: this one is to be taken again first.
+        // After a failure no other piece goes ahead: this one is retried first.
         drained.store(pumped.is_ok(), Ordering::Relaxed);
-        // Only when the writer has ended may anybody else write here.
+        // Nobody else may write here before the writer has ended.
         drop(sender);
         let written = writer.await?;
         pumped?;
         written
     }
 
-    /// Fetches the piece's batches side by side and hands them on in order. What the tail has of it
-    /// is taken from there.
+    /// Fetches the piece's batches concurrently and sends them in order. Blocks in the tail are
+    /// read from there.
     async fn pump(
         &self,
         piece: Piece,
@@ -63,7 +63,7 @@ impl Builder {
         sender: &mpsc::Sender<FetchBatch>,
     ) -> Result<(), FetchError> {
         if let Some(top) = links.last() {
-            // Nothing else says so where the node has gone on by many blocks.
+            // Nothing else notices if the node has advanced by many blocks.
             let node = self
                 .fetcher
                 .client
@@ -75,7 +75,7 @@ impl Builder {
             }
         }
         let mut under_way = VecDeque::new();
-        // What the node executes again may be large for each block.
+        // Blocks that the node executes again may each be large.
         let count = if self.fetcher.state.is_traced() { 1 } else { BATCH_BLOCKS };
         let mut parts = parts(piece, &links, count).into_iter();
         let mut below = None;
@@ -105,7 +105,7 @@ impl Builder {
         }
     }
 
-    /// The batch, where each of its blocks links to the one before; if not, fetched once more on a
+    /// The batch, if each of its blocks links to the previous one; otherwise fetched once more on a
     /// fresh connection.
     async fn linked(
         &self,
@@ -126,8 +126,7 @@ impl Builder {
     }
 }
 
-/// A piece in parts, ascending: each block that the tail has by itself, of the others so many
-/// together.
+/// Splits a piece, ascending: each block of the tail by itself, the others in batches of `count`.
 fn parts(piece: Piece, links: &[BlockLink], count: u64) -> Vec<(u64, u64, Option<BlockLink>)> {
     let mut parts = Vec::new();
     let mut next = piece.first;
@@ -141,7 +140,7 @@ fn parts(piece: Piece, links: &[BlockLink], count: u64) -> Vec<(u64, u64, Option
     parts
 }
 
-/// The first block that does not link to the one before it, and what is wrong.
+/// The first block that does not link to the previous one, and what is wrong.
 fn unlinked(below: Option<BlockLink>, links: &[BlockLink]) -> Option<(u64, String)> {
     let parents = below.iter().chain(links);
     let children = if below.is_some() { links } else { &links[1..] };

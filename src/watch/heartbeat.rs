@@ -11,70 +11,71 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often the heartbeat is written at least, while a step takes its time.
+/// How often the heartbeat is written during a long step.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
 
-/// How far the clocks of two machines may be apart, in seconds.
+/// Tolerated clock difference between two machines, in seconds.
 const SKEW_S: u64 = 5;
 
-/// Seconds from 1970 to mainnet's block 1, the first that any network made. A block that says it is
-/// older, as genesis blocks do, says nothing of when it was made.
+/// Time of mainnet's block 1, the first of any network. An earlier timestamp, as in genesis blocks,
+/// says nothing about when the block was made.
 const FIRST_BLOCK_S: u64 = 1_438_269_988;
 
 /// `.spyhop/heartbeat`: the writer's state after its last step.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Heartbeat {
-    /// The writer's process.
+    /// The writer's process ID.
     pub process: u32,
-    /// When it was written, seconds since 1970.
+    /// When it was written, in seconds since 1970.
     pub time: u64,
-    /// The same on the machine's own clock, which nobody sets.
+    /// The same by the machine's monotonic clock.
     #[serde(default)]
     pub uptime: Option<Uptime>,
-    /// How long the step that is being taken had taken by then, in seconds.
+    /// How long the current step had taken when this was written, in seconds.
     #[serde(default)]
     pub busy_s: u64,
-    /// What it does or waits for.
+    /// What the writer is doing or waiting for.
     pub state: String,
     /// The node's head.
     pub head: Option<u64>,
     /// The node's last finalized block.
     pub finalized: Option<u64>,
-    /// The last block held.
+    /// The last stored block.
     pub tip: Option<u64>,
-    /// The last block sealed.
+    /// The last sealed block.
     pub sealed: Option<u64>,
-    /// The first block of the run that ends at the last block held.
+    /// The first block of the contiguous run that ends at the last stored block.
     #[serde(default)]
     pub run_first: Option<u64>,
-    /// Blocks between the node's head and the last block held.
+    /// Blocks between the node's head and the last stored block.
     pub lag_blocks: Option<u64>,
     /// Age of the node's head, in seconds: the node's own lag. A genesis block has none.
     pub node_lag_s: Option<u64>,
-    /// What is wrong, if anything is.
+    /// What is wrong, if anything.
     pub unhealthy: Option<String>,
     /// geth's socket.
     #[serde(default)]
     pub ipc: PathBuf,
-    /// When a step was committed last, seconds since 1970; `None` where none was since the start.
+    /// Time of the last committed step, in seconds since 1970; `None` if there was none since the
+    /// start.
     #[serde(default)]
     pub committed_at: Option<u64>,
-    /// How building progresses, while it does.
+    /// Progress of building, while ranges are being built.
     #[serde(default)]
     pub building: Option<Building>,
 }
 
 impl Heartbeat {
-    /// The one on the volume at `root`; `None` where no writer was there yet, or where it cannot be
-    /// read: a writer soon makes another.
+    /// Reads the heartbeat of the volume at `root`; `None` if there is none or it cannot be read: a
+    /// writer soon replaces it.
     pub fn read(root: &Path) -> Option<Self> {
         Self::read_strictly(root).ok().flatten()
     }
 
-    /// The same, with what is wrong with it.
+    /// Reads the heartbeat, and fails if it is damaged.
     ///
     /// # Errors
-    /// Where it is there and cannot be read.
+    /// If it exists and cannot be read.
     pub fn read_strictly(root: &Path) -> Result<Option<Self>> {
         match std::fs::read(root.join(".spyhop/heartbeat")) {
             Ok(bytes) => {
@@ -85,14 +86,14 @@ impl Heartbeat {
         }
     }
 
-    /// That of a writer which has no node yet.
+    /// The heartbeat of a writer that has no node yet.
     pub fn waiting(state: &str, ipc: &Path) -> Self {
-        // Whoever reads it may have another working directory.
+        // A reader may have another working directory.
         let ipc = std::path::absolute(ipc).unwrap_or(ipc.to_owned());
         Self { process: std::process::id(), state: state.to_owned(), ipc, ..Self::default() }
     }
 
-    /// How old it is, in seconds; `None` where it is of a time that has not come yet.
+    /// Its age in seconds; `None` if its time is in the future.
     pub fn age_s(&self) -> Option<u64> {
         let by_uptime = self.uptime.as_ref().and_then(|uptime| Uptime::now()?.since(uptime));
         by_uptime.or_else(|| {
@@ -100,46 +101,45 @@ impl Heartbeat {
         })
     }
 
-    /// Whether it was written since this machine was started.
+    /// Whether it was written since this machine booted.
     pub fn is_of_this_boot(&self) -> bool {
         Uptime::now()
             .is_some_and(|now| self.uptime.as_ref().is_some_and(|then| then.boot == now.boot))
     }
 }
 
-/// A time since a start of the machine.
+/// Time since the machine booted.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Uptime {
-    /// Which start.
+    /// Identifies the boot.
     boot: String,
-    /// Seconds since then.
     seconds: u64,
 }
 
 impl Uptime {
-    /// Now; `None` where the system does not say which start it was.
+    /// Now; `None` if the system does not report its boot ID.
     fn now() -> Option<Self> {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         Some(Self { boot: boot.trim().to_owned(), seconds: time_since_boot().as_secs() })
     }
 
-    /// Seconds since then, where that was since the same start.
+    /// Seconds since `then`, if that was in the same boot.
     fn since(&self, then: &Self) -> Option<u64> {
         self.seconds.checked_sub(then.seconds).filter(|_| self.boot == then.boot)
     }
 }
 
-/// Age of a block, in seconds, where it tells when it was made.
+/// Age of a block in seconds, if its timestamp is meaningful.
 pub fn age_s(head: Head) -> Option<u64> {
     let tells = head.number > 0 && head.timestamp >= FIRST_BLOCK_S;
     tells.then(|| now().saturating_sub(head.timestamp))
 }
 
-/// Writes the heartbeat: after each step, and again where the next one takes its time.
+/// Writes the heartbeat after each step, and repeats it during a long step.
 #[derive(Debug)]
 pub struct Pulse {
     store: Arc<Store>,
-    /// The last one, and when the step was taken that it is of.
+    /// The last heartbeat, and when its step was committed.
     last: Mutex<Option<(Heartbeat, Instant)>>,
 }
 
@@ -152,12 +152,13 @@ impl Pulse {
             .name("heartbeat".to_owned())
             .spawn(move || Self::go_on(&beating));
         if let Err(error) = thread {
-            tracing::warn!(%error, "a long step will look like a dead writer: no thread");
+            tracing::warn!(%error, "no thread for the heartbeat: a long step will look like a \
+                dead writer");
         }
         pulse
     }
 
-    /// Beats until whoever takes the steps is gone.
+    /// Repeats the heartbeat until its owner is dropped.
     fn go_on(pulse: &Weak<Self>) {
         loop {
             thread::sleep(BEAT_EVERY);
@@ -167,13 +168,13 @@ impl Pulse {
                 && stepped.elapsed() >= BEAT_EVERY
             {
                 heartbeat.busy_s = stepped.elapsed().as_secs();
-                // The step itself will find out why it cannot be written.
+                // The step itself reports why it cannot be written.
                 let _ = pulse.write(heartbeat);
             }
         }
     }
 
-    /// Writes a heartbeat, which is written again while no other comes.
+    /// Writes a heartbeat, which is repeated until the next one.
     pub fn beat(&self, mut heartbeat: Heartbeat) -> Result<()> {
         let mut last = self.last.lock().expect("nothing panics while holding it");
         let written = self.write(&mut heartbeat);

@@ -1,11 +1,11 @@
-//! Balances of those whom only history knows.
+//! Balances of accounts known from history only.
 //!
-//! The node serves the state of new blocks only, so who moved much before them has no balance until
-//! it moves again. These are asked for with the new blocks, a few with each, and their rows lie
-//! among that block's. Who they are is read out of the ranges, one after the other and behind
-//! everything else: the parties of large transfers in blocks whose balances are missing. A range
-//! without such blocks is not read. All of it is in memory only, and bounded; another process may
-//! ask again.
+//! The node serves state for new blocks only, so an account that moved large amounts before has no
+//! balance until it moves again. Such balances are requested with new blocks, a few with each, and
+//! their rows are stored with that block. The accounts are read from the ranges, one range after
+//! the other at idle priority: the parties of large transfers in blocks whose balances are missing.
+//! Ranges without such blocks are not read. All of this is bounded and in memory only; another
+//! process may request them again.
 
 use super::abort::AbortOnDrop;
 use super::builder::Builder;
@@ -22,29 +22,29 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Accounts that are asked for with one block.
+/// Accounts requested with one block.
 const ACCOUNTS_OF_BLOCK: usize = 64;
 
-/// Accounts that are taken out of one range: those that come first. There are never more that wait.
+/// Accounts taken from one range, in order of rank; also the most that can be waiting.
 const WAITING_MAX: usize = 10_000;
 
-/// Accounts that are remembered to have a balance.
+/// Accounts remembered to have a balance.
 const SEEN_MAX: usize = 100_000;
 
-/// Blocks of which it is remembered for whom they were asked: a deeper reorganisation loses what it
-/// brought.
+/// Blocks for which the requested accounts are remembered; a deeper reorganisation loses those
+/// balances.
 const ASKED_MAX: usize = 256;
 
-/// What is to be asked for, and what need not be.
+/// The accounts to request, and those that need not be.
 #[derive(Debug, Default)]
 pub struct Hydration {
-    /// Those to be asked for, the first ones first.
+    /// Accounts to request, in order of rank.
     waiting: VecDeque<Account>,
-    /// Those who have a balance, of late.
+    /// Accounts whose balance was stored lately.
     seen: HashSet<Account>,
-    /// Who was asked for with which block.
+    /// The accounts requested with each block.
     asked: VecDeque<(B256, Arc<[Account]>)>,
-    /// The ranges that were read, as runs of blocks, ascending and never touching.
+    /// Ranges already read, as runs of blocks, ascending and never adjacent.
     read: Vec<(u64, u64)>,
     reading: Option<Reading>,
 }
@@ -57,8 +57,8 @@ struct Reading {
 }
 
 impl Hydration {
-    /// Goes on: takes in a range that was read, and starts to read the next one where nobody is
-    /// left to be asked for. Returns why one is damaged.
+    /// Handles a range that was read, and starts the next one if no accounts are waiting. Returns
+    /// damage if it found any.
     pub async fn go_on(&mut self, ranges: &[Range], builder: &Builder) -> Option<anyhow::Error> {
         if let Some(Reading { blocks, task }) =
             self.reading.take_if(|reading| reading.task.is_finished())
@@ -105,7 +105,7 @@ impl Hydration {
         None
     }
 
-    /// Those who are to be asked for with the next block but `skipped`.
+    /// The accounts to request with the next block, after the first `skipped`.
     pub fn of_block(&self, skipped: usize) -> Arc<[Account]> {
         self.waiting
             .iter()
@@ -115,8 +115,8 @@ impl Hydration {
             .collect()
     }
 
-    /// Takes in a block that was written, and who was asked for with it. Whoever has no balance
-    /// after that has none to be told.
+    /// Records a block that was written, and the accounts requested with it. An account without a
+    /// balance after that has none to report.
     pub fn take_in(&mut self, block: &TailBlock, asked: Arc<[Account]>) -> Result<()> {
         let Some(batch) = block.batch(&balances::TABLE) else { return Ok(()) };
         if Gap::of(&block.gaps, &balances::TABLE).iter().any(|gap| gap.lacks() == Lacks::Rows) {
@@ -138,7 +138,7 @@ impl Hydration {
         Ok(())
     }
 
-    /// Takes back what blocks brought that are no longer of the chain.
+    /// Undoes what blocks added that a reorganisation dropped.
     pub fn take_back(&mut self, hashes: &[B256]) {
         let Self { asked, seen, waiting, .. } = self;
         asked.retain(|(hash, accounts)| {
@@ -169,7 +169,7 @@ impl Hydration {
     }
 }
 
-/// The blocks of a range whose balances are missing, where it is known who moved much in them.
+/// The blocks of a range whose balances are missing although their large transfers are known.
 fn lacking(range: &Range) -> Vec<(u64, u64)> {
     let tables = range.tables();
     if !tables.has(&large_transfers::TABLE) {
@@ -182,11 +182,11 @@ fn lacking(range: &Range) -> Vec<(u64, u64)> {
     gaps.iter().filter(|gap| gap.lacks() == Lacks::Rows).map(|gap| (gap.first, gap.last)).collect()
 }
 
-/// Who comes first: parties of ether, then of the tokens that move most, each by the rank of its
-/// movement on its day.
+/// Rank of an account: parties of ether first, then of the tokens that move most, each by the rank
+/// of its movement on its day.
 type Place = (bool, Reverse<usize>, usize);
 
-/// The parties of large transfers in these blocks, at most [`WAITING_MAX`], the first ones first.
+/// The parties of large transfers in these blocks, at most [`WAITING_MAX`], by rank.
 fn accounts(path: &Path, lacking: &[(u64, u64)]) -> Result<Vec<Account>> {
     let mut places = HashMap::new();
     let mut group: Vec<Large> = Vec::new();
@@ -202,11 +202,11 @@ fn accounts(path: &Path, lacking: &[(u64, u64)]) -> Result<Vec<Account>> {
     Ok(first_of(&places))
 }
 
-/// Gives the parties of one asset's and day's movements their places.
+/// Ranks the parties of one asset's movements on one day.
 fn place(places: &mut HashMap<Account, Place>, group: &mut Vec<Large>) {
     let count = group.len();
     for (rank, Large { asset, from, to, kind, .. }) in group.drain(..).enumerate() {
-        // Others have no balances of an amount.
+        // Other assets have no balance that is an amount.
         if asset.is_some() && !["erc20", "weth"].contains(&kind) {
             continue;
         }

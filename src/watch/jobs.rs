@@ -1,4 +1,4 @@
-//! What is done in the background: ranges that are being built, a merge, a ranking of holders.
+//! Background work: ranges being built, a merge, a ranking of holders.
 
 use super::abort::AbortOnDrop;
 use super::builder::{Builder, Job};
@@ -16,33 +16,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// What is done in the background.
+/// Background work.
 #[derive(Debug)]
 pub struct Jobs {
     pub builder: Builder,
-    /// Ranges that are being built, in the order they were planned in.
+    /// Ranges being built, in planned order.
     under_way: Vec<UnderWay>,
     merging: Option<Merging>,
-    /// Merges that failed, by first and last block.
+    /// Failed merges, by first and last block.
     unmerged: BTreeMap<(u64, u64), Failure>,
     ranking: Option<AbortOnDrop<Result<Ranking, FetchError>>>,
-    /// When a ranking is tried again after it failed.
+    /// When to retry a failed ranking.
     ranking_retry_at: Option<Instant>,
-    /// First blocks of pieces that the freezer or an era file did not give, and why: they come from
-    /// the node.
+    /// First blocks of pieces that the freezer or an era file failed to provide, and why: they are
+    /// fetched from the node.
     freezer_failures: BTreeMap<u64, String>,
     pub rates: Rates,
     pub estimate: Estimate,
-    /// When there was last looked for what can be deleted.
+    /// When deletable files were last collected.
     collected_at: Option<Instant>,
 }
 
-/// A range that is being built.
+/// A range being built.
 #[derive(Debug)]
 struct UnderWay {
     job: Job,
     task: AbortOnDrop<Result<Finished, FetchError>>,
-    /// Set when it has all it needs of the node, and is only being written.
+    /// Set when it no longer needs the node and is only being written.
     drained: Arc<AtomicBool>,
 }
 
@@ -52,18 +52,17 @@ impl UnderWay {
     }
 }
 
-/// A merge that is being made.
+/// A merge in progress.
 #[derive(Debug)]
 struct Merging {
     blocks: (u64, u64),
     task: AbortOnDrop<Result<Range, FetchError>>,
 }
 
-/// A merge that has ended: first and last block, and what came of it.
+/// A finished merge: first and last block, and its result.
 pub type Merged = ((u64, u64), Result<Range, FetchError>);
 
 impl Jobs {
-    /// None is under way.
     pub fn new(builder: Builder, ranges: &[Range]) -> Self {
         Self {
             builder,
@@ -79,7 +78,7 @@ impl Jobs {
         }
     }
 
-    /// Starts to build a range, after those under way.
+    /// Starts building a range, after those in progress.
     pub fn start(&mut self, job: Job) {
         self.start_at(self.under_way.len(), job);
     }
@@ -90,8 +89,8 @@ impl Jobs {
         self.under_way.insert(index, UnderWay { job, task, drained });
     }
 
-    /// A range that has ended and can be put in its place next: the first one under way where they
-    /// go `in_order`, else any.
+    /// The next finished range that can be committed: the first in progress if `in_order`,
+    /// otherwise any.
     pub async fn next_built(
         &mut self,
         in_order: bool,
@@ -105,11 +104,11 @@ impl Jobs {
                         first,
                         last,
                         reason,
-                        "the freezer failed, these blocks come from the node"
+                        "the freezer failed; these blocks are fetched from the node"
                     );
                     self.freezer_failures.insert(first, reason);
                     let piece = Piece { source: Source::Node, ..job.piece };
-                    // In its old place, so that nothing overtakes it.
+                    // At its old place, so that nothing overtakes it.
                     self.start_at(index, Job { piece, ..job });
                 }
                 built => return Some((job, built)),
@@ -123,27 +122,27 @@ impl Jobs {
         self.under_way.iter().take(candidates).position(|under_way| under_way.task.is_finished())
     }
 
-    /// The pieces under way.
+    /// The pieces in progress.
     pub fn pieces(&self) -> impl Iterator<Item = Piece> {
         self.under_way.iter().map(|under_way| under_way.job.piece)
     }
 
     /// Whether a worker is free.
     pub fn has_worker(&self, workers: usize) -> bool {
-        // One that is only being written needs no worker's core.
+        // One that is only being written needs no core.
         self.under_way.iter().filter(|under_way| !under_way.is_drained()).count() < workers
     }
 
-    /// Whether another range may come from the node or the tail. Those keep every core busy by
-    /// themselves, so there is one at a time, and the one after it while it is only being written.
+    /// Whether another range may be built from the node or the tail. Such a range keeps every core
+    /// busy, so there is one at a time; the next may start while it is only being written.
     pub fn has_node(&self) -> bool {
         let mut others =
             self.under_way.iter().filter(|other| other.job.piece.source != Source::Freezer);
         others.clone().count() <= 1 && others.all(UnderWay::is_drained)
     }
 
-    /// Where a piece comes from, after what failed: what the freezer did not give, and what is
-    /// traced, comes from the node.
+    /// The source of a piece, given what failed before: traced pieces, and those that the freezer
+    /// failed to provide, come from the node.
     pub fn source(&self, piece: Piece, is_traced: bool) -> Piece {
         let is_given = !is_traced && !self.freezer_failures.contains_key(&piece.first);
         match piece.source {
@@ -152,13 +151,13 @@ impl Jobs {
         }
     }
 
-    /// Why the freezer did not give a piece, where it was asked. It is asked once more next time:
-    /// somebody may have mended it.
+    /// Takes the freezer's failure for a piece. It is tried again next time, in case it was
+    /// repaired.
     pub fn take_freezer_failure(&mut self, piece: Piece) -> Option<String> {
         self.freezer_failures.remove(&piece.first)
     }
 
-    /// The next merge that has not failed just now; none while one is being made.
+    /// The next merge that has not failed recently; none while one is in progress.
     pub fn next_merge(&self, ranges: &[Range], tables: Selection) -> Option<Merge> {
         if self.merging.is_some() {
             return None;
@@ -171,14 +170,14 @@ impl Jobs {
         next_merge(&ranges, tables)
     }
 
-    /// Starts to merge ranges.
+    /// Starts merging ranges.
     pub fn start_merge(&mut self, merge: Merge) {
         let blocks = merge.blocks();
         self.merging =
             Some(Merging { blocks, task: AbortOnDrop::spawn(self.builder.clone().merge(merge)) });
     }
 
-    /// A merge that has ended.
+    /// A merge that has finished.
     pub async fn next_merged(&mut self) -> Option<Merged> {
         let Merging { blocks, task } =
             self.merging.take_if(|merging| merging.task.is_finished())?;
@@ -189,20 +188,20 @@ impl Jobs {
         Some((blocks, merged))
     }
 
-    /// Notes that a merge failed, to be tried again later: its sources are there and stay.
+    /// Records a failed merge, to be retried later: its source ranges stay.
     pub fn note_unmerged(&mut self, (first, last): (u64, u64), error: &anyhow::Error) {
         let reason = format!("{error:#}");
-        tracing::warn!(first, last, reason, "ranges are not merged, which is tried again later");
+        tracing::warn!(first, last, reason, "merging ranges failed and will be retried");
         self.unmerged.insert((first, last), Failure::new("failed", reason));
     }
 
-    /// The first merge that failed.
+    /// The first failed merge.
     pub fn first_unmerged(&self) -> Option<(u64, u64, &str)> {
         let (&(first, last), failure) = self.unmerged.first_key_value()?;
         Some((first, last, &failure.reason))
     }
 
-    /// Starts to rank the holders of ranges.
+    /// Starts ranking the holders of these ranges.
     pub fn start_ranking(&mut self, ranges: Vec<Range>) {
         let made = self.builder.on_thread(move |builder| {
             let _phase = phase("ranking");
@@ -211,13 +210,13 @@ impl Jobs {
         self.ranking = Some(AbortOnDrop::spawn(async move { Ok(made.await??) }));
     }
 
-    /// A ranking that has ended.
+    /// A ranking that has finished.
     pub async fn next_ranking(&mut self) -> Option<Result<Ranking, FetchError>> {
         let ranking = self.ranking.take_if(|ranking| ranking.is_finished())?;
         Some(ranking.await.unwrap_or_else(|error| Err(error.into())))
     }
 
-    /// Notes that a ranking failed, to be tried again later.
+    /// Records a failed ranking, to be retried later.
     pub fn note_unranked(&mut self) {
         self.ranking_retry_at = Some(Instant::now() + RETRY);
     }
@@ -227,7 +226,7 @@ impl Jobs {
         self.ranking.is_none() && self.ranking_retry_at.is_none_or(|at| Instant::now() >= at)
     }
 
-    /// Whether a ranking is being made.
+    /// Whether a ranking is in progress.
     pub fn is_ranking(&self) -> bool {
         self.ranking.is_some()
     }
@@ -237,8 +236,7 @@ impl Jobs {
         !self.under_way.is_empty() || self.merging.is_some()
     }
 
-    /// Whether it is time to delete what nobody reads any more. Not while something under way reads
-    /// ranges.
+    /// Whether it is time to delete unused files. Never while a job reads ranges.
     pub fn is_collection_due(&mut self) -> bool {
         const EVERY: Duration = Duration::from_secs(60);
         if self.merging.is_some()
@@ -252,7 +250,7 @@ impl Jobs {
         true
     }
 
-    /// Waits until there is something to do about what is under way.
+    /// Waits until a job needs attention.
     pub async fn wait(&self, in_order: bool) {
         const LOOK_EVERY: Duration = Duration::from_millis(20);
         let count_drained =
@@ -266,14 +264,14 @@ impl Jobs {
         }
     }
 
-    /// Ends: ranges being built are dropped, and a merge is waited for a little while.
+    /// Drops the ranges being built, and waits briefly for a merge.
     pub async fn close(&mut self) -> Option<Merged> {
-        /// How long a merge is waited for; it is dropped then.
+        /// How long to wait for a merge before it is dropped.
         const DRAIN: Duration = Duration::from_secs(1);
         self.builder.stop.set();
         self.under_way.clear();
         let Merging { blocks, task } = self.merging.take()?;
-        // Its thread runs at idle priority, and may not even come to see that it is to stop.
+        // Its thread has idle priority and may never be scheduled to see the stop.
         let merged =
             tokio::time::timeout(DRAIN, task).await.unwrap_or(Ok(Err(FetchError::Stopped)));
         Some((blocks, merged.unwrap_or_else(|error| Err(error.into()))))

@@ -1,6 +1,6 @@
-//! Damaged ranges: what is to be built again, and what may take the place of what.
+//! Damaged ranges: what to rebuild, and what may replace what.
 //!
-//! What is to be built again the directories in quarantine say, so a new start knows it as well.
+//! The directories in quarantine record what to rebuild, so a new process knows it as well.
 
 use super::error::FetchError;
 use super::state::UNASKED;
@@ -13,39 +13,37 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A sealed range to be built again.
+/// A sealed range to rebuild.
 #[derive(Clone, Debug)]
 pub struct Mend {
-    /// First block.
     pub first: u64,
-    /// Last block.
     pub last: u64,
-    /// The tables that it is to have.
+    /// The tables it needs.
     pub tables: Selection,
-    /// Where the damaged one lies, relative to the volume.
+    /// Path of the damaged range, relative to the volume.
     pub path: PathBuf,
-    /// Tables whose rows are wrong though their files are what was written.
+    /// Tables whose rows are wrong although their files have the right checksum.
     pub contradicted: BTreeSet<String>,
 }
 
 impl Mend {
-    /// The range in a directory, with all tables that it has.
+    /// The range in a directory, with all its tables.
     pub fn new(root: &Path, (first, last, path): (u64, u64, PathBuf)) -> Result<Self> {
         let tables = tables_of(&root.join(&path))?;
         Ok(Self { first, last, tables, path, contradicted: BTreeSet::new() })
     }
 
-    /// Whether it has some of these blocks.
+    /// Whether it contains some of these blocks.
     pub fn overlaps(&self, first: u64, last: u64) -> bool {
         self.first <= last && first <= self.last
     }
 }
 
-/// The sealed ranges at the start, and those that are to be built again: what cannot be read, is
-/// cut or is of another chain goes to quarantine first.
+/// The sealed ranges at the start, and those to rebuild: ranges that cannot be read, are truncated
+/// or are of another chain go to quarantine first.
 ///
 /// # Errors
-/// Where no range is of this chain, or one cannot be read for another reason than what is in it.
+/// If no range is of this chain, or one cannot be read for a reason other than its content.
 pub fn open(store: &Store, identity: Identity) -> Result<(Vec<Range>, Vec<Mend>)> {
     let root = store.root();
     let ranges = loop {
@@ -81,7 +79,7 @@ pub fn open(store: &Store, identity: Identity) -> Result<(Vec<Range>, Vec<Mend>)
         }
     };
     let mut mends: Vec<Mend> = Vec::new();
-    // The latest is taken where a range was damaged more than once.
+    // If a range was damaged more than once, take the latest.
     for range in in_quarantine(root)?.ranges.into_iter().rev() {
         let mend = Mend::new(root, range)?;
         let is_held = ranges.iter().any(|range| mend.overlaps(range.first, range.last));
@@ -92,12 +90,12 @@ pub fn open(store: &Store, identity: Identity) -> Result<(Vec<Range>, Vec<Mend>)
     Ok((ranges, mends))
 }
 
-/// Whether a range lacks what only a node that has the state can tell, because it was not asked.
+/// Whether a range lacks state-dependent rows because the node was never asked.
 pub fn was_not_asked(range: &Range) -> bool {
     range.manifest.gaps.iter().any(|gap| UNASKED.contains(&&gap.reason[..]))
 }
 
-/// A range with nothing but those of its tables that follow from the blocks alone.
+/// A range reduced to the tables that follow from blocks alone.
 pub fn without_state(range: &Range) -> Option<Range> {
     let mut range = range.clone();
     range.manifest.tables.retain(|name, _| !is_of_state(name));
@@ -105,7 +103,7 @@ pub fn without_state(range: &Range) -> Option<Range> {
     (!range.manifest.tables.is_empty()).then_some(range)
 }
 
-/// An error where a range that is to replace another has rows of fewer of its blocks.
+/// Fails if a replacement has rows for fewer blocks than the range it replaces.
 pub fn covers_as_much(new: &Manifest, old: &Manifest) -> Result<(), FetchError> {
     let blocks = |manifest: &Manifest, table: &str| -> u64 {
         let gaps = manifest.gaps.iter().filter(|gap| gap.table == table);
@@ -115,7 +113,8 @@ pub fn covers_as_much(new: &Manifest, old: &Manifest) -> Result<(), FetchError> 
         let (lacks, lacked) = (blocks(new, table), blocks(old, table));
         if lacks > lacked {
             let reason = format!(
-                "the node returned fewer blocks than before: `{table}` lacks {lacks}, not {lacked}"
+                "the node provided fewer blocks than before: `{table}` now lacks {lacks}, before \
+                {lacked}"
             );
             return Err(FetchError::Bad { number: old.first, reason });
         }
@@ -129,13 +128,12 @@ pub fn covers_as_much(new: &Manifest, old: &Manifest) -> Result<(), FetchError> 
     Ok(())
 }
 
-/// The tables of what only a node that has the state can tell, and of what is made of it.
+/// Whether a table depends on state, which only a node that has it can provide.
 pub fn is_of_state(table: &str) -> bool {
     needing(Need::is_of_state).tables().any(|of_state| of_state.name == table)
 }
 
-/// The chain tables of a range: those that its manifest names, or where that cannot be read those
-/// that it has files of.
+/// The chain tables of a range, from its manifest, or if that cannot be read, from its files.
 fn tables_of(directory: &Path) -> Result<Selection> {
     if let Ok(manifest) = Manifest::read(directory) {
         return Ok(manifest.selection());

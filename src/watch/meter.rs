@@ -1,4 +1,4 @@
-//! What building has read so far, counted by the workers and looked at now and then.
+//! What building has read so far: workers count, the reporter samples.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 /// Running totals of all workers.
 #[derive(Debug, Default)]
 pub struct Meter {
-    /// Out of geth's freezer; bytes as they are stored.
+    /// From geth's freezer; bytes as stored there.
     pub freezer: Counter,
     /// Over geth's socket; bytes of RLP.
     pub node: Counter,
-    /// Processor time that recovering senders took, of blocks out of the freezer.
+    /// CPU time spent recovering senders of freezer blocks.
     recovery_ns: AtomicU64,
 }
 
@@ -28,19 +28,18 @@ impl Counter {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Blocks and bytes so far.
     pub fn read(&self) -> (u64, u64) {
         (self.blocks.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
     }
 }
 
 impl Meter {
-    /// Counts processor time of recovery.
+    /// Counts CPU time of sender recovery.
     pub fn recovered(&self, time: Duration) {
         self.recovery_ns.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// Processor time of recovery so far.
+    /// CPU time of sender recovery so far.
     pub fn recovery(&self) -> Duration {
         Duration::from_nanos(self.recovery_ns.load(Ordering::Relaxed))
     }

@@ -1,4 +1,4 @@
-//! The node as it is seen: its head, what is final, which chain it is on, what it serves.
+//! The node's state as last polled: its head, its finalized block, its chain, the state it serves.
 
 use super::error::FetchError;
 use super::freezer::FreezerLookup;
@@ -15,32 +15,33 @@ use alloy_primitives::B256;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a node that names no finalized block is not asked again: geth logs a warning each time.
+/// How long to wait before asking again for a finalized block the node does not have: geth logs a
+/// warning each time.
 const FINALIZED_RETRY: Duration = Duration::from_secs(60);
 
-/// The node as it is seen.
+/// The node's state as last polled.
 #[derive(Debug)]
 pub struct Node {
     pub client: Client,
     pub chain: Chain,
     pub head: Option<Head>,
     pub finalized: Option<u64>,
-    /// Why the node is not believed which block is final.
+    /// Why the finalized block it reports is not believed.
     pub doubt: Option<String>,
     freezer: FreezerLookup,
-    /// Whether it is asked for the state of history too, once it has a head.
+    /// Whether to request the state of history too, once it has a head.
     asks_state: bool,
     finality_depth: u64,
-    /// When it is asked again for a finalized block after it had none.
+    /// When to ask again for a finalized block.
     finalized_retry_at: Instant,
     pressure: Pressure,
-    /// From which block on it serves state, where it says so, and when it was asked.
+    /// The first block whose state it serves, if it reports that, and when it was asked.
     oldest_state: Option<u64>,
     state_asked_at: Option<Instant>,
 }
 
 impl Node {
-    /// A node that was found, and not yet looked at.
+    /// A node that was found but not yet polled.
     pub fn new(client: Client, chain: Chain, freezer: FreezerLookup, settings: &Settings) -> Self {
         Self {
             client,
@@ -58,14 +59,13 @@ impl Node {
         }
     }
 
-    /// Whether the node has a head, and so can say which chain is its own. In snap sync it has none
-    /// for hours, while its freezer fills with blocks that it has checked from a finalized one
-    /// downwards.
+    /// Whether the node has a head, so that its chain is known. In snap sync it has none for hours,
+    /// while its freezer fills with blocks that it has checked downwards from a finalized one.
     pub fn is_anchored(&self) -> bool {
         self.head.is_some_and(|head| head.number > 0)
     }
 
-    /// Asks for the head. While the node is slow to answer or falls behind, the gate is closed.
+    /// Polls the head. Closes the gate while the node is slow to answer or falls behind.
     pub async fn look_at_head(&mut self, gate: &Gate) -> Result<Head, FetchError> {
         let client = self.client.clone();
         let mut answer = std::pin::pin!(client.head(Tag::Latest));
@@ -79,7 +79,7 @@ impl Node {
         let head = head.map_err(FetchError::Away)?;
         if head.number > BLOCK_MAX {
             return Err(FetchError::Doubt(format!(
-                "the node's head is said to be block {}, which no chain has",
+                "the node reports block {}, which no chain has",
                 head.number
             )));
         }
@@ -88,8 +88,8 @@ impl Node {
         Ok(head)
     }
 
-    /// Whether the node once kept up and now has blocks to catch up with. A chain that makes no
-    /// blocks has an old head too.
+    /// Whether the node once kept up and is now behind. A chain that makes no blocks has an old
+    /// head too.
     async fn is_behind(&mut self, head: Head) -> Result<bool, FetchError> {
         if !age_s(head).is_some_and(|age_s| self.pressure.is_late(age_s)) {
             return Ok(false);
@@ -99,8 +99,7 @@ impl Node {
         Ok(block("currentBlock") != block("highestBlock"))
     }
 
-    /// Asks which block is final; without an answer, and if there never was one, depth below the
-    /// head decides.
+    /// Polls the finalized block; if the node never had one, depth below the head decides.
     pub async fn look_for_finalized(
         &mut self,
         head: Head,
@@ -128,13 +127,11 @@ impl Node {
             }
         }
         if !self.chain.finalized_seen {
-            // By its number alone nothing becomes final: it is at least to be there.
+            // A number alone does not make a block final: it must at least exist.
             let unproved = tip.is_none_or(|tip| head.number > tip.number);
             if unproved && self.hash_at(head.number).await?.is_none() {
-                self.doubt = Some(format!(
-                    "the node's head is said to be block {}, which it does not have",
-                    head.number
-                ));
+                self.doubt =
+                    Some(format!("the node reports block {}, which it does not have", head.number));
             } else {
                 self.finalized = head.number.checked_sub(self.finality_depth);
             }
@@ -142,42 +139,42 @@ impl Node {
         Ok(())
     }
 
-    /// Why a block cannot be the finalized one: above the head, or not of the node's own chain.
+    /// Why a block cannot be the finalized one: it is above the head, or not on the node's own
+    /// chain.
     async fn doubt_of(&self, finalized: Head) -> Result<Option<String>, FetchError> {
         let Head { number, hash, .. } = finalized;
         if self.finalized.is_some_and(|known| number <= known) {
             return Ok(None);
         }
-        // Asked anew: it may have grown meanwhile.
+        // Polled again, because it may have advanced.
         let head = self.client.head(Tag::Latest).await.map_err(FetchError::Away)?;
         if number > head.number.min(BLOCK_MAX) {
             return Ok(Some(format!(
-                "the node says that block {number} is final, and its head is {}",
+                "the node reports block {number} as finalized, but its head is {}",
                 head.number
             )));
         }
         Ok(match self.hash_at(number).await? {
             Some(found) if found == hash => None,
             found => Some(format!(
-                "the node says that block {number} is final with hash {hash}, and that of its chain {}",
+                "the node reports block {number} as finalized with hash {hash}, but its chain {}",
                 found.map_or("it does not have".to_owned(), |found| format!("has {found}"))
             )),
         })
     }
 
-    /// The hash of the node's block of this height, where it has one.
+    /// The hash of the node's block of this height, if it has one.
     async fn hash_at(&self, number: u64) -> Result<Option<B256>, FetchError> {
         match self.client.head(Tag::Number(number)).await {
             Ok(head) => Ok(Some(head.hash)),
-            // What was pruned was there.
+            // A pruned block did exist.
             Err(geth::Error::Pruned { .. }) => Ok(Some(B256::ZERO)),
             Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(FetchError::Away(error)),
         }
     }
 
-    /// Makes sure that the node's chain is the one that is sealed in these ranges of a volume at
-    /// `root`.
+    /// Checks that the node's chain is the one sealed in these ranges of a volume at `root`.
     pub async fn check_sealed(&self, ranges: &[Range], root: &Path) -> Result<(), FetchError> {
         let head = self.head.map_or(0, |head| head.number);
         let Some(range) = ranges.iter().rev().find(|range| range.last <= head) else {
@@ -190,7 +187,7 @@ impl Node {
         Err(self.contradiction(range.last, hash, ranges, root).await)
     }
 
-    /// The error for a chain that contradicts a sealed range, naming the block to go back to.
+    /// The error for a chain that contradicts a sealed range, naming the block to rewind to.
     pub async fn contradiction(
         &self,
         number: u64,
@@ -208,7 +205,8 @@ impl Node {
         }
         let hint = match good {
             Some(good) => format!(
-                "is this the right node? if it is, `spyhop rewind --data {} --to {good}` moves what is above to quarantine",
+                "is this the right node? if it is, `spyhop rewind --data {} --to {good}` moves \
+                what is above to quarantine",
                 root.display()
             ),
             None => "no sealed range is of this node's chain: give it a data directory of its own"
@@ -216,21 +214,24 @@ impl Node {
         };
         FetchError::Other(
             Refused::new(
-                format!("the node's chain contradicts what is sealed: it has {hash} at or above block {number}; nothing was touched"),
+                format!(
+                    "the node's chain contradicts what is sealed: it has {hash} at or above \
+                    block {number}; nothing was touched"
+                ),
                 hint,
             )
             .into(),
         )
     }
 
-    /// Looks for the freezer, or at what it holds by now. Says where it and the era files are.
+    /// Looks for the freezer, or updates what it has. Returns where it and the era files are.
     pub async fn look_at_freezer(&mut self) -> Result<&Places, FetchError> {
         self.freezer.look(&self.client, self.chain.identity.genesis_hash).await?;
         Ok(&self.freezer.places)
     }
 
-    /// The blocks that can be read out of the freezer and the era files: there, durable, and final.
-    /// First and last of each run of them, ascending.
+    /// The blocks that can be read from the freezer and the era files: present, durable, and final.
+    /// First and last of each run, ascending.
     pub fn in_freezer(&self) -> Vec<(u64, u64)> {
         let end = if self.is_anchored() { self.finalized } else { Some(u64::MAX) };
         let Some(end) = end else { return Vec::new() };
@@ -247,13 +248,13 @@ impl Node {
         }
     }
 
-    /// Whether history is traced, and so does not come out of the freezer.
+    /// Whether history is traced, and so is not read from the freezer.
     pub fn is_traced(&self) -> bool {
         self.asks_state && self.is_anchored()
     }
 
-    /// With traces of all blocks: asks from which block on the node serves state, now and then, and
-    /// logs what it is not asked for. Says whether that has changed.
+    /// With traces of all blocks: polls the first block whose state the node serves, when it is
+    /// due, and logs what cannot be requested. Returns whether that changed.
     pub async fn look_for_state(
         &mut self,
         ranges: &[Range],
@@ -284,29 +285,30 @@ impl Node {
         Ok(before.0 != oldest)
     }
 
-    /// Whether the node is to be asked once more for the state of a sealed range: nobody asked, and
-    /// it has all of it.
+    /// Whether to request the state of a sealed range: it was never requested, and the node has all
+    /// of it.
     pub fn is_to_be_asked(&self, range: &Range) -> bool {
         self.is_traced()
             && was_not_asked(range)
             && self.oldest_state.is_some_and(|oldest| oldest <= range.first)
     }
 
-    /// Sealed ranges whose state nobody asked for and this node does not serve, and their blocks.
+    /// Sealed ranges whose state was never requested and this node does not serve, and their
+    /// blocks.
     fn unserved(&self, ranges: &[Range]) -> (usize, u64) {
         let unserved =
             ranges.iter().filter(|range| was_not_asked(range) && !self.is_to_be_asked(range));
         unserved.fold((0, 0), |(count, blocks), range| (count + 1, blocks + range.blocks()))
     }
 
-    /// What to do about state that nobody asked for, where it was wanted and this node does not
-    /// serve it.
+    /// The remedy for state that was requested but that this node does not serve.
     pub fn remedy(&self, root: &Path) -> String {
         let oldest =
             self.oldest_state.map_or("not known".to_owned(), |oldest| format!("block {oldest}"));
         let data = root.display();
         format!(
-            "this node serves state from {oldest} on: `spyhop watch --traces all --data {data} --ipc SOCKET` beside an archive node asks for it"
+            "this node serves state from {oldest} on; run `spyhop watch --traces all --data \
+            {data} --ipc SOCKET` next to an archive node"
         )
     }
 }

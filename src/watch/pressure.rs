@@ -1,45 +1,46 @@
-//! When building in the background pauses: while the node is slow to answer, or falls behind. And
-//! how much it asks of a node that imports blocks.
+//! When background building pauses, because the node is slow to answer or falls behind; and how it
+//! paces its requests to a node that imports blocks.
 
 use crate::stop::{Stop, Stopped};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// An answer about the head that takes longer is a sign of a node in need of the machine.
+/// A slower reply to the head request is a sign of a node under pressure.
 pub const ANSWER_MAX: Duration = Duration::from_secs(1);
 
-/// Age of the head, in seconds, below which a node keeps up.
+/// A head younger than this, in seconds, means that the node keeps up.
 const KEEPS_UP_S: u64 = 30;
 
-/// Age of the head at which a node that kept up has fallen behind, in seconds: seven slots.
+/// A head older than this, in seconds, means that a node that kept up has fallen behind: seven
+/// slots.
 const BEHIND_S: u64 = 84;
 
-/// A node whose head moves so often is at work on blocks all the time.
+/// A node whose head moves this often is importing all the time.
 const CONTINUOUS: Duration = Duration::from_millis(500);
 
-/// For how long it is still taken for such a node after its head has moved.
+/// How long it counts as such after its last move.
 const CONTINUES: Duration = Duration::from_secs(2);
 
-/// How long a node is looked at before it is taken for idle.
+/// How long a node is observed before it is considered idle.
 const UNKNOWN: Duration = Duration::from_secs(1);
 
-/// The longest time between two blocks by which the next is foreseen.
+/// The longest block interval from which the next block is predicted.
 const PERIOD_MAX: Duration = Duration::from_secs(15);
 
-/// Of a node that is always at work the first part of each of these times is taken.
+/// For a node that is importing all the time, requests go out in the first part of each turn.
 const TURN: Duration = Duration::from_secs(1);
 const TURN_TAKEN: Duration = Duration::from_millis(50);
 
-/// How long such a node is left alone after each answer.
+/// Pause after each reply of such a node.
 const BREATH: Duration = Duration::from_millis(30);
 
-/// How often whoever waits for the node looks whether it is time.
+/// How often a waiting worker checks whether it is its time.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// When blocks are built that nobody waits for: not while the node is at work on a block of its
-/// own, or is about to be. It answers at its own priority, what it does for us it does not do for
-/// its block, and a core that is busy slows the others, whatever its priority is.
+/// When to fetch blocks that nobody is waiting for: not while the node imports a block, or is about
+/// to. It answers at its own priority, work for us delays its block, and a busy core slows the
+/// others whatever its priority.
 #[derive(Debug)]
 pub struct Pace {
     started: Instant,
@@ -47,17 +48,16 @@ pub struct Pace {
     turn: Semaphore,
 }
 
-/// When the node's head was last seen to move. All times are since [`Pace`] was made.
+/// When the node's head last moved. All times are since [`Pace`] was created.
 #[derive(Clone, Copy, Debug)]
 struct Moves {
     at: Duration,
-    /// How long that was after the time before, and that after the one before it: whoever looks is
-    /// late now and then.
+    /// The last interval and the one before it: a poll may be late now and then.
     periods: [Duration; 2],
 }
 
 impl Moves {
-    /// The head has moved once more.
+    /// The head moved again.
     fn next(before: Option<Self>, at: Duration) -> Self {
         let periods = before
             .map_or([Duration::MAX; 2], |before| [at.saturating_sub(before.at), before.periods[0]]);
@@ -68,16 +68,16 @@ impl Moves {
 /// What the node is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Activity {
-    /// Nothing, as far as can be seen.
+    /// Nothing, as far as is known.
     Idle,
-    /// It gets a block about now.
+    /// It is importing a block about now.
     AtWork,
-    /// It gets one after the other, or may: a little may be asked of it now.
+    /// It is importing block after block, or may be: it gets few requests.
     Shared,
 }
 
 impl Activity {
-    /// What it is doing now, by how its head moved so far.
+    /// The activity now, given the head's past moves.
     fn at(now: Duration, moves: Option<Moves>) -> Self {
         let Some(Moves { at, periods }) = moves else {
             return if now < UNKNOWN { Self::Shared } else { Self::Idle };
@@ -102,7 +102,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Notes that the node's head has moved.
+    /// Records that the node's head moved.
     pub fn moved(&self) {
         let mut head = self.head.lock().expect("nothing panics while holding it");
         *head = Some(Moves::next(*head, self.started.elapsed()));
@@ -115,8 +115,8 @@ impl Pace {
         )
     }
 
-    /// Asks the node between two of its blocks; one that is always at work on blocks gets one
-    /// question at a time, with pauses.
+    /// Sends a request between two of the node's blocks; a node that imports all the time gets one
+    /// request at a time, with pauses.
     pub async fn ask_between_blocks<T>(&self, asked: impl Future<Output = T>) -> T {
         if self.activity() == Activity::Idle {
             return asked.await;
@@ -137,7 +137,7 @@ impl Pace {
     /// Waits, on a worker's thread, until the node is between two blocks.
     ///
     /// # Errors
-    /// Where the process is to end.
+    /// If the process is to stop.
     pub fn wait_between_blocks(&self, stop: &Stop) -> Result<(), Stopped> {
         while self.activity() == Activity::AtWork && !stop.is_set() {
             std::thread::sleep(LOOK_EVERY);
@@ -146,7 +146,7 @@ impl Pace {
     }
 }
 
-/// What workers pass between two blocks. It is open at first.
+/// Workers wait here between two blocks while it is closed. Open at first.
 #[derive(Debug)]
 pub struct Gate {
     /// Whether it is ever closed.
@@ -156,12 +156,12 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// One that is never closed where somebody waits for the end.
+    /// It is never closed if somebody is waiting for the result.
     pub fn new(closes: bool) -> Self {
         Self { closes, closed: Mutex::new(false), changed: Condvar::new() }
     }
 
-    /// Closes it, or opens it where there is no reason to; logs that where it changes anything.
+    /// Closes it for a reason, or opens it without one; logs changes.
     pub fn close_because(&self, why: Option<&str>) {
         let why = why.filter(|_| self.closes);
         let mut closed = self.closed.lock().expect("nothing panics while holding it");
@@ -177,7 +177,7 @@ impl Gate {
     /// Waits, on a worker's thread, until it is open.
     ///
     /// # Errors
-    /// Where the process is to end.
+    /// If the process is to stop.
     pub fn wait_on_thread(&self, stop: &Stop) -> Result<(), Stopped> {
         let mut closed = self.closed.lock().expect("nothing panics while holding it");
         while *closed && !stop.is_set() {
@@ -195,7 +195,7 @@ impl Gate {
     }
 }
 
-/// What was seen of the node's own progress.
+/// Whether the node falls behind.
 #[derive(Debug, Default)]
 pub struct Pressure {
     /// Whether its head was ever recent: a node that never kept up is not slowed down by us.
@@ -203,7 +203,7 @@ pub struct Pressure {
 }
 
 impl Pressure {
-    /// Whether the head of a node that kept up is too old by now.
+    /// Whether a node that kept up now has a head that is too old.
     pub fn is_late(&mut self, head_age_s: u64) -> bool {
         self.kept_up |= head_age_s < KEEPS_UP_S;
         self.kept_up && head_age_s > BEHIND_S
@@ -234,28 +234,27 @@ mod tests {
         // After a single move the next one may come at once.
         check(&[5_000], 5_999, Shared);
         check(&[5_000], 6_000, Idle);
-        // A block every 12 seconds: at work from three quarters of that on, until the next is long
-        // overdue.
+        // A block every 12 seconds: importing from three quarters of that on, until the next is
+        // long overdue.
         check(&[10_000, 22_000], 22_100, Idle);
         check(&[10_000, 22_000], 31_000, Idle);
         check(&[10_000, 22_000], 31_001, AtWork);
         check(&[10_000, 22_000], 45_999, AtWork);
         check(&[10_000, 22_000], 46_000, Idle);
-        // Above 15 seconds the next block is not foreseen.
+        // Above 15 seconds the next block is not predicted.
         check(&[10_000, 25_000], 37_000, AtWork);
         check(&[10_000, 25_001], 37_000, Idle);
         check(&[10_000, 25_001], 40_001, Idle);
-        // One after the other: the first 50 ms of each second are taken.
+        // Continuous import: the first 50 ms of each second are used.
         check(&[9_000, 9_200, 9_400], 9_500, AtWork);
         check(&[9_000, 9_200, 9_400], 10_049, Shared);
         check(&[9_000, 9_200, 9_400], 10_050, AtWork);
-        // Once seen late it is still taken for such a node; not so after two longer periods, or two
-        // seconds.
+        // One late poll does not change that; two longer intervals do, or two seconds.
         check(&[9_000, 9_200, 9_900], 10_000, Shared);
         check(&[9_000, 9_200, 9_900], 10_100, AtWork);
         check(&[9_000, 9_600, 10_200], 10_300, Idle);
         check(&[9_000, 9_200, 9_400], 11_400, Idle);
-        // A clock that was read a little later than the move was noted.
+        // A clock that was read slightly after the move was recorded.
         check(&[9_000, 21_000], 20_999, Idle);
     }
 

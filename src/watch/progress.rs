@@ -1,4 +1,4 @@
-//! How building progresses: the rates of its sources, and when it will be done.
+//! Progress of building: the rates of its sources, and when it will be done.
 
 use super::meter::{Counter, Meter};
 use crate::clock::process_time;
@@ -8,50 +8,48 @@ use std::time::{Duration, Instant};
 /// How often the progress of building is logged.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// How building progresses.
+/// Progress of building.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Building {
-    /// Blocks that are sealed of those wanted, in thousandths.
+    /// Sealed blocks of those requested, in thousandths.
     pub done_permille: u64,
     /// Blocks still to be read.
     pub blocks_left: u64,
-    /// Seconds until all are, at the present rate; `None` while there is none.
+    /// Seconds until all are read, at the present rate; `None` without one.
     pub eta_s: Option<u64>,
-    /// The sources that gave blocks lately.
+    /// The sources used lately.
     pub sources: Vec<SourceRate>,
 }
 
-/// What one source gives.
+/// The rate of one source.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct SourceRate {
     /// `freezer` or `node`.
     pub source: String,
     /// Blocks so far in this run.
     pub blocks: u64,
-    /// Blocks a second, lately.
+    /// Blocks per second, lately.
     pub blocks_s: u64,
-    /// Thousand bytes read a second, lately: as they are stored in the freezer, or of RLP from the
-    /// node.
+    /// Kilobytes read per second, lately: as stored in the freezer, or of RLP from the node.
     pub kb_s: u64,
 }
 
-/// The rates of building, from one line in the log to the next.
+/// The rates of building, from one log line to the next.
 #[derive(Debug)]
 pub struct Rates {
     started: Instant,
     at: Instant,
-    /// Blocks and bytes of each source by then.
+    /// Blocks and bytes of each source at the last measurement.
     before: [(u64, u64); 2],
     rates: Vec<SourceRate>,
 }
 
 impl Rates {
-    /// Nothing was read yet.
     pub fn new() -> Self {
         Self { started: Instant::now(), at: Instant::now(), before: [(0, 0); 2], rates: Vec::new() }
     }
 
-    /// Measures anew, where it is time; says whether it was.
+    /// Measures again if it is time; returns whether it was.
     pub fn measure(&mut self, meter: &Meter) -> bool {
         let elapsed = self.at.elapsed();
         if elapsed < LOG_EVERY {
@@ -77,7 +75,7 @@ impl Rates {
         true
     }
 
-    /// Logs what the whole run came to: what each source gave, and what the processors did.
+    /// Logs the totals of the whole run: blocks of each source, and CPU time.
     pub fn log_total(&self, meter: &Meter) {
         let seconds = self.started.elapsed().as_secs_f64();
         let rounded = |value: f64| (value * 10.0).round() / 10.0;
@@ -98,7 +96,7 @@ impl Rates {
         }
     }
 
-    /// How building progresses, with so many blocks sealed and so many left.
+    /// Progress, with this many blocks sealed and left.
     pub fn building(&self, sealed: u64, left: u64) -> Building {
         let blocks_s: u64 = self.rates.iter().map(|rate| rate.blocks_s).sum();
         Building {

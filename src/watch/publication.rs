@@ -19,24 +19,24 @@ pub struct Publication {
     publisher: Publisher,
     labels: Labels,
     events: Events,
-    /// Who has most in the sealed ranges.
+    /// The largest holders in the sealed ranges.
     pub ranking: Option<Ranking>,
-    /// Whether there is something to publish, and when it was done last.
+    /// Whether there is something to publish, and when it was last done.
     pub dirty: bool,
     published_at: Option<Instant>,
-    /// Why it could not be published, and when that was tried last.
+    /// Why publishing failed, and when it was last tried.
     failed: Option<(String, Instant)>,
-    /// Chunks of the tail that are published, and those that no longer are, with when that was
-    /// first seen.
+    /// Published chunks of the tail, and those no longer published with the time that was first
+    /// seen.
     chunks: Vec<PathBuf>,
     chunks_left: BTreeMap<PathBuf, Instant>,
 }
 
-/// What is published of the chain.
+/// The published part of the chain.
 #[derive(Debug)]
 pub struct Published<'a> {
     pub identity: Identity,
-    /// The tables asked for.
+    /// The tables to make.
     pub tables: Selection,
     pub ranges: &'a [Range],
     pub tail: &'a [BlockLink],
@@ -45,7 +45,6 @@ pub struct Published<'a> {
 }
 
 impl Publication {
-    /// Nothing is published yet.
     pub fn new(
         publisher: Publisher,
         labels: Labels,
@@ -65,18 +64,17 @@ impl Publication {
         }
     }
 
-    /// Reads the operator's files again where they have changed.
+    /// Reads the operator's files again if they changed.
     pub fn refresh(&mut self) {
         self.dirty |= self.labels.refresh();
         self.dirty |= self.events.refresh();
     }
 
-    /// Whether there is something to publish and so much time has passed.
+    /// Whether there is something to publish and enough time has passed.
     pub fn is_due(&self, every: Duration) -> bool {
         self.dirty && self.published_at.is_none_or(|at| at.elapsed() >= every)
     }
 
-    /// Publishes.
     pub fn publish(&mut self, store: &Store, published: &Published) -> Result<()> {
         let Published { identity, tables, ranges, tail, ref coverage, ref reorgs } = *published;
         let split = chunk::split(store, identity, tail, tables)?;
@@ -112,7 +110,7 @@ impl Publication {
         Ok(())
     }
 
-    /// Drops a ranking that is damaged.
+    /// Drops a damaged ranking.
     pub fn check_ranking(&mut self, store: &Store) -> Result<()> {
         if let Some(ranking) = &self.ranking
             && !ranking.is_sound(store)?
@@ -122,24 +120,23 @@ impl Publication {
         Ok(())
     }
 
-    /// Notes why it could not be published, or that it could.
+    /// Records why publishing failed, or that it succeeded.
     pub fn note_failure(&mut self, reason: Option<String>) {
         self.failed = reason.map(|reason| (reason, Instant::now()));
     }
 
-    /// Whether it failed just now.
+    /// Whether it failed recently.
     pub fn rests(&self) -> bool {
         const RETRY: Duration = Duration::from_secs(10);
         self.failed.as_ref().is_some_and(|(_, at)| at.elapsed() < RETRY)
     }
 
-    /// Why it could not be published.
+    /// Why publishing failed.
     pub fn failure(&self) -> Option<&str> {
         self.failed.as_ref().map(|(reason, _)| &reason[..])
     }
 
-    /// Deletes rankings and chunks of the tail that are not published any more, once nobody reads
-    /// them.
+    /// Deletes rankings and tail chunks that are no longer published, once no reader uses them.
     pub fn collect(&mut self, store: &Store) -> Result<()> {
         if let Some(ranking) = &self.ranking {
             ranking.collect_others(store, GRACE)?;

@@ -1,6 +1,5 @@
-//! Publishing what is stored, and what happens where that finds damage: it goes to quarantine,
-//! `coverage` names it, and it is built again as soon as there is a worker. Nothing else waits for
-//! it, least of all the head.
+//! Publishes what is stored. Damage found on the way goes to quarantine, `coverage` lists it, and
+//! it is rebuilt as soon as a worker is free; nothing else waits for it, least of all the head.
 
 use super::coverage::Coverage;
 use super::publication::Published;
@@ -12,17 +11,17 @@ use crate::store::Damaged;
 use anyhow::Result;
 use std::time::Duration;
 
-/// How often a state is published while the tail catches up.
+/// How often to publish while the tail catches up.
 const PUBLISH_EVERY: Duration = Duration::from_secs(2);
 
-/// How often a state is published while history is built at full speed: each takes some of that
+/// How often to publish while history is built at full speed: each publication costs some of that
 /// speed.
 const PUBLISH_BACKFILL_EVERY: Duration = Duration::from_secs(30);
 
 impl Session {
-    /// Publishes what is stored, where there is something new and it is time, or `now`. What is
-    /// found damaged by that is set aside, and then it is tried once more, from scratch; where that
-    /// fails too, readers keep what they have, and it is tried again later.
+    /// Publishes what is stored, if there is something new and it is time, or if `now`. Damage
+    /// found by that goes to quarantine, and publishing is retried once from scratch; if that fails
+    /// too, readers keep the old file, and it is retried later.
     pub fn publish(&mut self, now: bool) -> Result<()> {
         if self.publication.rests() && !self.settings.ends() {
             return Ok(());
@@ -33,7 +32,7 @@ impl Session {
         if let Some(error) = published.as_ref().err().filter(|error| is_to_be_mended(error)) {
             tracing::warn!(
                 error = format!("{error:#}"),
-                "publishing failed, tried again from scratch"
+                "publishing failed, retrying from scratch"
             );
             self.tail.note_lost(error);
             published = self.publish_without_damage(error);
@@ -46,7 +45,7 @@ impl Session {
         self.publication.note_failure(failure.clone());
         match failure {
             Some(error) if !self.settings.ends() => {
-                tracing::error!(error, "not published, which is tried again");
+                tracing::error!(error, "publishing failed and will be retried");
                 Ok(())
             }
             _ => published,
@@ -63,7 +62,7 @@ impl Session {
         let tables = self.settings.tables;
         let ranges = self.sealed.kept(self.tip());
         let (root, node, sealed, tail) = (self.store.root(), &self.node, &self.sealed, &self.tail);
-        // First, for a damaged record goes to quarantine, which coverage counts.
+        // First, because a damaged record goes to quarantine, which coverage counts.
         let reorgs = self.store.reorgs()?;
         let coverage = Coverage { root, tables, node, sealed, ranges, tail }.intervals()?;
         let identity = self.node.chain.identity;
@@ -72,7 +71,7 @@ impl Session {
         self.publication.publish(&self.store, &published)
     }
 
-    /// Sets ranges aside that publishing found damaged, and publishes what is left.
+    /// Moves ranges that publishing found damaged to quarantine, and publishes the rest.
     fn publish_without_damage(&mut self, error: &anyhow::Error) -> Result<()> {
         let read_first = self.kept().first().map(|range| range.path.clone());
         let damaged = self.sealed.damage_met(error, read_first.as_deref())?;
@@ -81,8 +80,8 @@ impl Session {
         self.try_publish(true)
     }
 
-    /// Takes in that a range is damaged: it is set aside, to be built again, and what is left is
-    /// published. Any other error is returned.
+    /// Handles a damaged range: moves it to quarantine for rebuilding and publishes the rest.
+    /// Returns any other error.
     pub fn take_damage(&mut self, error: anyhow::Error) -> Result<()> {
         let Some(damaged) = error.downcast_ref::<Damaged>().cloned() else { return Err(error) };
         if !self.sealed.set_aside(&damaged)? {

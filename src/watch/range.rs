@@ -1,7 +1,6 @@
-//! One range, built on a worker: from geth's freezer, from the node's socket, or from the tail.
+//! One range, built by a worker from geth's freezer, from the node's socket, or from the tail.
 //!
-//! A worker ends with a range that is whole and durable but still aside; [`super::build`] puts it
-//! in its place.
+//! The result is complete and durable but not yet committed; [`super::build`] commits it.
 
 use super::builder::{Builder, Job};
 use super::error::FetchError;
@@ -18,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 impl Builder {
-    /// Builds a range, aside. `drained` is set when the node is not needed any more.
+    /// Builds a range without committing it. Sets `drained` when it no longer needs the node.
     pub async fn build(
         mut self,
         mut job: Job,
@@ -39,7 +38,7 @@ impl Builder {
                     builder.seal(&links)
                 });
                 match sealed.await? {
-                    // What the tail lost the node has.
+                    // The node has what the tail lost.
                     Err(FetchError::Other(error)) if error.is::<Damaged>() => {
                         self.build_from_node(job.clone(), &drained).await
                     }
@@ -56,7 +55,7 @@ impl Builder {
                 != (added.first_parent_hash, added.last_hash)
             {
                 let what = format!(
-                    "the node's blocks {} to {} are not those that are sealed",
+                    "the node's blocks {} to {} differ from the sealed ones",
                     range.first, range.last
                 );
                 return Err(FetchError::Other(anyhow::anyhow!(what)));
@@ -65,9 +64,9 @@ impl Builder {
         Ok(finished)
     }
 
-    /// The damaged range with nothing but those of its tables that the node could not tell again
-    /// and whose files are as they were written; they are taken over. `None` where there are none,
-    /// or where the range is not of the node's chain.
+    /// The damaged range reduced to intact state-dependent tables that the node could not provide
+    /// again; these are reused. `None` if there are none, or if the range is not of the node's
+    /// chain.
     async fn sound_state(&self, mend: &Mend) -> Result<Option<Range>, FetchError> {
         let Mend { first, last, ref path, .. } = *mend;
         let root = self.fetcher.store.root();
@@ -92,7 +91,7 @@ impl Builder {
         }))
     }
 
-    /// Builds a range out of the tail.
+    /// Builds a range from the tail.
     fn seal(&self, links: &[BlockLink]) -> Result<Finished, FetchError> {
         let (first, last) = links.first().zip(links.last()).context("nothing to seal")?;
         let store = &self.fetcher.store;

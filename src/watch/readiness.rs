@@ -1,5 +1,5 @@
-//! What the node still has to do, in words. Coarse ones: a state is logged once when it changes,
-//! and these change seldom.
+//! What the node still has to do, in words. Coarse ones: a state is logged only when it changes, so
+//! it should seldom change.
 
 use super::error::FetchError;
 use super::heartbeat::age_s;
@@ -8,24 +8,24 @@ use crate::geth::{Client, Head};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-/// A head older than this, in seconds, is not that of a node which keeps up.
+/// A head older than this, in seconds, is not that of a node that keeps up.
 const OLD_S: u64 = 300;
 
-/// How often a node with an old head is asked what it does.
+/// How often a node with an old head is asked for its sync status.
 const ASK_EVERY: Duration = Duration::from_secs(30);
 
-/// Why a node has no block but its first one.
+/// Why a node has only its genesis block.
 pub async fn before_first_block(client: &Client) -> Result<String, FetchError> {
     let syncing = client.syncing().await.map_err(FetchError::Away)?;
     Ok(format!("waiting for the node's first block: {}", stage(&syncing)))
 }
 
-/// When a node with an old head was asked last.
+/// When a node with an old head was last asked.
 #[derive(Debug, Default)]
 pub struct Lag(Option<Instant>);
 
 impl Lag {
-    /// Logs why nothing new comes, where the node's head is old. It is followed all the same.
+    /// Logs why there are no new blocks if the node's head is old. It is followed all the same.
     pub async fn log(&mut self, client: &Client, head: Option<Head>, reporter: &mut Reporter) {
         let Some(age_s) = head.and_then(age_s) else { return };
         let asked = self.0.is_some_and(|at| at.elapsed() < ASK_EVERY);
@@ -33,7 +33,7 @@ impl Lag {
             return;
         }
         self.0 = Some(Instant::now());
-        // For a line in the log only: without an answer the next step says what is wrong.
+        // This is for one log line only: if there is no reply, the next step reports what is wrong.
         if let Ok(syncing) = client.syncing().await {
             let at_least = at_least(age_s);
             reporter.log_state(format!(
@@ -45,7 +45,7 @@ impl Lag {
 }
 
 /// What `eth_syncing` means (go-ethereum `internal/ethapi/api.go`). geth's head stays at block 0
-/// until its first snap sync is through.
+/// until its first snap sync is complete.
 fn stage(syncing: &Value) -> String {
     let number = |key: &str| {
         let text = syncing.get(key).and_then(Value::as_str)?;
@@ -77,7 +77,7 @@ fn stage(syncing: &Value) -> String {
     }
 }
 
-/// An age, rounded down so far that it seldom changes.
+/// An age, rounded down so that it seldom changes.
 fn at_least(age_s: u64) -> String {
     match age_s {
         0..3_600 => "5 minutes".to_owned(),

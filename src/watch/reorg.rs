@@ -1,5 +1,5 @@
-//! A reorganisation: back to the block that the node's chain and the tail share. What is sealed is
-//! final and stays.
+//! A reorganisation: rewinds to the block that the node's chain and the tail share. Sealed ranges
+//! are final and stay.
 
 use super::error::FetchError;
 use super::fetch::header_link;
@@ -9,7 +9,7 @@ use crate::store::BlockLink;
 use alloy_primitives::B256;
 
 impl Session {
-    /// Goes back to the block that the node's chain and ours share.
+    /// Rewinds to the block that the node's chain and ours share.
     pub async fn reorganise(&mut self, tip: BlockLink, head: Head) -> Result<(), FetchError> {
         let client = self.node.client.clone();
         let floor = self.tail.first().unwrap_or(tip.number + 1);
@@ -18,7 +18,7 @@ impl Session {
         let (fork_block, fork_hash) = loop {
             let hash = client.head(Tag::Number(number)).await.map_err(FetchError::Away)?.hash;
             if number < floor {
-                // Below the tail lies what is sealed, if anything does.
+                // Below the tail are the sealed ranges, if there are any.
                 match self.sealed.top().filter(|sealed| sealed.number == number) {
                     Some(sealed) if sealed.hash != hash => {
                         let (ranges, root) = (&self.sealed.ranges, self.store.root());
@@ -41,19 +41,20 @@ impl Session {
         let Some(first) = new_hashes.last() else {
             let (Head { number, hash, parent_hash, .. }, node) = (head, fork_hash);
             return Err(FetchError::Doubt(format!(
-                "the node's head is said to be block {number}, {hash}, on {parent_hash}, and block {fork_block} of its chain is {node}"
+                "the node reports block {number}, {hash}, with parent {parent_hash} as its head, \
+                but block {fork_block} of its chain is {node}"
             )));
         };
         self.check_branch(fork_block, fork_hash, *first).await?;
         if fork_block < floor {
-            // None of it is left: perhaps because it is another chain.
+            // None of it is left: check whether it is another chain.
             client.check_chain().await.map_err(FetchError::Away)?;
         }
         new_hashes.reverse();
         self.take_back(fork_block, fork_hash, new_hashes)
     }
 
-    /// Makes sure that the node has the first block of another branch, before ours is given up for
+    /// Checks that the node has the first block of the other branch, before ours is given up for
     /// it.
     async fn check_branch(
         &self,
@@ -64,25 +65,25 @@ impl Session {
         let number = fork_block + 1;
         let doubt = |why: String| {
             FetchError::Doubt(format!(
-                "block {number} of the node's chain is said to be {hash}: {why}"
+                "block {number} of the node's chain is reported as {hash}: {why}"
             ))
         };
         let raw = match self.node.client.raw_block(At::Hash(hash)).await {
             Ok(raw) => raw,
             Err(error) if error.is_missing() => {
-                return Err(doubt("it does not have that".to_owned()));
+                return Err(doubt("it does not have that block".to_owned()));
             }
             Err(error) => return Err(FetchError::Away(error)),
         };
         match header_link(&raw) {
-            Some((found, _)) if found != hash => Err(doubt(format!("what it gives is {found}"))),
+            Some((found, _)) if found != hash => Err(doubt(format!("it returned {found}"))),
             Some((_, parent)) if parent == fork_hash => Ok(()),
-            Some((_, parent)) => Err(doubt(format!("that is on {parent}, not on {fork_hash}"))),
-            None => Err(doubt("what it gives is no block".to_owned())),
+            Some((_, parent)) => Err(doubt(format!("its parent is {parent}, not {fork_hash}"))),
+            None => Err(doubt("what it returned is not a block".to_owned())),
         }
     }
 
-    /// Drops the tail above a block, for others, and records the reorganisation.
+    /// Drops the tail above a block, to be replaced, and records the reorganisation.
     pub fn take_back(
         &mut self,
         fork_block: u64,

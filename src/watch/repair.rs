@@ -1,8 +1,7 @@
-//! Building what failed `spyhop verify` again, out of the node.
+//! Rebuilds what failed `spyhop verify`, from the node.
 //!
 //! A range's next generation is built and published before the old one goes to quarantine, so that
-//! readers lose nothing. What the tail lost, the next `watch` fetches: that is what it does with a
-//! tail anyway.
+//! readers lose nothing. Missing tail blocks are fetched by the next `watch`, as always.
 
 use super::builder::Job;
 use super::connect::connect;
@@ -27,38 +26,38 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// What is to be built again. All paths are relative to the volume.
+/// What to rebuild. All paths are relative to the volume.
 #[derive(Clone, Debug, Default)]
 pub struct Faulty {
     /// Sealed ranges: first and last block, directory.
     pub ranges: Vec<(u64, u64, PathBuf)>,
-    /// Tables of these whose rows are wrong though the file is what was written: by directory and
-    /// name.
+    /// Tables of these whose rows are wrong although the file has the right checksum: by directory
+    /// and name.
     pub contradicted: BTreeSet<(PathBuf, String)>,
-    /// Chunks of the tail: their directories.
+    /// Directories of tail chunks.
     pub chunks: Vec<PathBuf>,
     /// Files of the tail.
     pub tail: Vec<PathBuf>,
-    /// Records and what is made again by itself.
+    /// Records, and files that are regenerated.
     pub small: Vec<PathBuf>,
-    /// Whether what is published is to be made again.
+    /// Whether to publish again.
     pub is_unpublished: bool,
 }
 
 impl Faulty {
-    /// Adds a range, once.
+    /// Adds a range, unless it is already there.
     pub fn add_range(&mut self, range: &Range) {
         if !self.has_range(range) {
             self.ranges.push((range.first, range.last, range.path.clone()));
         }
     }
 
-    /// Whether a range is among them.
+    /// Whether it contains a range.
     pub fn has_range(&self, range: &Range) -> bool {
         self.ranges.iter().any(|(.., path)| *path == range.path)
     }
 
-    /// Whether there is nothing to build.
+    /// Whether there is nothing to rebuild.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
             && self.chunks.is_empty()
@@ -67,11 +66,12 @@ impl Faulty {
     }
 }
 
-/// Builds what is faulty again, publishes, and moves the old to quarantine. Returns where in there.
+/// Rebuilds what is faulty, publishes, and moves the old files to quarantine. Returns their paths
+/// there.
 ///
 /// # Errors
-/// Where the node does not give a block, gives another chain, or the volume lacks room; what was
-/// not built again stays as it was.
+/// If the node lacks a block or is on another chain, or the volume lacks space; whatever was not
+/// rebuilt stays as it was.
 pub fn repair(
     ipc: PathBuf,
     store: Arc<Store>,
@@ -90,7 +90,7 @@ pub fn repair(
     Ok(PathBuf::from("quarantine").join(label))
 }
 
-/// Settings by which all that is held stays as it is: from its first block on, and with its tables.
+/// Settings that keep everything stored: from its first block on, and with its tables.
 fn settings(ipc: PathBuf, store: &Store, published_path: Option<PathBuf>) -> Result<Settings> {
     let (ranges, _) = read_readable_ranges(store.root())?;
     Ok(Settings {
@@ -115,8 +115,7 @@ fn settings(ipc: PathBuf, store: &Store, published_path: Option<PathBuf>) -> Res
     })
 }
 
-/// The tables of the tail, which is made anew with others; where there is none, those of the newest
-/// range.
+/// The tables of the tail; if there is none, those of the newest range.
 fn tables_held(root: &Path, newest: Option<&Range>) -> Result<Selection> {
     let blocks = tail::paths(root)?.into_iter().filter_map(|path| tail::block_of(&path));
     let of_tail = blocks
@@ -136,8 +135,7 @@ async fn rebuild(
     let client = Client::new(&settings.ipc, Limits::of_memory(settings.memory_bytes_max));
     let mut reporter = Reporter::new(store.clone());
     let found = connect(&client, &store, &settings, &stop, &mut reporter).await?;
-    // These would be taken for good when the session opens. Their places are those of what is built
-    // anew.
+    // Opening the session would use these files; they are replaced.
     for path in faulty.tail.iter().chain(&faulty.chunks).chain(&faulty.small) {
         store.quarantine_path(path, label)?;
     }
@@ -145,9 +143,9 @@ async fn rebuild(
     let mut session =
         Session::open(settings, store.clone(), client, found, publisher, reporter, stop).await?;
     let head = session.look_at_head().await?;
-    // It was made of what is faulty.
+    // It was computed from faulty files.
     session.publication.ranking = None;
-    // What cannot be read at all went to quarantine when the session was opened.
+    // Unreadable ranges went to quarantine when the session was opened.
     let mut mends = session.sealed.mends.clone();
     for range in faulty.ranges {
         if session.sealed.ranges.iter().any(|held| held.path == range.2) {
@@ -164,7 +162,7 @@ async fn rebuild(
         let range = range.map_err(error).with_context(|| format!("failed to rebuild {what}"))?;
         session.sealed.add(range);
     }
-    // The tail, once that is right which it links to.
+    // The tail last, because it links to the ranges.
     session.fill_tail(head).await?;
     session.publication.dirty = true;
     session.publish(true)?;
@@ -175,13 +173,13 @@ async fn rebuild(
 }
 
 impl Session {
-    /// Builds a range again, and commits it.
+    /// Rebuilds a range, and commits it.
     async fn build_again(&mut self, mend: Mend) -> Result<Range, FetchError> {
         let old = fs::read_dir(self.store.root().join(&mend.path))?
             .map(|entry| Ok(entry?.metadata()?.len()));
         if !self.has_room(old.sum::<Result<u64>>()?)? {
             return Err(FetchError::Other(anyhow!(
-                "there is no room for it: {}",
+                "not enough free space: {}",
                 self.reporter.state()
             )));
         }
@@ -201,7 +199,7 @@ impl Session {
     }
 }
 
-/// Why it was not done, for the operator.
+/// The reason it failed, for the operator.
 fn error(trouble: FetchError) -> anyhow::Error {
     match trouble {
         FetchError::Away(error) => error.into(),
@@ -209,7 +207,7 @@ fn error(trouble: FetchError) -> anyhow::Error {
         FetchError::Bad { reason, .. }
         | FetchError::Freezer(reason)
         | FetchError::Doubt(reason) => anyhow!(reason),
-        FetchError::Stopped => anyhow!("stopped; what was not finished stays as it was"),
+        FetchError::Stopped => anyhow!("stopped; whatever was not rebuilt stays as it was"),
         FetchError::Other(error) => error,
     }
 }

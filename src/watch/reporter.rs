@@ -11,24 +11,24 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::Arc;
 
-/// How often the bar is drawn in a second at most.
+/// Frames per second of the progress bar, at most.
 const FRAMES_S: u8 = 20;
 
-/// Logs what happens, once, or shows it in a bar.
+/// Logs each state once, or shows it in a progress bar.
 #[derive(Debug)]
 pub struct Reporter {
-    /// The first block of the run that another writer left.
+    /// The first block of the run that the previous writer left.
     run_first_before: Option<u64>,
     bar: Option<ProgressBar>,
-    /// The last state that was logged; the same is not logged again.
+    /// The last logged state; it is not logged twice.
     logged: String,
-    /// When a step was committed last, seconds since 1970.
+    /// Time of the last committed step, in seconds since 1970.
     committed_at: Option<u64>,
     pulse: Arc<Pulse>,
 }
 
 impl Reporter {
-    /// A bar where standard error is a terminal, else lines.
+    /// A progress bar if standard error is a terminal, otherwise log lines.
     pub fn new(store: Arc<Store>) -> Self {
         let style =
             "{prefix} [{bar:40}] {human_pos}/{human_len} blocks  {per_sec}  ETA {eta}  {msg}";
@@ -51,13 +51,13 @@ impl Reporter {
         }
     }
 
-    /// How far down the run of blocks went by the last heartbeat of another writer.
+    /// The first block of the run, by the previous writer's last heartbeat.
     pub fn run_first_before(&self) -> Option<u64> {
         self.run_first_before
     }
 
-    /// Writes the heartbeat, and goes on writing it until the next one comes. What it does not know
-    /// of the run of blocks is as before.
+    /// Writes the heartbeat, and repeats it until the next one. Keeps the first block of the run if
+    /// the new one lacks it.
     pub fn beat(&self, heartbeat: Heartbeat) -> Result<()> {
         self.pulse.beat(Heartbeat {
             run_first: heartbeat.run_first.or(self.run_first_before),
@@ -76,17 +76,16 @@ impl Reporter {
         }
     }
 
-    /// The last state that was logged.
     pub fn state(&self) -> &str {
         &self.logged
     }
 
-    /// When a step was committed last, seconds since 1970.
+    /// Time of the last committed step, in seconds since 1970.
     pub fn committed_at(&self) -> Option<u64> {
         self.committed_at
     }
 
-    /// Reports a committed step: a log line, or the bar moved.
+    /// Reports a committed step: a log line, or the progress bar moves.
     pub fn step(&mut self, what: &str, position: Position) {
         self.logged = what.to_owned();
         self.committed_at = Some(now());
@@ -117,7 +116,7 @@ impl Reporter {
         }
     }
 
-    /// Logs how building progresses.
+    /// Logs progress of building.
     pub fn building(&mut self, building: &Building) {
         let done = building.done_permille as f64 / 10.0;
         let eta = building.eta_s.map_or("unknown".to_owned(), |eta| format!("{eta} s"));
@@ -153,22 +152,21 @@ impl Reporter {
 pub enum Position {
     /// On the way to the node's head.
     Head {
-        /// The first block wanted.
+        /// The first requested block.
         first: u64,
-        /// The last block held.
+        /// The last stored block.
         tip: u64,
-        /// The node's head.
         head: u64,
         /// Blocks between the two.
         lag: u64,
-        /// Age of the node's head, in seconds, where it has one.
+        /// Age of the node's head in seconds, if it has one.
         node_lag_s: Option<u64>,
     },
     /// On the way through history.
     History {
-        /// Blocks sealed of those wanted.
+        /// Sealed blocks of those requested.
         sealed: u64,
-        /// Blocks wanted that can be.
+        /// Requested blocks that can be sealed.
         wanted: u64,
     },
 }

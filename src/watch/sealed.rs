@@ -1,5 +1,4 @@
-//! History as it is stored: the sealed ranges, those that are damaged, and pieces that could not be
-//! built.
+//! Stored history: the sealed ranges, those that are damaged, and pieces that could not be built.
 
 use super::mend::{self, Mend};
 use super::settings::{Settings, Task};
@@ -14,10 +13,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a piece that failed is left alone.
+/// How long before a failed piece is retried.
 pub const RETRY: Duration = Duration::from_secs(600);
 
-/// How long a reader of an older published file may go on.
+/// How long a reader may use an older published file.
 pub const GRACE: Duration = Duration::from_secs(600);
 
 /// Something that could not be built.
@@ -25,43 +24,41 @@ pub const GRACE: Duration = Duration::from_secs(600);
 pub struct Failure {
     /// `failed` or `missing`.
     pub status: &'static str,
-    /// Why.
     pub reason: String,
-    /// When it is tried again.
     retry_at: Instant,
 }
 
 impl Failure {
-    /// One that is tried again later.
+    /// A failure to be retried later.
     pub fn new(status: &'static str, reason: String) -> Self {
         Self { status, reason, retry_at: Instant::now() + RETRY }
     }
 
-    /// Whether it is not yet time to try again.
+    /// Whether it is too early to retry.
     pub fn rests(&self) -> bool {
         self.retry_at > Instant::now()
     }
 }
 
-/// History as it is stored.
+/// Stored history.
 #[derive(Debug)]
 pub struct Sealed {
     store: Arc<Store>,
     keep_days: Option<u64>,
-    /// The first block wanted, a multiple of [`RANGE_MIN`].
+    /// The first requested block, a multiple of [`RANGE_MIN`].
     pub wanted_first: u64,
-    /// The last block wanted, where not all are.
+    /// The last requested block, if there is a limit.
     pub wanted_last: Option<u64>,
     /// Sealed ranges, ascending.
     pub ranges: Vec<Range>,
-    /// Those that are damaged and in quarantine, to be built again.
+    /// Damaged ranges in quarantine, to be rebuilt.
     pub mends: Vec<Mend>,
     /// Pieces that could not be built, by first and last block.
     pub failures: BTreeMap<(u64, u64), Failure>,
 }
 
 impl Sealed {
-    /// What the store has; what is damaged goes to quarantine.
+    /// Opens the store's ranges; damaged ones go to quarantine.
     pub fn open(
         store: Arc<Store>,
         identity: Identity,
@@ -73,7 +70,7 @@ impl Sealed {
             Task::Follow { .. } => None,
         };
         if let Some(last) = wanted_last.filter(|last| *last < wanted_first) {
-            let range = format!("blocks {wanted_first} to {last} are none");
+            let range = format!("blocks {wanted_first} to {last} are an empty range");
             return Err(Refused::new(range, "give a `--to` that is not below `--from`").into());
         }
         let (ranges, mends) = mend::open(&store, identity)?;
@@ -89,9 +86,9 @@ impl Sealed {
         })
     }
 
-    /// What is stored up to the tip stays wanted: that run of blocks never gets a gap above it.
-    /// What was lost of it since the last heartbeat is wanted too. `tail_first` is the lowest block
-    /// of the tail, `run_first` the first one of the run by then.
+    /// Extends the request to everything stored up to the tip, so that this run of blocks never
+    /// gets a gap above it, and to what was lost of it since the last heartbeat. `tail_first` is
+    /// the lowest block of the tail, `run_first` the first one of the run at that time.
     pub fn want_what_is_stored(&mut self, tail_first: Option<u64>, run_first: Option<u64>) {
         let tail_first = tail_first.map(|number| number / RANGE_MIN * RANGE_MIN);
         let mut stored_first = tail_first.or(self.ranges.last().map(|range| range.last + 1));
@@ -101,7 +98,7 @@ impl Sealed {
             }
         }
         if self.keep_days.is_some() {
-            // What is older was dropped.
+            // Older ranges were dropped.
             stored_first = self.ranges.first().map(|range| range.first).or(tail_first);
         } else if let Some(run_first) = run_first {
             stored_first = stored_first
@@ -124,7 +121,7 @@ impl Sealed {
         })
     }
 
-    /// Whether a block lies in a sealed range.
+    /// Whether a block is in a sealed range.
     pub fn has(&self, number: u64) -> bool {
         let below = self.ranges.partition_point(|range| range.first <= number);
         below > 0 && self.ranges[below - 1].last >= number
@@ -140,14 +137,15 @@ impl Sealed {
             above.first, above.last
         );
         let hint = format!(
-            "`{below_path}` or `{above_path}` is of another chain: `spyhop verify --data {data} --ipc SOCKET --repair` builds the wrong one again, \
+            "`{below_path}` or `{above_path}` is of another chain: `spyhop verify --data {data} \
+            --ipc SOCKET --repair` rebuilds the wrong one, \
              `spyhop rewind --data {data} --to {}` moves the upper one and all above to quarantine",
             below.last
         );
         Err(Refused::new(what, hint).into())
     }
 
-    /// A new range must link to those beside it before it is put in its place.
+    /// Checks that a new range links to its neighbours before it is committed.
     pub fn check_neighbours(&self, new: &Manifest) -> Result<()> {
         let below = self.ranges.iter().find(|other| other.last + 1 == new.first);
         let above = self.ranges.iter().find(|other| other.first == new.last + 1);
@@ -158,17 +156,20 @@ impl Sealed {
         }
         let (first, last, data) = (new.first, new.last, self.store.root().display());
         Err(Refused::new(
-            format!("blocks {first} to {last} do not link to those that are stored beside them; nothing was touched"),
             format!(
-                "the node's chain contradicts what is stored: is this the right node? if it is, `spyhop rewind --data {data} --to {}` moves what is above to quarantine",
+                "blocks {first} to {last} do not link to their stored neighbours; nothing was \
+                touched"
+            ),
+            format!(
+                "the node's chain contradicts what is stored: is this the right node? if it is, \
+                `spyhop rewind --data {data} --to {}` moves what is above to quarantine",
                 first.saturating_sub(1)
             ),
         )
         .into())
     }
 
-    /// Takes a range into account that was committed, in the place of those it holds and of what
-    /// failed there.
+    /// Adds a committed range, replacing those within it and clearing failures there.
     pub fn add(&mut self, range: Range) {
         self.failures.retain(|(first, last), _| *last < range.first || *first > range.last);
         self.mends.retain(|mend| !mend.overlaps(range.first, range.last));
@@ -177,7 +178,7 @@ impl Sealed {
         self.ranges.insert(at, range);
     }
 
-    /// Notes why a piece is not stored, to be tried again later.
+    /// Records why a piece is not stored, to be retried later.
     pub fn note_failure(
         &mut self,
         (first, last): (u64, u64),
@@ -188,7 +189,7 @@ impl Sealed {
         self.failures.insert((first, last), Failure::new(status, reason));
     }
 
-    /// Whether a piece failed and rests.
+    /// Whether a piece failed and it is too early to retry.
     pub fn rests(&self, blocks: (u64, u64)) -> bool {
         self.failures.get(&blocks).is_some_and(Failure::rests)
     }
@@ -199,8 +200,8 @@ impl Sealed {
         failed.map(|(&(first, last), failure)| (first, last, &failure.reason[..]))
     }
 
-    /// First and last block of ranges, of pieces that failed and rest, and of what is built again;
-    /// ascending.
+    /// First and last block of ranges, of failed pieces that are not yet retried, and of ranges
+    /// being rebuilt; ascending.
     pub fn settled(&self) -> Vec<(u64, u64)> {
         let mut settled: Vec<_> =
             self.ranges.iter().map(|range| (range.first, range.last)).collect();
@@ -213,7 +214,7 @@ impl Sealed {
         settled
     }
 
-    /// The ranges to be built again that are wanted.
+    /// The requested ranges that are to be rebuilt.
     pub fn wanted_mends(&self) -> impl Iterator<Item = &Mend> {
         let lowest = self
             .ranges
@@ -222,9 +223,9 @@ impl Sealed {
         self.mends.iter().filter(move |mend| mend.first >= lowest)
     }
 
-    /// Where a tail begins whose lowest file is of this block: above what is sealed, or failed, or
-    /// is final and so to be built as a range. `finalized_seen` says whether the node ever named a
-    /// finalized block.
+    /// Where a tail begins whose lowest file is of this block: above everything that is sealed,
+    /// failed, or final and so to be built as a range. `finalized_seen` says whether the node ever
+    /// named a finalized block.
     pub fn tail_start(&self, lowest: u64, finalized: Option<u64>, finalized_seen: bool) -> u64 {
         let hundred = lowest / RANGE_MIN * RANGE_MIN;
         let settled = self.settled().last().map(|(_, last)| last + 1);
@@ -232,15 +233,14 @@ impl Sealed {
             if settled.is_some() { self.wanted_first } else { self.wanted_first.min(hundred) };
         let built = match finalized {
             Some(finalized) => finalized.saturating_add(1) / RANGE_MIN * RANGE_MIN,
-            // The node will say so later.
+            // The node will report it later.
             None if finalized_seen => hundred,
             None => 0,
         };
         settled.unwrap_or(0).max(wanted).max(built.min(hundred)).min(lowest)
     }
 
-    /// The ranges that are published: those that are not older than what is kept, going by the last
-    /// block that is stored.
+    /// The published ranges: those within `--keep`, measured from the last stored block.
     pub fn kept(&self, tip: Option<BlockLink>) -> &[Range] {
         let limit = self.keep_limit(tip).unwrap_or(0);
         let older =
@@ -248,15 +248,15 @@ impl Sealed {
         &self.ranges[older..]
     }
 
-    /// The time before which blocks are not kept, in seconds since 1970: by the last block that was
-    /// proved, and never by a time to come.
+    /// The timestamp before which blocks are not kept: measured from the last proved block, and
+    /// never from a future time.
     fn keep_limit(&self, tip: Option<BlockLink>) -> Option<u64> {
         let kept = self.keep_days?.saturating_mul(86_400);
         Some(tip?.timestamp.min(now()).saturating_sub(kept))
     }
 
-    /// Deletes ranges that are older than what is kept, once nobody reads them any more. Says
-    /// whether there were any.
+    /// Deletes ranges older than `--keep`, once no reader uses them. Returns whether there were
+    /// any.
     pub fn drop_old(&mut self, tip: Option<BlockLink>) -> Result<bool> {
         let Some(limit) = self.keep_limit(tip) else { return Ok(false) };
         let is_old =
@@ -270,16 +270,16 @@ impl Sealed {
         Ok(gone > 0)
     }
 
-    /// Moves a damaged range to quarantine and notes that it is to be built again. Says whether it
-    /// was still there: others may have taken its place.
+    /// Moves a damaged range to quarantine and records that it is to be rebuilt. Returns whether it
+    /// still existed: others may have replaced it.
     pub fn set_aside(&mut self, damaged: &Damaged) -> Result<bool> {
         let Some(range) = self.ranges.iter().find(|range| range.path == damaged.path).cloned()
         else {
             return Ok(false);
         };
         let moved = self.store.quarantine_damaged(&range.path, &damaged.reason)?;
-        // What lost to it counts again, if it is what was written: a generation before may have the
-        // very same file.
+        // Ranges that it had replaced count again, if they are intact: a previous generation may
+        // share the very same file.
         let losers = self.store.all_ranges()?.into_iter();
         for loser in losers.filter(|loser| range.first <= loser.first && loser.last <= range.last) {
             if let Err(error) = self.store.check(&loser, |_| true, Hash::All) {
@@ -299,8 +299,8 @@ impl Sealed {
         Ok(true)
     }
 
-    /// Moves ranges to quarantine that publishing found damaged, and notes that they are to be
-    /// built again.
+    /// Moves ranges that publishing found damaged to quarantine, and records that they are to be
+    /// rebuilt.
     pub fn set_aside_all(&mut self, damaged: &[Damaged]) -> Result<()> {
         for Damaged { path, reason } in damaged {
             let at = self.ranges.iter().position(|range| range.path == *path);
@@ -311,8 +311,8 @@ impl Sealed {
         Ok(())
     }
 
-    /// The ranges that are damaged, of those that publishing looks into; `read_first` is the one it
-    /// reads first.
+    /// The damaged ones among the ranges that publishing opens; `read_first` is the one it reads
+    /// first.
     pub fn damage_met(
         &self,
         error: &anyhow::Error,
@@ -322,7 +322,7 @@ impl Sealed {
         let mut damaged = Vec::new();
         for range in &self.ranges {
             let reason = missing_or_cut(self.store.root(), &range.path, &range.manifest)?;
-            // DuckDB reads the first file of a view, and names others that it does not like.
+            // DuckDB reads the first file of a view, and names others that it rejects.
             let is_read = read_first == Some(range.path.as_path())
                 || text.contains(&range.path.display().to_string());
             match reason {
@@ -364,7 +364,7 @@ mod tests {
         U256::from(number).into()
     }
 
-    /// A range whose blocks have their numbers as hashes, and were made one a second.
+    /// A range whose blocks have their numbers as hashes and are one second apart.
     fn range(first: u64, last: u64) -> Range {
         let manifest = json!({
             "format": 2, "chain_id": 1, "genesis_hash": hash(0), "spyhop_version": "", "first": first, "last": last,
@@ -381,7 +381,7 @@ mod tests {
         }
     }
 
-    /// Calls `check` with these ranges of a volume that is gone afterwards.
+    /// Calls `check` with these ranges on a temporary volume.
     fn with(ranges: &[(u64, u64)], check: impl FnOnce(&mut Sealed)) {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(directory.path()).unwrap());
@@ -443,11 +443,11 @@ mod tests {
                 assert_eq!(sealed.tail_start(lowest, finalized, finalized_seen), expected)
             });
         };
-        // What is missing of it below its lowest file is a hole.
+        // Blocks missing below the lowest file are a hole.
         check(&[(0, 99)], 100, None, true, 100);
         check(&[(0, 99)], 103, None, true, 100);
         check(&[(0, 99)], 103, Some(50), true, 100);
-        // What is final is built as ranges, in whole hundreds.
+        // Final blocks are built as ranges, in hundreds.
         check(&[(0, 99)], 250, Some(220), true, 200);
         check(&[(0, 99)], 250, Some(1_000), true, 200);
         check(&[], 250, Some(120), true, 100);
@@ -485,7 +485,7 @@ mod tests {
             sealed.keep_days = Some(1);
             assert_eq!(blocks(sealed.kept(tip)), [(100, DAY_S), (DAY_S + 1, 2 * DAY_S)]);
             assert_eq!(sealed.run_first(None, tip), Some(100));
-            // A time to come counts as now, and these blocks are of 1970.
+            // A future time counts as now, and these blocks are of 1970.
             let of_the_future = tip.map(|tip| BlockLink { timestamp: u64::MAX, ..tip });
             assert!(sealed.kept(of_the_future).is_empty());
         });

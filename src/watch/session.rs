@@ -1,5 +1,4 @@
-//! What the loops know, each part with an owner of its own, and what is known only of all parts
-//! together.
+//! The state of the loops, each part with its own owner, and what depends on several parts.
 
 use super::builder::Builder;
 use super::connect::Found;
@@ -42,7 +41,7 @@ pub struct Session {
     pub store: Arc<Store>,
     pub stop: Stop,
     pub reporter: Reporter,
-    /// What is wrong at the head, while it is.
+    /// What is wrong at the head, if anything.
     pub unhealthy: Option<String>,
     pub node: Node,
     pub sealed: Sealed,
@@ -52,7 +51,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Takes up the store where it was left.
+    /// Continues from what is stored.
     pub async fn open(
         settings: Settings,
         store: Arc<Store>,
@@ -85,7 +84,7 @@ impl Session {
             warned: Arc::new(Mutex::new(HashSet::new())),
         };
         let build_pool = rayon::ThreadPoolBuilder::new().num_threads(settings.workers);
-        // Where it ends by itself somebody waits for the end.
+        // If it ends by itself, somebody is waiting for the end.
         let pauses = !settings.ends();
         let build_pool = pool(build_pool.start_handler(move |_| lower_priority(pauses)))?;
         let builder = Builder {
@@ -117,28 +116,27 @@ impl Session {
         })
     }
 
-    /// The last block stored.
     pub fn tip(&self) -> Option<BlockLink> {
         self.tail.links.last().copied().or_else(|| self.sealed.top())
     }
 
-    /// The ranges that are published.
+    /// The published ranges.
     pub fn kept(&self) -> &[Range] {
         self.sealed.kept(self.tip())
     }
 
-    /// Whether the tail has a hole that is being filled: what is published stays as it is
-    /// meanwhile, and nothing is built.
+    /// Whether a hole in the tail is being filled: meanwhile nothing is published or built.
     pub fn is_filling(&self) -> bool {
         self.tail.is_filling(&self.node)
     }
 
-    /// Whether so many bytes can be written and geth still has its room; logs where not.
+    /// Whether this many bytes can be written without using the space reserved for geth; logs if
+    /// not.
     pub fn has_room(&mut self, bytes: u64) -> Result<bool> {
         space::has_room(&self.store, bytes, &mut self.reporter)
     }
 
-    /// What the planner needs to know.
+    /// The planner's input.
     pub fn known(&self) -> Known {
         let Sealed { wanted_first, wanted_last, ref ranges, .. } = self.sealed;
         let lacking = ranges.iter().filter(|range| {
@@ -186,7 +184,6 @@ impl Session {
         }
     }
 
-    /// Writes the heartbeat.
     pub fn beat(&self) -> Result<()> {
         let head = self.node.head.map(|head| head.number);
         let tip = self.tip();
@@ -198,7 +195,7 @@ impl Session {
             lag_blocks: head.map(|head| head.saturating_sub(tip.map_or(0, |tip| tip.number))),
             node_lag_s: self.node.head.and_then(age_s),
             unhealthy: self.wrong(),
-            // While a hole is filled, what was there before it came is what is to be there again.
+            // While a hole is filled, the run still begins where it did before.
             run_first: match self.is_filling() {
                 true => self.reporter.run_first_before(),
                 false => self.sealed.run_first(self.tail.first(), tip),
@@ -210,7 +207,7 @@ impl Session {
         self.reporter.beat(heartbeat)
     }
 
-    /// What is wrong, first what does not mend itself.
+    /// What is wrong, first what does not resolve itself.
     fn wrong(&self) -> Option<String> {
         let at_head = self
             .unhealthy
@@ -227,15 +224,16 @@ impl Session {
             if let Some(mend) = self.sealed.wanted_mends().next() {
                 let (first, last, path) = (mend.first, mend.last, mend.path.display());
                 return Some(format!(
-                    "blocks {first} to {last} were damaged, and are built again; the old is in `{path}`"
+                    "blocks {first} to {last} were damaged and are being rebuilt; the old files \
+                    are in `{path}`"
                 ));
             }
             let (first, last, reason) = self.jobs.first_unmerged()?;
-            Some(format!("blocks {first} to {last} are not merged, which is tried again: {reason}"))
+            Some(format!("blocks {first} to {last} could not be merged, will be retried: {reason}"))
         })
     }
 
-    /// Blocks that are sealed of those wanted, and blocks that are still to be.
+    /// Requested blocks that are sealed, and those still to be sealed.
     fn sealed_and_left(&self) -> (u64, u64) {
         let length = |piece: Piece| piece.last - piece.first + 1;
         let under_way: u64 = self.jobs.pieces().map(length).sum();
@@ -245,14 +243,14 @@ impl Session {
         (wanted.map(Range::blocks).sum(), left + under_way)
     }
 
-    /// How building progresses, while it does.
+    /// Progress of building, while ranges are being built.
     fn building(&self) -> Option<Building> {
         self.jobs.pieces().next()?;
         let (sealed, left) = self.sealed_and_left();
         Some(self.jobs.rates.building(sealed, left))
     }
 
-    /// Logs how building progresses, where it does and it is time.
+    /// Logs progress of building, if it is time.
     pub fn log_building(&mut self) {
         if self.jobs.rates.measure(&self.jobs.builder.meter)
             && let Some(building) = self.building()
@@ -261,8 +259,7 @@ impl Session {
         }
     }
 
-    /// Waits for a while, or until there is something to do about what is under way, or the process
-    /// is to stop.
+    /// Waits for a while, or until a job needs attention or the process is to stop.
     pub async fn wait(&self, time: Duration) {
         tokio::select! {
             () = self.stop.pause(time) => {}
@@ -270,30 +267,32 @@ impl Session {
         }
     }
 
-    /// An error where it ends by itself and not all blocks are stored.
+    /// Fails if the task has ended and not all blocks are stored.
     pub fn verdict(&self) -> Result<()> {
         if !self.settings.ends() {
             return Ok(());
         }
         if let Some((first, last)) = self.tail.hole {
             let what = format!(
-                "blocks {first} to {last} of the tail are missing, and the node's head is below them"
+                "blocks {first} to {last} of the tail are missing, and the node's head is below \
+                them"
             );
             return Err(Failed::new(what, "run it again when the node has them").into());
         }
         if let Some((first, last, reason)) = self.sealed.first_failed() {
             let what = format!("blocks {first} to {last} are not stored: {reason}");
-            let hint = "the node's answer is in `quarantine/`; run it again to retry, with another node if necessary";
+            let hint = "the node's answer is in `quarantine/`; run it again to retry, with \
+                another node if necessary";
             return Err(Failed::new(what, hint).into());
         }
         Ok(())
     }
 }
 
-/// Starts threads that compute.
 fn pool(threads: rayon::ThreadPoolBuilder) -> Result<Arc<rayon::ThreadPool>> {
     let pool = threads.build().map_err(|error| {
-        let hint = "use fewer --workers, a larger --memory-max, or allow more processes (`--pids-limit`, `ulimit -u`)";
+        let hint = "use fewer --workers, a larger --memory-max, or allow more processes \
+            (`--pids-limit`, `ulimit -u`)";
         Refused::new(format!("failed to start threads: {error}"), hint)
     })?;
     Ok(Arc::new(pool))

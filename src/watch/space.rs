@@ -1,4 +1,4 @@
-//! Room on the volume: geth lives there too, and shuts itself down where there is too little.
+//! Free space on the volume: geth uses it too, and shuts itself down if there is too little.
 
 use super::reporter::Reporter;
 use crate::error::Refused;
@@ -11,13 +11,13 @@ use std::time::Duration;
 
 const MB: u64 = 1_000_000;
 
-/// Whether so many bytes can be written and geth still has its room; logs where not.
+/// Whether this many bytes can be written without using the space reserved for geth; logs if not.
 pub fn has_room(store: &Store, bytes: u64, reporter: &mut Reporter) -> Result<bool> {
     let free = free_bytes(store.root())?;
     let reserve = reserve_bytes(store.root())?;
     if free < reserve + bytes {
         reporter.log_state(format!(
-            "waiting for space: {} MB free, {} MB wanted, {} MB kept free for geth",
+            "waiting for space: {} MB free, {} MB needed, {} MB reserved for geth",
             free / MB,
             bytes / MB,
             reserve / MB
@@ -27,7 +27,7 @@ pub fn has_room(store: &Store, bytes: u64, reporter: &mut Reporter) -> Result<bo
     Ok(true)
 }
 
-/// What a long backfill will take on the volume, estimated once.
+/// Estimated disk space of a long backfill.
 #[derive(Debug)]
 pub struct Estimate {
     /// Blocks and bytes of the sealed ranges at the start and of those built since.
@@ -37,21 +37,21 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// What a block takes is known from those that are stored.
+    /// An estimate from the stored blocks.
     pub fn from(ranges: &[Range]) -> Self {
         let mut estimate = Self { blocks: 0, bytes: 0, is_made: false };
         ranges.iter().for_each(|range| estimate.add(range));
         estimate
     }
 
-    /// Takes in a range that was built.
+    /// Adds a range that was built.
     pub fn add(&mut self, range: &Range) {
         self.blocks += range.blocks();
         self.bytes += range.manifest.bytes();
     }
 
-    /// Refuses a long backfill that does not fit on the volume, once it is known from the first
-    /// ranges what a block takes.
+    /// Refuses a long backfill that does not fit on the volume, once the first ranges show how
+    /// large a block is.
     pub fn check(&mut self, left: u64, order: Order, store: &Store) -> Result<()> {
         const MEASURED_MIN: u64 = 1_000;
         const LONG: u64 = 10_000;
@@ -71,19 +71,20 @@ impl Estimate {
             "estimated disk for the backfill"
         );
         if needed > free && order == Order::NewestFirst {
-            // Blocks were smaller once, so it may fit all the same; if not, writing stops in time.
+            // Older blocks are smaller, so it may fit all the same; if not, writing stops in time.
             tracing::warn!(
-                "the volume may be too small for all of it: the newest blocks, which are the largest, come first"
+                "the volume may be too small for all of it: the newest blocks, which are the \
+                largest, come first"
             );
         } else if needed > free {
             return Err(Refused::new(
                 format!(
-                    "{left} more blocks will take about {} MB, and `{}` has {} MB to give",
+                    "{left} more blocks will take about {} MB, and `{}` has {} MB available",
                     needed / MB,
                     store.root().display(),
                     free / MB
                 ),
-                "choose a later --from, or a larger volume; what is there stays",
+                "choose a later --from, or a larger volume; stored blocks stay",
             )
             .into());
         }
@@ -91,16 +92,16 @@ impl Estimate {
     }
 }
 
-/// Whether something failed because the disk is full. DuckDB and Parquet say so in words only.
+/// Whether something failed because the disk is full. DuckDB and Parquet report that only as text.
 pub fn is_disk_full(error: &anyhow::Error) -> bool {
     let text = format!("{error:#}");
     ["No space left on device", "Disk quota exceeded"].iter().any(|words| text.contains(words))
 }
 
-/// Opens the volume; where it is full, waits until something can be written to it.
+/// Opens the volume; if it is full, waits until something can be written to it.
 ///
 /// # Errors
-/// Where it cannot be opened for another reason, or the end of the process is asked for first.
+/// If it cannot be opened for another reason, or the process is to stop.
 pub fn open_when_there_is_room(root: &Path, stop: &Stop) -> Result<Store> {
     const LOOK_EVERY: Duration = Duration::from_secs(1);
     let mut is_logged = false;
@@ -117,8 +118,8 @@ pub fn open_when_there_is_room(root: &Path, stop: &Stop) -> Result<Store> {
     }
 }
 
-/// Bytes that are left free: twice what geth shuts itself down at (2 GiB), or a tenth of a small
-/// volume.
+/// Bytes to leave free: twice the level at which geth shuts itself down (2 GiB), or a tenth of a
+/// small volume.
 fn reserve_bytes(root: &Path) -> Result<u64> {
     let stat = rustix::fs::statvfs(root)?;
     Ok((4 << 30).min(stat.f_blocks * stat.f_frsize / 10))

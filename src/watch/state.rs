@@ -1,15 +1,15 @@
-//! What the node says of blocks beyond the blocks themselves: what their transactions did, and what
-//! accounts have after them.
+//! What the node knows about blocks beyond the blocks themselves: traces of their transactions, and
+//! balances after them.
 //!
-//! A full node has the state of its last 128 blocks, so both are asked for when a block enters the
-//! tail, by the block's hash, and kept there. Nothing here makes a block wait: what the node does
-//! not say is a gap, with the node's own reason.
+//! A full node has the state of its last 128 blocks, so both are requested when a block enters the
+//! tail, by its hash, and stored with it. Nothing here delays a block: whatever the node does not
+//! provide is a gap, with the node's own reason.
 //!
-//! Balances come one call each, pipelined, of every account touched. `prestateTracer` could tell
-//! most of them in the pass that traces; measured on blocks of 150 transactions and 227 accounts,
-//! half of them token transfers: 10.6 ms to trace, 13 ms more with it, 24 ms for the calls. But it
-//! looks at every opcode, and tells nothing of withdrawals, of rewards, of contracts that ended and
-//! of accounts that did not change, so that calls would be needed beside it: one way is enough.
+//! Balances take one pipelined call for every account touched. `prestateTracer` could report most
+//! of them during the trace; measured on blocks of 150 transactions and 227 accounts, half of them
+//! token transfers: 10.6 ms to trace, 13 ms more with it, 24 ms for the calls. But it looks at
+//! every opcode, and omits withdrawals, rewards, self-destructed contracts and unchanged accounts,
+//! so that calls would still be needed: one way is enough.
 
 use super::ask::{AskError, balance, side_by_side};
 use super::error::FetchError;
@@ -26,22 +26,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// Why there are no whole frames where there would be too much of them.
+/// Why there are no complete frames if they would be too large.
 const TOO_LARGE: &str = "the trace is too large";
 
-/// Why there are no traces where none are wanted.
+/// Why there are no traces if they are turned off.
 const OFF: &str = "traces are off";
 
-/// Why nothing is known of blocks that were history when they were read.
+/// Why state is missing for blocks that were history when they were read.
 const HEAD_ONLY: [&str; 2] = ["traced at the head only", "asked for at the head only"];
 
-/// Why something is not known that a node was not asked for.
+/// Reasons that mean a node was never asked.
 pub const UNASKED: [&str; 3] = [OFF, HEAD_ONLY[0], HEAD_ONLY[1]];
 
-/// Why it is not known what the chain began with.
-const NO_ALLOCATION: &str = "the node does not tell the genesis allocation";
+/// Why the genesis allocation is missing.
+const NO_ALLOCATION: &str = "the node does not report the genesis allocation";
 
-/// Where blocks are whose bytes and state are asked for.
+/// Where the requested blocks are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Near {
     /// Finalized: block and receipts at once, by number.
@@ -51,31 +51,29 @@ pub enum Near {
     Head,
 }
 
-/// Asks the node for the state of blocks. Cheap to clone.
+/// Requests the state of blocks from the node. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct StateAsker {
-    /// The node.
     pub client: Client,
-    /// Which tables are made, and how logs are read.
+    /// Which tables to make, and how to read logs.
     pub options: Options,
-    /// Which blocks are traced.
+    /// Which blocks to trace.
     pub traces: Traces,
     /// One permit, for the block that the node traces.
     pub tracing: Arc<Semaphore>,
-    /// What was asked of tokens in the tail.
+    /// What was already requested about tokens in the tail.
     pub memory: Arc<Mutex<TokenMemory>>,
-    /// Whose balances are asked for too, beside those that a block of the tail changed.
+    /// Additional accounts whose balances are requested with a block of the tail.
     pub hydrated: Arc<[Account]>,
-    /// What the chain began with, where the node says so.
+    /// The genesis allocation, if the node reports it.
     pub genesis: Option<Arc<Allocation>>,
 }
 
 impl StateAsker {
-    /// What the node says of these blocks, one after the other.
+    /// The state of these blocks, one after the other.
     pub async fn states(&self, blocks: &[Proved], near: Near) -> Result<Vec<State>, FetchError> {
         let unasked = self.unasked(blocks, near).await?;
-        // What enters the tail is taken in when it is there; what is known of history is known
-        // where it is asked for.
+        // For the tail, memory is updated when the rows are stored; history keeps its own.
         let here = Mutex::default();
         let memory = if near == Near::Head { &*self.memory } else { &here };
         let mut states = Vec::with_capacity(blocks.len());
@@ -94,7 +92,7 @@ impl StateAsker {
         Ok(states)
     }
 
-    /// What is known of these blocks' state where the node is not even asked; none where it is.
+    /// The state of these blocks if the node need not be asked for it; otherwise none.
     async fn unasked(&self, blocks: &[Proved], near: Near) -> Result<Option<State>, FetchError> {
         if !self.options.tables.needs_state() {
             return Ok(Some(State::missing("not asked for")));
@@ -102,24 +100,24 @@ impl StateAsker {
         if near == Near::Finalized && self.traces != Traces::All {
             return Ok(Some(self.unasked_state()));
         }
-        // A node that keeps its state by hash would execute 128 blocks again before it says that it
-        // has not got it.
+        // A node with hash-based state would execute 128 blocks again before it reports that the
+        // state is missing.
         match self.client.oldest_state().await {
             Ok(oldest) if blocks.last().is_some_and(|block| block.header.number < oldest) => {
                 Ok(Some(State::missing("the node does not serve state that old")))
             }
             Err(error) if error.is_passing() => Err(FetchError::Away(error)),
-            // An older geth does not say: it is asked for the state itself.
+            // An older geth does not report this: it is asked for the state itself.
             _ => Ok(None),
         }
     }
 
-    /// Whether the node is asked for the state of history too.
+    /// Whether to request the state of history too.
     pub fn is_traced(&self) -> bool {
         self.traces == Traces::All && self.options.tables.needs_state()
     }
 
-    /// What is known of the state of a block of history, where only the head's is asked for.
+    /// The state of a block of history if only that of the head is requested.
     pub fn of_history(&self, block: &Proved) -> State {
         if block.header.number == 0 { self.genesis_state(block) } else { self.unasked_state() }
     }
@@ -129,7 +127,7 @@ impl StateAsker {
         State { frames: Err(traces.to_owned()), ..State::missing(HEAD_ONLY[1]) }
     }
 
-    /// The state of block 0, which is what the chain began with.
+    /// The state of block 0: the genesis allocation.
     fn genesis_state(&self, block: &Proved) -> State {
         let proved =
             self.genesis.as_ref().filter(|genesis| genesis.state_root == block.header.state_root);
@@ -185,8 +183,7 @@ impl StateAsker {
         Ok(state)
     }
 
-    /// What a block's transactions did: their call frames, or why there are none, and then at least
-    /// those that move ether.
+    /// A block's call frames, or why there are none, and then at least those that move ether.
     async fn trace(&self, block: &Proved) -> Result<Traced, AskError> {
         if block.transactions.is_empty() {
             return Ok(Traced::of(Ok(Vec::new())));
@@ -256,8 +253,8 @@ impl StateAsker {
             }
             traced.moving = Some(moving);
         }
-        // Else logs tell of all ether; frames of some transactions do not go together with logs of
-        // others.
+        // Otherwise logs account for all ether; frames of some transactions cannot be combined with
+        // logs of others.
         Ok(traced)
     }
 
@@ -273,7 +270,7 @@ impl StateAsker {
         check(block, &traces).map_err(|error| AskError::NotAvailable(format!("{error:#}")))
     }
 
-    /// The answer to a question that takes the node long.
+    /// The reply to a request that takes the node long.
     async fn ask_trace<T, F>(&self, ask: impl Fn(Client) -> F) -> Result<T, AskError>
     where
         F: Future<Output = Result<T, geth::Error>>,
@@ -294,7 +291,7 @@ impl StateAsker {
     }
 }
 
-/// What the node answered, or why it did not; where it is away, an error.
+/// The node's reply, or why there is none; an error if it is unreachable.
 fn or_reason<T>(answer: Result<T, AskError>) -> Result<Result<T, String>, FetchError> {
     match answer {
         Ok(answer) => Ok(Ok(answer)),
@@ -304,7 +301,7 @@ fn or_reason<T>(answer: Result<T, AskError>) -> Result<Result<T, String>, FetchE
     }
 }
 
-/// The frames of each transaction that move ether, or why there are none of it.
+/// The ether-moving frames of each transaction, or why they are not available.
 type Moving = Vec<Result<Vec<Frame>, String>>;
 
 /// What is known of a block's execution, as in [`State`].
@@ -320,9 +317,9 @@ impl Traced {
     }
 }
 
-/// The frames of a transaction that move ether where what it made of accounts shows that there is
-/// none but its own: who was called has what it was given, and only who sent it and who takes its
-/// fee have something else too. None where it shows no such thing.
+/// A transaction's ether-moving frames if its account changes show that only its own value moved:
+/// the callee has what it was sent, and otherwise only the sender and the fee recipient changed.
+/// `None` if they do not show that.
 fn own_frame(block: &Proved, index: usize, changes: &[Change]) -> Option<Vec<Frame>> {
     if block.receipts[index].outcome == Outcome::Status(false) {
         return Some(Vec::new());
@@ -352,8 +349,8 @@ fn own_frame(block: &Proved, index: usize, changes: &[Change]) -> Option<Vec<Fra
     }])
 }
 
-/// The same of traces of which each may have failed, with the bytes of input and output that all
-/// frames have.
+/// The same for traces that may each have failed, given the bytes of input and output of all
+/// frames.
 fn check_moving(
     block: &Proved,
     traces: Vec<Result<Trace, String>>,
@@ -387,7 +384,7 @@ fn check_moving(
     Ok((all, bytes_of_all))
 }
 
-/// Holds a trace against its block: the same transactions, and each with the end that its receipt
+/// Checks a trace against its block: the same transactions, each with the status that its receipt
 /// proves.
 fn check(block: &Proved, traces: &[Trace]) -> anyhow::Result<Vec<Vec<Frame>>> {
     anyhow::ensure!(

@@ -1,4 +1,4 @@
-//! One step: look at the node, follow its head, build what is final, publish.
+//! One step: poll the node, follow its head, build finalized blocks, publish.
 
 use super::error::FetchError;
 use super::session::Session;
@@ -9,14 +9,14 @@ use crate::geth::Head;
 use anyhow::Result;
 use std::error::Error;
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Something was done, and there may be more.
     Advanced,
     /// There is nothing to do now.
     Idle,
-    /// Where it ends by itself: all is done.
+    /// The task has an end, and it is reached.
     Done,
 }
 
@@ -30,7 +30,7 @@ impl Session {
         let followed = self.follow(head).await;
         let advanced = match &followed {
             Ok(advanced) => *advanced,
-            // What is wrong at the head is logged below, and history is built all the same.
+            // A problem at the head is logged below, and history is built all the same.
             Err(FetchError::Bad { .. } | FetchError::Doubt(_)) => false,
             Err(_) => return followed.map(|_| Step::Idle),
         };
@@ -49,7 +49,7 @@ impl Session {
         Ok(if advanced { Step::Advanced } else { Step::Idle })
     }
 
-    /// Looks at the node: its head, what is final, its freezer, and which state it serves.
+    /// Polls the node: its head, its finalized block, its freezer, and which state it serves.
     async fn look(&mut self) -> Result<Head, FetchError> {
         let was_anchored = self.node.is_anchored();
         let head = self.look_at_head().await?;
@@ -64,7 +64,7 @@ impl Session {
         Ok(head)
     }
 
-    /// Looks at the node's head, and where it has moved, at what is final.
+    /// Polls the node's head, and if it has moved, the finalized block.
     pub async fn look_at_head(&mut self) -> Result<Head, FetchError> {
         let tip = self.tip();
         let head = self.node.look_at_head(&self.jobs.builder.gate).await?;
@@ -78,7 +78,7 @@ impl Session {
         Ok(head)
     }
 
-    /// Whether nothing is left to be read.
+    /// Whether nothing is left to read.
     fn is_complete(&self, head: Head) -> bool {
         let known = self.known();
         known.pieces().next().is_none()
@@ -87,7 +87,7 @@ impl Session {
             && (!self.settings.follows() || known.tail_next() > head.number)
     }
 
-    /// Warns where a backfill came to its end without a block.
+    /// Warns if a backfill ended without a block.
     fn warn_of_nothing(&self) {
         let from = self.sealed.wanted_first;
         if !self.settings.follows() && self.sealed.ranges.iter().all(|range| range.last < from) {
@@ -96,16 +96,16 @@ impl Session {
             tracing::warn!(
                 from,
                 finalized,
-                "nothing is read: no complete hundred of blocks from there on is final"
+                "nothing to read: no 100 aligned blocks from there on are finalized"
             );
         }
     }
 
-    /// After a step that failed: logs what is waited for, before the step is taken again. Nothing
-    /// that was committed is lost.
+    /// After a failed step: logs what is waited for before the step is retried. Nothing committed
+    /// is lost.
     ///
     /// # Errors
-    /// The error, where it is none that is waited out.
+    /// The error itself, if it is not one to wait out.
     pub fn wait_out(&mut self, error: FetchError, doubt: &mut Doubt) -> Result<(), FetchError> {
         let (state, unhealthy) = match &error {
             FetchError::Away(error) => {
@@ -129,11 +129,12 @@ impl Session {
             && let FetchError::Away(error) = &error
             && error.is_other_chain()
         {
-            let hint = "give the socket of the node that the data came from, or each chain a data directory of its own";
+            let hint = "give the socket of the node that the data came from, or each chain a data \
+                directory of its own";
             return Err(Refused::new(error.to_string(), hint).into());
         }
         self.unhealthy = unhealthy.or(self.unhealthy.take());
-        // Not by turns with what `has_room` logs.
+        // Does not alternate with what `has_room` logs.
         let waits_for_space = |state: &str| state.starts_with("waiting for space");
         if !(waits_for_space(&state) && waits_for_space(self.reporter.state())) {
             self.reporter.log_state(state);
@@ -147,15 +148,14 @@ impl Session {
             return Err(error);
         }
         if matches!(error, FetchError::Other(_)) && !self.jobs.is_building() {
-            // What was half done takes room.
+            // Unfinished files take space.
             self.store.clear_temporary()?;
         }
-        // There may be no room for this either.
+        // There may be no space for this either.
         Ok(self.beat().or_else(|error| if is_disk_full(&error) { Ok(()) } else { Err(error) })?)
     }
 
-    /// Ends: ranges being built are dropped, a merge finishes or is dropped, and what there is is
-    /// published.
+    /// Ends: drops ranges being built, finishes or drops a merge, and publishes.
     pub async fn close(&mut self) -> Result<()> {
         match self.jobs.close().await {
             Some((_, Ok(range))) => {

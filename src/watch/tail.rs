@@ -1,7 +1,7 @@
-//! The tail: the canonical blocks above what is sealed, one file each.
+//! The tail: the canonical blocks above the sealed ranges, one file each.
 //!
-//! It is taken up from its lower end, block by block, as each links to the one below; a block of it
-//! that is gone is fetched again first, with what the node still says of its state.
+//! It is loaded from its lower end, block by block, as each links to the one below; a missing block
+//! is fetched first, with the state that the node still has.
 
 use super::abort::AbortOnDrop;
 use super::error::FetchError;
@@ -21,44 +21,43 @@ use anyhow::{Result, ensure};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Blocks of the tail that are fetched together while it catches up.
+/// Blocks per fetch batch while the tail catches up.
 pub const TAIL_BATCH: u64 = 16;
 
-/// No further block is added to these once they have so many bytes.
+/// A batch of this many bytes gets no further block.
 const TAIL_BYTES: u64 = 128 << 20;
 
-/// The tail.
 #[derive(Debug)]
 pub struct Tail {
-    /// At normal priority.
+    /// Runs at normal priority.
     pub fetcher: Fetcher,
-    /// Its blocks, ascending, each on the one before.
+    /// Its blocks, ascending, each linked to the previous one.
     pub links: Vec<BlockLink>,
-    /// Which tables have not all rows of it.
+    /// Blocks that lack rows of some table.
     pub gaps: Vec<Gap>,
-    /// Its files, ascending, that are not yet taken up, with what they lack.
+    /// Its files that are not loaded yet, ascending, with their gaps.
     loose: Vec<(BlockLink, Vec<Gap>)>,
     /// Whether they were looked at, and the hole below the lowest of them.
     taken_up: bool,
     pub hole: Option<(u64, u64)>,
-    /// A block of it whose file is damaged, to be fetched again.
+    /// A block whose file is damaged, to be fetched again.
     lost: Option<BlockLink>,
     pub hydration: Hydration,
-    /// How many blocks are asked for ahead.
+    /// How many blocks to prefetch.
     ahead: Ahead,
 }
 
-/// What became of blocks that were to be added.
+/// The result of adding blocks.
 #[derive(Debug)]
 pub enum Extended {
-    /// So many were.
+    /// This many were added.
     By(u64),
     /// None was: the first does not link to the tip.
     Stray(BlockLink),
 }
 
 impl Tail {
-    /// Reads which blocks there are files of, and removes those up to `sealed`.
+    /// Lists the tail's files, and removes those up to `sealed`.
     pub fn open(fetcher: Fetcher, sealed: Option<BlockLink>) -> Result<Self> {
         let mut loose = Vec::new();
         for (link, gaps) in tail::list(&fetcher.store, fetcher.options().tables)? {
@@ -82,7 +81,7 @@ impl Tail {
         })
     }
 
-    /// The lowest block that it has a file of, taken up or not.
+    /// The lowest block that has a file, loaded or not.
     pub fn lowest(&self) -> Option<u64> {
         self.links.first().or(self.loose.first().map(|(link, _)| link)).map(|link| link.number)
     }
@@ -97,8 +96,8 @@ impl Tail {
         self.links.first().zip(self.links.last()).map(|(first, last)| (first.number, last.number))
     }
 
-    /// Takes up its files, each when it links to the block below. What is left of them lies above a
-    /// hole, which is to be filled before it can go on.
+    /// Loads its files, each when it links to the block below. Those left over are above a hole,
+    /// which must be filled first.
     pub async fn take_up(&mut self, sealed: &Sealed, node: &Node) -> Result<(), FetchError> {
         if !self.taken_up || !self.loose.is_empty() {
             self.hole = self.next_hole(sealed, node).await?;
@@ -137,7 +136,7 @@ impl Tail {
             let chosen = match second {
                 None => first,
                 Some(_) => {
-                    // After a crash: the node says which.
+                    // After a crash the node decides which.
                     let hash =
                         node.client.head(Tag::Number(lowest)).await.map_err(FetchError::Away)?.hash;
                     (0..level).find(|index| self.loose[*index].0.hash == hash)
@@ -148,7 +147,8 @@ impl Tail {
                     self.links.push(link);
                     gaps.into_iter().for_each(|gap| Gap::push(&mut self.gaps, gap));
                 } else {
-                    tracing::warn!(block = link.number, hash = %link.hash, "block of the tail does not link to the one below, moved to quarantine");
+                    tracing::warn!(block = link.number, hash = %link.hash, "block of the tail \
+                        does not link to the one below, moved to quarantine");
                     self.fetcher
                         .store
                         .quarantine_path(&tail::path(link.number, link.hash), "unlinked")?;
@@ -158,19 +158,18 @@ impl Tail {
         Ok(None)
     }
 
-    /// Whether it has a hole that is being filled: what is published stays as it is meanwhile, and
-    /// nothing is built.
+    /// Whether a hole in it is being filled: meanwhile nothing is published or built.
     pub fn is_filling(&self, node: &Node) -> bool {
         !self.taken_up || (self.hole.is_some() && node.is_anchored())
     }
 
-    /// What is wrong while a hole is.
+    /// Describes the hole, while there is one.
     pub fn hole_reason(&self) -> Option<String> {
         let (first, last) = self.hole?;
-        Some(format!("blocks {first} to {last} of the tail are missing, and are fetched again"))
+        Some(format!("blocks {first} to {last} of the tail are missing and being fetched again"))
     }
 
-    /// Adds blocks; `below` is the one that the first must link to, where there is one.
+    /// Adds blocks; the first must link to `below` if that is given.
     pub async fn extend(
         &mut self,
         (first, last): (u64, u64),
@@ -183,8 +182,7 @@ impl Tail {
         let mut blocks = Vec::new();
         let mut bytes = 0;
         loop {
-            // What was asked for ahead of its turn is dropped where those before it are large
-            // enough by themselves.
+            // Prefetched blocks are dropped if those before them are large enough by themselves.
             let more = if bytes < TAIL_BYTES { self.ahead.get() } else { 0 };
             under_way.extend(wanted.by_ref().take(more.saturating_sub(under_way.len())).map(
                 |(number, hydrated)| {
@@ -225,7 +223,7 @@ impl Tail {
         Ok(Extended::By(blocks.len() as u64))
     }
 
-    /// Notes what need not be asked of the node again now that these blocks are written.
+    /// Records what need not be requested again now that these blocks are written.
     fn take_in(&mut self, blocks: &[TailBlock], hydrated: &[Arc<[Account]>]) -> Result<()> {
         for (block, hydrated) in blocks.iter().zip(hydrated) {
             self.hydration.take_in(block, hydrated.clone())?;
@@ -242,8 +240,8 @@ impl Tail {
         Ok(())
     }
 
-    /// Drops the blocks above one, for others of another branch, and records that. Says how many
-    /// they were.
+    /// Drops the blocks above one, to be replaced by another branch, and records that. Returns how
+    /// many there were.
     pub fn take_back(
         &mut self,
         fork_block: u64,
@@ -253,7 +251,7 @@ impl Tail {
         let kept = self.links.partition_point(|link| link.number <= fork_block);
         let old_hashes: Vec<_> = self.links[kept..].iter().map(|link| link.hash).collect();
         if old_hashes.is_empty() {
-            // The node changed its mind back while we looked.
+            // The node changed back in the meantime.
             return Ok(0);
         }
         let reorg = Reorg { detected_at: now(), fork_block, fork_hash, old_hashes, new_hashes };
@@ -268,13 +266,13 @@ impl Tail {
         Ok(reorg.old_hashes.len())
     }
 
-    /// Forgets what was asked of tokens: the blocks that it was written with are gone.
+    /// Forgets what was requested about tokens: the blocks that have it are gone.
     pub fn forget_tokens(&self) {
         self.fetcher.state.memory.lock().expect("nothing panics while holding it").forget();
     }
 
-    /// Removes the blocks that a sealed range holds. A file that cannot be removed does no harm:
-    /// the next start removes it.
+    /// Removes blocks that are in a sealed range. A file that cannot be removed does no harm: the
+    /// next start removes it.
     pub fn drop_sealed(&mut self, sealed: &Sealed) {
         for link in self.links.extract_if(.., |link| sealed.has(link.number)) {
             if let Err(error) = tail::remove(self.fetcher.store.root(), link.number, link.hash) {
@@ -287,7 +285,7 @@ impl Tail {
         self.trim_gaps();
     }
 
-    /// Leaves what is below a hole that cannot be filled. Says what is missing then.
+    /// Gives up the blocks below a hole that cannot be filled. Returns what is then missing.
     pub fn leave_hole(&mut self, (first, last): (u64, u64)) -> (u64, u64) {
         let first = self.first().unwrap_or(first);
         self.links.clear();
@@ -295,7 +293,7 @@ impl Tail {
         (first, last)
     }
 
-    /// Forgets what is missing of blocks that are not in it any more.
+    /// Forgets gaps of blocks that have left the tail.
     fn trim_gaps(&mut self) {
         match self.blocks() {
             Some((first, last)) => Gap::trim(&mut self.gaps, first, last),
@@ -303,26 +301,26 @@ impl Tail {
         }
     }
 
-    /// Its blocks below what is damaged of it.
+    /// Its blocks below the first damaged one.
     pub fn whole(&self) -> &[BlockLink] {
         let lost = self.lost.and_then(|lost| self.links.iter().position(|link| *link == lost));
         &self.links[..lost.unwrap_or(self.links.len())]
     }
 
-    /// Notes the block whose file an error is about, where it is about one.
+    /// Records the block whose file an error is about, if it is about one.
     pub fn note_lost(&mut self, error: &anyhow::Error) {
         let Some(Damaged { path, .. }) = error.downcast_ref() else { return };
         let lost = self.links.iter().find(|link| *path == tail::path(link.number, link.hash));
         self.lost = self.lost.or(lost.copied());
     }
 
-    /// Fetches the block whose file is damaged. Says whether there was one.
+    /// Fetches the block whose file is damaged. Returns whether there was one.
     pub async fn mend(&mut self) -> Result<bool, FetchError> {
         let Some(lost) = self.lost.filter(|lost| self.links.contains(lost)) else {
             return Ok(false);
         };
         let FetchBatch { links, parts, gaps, .. } = self.fetcher.of_tail(lost).await?;
-        // Where the node's chain is another by now, that is seen next.
+        // If the node's chain has changed, the next step handles it.
         if links == [lost] {
             let batches = parts.into_iter().map(Part::rows).collect::<Result<_>>()?;
             let (number, tables) = (lost.number, self.fetcher.options().tables);
@@ -345,13 +343,14 @@ impl Tail {
         Ok(true)
     }
 
-    /// Makes sure that it is one run of blocks, on the last sealed one where that is below: a bug
-    /// would else be published too.
+    /// Checks that it is one run of blocks, on the last sealed one if that is below, so that a bug
+    /// is not published.
     pub fn check_links(&self, sealed: Option<BlockLink>) -> Result<()> {
         let follows = |below: &BlockLink, above: &BlockLink| {
             ensure!(
                 above.number == below.number + 1 && above.parent_hash == below.hash,
-                "block {} of the tail does not follow on block {}; start again, and verify the data",
+                "block {} of the tail does not follow on block {}; start again, and verify the \
+                data",
                 above.number,
                 below.number
             );

@@ -1,15 +1,15 @@
-//! What the node says of the tokens that a block moved: who has how much of them after it, and what
-//! their contracts are called.
+//! State of the tokens that a block moved: balances after it, and the tokens' names.
 //!
-//! Contracts answer what they like. One that fails, or answers with less than a word, has no
-//! balance to be stored, and is not asked again in this block. What an answer may cost the node is
-//! bounded: by gas for each, with a few for all of the block that get more; and one that uses up
-//! its gas is soon asked for no further holder, and in later blocks for one only. Whom that leaves
-//! out is named in `coverage`. Whatever a contract does, the block is whole without it.
+//! Contracts reply what they like. A call that fails, or returns less than a word, has no balance
+//! to store, and is not repeated in this block. Its cost to the node is bounded: by a gas limit for
+//! each call, with a larger one for a few calls per block; a contract that exhausts the limit is
+//! soon asked for no further holder, and in later blocks for only one. Holders left out that way
+//! are listed in `coverage`. Whatever a contract does, the block is complete without it.
 //!
-//! Of each token the holder who took most is asked for before the block too, for a fee is taken
-//! from what somebody gets. If what it has after the block is not what it had, with what came in
-//! and without what went out, then sums of transfers do not tell the balances of this token.
+//! For each token, the balance before the block is also requested for the holder who received most,
+//! because fees on transfer are taken from what is received. If that balance plus what came in and
+//! minus what went out is not the balance after, the token's balances are not the sums of its
+//! transfers.
 
 use super::ask::{AskError, balance, side_by_side};
 use super::tries::Tries;
@@ -23,56 +23,57 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Whose balance of what: of a token's contract, `None` for ether.
+/// Holder of an asset: the token's contract, `None` for ether, and the address.
 pub type Account = (Option<Address>, Address);
 
-/// Contracts that are asked after one block what they are called, at most; the others are asked
-/// when they move next.
+/// Contracts asked for their name after one block, at most; the others are asked when they move
+/// next.
 const DESCRIBED_MAX: usize = 100;
 
-/// Gas for an answer, 21,000 of a transaction's own among it. Nearly all need less than half of it;
-/// used up it costs the node a millisecond or two.
+/// Gas limit of a call, including 21,000 of a transaction's own. Nearly all need less than half of
+/// it; exhausting it costs the node a millisecond or two.
 const ANSWER_GAS: u64 = 150_000;
 
-/// Gas for one that needs more, and how many such there are after one block: honest ones are rare.
+/// Gas limit for calls that need more, and how many of them there are per block: honest ones are
+/// rare.
 const LARGE_ANSWER_GAS: u64 = 1_000_000;
 const LARGE_ANSWERS_MAX: usize = 16;
 
-/// Answers of one contract that may use up their gas before it is left alone.
+/// Calls of one contract that may exhaust their gas before it is left alone.
 const BURNT_MAX: usize = 4;
 
-/// How many blocks a contract that used up its gas is asked for one holder only.
+/// For how many blocks a contract that exhausted its gas is asked for one holder only.
 const BURNT_PAUSE: u64 = 1_000;
 
-/// Why holders are left out whose token's contract uses up its gas.
+/// Why holders are left out if their token's contract exhausts its gas.
 const BURNT: &str =
-    "contracts of tokens use up the gas for an answer: some of their holders were not asked for";
+    "token contracts used up their gas limit: balances of some holders were not requested";
 
-/// Contracts that are known at most.
+/// Contracts remembered, at most.
 const KNOWN_MAX: usize = 100_000;
 
-/// What was asked once and need not be asked again. What is forgotten is asked again, and its rows
-/// become one.
+/// What was requested once and need not be again. Forgotten ones are requested again, and their
+/// rows are combined.
 #[derive(Debug, Default)]
 pub struct TokenMemory {
     described: HashMap<Address, Described>,
     deviating: HashSet<Address>,
-    /// Those that used up their gas, and in which block.
+    /// Contracts that exhausted their gas, and in which block.
     burning: HashMap<Address, u64>,
 }
 
-/// When a contract is to be asked again what it is called.
+/// When to ask a contract for its name again.
 #[derive(Clone, Copy, Debug)]
 struct Described {
-    /// From this block on; never, where it has a name and a symbol.
+    /// From this block on; never, if it has a name and a symbol.
     again_at: Option<u64>,
-    /// How many blocks are let go by after that.
+    /// How many blocks to skip after that.
     pause: u64,
 }
 
 impl TokenMemory {
-    /// Takes in what was written. Nothing else may be: a row that is dropped with its block is to
-    /// be asked for again.
+    /// Records what was written. Nothing else may be recorded: a row dropped with its block must be
+    /// requested again.
     pub fn take_in(&mut self, tokens: &[Token]) {
         if self.described.len() >= KNOWN_MAX {
             self.forget();
@@ -88,8 +89,8 @@ impl TokenMemory {
         self.deviating.extend(deviating.map(|token| token.contract));
     }
 
-    /// Whether a contract is to be asked after this block what it is called. Where it has no name
-    /// it is asked again, ever more rarely.
+    /// Whether to ask a contract for its name after this block. If it has none it is asked again,
+    /// ever more rarely.
     fn describe(&mut self, contract: Address, block_number: u64) -> bool {
         let Some(described) = self.described.get_mut(&contract) else { return true };
         let is_due = described.again_at.is_some_and(|at| at <= block_number);
@@ -104,7 +105,7 @@ impl TokenMemory {
         self.burning.get(&contract).is_some_and(|at| block_number < at.saturating_add(BURNT_PAUSE))
     }
 
-    /// Takes in that a contract used up its gas. That is so whether its block stays or not.
+    /// Records that a contract exhausted its gas, whether its block stays or not.
     fn note_burning(&mut self, contract: Address, block_number: u64) {
         if self.burning.len() >= KNOWN_MAX {
             self.burning.clear();
@@ -112,7 +113,6 @@ impl TokenMemory {
         self.burning.insert(contract, block_number);
     }
 
-    /// Forgets all.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
@@ -123,18 +123,18 @@ impl TokenMemory {
 pub struct TokenAnswers {
     /// Balances by contract and holder.
     pub balances: Vec<(Address, Address, U256)>,
-    /// What contracts say of themselves.
+    /// Names, symbols and decimals as reported by contracts.
     pub tokens: Vec<Token>,
-    /// Why some holders were not asked for, where it was not for their number.
+    /// Why some holders were left out, if not because there were too many.
     pub left_out: Option<String>,
 }
 
-/// What the answers of one contract after one block may still cost.
+/// What the calls of one contract after one block may still cost.
 #[derive(Clone, Debug)]
 struct Allowance {
-    /// Answers that used up their gas.
+    /// Calls that exhausted their gas.
     burnt: Arc<AtomicUsize>,
-    /// Answers left that get more, of all contracts.
+    /// Calls left with the larger limit, of all contracts.
     large: Arc<AtomicUsize>,
 }
 
@@ -144,7 +144,7 @@ impl Allowance {
         self.large.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
-    /// For what a contract is called: whether it says so tells nothing of its balances.
+    /// For calls about a contract's name, which say nothing about its balances.
     fn of_description(&self) -> Self {
         Self { burnt: Arc::default(), ..self.clone() }
     }
@@ -162,34 +162,33 @@ impl Allowance {
     }
 }
 
-/// One token of a block, and what is to be found out.
+/// One token of a block, and what to request about it.
 #[derive(Clone, Debug)]
 struct Look {
     token: Moved,
-    /// The block, the one before, and its height.
+    /// The block, its parent, and its height.
     block: (B256, B256, u64),
-    /// Whether the contract is to be asked what it is called.
+    /// Whether to ask the contract for its name.
     describe: bool,
-    /// Whether it may turn out that its balances do not follow its transfers.
+    /// Whether to compare its balances with its transfers.
     compare: bool,
-    /// Whether only one of its holders is asked for, because it used up its gas before.
+    /// Whether to ask for only one of its holders, because it exhausted its gas before.
     asked_less: bool,
     allowance: Allowance,
 }
 
-/// Asks the node for what is known of a block's tokens. Cheap to clone.
+/// Requests the state of a block's tokens from the node. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct TokenAsker {
-    /// The node.
     pub client: Client,
-    /// How logs are read.
+    /// How to read logs.
     pub options: Options,
-    /// Whose balances are asked for too, beside those that the block changed.
+    /// Additional accounts whose balances are requested.
     pub hydrated: Arc<[Account]>,
 }
 
 impl TokenAsker {
-    /// What the node says of the tokens that a block moved.
+    /// The state of the tokens that a block moved.
     pub async fn ask(
         &self,
         block: &Proved,
@@ -254,7 +253,7 @@ impl TokenAsker {
         })
     }
 
-    /// What is to be found out of each token that a block moved.
+    /// What to request about each token that a block moved.
     fn looks(&self, block: &Proved, memory: &Mutex<TokenMemory>) -> Vec<Look> {
         let mut memory = memory.lock().expect("nothing panics while holding it");
         let described = self.wants(&tokens::TABLE);
@@ -281,8 +280,8 @@ impl TokenAsker {
         self.options.tables.has(table)
     }
 
-    /// The balance of who took most of a token, and what the contract says of itself where that is
-    /// asked for.
+    /// The balance of the holder who received most of a token, and the contract's name if that is
+    /// requested.
     async fn look(&self, look: Look) -> Result<(Option<U256>, Option<Token>), AskError> {
         let Look {
             token: Moved { contract, standard, holders },
@@ -297,7 +296,8 @@ impl TokenAsker {
             if let (true, Some(after)) = (compare, balance) {
                 let before = match self.balance(contract, holder.address, parent, &allowance).await
                 {
-                    // The node may have dropped the state before by now: then nothing is found.
+                    // The node may have dropped the earlier state by now: then there is nothing to
+                    // compare.
                     Err(AskError::NotAvailable(_)) => None,
                     before => before?,
                 };
@@ -325,7 +325,7 @@ impl TokenAsker {
         Ok((balance, Some(description)))
     }
 
-    /// What a holder has of a token after a block; none where the contract does not say.
+    /// A holder's balance of a token after a block; none if the contract does not report it.
     async fn balance(
         &self,
         token: Address,
@@ -338,7 +338,7 @@ impl TokenAsker {
         Ok(answer.and_then(|answer| contract::number(&answer)))
     }
 
-    /// What a contract answers after a block; none where it fails.
+    /// A contract's reply after a block; none if it fails.
     async fn ask_contract(
         &self,
         contract: Address,
@@ -358,8 +358,8 @@ impl TokenAsker {
                 }
                 Err(error) if error.is_revert() => return Ok(None),
                 Err(_) if gas == ANSWER_GAS && allowance.take_large() => gas = LARGE_ANSWER_GAS,
-                // Neither a contract that runs out of gas nor a state that is lacking has a code of
-                // its own; but without the state there is no balance of ether either.
+                // Neither a contract that runs out of gas nor missing state has an error code of
+                // its own; but without the state there is no ether balance either.
                 Err(_) => {
                     allowance.note_burnt();
                     balance(&self.client, contract, block).await?;
@@ -370,12 +370,12 @@ impl TokenAsker {
     }
 }
 
-/// Answers that get more gas, after one block.
+/// Calls with the larger gas limit, after one block.
 fn new_large() -> Arc<AtomicUsize> {
     Arc::new(AtomicUsize::new(LARGE_ANSWERS_MAX))
 }
 
-/// Whether a balance is what its transfers make of the one before.
+/// Whether a balance follows from the previous one and the transfers.
 fn follows(before: U256, after: U256, holder: &Holder) -> bool {
     U512::from(before) + holder.amount_in == U512::from(after) + holder.amount_out
 }

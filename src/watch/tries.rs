@@ -1,4 +1,4 @@
-//! How often the node is asked the same before its failure is believed.
+//! How often a request is tried before its failure is final.
 
 use crate::geth;
 use std::fmt::Display;
@@ -7,29 +7,29 @@ use std::time::Duration;
 /// Tries of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Tries {
-    /// How many.
     max: u32,
-    /// The pause before the second; before each further one it is twice as long.
+    /// The pause before the second try; it doubles before each further one.
     pause: Duration,
-    /// Whether another try may help after an error. It never does while the node is away.
+    /// Whether another try may help after an error. It never does while the node is unreachable.
     helps: fn(&geth::Error) -> bool,
 }
 
 impl Tries {
-    /// Of a block's own bytes.
+    /// For a block's own bytes.
     pub const BLOCK: Self = Self {
         max: 4,
         pause: Duration::from_millis(50),
         helps: |error| !matches!(error, geth::Error::Pruned { .. }),
     };
 
-    /// Of what a block's state holds.
+    /// For a block's state.
     pub const STATE: Self = Self { max: 4, pause: Duration::ZERO, helps: geth::Error::is_passing };
 
-    /// Of a trace: each may keep the node busy for long, whether or not anybody still waits for it.
+    /// For a trace: each may keep the node busy for long, whether or not anybody still waits for
+    /// it.
     pub const TRACE: Self = Self { max: 2, ..Self::STATE };
 
-    /// Asks until there is an answer, or an error that further tries do not help against.
+    /// Tries until there is a reply, or an error that further tries cannot resolve.
     pub async fn of<T, F>(
         self,
         subject: impl Display,
@@ -45,7 +45,7 @@ impl Tries {
                 Err(error)
                     if attempt < self.max && !error.is_unreachable() && (self.helps)(&error) =>
                 {
-                    tracing::debug!(%subject, attempt, %error, "request failed, tried again");
+                    tracing::debug!(%subject, attempt, %error, "request failed, retrying");
                 }
                 answer => return answer,
             }
@@ -64,8 +64,7 @@ mod tests {
     use crate::geth::{Error, Method};
     use std::cell::Cell;
 
-    /// How often something is asked that fails `failures` times, and whether it is answered in the
-    /// end.
+    /// How often a request that fails `failures` times is sent, and whether it succeeds in the end.
     fn asked(tries: Tries, failures: u32, error: fn() -> Error) -> (u32, bool) {
         let count = Cell::new(0);
         let ask = || {

@@ -1,17 +1,17 @@
-//! How long is waited before the same is tried again.
+//! How long to wait before a retry.
 
 use std::time::{Duration, Instant};
 
-/// How often the head is looked at when there is nothing else to do.
+/// How often to poll the head when there is nothing else to do.
 pub const POLL: Duration = Duration::from_millis(250);
 
-/// The longest pause while the node is away, or something else is waited out.
+/// The longest pause while the node is unreachable, or something else is waited out.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// How long a node may contradict itself where the end is waited for.
+/// How long a node may contradict itself if somebody is waiting for the end.
 const DOUBT_MAX: Duration = Duration::from_secs(10);
 
-/// Pauses between tries, each twice as long as the one before.
+/// Pauses between tries, each twice as long as the last.
 #[derive(Debug)]
 pub struct Pause(Duration);
 
@@ -22,19 +22,18 @@ impl Default for Pause {
 }
 
 impl Pause {
-    /// The next one.
     pub fn next(&mut self) -> Duration {
         let longer = (self.0 * 2).min(PAUSE_MAX);
         std::mem::replace(&mut self.0, longer)
     }
 }
 
-/// Since when a node contradicts itself. It may be a reorganisation that came between two answers.
+/// Since when the node has contradicted itself. It may be a reorganisation between two replies.
 #[derive(Debug, Default)]
 pub struct Doubt(Option<Instant>);
 
 impl Doubt {
-    /// Whether it has done so for too long by now.
+    /// Whether that has lasted too long.
     pub fn lasts(&mut self) -> bool {
         self.0.get_or_insert_with(Instant::now).elapsed() > DOUBT_MAX
     }

@@ -377,7 +377,7 @@ fn a_store_that_is_not_found_is_said_once() {
         stderr_of(&output)
     };
     let said = |log: &str| {
-        log.lines().filter(|line| line.contains("history comes over geth's socket")).count()
+        log.lines().filter(|line| line.contains("history is read over geth's socket")).count()
     };
     // A node that does not know the call.
     let log = run("one");
@@ -544,7 +544,8 @@ fn tables_not_asked_for_are_not_stored_and_come_later_as_a_new_generation() {
     assert_eq!(found.number("SELECT count(*) FROM transactions"), 0);
     let coverage = |found: &Published, table: &str| {
         let sql = format!(
-            "SELECT first_block || '-' || last_block || ' ' || status || ' ' || coalesce(reason, '') \
+            "SELECT first_block || '-' || last_block || ' ' || status || ' ' || coalesce(reason, \
+            '') \
              FROM coverage WHERE table_name = '{table}' ORDER BY first_block"
         );
         let rows = found.rows(&format!(
@@ -565,7 +566,8 @@ fn tables_not_asked_for_are_not_stored_and_come_later_as_a_new_generation() {
     Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).succeed();
     assert_eq!(
         held("g3"),
-        "address_flows balances blocks gas_blocks gas_flows large_transfers logs native_transfers token_transfers tokens transactions uncles withdrawals"
+        "address_flows balances blocks gas_blocks gas_flows large_transfers logs native_transfers \
+        token_transfers tokens transactions uncles withdrawals"
     );
     let found = Published::open(&data);
     assert_eq!(found.check_prefix(0), Some(330));
@@ -738,7 +740,8 @@ fn a_node_without_a_head_is_read_from_its_store_and_anchored_later() {
     let coverage = |data: &Path| {
         let found = Published::try_open(data).ok()?;
         let rows = found.try_rows(
-            "SELECT first_block || '-' || last_block || ' ' || status || ' ' || coalesce(reason, '') AS line \
+            "SELECT first_block || '-' || last_block || ' ' || status || ' ' || coalesce(reason, \
+            '') AS line \
              FROM coverage WHERE table_name = 'logs' ORDER BY first_block",
         );
         Some(

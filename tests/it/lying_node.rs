@@ -150,7 +150,8 @@ fn a_block_that_fails_twice_is_quarantined_and_the_rest_is_held() {
     assert_eq!(
         rows(
             &data,
-            "SELECT first_block, last_block, status FROM coverage WHERE table_name = 'blocks' ORDER BY 1"
+            "SELECT first_block, last_block, status FROM coverage WHERE table_name = 'blocks' \
+            ORDER BY 1"
         ),
         ["0,99,held", "100,199,failed", "200,350,held"]
     );
@@ -509,7 +510,7 @@ fn what_a_node_contradicts_itself_in_is_named_and_waited_out() {
             let head = head_json(350, foreign, tip(fake).parent_hash, 1_700_004_200);
             fake.fault(Fault::Replace(head), latest());
         },
-        "the node's head is said to be block 350",
+        "the node reports block 350",
     );
     check(
         "the same wherever it names that block",
@@ -520,7 +521,7 @@ fn what_a_node_contradicts_itself_in_is_named_and_waited_out() {
                 When::method("eth_getBlockByNumber").block(350).always(),
             );
         },
-        "block 350 of the node's chain is said to be",
+        "block 350 of the node's chain is reported as",
     );
     check(
         "a head above the tip with a foreign parent",
@@ -530,14 +531,14 @@ fn what_a_node_contradicts_itself_in_is_named_and_waited_out() {
                 latest(),
             )
         },
-        "the node's head is said to be block 351",
+        "the node reports block 351",
     );
     check(
         "a lower head with a foreign hash",
         &|fake| {
             fake.fault(Fault::Replace(head_json(340, foreign, foreign, 1_700_004_212)), latest())
         },
-        "the node's head is said to be block 340",
+        "the node reports block 340",
     );
     check(
         "a head that no chain has",
@@ -562,7 +563,7 @@ fn what_a_node_contradicts_itself_in_is_named_and_waited_out() {
                     latest(),
                 );
             },
-            &format!("the node says that block {number} is final"),
+            &format!("the node reports block {number} as finalized"),
         );
     }
 }
@@ -585,7 +586,7 @@ fn a_head_far_above_what_the_node_has_makes_nothing_final() {
             running.stop();
             // It is not believed at the start either.
             let mut running = watch().spawn();
-            running.wait_for(&["waiting: the node's head is said to be block"]);
+            running.wait_for(&["waiting: the node reports block"]);
             wait_for("an unhealthy status", || {
                 status(&data).contains("unhealthy: the node's head").then_some(())
             });
@@ -701,7 +702,8 @@ fn a_trace_that_is_too_deep_is_a_gap_with_that_reason() {
     );
     once(&fake, &data).succeed();
     assert_eq!(blocks(&data), ["12,0,11"]);
-    let reason = "SELECT DISTINCT reason FROM coverage WHERE table_name = 'native_transfers' AND last_block = 11";
+    let reason = "SELECT DISTINCT reason FROM coverage WHERE table_name = 'native_transfers' AND \
+        last_block = 11";
     assert_eq!(rows(&data, reason), ["the trace is deeper than the EVM calls"]);
 }
 

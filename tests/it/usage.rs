@@ -180,7 +180,7 @@ fn flags_at_the_edge_do_what_they_say() {
     let data = directory.path().join("nothing");
     let backfill = Spyhop::backfill(fake.path(), &data).args(&["--from", "100"]).run();
     assert!(stderr_of(&backfill).contains(
-        "nothing is read: no complete hundred of blocks from there on is final from=100 finalized="
+        "nothing to read: no 100 aligned blocks from there on are finalized from=100 finalized="
     ));
     for (value, code) in [("1", 0), ("yes", 0), ("true", 0), ("maybe", 2)] {
         let data = tempfile::tempdir_in(directory.path()).unwrap().keep();

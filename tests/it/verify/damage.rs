@@ -91,7 +91,8 @@ fn a_damaged_range_is_named_while_the_head_is_followed_and_then_built_again() {
     fake.chain().pruned_below = 500;
     let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
     watch.wait_for(&["damaged, and moved to quarantine", "first=0000000300"]);
-    let named = "SELECT count(*) FROM coverage WHERE table_name = 'blocks' AND status = 'missing' AND first_block = 300 AND last_block = 399";
+    let named = "SELECT count(*) FROM coverage WHERE table_name = 'blocks' AND status = 'missing' \
+        AND first_block = 300 AND last_block = 399";
     until_number(&mut watch, &data, named, 1);
     extend(&fake, 1_040, "");
     until_number(&mut watch, &data, "SELECT max(number) FROM blocks", 1_040);
@@ -248,7 +249,7 @@ fn another_chain_is_not_taken_for_the_one_that_is_held_where_nothing_says_which_
     fs::write(data.join(".spyhop/chain.json"), "").unwrap();
     let tail = listing(&data.join("tail"));
     let complaint = once(&other, &data).fail(2);
-    assert!(complaint.contains("the node has not"), "{complaint}");
+    assert!(complaint.contains("the node does not have"), "{complaint}");
     assert_eq!(listing(&data.join("tail")), tail);
     assert_ne!(sealed, listing(&data.join("chain")));
 }
@@ -299,12 +300,12 @@ fn a_merge_that_fails_costs_that_merge_only() {
     let place = data.join("chain/first=0000000000/last=0000000999");
     fs::write(&place, "in the way").unwrap();
     let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
-    watch.wait_for(&["ranges are not merged"]);
+    watch.wait_for(&["merging ranges failed"]);
     extend(&fake, 1_040, "");
     until_number(&mut watch, &data, "SELECT max(number) FROM blocks", 1_040);
     let (code, said) = status(&data);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("blocks 0 to 999 are not merged, which is tried again"), "{said}");
+    assert!(said.contains("blocks 0 to 999 could not be merged, will be retried"), "{said}");
     watch.stop();
     assert_eq!(Published::open(&data).check_prefix(0), Some(1_040));
     fs::remove_file(place).unwrap();
