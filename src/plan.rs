@@ -1,6 +1,9 @@
 //! Which ranges to build next, and from what source. Pure: what is wanted, what is stored, what the
 //! freezer has and what is final go in; aligned pieces come out.
 
+#[cfg(test)]
+mod tests;
+
 use crate::store::RANGE_MIN;
 
 /// Blocks of a range built in one go: a kill costs at most this many for each that is under way.

@@ -28,7 +28,6 @@ mod labels;
 mod lying_node;
 mod numbers;
 mod odd_ether;
-mod plan;
 mod priority;
 mod ranking;
 mod readers;

@@ -1,6 +1,6 @@
 //! Which ranges are built next.
 
-use spyhop::plan::{Known, Order, Piece, Source};
+use super::{Known, Order, Piece, Source};
 
 /// `settled`, `tail` as intervals; the expected pieces as [`shown`].
 fn check(
