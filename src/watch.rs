@@ -61,7 +61,7 @@ mod tokens;
 mod tries;
 mod wait;
 
-pub use heartbeat::{Heartbeat, age_s};
+pub use heartbeat::Heartbeat;
 pub use limits::go_behind;
 pub use progress::SourceRate;
 pub use repair::{Faulty, repair};

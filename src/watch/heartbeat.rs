@@ -187,3 +187,24 @@ impl Pulse {
         self.store.beat(heartbeat)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::B256;
+
+    #[test]
+    fn block_that_says_it_was_made_before_any_was_has_no_age() {
+        let head = |number, timestamp| Head {
+            number,
+            timestamp,
+            hash: B256::ZERO,
+            parent_hash: B256::ZERO,
+        };
+        for (number, timestamp) in [(0, 0), (0, now()), (1, 0), (7, 70), (7, 1_438_269_987)] {
+            assert_eq!(age_s(head(number, timestamp)), None, "block {number} of {timestamp}");
+        }
+        assert!(age_s(head(1, now() - 100)).is_some_and(|age_s| (100..200).contains(&age_s)));
+        assert_eq!(age_s(head(1, now() + 100)), Some(0));
+    }
+}

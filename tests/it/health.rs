@@ -5,10 +5,7 @@ use crate::fake_geth::{FakeGeth, Fault, When};
 use crate::lying_node::extend;
 use crate::rig::process::stderr_of;
 use crate::rig::{Spyhop, wait_for};
-use alloy_primitives::B256;
 use serde_json::{Value, json};
-use spyhop::geth::Head;
-use spyhop::watch::age_s;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -148,17 +145,6 @@ fn writer_that_waits_for_a_slow_trace_lives_and_a_dead_one_does_not() {
     future["time"] = json!(now() + 86_400);
     std::fs::write(data.join(".spyhop/heartbeat"), future.to_string()).unwrap();
     assert_eq!(health(&fake, &data, &lag).0, Some(1));
-}
-
-#[test]
-fn block_that_says_it_was_made_before_any_was_has_no_age() {
-    let head =
-        |number, timestamp| Head { number, timestamp, hash: B256::ZERO, parent_hash: B256::ZERO };
-    for (number, timestamp) in [(0, 0), (0, now()), (1, 0), (7, 70), (7, 1_438_269_987)] {
-        assert_eq!(age_s(head(number, timestamp)), None, "block {number} of {timestamp}");
-    }
-    assert!(age_s(head(1, now() - 100)).is_some_and(|age_s| (100..200).contains(&age_s)));
-    assert_eq!(age_s(head(1, now() + 100)), Some(0));
 }
 
 #[test]
