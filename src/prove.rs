@@ -4,7 +4,7 @@
 //! that was asked for or that the next block refers to, its body and receipts hash to the roots in
 //! the header, and its logs to the blooms. This stage does no I/O and reads no clock.
 
-use crate::decode::{Block, BloomBits, Header, Log};
+use crate::decode::{Block, BloomBits, Log};
 use alloy_primitives::{B256, Bloom, U256, U512};
 use alloy_trie::root::ordered_trie_root_encoded;
 use serde::{Deserialize, Serialize};
@@ -129,10 +129,8 @@ impl BlobSchedule {
     }
 
     /// Wei per blob gas (EIP-4844, `get_base_fee_per_blob_gas`).
-    fn price(&self, header: &Header) -> Option<U256> {
-        let excess = header.excess_blob_gas?;
-        let in_force =
-            self.update_fractions.iter().rev().find(|(time, _)| *time <= header.timestamp);
+    fn price(&self, timestamp: u64, excess: u64) -> Option<U256> {
+        let in_force = self.update_fractions.iter().rev().find(|(time, _)| *time <= timestamp);
         match in_force.map_or(UPDATE_FRACTION_CANCUN, |(_, fraction)| *fraction) {
             0 => None,
             fraction => fake_exponential(excess, fraction),
@@ -183,7 +181,11 @@ pub fn prove(
     schedule: &BlobSchedule,
 ) -> Result<Proved, Box<(Mismatch, Block)>> {
     match first_mismatch(&block, expected) {
-        None => Ok(Proved { blob_gas_price: schedule.price(&block.header), block }),
+        None => {
+            let header = &block.header;
+            let price = |excess| schedule.price(header.timestamp, excess);
+            Ok(Proved { blob_gas_price: header.excess_blob_gas.and_then(price), block })
+        }
         Some((check, wanted, found)) => Err(Box::new((
             Mismatch { number: expected.number, check, expected: wanted, found },
             block,
@@ -264,4 +266,115 @@ fn receipts_mismatch(block: &Block) -> Option<(&'static str, String, String)> {
         gas_before = receipt.cumulative_gas_used;
     }
     None
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// Wei per blob gas in a block with so much excess, on a chain of this configuration.
+    fn blob_price(config: &Value, excess: u64) -> Option<U256> {
+        BlobSchedule::from_config(config).price(1_700_000_000, excess)
+    }
+
+    /// A configuration with these forks at these times, each with its update fraction.
+    fn forks(forks: &[(&str, u64, u64)]) -> Value {
+        let mut config = json!({"blobSchedule": {}});
+        for (fork, time, fraction) in forks {
+            config[format!("{fork}Time")] = json!(time);
+            config["blobSchedule"][fork] =
+                json!({"target": 6, "max": 9, "baseFeeUpdateFraction": fraction});
+        }
+        config
+    }
+
+    #[test]
+    fn of_forks_at_one_time_the_later_one_prices_blobs() {
+        let check = |forks_at: &[(&str, u64, u64)], in_force: u64| {
+            let expected = blob_price(&forks(&[("cancun", 0, in_force)]), 60_000_000);
+            assert_eq!(blob_price(&forks(forks_at), 60_000_000), expected, "{forks_at:?}");
+        };
+        check(&[("cancun", 0, 3_338_477), ("prague", 0, 5_007_716)], 5_007_716);
+        check(&[("cancun", 0, 5_007_716), ("prague", 0, 3_338_477)], 3_338_477);
+        check(
+            &[("cancun", 0, 3_338_477), ("prague", 0, 5_007_716), ("bpo1", 0, 4_000_000)],
+            4_000_000,
+        );
+        check(
+            &[("prague", 0, 5_007_716), ("bpo1", 0, 9_000_000), ("bpo2", 0, 8_346_193)],
+            8_346_193,
+        );
+        check(
+            &[("bpo10", 0, 4_000_000), ("bpo9", 0, 9_000_000), ("osaka", 0, 9_000_001)],
+            4_000_000,
+        );
+        check(&[("amsterdam", 0, 4_000_000), ("bpo5", 0, 9_000_000)], 4_000_000);
+        // One of a newer geth comes after all that are known here; none is in force before its time.
+        check(&[("afork", 0, 4_000_000), ("bpo2", 0, 9_000_000)], 4_000_000);
+        check(
+            &[
+                ("bpo1", 1_700_000_001, 4_000_000),
+                ("prague", 1_699_999_999, 9_000_000),
+                ("cancun", 0, 1),
+            ],
+            9_000_000,
+        );
+    }
+
+    #[test]
+    fn a_blob_schedule_that_cannot_be_read_gives_no_price_from_then_on() {
+        for fraction in
+            [json!(null), json!(-1), json!(1.5), json!("5007716"), json!([5_007_716]), json!(0)]
+        {
+            let mut config =
+                forks(&[("cancun", 0, 3_338_477), ("prague", 1_600_000_000, 5_007_716)]);
+            config["blobSchedule"]["prague"]["baseFeeUpdateFraction"] = fraction.clone();
+            assert_eq!(blob_price(&config, 60_000_000), None, "{fraction}");
+            assert!(
+                BlobSchedule::from_config(&config).fault(&config).unwrap().contains("1600000000"),
+                "{fraction}"
+            );
+            // One that is still to come changes nothing, nor does one without a time.
+            let expected = blob_price(&forks(&[("cancun", 0, 3_338_477)]), 60_000_000);
+            for time in [json!(u64::MAX), json!(null)] {
+                config["pragueTime"] = time;
+                assert_eq!(blob_price(&config, 60_000_000), expected, "{fraction}");
+            }
+        }
+        let config = json!({"cancunTime": 0});
+        assert!(BlobSchedule::from_config(&config).fault(&config).unwrap().contains("missing"));
+        assert_eq!(BlobSchedule::from_config(&json!({})).fault(&json!({})), None);
+    }
+
+    #[test]
+    fn a_blob_price_is_exact_up_to_256_bits_and_never_takes_long() {
+        let check = |excess: u64, fraction: u64, expected: Option<&str>| {
+            let expected = expected.map(|digits| U256::from_str_radix(digits, 10).unwrap());
+            assert_eq!(
+                blob_price(&forks(&[("cancun", 0, fraction)]), excess),
+                expected,
+                "{excess} / {fraction}"
+            );
+        };
+        // As geth's `fakeExponential`, which has no limit.
+        check(0, 3_338_477, Some("1"));
+        check(10_000_000, 3_338_477, Some("19"));
+        check(
+            590_000_000,
+            3_338_477,
+            Some("56453096389186310890362940840816970060244358079304756919162603450642909065741"),
+        );
+        check(
+            177,
+            1,
+            Some("74149706136313717636432824801193834870097785191721245871950585387062543475577"),
+        );
+        check(u64::MAX, u64::MAX, Some("2"));
+        check(u64::MAX, 1 << 57, Some("38877084059945950652462244396535240705810792562261197162"));
+        check(593_000_000, 3_338_477, None);
+        check(u64::MAX, 3_338_477, None);
+        check(u64::MAX, 1, None);
+    }
 }
