@@ -61,6 +61,15 @@ enum Which {
     Schema(schema::Schema),
 }
 
+/// Runs the command that the command line and the environment name, and returns the exit code: 0
+/// done or signalled, 1 failed, 2 wrong usage or set-up.
+pub fn run() -> ExitCode {
+    log::report_panics();
+    let code = Command::read().run().unwrap_or_else(|error| report(&error));
+    log::finish();
+    code
+}
+
 impl Command {
     /// Parses the command line and the environment; exits if they are not a command. A variable
     /// that is set to the empty string, as Compose files leave it, counts as unset.
@@ -315,7 +324,7 @@ fn print(text: &str) -> Result<()> {
 }
 
 /// Prints an error with its causes and hint, and returns the exit code.
-pub fn report(error: &anyhow::Error) -> ExitCode {
+fn report(error: &anyhow::Error) -> ExitCode {
     log::say(&format!("error: {}", text::lines(&error.to_string())));
     for cause in error.chain().skip(1) {
         log::say(&format!("because: {}", text::lines(&cause.to_string())));

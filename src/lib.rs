@@ -70,7 +70,7 @@
 
 pub mod answers;
 pub mod clock;
-pub mod command;
+mod command;
 pub mod decode;
 pub mod error;
 pub mod events;
@@ -88,3 +88,5 @@ pub mod supervise;
 pub mod text;
 pub mod verify;
 pub mod watch;
+
+pub use command::run;
