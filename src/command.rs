@@ -286,8 +286,8 @@ fn parse_tables(text: &str) -> Result<Selection, String> {
 fn log_to_stderr(ansi: bool) -> Result<()> {
     let wanted = std::env::var("SPYHOP_LOG").ok().filter(|wanted| !wanted.is_empty());
     let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or("info")).map_err(|error| {
-        let hint =
-            "use a level (error, warn, info, debug, trace), or a filter as in RUST_LOG: spyhop::watch=debug,info";
+        let hint = "use a level (error, warn, info, debug, trace), or a filter as in RUST_LOG: \
+            spyhop::watch=debug,info";
         Refused::new(format!("SPYHOP_LOG is not understood: {error}"), hint)
     })?;
     // If one is set already, it stays.
@@ -365,7 +365,8 @@ fn remedy(error: &anyhow::Error) -> Option<&'static str> {
         Some("free some space and start it again: what was committed is kept")
     } else if is(&[libc::EMFILE, libc::ENFILE]) || says("Too many open files") {
         Some(
-            "allow more open files: `ulimit -n`, or the container engine's `--ulimit nofile=1048576`",
+            "allow more open files: `ulimit -n`, or the container engine's `--ulimit \
+            nofile=1048576`",
         )
     } else if is(&[libc::ENOMEM]) || says("Out of Memory Error") || says("Cannot allocate memory") {
         Some("give it more memory: --memory-max, or the container's limit")
@@ -373,11 +374,13 @@ fn remedy(error: &anyhow::Error) -> Option<&'static str> {
         Some("allow larger files: `ulimit -f unlimited`")
     } else if is(&[libc::EIO]) || says("Input/output error") {
         Some(
-            "the disk or the connection to it is failing: see the kernel's log; `spyhop verify` reports what is damaged",
+            "the disk or the connection to it is failing: see the kernel's log; `spyhop verify` \
+            reports what is damaged",
         )
     } else if is(&[libc::EROFS]) || says("Read-only file system") {
         Some(
-            "mount it writable; a file system that turned read-only by itself has errors: see the kernel's log",
+            "mount it writable; a file system that turned read-only by itself has errors: see the \
+            kernel's log",
         )
     } else if is(&[libc::EACCES, libc::EPERM]) || says("Permission denied") {
         Some("run it as the owner of the data directory, as geth's user or as root")

@@ -226,7 +226,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// Which chain.
+/// The chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChainOf {
     /// Its EIP-155 id.

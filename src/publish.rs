@@ -44,7 +44,7 @@ const MEMORY_LIMIT: &str = "256MB";
 pub struct Directory {
     /// Where it is, relative to the volume.
     pub path: PathBuf,
-    /// The tables it holds.
+    /// Its tables.
     pub tables: Selection,
     /// Those of them whose files have the columns of an earlier layout.
     pub older: Selection,
@@ -119,7 +119,8 @@ impl Publisher {
             if !path.is_absolute() || place(path) != place(store.root()) {
                 let what =
                     format!("`{}` is not an absolute path of the data directory", path.display());
-                let hint = "it must have this path here and where the file will be opened, as in two containers with one volume";
+                let hint = "it must have this path here and where the file will be opened, as in \
+                    two containers with one volume";
                 return Err(Refused::new(what, hint).into());
             }
             check_name(path, &[NAME_SYNTAX, &['*', '[']].concat())?;
@@ -349,7 +350,8 @@ fn sealed_views(Contents { ranges, ranking, .. }: &Contents, root: Option<&Path>
         let read: Vec<_> = [(0, older), (LAYOUT, current)].into_iter().filter_map(read).collect();
         let source = if read.is_empty() {
             format!(
-                "SELECT {columns}, 0::BIGINT AS first, 0::BIGINT AS last FROM tail.{name} WHERE false"
+                "SELECT {columns}, 0::BIGINT AS first, 0::BIGINT AS last FROM tail.{name} WHERE \
+                false"
             )
         } else {
             read.join(" UNION ALL ")

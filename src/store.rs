@@ -1,8 +1,8 @@
 //! The files on the volume.
 //!
 //! Nothing is ever changed in place: a file or directory is built under a temporary name, made
-//! durable, and renamed. The rename is the commit, the directory listing is the catalogue, and what
-//! a killed process leaves half-done lies in one place, from which it is deleted at the next start.
+//! durable, and renamed. The rename is the commit, the directory listing is the catalogue, and
+//! unfinished files of a killed process are all in one place, which the next start clears.
 //!
 //! ```text
 //! chain/first=…/last=…/gN/   sealed ranges of finalized blocks          range, merge
@@ -65,7 +65,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-/// The version of what lies on the volume; others are refused.
+/// The format version of the volume; others are refused.
 pub const FORMAT: u32 = 2;
 
 /// The smallest sealed range, in blocks; every range starts at a multiple of its length.
@@ -78,13 +78,13 @@ pub const RANGE_MAX: u64 = 100_000;
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    /// Held as long as this is open.
+    /// Locked as long as this is open.
     lock: Mutex<Lock>,
-    /// Files that were checked.
+    /// Files whose checksums were verified.
     checked: CheckedFiles,
 }
 
-/// Which chain the volume holds.
+/// The volume's chain, and what its rows depend on.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Chain {
     /// [`FORMAT`] of the volume.
@@ -92,30 +92,30 @@ pub struct Chain {
     /// The chain.
     #[serde(flatten)]
     pub identity: Identity,
-    /// Whether the node ever named a finalized block: depth then decides nothing any more.
+    /// Whether the node ever named a finalized block: if so, depth no longer counts as final.
     pub finalized_seen: bool,
-    /// How the chain prices blobs, as the node last told it. Rows are made by it; without a node
-    /// they are proved by it.
+    /// The blob schedule, as last reported by the node. Rows depend on it, and without a node
+    /// blocks are proved with it.
     #[serde(default)]
     pub blob_schedule: Option<BlobSchedule>,
-    /// How it makes ether, as the node last told it.
+    /// The block rewards, as last reported by the node.
     #[serde(default)]
     pub issuance: Option<Issuance>,
-    /// The chain's wrapped ether, whose deposits and withdrawals are token transfers.
+    /// The chain's wrapped ether contract, whose deposits and withdrawals are token transfers.
     #[serde(default)]
     pub weth: Option<Address>,
 }
 
 impl Store {
-    /// Opens the volume for writing, creating it where it is new, and clears what a killed process
+    /// Opens the volume for writing, creates it if it is new, and clears what a killed process
     /// left.
     ///
     /// # Errors
-    /// Where another process has it open, it cannot be written, or its format is newer.
+    /// If another process has it open, it cannot be written, or its format is newer.
     pub fn open(root: &Path) -> Result<Self> {
         volume::check(root)?;
-        // Whatever it is started with: anybody may read these data, and only their writer changes
-        // them.
+        // Whatever umask it was started with: everyone may read this data, and only the writer may
+        // change it.
         umask(Mode::from_raw_mode(0o022));
         for directory in ["chain", "tail", "quarantine", ".spyhop/reorgs"] {
             fs::create_dir_all(root.join(directory)).with_context(|| {
@@ -129,7 +129,7 @@ impl Store {
             checked: CheckedFiles::default(),
         };
         store.chain()?;
-        // First of all, for a full volume may have room again after it.
+        // Before anything else, because it may free space on a full volume.
         store.clear_temporary()?;
         scratch::clear_stale(root)?;
         store.lock().sign()?;
@@ -148,13 +148,12 @@ impl Store {
         &self.root
     }
 
-    /// Where files are built before they are renamed into place; emptied at each start.
+    /// Where files are built before they are renamed; emptied at each start.
     pub fn temporary(&self) -> PathBuf {
         self.root.join(".spyhop/tmp")
     }
 
-    /// Notes again which chain the volume holds, where that was damaged or is missing and the
-    /// sealed ranges say it.
+    /// Restores the chain record from the sealed ranges if it is damaged or missing.
     fn restore_chain(&self) -> Result<()> {
         let noted = noted_chain(&self.root)?;
         if let Noted::Chain(_) = noted {
@@ -166,13 +165,14 @@ impl Store {
         }
         if let Some(chain) = chain {
             let Identity { chain_id, genesis_hash } = chain.identity;
-            tracing::warn!(%chain_id, %genesis_hash, "`{CHAIN}` is recreated from the sealed ranges; give `--weth` again if it was given before");
+            tracing::warn!(%chain_id, %genesis_hash, "`{CHAIN}` is recreated from the sealed \
+                ranges; give `--weth` again if it was given before");
             self.set_chain(&chain)?;
         }
         Ok(())
     }
 
-    /// Deletes what is half built. Nothing may be building.
+    /// Deletes unfinished files. Nothing may be building.
     pub fn clear_temporary(&self) -> Result<()> {
         let temporary = self.temporary();
         range::remove_all(&temporary)?;
@@ -180,17 +180,17 @@ impl Store {
             .with_context(|| format!("failed to create: `{}`", temporary.display()))
     }
 
-    /// Which chain the volume holds; `None` while it is new.
+    /// The volume's chain; `None` while it is new.
     pub fn chain(&self) -> Result<Option<Chain>> {
         read_chain(&self.root)
     }
 
-    /// Notes which chain the volume holds.
+    /// Records the volume's chain.
     pub fn set_chain(&self, chain: &Chain) -> Result<()> {
         record::write(&self.root.join(CHAIN), chain)
     }
 
-    /// The sealed ranges that count, ascending, without overlaps.
+    /// The current sealed ranges, ascending, without overlaps.
     pub fn ranges(&self) -> Result<Vec<Range>> {
         range::list(&self.root)
     }
@@ -200,16 +200,16 @@ impl Store {
         range::list_readable(&self.root)
     }
 
-    /// Every sealed range that can be read, those that lost to others too.
+    /// Every readable sealed range, including superseded ones.
     pub fn all_ranges(&self) -> Result<Vec<Range>> {
         Ok(range::list_all(&self.root)?.0)
     }
 
-    /// Writes one step's state for `status` and health checks, and makes sure that this is still
-    /// the one writer. It need not survive a power cut, only never be torn.
+    /// Writes one step's state for `status` and health checks, and checks that this process is
+    /// still the only writer. The file need not survive a power cut, but must never be torn.
     pub fn beat(&self, heartbeat: &impl Serialize) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(heartbeat)?;
-        // One at a time, for they all write aside under one name.
+        // One at a time, because they share a temporary name.
         let mut lock = self.lock();
         lock.keep()?;
         let path = self.root.join(".spyhop/heartbeat.new");
@@ -222,18 +222,18 @@ impl Store {
             .with_context(|| format!("failed to write: `{}`", path.display()))
     }
 
-    /// Records a reorganisation, then drops the tail files of its losing blocks; survives being
+    /// Records a reorganisation, then drops the tail files of its losing blocks; safe against being
     /// killed in between.
     pub fn reorganise(&self, reorg: &crate::rows::reorgs::Reorg) -> Result<()> {
         reorg_log::append(self, reorg)
     }
 
-    /// Every reorganisation recorded, oldest first.
+    /// Every recorded reorganisation, oldest first.
     pub fn reorgs(&self) -> Result<Vec<crate::rows::reorgs::Reorg>> {
         reorg_log::list(self)
     }
 
-    /// Keeps the bytes of a block that failed its check twice, and why.
+    /// Keeps the bytes of a block that failed its check twice, with the reason.
     pub fn quarantine_block(
         &self,
         number: u64,
@@ -244,19 +244,19 @@ impl Store {
         quarantine::block(&self.root, number, raw_block, raw_receipts, reason)
     }
 
-    /// Deletes the ranges that lost to others, once nobody can be reading them: their winner is
-    /// older than `grace`.
+    /// Deletes superseded ranges once no reader can use them: their successor is older than
+    /// `grace`.
     pub fn collect_losers(&self, grace: Duration) -> Result<()> {
         range::collect_losers(self, grace)
     }
 
-    /// Deletes a sealed range's or a chunk's directory, relative to the volume: it is renamed away
-    /// first, so that it is never half there.
+    /// Deletes the directory of a sealed range or a tail chunk, relative to the volume: it is
+    /// renamed first, so that it is never partly visible.
     pub fn delete_directory(&self, path: &Path) -> Result<()> {
         range::delete(self, path)
     }
 
-    /// Moves what is damaged to quarantine, and logs that. Returns where it is, relative to the
+    /// Moves something damaged to quarantine, and logs that. Returns its new path, relative to the
     /// volume.
     pub fn quarantine_damaged(&self, path: &Path, reason: &str) -> Result<PathBuf> {
         let moved = quarantine::damaged(&self.root, path)?;
@@ -271,11 +271,11 @@ impl Store {
     }
 }
 
-/// Where it is noted which chain a volume holds, relative to it.
+/// The record of the volume's chain, relative to the volume.
 pub const CHAIN: &str = ".spyhop/chain.json";
 
-/// Which chain the volume at `root` holds; `None` where it is new. Where what was noted of that is
-/// missing or damaged, the sealed ranges say it.
+/// The chain of the volume at `root`; `None` if it is new. If the record is missing or damaged, the
+/// sealed ranges are used.
 pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
     let path = root.join(CHAIN);
     if let Some(format) = record::format(&path).filter(|format| *format != u64::from(FORMAT)) {
@@ -283,7 +283,8 @@ pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
             true => ("a newer", "run that one or a later one; nothing was touched"),
             false => (
                 "an older",
-                "give this one a data directory of its own, or continue with that one; nothing was touched",
+                "give this one a data directory of its own, or continue with that one; nothing \
+                was touched",
             ),
         };
         let what = format!(
@@ -298,21 +299,20 @@ pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
     }
 }
 
-/// What is noted of which chain a volume holds.
+/// The record of a volume's chain.
 #[derive(Debug)]
 pub enum Noted {
-    /// This one.
     Chain(Box<Chain>),
-    /// Nothing.
+    /// There is none.
     Nothing,
-    /// What is no longer as it was written, and why.
+    /// It fails its checksum, or cannot be parsed.
     Damaged(String),
 }
 
-/// What is noted of which chain the volume at `root` holds.
+/// Reads the record of the chain of the volume at `root`.
 ///
 /// # Errors
-/// Where that cannot be read.
+/// If it cannot be read.
 pub fn noted_chain(root: &Path) -> Result<Noted> {
     match record::read(&root.join(CHAIN)) {
         Ok(chain) => Ok(Noted::Chain(chain)),
@@ -321,15 +321,15 @@ pub fn noted_chain(root: &Path) -> Result<Noted> {
     }
 }
 
-/// Whether an error says that a file is not there.
+/// Whether an error means that a file does not exist.
 pub fn is_missing(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<std::io::Error>()
         .is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
-/// Which chain the sealed ranges and the chunks of the tail are of; `None` where there are none.
-/// What else was noted is not known.
+/// The chain of the sealed ranges and tail chunks; `None` if there are none. The rest of the record
+/// cannot be recovered.
 fn chain_of_ranges(root: &Path) -> Result<Option<Chain>> {
     let (ranges, _) = range::list_readable(root)?;
     let mut identities: Vec<_> = ranges.iter().map(|range| range.manifest.identity).collect();
@@ -340,7 +340,8 @@ fn chain_of_ranges(root: &Path) -> Result<Option<Chain>> {
     if identities.iter().any(|other| *other != identity) {
         return Err(Refused::new(
             format!(
-                "`{}` holds ranges of more than one chain, and `{CHAIN}`, which says whose it is, cannot be read",
+                "`{}` contains ranges of more than one chain, and `{CHAIN}`, which says which is \
+                right, cannot be read",
                 root.display()
             ),
             "move those of the other chain out of `chain/`; nothing was touched",
@@ -358,27 +359,28 @@ fn chain_of_ranges(root: &Path) -> Result<Option<Chain>> {
     }))
 }
 
-/// The records of reorganisations on the volume at `root` that are damaged.
+/// The damaged reorganisation records of the volume at `root`.
 pub fn damaged_reorgs(root: &Path) -> Result<Vec<Damaged>> {
     reorg_log::damaged(root)
 }
 
-/// How many records of reorganisations the volume at `root` once had and has no more.
+/// How many reorganisation records the volume at `root` has lost.
 ///
 /// # Errors
-/// Where they cannot be listed.
+/// If they cannot be listed.
 pub fn lost_reorgs(root: &Path) -> Result<usize> {
     reorg_log::lost(root)
 }
 
 pub use quarantine::{InQuarantine, in_quarantine};
 
-/// The sealed ranges that count in the volume at `root`, for readers.
+/// The current sealed ranges of the volume at `root`, for readers.
 pub fn read_ranges(root: &Path) -> Result<Vec<Range>> {
     range::list(root)
 }
 
-/// The same, and the ranges whose manifest cannot be read, which are an error elsewhere.
+/// The same, and the ranges whose manifest cannot be read, which [`read_ranges`] treats as an
+/// error.
 pub fn read_readable_ranges(root: &Path) -> Result<(Vec<Range>, Vec<Unreadable>)> {
     range::list_readable(root)
 }

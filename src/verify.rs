@@ -1,15 +1,15 @@
-//! Whether what is stored is the chain: `spyhop verify`.
+//! `spyhop verify`: checks whether what is stored is the chain.
 //!
-//! There are two depths. Files: each is what was written (BLAKE3), its manifest is correct, blocks
-//! link inside and between ranges up to what the node calls final, and there are as many rows as
-//! the blocks say. Rows: every block is rebuilt from them as RLP, decoded and proved as if it came
-//! from the node, and everything derived from it is compared with what is stored, cell by cell;
-//! tables combined over many blocks are recombined. What comes only from the node's state
-//! (`traces`, `balances`, internal transfers) can only be compared with its manifest. Nothing is
-//! taken from the node but hashes and the chain's configuration.
+//! There are two depths. Files: each matches its BLAKE3, its manifest is correct, blocks link
+//! inside and between ranges up to the node's finalized block, and there are as many rows as the
+//! blocks say. Rows: every block is rebuilt from them as RLP, decoded and proved as if it came from
+//! the node, and everything derived from it is compared with what is stored, cell by cell; tables
+//! combined over many blocks are recombined. Tables that come only from the node's state (`traces`,
+//! `balances`, internal transfers) can only be compared with their manifest. Nothing is requested
+//! from the node but hashes and the chain's configuration.
 //!
-//! A writer may be running: ranges that were merged away are looked up where they went, and tail
-//! files that were sealed are skipped.
+//! A writer may be running: merged ranges are looked up in their successors, and tail files that
+//! were sealed meanwhile are skipped.
 
 mod block;
 mod cell;
@@ -53,7 +53,7 @@ pub struct Request {
     pub to: Option<u64>,
     /// Whether the rows are recomputed, too.
     pub deep: bool,
-    /// geth's socket, where there is a node to compare with.
+    /// geth's socket, if there is a node to compare with.
     pub ipc: Option<PathBuf>,
 }
 
@@ -70,12 +70,12 @@ pub struct Report {
     pub not_recomputed: u64,
     /// The tables that they lack.
     pub lacking: BTreeSet<&'static str>,
-    /// Tables of which not all could be recombined, with the blocks of the ranges where they could
-    /// not.
+    /// Tables that could not be recombined everywhere, with the number of blocks in the ranges
+    /// affected.
     pub not_combined: BTreeMap<&'static str, u64>,
     /// First and last block of each gap in what is stored.
     pub missing: Vec<(u64, u64)>,
-    /// Records of reorganisations that were lost.
+    /// Lost reorganisation records.
     pub lost_reorgs: usize,
     /// How many faults were found.
     pub faults: u64,
@@ -86,8 +86,8 @@ pub struct Report {
 /// Verifies what is stored, and reports each fault as it is found.
 ///
 /// # Errors
-/// If there is nothing to verify, or the node cannot be asked. What cannot be read is a fault, not
-/// an error.
+/// If there is nothing to verify, or the node cannot be queried. Unreadable files are faults, not
+/// errors.
 pub fn check(
     settings: &Request,
     bar: &ProgressBar,
@@ -154,19 +154,21 @@ pub fn check(
     }
 }
 
-/// What the rows depend on beside the blocks.
+/// What the rows depend on besides the blocks.
 fn rules(chain: &Chain, told: Option<(BlobSchedule, Issuance)>) -> Result<Rules> {
-    let (schedule, issuance) = chain.blob_schedule.clone().zip(chain.issuance).or(told).ok_or_else(|| {
-        Refused::new(
-            "this chain's blob schedule and issuance are not recorded: the data was written before they were",
-            "give --ipc, or run `spyhop watch` once",
-        )
-    })?;
+    let (schedule, issuance) =
+        chain.blob_schedule.clone().zip(chain.issuance).or(told).ok_or_else(|| {
+            Refused::new(
+                "this chain's blob schedule and issuance are not recorded: the data was written \
+            before they were",
+                "give --ipc, or run `spyhop watch` once",
+            )
+        })?;
     Ok(Rules { schedule, issuance, weth: chain.weth })
 }
 
 impl Report {
-    /// Notes blocks that could not be recomputed.
+    /// Counts blocks that could not be recomputed.
     fn lacks(&mut self, tables: Selection, blocks: u64) {
         self.lacking.extend(tables.tables().map(|table| table.name));
         self.not_recomputed += blocks;
@@ -174,7 +176,7 @@ impl Report {
 }
 
 impl Request {
-    /// The first and the last block to verify, if they are stored.
+    /// The first and the last block to verify.
     fn blocks(&self) -> (u64, u64) {
         (self.from.unwrap_or(0), self.to.unwrap_or(u64::MAX))
     }

@@ -1,6 +1,6 @@
-//! Whether what lies on the volume is what was written. Nothing is read into a merge, a ranking, a
-//! next generation or for hydration before the BLAKE3 that its manifest has of it is checked; only
-//! a check that fails is damage, a file that cannot be read just now is not.
+//! Checks of files against their manifests. Nothing is read for a merge, a ranking, a new
+//! generation or balances before its BLAKE3 is verified. Only a failed check counts as damage; a
+//! file that cannot be read right now does not.
 
 use super::Store;
 use super::damaged::Damaged;
@@ -17,20 +17,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Files that were found to be what was written, by this process.
+/// Files that this process has verified.
 #[derive(Debug, Default)]
 pub struct CheckedFiles(Mutex<HashMap<PathBuf, (Stamp, String)>>);
 
-/// Whether files that were hashed before, and have not changed since, are hashed again.
+/// Whether files that were verified before and have not changed are hashed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hash {
     /// All files.
     All,
-    /// Those that are new or have changed.
+    /// Only new or changed files.
     New,
 }
 
-/// What a check came to.
+/// The cost of a check.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     /// Bytes that were hashed.
@@ -40,12 +40,12 @@ pub struct Cost {
 }
 
 impl Store {
-    /// Holds files of a range, or of a chunk of the tail, against its manifest: those of the tables
-    /// for which `is_read` says so.
+    /// Checks files of a range, or of a tail chunk, against its manifest: those of the tables for
+    /// which `is_read` returns true.
     ///
     /// # Errors
-    /// [`Damaged`] where one is not what was written, with the directory's path relative to the
-    /// volume; else where one cannot be read.
+    /// [`Damaged`] if one does not match, with the directory's path relative to the volume; another
+    /// error if one cannot be read.
     pub fn check(&self, range: &Range, is_read: impl Fn(&str) -> bool, hash: Hash) -> Result<Cost> {
         let started = Instant::now();
         let mut bytes = 0;
@@ -55,7 +55,7 @@ impl Store {
         Ok(Cost { bytes, time: started.elapsed() })
     }
 
-    /// Checks ranges before all of these tables is read out of them, and logs what that took.
+    /// Checks ranges before all of these tables are read from them, and logs how long that took.
     ///
     /// # Errors
     /// As [`Store::check`], and [`Stopped`](crate::stop::Stopped).
@@ -79,8 +79,8 @@ impl Store {
         Ok(())
     }
 
-    /// Holds a table's file in a directory of the volume against what is known of it. Says how many
-    /// bytes were hashed.
+    /// Checks a table's file in a directory of the volume against its manifest entry. Returns how
+    /// many bytes were hashed.
     pub fn check_file(
         &self,
         directory: &Path,
@@ -103,11 +103,10 @@ impl Store {
     }
 }
 
-/// Holds a table's file in a directory of the volume at `root` against what is known of it.
+/// Checks a table's file in a directory of the volume at `root` against its manifest entry.
 ///
 /// # Errors
-/// [`Damaged`] where it is not what was written, with the directory's path; else where it cannot be
-/// read.
+/// [`Damaged`] if it does not match, with the directory's path; another error if it cannot be read.
 pub fn check_file(
     root: &Path,
     directory: &Path,
@@ -130,15 +129,15 @@ pub fn check_file(
     Ok(stamp)
 }
 
-/// What a look at a file tells without reading it.
+/// What a file's metadata shows, without reading it.
 enum Written {
-    /// It may be what was written.
+    /// It may match.
     Perhaps(Stamp),
-    /// It is not, for it is not there or has another length.
+    /// It does not match: it does not exist or has another length.
     Not(String),
 }
 
-/// Looks at a file.
+/// Compares a file's metadata with its manifest entry.
 fn look(path: &Path, known: &TableManifest) -> Result<Written> {
     let found = match fs::metadata(path) {
         Ok(found) => found,
@@ -162,17 +161,16 @@ fn look(path: &Path, known: &TableManifest) -> Result<Written> {
     Ok(Written::Perhaps(Stamp::of(&found)))
 }
 
-/// Whether no file can be there.
+/// Whether the file cannot exist.
 fn is_gone(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
         || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
-/// What tells without reading a range's files that they are not what was written; `None` where
-/// nothing does.
+/// Finds missing or truncated files of a range without reading them; `None` if there are none.
 ///
 /// # Errors
-/// Where it cannot be looked at.
+/// If their metadata cannot be read.
 pub fn missing_or_cut(
     root: &Path,
     directory: &Path,
@@ -189,7 +187,7 @@ pub fn missing_or_cut(
 /// BLAKE3 of a file.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// If it cannot be read.
 pub fn hash_of(path: &Path) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(File::open(path)?)?;

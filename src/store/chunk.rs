@@ -1,8 +1,8 @@
 //! Chunks of a long tail, as Parquet.
 //!
-//! Where the finalized block stands still, the tail grows; its older part is then published as
-//! files beside the sealed ranges' instead of as rows that are copied for every new block. The
-//! tail's own files stay, for sealing or dropping them is still open.
+//! While the finalized block does not advance, the tail grows; its older part is then published as
+//! Parquet files like those of the ranges, instead of as rows that are copied for every new block.
+//! The tail's own files stay, because these blocks may still be sealed or dropped.
 
 use super::block_link::BlockLink;
 use super::range::{self, Range};
@@ -13,19 +13,19 @@ use anyhow::Result;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Blocks of the tail that are published as rows at most, and a range's length.
+/// Blocks of the tail that are published as rows at most; also the length of a chunk.
 const ROWS_MAX: usize = 1_000;
 
 /// The tail as it is published.
 #[derive(Debug, Default)]
 pub struct Split {
-    /// Chunks, ascending: their directories, relative to the volume.
+    /// Directories of chunks, ascending, relative to the volume.
     pub chunks: Vec<PathBuf>,
-    /// How many blocks of the tail they hold.
+    /// How many blocks of the tail the chunks contain.
     pub blocks: usize,
 }
 
-/// Splits a tail whose blocks hold these tables, building the chunks that are not there yet.
+/// Splits a tail whose blocks have these tables, building missing chunks.
 pub fn split(
     store: &Store,
     identity: Identity,
@@ -63,8 +63,7 @@ pub fn split(
     Ok(split)
 }
 
-/// Whether a chunk holds these tables, and is what was written: if not, it is made again out of the
-/// tail's own files.
+/// Whether a chunk has these tables and is intact: if not, it is rebuilt from the tail's own files.
 fn is_sound(store: &Store, path: &Path, tables: Selection) -> Result<bool> {
     let checked = Manifest::read(&store.root().join(path)).and_then(|manifest| {
         let (first, last, path) = (manifest.first, manifest.last, path.to_owned());

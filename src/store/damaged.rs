@@ -1,14 +1,13 @@
-//! What is not what was written.
+//! Damage on the volume.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Something on the volume that is not what was written there.
+/// A file or directory on the volume that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damaged {
-    /// What is to be set aside: a file, or the directory of a range.
+    /// What to move to quarantine: a file, or the directory of a range.
     pub path: PathBuf,
-    /// What is wrong with it.
     pub reason: String,
 }
 

@@ -1,4 +1,4 @@
-//! Writing that survives a power cut.
+//! Writes that survive a power cut.
 
 use anyhow::{Context, Result};
 use std::fs::{self, File};
@@ -12,8 +12,7 @@ pub fn sync_directory(path: &Path) -> Result<()> {
         .with_context(|| format!("failed to sync directory: `{}`", path.display()))
 }
 
-/// Creates a file that is to be renamed into its place, in the place of one that was left there. No
-/// link is followed.
+/// Creates a file that will be renamed into place, replacing any leftover. It follows no link.
 pub fn create_aside(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -21,7 +20,7 @@ pub fn create_aside(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Replaces a file by one with these bytes: whoever opens it sees the old or the new, whole.
+/// Replaces a file by one with these bytes: a reader sees the complete old or new file.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let aside = path.with_extension("new");
     create_aside(&aside)
@@ -32,10 +31,10 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
         .with_context(|| format!("failed to write: `{}`", aside.display()))?;
     fs::rename(&aside, path)
         .with_context(|| format!("failed to rename to: `{}`", path.display()))?;
-    sync_directory(path.parent().expect("a file lies in a directory"))
+    sync_directory(path.parent().expect("a file is in a directory"))
 }
 
-/// Bytes that may still be written to the file system that holds `path`.
+/// Free bytes on the file system of `path`.
 pub fn free_bytes(path: &Path) -> Result<u64> {
     let stat = rustix::fs::statvfs(path)
         .with_context(|| format!("failed to stat file system: `{}`", path.display()))?;

@@ -1,4 +1,4 @@
-//! Reading a range's file of a table that is sorted by a key of its own, from front to back.
+//! Reads the file of a table that is sorted by a key of its own, from front to back.
 
 use crate::rows::combine::{self, Entry};
 use anyhow::{Context, Result};
@@ -8,13 +8,13 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::fs::File;
 use std::path::Path;
 
-/// Rows that are decoded together.
+/// Rows decoded at a time.
 const BATCH_ROWS: usize = 8_192;
 
-/// Gives every entry of a file, in order, a batch in memory at a time.
+/// Passes every entry of a file to `take`, in order, with one batch in memory at a time.
 ///
 /// # Errors
-/// Where the file cannot be read.
+/// If the file cannot be read.
 pub fn for_each_entry<E: Entry>(path: &Path, mut take: impl FnMut(E)) -> Result<()> {
     let mut read = || -> Result<()> {
         for batch in ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.build()? {
@@ -25,11 +25,11 @@ pub fn for_each_entry<E: Entry>(path: &Path, mut take: impl FnMut(E)) -> Result<
     read().with_context(|| format!("failed to read: `{}`", path.display()))
 }
 
-/// Gives the rows of a file, of these columns only, a batch in memory at a time. It ends where
-/// `take` says `false`.
+/// Passes the rows of a file, of these columns only, to `take`, with one batch in memory at a time.
+/// Ends when `take` returns `false`.
 ///
 /// # Errors
-/// Where the file cannot be read, and those of `take`.
+/// If the file cannot be read, and those of `take`.
 pub fn for_each_batch(
     path: &Path,
     columns: &[&str],

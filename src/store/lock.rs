@@ -1,5 +1,5 @@
-//! One writer for a volume: it holds a lock on `.spyhop/lock`, and one on the data directory
-//! itself, which holds where somebody removes the file.
+//! One writer per volume: it locks `.spyhop/lock`, and the data directory itself, which protects
+//! even if somebody removes the file.
 
 use super::volume;
 use crate::error::Refused;
@@ -11,11 +11,11 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How often a lock is tried: whoever looks whether there is a writer holds it for a moment.
+/// How often to try a lock: a process that only checks for a writer locks it for a moment.
 const TRIES: u32 = 10;
 const TRY_EVERY: Duration = Duration::from_millis(20);
 
-/// The locks, held as long as this lives.
+/// The locks, released on drop.
 #[derive(Debug)]
 pub(super) struct Lock {
     root: PathBuf,
@@ -27,11 +27,11 @@ impl Lock {
     /// Locks the volume.
     ///
     /// # Errors
-    /// Where another process has it, or files cannot be locked there.
+    /// If another process has locked it, or files cannot be locked there.
     pub(super) fn take(root: &Path) -> Result<Self> {
         let directory =
             File::open(root).with_context(|| format!("failed to open: `{}`", root.display()))?;
-        // A file system that locks no directories is left to the file.
+        // If the file system cannot lock directories, the file has to do.
         let is_free = !is_held(&directory).unwrap_or(false);
         let Some(file) = is_free.then(|| file(root)).transpose()?.flatten() else {
             return Err(refused(root));
@@ -39,9 +39,9 @@ impl Lock {
         Ok(Self { root: root.to_owned(), directory, file })
     }
 
-    /// Notes who holds it, for those who are refused.
+    /// Writes the process ID into the lock file, for the message to others.
     pub(super) fn sign(&self) -> Result<()> {
-        // Under another name it may be somebody else's.
+        // If it was replaced, it may be another process's file.
         if self.file.metadata()?.nlink() == 1 {
             self.file.set_len(0)?;
             write!(&self.file, "{}", std::process::id())?;
@@ -49,11 +49,10 @@ impl Lock {
         Ok(())
     }
 
-    /// Makes sure that it is still this volume that is locked, and locks a file again that was
-    /// removed.
+    /// Checks that the locked volume is still this one, and locks the file again if it was removed.
     ///
     /// # Errors
-    /// Where another process has locked it by now, or the data directory is another one.
+    /// If another process has locked it by now, or the data directory was replaced.
     pub(super) fn keep(&mut self) -> Result<()> {
         ensure!(
             is_same(&self.directory, std::fs::metadata(&self.root))?,
@@ -68,7 +67,7 @@ impl Lock {
     }
 }
 
-/// Whether a writer holds the locks of the volume at `root`; `None` where that cannot be seen.
+/// Whether a writer has locked the volume at `root`; `None` if that is unknown.
 pub fn is_locked(root: &Path) -> Option<bool> {
     let is_locked = |path: &Path| match File::open(path).ok()?.try_lock_shared() {
         Ok(()) => Some(false),
@@ -85,7 +84,7 @@ fn path(root: &Path) -> PathBuf {
     root.join(".spyhop/lock")
 }
 
-/// The file, locked; `None` where another process has it.
+/// The locked file; `None` if another process has locked it.
 fn file(root: &Path) -> Result<Option<File>> {
     let path = path(root);
     loop {
@@ -110,7 +109,7 @@ fn file(root: &Path) -> Result<Option<File>> {
     }
 }
 
-/// Whether another process holds a lock, which is taken where not.
+/// Whether another process has the lock; takes it if not.
 fn is_held(file: &File) -> std::io::Result<bool> {
     for _ in 0..TRIES {
         match file.try_lock() {
@@ -122,7 +121,7 @@ fn is_held(file: &File) -> std::io::Result<bool> {
     Ok(true)
 }
 
-/// Whether a file that is open is the one that was found; it is not where none was.
+/// Whether an open file is the one that was found; false if none was.
 fn is_same(file: &File, found: std::io::Result<Metadata>) -> Result<bool> {
     let of = |metadata: Metadata| (metadata.dev(), metadata.ino());
     match found {
@@ -136,7 +135,8 @@ fn refused(root: &Path) -> anyhow::Error {
     let process = std::fs::read_to_string(path(root)).unwrap_or_default();
     Refused::new(
         format!("another spyhop writes to `{}` (process {})", root.display(), process.trim()),
-        "stop it first, or give this one a data directory of its own; `watch` builds history by itself, from its `--from` on",
+        "stop it first, or give this one a data directory of its own; `watch` builds history by \
+        itself, from its `--from` on",
     )
     .into()
 }

@@ -1,4 +1,4 @@
-//! What a sealed range says of itself: written last, so that a directory with a manifest is whole.
+//! The manifest of a sealed range: written last, so that a directory with a manifest is complete.
 
 use super::record;
 use crate::geth::{ChainId, ChainOf};
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Which chain.
+/// Identity of a chain.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Identity {
-    /// Its id.
+    /// Its chain ID.
     pub chain_id: ChainId,
     /// Hash of block 0.
     pub genesis_hash: B256,
@@ -29,7 +29,7 @@ impl From<Identity> for ChainOf {
 pub struct Manifest {
     /// [`super::FORMAT`].
     pub format: u32,
-    /// Which chain.
+    /// Identity of a chain.
     #[serde(flatten)]
     pub identity: Identity,
     /// The version that wrote it.
@@ -42,12 +42,13 @@ pub struct Manifest {
     pub first_parent_hash: B256,
     /// Hash of the last block.
     pub last_hash: B256,
-    /// Time of the last block, seconds since 1970.
+    /// Timestamp of the last block.
     pub last_timestamp: u64,
     /// The tables, by name.
     pub tables: BTreeMap<String, TableManifest>,
-    /// Where a table has not all its rows, ascending for each: nothing was traced, or no state was
-    /// served. A transaction's own movement of ether is in `native_transfers` all the same.
+    /// Where a table lacks rows, ascending for each table: blocks that were not traced, or whose
+    /// state was not served. A transaction's own transfer of ether is in `native_transfers` even
+    /// so.
     #[serde(default)]
     pub gaps: Vec<Gap>,
 }
@@ -59,11 +60,12 @@ pub struct TableManifest {
     pub rows: u64,
     /// Length of the file.
     pub bytes: u64,
-    /// First and last block of each interval of which all rows are there.
+    /// First and last block of each interval with complete rows.
     pub covered: Vec<[u64; 2]>,
     /// BLAKE3 of the file.
     pub blake3: String,
-    /// Which columns the file has, where they changed within the format: a [`crate::rows::LAYOUT`].
+    /// The version of the file's columns, if they changed within the format: a
+    /// [`crate::rows::LAYOUT`].
     #[serde(default)]
     pub layout: u32,
 }
@@ -77,24 +79,24 @@ impl Manifest {
         record::read(&directory.join("manifest.json"))
     }
 
-    /// Which chain tables it holds.
+    /// Its chain tables.
     pub fn selection(&self) -> Selection {
         Selection::of_known(self.tables.keys().map(String::as_str))
     }
 
-    /// Of its tables, those whose files have other columns than they would have today.
+    /// Its tables whose files have columns of an earlier layout.
     pub fn older(&self) -> Selection {
         let layout = |table: &Table| self.tables.get(table.name).map_or(LAYOUT, |held| held.layout);
         let older = self.selection().tables().filter(|table| !table.is_current(layout(table)));
         Selection::of_known(older.map(|table| table.name))
     }
 
-    /// What the range covers between the gaps of a table: first and last block of each interval.
+    /// First and last block of each interval that is complete for a table.
     pub fn covered(&self, table: &str) -> Vec<[u64; 2]> {
         covered(self.first, self.last, table, &self.gaps)
     }
 
-    /// Where a table has not all its rows, ascending.
+    /// Gaps of a table, ascending.
     pub fn gaps_of(&self, table: &Table) -> Vec<Gap> {
         Gap::of(&self.gaps, table)
     }
@@ -105,7 +107,7 @@ impl Manifest {
     }
 }
 
-/// What a range of blocks covers between the gaps of a table.
+/// The intervals between the gaps of a table in a range of blocks.
 pub(super) fn covered(first: u64, last: u64, table: &str, gaps: &[Gap]) -> Vec<[u64; 2]> {
     let mut covered = Vec::new();
     let mut next = first;

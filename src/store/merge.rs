@@ -1,4 +1,4 @@
-//! Ten complete neighbours become one range of the next size.
+//! Ten adjacent ranges become one range of the next size.
 
 use super::manifest::{Manifest, covered};
 use super::range::Range;
@@ -17,12 +17,12 @@ use std::fs::{self, File};
 /// Ten ranges that can be merged.
 #[derive(Clone, Debug)]
 pub struct Merge {
-    /// Ascending, each the neighbour of the one before.
+    /// Ascending and adjacent.
     pub sources: Vec<Range>,
 }
 
 /// The next merge among `ranges`, which are ascending and do not overlap: the smallest sizes first.
-/// Ten that hold the same tables, and none still lacks one of those asked for.
+/// Its ten ranges have the same tables, and none lacks a requested one.
 pub fn next_merge(ranges: &[Range], asked: Selection) -> Option<Merge> {
     let sizes = std::iter::successors(Some(RANGE_MIN), |size| Some(size * 10))
         .take_while(|size| *size < RANGE_MAX);
@@ -52,18 +52,17 @@ impl Merge {
         ends.map_or((0, 0), |(bottom, top)| (bottom.first, top.last))
     }
 
-    /// Bytes that the merged range will take, about; needed beside its sources.
+    /// Approximate size of the merged range; needed in addition to its sources.
     pub fn bytes(&self) -> u64 {
         self.sources.iter().map(|range| range.manifest.bytes()).sum()
     }
 
-    /// Builds the merged range and commits it. It stops between row groups, and then nothing is
-    /// committed.
+    /// Builds the merged range and commits it. If stopped between row groups, it commits nothing.
     ///
     /// # Errors
-    /// [`Damaged`](super::Damaged) where a source is not what was written; else where one cannot be
-    /// read, or two neighbours do not link; and [`Stopped`](crate::stop::Stopped). The sources stay
-    /// as they are.
+    /// [`Damaged`](super::Damaged) if a source does not match its manifest; another error if one
+    /// cannot be read, or two neighbours do not link; and [`Stopped`](crate::stop::Stopped). The
+    /// sources stay as they are.
     pub fn run(&self, store: &Store, stop: &Stop) -> Result<Range> {
         let (bottom, top) = (&self.sources[0], self.sources.last().context("nothing to merge")?);
         for pair in self.sources.windows(2) {
@@ -74,7 +73,7 @@ impl Merge {
                 pair[1].path.display()
             );
         }
-        // Whatever is wrong would be right by the checksums of what is made of it.
+        // Otherwise damage would get a valid checksum in the merged range.
         store.check_all(&self.sources, |_| true, Hash::All, stop)?;
         let directory = store.temporary().join(format!("merge-{}-{}", bottom.first, top.last));
         if directory.exists() {
@@ -104,7 +103,7 @@ impl Merge {
                 false => append_all(&mut writer, &sources, table, limit, stop),
             };
             if merged.is_err() {
-                // Or the next start does.
+                // Otherwise the next start does.
                 let _ = fs::remove_dir_all(&directory);
             }
             merged?;
@@ -125,7 +124,7 @@ impl Merge {
     }
 }
 
-/// Appends whole files, one after the other.
+/// Appends complete files, one after the other.
 fn append_all(
     writer: &mut TableWriter,
     sources: &[MergeInput],
@@ -144,8 +143,8 @@ fn append_all(
     Ok(())
 }
 
-/// Appends a whole file: row groups that are large enough as they lie, the others decoded and
-/// encoded again. Says how many rows it has.
+/// Appends a complete file: copies row groups that are large enough, and decodes and encodes the
+/// others again. Returns its number of rows.
 fn append(
     writer: &mut TableWriter,
     path: &std::path::Path,

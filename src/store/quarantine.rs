@@ -1,4 +1,4 @@
-//! What failed a check, kept for the operator and never deleted by spyhop.
+//! Files that failed a check, kept for the operator and never deleted by spyhop.
 
 use super::{range, replace_file, sync_directory};
 use crate::clock::now;
@@ -9,15 +9,15 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Answers for one block that are kept: more would tell nothing new.
+/// Replies kept for one block: more would show nothing new.
 const ANSWERS_MAX: usize = 3;
 
-/// Blocks' answers that are kept in all, and their bytes: a node that lies may do so for long.
+/// Limit on the number of blocks' replies kept in all: a node may lie for a long time.
 const FILES_MAX: usize = 1_000;
 const BYTES_MAX: u64 = 256 << 20;
 
-/// Keeps a block's bytes and why it is here, as `quarantine/block-NUMBER-DIGEST.json`, unless there
-/// are many already.
+/// Keeps a block's bytes and the reason, as `quarantine/block-NUMBER-DIGEST.json`, unless there are
+/// many already.
 pub(super) fn block(
     root: &Path,
     number: u64,
@@ -53,7 +53,8 @@ pub(super) fn block(
             number,
             files,
             mb = bytes >> 20,
-            "the bytes of this block are not kept: quarantine has many already, which can be deleted"
+            "the bytes of this block are not kept: quarantine has many already, which can be \
+            deleted"
         );
         return Ok(());
     }
@@ -61,29 +62,29 @@ pub(super) fn block(
     replace_file(&root.join("quarantine").join(name), content.to_string().as_bytes())
 }
 
-/// Moves `path`, relative to the volume, below `quarantine/LABEL`; where one of its name is there
-/// already, below `LABEL-2`, `LABEL-3` …
+/// Moves `path`, relative to the volume, below `quarantine/LABEL`; if that name is taken, below
+/// `LABEL-2`, `LABEL-3` …
 pub(super) fn path(root: &Path, path: &Path, label: &str) -> Result<()> {
     let labels =
         std::iter::once(label.to_owned()).chain((2..).map(|count| format!("{label}-{count}")));
     let mut targets = labels.map(|label| root.join("quarantine").join(label).join(path));
     let target =
         targets.find(|target| target.symlink_metadata().is_err()).expect("the labels do not end");
-    let parent = target.parent().expect("it lies in quarantine");
+    let parent = target.parent().expect("it is in quarantine");
     fs::create_dir_all(parent)
         .with_context(|| format!("failed to create: `{}`", parent.display()))?;
     fs::rename(root.join(path), &target).with_context(|| {
         format!("failed to move `{}` to `{}`", path.display(), target.display())
     })?;
     sync_directory(parent)?;
-    sync_directory(root.join(path).parent().expect("it lies on the volume"))
+    sync_directory(root.join(path).parent().expect("it is on the volume"))
 }
 
-/// What begins the label of something damaged.
+/// Prefix of the label of something damaged.
 const DAMAGED: &str = "damaged";
 
 /// Moves something damaged, relative to the volume, below `quarantine/damaged-at-SECONDS`. Returns
-/// where it is, relative to the volume.
+/// its new path, relative to the volume.
 pub(super) fn damaged(root: &Path, damaged: &Path) -> Result<PathBuf> {
     let seconds = now();
     let label = (seconds..).map(|seconds| format!("{DAMAGED}-at-{seconds}"));
@@ -96,7 +97,7 @@ pub(super) fn damaged(root: &Path, damaged: &Path) -> Result<PathBuf> {
     Ok(moved)
 }
 
-/// What is damaged and in quarantine. All paths are relative to the volume.
+/// Damaged items in quarantine. All paths are relative to the volume.
 #[derive(Clone, Debug, Default)]
 pub struct InQuarantine {
     /// Sealed ranges: first and last block, directory.
@@ -105,16 +106,16 @@ pub struct InQuarantine {
     pub reorgs: Vec<PathBuf>,
 }
 
-/// What is damaged and in quarantine of what is not made again by itself.
+/// Damaged items in quarantine, without those that are regenerated automatically.
 ///
 /// # Errors
-/// Where it cannot be listed.
+/// If it cannot be listed.
 pub fn in_quarantine(root: &Path) -> Result<InQuarantine> {
     let quarantine = root.join("quarantine");
     let mut found = InQuarantine::default();
     for name in names(&quarantine)? {
         let relative = Path::new("quarantine").join(&name);
-        // What a repair moved here was built again before.
+        // What a repair moved here was already rebuilt.
         if name.starts_with(DAMAGED) {
             let ranges = range::paths(&root.join(&relative))?.into_iter();
             let moved = ranges.map(|(first, last, path)| (first, last, relative.join(path)));
@@ -126,10 +127,10 @@ pub fn in_quarantine(root: &Path) -> Result<InQuarantine> {
     Ok(found)
 }
 
-/// Where something of the volume lies, and where what had the same name lies in quarantine.
+/// Where something on the volume is, and where files of the same name are in quarantine.
 pub(super) fn places(root: &Path, path: &Path) -> Result<Vec<PathBuf>> {
     let quarantine = root.join("quarantine");
-    // Beside its directories there are the bytes of blocks, a file each.
+    // Besides directories there are the bytes of blocks, a file each.
     let mut places: Vec<_> = names(&quarantine)?.iter().map(|name| quarantine.join(name)).collect();
     places.retain(|place| place.is_dir());
     places.iter_mut().for_each(|place| place.push(path));
@@ -137,7 +138,7 @@ pub(super) fn places(root: &Path, path: &Path) -> Result<Vec<PathBuf>> {
     Ok(places)
 }
 
-/// The names in a directory that are text, ascending; none where it is not there.
+/// The UTF-8 names in a directory, ascending; none if it does not exist.
 fn names(directory: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {

@@ -18,31 +18,31 @@ pub struct Range {
     pub first: u64,
     /// Last block.
     pub last: u64,
-    /// The higher one wins where the same range exists twice.
+    /// The highest one wins if the same range exists more than once.
     pub generation: u32,
     /// Its directory, relative to the volume.
     pub path: PathBuf,
-    /// What it says of itself.
+    /// Its manifest.
     pub manifest: Manifest,
 }
 
 impl Range {
-    /// Blocks in the range.
+    /// Number of blocks in the range.
     pub fn blocks(&self) -> u64 {
         self.last - self.first + 1
     }
 
-    /// Which chain tables it holds.
+    /// Its chain tables.
     pub fn tables(&self) -> Selection {
         self.manifest.selection()
     }
 
-    /// How many rows it has of a table.
+    /// Number of rows of a table.
     pub fn rows(&self, table: &Table) -> u64 {
         self.manifest.tables.get(table.name).map_or(0, |held| held.rows)
     }
 
-    /// Its file of a table, on the volume at `root`.
+    /// The file of a table, on the volume at `root`.
     pub fn file(&self, root: &Path, table: &Table) -> PathBuf {
         table_path(&root.join(&self.path), table.name)
     }
@@ -59,18 +59,18 @@ pub struct Unreadable {
     pub path: PathBuf,
     /// Why not.
     pub reason: String,
-    /// Whether it was read, and is not what was written.
+    /// Whether it could be read, but is not as it was written.
     pub is_damaged: bool,
 }
 
-/// Every range, winners and losers, and the directories that should be one and cannot be read.
+/// Every range, including superseded ones, and the unreadable range directories.
 pub(super) fn list_all(root: &Path) -> Result<(Vec<Range>, Vec<Unreadable>)> {
     let (mut ranges, mut unreadable) = (Vec::new(), Vec::new());
     for directory in directories(root)? {
         match directory.read(root) {
             Ok(range) => ranges.push(range),
             Err(error) if error.is::<Refused>() => return Err(error),
-            // Deleted meanwhile: it had lost to another.
+            // Deleted meanwhile: it was superseded.
             Err(_) if !root.join(&directory.path).exists() => {}
             Err(error) => {
                 let RangeDirectory { first, last, path, .. } = directory;
@@ -84,13 +84,13 @@ pub(super) fn list_all(root: &Path) -> Result<(Vec<Range>, Vec<Unreadable>)> {
     Ok((ranges, unreadable))
 }
 
-/// The ranges that count among those that can be read, and those that cannot.
+/// The current ranges among the readable ones, and the unreadable ones.
 pub(super) fn list_readable(root: &Path) -> Result<(Vec<Range>, Vec<Unreadable>)> {
     let (ranges, unreadable) = list_all(root)?;
     Ok((winners(ranges), unreadable))
 }
 
-/// A range by the names of its directories.
+/// A range as named by its directories.
 struct RangeDirectory {
     first: u64,
     last: u64,
@@ -133,7 +133,10 @@ impl RangeDirectory {
             );
         }
         let path = path.clone();
-        if !file.try_exists().with_context(|| format!("failed to look at: `{}`", file.display()))? {
+        if !file
+            .try_exists()
+            .with_context(|| format!("failed to read the metadata of: `{}`", file.display()))?
+        {
             return Err(Damaged { path, reason: "it is missing".to_owned() }.into());
         }
         let manifest = Manifest::read(&shown)?;
@@ -145,11 +148,11 @@ impl RangeDirectory {
     }
 }
 
-/// The ranges that count: of overlapping ones the largest, of equal ones the highest generation;
+/// The current ranges: of overlapping ones the largest, of equal ones the highest generation;
 /// ascending.
 ///
 /// # Errors
-/// Where the manifest of one cannot be read.
+/// If the manifest of one cannot be read.
 pub(super) fn list(root: &Path) -> Result<Vec<Range>> {
     let (ranges, unreadable) = list_readable(root)?;
     match unreadable.into_iter().next() {
@@ -158,7 +161,7 @@ pub(super) fn list(root: &Path) -> Result<Vec<Range>> {
     }
 }
 
-/// The pairs of neighbours among ranges, ascending and without overlaps, that do not link.
+/// The pairs of neighbours that do not link, among ranges that are ascending and do not overlap.
 pub fn unlinked(ranges: &[Range]) -> impl Iterator<Item = (&Range, &Range)> {
     let neighbours = ranges.windows(2).map(|pair| (&pair[0], &pair[1]));
     neighbours.filter(|(below, above)| {
@@ -193,7 +196,7 @@ pub(super) fn collect_losers(store: &Store, grace: std::time::Duration) -> Resul
         match manifest.metadata()?.modified()?.elapsed() {
             Ok(age) if age > grace => delete(store, &loser.path)?,
             Ok(_) => {}
-            // Written by a clock that was ahead: from now on by this one.
+            // Written by a clock that was ahead: its age counts from now.
             Err(_) => manifest.set_modified(SystemTime::now())?,
         }
     }
@@ -206,17 +209,17 @@ pub(super) fn delete(store: &Store, path: &Path) -> Result<()> {
     remove_all(&aside)?;
     fs::rename(&path, &aside).with_context(|| format!("failed to remove: `{}`", path.display()))?;
     remove_all(&aside)?;
-    // Its parents go where nothing else is in them.
+    // Also removes parent directories that are now empty.
     let emptied = path
         .ancestors()
         .skip(1)
         .take(2)
         .take_while(|parent| fs::remove_dir(parent).is_ok())
         .count();
-    sync_directory(path.ancestors().nth(emptied + 1).expect("it lies on the volume"))
+    sync_directory(path.ancestors().nth(emptied + 1).expect("it is on the volume"))
 }
 
-/// Removes a file or a directory with all that is in it, if it is there.
+/// Removes a file or a directory with its content, if it exists.
 pub(super) fn remove_all(path: &Path) -> Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => fs::remove_dir_all(path),

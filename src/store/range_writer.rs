@@ -1,4 +1,4 @@
-//! A range on its way to the volume: built aside, then renamed into its place.
+//! A range being written: built in the temporary directory, then renamed into place.
 
 use super::block_link::BlockLink;
 use super::checksums::Hash;
@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A range being built aside. Dropped unfinished, its files stay in the temporary directory until
-/// the next start.
+/// A range being built. If it is dropped unfinished, its files stay in the temporary directory
+/// until the next start.
 pub struct RangeWriter<'a> {
     store: &'a Store,
     identity: Identity,
@@ -24,15 +24,16 @@ pub struct RangeWriter<'a> {
     last: u64,
     directory: PathBuf,
     tables: Vec<Box<dyn Sink>>,
-    /// Tables that the range held before, taken over as they are.
+    /// Tables reused from the previous generation.
     kept: BTreeMap<String, TableManifest>,
-    /// Of the tables that are made and of those that are kept.
+    /// Gaps of the new and the reused tables.
     gaps: Vec<Gap>,
     first_parent_hash: Option<B256>,
     top: Option<BlockLink>,
 }
 
-/// A range that is whole and durable, and still aside: nobody sees it before [`Finished::commit`].
+/// A complete and durable range that is not yet committed: readers do not see it before
+/// [`Finished::commit`].
 #[derive(Debug)]
 pub struct Finished {
     directory: PathBuf,
@@ -40,12 +41,11 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// What it will say of itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Puts it in its place, as the next generation of its range.
+    /// Commits it as the next generation of its range.
     pub fn commit(self, store: &Store) -> Result<Range> {
         commit(store, &self.directory, self.manifest)
     }
@@ -93,7 +93,7 @@ impl<'a> RangeWriter<'a> {
     /// Starts the next generation of a range, which adds these tables to those it has.
     ///
     /// # Errors
-    /// [`Damaged`](super::Damaged) where one of those is not what was written.
+    /// [`Damaged`](super::Damaged) if one of the existing files does not match its manifest.
     pub fn create_adding(store: &'a Store, range: &Range, tables: Selection) -> Result<Self> {
         store.check_all(std::slice::from_ref(range), |_| true, Hash::New, &Stop::default())?;
         let added = tables.without(range.tables());
@@ -102,20 +102,19 @@ impl<'a> RangeWriter<'a> {
         for (name, manifest) in &range.manifest.tables {
             let held = table_path(&store.root().join(&range.path), name);
             let target = table_path(&writer.directory, name);
-            // The same file under a second name, where the file system knows that.
+            // A hard link if the file system supports it.
             fs::hard_link(&held, &target)
                 .or_else(|_| {
                     fs::copy(&held, &target).and_then(|_| fs::File::open(&target)?.sync_all())
                 })
-                .with_context(|| format!("failed to take over: `{}`", held.display()))?;
+                .with_context(|| format!("failed to link or copy: `{}`", held.display()))?;
             writer.kept.insert(name.clone(), manifest.clone());
         }
         writer.gaps.clone_from(&range.manifest.gaps);
         Ok(writer)
     }
 
-    /// Appends the rows of the next blocks: one part per table, the blocks' links, and which rows
-    /// are not all there.
+    /// Appends the rows of the next blocks: one part per table, the blocks' links, and the gaps.
     pub fn push(&mut self, parts: Vec<Part>, links: &[BlockLink], gaps: &[Gap]) -> Result<()> {
         gaps.iter().for_each(|gap| Gap::push(&mut self.gaps, gap.clone()));
         for link in links {
@@ -146,9 +145,8 @@ impl<'a> RangeWriter<'a> {
         self.push(block.batches.into_iter().map(Part::Rows).collect(), &[block.link], &block.gaps)
     }
 
-    /// Makes the range durable as a chunk of the tail, which stays unsealed: the same files in a
-    /// place of their own, named by the last block's hash because a reorganisation may take it
-    /// back.
+    /// Makes the range durable as a tail chunk, which is not sealed: the same files in another
+    /// place, named by the last block's hash because a reorganisation may drop it.
     pub fn finish_chunk(self) -> Result<PathBuf> {
         let store = self.store;
         let Finished { directory, manifest } = self.finish()?;
@@ -160,7 +158,7 @@ impl<'a> RangeWriter<'a> {
     /// Makes the range's files durable.
     pub fn finish(self) -> Result<Finished> {
         let top =
-            self.top.filter(|top| top.number == self.last).context("the range is not whole")?;
+            self.top.filter(|top| top.number == self.last).context("the range is not complete")?;
         let mut tables = self.kept;
         for table in self.tables {
             let (name, manifest) =
@@ -183,7 +181,7 @@ impl<'a> RangeWriter<'a> {
     }
 }
 
-/// Where a chunk of the tail lies, relative to the volume.
+/// Directory of a tail chunk, relative to the volume.
 pub(super) fn chunk_path(first: u64, last: u64, last_hash: B256) -> PathBuf {
     PathBuf::from(format!("tail/first={first:010}/last={last:010}/{last_hash:x}"))
 }
@@ -192,7 +190,7 @@ pub(super) fn chunk_path(first: u64, last: u64, last_hash: B256) -> PathBuf {
 fn place(store: &Store, directory: &Path, manifest: &Manifest, path: &Path) -> Result<()> {
     record::write(&directory.join("manifest.json"), manifest)?;
     let target = store.root().join(path);
-    let parent = target.parent().expect("it lies on the volume");
+    let parent = target.parent().expect("it is on the volume");
     fs::create_dir_all(parent)
         .with_context(|| format!("failed to create: `{}`", parent.display()))?;
     fs::rename(directory, &target)
@@ -204,7 +202,7 @@ fn place(store: &Store, directory: &Path, manifest: &Manifest, path: &Path) -> R
 pub(super) fn commit(store: &Store, directory: &Path, manifest: Manifest) -> Result<Range> {
     let (first, last) = (manifest.first, manifest.last);
     let parent = PathBuf::from(format!("chain/first={first:010}/last={last:010}"));
-    // One that is in quarantine was seen by readers: its name is not given again.
+    // Readers have seen the one in quarantine: its name is not reused.
     let held = quarantine::places(store.root(), &parent)?;
     let held = held.iter().map(|path| generations(path)).collect::<Result<Vec<_>>>()?;
     let generation = 1 + held.into_iter().flatten().max().unwrap_or(0);

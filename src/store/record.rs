@@ -1,6 +1,6 @@
-//! Small JSON files that say what lies elsewhere, each with the BLAKE3 of its own text as its last
-//! member: what is not as it was written is not believed. One of an earlier version has none, and
-//! is.
+//! Small JSON files, each with the BLAKE3 of its own text as its last member: a record whose
+//! checksum fails is not believed. Records of an earlier version have no checksum, and are
+//! believed.
 
 use super::damaged::Damaged;
 use super::replace_file;
@@ -11,13 +11,13 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// Between the text and its checksum, and after that.
+/// Separates the text from its checksum, and ends the record.
 const MEMBER: (&str, &str) = (",\n  \"checksum\": \"", "\"\n}");
 
 /// Digits of a checksum.
 const DIGITS: usize = 64;
 
-/// Replaces a record by this one, which is an object with a member at least.
+/// Replaces a record by this one, which must be an object with at least one member.
 pub fn write(path: &Path, record: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(record)?;
     let body = text.strip_suffix("\n}").context("a record is an object")?;
@@ -28,7 +28,7 @@ pub fn write(path: &Path, record: &impl Serialize) -> Result<()> {
 /// Reads a record.
 ///
 /// # Errors
-/// [`Damaged`] where it is there and not as it was written; else where it cannot be read.
+/// [`Damaged`] if it exists and its checksum fails; another error if it cannot be read.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let damaged = |reason: String| Damaged { path: path.to_owned(), reason };
     let bytes = match fs::read(path) {
@@ -44,20 +44,20 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     Ok(serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?)
 }
 
-/// The format number of a record, where it has one: of another format, the rest of it says nothing
-/// that is known here.
+/// The format number of a record, if it has one: nothing else in a record of another format is
+/// known here.
 pub fn format(path: &Path) -> Option<u64> {
     let record: serde_json::Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
     record["format"].as_u64()
 }
 
-/// Whether a record has a checksum that is not its text's.
+/// Whether a record's checksum does not match its text.
 fn is_damaged(text: &str) -> bool {
     split(text)
         .is_some_and(|(body, checksum)| blake3::hash(body.as_bytes()).to_hex().as_str() != checksum)
 }
 
-/// The text of a record before its checksum, and that, where it has one.
+/// The text of a record and its checksum, if it has one.
 fn split(text: &str) -> Option<(&str, &str)> {
     let text = text.strip_suffix(MEMBER.1)?;
     let (text, checksum) = text.split_at_checked(text.len().checked_sub(DIGITS)?)?;

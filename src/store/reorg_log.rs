@@ -1,7 +1,7 @@
 //! The record of reorganisations, and the intent to drop their losing blocks.
 //!
-//! `N.pending` is written and made durable before any tail file goes; when all are gone it becomes
-//! `N.json`. A process killed in between finishes at the next start, and the reorganisation is
+//! `N.pending` is written and made durable before any tail file is dropped; when all are gone it
+//! becomes `N.json`. After a kill in between, the next start finishes it, and the reorganisation is
 //! recorded once.
 
 use super::{Damaged, Store, in_quarantine, record, sync_directory, tail};
@@ -17,7 +17,7 @@ pub(super) fn append(store: &Store, reorg: &Reorg) -> Result<()> {
         && let Ok(noted) = record::read::<Reorg>(path)
         && (noted.fork_hash, &noted.old_hashes) == (reorg.fork_hash, &reorg.old_hashes)
     {
-        // It was noted, and then something failed that was waited out, as a full volume is.
+        // It was recorded, and then an error such as a full volume was waited out.
         return finish(store, path, &noted);
     }
     let number = last.map_or(0, |(number, _)| number + 1);
@@ -26,8 +26,8 @@ pub(super) fn append(store: &Store, reorg: &Reorg) -> Result<()> {
     finish(store, &path, reorg)
 }
 
-/// Drops what recorded reorganisations were dropping when the process was killed. What a damaged
-/// record was to drop does not link to what the node has, and goes by that.
+/// Finishes dropping files for reorganisations recorded before a kill. Blocks of a damaged record
+/// do not link to the node's chain and are dropped for that reason.
 pub(super) fn finish_pending(store: &Store) -> Result<()> {
     for (_, path) in entries(store.root())? {
         if path.extension().is_some_and(|extension| extension == "pending")
@@ -40,14 +40,14 @@ pub(super) fn finish_pending(store: &Store) -> Result<()> {
 }
 
 fn finish(store: &Store, pending: &Path, reorg: &Reorg) -> Result<()> {
-    // From the top down: whatever is left links to what lies below it.
+    // From the top down: whatever is left links to the blocks below it.
     for (index, hash) in reorg.old_hashes.iter().enumerate().rev() {
         let number = reorg.fork_block + 1 + index as u64;
         tail::remove(store.root(), number, *hash)?;
     }
     sync_directory(&store.root().join("tail"))?;
     fs::rename(pending, pending.with_extension("json"))?;
-    sync_directory(pending.parent().expect("it lies in a directory"))
+    sync_directory(pending.parent().expect("it is in a directory"))
 }
 
 pub(super) fn list(store: &Store) -> Result<Vec<Reorg>> {
@@ -55,13 +55,13 @@ pub(super) fn list(store: &Store) -> Result<Vec<Reorg>> {
     reorgs.filter_map(Result::transpose).collect()
 }
 
-/// A record; none where it is damaged, and then it goes to quarantine.
+/// Reads a record; a damaged one goes to quarantine, and none is returned.
 fn read(store: &Store, path: &Path) -> Result<Option<Reorg>> {
     match record::read(path) {
         Ok(reorg) => Ok(Some(reorg)),
         Err(error) => match error.downcast_ref::<Damaged>() {
             Some(Damaged { reason, .. }) => {
-                let path = path.strip_prefix(store.root()).expect("it lies on the volume");
+                let path = path.strip_prefix(store.root()).expect("it is on the volume");
                 store.quarantine_damaged(path, reason)?;
                 Ok(None)
             }
@@ -70,13 +70,13 @@ fn read(store: &Store, path: &Path) -> Result<Option<Reorg>> {
     }
 }
 
-/// The records that are damaged, and what is wrong with each.
+/// The damaged records, with what is wrong with each.
 pub(super) fn damaged(root: &Path) -> Result<Vec<Damaged>> {
     let records = entries(root)?.into_iter().map(|(_, path)| record::read::<Reorg>(&path).err());
     Ok(records.flatten().filter_map(|error| error.downcast().ok()).collect())
 }
 
-/// How many records were lost: those in quarantine, and those whose number is left out.
+/// How many records were lost: those in quarantine, and missing numbers.
 pub(super) fn lost(root: &Path) -> Result<usize> {
     let quarantined = in_quarantine(root)?.reorgs;
     let mut numbers: Vec<_> = entries(root)?.into_iter().map(|(number, _)| number).collect();

@@ -1,6 +1,6 @@
-//! A directory of a reader's own on the volume, for files that are gone with it. A writer that
-//! starts leaves it alone; what a killed reader left goes when the next writer or reader comes,
-//! which its lock tells.
+//! A reader's scratch directory on the volume, removed with its owner. A starting writer leaves it
+//! alone; the next writer or reader removes those that killed readers left, recognised by their
+//! free lock.
 
 use anyhow::{Context, Result};
 use std::fs::{self, File};
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A reader's directory; nothing is there before it is asked for.
+/// A reader's scratch directory; it is not created before it is needed.
 #[derive(Debug)]
 pub struct Scratch {
     root: PathBuf,
-    /// The directory, and the lock that says that it is in use.
+    /// The directory, and the lock that marks it as in use.
     made: OnceLock<(PathBuf, File)>,
 }
 
@@ -22,10 +22,10 @@ impl Scratch {
         Self { root: root.to_owned(), made: OnceLock::new() }
     }
 
-    /// Its directory, which is made at first.
+    /// Its directory, created on first use.
     ///
     /// # Errors
-    /// Where it cannot be made.
+    /// If it cannot be created.
     pub fn directory(&self) -> Result<&Path> {
         if let Some((directory, _)) = self.made.get() {
             return Ok(directory);
@@ -41,7 +41,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Some((directory, _)) = self.made.get() {
-            // What stays, the next one clears.
+            // The next one clears leftovers.
             let _ =
                 fs::remove_dir_all(directory).and_then(|()| fs::remove_file(lock_of(directory)));
         }
@@ -51,7 +51,7 @@ impl Drop for Scratch {
 /// Removes what killed readers left.
 ///
 /// # Errors
-/// Where it is there and stays.
+/// If something cannot be removed.
 pub(super) fn clear_stale(root: &Path) -> Result<()> {
     let parent = parent(root);
     let clear = || -> std::io::Result<()> {
@@ -71,7 +71,7 @@ pub(super) fn clear_stale(root: &Path) -> Result<()> {
         Ok(())
     };
     match clear() {
-        // Another may clear it, too.
+        // Another process may clear it, too.
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("failed to clear: `{}`", parent.display()))
         }
@@ -82,12 +82,12 @@ pub(super) fn clear_stale(root: &Path) -> Result<()> {
 fn make(parent: &Path) -> std::io::Result<(PathBuf, File)> {
     fs::create_dir_all(parent)?;
     loop {
-        // Processes of two containers may have the same number.
+        // Processes of two containers may have the same ID.
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
         let directory = parent.join(format!("{}-{nanos}", std::process::id()));
         let lock = File::create_new(lock_of(&directory))?;
         lock.lock()?;
-        // Before it was locked it may have been taken for one that was left.
+        // Before it was locked, it may have been taken for a leftover.
         if lock_of(&directory).exists() {
             fs::create_dir(&directory)?;
             return Ok((directory, lock));

@@ -1,5 +1,5 @@
-//! Files of tables that are sorted by a key of their own: their rows are combined before they are
-//! written, and when ranges merge.
+//! Files of tables sorted by a key of their own: their rows are combined before they are written,
+//! and when ranges merge.
 
 use super::manifest::TableManifest;
 use super::table_file::{GroupLimit, Sink, TableWriter};
@@ -18,21 +18,20 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::{io, mem, vec};
 
-/// Entries that are kept in memory before they are combined, at least and at most.
+/// Entries kept in memory before they are combined, at least and at most.
 const PENDING: std::ops::RangeInclusive<usize> = 50_000..=150_000;
 
-/// Entries that are left after that, at most; more are written to a file, to be combined at the
-/// end.
+/// Entries that may remain after that; more are written to a file and combined at the end.
 const RUN: usize = 100_000;
 
-/// Rows that are encoded together.
+/// Rows encoded at a time.
 const BATCH_ROWS: usize = 8_192;
 
-/// Rows of one file that are decoded together, while many are read side by side.
+/// Rows of one file decoded at a time, while many are read at once.
 const READ_ROWS: usize = 2_048;
 
-/// Starts a table's file: its rows are sorted and combined where the table is one of these, and
-/// else lie as they come.
+/// Creates a table's file: sorted and combined if the table is one of these, otherwise in the order
+/// written.
 pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Result<Box<dyn Sink>> {
     struct Create<'a>(&'a Path, GroupLimit);
     impl Work for Create<'_> {
@@ -54,7 +53,7 @@ pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Result<B
         .unwrap_or_else(|| Ok(Box::new(TableWriter::create(path, table, limit)?)))
 }
 
-/// Combines whole files of a table that is combined into one.
+/// Combines complete files of a combined table into one.
 pub fn merge(
     table: &'static Table,
     sources: &[MergeInput],
@@ -73,23 +72,22 @@ pub fn merge(
         .context("its rows have no order of their own")?
 }
 
-/// A file to be combined with others, and how many rows it must have.
+/// An input file, and how many rows it must have.
 #[derive(Debug)]
 pub struct MergeInput {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// Its rows.
     pub rows: u64,
 }
 
-/// A file that grows by rows in any order, sorted when it is finished.
+/// A file that takes rows in any order, sorted when it is finished.
 struct Sorted<E> {
     path: PathBuf,
     file: TableWriter,
     pending: Vec<E>,
-    /// How many of the pending were left when they were combined last.
+    /// How many pending entries remained when they were last combined.
     combined: usize,
-    /// Files of sorted rows that were too many for memory.
+    /// Files of sorted rows that did not fit in memory.
     runs: Vec<MergeInput>,
 }
 
@@ -146,7 +144,7 @@ fn write_all<E: Entry>(file: &mut TableWriter, entries: &[E]) -> Result<()> {
     entries.chunks(BATCH_ROWS).try_for_each(|entries| file.write(&combine::write(entries)?))
 }
 
-/// Merges sorted files, combining what belongs together.
+/// Merges sorted files, combining entries with equal keys.
 fn merge_files<E: Entry>(
     sources: &[MergeInput],
     writer: &mut TableWriter,
@@ -166,11 +164,10 @@ fn merge_files<E: Entry>(
     write_all(writer, &whole)
 }
 
-/// Gives the entries of sorted files in their order, a few batches in memory at a time.
+/// Passes the entries of sorted files to `take` in order, with a few batches in memory at a time.
 ///
 /// # Errors
-/// Where a file cannot be read, is not sorted, or has not the rows it must have; and those of
-/// `take`.
+/// If a file cannot be read, is not sorted, or lacks rows; and those of `take`.
 pub fn for_each_merged<E: Entry>(
     sources: &[MergeInput],
     mut take: impl FnMut(E) -> Result<()>,
@@ -198,7 +195,7 @@ pub fn for_each_merged<E: Entry>(
     Ok(())
 }
 
-/// The next entry of a file: the least is the greatest, for it is taken from a heap.
+/// The next entry of a file, in reverse order because `BinaryHeap` pops the greatest.
 struct Next<E> {
     entry: E,
     stream: usize,
@@ -224,8 +221,8 @@ impl<E: Entry> PartialEq for Next<E> {
 
 impl<E: Entry> Eq for Next<E> {}
 
-/// A file that is open only while a piece of it is read: any number can be read side by side with
-/// two descriptors.
+/// A file that is open only while part of it is read: any number can be merged with two
+/// descriptors.
 struct Reopened {
     path: PathBuf,
     length: u64,

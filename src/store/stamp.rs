@@ -1,12 +1,11 @@
-//! Which state of a file was looked at.
+//! Identifies one state of a file.
 
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What tells one state of a file from another: the change time is the kernel's, and nobody sets it
-/// back.
+/// Identifies one state of a file: the kernel sets the change time, and nobody can reset it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     device: u64,
@@ -17,16 +16,16 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The state that was found.
+    /// The state of a file with this metadata.
     pub fn of(found: &Metadata) -> Self {
         let changed = (found.ctime(), found.ctime_nsec());
         Self { device: found.dev(), inode: found.ino(), bytes: found.len(), changed }
     }
 
-    /// The state of a file. What is none may have no end, or no beginning.
+    /// The state of a file. Anything else, such as a pipe, may have no end.
     ///
     /// # Errors
-    /// Where it cannot be looked at, or is no file.
+    /// If its metadata cannot be read, or it is not a file.
     pub fn read(path: &Path) -> io::Result<Self> {
         let found = fs::metadata(path)?;
         if found.is_file() {

@@ -1,9 +1,9 @@
 //! One table's Parquet file, written once from front to back.
 //!
-//! Row groups hold about 120,000 rows, and about 64 MiB in the largest ranges, where the footers of
-//! many files add up; they never hold more than that, whatever the rows are, because a group is
-//! kept in memory until it is whole. Bloom filters are on the columns that are looked up for
-//! equality, statistics on those in whose order the rows lie, or may lie.
+//! Row groups have about 120,000 rows, and about 64 MiB in the largest ranges, where the footers of
+//! many files add up; they are never larger, whatever the rows are, because a group is kept in
+//! memory until it is complete. Columns used in equality lookups have Bloom filters; columns that
+//! rows are sorted by, or may be, have statistics.
 
 use super::manifest::TableManifest;
 use crate::rows::{Kind, LAYOUT, Part, Table, combined};
@@ -22,7 +22,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// Where the file of a table lies in a directory of them.
+/// The file of a table within a directory.
 pub fn table_path(directory: &Path, table: &str) -> PathBuf {
     directory.join(format!("{table}.parquet"))
 }
@@ -35,17 +35,17 @@ pub fn table_of(file: &str) -> Option<&str> {
 /// When a row group is closed.
 #[derive(Clone, Copy, Debug)]
 pub enum GroupLimit {
-    /// At about so many rows.
+    /// At about this many rows.
     Rows(usize),
-    /// At about so many encoded bytes.
+    /// At about this many encoded bytes.
     Bytes(usize),
 }
 
-/// Encoded bytes of a row group at most.
+/// Encoded bytes of a row group, at most.
 const GROUP_BYTES_MAX: usize = 64 << 20;
 
 impl GroupLimit {
-    /// The limit for a range of so many blocks.
+    /// The limit for a range of this many blocks.
     pub fn of_range(blocks: u64) -> Self {
         if blocks <= 10_000 { Self::Rows(120_000) } else { Self::Bytes(GROUP_BYTES_MAX) }
     }
@@ -56,8 +56,7 @@ pub trait Sink: Send {
     /// Appends rows.
     fn write(&mut self, part: Part) -> Result<()>;
 
-    /// Writes the rest and makes the file durable. `covered` says of which blocks a table has all
-    /// rows.
+    /// Writes the rest and makes the file durable. `covered` lists the blocks with complete rows.
     fn finish(
         self: Box<Self>,
         covered: &dyn Fn(&str) -> Vec<[u64; 2]>,
@@ -77,7 +76,7 @@ impl Sink for TableWriter {
     }
 }
 
-/// A Parquet file growing by record batches and by whole row groups of other files.
+/// A Parquet file that grows by record batches and by complete row groups of other files.
 pub struct TableWriter {
     table: &'static Table,
     schema: SchemaRef,
@@ -135,7 +134,7 @@ impl TableWriter {
         if full { self.close_group() } else { Ok(()) }
     }
 
-    /// Appends row group `index` of another file of the same table, as it lies.
+    /// Copies row group `index` of another file of the same table, without decoding it.
     pub fn copy_group(&mut self, source: &SourceFile, index: usize) -> Result<()> {
         self.close_group()?;
         let reader = source.reader.get_row_group(index)?;
@@ -173,8 +172,7 @@ impl TableWriter {
         Ok(())
     }
 
-    /// Writes the footer and makes the file durable. `covered` says of which blocks a table has all
-    /// rows.
+    /// Writes the footer and makes the file durable. `covered` lists the blocks with complete rows.
     pub fn finish(
         mut self,
         covered: impl FnOnce(&str) -> Vec<[u64; 2]>,
@@ -194,10 +192,9 @@ impl TableWriter {
 pub struct SourceFile {
     /// For copying bytes.
     file: File,
-    /// For what is where.
+    /// For the metadata.
     pub reader: SerializedFileReader<File>,
-    /// Whether its columns are those that files have today: only then can a row group be copied as
-    /// it lies.
+    /// Whether it has today's columns: only then can a row group be copied.
     pub is_current: bool,
 }
 
@@ -235,7 +232,7 @@ fn properties(table: &Table) -> WriterProperties {
         .set_statistics_enabled(EnabledStatistics::None)
         .set_offset_index_disabled(true)
         .set_created_by(concat!("spyhop ", env!("CARGO_PKG_VERSION")).to_owned())
-        // The grouping is done above: rows per group are not cut here.
+        // Groups are closed above, not by a row count.
         .set_max_row_group_row_count(None);
     for column in table.columns {
         let path = ColumnPath::from(column.name);
@@ -244,13 +241,13 @@ fn properties(table: &Table) -> WriterProperties {
             builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::Chunk);
         }
         if column.kind == Kind::Key {
-            // The filter is made for a full group and folded to what the group holds.
+            // The filter is sized for a full group and folded to what the group contains.
             builder = builder
                 .set_column_bloom_filter_enabled(path.clone(), true)
                 .set_column_bloom_filter_fpp(path.clone(), 0.01)
                 .set_column_bloom_filter_max_ndv(path.clone(), 150_000);
         }
-        // A dictionary of values that do not repeat is work for nothing.
+        // A dictionary is useless for values that do not repeat.
         if column.kind == Kind::Wide
             || matches!(column.name, "hash" | "parent_hash" | "input" | "data" | "r" | "s")
         {

@@ -1,7 +1,7 @@
 //! The tail: one file per block that is not yet sealed, with the rows of all its tables.
 //!
-//! A file is named by its block's number and hash, so a reorganisation adds files and drops files.
-//! It holds a line of JSON that says which block it is, an Arrow stream per table, and a BLAKE3 of
+//! A file is named by its block's number and hash, so a reorganisation only adds and drops files.
+//! It contains a line of JSON that identifies the block, an Arrow stream per table, and a BLAKE3 of
 //! all that.
 
 use super::block_link::BlockLink;
@@ -28,11 +28,11 @@ struct TailHeader {
     hash: B256,
     parent_hash: B256,
     timestamp: u64,
-    /// The tables it holds.
+    /// Its tables.
     tables: Vec<String>,
     /// Length of each table's stream, in bytes.
     streams: Vec<usize>,
-    /// Which tables have not all their rows.
+    /// Tables that lack rows.
     #[serde(default)]
     gaps: Vec<Gap>,
 }
@@ -40,18 +40,17 @@ struct TailHeader {
 /// A block in the tail.
 #[derive(Debug)]
 pub struct TailBlock {
-    /// Which block.
     pub link: BlockLink,
-    /// The tables it holds.
+    /// Its tables.
     pub tables: Selection,
     /// One batch for each of them.
     pub batches: Vec<RecordBatch>,
-    /// Which of them have not all their rows, and why.
+    /// Tables that lack rows, and why.
     pub gaps: Vec<Gap>,
 }
 
 impl TailBlock {
-    /// The block's rows of one table, where it holds that.
+    /// The block's rows of one table, if it has that table.
     pub fn batch(&self, table: &Table) -> Option<&RecordBatch> {
         self.tables.position(table).map(|index| &self.batches[index])
     }
@@ -82,7 +81,8 @@ pub fn write(store: &Store, blocks: &[TailBlock]) -> Result<()> {
 /// Reads one block's file.
 ///
 /// # Errors
-/// [`Damaged`] where it is missing, or its checksum does not match; else where it cannot be read.
+/// [`Damaged`] if it is missing, or its checksum does not match; another error if it cannot be
+/// read.
 pub fn read(root: &Path, number: u64, hash: B256) -> Result<TailBlock> {
     let path = path(number, hash);
     let bytes = match fs::read(root.join(&path)) {
@@ -97,7 +97,7 @@ pub fn read(root: &Path, number: u64, hash: B256) -> Result<TailBlock> {
     })
 }
 
-/// Removes one block's file, if it is there.
+/// Removes one block's file, if it exists.
 pub fn remove(root: &Path, number: u64, hash: B256) -> Result<()> {
     let path = root.join(self::path(number, hash));
     match fs::remove_file(&path) {
@@ -108,21 +108,23 @@ pub fn remove(root: &Path, number: u64, hash: B256) -> Result<()> {
     }
 }
 
-/// The links of all blocks in the tail that hold exactly these tables, ascending, with what they
-/// lack. What holds others is removed, to be fetched again; a damaged file is moved to quarantine.
+/// The links of all tail blocks with exactly these tables, ascending, with their gaps. Files with
+/// other tables are removed, to be fetched again; a damaged file is moved to quarantine.
 ///
 /// # Errors
-/// Where a file cannot be read: that says nothing of what is in it.
+/// If a file cannot be read, which says nothing about its content.
 pub fn list(store: &Store, tables: Selection) -> Result<Vec<(BlockLink, Vec<Gap>)>> {
     let mut links = Vec::new();
     for path in not_files(store.root())? {
-        tracing::warn!(path = %path.display(), "not a file where a tail file should be, moved to quarantine");
+        tracing::warn!(path = %path.display(), "not a file where a tail file should be, moved to \
+            quarantine");
         store.quarantine_path(path.strip_prefix(store.root())?, "damaged")?;
     }
     for path in paths(store.root())? {
         let bytes = fs::read(&path).with_context(|| {
             format!(
-                "failed to read, nothing was touched: `{}`; if that persists, move it away, and it is fetched again",
+                "failed to read, nothing was touched: `{}`; if that persists, move it away: it \
+                will be fetched again",
                 path.display()
             )
         })?;
@@ -130,7 +132,7 @@ pub fn list(store: &Store, tables: Selection) -> Result<Vec<(BlockLink, Vec<Gap>
             let BlockLink { number, hash, .. } = block.link;
             ensure!(
                 path.file_name() == Some(name(number, hash).as_ref()),
-                "it holds block {number}, {hash}"
+                "it contains block {number}, {hash}"
             );
             Ok(block)
         };
@@ -139,7 +141,8 @@ pub fn list(store: &Store, tables: Selection) -> Result<Vec<(BlockLink, Vec<Gap>
             Ok(block) => remove(store.root(), block.link.number, block.link.hash)?,
             Err(error) if error.is::<Refused>() => return Err(error),
             Err(error) => {
-                tracing::warn!(path = %path.display(), error = format!("{error:#}"), "tail file is damaged, will be fetched again");
+                tracing::warn!(path = %path.display(), error = format!("{error:#}"), "tail file \
+                    is damaged, will be fetched again");
                 store.quarantine_path(path.strip_prefix(store.root())?, "damaged")?;
             }
         }
@@ -148,12 +151,12 @@ pub fn list(store: &Store, tables: Selection) -> Result<Vec<(BlockLink, Vec<Gap>
     Ok(links)
 }
 
-/// The files of the tail with their numbers, for readers that do not need what is in them.
+/// The files of the tail with their numbers, for readers that do not need their content.
 pub fn paths(root: &Path) -> Result<Vec<PathBuf>> {
     entries(root, FileType::is_file)
 }
 
-/// What has the name of a file of the tail and is none, such as a directory or a symbolic link.
+/// Entries named like a file of the tail that are not files, such as directories or symbolic links.
 pub fn not_files(root: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = entries(root, |kind| !kind.is_file())?;
     paths.retain(|path| block_of(path).is_some());
@@ -177,7 +180,7 @@ fn entries(root: &Path, is_wanted: fn(&FileType) -> bool) -> Result<Vec<PathBuf>
     Ok(paths)
 }
 
-/// Where a block's file lies, relative to the volume.
+/// A block's file, relative to the volume.
 pub fn path(number: u64, hash: B256) -> PathBuf {
     Path::new("tail").join(name(number, hash))
 }
@@ -238,17 +241,17 @@ fn decode(bytes: &[u8]) -> Result<TailBlock> {
     }
     let mut rest = &content[line + 1..];
     let tables = Selection::parse(head.tables.iter().map(String::as_str));
-    let tables =
-        tables.map_err(|name| anyhow::anyhow!("it has a table {name}, which is not known"))?;
+    let tables = tables.map_err(|name| anyhow::anyhow!("it has an unknown table {name}"))?;
     let mut batches = Vec::new();
     for (table, length) in tables.tables().zip(&head.streams) {
         let stream;
-        (stream, rest) = rest.split_at_checked(*length).context("a table is cut")?;
+        (stream, rest) = rest.split_at_checked(*length).context("a table is truncated")?;
         let read = || -> Result<RecordBatch> {
             let conformed = StreamReader::try_new(stream, None)?.map(|batch| table.conform(batch?));
             Ok(concat_batches(&table.schema(), &conformed.collect::<Result<Vec<_>>>()?)?)
         };
-        // Anybody can make a checksum, and at offsets that point out of a stream its reader panics.
+        // Anybody can forge a checksum, and Arrow's reader panics on offsets that point out of a
+        // stream.
         let batch = catch_unwind(AssertUnwindSafe(read))
             .map_err(|_| anyhow::anyhow!("a table is not an Arrow stream"))?;
         batches.push(batch?);

@@ -1,5 +1,5 @@
-//! What is checked of a volume before anything is written to it: each fault has a message that says
-//! what to do, and none of the checks touches what is there.
+//! Checks of a volume before anything is written to it: each error says what to do, and no check
+//! changes existing files.
 
 use super::{read_chain, sync_directory};
 use crate::error::Refused;
@@ -12,13 +12,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Checks a volume that is to be written.
+/// Checks a volume before it is written.
 ///
 /// # Errors
-/// Where it cannot be written, is not safe to write, or was written by a newer spyhop.
+/// If it cannot be written, is not safe to write, or was written by a newer spyhop.
 pub fn check(root: &Path) -> Result<()> {
     check_name(root, NAME_SYNTAX)?;
-    // A directory that is still to be made depends on the one it is made in.
+    // A directory that does not exist yet depends on its parent.
     let there = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     if !there.is_dir() {
         return refuse(
@@ -29,7 +29,8 @@ pub fn check(root: &Path) -> Result<()> {
     if statvfs(there)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return refuse(
             format!("`{}` is on a file system that is mounted read-only", root.display()),
-            "mount it writable (no `:ro`); one that turned read-only by itself has errors: see the kernel's log",
+            "mount it writable (no `:ro`); one that turned read-only by itself has errors: see \
+            the kernel's log",
         );
     }
     writable(there)?;
@@ -47,27 +48,26 @@ pub fn check(root: &Path) -> Result<()> {
     read_chain(root).map(drop)
 }
 
-/// Refuses what is there and no directory, where one of the volume's should be.
+/// Refuses anything but a directory in the place of one of the volume's directories.
 fn a_directory(path: &Path) -> Result<()> {
     match fs::metadata(path) {
         Ok(found) if !found.is_dir() => refuse(
             format!("`{}` is not a directory, as it should be", path.display()),
-            "move it away: what belongs there is made again, as far as the node has it",
+            "move it away; its content is recreated as far as the node has it",
         ),
         _ => Ok(()),
     }
 }
 
-/// What DuckDB takes for syntax in the name of a directory: separators of a list, of parameters, of
-/// directories.
+/// Characters that DuckDB takes for syntax in a directory's name: separators of lists, of
+/// parameters, of directories.
 pub const NAME_SYNTAX: &[char] = &[',', '?', '\\'];
 
-/// Refuses a directory in whose path there is what DuckDB, here or in a reader, takes for something
-/// else than a name.
+/// Refuses a directory whose path DuckDB, here or in a reader, would not take as a plain name.
 ///
 /// # Errors
-/// Where it has any of these characters, is not UTF-8, or has a part like `first=7`: DuckDB would
-/// read that as a column's value.
+/// If it contains any of these characters, is not UTF-8, or has a part like `first=7`, which DuckDB
+/// would read as a column's value.
 pub fn check_name(root: &Path, syntax: &[char]) -> Result<()> {
     let absolute = std::path::absolute(root)?;
     // DuckDB follows links before it looks at the name.
@@ -76,7 +76,7 @@ pub fn check_name(root: &Path, syntax: &[char]) -> Result<()> {
         there.and_then(|(path, followed)| Some(followed.join(absolute.strip_prefix(path).ok()?)));
     for path in [Some(&absolute), followed.as_ref()].into_iter().flatten() {
         let found = match path.to_str() {
-            None => Some("what is not UTF-8".to_owned()),
+            None => Some("bytes that are not UTF-8".to_owned()),
             Some(text) => {
                 text.chars().find(|char| syntax.contains(char)).map(|char| format!("`{char}`"))
             }
@@ -97,16 +97,16 @@ pub fn check_name(root: &Path, syntax: &[char]) -> Result<()> {
     Ok(())
 }
 
-/// Whether DuckDB would find a column of that name, whatever its case, in or above our files.
+/// Whether DuckDB would find a column of that name, in any case, in or above our files.
 fn is_column(key: &str) -> bool {
     let columns = CHAIN_TABLES.iter().flat_map(|table| table.columns).map(|column| column.name);
     columns.chain(["first", "last"]).any(|name| name.eq_ignore_ascii_case(key))
 }
 
-/// Tries a volume out in a directory of it that holds nothing else.
+/// Tests a volume in a directory of it that is otherwise empty.
 ///
 /// # Errors
-/// Where the store cannot live on it.
+/// If the store does not work on it.
 pub fn try_out(root: &Path, directory: &Path) -> Result<()> {
     if let Some(FileSystem { name, danger }) = kind(root)? {
         tracing::warn!(path = %root.display(), file_system = name, "{danger}");
@@ -114,20 +114,20 @@ pub fn try_out(root: &Path, directory: &Path) -> Result<()> {
     let probes = [directory.join("probe"), directory.join("probe.new")];
     let probed = probe(&probes[0], &probes[1]);
     for path in probes {
-        // One that was not made, or has been renamed, is not there.
+        // It may not exist, or have been renamed.
         let _ = fs::remove_file(path);
     }
-    match probed.with_context(|| format!("failed to try out the volume: `{}`", root.display()))? {
+    match probed.with_context(|| format!("failed to test the volume: `{}`", root.display()))? {
         None => Ok(()),
         Some(fault) => cannot_hold(root, fault),
     }
 }
 
-/// The refusal of a volume that lacks what the store needs.
+/// Refuses a volume that lacks what the store needs.
 pub fn cannot_hold(root: &Path, fault: &str) -> Result<()> {
     let name = kind(root)?.map_or("", |kind| kind.name);
     refuse(
-        format!("`{}` cannot hold the data: {fault} {name}", root.display()).trim_end().to_owned(),
+        format!("`{}` cannot store the data: {fault} {name}", root.display()).trim_end().to_owned(),
         "use a local file system or a named volume of the container engine; nothing was touched",
     )
 }
@@ -136,19 +136,19 @@ fn refuse(message: String, hint: &str) -> Result<()> {
     Err(Refused::new(message, hint).into())
 }
 
-/// Refuses a link in the place of what is the store's own: whoever put it there would choose what
-/// is written to.
+/// Refuses a link in place of the store's own files: whoever put it there would choose what is
+/// written to.
 fn not_a_link(path: &Path) -> Result<()> {
     if path.is_symlink() {
         return refuse(
             format!("`{}` is a symbolic link", path.display()),
-            "remove it: the data directory itself may be a link, and nothing in it",
+            "remove it: the data directory itself may be a link, but nothing inside it",
         );
     }
     Ok(())
 }
 
-/// Refuses what is there but cannot be written.
+/// Refuses what exists but cannot be written.
 fn writable(path: &Path) -> Result<()> {
     let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
     let wanted =
@@ -160,26 +160,29 @@ fn writable(path: &Path) -> Result<()> {
     let (owner, group, mode) = (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777);
     refuse(
         format!(
-            "`{}` cannot be written by user {user}: it belongs to {owner}:{group} with mode {mode:04o}",
+            "`{}` cannot be written by user {user}: it belongs to {owner}:{group} with mode \
+            {mode:04o}",
             path.display()
         ),
         &format!(
-            "`chown -R {user}` the data directory on the host, or run as its owner (`--user {owner}:{group}`)"
+            "`chown -R {user}` the data directory on the host, or run as its owner (`--user \
+            {owner}:{group}`)"
         ),
     )
 }
 
-/// A file system that asks for a word of warning.
+/// A file system that needs a warning.
 #[derive(Clone, Copy, Debug)]
 struct FileSystem {
     name: &'static str,
     danger: &'static str,
 }
 
-/// Looks a file system up by its magic number (Linux `include/uapi/linux/magic.h` and the file
+/// Identifies a file system by its magic number (Linux `include/uapi/linux/magic.h` and the file
 /// systems' own headers).
 fn kind(path: &Path) -> Result<Option<FileSystem>> {
-    const SHARED: &str = "locks, renames and syncs are known to be unreliable here; a local file system or a named volume is safe";
+    const SHARED: &str = "locks, renames and syncs are known to be unreliable here; a local file \
+        system or a named volume is safe";
     const FLEETING: &str =
         "data here is lost with the container or the machine; mount a volume to keep it";
     // Some are sign-extended, being 32 bits wide.
@@ -200,11 +203,11 @@ fn kind(path: &Path) -> Result<Option<FileSystem>> {
     Ok(Some(FileSystem { name, danger }))
 }
 
-/// Tries what the store lives by: a lock that excludes, DuckDB's kind of lock, a rename that leaves
-/// the old file to those who read it, names that can be made durable. Returns what does not hold.
+/// Tests what the store relies on: an exclusive lock, DuckDB's kind of lock, a rename that leaves
+/// the old file to its readers, durable names. Returns what fails.
 ///
 /// # Errors
-/// Where it could not be tried, for want of space for one.
+/// If it could not be tested, for lack of space.
 fn probe(path: &Path, aside: &Path) -> Result<Option<&'static str>> {
     let mut old = File::options().read(true).write(true).create_new(true).open(path)?;
     old.write_all(b"old")?;
@@ -229,8 +232,8 @@ fn probe(path: &Path, aside: &Path) -> Result<Option<&'static str>> {
     let mut text = String::new();
     let read = (&other).read_to_string(&mut text);
     if read.is_err() || text != "old" || fs::read(path).ok().as_deref() != Some(b"new") {
-        return Ok(Some("a rename is seen by those who have the old file open"));
+        return Ok(Some("a rename changes files that are already open"));
     }
-    let directory = path.parent().context("the probe lies in a directory")?;
+    let directory = path.parent().context("the probe is in a directory")?;
     Ok(sync_directory(directory).is_err().then_some("names cannot be made durable"))
 }

@@ -13,14 +13,14 @@ use crate::store::BlockLink;
 use alloy_primitives::{Address, B256};
 use arrow::array::{RecordBatch, StringArray};
 
-/// What a block's rows depend on beside the block itself.
+/// What a block's rows depend on besides the block itself.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// How the chain prices blobs.
+    /// The blob schedule.
     pub schedule: BlobSchedule,
-    /// How it makes ether.
+    /// The block rewards.
     pub issuance: Issuance,
-    /// Its wrapped ether.
+    /// The wrapped ether contract.
     pub weth: Option<Address>,
 }
 
@@ -31,13 +31,13 @@ pub struct StoredBlock {
     pub number: u64,
     /// Its hash from elsewhere than its own rows: the next block, the manifest or the file's name.
     pub named: Option<B256>,
-    /// The tables that are stored, those that are [`rebuild::needed`] among them.
+    /// The stored tables, including those of [`rebuild::needed`].
     pub selection: Selection,
     /// Its rows, one batch for each of them.
     pub tables: Vec<RecordBatch>,
-    /// The tables of which it has not all rows.
+    /// The tables that lack rows of it.
     pub partial: Selection,
-    /// The tables that are combined over many blocks, and its part of which is wanted.
+    /// The tables combined over many blocks whose parts are requested.
     pub combined: Selection,
     /// The balances after it, if they are stored with it.
     pub balances: Vec<Balance>,
@@ -47,7 +47,7 @@ pub struct StoredBlock {
 #[derive(Debug, Default)]
 pub struct Checked {
     pub faults: Vec<Fault>,
-    /// What the block becomes of each table that is combined; nothing where there is a fault.
+    /// The block's part of each combined table; empty if there is a fault.
     pub combined: Vec<Part>,
 }
 
@@ -58,7 +58,8 @@ impl StoredBlock {
     }
 
     /// Every fault of the block: the first that keeps it from being proved, or else every cell that
-    /// is not what the block becomes. The header of a tail file is compared with its block too.
+    /// differs from what the block becomes. The header of a tail file is compared with its block
+    /// too.
     pub fn check(&self, rules: &Rules, link: Option<&BlockLink>) -> Checked {
         let compared =
             self.prove(rules).and_then(|proved| Ok((self.compare(&proved, rules)?, proved)));
@@ -91,7 +92,7 @@ impl StoredBlock {
         let mut block = Block::decode_stored(header, body, &receipts, Depth::Fields)
             .map_err(|error| unreadable("rebuilt RLP", error))?;
         let recovered = block.recover_senders();
-        // The header's own columns, the row's hash and whoever else names the block: the two that
+        // The hash of the header columns, the row's hash and the hash from elsewhere: two that
         // agree are right.
         let hash = block.header.hash;
         let held = [self.hash(), self.named].contains(&Some(hash));
@@ -102,24 +103,23 @@ impl StoredBlock {
         };
         let proved = prove(block, &expected, &rules.schedule)
             .map_err(|failed| self.locate(&failed.0, &failed.1))?;
-        // Only now: a signature that recovers nothing most often belongs to a transaction that is
-        // not of the block.
+        // Only now: an invalid signature usually belongs to a transaction that is not of the block.
         recovered.map_err(|error| unreadable("sender", error))?;
         Ok(proved)
     }
 
-    /// Where the rows are that a failed check is about.
+    /// Locates the rows that a failed check is about.
     fn locate(&self, mismatch: &Mismatch, block: &Block) -> Fault {
         let fault = |place: &str, check| {
             Fault::new(place, check, &mismatch.expected, &mismatch.found).of_block(self.number)
         };
         match mismatch.check {
             "transactions root" => {
-                // The row's own hash tells which transaction is not the one that was stored.
+                // The row's own hash shows which transaction was changed.
                 let stored = self.tables[1]["hash"]
                     .as_any()
                     .downcast_ref::<StringArray>()
-                    .expect("a column of texts");
+                    .expect("a text column");
                 let rebuilt =
                     block.transactions.iter().map(|transaction| transaction.hash.to_string());
                 let changed = rebuilt
@@ -189,8 +189,8 @@ impl StoredBlock {
         Ok(Checked { faults, combined })
     }
 
-    /// What the block becomes of one table, given the transfers of ether; without them, where they
-    /// were not known when it was made.
+    /// The block's rows of one table, given the transfers of ether; without them, if they were not
+    /// known when it was written.
     fn made(&self, proved: &Proved, options: Options, state: &State) -> Result<Part, Fault> {
         let alone =
             self.partial.covers(options.tables) && !self.partial.has(&native_transfers::TABLE);
@@ -209,7 +209,7 @@ impl StoredBlock {
     }
 }
 
-/// Every cell in which two batches of as many rows differ, by row.
+/// Every cell in which two batches of the same length differ, by row.
 pub fn differing_cells(
     table: &Table,
     expected: &RecordBatch,

@@ -1,11 +1,11 @@
-//! Typed cells of stored rows. One that cannot be read is a fault that names it.
+//! Typed cells of stored rows. An unreadable cell is a fault that names it.
 
 use super::fault::Fault;
 use crate::rows::{Cells, Table, Unlike};
 use arrow::array::{Array, RecordBatch};
 use arrow::util::display::array_value_to_string;
 
-/// How a cell of a column and a row is read.
+/// How to read the cell of a column and a row.
 type Read<'a, T> = fn(Cells<'a>, usize, usize) -> Result<Option<T>, Unlike>;
 
 /// One row of one block.
@@ -35,24 +35,23 @@ pub fn text_of(array: &dyn Array, index: usize) -> String {
 }
 
 impl<'a> Row<'a> {
-    /// What is in a column.
+    /// The value in a column.
     pub fn read<T>(&self, column: &str, read: Read<'a, T>) -> Result<Option<T>, Fault> {
         read(Cells::of(self.batch), self.place(column), self.index).map_err(
             |Unlike { column, expected }| self.fault(self.table.columns[column].name, expected),
         )
     }
 
-    /// What is in a column that must not be null.
+    /// The value in a column that must not be null.
     pub fn some<T>(&self, column: &str, read: Read<'a, T>) -> Result<T, Fault> {
         self.read(column, read)?.ok_or_else(|| self.fault(column, "a value"))
     }
 
-    /// Whether the cell is not null.
     pub fn is_valid(&self, column: &str) -> bool {
         self.batch.column(self.place(column)).is_valid(self.index)
     }
 
-    /// Text as it is.
+    /// The text in a column, unparsed.
     pub fn text(&self, column: &str) -> Option<&'a str> {
         self.read(column, Cells::text).expect("the batch has the table's columns")
     }
@@ -63,7 +62,7 @@ impl<'a> Row<'a> {
         Fault::new(self.table.name, column, expected, found).of_block(self.block).of_row(self.index)
     }
 
-    /// Where a column is.
+    /// The index of a column.
     fn place(&self, column: &str) -> usize {
         self.table
             .columns

@@ -1,6 +1,6 @@
-//! Tables that are combined over all blocks of a range: recombined from what the blocks become, and
-//! compared with the stored file row by row. Sorting uses files, as when a range is built, so
-//! memory does not grow with the range.
+//! Tables combined over all blocks of a range: recombined from what the blocks become, and compared
+//! with the stored file row by row. Sorting uses files, as when a range is built, so memory does
+//! not grow with the range.
 
 use super::block::differing_cells;
 use super::cell::text_of;
@@ -20,15 +20,13 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// Rows that are compared together.
+/// Rows compared at a time.
 const BATCH_ROWS: usize = 8_192;
 
-/// Maximum number of faults reported for one table of a range: if more is wrong, everything after
-/// it is.
+/// Faults reported for one table of a range, at most: after a few, everything is wrong.
 const FAULTS_MAX: usize = 100;
 
-/// The combined tables of a range: those that follow from the others that it holds, and those that
-/// do not.
+/// The combined tables of a range: those that follow from its other tables, and those that do not.
 pub fn of_range(range: &Range) -> (Selection, Selection) {
     let held = range.tables().tables().filter(|table| {
         is_combined(table) && ![balances::TABLE.name, tokens::TABLE.name].contains(&table.name)
@@ -55,7 +53,7 @@ pub struct Combined<'a> {
 }
 
 impl<'a> Combined<'a> {
-    /// Starts the files of these tables, for a range of so many blocks.
+    /// Creates the files of these tables, for a range of this many blocks.
     pub fn create(scratch: &'a Scratch, tables: Selection, blocks: u64) -> Result<Self> {
         let directory = if tables.is_empty() { Path::new("") } else { scratch.directory()? };
         let create = |table: &'static Table| {
@@ -64,7 +62,7 @@ impl<'a> Combined<'a> {
         Ok(Self { directory, tables: tables.tables().map(create).collect::<Result<_>>()? })
     }
 
-    /// Takes in what blocks become: for each, one part for each table, or nothing.
+    /// Adds blocks: for each, one part for each table, or nothing.
     pub fn push(&mut self, blocks: Vec<Vec<Part>>) -> Result<()> {
         for parts in blocks {
             self.tables.iter_mut().zip(parts).try_for_each(|((_, sink), part)| sink.write(part))?;
@@ -72,7 +70,7 @@ impl<'a> Combined<'a> {
         Ok(())
     }
 
-    /// What differs from the tables as they are stored in the directory of a range.
+    /// Differences from the tables stored in the directory of a range.
     pub fn compare(self, stored: &Path, range: &Range) -> Result<Vec<Fault>> {
         let mut faults = Vec::new();
         for (table, sink) in self.tables {
@@ -89,8 +87,8 @@ impl<'a> Combined<'a> {
     }
 }
 
-/// Writes the balances of both parties into a file of large transfers, out of one of balances,
-/// where there is one.
+/// Copies the balances of both parties from a file of balances, if there is one, into a file of
+/// large transfers.
 fn tell_balances(large: &Path, balances: &Path) -> Result<()> {
     let mut entries: Vec<Large> = Vec::new();
     for_each_entry(large, |entry| entries.push(entry))?;
@@ -121,7 +119,7 @@ fn file(directory: &Path, table: &Table) -> PathBuf {
     table_path(directory, table.name)
 }
 
-/// What differs between two files of a table of a range, row by row.
+/// Differences between two files of a table of a range, row by row.
 fn differing(
     table: &'static Table,
     expected: &Path,
@@ -151,8 +149,8 @@ fn differing(
     Ok(faults)
 }
 
-/// Whether a cell is of a balance that was not known when the row was made, though it may be by
-/// now, or that was and is not stored: of these only the checksum of the file speaks.
+/// Whether a cell is a balance that was unknown when the row was written but may be known now, or
+/// the reverse: only the file's checksum covers these.
 fn is_unknown_balance(
     table: &Table,
     fault: &Fault,

@@ -1,4 +1,4 @@
-//! A table's Parquet file from front to back, one block's rows at a time, with at most a few
+//! Reads a table's Parquet file from front to back, one block's rows at a time, with at most a few
 //! megabytes of it in memory.
 
 use super::fault::Fault;
@@ -12,13 +12,13 @@ use parquet::arrow::arrow_reader::{
 use std::fs::File;
 use std::path::Path;
 
-/// What is decoded at a time, about, in bytes.
+/// Bytes decoded at a time, about.
 const BATCH_BYTES: u64 = 4 << 20;
 
-/// Rows decoded at a time at most.
+/// Rows decoded at a time, at most.
 const BATCH_ROWS_MAX: u64 = 8_192;
 
-/// A place in the file.
+/// A position in the file.
 pub struct Cursor {
     table: &'static Table,
     file: File,
@@ -27,20 +27,20 @@ pub struct Cursor {
     reader: Option<ParquetRecordBatchReader>,
     batch: RecordBatch,
     at: usize,
-    /// Rows handed out so far.
+    /// Rows returned so far.
     taken: u64,
-    /// Size of a row, uncompressed, on the average of its row group.
+    /// Average uncompressed size of a row in its row group.
     row_bytes: u64,
 }
 
-/// The three things that every row of a block repeats of it.
+/// The three values that every row of a block repeats.
 #[derive(Clone, Debug)]
 pub struct Key {
     /// Its height.
     pub number: i64,
-    /// Its hash as its own row has it.
+    /// The hash in its own row.
     pub hash: Option<String>,
-    /// Its time as its own row has it.
+    /// The timestamp in its own row.
     pub timestamp: Option<i64>,
 }
 
@@ -65,22 +65,21 @@ impl Cursor {
         })
     }
 
-    /// Whose rows they are.
     pub fn table(&self) -> &'static Table {
         self.table
     }
 
-    /// Rows not yet handed out.
+    /// Rows not yet returned.
     pub fn rows_left(&self) -> u64 {
         (self.metadata.metadata().file_metadata().num_rows() as u64).saturating_sub(self.taken)
     }
 
-    /// Size of a row, about, in bytes.
+    /// Approximate size of a row, in bytes.
     pub fn row_bytes(&self) -> u64 {
         self.row_bytes
     }
 
-    /// The next row without taking it: its batch and its place in there; `None` at the end.
+    /// The next row without taking it: its batch and its index there; `None` at the end.
     pub fn peek(&mut self) -> Result<Option<(&RecordBatch, usize)>> {
         while self.at == self.batch.num_rows() {
             let next = match &mut self.reader {
@@ -124,8 +123,8 @@ impl Cursor {
         Ok(row)
     }
 
-    /// Takes the rows of a block. Rows that stand in the way and are of no block are taken too, and
-    /// named as faults.
+    /// Takes the rows of a block. Rows before them that are of no block are taken too, and reported
+    /// as faults.
     pub fn take_block(&mut self, key: &Key, faults: &mut Vec<Fault>) -> Result<RecordBatch> {
         let mut parts = Vec::new();
         while self.peek()?.is_some() {
@@ -190,8 +189,8 @@ impl<'a> Copies<'a> {
         }
     }
 
-    /// Whether a row is of the block: two copies of three say so, so that one that is wrong can be
-    /// told.
+    /// Whether a row is of the block: two of three copies must agree, so that a wrong one can be
+    /// reported.
     fn are_of(&self, key: &Key, row: usize) -> bool {
         let number = self.numbers.is_valid(row) && self.numbers.value(row) == key.number;
         let hash = self.hashes.is_valid(row) && key.hash.as_deref() == Some(self.hashes.value(row));
@@ -200,7 +199,7 @@ impl<'a> Copies<'a> {
         u8::from(number) + u8::from(hash) + u8::from(timestamp) >= 2
     }
 
-    /// Whether a row that is not of the block is of none that is still to come.
+    /// Whether a row that is not of this block is of no later one either.
     fn are_astray(&self, key: &Key, row: usize) -> bool {
         let passed = self.numbers.is_null(row) || self.numbers.value(row) <= key.number;
         passed || (row + 1 < self.numbers.len() && self.are_of(key, row + 1))

@@ -1,8 +1,8 @@
-//! Transfers of ether: what follows from the block, and what only a trace can show.
+//! Transfers of ether: those that follow from the block, and those that only a trace shows.
 //!
 //! For a block that was not traced, all of them follow. For one that was, internal transfers are
-//! taken as stored, in their places among the others; all that can be checked is that they belong
-//! to a transaction of the block.
+//! taken as stored, at their positions; all that can be checked is that they belong to a
+//! transaction of the block.
 
 use super::cell::{Row, rows};
 use super::fault::Fault;
@@ -11,18 +11,18 @@ use crate::rows::native_transfers::{NativeTransfer, TABLE, movements};
 use crate::rows::{Cells, Options, State};
 use arrow::array::RecordBatch;
 
-/// Kinds of what happened within transactions, and of what the chain began with.
+/// Kinds of internal transfers, and of the genesis allocation.
 const TOLD: [&str; 4] = ["call", "create", "selfdestruct", "genesis"];
 
-/// Kinds of what follows from the block.
+/// Kinds that follow from the block.
 const DERIVED: [&str; 5] =
     ["transaction", "withdrawal", "block_reward", "uncle_reward", "dao_fork"];
 
-/// The movements that a block must have, given the rows that it has; `partial` says that not all
-/// are there.
+/// The transfers that a block must have, given its stored rows; `partial` means that some are
+/// missing.
 ///
 /// # Errors
-/// If a row cannot be read, or rows are missing or too many.
+/// If a row cannot be read, or rows are missing or superfluous.
 pub fn expected(
     block: &Proved,
     stored: &RecordBatch,
@@ -32,11 +32,10 @@ pub fn expected(
     let alone = movements(block, &State::missing("not asked for"), options);
     let number = block.header.number;
     let any = |is: &dyn Fn(&Row) -> bool| rows(&TABLE, number, stored).any(|row| is(&row));
-    // What the DAO fork moved may be all that is missing, and so may be what one of the
-    // transactions did.
+    // Only the DAO fork's transfers may be missing, or only those of one transaction.
     let framed = any(&|row| row.text("trace_address").is_some_and(|path| !path.is_empty()));
     let untraced = partial && options.issuance.dao_fork != Some(number) && !framed;
-    // A call that only a log tells of has no frame.
+    // A call known only from a log has no frame.
     let logged =
         any(&|row| row.text("kind") == Some("call") && row.text("trace_address").is_none());
     if untraced || logged {
@@ -46,7 +45,7 @@ pub fn expected(
         rows(&TABLE, number, stored).map(|row| read(block, &row)).collect::<Result<Vec<_>, _>>()?;
     let told =
         |movement: &NativeTransfer| TOLD.contains(&movement.kind) || is_unknown(block, movement);
-    // Whether a transaction succeeded, a trace may have told where the receipt does not.
+    // A trace may show whether a transaction succeeded if the receipt does not.
     let row_of = |movement: &NativeTransfer| {
         stored
             .iter()
@@ -82,7 +81,7 @@ pub fn expected(
         .collect())
 }
 
-/// Whether it is the movement of a transaction of a type that is not known.
+/// Whether it is the transfer of a transaction of unknown type.
 fn is_unknown(block: &Proved, movement: &NativeTransfer) -> bool {
     movement.kind == "transaction"
         && movement.transaction.is_some_and(|index| block.transactions[index].fields.is_none())
@@ -91,7 +90,7 @@ fn is_unknown(block: &Proved, movement: &NativeTransfer) -> bool {
 fn read(block: &Proved, row: &Row) -> Result<NativeTransfer, Fault> {
     let kind = TOLD.into_iter().chain(DERIVED).find(|kind| row.text("kind") == Some(*kind));
     Ok(NativeTransfer {
-        kind: kind.ok_or_else(|| row.fault("kind", "a kind that there is"))?,
+        kind: kind.ok_or_else(|| row.fault("kind", "a known kind"))?,
         transaction: transaction(block, row)?,
         trace_address: row.text("trace_address").map(str::to_owned),
         from: row.read("from_address", Cells::address)?,
@@ -101,7 +100,7 @@ fn read(block: &Proved, row: &Row) -> Result<NativeTransfer, Fault> {
     })
 }
 
-/// Which transaction a row belongs to: by its index, or by its hash where they do not agree.
+/// The transaction that a row belongs to: by index, or by hash if they do not agree.
 fn transaction(block: &Proved, row: &Row) -> Result<Option<usize>, Fault> {
     let index = row
         .read("transaction_index", Cells::integer)?
@@ -109,7 +108,7 @@ fn transaction(block: &Proved, row: &Row) -> Result<Option<usize>, Fault> {
     let Some(hash) = row.text("transaction_hash") else {
         return match row.text("kind") {
             Some("transaction" | "call" | "create" | "selfdestruct") => {
-                Err(row.fault("transaction_hash", "that of a transaction of the block"))
+                Err(row.fault("transaction_hash", "that of a transaction in the block"))
             }
             _ => Ok(None),
         };
@@ -121,5 +120,5 @@ fn transaction(block: &Proved, row: &Row) -> Result<Option<usize>, Fault> {
     let named = named.or(index.filter(|index| *index < block.transactions.len()));
     named
         .map(Some)
-        .ok_or_else(|| row.fault("transaction_hash", "that of a transaction of the block"))
+        .ok_or_else(|| row.fault("transaction_hash", "that of a transaction in the block"))
 }

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// Texts up to this length are shown whole, in characters.
+/// Texts up to this many characters are shown in full.
 const SHOWN_MAX: usize = 80;
 
-/// A fault: where, what was checked, what it should be, what it is.
+/// A fault: where it is, what was checked, what was expected and found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The table, or the file relative to the volume.
@@ -18,9 +18,9 @@ pub struct Fault {
     pub key: Option<Box<str>>,
     /// The column, or the check that failed.
     pub check: Box<str>,
-    /// What it should be.
+    /// The expected value.
     pub expected: Box<str>,
-    /// What it is.
+    /// The value found.
     pub found: Box<str>,
 }
 
@@ -45,17 +45,17 @@ impl Fault {
         }
     }
 
-    /// The same, of one block.
+    /// Adds the block.
     pub fn of_block(self, block: u64) -> Self {
         Self { block: Some(block), ..self }
     }
 
-    /// The same, of one row of the block.
+    /// Adds the row of the block.
     pub fn of_row(self, row: usize) -> Self {
         Self { row: Some(row), ..self }
     }
 
-    /// The same, of the row identified by this.
+    /// Adds what identifies the row.
     pub fn of_key(self, key: impl Into<Box<str>>) -> Self {
         Self { key: Some(key.into()), ..self }
     }
@@ -77,7 +77,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Both texts fit for a line: long ones are cut to the part where they first differ.
+/// Shortens long texts to the part where they first differ.
 fn differing(expected: &str, found: &str) -> (String, String) {
     let [expected, found]: [Vec<char>; 2] = [expected, found].map(|text| text.chars().collect());
     let same =

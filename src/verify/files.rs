@@ -1,5 +1,5 @@
-//! A sealed range's files against its manifest: whether they are what was written. For tables that
-//! come only from the node's state, which no row can prove, this is all that can be checked.
+//! Checks a sealed range's files against its manifest. For tables that come only from the node's
+//! state, which no row can prove, this is all that can be checked.
 
 use super::fault::Fault;
 use crate::rows::{CHAIN_TABLES, Table};
@@ -13,7 +13,7 @@ use std::path::Path;
 /// Every fault of the manifest and of the files that it names.
 ///
 /// # Errors
-/// If a file is there and cannot be read.
+/// If an existing file cannot be read.
 pub fn check(root: &Path, range: &Range, identity: Identity) -> Result<Vec<Fault>> {
     let mut faults = manifest(range, identity);
     let tables: Vec<_> = range.manifest.tables.iter().collect();
@@ -36,7 +36,7 @@ fn manifest(range: &Range, identity: Identity) -> Vec<Fault> {
     same("chain id", identity.chain_id.to_string(), held.chain_id.to_string());
     same("genesis hash", identity.genesis_hash.to_string(), held.genesis_hash.to_string());
     same("blocks", format!("{} to {}", range.first, range.last), format!("{first} to {last}"));
-    // All blocks, but for the gaps of what comes only from the node's state.
+    // All blocks, except for gaps in the node's state.
     for table in range.tables().tables() {
         let check = format!("blocks covered by `{}`", table.name);
         same(
@@ -55,7 +55,7 @@ fn file(root: &Path, range: &Range, name: &str, manifest: &TableManifest) -> Res
     let place = relative.display().to_string();
     let mut file = match File::open(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(vec![Fault::new(place, "file", "one that is there", "none")]);
+            return Ok(vec![Fault::new(place, "file", "an existing file", "none")]);
         }
         file => file.with_context(|| format!("failed to open: `{}`", path.display()))?,
     };
@@ -67,7 +67,7 @@ fn file(root: &Path, range: &Range, name: &str, manifest: &TableManifest) -> Res
     }
     let metadata = match ArrowReaderMetadata::load(&file, Default::default()) {
         Err(error) => {
-            return Ok(vec![Fault::new(place, "Parquet footer", "one that can be read", error)]);
+            return Ok(vec![Fault::new(place, "Parquet footer", "a readable file", error)]);
         }
         Ok(metadata) => metadata,
     };

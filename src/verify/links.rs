@@ -1,4 +1,4 @@
-//! What links blocks and ranges: hashes inside a range, between neighbours, in the tail; and the
+//! Links of blocks and ranges: hashes inside a range, between neighbours, in the tail; and the
 //! counts of a block's rows.
 
 use super::fault::Fault;
@@ -34,8 +34,8 @@ const COUNTED: [(&str, &str); 4] = [
     ("uncles", "uncle_count"),
 ];
 
-/// Whether the blocks of a range follow on each other, and are those that its manifest says, with
-/// as many rows in all tables.
+/// Checks that the blocks of a range are consecutive, match its manifest, and have as many rows in
+/// all tables as they say.
 ///
 /// # Errors
 /// If the file cannot be read.
@@ -80,14 +80,14 @@ pub fn inside(root: &Path, range: &Range) -> Result<Vec<Fault>> {
     Ok(walk.faults)
 }
 
-/// The blocks of a range, walked from the first to the last.
+/// Walks the blocks of a range from the first to the last.
 #[derive(Default)]
 struct Walk {
     /// The number that the next block must have.
     number: u64,
     first_parent_hash: Option<String>,
     hash: Option<String>,
-    /// Of the block before, in seconds; `None` if no `TIMESTAMP` can be it.
+    /// Of the previous block, in seconds; `None` if it does not fit a `TIMESTAMP`.
     timestamp: Option<i64>,
     counts: BTreeMap<&'static str, u64>,
     faults: Vec<Fault>,
@@ -127,7 +127,7 @@ impl Walk {
     }
 }
 
-/// The pairs of neighbours among ranges, ascending and without overlaps, that do not link.
+/// The pairs of neighbours that do not link, among ranges that are ascending and do not overlap.
 pub fn between(ranges: &[Range]) -> Vec<(&Range, &Range, Fault)> {
     unlinked(ranges)
         .map(|(below, above)| {
@@ -139,8 +139,8 @@ pub fn between(ranges: &[Range]) -> Vec<(&Range, &Range, Fault)> {
         .collect()
 }
 
-/// The blocks of the tail whose parent is not stored, given the last sealed block. Blocks of lost
-/// branches may be among them: each links to a block below.
+/// The blocks of the tail whose parent is not stored, given the last sealed block. The tail may
+/// have blocks of lost branches: each links to a block below.
 pub fn tail(links: &[BlockLink], sealed: Option<(u64, B256)>) -> Vec<Fault> {
     let mut held: BTreeMap<u64, Vec<B256>> = BTreeMap::new();
     let unsealed =
@@ -153,7 +153,7 @@ pub fn tail(links: &[BlockLink], sealed: Option<(u64, B256)>) -> Vec<Fault> {
         let below = link.number.checked_sub(1).and_then(|number| held.get(&number));
         let expected = match below {
             None if Some(link.number) == bottom => return None,
-            None => "a block that is stored".to_owned(),
+            None => "a stored block".to_owned(),
             Some(hashes) if hashes.contains(&link.parent_hash) => return None,
             Some(hashes) => hashes.iter().map(B256::to_string).collect::<Vec<_>>().join(" or "),
         };

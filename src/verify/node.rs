@@ -9,21 +9,23 @@ use crate::store::{BlockLink, Identity, Range};
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
 
-/// Makes sure that the node is on the chain that is stored, and asks how it prices blobs and makes
-/// ether. `None` if there is no node.
+/// Checks that the node is on the stored chain, and requests its blob schedule and block rewards.
+/// `None` if there is no node.
 pub async fn rules(client: &Client, held: Identity) -> Result<Option<(BlobSchedule, Issuance)>> {
     let chain_id = match client.chain_id().await {
         Err(error) if error.is_unreachable() => {
-            tracing::warn!(error = %error, "no node answers: what is stored is not compared with its hashes");
+            tracing::warn!(error = %error, "no node answers: stored blocks are not compared with \
+                its hashes");
             return Ok(None);
         }
-        chain_id => chain_id.context("failed to ask the node")?,
+        chain_id => chain_id.context("failed to query the node")?,
     };
-    let genesis_hash = client.head(Tag::Number(0)).await.context("failed to ask the node")?.hash;
+    let genesis_hash = client.head(Tag::Number(0)).await.context("failed to query the node")?.hash;
     if (Identity { chain_id, genesis_hash }) != held {
         return Err(Refused::new(
             format!(
-                "the data is of chain {} with genesis {}, the node is on chain {chain_id} with genesis {genesis_hash}",
+                "the data is of chain {} with genesis {}, the node is on chain {chain_id} with \
+                genesis {genesis_hash}",
                 held.chain_id, held.genesis_hash
             ),
             "give the socket of the node that the data came from, or none",
@@ -31,12 +33,12 @@ pub async fn rules(client: &Client, held: Identity) -> Result<Option<(BlobSchedu
         .into());
     }
     client.expect(held.into());
-    let config = client.node_config().await.context("failed to ask the node")?;
+    let config = client.node_config().await.context("failed to query the node")?;
     Ok(Some((BlobSchedule::from_config(&config), Issuance::from_config(&config))))
 }
 
-/// The ranges whose last block is not the node's, each with its fault. What the node does not have
-/// is no fault.
+/// The ranges whose last block is not the node's, each with its fault. A block that the node does
+/// not have is no fault.
 pub async fn ranges<'a>(client: &Client, ranges: &'a [Range]) -> Result<Vec<(&'a Range, Fault)>> {
     let mut faults = Vec::new();
     for range in ranges {
@@ -53,7 +55,7 @@ pub async fn ranges<'a>(client: &Client, ranges: &'a [Range]) -> Result<Vec<(&'a
     Ok(faults)
 }
 
-/// The fault of a tail that holds another block where the node's finalized one is.
+/// The fault of a tail that has another block in place of the node's finalized one.
 pub async fn tail(client: &Client, links: &[BlockLink]) -> Result<Option<Fault>> {
     let Some((number, hash)) = hash_of(client, Tag::Finalized).await? else { return Ok(None) };
     let held: Vec<_> =
@@ -70,6 +72,6 @@ async fn hash_of(client: &Client, tag: Tag) -> Result<Option<(u64, B256)>> {
         Ok(head) => Ok(Some((head.number, head.hash))),
         Err(geth::Error::Pruned { .. }) => Ok(None),
         Err(error) if error.is_missing() => Ok(None),
-        Err(error) => Err(error).context("failed to ask the node"),
+        Err(error) => Err(error).context("failed to query the node"),
     }
 }

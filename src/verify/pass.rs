@@ -1,4 +1,4 @@
-//! One pass over everything that is stored: the tail, its chunks, the sealed ranges, and what links
+//! One pass over everything stored: the tail, its chunks, the sealed ranges, and the links between
 //! them.
 
 use super::block::Rules;
@@ -24,33 +24,33 @@ const TAIL_ROUND: usize = 256;
 pub struct Pass<'a> {
     pub settings: &'a Request,
     pub chain: Chain,
-    /// What rows are recomputed by, where they are.
+    /// What rows are recomputed by, if they are.
     pub rules: Option<Rules>,
     /// Where tables are recombined.
     pub scratch: Scratch,
-    /// Why that could not be done.
+    /// Why recombining failed.
     pub broken: Option<anyhow::Error>,
-    /// Moved on by each block.
+    /// Advanced by each block.
     pub bar: &'a ProgressBar,
     /// Called with each fault.
     pub tell: &'a mut (dyn FnMut(&Fault) + Send),
     pub report: Report,
 }
 
-/// What counts of what lies on the volume, ascending.
+/// The current blocks on the volume, ascending.
 pub struct Held {
     pub ranges: Vec<Range>,
-    /// Neighbours that do not link: which of them is wrong the node knows.
+    /// Neighbours that do not link: the node knows which of them is wrong.
     pub apart: Vec<(Range, Range)>,
     /// The tail above the ranges.
     pub tail: Vec<BlockLink>,
 }
 
 impl Pass<'_> {
-    /// Verifies everything that lies on the volume, and returns what counts of it.
+    /// Verifies everything on the volume, and returns the current blocks.
     pub fn held(&mut self) -> Result<Held> {
-        // The tail before the ranges: what is sealed meanwhile is then seen in one of them, if not
-        // in both.
+        // The tail before the ranges: a block that is sealed meanwhile is then seen in at least one
+        // of them.
         let mut links = self.tail()?;
         for path in chunk::paths(&self.settings.data)? {
             self.chunk(path);
@@ -58,7 +58,7 @@ impl Pass<'_> {
         let (ranges, unreadable) = self.ranges()?;
         for range in unreadable {
             let place = range.path.join("manifest.json").display().to_string();
-            self.tell(vec![Fault::new(place, "manifest", "one that can be read", range.reason)]);
+            self.tell(vec![Fault::new(place, "manifest", "a readable file", range.reason)]);
             self.report.faulty.ranges.push((range.first, range.last, range.path));
         }
         let mut apart = Vec::new();
@@ -69,7 +69,7 @@ impl Pass<'_> {
         let sealed = ranges.last().map(|range| (range.last, range.manifest.last_hash));
         let mut unlinked = links::tail(&links, sealed);
         if !unlinked.is_empty() {
-            // A list that is made while files come and go may lack some: a second look tells.
+            // A listing made while files come and go may lack some: list again.
             let check = |(number, hash)| tail::check(&self.settings.data, number, hash, None)?.link;
             links = self.tail_blocks()?.into_par_iter().filter_map(check).collect();
             unlinked = links::tail(&links, sealed);
@@ -80,8 +80,8 @@ impl Pass<'_> {
         Ok(Held { ranges, apart, tail: links })
     }
 
-    /// Verifies the ranges that count, those too that take their place meanwhile, and returns the
-    /// ones that count at the end.
+    /// Verifies the current ranges, including those that replace others meanwhile, and returns the
+    /// ones that are current at the end.
     fn ranges(&mut self) -> Result<(Vec<Range>, Vec<Unreadable>)> {
         let mut seen = HashSet::new();
         loop {
@@ -103,18 +103,18 @@ impl Pass<'_> {
         }
     }
 
-    /// Verifies a chunk of the tail, which is made like a range.
+    /// Verifies a tail chunk, which has the form of a range.
     fn chunk(&mut self, path: PathBuf) {
         let root = &self.settings.data;
         let faulty = match Manifest::read(&root.join(&path)) {
-            // It is published no longer.
+            // It is no longer published.
             Err(_) if !root.join(&path).exists() => false,
             Err(error) => {
                 let place = path.join("manifest.json").display().to_string();
                 self.tell(vec![Fault::new(
                     place,
                     "manifest",
-                    "one that can be read",
+                    "a readable file",
                     error.root_cause(),
                 )]);
                 true
@@ -132,21 +132,16 @@ impl Pass<'_> {
         }
     }
 
-    /// Verifies one range's files, and its rows where they are to be recomputed. Says whether there
+    /// Verifies one range's files, and its rows if they are to be recomputed. Returns whether there
     /// was a fault.
     fn files_and_rows(&mut self, range: &Range) -> bool {
         let (start, before) = (self.bar.position(), self.report.faults);
-        // A range that is deleted meanwhile has lost to another.
+        // A range that is deleted meanwhile was superseded.
         if let Err(error) = self.look_into(range)
             && self.settings.data.join(&range.path).exists()
         {
             let place = range.path.display().to_string();
-            self.tell(vec![Fault::new(
-                place,
-                "files",
-                "such as can be read",
-                format!("{error:#}"),
-            )]);
+            self.tell(vec![Fault::new(place, "files", "readable files", format!("{error:#}"))]);
         }
         self.bar.set_position(start + range.blocks());
         self.report.faults > before
@@ -155,7 +150,7 @@ impl Pass<'_> {
     fn look_into(&mut self, range: &Range) -> Result<()> {
         let root = &self.settings.data;
         let faults = files::check(root, range, self.chain.identity)?;
-        // A file that is not what was written is not read any further.
+        // Rows of a damaged file are not checked.
         if !faults.is_empty() {
             self.tell(if root.join(&range.path).exists() { faults } else { Vec::new() });
             return Ok(());
@@ -183,7 +178,7 @@ impl Pass<'_> {
                 match range::check(root, range, blocks, rules, made, self.bar, &mut tell) {
                     Ok(()) => {}
                     Err(Unverified::ToRead(error)) => return Err(error),
-                    // A range that is deleted meanwhile has lost to another.
+                    // A range that is deleted meanwhile was superseded.
                     Err(Unverified::ToCombine(error)) if root.join(&range.path).exists() => {
                         self.broken.get_or_insert(error);
                     }
@@ -198,14 +193,14 @@ impl Pass<'_> {
             }
             None => {}
         }
-        // Where a cell is wrong, what that does to links and counts has been said.
+        // If a cell is wrong, its effect on links and counts need not be reported too.
         if self.report.faults == before && range.tables().has(&blocks::TABLE) {
             self.tell(links::inside(root, range)?);
         }
         Ok(())
     }
 
-    /// Verifies the tail's files, and returns what links their blocks.
+    /// Verifies the tail's files, and returns the links of their blocks.
     fn tail(&mut self) -> Result<Vec<BlockLink>> {
         let blocks = self.tail_blocks()?;
         self.bar.inc_length(blocks.len() as u64);
@@ -239,27 +234,27 @@ impl Pass<'_> {
         Ok(links)
     }
 
-    /// The blocks that the tail has files of.
+    /// The blocks that have a file in the tail.
     fn tail_blocks(&self) -> Result<Vec<(u64, B256)>> {
         let paths = store::tail::paths(&self.settings.data)?;
         let blocks = paths.iter().filter_map(|path| store::tail::block_of(path));
         Ok(blocks.filter(|(number, _)| self.wants(*number, *number)).collect())
     }
 
-    /// Whether an interval of blocks has any that are to be verified.
+    /// Whether any block of an interval is to be verified.
     fn wants(&self, first: u64, last: u64) -> bool {
         let (from, to) = self.settings.blocks();
         from <= last && first <= to
     }
 
-    /// Tells faults.
+    /// Reports faults.
     pub fn tell(&mut self, faults: Vec<Fault>) {
         self.report.faults += faults.len() as u64;
         faults.iter().for_each(&mut *self.tell);
     }
 
-    /// Counts what is held; what is not, between blocks that are, is noted, and a fault where it
-    /// was asked for or was `lost`.
+    /// Counts stored blocks; gaps between them are recorded, and are faults if those blocks were
+    /// requested or are in `lost`.
     pub fn count(&mut self, held: &Held, lost: Vec<(u64, u64)>) {
         self.report.ranges = held.ranges.len();
         self.report.tail = held.tail.len();
@@ -284,7 +279,7 @@ impl Pass<'_> {
             true => (self.report.missing.clone(), "none of them"),
             false => {
                 self.report.faulty.is_unpublished |= !lost.is_empty();
-                (lost, "none of them, which `spyhop watch` fetches again")
+                (lost, "none; `spyhop watch` fetches them again")
             }
         };
         for (first, last) in faults {

@@ -1,7 +1,7 @@
 //! All rows of a sealed range, recomputed.
 //!
 //! While the blocks of one round are recomputed on every core, the rows of the next are read, and
-//! the results of the one before are combined; at most three rounds are in memory.
+//! the results of the previous one are combined; at most three rounds are in memory.
 
 use super::block::{Checked, Rules, StoredBlock};
 use super::combined::Combined;
@@ -17,18 +17,18 @@ use indicatif::ProgressBar;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use std::path::{Path, PathBuf};
 
-/// What the rows of a round take, about, in bytes for each thread; uncompressed, as stored.
+/// Size of the rows of a round for each thread, about; uncompressed, as stored.
 const ROUND_BYTES: u64 = 4 << 20;
 
-/// Blocks of a round at most, for each thread.
+/// Blocks of a round for each thread, at most.
 const ROUND_BLOCKS_MAX: u64 = 256;
 
 /// Why a range was not verified.
 #[derive(Debug)]
 pub enum Unverified {
-    /// A file of it cannot be read.
+    /// One of its files cannot be read.
     ToRead(anyhow::Error),
-    /// Tables could not be combined once more.
+    /// Tables could not be recombined.
     ToCombine(anyhow::Error),
 }
 
@@ -38,14 +38,14 @@ impl From<anyhow::Error> for Unverified {
     }
 }
 
-/// The tables without which blocks cannot be rebuilt and that are not among those that are stored.
+/// The tables needed to rebuild blocks that are not among the stored ones.
 pub fn lacking(held: Selection) -> Selection {
     rebuild::needed().without(held)
 }
 
-/// Recomputes the blocks `from` to `to` of a range that lacks nothing and whose files are as its
-/// manifest says, and hands on the faults of each round; then the `tables` that are combined over
-/// all its blocks, where there was none.
+/// Recomputes the blocks `from` to `to` of a range that lacks no table and whose files match its
+/// manifest, and passes on the faults of each round; if there are none, also the `tables` combined
+/// over all its blocks.
 ///
 /// # Errors
 /// See [`Unverified`].
@@ -60,8 +60,8 @@ pub fn check(
 ) -> Result<(), Unverified> {
     let reader = |alone| RangeReader::open(root, range, blocks, (tables, alone));
     let mut faults = recompute(reader(Selection::of_known([]))?, range, rules, scratch, bar, tell)?;
-    // From Amsterdam on, blocks that nobody traced tell all but what an account gives to itself:
-    // where a table was added later, it was made of that.
+    // From Amsterdam on, logs of untraced blocks show everything but transfers of an account to
+    // itself: a table added later was built from that.
     let names = [address_flows::TABLE.name, large_transfers::TABLE.name];
     if faults.iter().any(|fault| names.contains(&&*fault.place)) {
         let alone = reader(Selection::of_known(names))?;
@@ -72,8 +72,7 @@ pub fn check(
     Ok(())
 }
 
-/// Recomputes what a reader reads, hands on the faults of its blocks, and returns those of the
-/// tables that are combined.
+/// Recomputes a reader's blocks, passes on their faults, and returns those of the combined tables.
 fn recompute(
     mut reader: RangeReader,
     range: &Range,
@@ -107,7 +106,7 @@ fn recompute(
         }
         round = next?;
     }
-    // Where a row is wrong, so is what is combined of it.
+    // If a row is wrong, so are the tables combined from it.
     sound &= round.faults.is_empty();
     tell(round.faults);
     if !sound {
@@ -120,8 +119,8 @@ fn recompute(
     compared.map_err(Unverified::ToCombine)
 }
 
-/// Recomputes the headers `from` to `to` of a range that has `blocks` and lacks what else a block
-/// is rebuilt from.
+/// Recomputes the headers `from` to `to` of a range that has `blocks` but lacks other tables needed
+/// to rebuild a block.
 ///
 /// # Errors
 /// If the file cannot be read.
@@ -138,21 +137,21 @@ pub fn check_headers(root: &Path, range: &Range, (from, to): (u64, u64)) -> Resu
     Ok(faults)
 }
 
-/// Consecutive blocks, and what was found wrong in reading them.
+/// Consecutive blocks, and the faults found in reading them.
 #[derive(Default)]
 struct Round {
     blocks: Vec<StoredBlock>,
     faults: Vec<Fault>,
 }
 
-/// A range's files, read side by side.
+/// A range's files, read in step.
 struct RangeReader {
     selection: Selection,
     blocks: Cursor,
     others: Vec<Cursor>,
     /// The block that comes next.
     next: u64,
-    /// The blocks that are wanted.
+    /// The requested blocks.
     from: u64,
     to: u64,
     last: u64,
@@ -160,7 +159,7 @@ struct RangeReader {
     gaps: Vec<Gap>,
     directory: PathBuf,
     combined: Selection,
-    /// Those that are made of what the blocks alone tell.
+    /// The tables that follow from the blocks alone.
     alone: Selection,
 }
 
@@ -215,7 +214,7 @@ impl RangeReader {
                 let check = "rows of no block of the range";
                 Fault::new(cursor.table().name, check, 0, cursor.rows_left()).of_block(self.last)
             };
-            // Once: at the end there are no blocks left to bring it up again.
+            // Once: at the end there are no blocks left to report it again.
             if round.blocks.is_empty() {
                 round.faults.extend(left.map(fault));
             }
@@ -248,7 +247,7 @@ impl RangeReader {
         self.next += 1;
         let gaps = self.gaps.iter().filter(|gap| (gap.first..=gap.last).contains(&number));
         let mut partial = rebuild::partial(gaps);
-        // What the chain began with is in no trace.
+        // The genesis allocation is in no trace.
         if number > 0 {
             partial = partial.with(self.alone);
         }

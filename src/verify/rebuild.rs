@@ -1,5 +1,5 @@
 //! From stored rows back to a block's RLP, in the form of geth's freezer: header, body and receipts
-//! apart, and of the receipts only what is nowhere else.
+//! apart, and the receipts without redundant fields.
 //!
 //! Nothing is checked here beyond what is needed to assemble bytes: the result is decoded and
 //! proved as if the node had sent it, and every cell that is not used here is compared with what
@@ -13,7 +13,7 @@ use alloy_rlp::{Encodable, Header};
 use arrow::array::RecordBatch;
 use serde::Deserialize;
 
-/// A block's bytes as geth's freezer would have them.
+/// A block's bytes as in geth's freezer.
 #[derive(Debug)]
 pub struct RebuiltBlock {
     pub header: Bytes,
@@ -21,21 +21,20 @@ pub struct RebuiltBlock {
     pub receipts: Bytes,
 }
 
-/// The tables without which a block cannot be rebuilt. They are the first ones; the rest is only
-/// compared.
+/// The tables needed to rebuild a block. They come first; the others are only compared.
 pub fn needed() -> Selection {
     Selection::of_known(["blocks", "transactions", "logs", "withdrawals", "uncles"])
 }
 
-/// Of these tables, those that are recomputed block by block, in whose order they lie. What only
-/// the node's state told is held against the manifest's BLAKE3.
+/// Of these tables, those that are recomputed block by block, in block order. Tables from the
+/// node's state are only checked against the manifest's BLAKE3.
 pub fn recomputed(held: Selection) -> Selection {
     let all =
         needed().with(Selection::of_known(["token_transfers", "native_transfers", "gas_blocks"]));
     held.without(Selection::ALL.without(all))
 }
 
-/// Of these tables, those that are combined over many blocks, and follow from the others.
+/// Of these tables, those that are combined over many blocks and follow from the others.
 pub fn combined(held: Selection) -> Selection {
     let all = match held.has(&native_transfers::TABLE) {
         true => Selection::of_known(["gas_flows", "address_flows", "large_transfers"]),
@@ -44,13 +43,13 @@ pub fn combined(held: Selection) -> Selection {
     held.without(Selection::ALL.without(all))
 }
 
-/// Those that lack transfers of ether.
+/// The tables that lack transfers of ether.
 pub fn partial<'a>(gaps: impl IntoIterator<Item = &'a Gap>) -> Selection {
     let lacking = gaps.into_iter().filter(|gap| gap.lacks() == Lacks::Movements);
     Selection::of_known(lacking.map(|gap| &gap.table[..]))
 }
 
-/// One entry of an access list as its column has it.
+/// One entry of an access list as stored in its column.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Access {
@@ -58,7 +57,7 @@ struct Access {
     storage_keys: Vec<B256>,
 }
 
-/// One authorization as its column has it.
+/// One authorization as stored in its column.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct StoredAuthorization {
@@ -70,11 +69,11 @@ struct StoredAuthorization {
     s: U256,
 }
 
-/// Rebuilds a block from its rows, one batch for each table that is [`needed`]; the one of `blocks`
-/// has one row.
+/// Rebuilds a block from its rows, one batch for each [`needed`] table; the one of `blocks` has one
+/// row.
 ///
 /// # Errors
-/// The first cell that cannot be what was stored.
+/// The first cell that cannot have been stored like this.
 pub fn block(number: u64, tables: &[RecordBatch]) -> Result<RebuiltBlock, Fault> {
     let table = |index: usize| rows(CHAIN_TABLES[index], number, &tables[index]);
     let [blocks, transactions, logs, withdrawals, uncles] = [0, 1, 2, 3, 4].map(table);
@@ -113,7 +112,7 @@ pub fn block(number: u64, tables: &[RecordBatch]) -> Result<RebuiltBlock, Fault>
     })
 }
 
-/// The fault of a row of `blocks` whose header is another than its hash says.
+/// The fault of a row of `blocks` whose header does not match its hash.
 pub fn header_fault(number: u64, blocks: &RecordBatch) -> Option<Fault> {
     let row = rows(CHAIN_TABLES[0], number, blocks).next()?;
     let found = match header(&row) {
@@ -124,7 +123,7 @@ pub fn header_fault(number: u64, blocks: &RecordBatch) -> Option<Fault> {
     (stored != found).then(|| Fault::new("blocks", "header hash", stored, found).of_block(number))
 }
 
-/// A header's RLP out of the columns that `blocks` and `uncles` share.
+/// A header's RLP from the columns that `blocks` and `uncles` share.
 fn header(row: &Row) -> Result<Vec<u8>, Fault> {
     let mut list = List::default();
     for column in [
@@ -147,7 +146,7 @@ fn header(row: &Row) -> Result<Vec<u8>, Fault> {
     for column in ["extra_data", "mix_hash", "nonce"] {
         list.push(&row.some(column, Cells::bytes)?[..]);
     }
-    // What later forks appended, in their order: a header ends with the first that it lacks.
+    // Fields that later forks appended, in order: a header ends before the first that it lacks.
     let bytes = |column| Ok(row.read(column, Cells::bytes)?.map(|bytes| encoded(&bytes[..])));
     let integer = |number: Option<u64>| number.map(|number| encoded(&number));
     let appended = [
@@ -185,7 +184,7 @@ fn envelope(row: &Row) -> Result<Vec<u8>, Fault> {
             list.push(&row.some("max_priority_fee_per_gas", Cells::wide)?);
             list.push(&row.some("max_fee_per_gas", Cells::wide)?);
         }
-        _ => return Err(row.fault("raw", "the envelope of a type that this version does not know")),
+        _ => return Err(row.fault("raw", "the envelope of a type unknown to this version")),
     }
     list.push(&row.some("gas", Cells::integer)?);
     list.push(&row.read("to_address", Cells::bytes)?.unwrap_or_default()[..]);
@@ -311,12 +310,12 @@ struct List {
 }
 
 impl List {
-    /// Appends an item that is still to be encoded.
+    /// Appends an item and encodes it.
     fn push(&mut self, item: &(impl Encodable + ?Sized)) {
         item.encode(&mut self.payload);
     }
 
-    /// Appends items that are encoded.
+    /// Appends items that are already encoded.
     fn raw(&mut self, items: &[u8]) {
         self.payload.extend_from_slice(items);
     }

@@ -1,5 +1,5 @@
-//! The small files beside the blocks: what is recorded of the chain, the reorganisations, and what
-//! is recreated by itself, the rankings of holders, the heartbeat and the published file.
+//! The small files besides the blocks: the chain record, the reorganisations, and files that are
+//! recreated automatically: the rankings of holders, the heartbeat and the published file.
 
 use super::fault::Fault;
 use crate::answers::ranking;
@@ -9,8 +9,8 @@ use crate::watch::Heartbeat;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
-/// What is wrong, each with the path of what is to be set aside by a repair, relative to the
-/// volume; none if it is replaced.
+/// Faults, each with the path, relative to the volume, that a repair moves to quarantine; none if
+/// it is replaced.
 ///
 /// # Errors
 /// If a directory cannot be listed.
@@ -19,12 +19,12 @@ pub fn check(root: &Path) -> Result<Vec<(Fault, Option<PathBuf>)>> {
     let fault = |path: &Path, check: &str, expected: &str, found: String| {
         Fault::new(path.display().to_string(), check, expected, found)
     };
-    let whole = "one that is what was written";
+    let whole = "an intact file";
     match store::noted_chain(root)? {
         Noted::Chain(_) => {}
-        // A new writer makes it again before all else.
+        // A new writer recreates it before anything else.
         Noted::Nothing => faults
-            .push((fault(CHAIN.as_ref(), "file", "one that is there", "none".to_owned()), None)),
+            .push((fault(CHAIN.as_ref(), "file", "an existing file", "none".to_owned()), None)),
         Noted::Damaged(reason) => {
             faults.push((fault(CHAIN.as_ref(), "record", whole, reason), None))
         }
@@ -38,14 +38,11 @@ pub fn check(root: &Path) -> Result<Vec<(Fault, Option<PathBuf>)>> {
     }
     if let Err(error) = Heartbeat::read_strictly(root) {
         let path = PathBuf::from(".spyhop/heartbeat");
-        faults.push((
-            fault(&path, "record", "one that can be read", format!("{error:#}")),
-            Some(path),
-        ));
+        faults.push((fault(&path, "record", "a readable file", format!("{error:#}")), Some(path)));
     }
     if let Err(error) = publish::read_through(root) {
         faults.push((
-            fault(publish::FILE.as_ref(), "file", "one that can be read", format!("{error:#}")),
+            fault(publish::FILE.as_ref(), "file", "a readable file", format!("{error:#}")),
             None,
         ));
     }

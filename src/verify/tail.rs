@@ -9,18 +9,18 @@ use crate::store::{BlockLink, Damaged, tail};
 use alloy_primitives::B256;
 use std::path::Path;
 
-/// A tail file that was looked at.
+/// A tail file that was checked.
 #[derive(Debug)]
 pub struct CheckedFile {
-    /// What the file says of its block; `None` if it could not be read.
+    /// The link of its block; `None` if it could not be read.
     pub link: Option<BlockLink>,
-    /// The tables without which its block could not be rebuilt.
+    /// The tables that it lacks to rebuild its block.
     pub lacking: Selection,
     /// What is wrong with it.
     pub faults: Vec<Fault>,
 }
 
-/// Checks the file of one block; with rules, its rows too. `None` if the file is no longer there.
+/// Checks the file of one block; with rules, its rows too. `None` if the file no longer exists.
 pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Option<CheckedFile> {
     let place = tail::path(number, hash);
     let block = match tail::read(root, number, hash) {
@@ -30,7 +30,7 @@ pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Opt
             let cause = error
                 .downcast::<Damaged>()
                 .map_or_else(|error| format!("{error:#}"), |damaged| damaged.reason);
-            let fault = Fault::new(place.display().to_string(), "file", "one that is whole", cause)
+            let fault = Fault::new(place.display().to_string(), "file", "an intact file", cause)
                 .of_block(number);
             return Some(CheckedFile {
                 link: None,
@@ -58,7 +58,7 @@ pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Opt
         && let Some(rules) = rules
     {
         faults = if lacking.is_empty() {
-            // Of one block, tables that are combined are as the others.
+            // In the tail, combined tables are stored by block like the others.
             let selection = rebuild::recomputed(block.tables).with(rebuild::combined(block.tables));
             let tables =
                 selection.tables().filter_map(|table| block.batch(table).cloned()).collect();
@@ -81,7 +81,7 @@ pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Opt
                 }
                 Err(error) => {
                     let fault =
-                        Fault::new("balances", "rows", "what can be read", format!("{error:#}"));
+                        Fault::new("balances", "rows", "a readable file", format!("{error:#}"));
                     vec![fault.of_block(number)]
                 }
             }

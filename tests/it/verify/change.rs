@@ -182,7 +182,7 @@ fn other_text(text: &str) -> String {
     }
 }
 
-/// What could stand in a column of texts.
+/// What could stand in a text column.
 fn plausible(column: &str) -> String {
     match column {
         "access_list" | "authorization_list" => "[]".to_owned(),
