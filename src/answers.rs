@@ -1,15 +1,15 @@
-//! Answers: who has most, what moved, what it cost. Each is a view or a macro of the published
+//! Answers: who holds most, what moved, what gas cost. Each is a view or a macro of the published
 //! file, and has a file here with its columns, their comments and its SQL.
 //!
-//! Nothing here grows with the history: what is per address or per block lies in the ranges, as
-//! tables of [`crate::rows`] that are combined when ranges are sealed or merged, and an answer
-//! combines what the ranges and the tail hold. So a reorganisation undoes nothing, and the order in
-//! which ranges come does not matter. Most answers stay as they are; those that tell of the time up
-//! to the newest block are made anew with each block.
+//! Nothing here grows with the history: rows per address or per block are in the ranges, as tables
+//! of [`crate::rows`] that are combined when ranges are sealed or merged, and an answer combines
+//! those of the ranges and the tail. So a reorganisation undoes nothing, and the order in which
+//! ranges arrive does not matter. Most views never change; those about a period that ends with the
+//! newest block are replaced with each block.
 //!
-//! Two answers need more than SQL over the tables. Names of addresses come from [`labels`].
-//! `whales` would have to read every balance ever stored: it is computed in the background, out of
-//! the sealed ranges, as the [`ranking`]; the view `whales` adds what is newer.
+//! Two answers need more than SQL over the tables. Address labels come from [`labels`]. `whales`
+//! would have to read every balance ever stored, so the [`ranking`] computes it in the background
+//! from the sealed ranges, and the view `whales` adds newer balances.
 
 mod amounts;
 mod combined;
@@ -80,10 +80,10 @@ pub const TABLES: [&Table; 29] = [
     &rows::events_skipped::TABLE,
 ];
 
-/// Makes a query.
+/// Builds a query.
 type Query = fn() -> String;
 
-/// The answers that stay as they are, each with its query.
+/// The views that never change, each with its query.
 const LASTING: [(&Table, Query); 11] = [
     (&rows::address_flows::TABLE, combined::address_flows),
     (&rows::gas_flows::TABLE, combined::gas_flows),
@@ -98,8 +98,8 @@ const LASTING: [(&Table, Query); 11] = [
     (&gas_ranks::GUZZLERS, gas_ranks::guzzlers),
 ];
 
-/// The query of a view over the whole history; `None` for what is a table, or is made anew with
-/// each block.
+/// The query of a view over the whole history; `None` for tables, and for views that are replaced
+/// with each block.
 pub fn lasting(table: &Table) -> Option<String> {
     let answer =
         LASTING.iter().find(|(answer, _)| answer.name == table.name).map(|(_, body)| body());
@@ -107,7 +107,7 @@ pub fn lasting(table: &Table) -> Option<String> {
     answer.or_else(|| is_chain().then(|| stored::both(table)))
 }
 
-/// The answers that are made anew with each block, each with its query.
+/// The views that are replaced with each block, each with its query.
 pub fn up_to_newest(
     ranges: &[BlockRun],
     tail: &[BlockLink],

@@ -1,4 +1,4 @@
-//! The commands, one file each: their arguments, and what they run.
+//! The commands, one file each: their arguments, and how they run.
 
 pub mod backfill;
 pub mod health;
@@ -71,8 +71,8 @@ pub fn run() -> ExitCode {
 }
 
 impl Command {
-    /// Parses the command line and the environment; exits if they are not a command. A variable
-    /// that is set to the empty string, as Compose files leave it, counts as unset.
+    /// Parses the command line and the environment; exits if they are invalid. A variable that is
+    /// set to the empty string, as Compose files leave it, counts as unset.
     pub fn read() -> Self {
         let is_empty = |arg: &Arg| {
             arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
@@ -155,8 +155,7 @@ pub struct Reading {
     /// directory.
     #[arg(long, value_name = "DIR", env = "SPYHOP_PUBLISHED_PATH")]
     published_path: Option<PathBuf>,
-    /// Your names of addresses: a CSV file with address, name and category, read again when it
-    /// changes.
+    /// Your address labels: a CSV file with address, name and category, read again when it changes.
     ///
     /// One address per line: a quoted field ends with its line. Lines that cannot be read are
     /// logged by number and skipped.
@@ -171,7 +170,7 @@ pub struct Reading {
     memory_max: u64,
 }
 
-/// Memory that a worker can need, in MiB, and that everything else does.
+/// Memory that a worker can need, in MiB; also that of everything else.
 const WORKER_MIB: u64 = 256;
 const REST_MIB: u64 = 512;
 
@@ -276,7 +275,7 @@ fn parse_tables(text: &str) -> Result<Selection, String> {
             format!("there is no table `{name}`; the tables are {known}")
         })?;
     if selection.is_empty() {
-        Err("no table is named".to_owned())
+        Err("the list of tables is empty".to_owned())
     } else {
         Ok(selection.with(base))
     }
@@ -288,9 +287,9 @@ fn log_to_stderr(ansi: bool) -> Result<()> {
     let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or("info")).map_err(|error| {
         let hint = "use a level (error, warn, info, debug, trace), or a filter as in RUST_LOG: \
             spyhop::watch=debug,info";
-        Refused::new(format!("SPYHOP_LOG is not understood: {error}"), hint)
+        Refused::new(format!("SPYHOP_LOG is not a valid filter: {error}"), hint)
     })?;
-    // If one is set already, it stays.
+    // If one is already set, keep it.
     let _ = tracing_subscriber::fmt()
         .compact()
         .fmt_fields(debug_fn(write_field).delimited(" "))
@@ -303,7 +302,7 @@ fn log_to_stderr(ansi: bool) -> Result<()> {
     Ok(())
 }
 
-/// A field as `compact` writes it, escaped so that it stays on its line.
+/// Formats a field as `compact` does, escaped so that it stays on its line.
 fn write_field(out: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     let value = format!("{value:?}");
     let value = text::shown(&value);
@@ -314,7 +313,7 @@ fn write_field(out: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> f
     }
 }
 
-/// Prints to standard output. A closed pipe is not an error: the exit code is still the answer.
+/// Prints to standard output. A closed pipe is not an error: the exit code still counts.
 fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -345,7 +344,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-/// What to do about an error of the operating system.
+/// The remedy for an error of the operating system.
 fn remedy(error: &anyhow::Error) -> Option<&'static str> {
     let of_io = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<std::io::Error>()?.raw_os_error()

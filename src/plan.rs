@@ -1,68 +1,67 @@
-//! Which ranges to build next, and from what source. Pure: what is wanted, what is stored, what the
-//! freezer has and what is final go in; aligned pieces come out.
+//! Which ranges to build next, and from what source. Pure: the requested, stored and final blocks
+//! and those in the freezer go in; aligned pieces come out.
 
 #[cfg(test)]
 mod tests;
 
 use crate::store::RANGE_MIN;
 
-/// Blocks of a range built in one go: a kill costs at most this many for each that is under way.
+/// Blocks of a range built in one go: a kill costs at most this many for each one in progress.
 const BACKFILL: u64 = 1_000;
 
-/// No block has a number above this: sums of numbers below it do not overflow, and a table's column
-/// takes them.
+/// No block number exceeds this: sums of smaller numbers do not overflow, and they fit a table's
+/// column.
 pub const BLOCK_MAX: u64 = i64::MAX as u64 / 2;
 
-/// Where a piece's blocks come from.
+/// The source of a piece's blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The tail's own files.
     Tail,
-    /// geth's freezer, or the era files beside it.
+    /// geth's freezer, or the era files next to it.
     Freezer,
-    /// geth's socket.
     Node,
 }
 
 /// Which pieces come first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// The chain is there from its first wanted block on, and grows upwards.
+    /// The chain is stored from its first requested block on, and grows upwards.
     #[default]
     OldestFirst,
-    /// The useful part is there soonest: the chain grows downwards.
+    /// The most useful part is available soonest: the chain grows downwards.
     NewestFirst,
 }
 
-/// An aligned range to be built.
+/// An aligned range to build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// First block, a multiple of the piece's length.
     pub first: u64,
     /// Last block.
     pub last: u64,
-    /// What all of it is built from.
+    /// The source of all of it.
     pub source: Source,
 }
 
 /// What is known when pieces are planned. Intervals are of first and last block.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// The first block wanted, a multiple of [`RANGE_MIN`].
+    /// The first requested block, a multiple of [`RANGE_MIN`].
     pub wanted_first: u64,
-    /// The last block wanted; `None` for all that can be sealed.
+    /// The last requested block; `None` for all that can be sealed.
     pub wanted_last: Option<u64>,
     /// The last block that can be sealed.
     pub finalized: Option<u64>,
-    /// What can be read out of geth's freezer and the era files beside it, ascending.
+    /// What can be read from geth's freezer and the era files next to it, ascending.
     pub in_freezer: Vec<(u64, u64)>,
-    /// Sealed ranges and pieces that failed, ascending, without overlaps.
+    /// Sealed ranges and failed pieces, ascending, without overlaps.
     pub settled: Vec<(u64, u64)>,
-    /// Sealed ranges that are damaged, to be rebuilt as they were; they are settled.
+    /// Damaged sealed ranges, to be rebuilt as they were; they are also in `settled`.
     pub damaged: Vec<(u64, u64)>,
     /// Sealed ranges that lack a requested table, ascending.
     pub lacking: Vec<(u64, u64)>,
-    /// Pieces that are being built.
+    /// Pieces being built.
     pub under_way: Vec<Piece>,
     /// The tail.
     pub tail: Option<(u64, u64)>,
@@ -98,14 +97,14 @@ impl Known {
         self.once_more(&self.damaged)
     }
 
-    /// Whether damaged ranges are built before what is new: but for a few pieces that the tail
+    /// Whether damaged ranges are rebuilt before new ones, except for a few pieces that the tail
     /// waits for.
     pub fn mends_first(&self) -> bool {
         const FEW: usize = 10;
         !self.tail_waits() || self.pieces().nth(FEW).is_some()
     }
 
-    /// Whole ranges that can be sealed again and are not under way.
+    /// Complete ranges that can be sealed again and are not in progress.
     fn once_more<'a>(&'a self, ranges: &'a [(u64, u64)]) -> impl Iterator<Item = Piece> {
         let is_final = |last: u64| self.finalized.is_some_and(|finalized| last <= finalized);
         let started = |first| self.under_way.iter().any(|piece| piece.first == first);
@@ -113,7 +112,7 @@ impl Known {
         ranges.map(|&(first, last)| self.piece(first, last))
     }
 
-    /// The first block that the tail lacks: where it goes on, or where it begins.
+    /// The next block of the tail: where it continues, or where it begins.
     pub fn tail_next(&self) -> u64 {
         if let Some((_, last)) = self.tail {
             return last.saturating_add(1);
@@ -122,7 +121,7 @@ impl Known {
         match (self.order, after_settled) {
             (_, Some(next)) => next.max(self.wanted_first),
             (Order::OldestFirst, None) => self.wanted_first,
-            // Nothing below needs to be there: it begins where nothing can be sealed.
+            // Nothing below needs to be stored: it begins where nothing can be sealed.
             (Order::NewestFirst, None) => self
                 .last()
                 .map_or(0, |last| (last + 1) / RANGE_MIN * RANGE_MIN)
@@ -130,12 +129,12 @@ impl Known {
         }
     }
 
-    /// Whether ranges must be built before the tail can go on: what is published stays one run of
-    /// blocks.
+    /// Whether ranges must be built before the tail can continue: what is published stays one run
+    /// of blocks.
     pub fn tail_waits(&self) -> bool {
         let next = self.tail_next();
         let waits_for = |piece: &Piece| piece.source != Source::Tail && piece.last >= next;
-        // From the piece on that may hold the next block: there may be millions below it.
+        // From the piece on that may contain the next block: there may be millions below it.
         let gaps = self.gaps().into_iter().filter(|(_, last)| *last >= next);
         let gaps = gaps.map(|(first, last)| (first.max(next / BACKFILL * BACKFILL), last));
         self.under_way.iter().any(waits_for)
@@ -148,13 +147,13 @@ impl Known {
         hundreds.map(|(first, end)| end - first).sum()
     }
 
-    /// The last block that can be sealed and is wanted.
+    /// The last requested block that can be sealed.
     fn last(&self) -> Option<u64> {
         let finalized = self.finalized?;
         Some(self.wanted_last.map_or(finalized, |last| last.min(finalized)).min(BLOCK_MAX))
     }
 
-    /// What is wanted, not settled and not under way, ascending.
+    /// Requested blocks that are neither settled nor in progress, ascending.
     fn gaps(&self) -> Vec<(u64, u64)> {
         let Some(limit) = self.last() else { return Vec::new() };
         let mut taken = self.settled.clone();
@@ -172,7 +171,7 @@ impl Known {
         gaps
     }
 
-    /// Whether a block lies above all that is settled, where anything is.
+    /// Whether a block is above everything that is settled, if anything is.
     fn is_above(&self, block: u64) -> bool {
         self.settled.last().is_some_and(|(_, last)| block > *last)
     }
@@ -195,8 +194,8 @@ impl Known {
         })
     }
 
-    /// The piece of a gap that holds the hundred which begins at `hundred`: a thousand where all of
-    /// it is in the gap and comes out of one source, else the hundred itself.
+    /// The piece of a gap with the 100 blocks that begin at `hundred`: 1,000 blocks if all of them
+    /// are in the gap and have one source, otherwise only the 100.
     fn piece_with(&self, hundred: u64, (first, last): (u64, u64)) -> Option<Piece> {
         let thousand = hundred / BACKFILL * BACKFILL;
         if thousand >= first && thousand + BACKFILL - 1 <= last && self.is_of_one_source(thousand) {
@@ -206,7 +205,7 @@ impl Known {
         (hundred >= first && hundred_last <= last).then(|| self.piece(hundred, hundred_last))
     }
 
-    /// Whether no hundred of this thousand is sealed out of the tail, and either all or none of
+    /// Whether no 100 blocks of these 1,000 are sealed from the tail, and either all or none of
     /// them are in the freezer.
     fn is_of_one_source(&self, thousand: u64) -> bool {
         let last = thousand + BACKFILL - 1;
@@ -224,8 +223,7 @@ impl Known {
     fn piece(&self, first: u64, last: u64) -> Piece {
         let source = match () {
             () if covers(self.tail, first, last) => Source::Tail,
-            // What the tail has of it is taken from there, and the rest from where the tail came
-            // from.
+            // Blocks in the tail are taken from there, and the rest from where the tail came from.
             () if self.tail.is_some_and(|(from, to)| from <= last && first <= to) => Source::Node,
             () if self.is_in_freezer(first, last) => Source::Freezer,
             () => Source::Node,
@@ -238,7 +236,7 @@ fn covers(interval: Option<(u64, u64)>, first: u64, last: u64) -> bool {
     interval.is_some_and(|(from, to)| from <= first && last <= to)
 }
 
-/// First block and end of the whole hundreds in an interval, if there are any.
+/// First block and end of the complete hundreds in an interval, if there are any.
 fn hundreds_in(interval: Option<(u64, u64)>) -> Option<(u64, u64)> {
     let (first, last) = interval?;
     let (first, end) = (

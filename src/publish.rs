@@ -1,9 +1,9 @@
 //! `spyhop.duckdb`, the file that readers open.
 //!
-//! It holds the tail's rows, coverage and reorganisations as tables, and views that join the tail
-//! with the Parquet files of the sealed ranges. A new one is made beside the old one and renamed
-//! over it, so a reader sees one complete state of the chain, and keeps the file it has open. The
-//! writer never opens it under its published name.
+//! It contains the tail's rows, coverage and reorganisations as tables, and views that join the
+//! tail with the Parquet files of the sealed ranges. A new file is written beside the old one and
+//! renamed over it, so a reader sees one complete state of the chain, and keeps the file it has
+//! open. The writer never opens it under its published name.
 
 use crate::answers::{self, ASSETS, HOLDERS, Labels, Ranking, TABLES};
 use crate::error::Refused;
@@ -33,10 +33,10 @@ pub const FILE: &str = "spyhop.duckdb";
 /// The name of the one with absolute paths in its views.
 pub const ABSOLUTE_FILE: &str = "spyhop-absolute.duckdb";
 
-/// Incremental publications before one from scratch: deleted rows leave holes.
+/// Incremental publications before one from scratch: deleted rows leave holes in the file.
 const SCRATCH_EVERY: u32 = 200;
 
-/// Memory of a database while it is made.
+/// Memory of a database while it is written.
 const MEMORY_LIMIT: &str = "256MB";
 
 /// A directory of Parquet files: a sealed range, or a tail chunk.
@@ -46,13 +46,13 @@ pub struct Directory {
     pub path: PathBuf,
     /// Its tables.
     pub tables: Selection,
-    /// Those of them whose files have the columns of an earlier layout.
+    /// Those whose files have the columns of an earlier layout.
     pub older: Selection,
     /// First block.
     pub first: u64,
     /// Last block.
     pub last: u64,
-    /// When that was made, in seconds since 1970.
+    /// Timestamp of the last block.
     pub last_timestamp: u64,
 }
 
@@ -70,13 +70,13 @@ pub struct Contents<'a> {
     pub ranges: &'a [Directory],
     /// The rest of the canonical tail, ascending.
     pub tail: &'a [BlockLink],
-    /// The tables that the tail holds.
+    /// The tables of the tail.
     pub tables: Selection,
     /// What is stored and what is missing.
     pub coverage: &'a [Interval],
-    /// Reorganisations seen.
+    /// The recorded reorganisations.
     pub reorgs: &'a [Reorg],
-    /// The names of addresses.
+    /// The address labels.
     pub labels: &'a Labels,
     /// The views of decoded events.
     pub events: &'a Events,
@@ -84,14 +84,14 @@ pub struct Contents<'a> {
     pub ranking: Option<&'a Ranking>,
 }
 
-/// Writes published files, each from the one before if possible.
+/// Writes published files, each from the previous one if possible.
 #[derive(Debug)]
 pub struct Publisher {
-    /// The volume's directory as it is named in a second file; `None` for no such file.
+    /// The volume's directory as a second file names it; `None` for no such file.
     absolute: Option<PathBuf>,
     last: Option<LastPublished>,
-    /// The views of events that DuckDB refused, by name, with its reason; of the revision that they
-    /// are of.
+    /// The event views that DuckDB refused, by name, with its reason; and the revision they belong
+    /// to.
     refused: (u64, BTreeMap<String, String>),
 }
 
@@ -108,10 +108,10 @@ struct LastPublished {
 }
 
 impl Publisher {
-    /// Nothing is known of what was published before: the first publication is from scratch.
+    /// A publisher that knows of no previous file: the first publication is from scratch.
     ///
     /// # Errors
-    /// If `absolute` is not the volume: DuckDB looks at the files when a view is made.
+    /// If `absolute` is not the volume: DuckDB opens the files when a view is created.
     pub fn new(store: &Store, absolute: Option<PathBuf>) -> Result<Self> {
         if let Some(path) = &absolute {
             let place =
@@ -125,17 +125,17 @@ impl Publisher {
             }
             check_name(path, &[NAME_SYNTAX, &['*', '[']].concat())?;
         } else {
-            // Nobody would keep it up to date.
+            // Nothing would keep it up to date.
             remove(&store.root().join(ABSOLUTE_FILE))?;
         }
         Ok(Self { absolute, last: None, refused: Default::default() })
     }
 
-    /// Publishes a state: afterwards, and not before, readers see it.
+    /// Publishes a state: readers see it after this, and not before.
     ///
     /// # Errors
-    /// If a tail file cannot be read or the volume cannot be written; readers then keep what they
-    /// have.
+    /// If a tail file cannot be read or the volume cannot be written; readers then keep the old
+    /// file.
     pub fn publish(&mut self, store: &Store, state: &Contents) -> Result<()> {
         let published = store.root().join(FILE);
         let last = self.last.take().filter(|last| last.age < SCRATCH_EVERY && published.exists());
@@ -170,7 +170,7 @@ impl Publisher {
         connection.execute_batch("BEGIN")?;
         if scratch {
             connection.execute_batch(&create_tables()).context("tables")?;
-            // Views are checked when they are made, and that is quick while there are no files
+            // Views are checked when they are created, which is quick while there are no files
             // below them.
             let nothing = Contents { ranges: &[], ranking: None, ..*state };
             connection
@@ -219,7 +219,7 @@ impl Publisher {
             .execute_batch(&window_views(state))
             .context("views of the time up to the newest block")?;
         connection.execute_batch("COMMIT")?;
-        // From here on what fails costs itself.
+        // From here on failures are isolated.
         for sql in answers::macros().iter().filter(|_| scratch) {
             if let Err(error) = connection.execute_batch(sql) {
                 tracing::warn!(error = %error, "macro skipped");
@@ -236,8 +236,8 @@ impl Publisher {
 }
 
 impl Publisher {
-    /// Makes the views of decoded events in a transaction of their own: one that DuckDB refuses
-    /// costs itself, never what is published.
+    /// Creates the views of decoded events in a transaction of their own: a view that DuckDB
+    /// refuses does not affect what else is published.
     fn write_events(&mut self, connection: &Connection, events: &Events) -> Result<()> {
         if self.refused.0 != events.revision() {
             self.refused = (events.revision(), BTreeMap::new());
@@ -245,8 +245,7 @@ impl Publisher {
         for attempt in 0.. {
             let refused = &mut self.refused.1;
             let Err(error) = try_events(connection, events, refused) else { return Ok(()) };
-            // An error ends a transaction: which views are to blame is found out in a database that
-            // nobody reads.
+            // An error ends a transaction: the offending views are found in a scratch database.
             connection.execute_batch("ROLLBACK")?;
             match attempt {
                 0 => refused.extend(refused_views(events)?),
@@ -283,7 +282,7 @@ fn try_events(
     Ok(connection.execute_batch("COMMIT")?)
 }
 
-/// The views that DuckDB refuses, each on its own.
+/// The views that DuckDB refuses, each tested alone.
 fn refused_views(events: &Events) -> Result<BTreeMap<String, String>> {
     let open = || {
         let config = Config::default().with("memory_limit", MEMORY_LIMIT)?.with("threads", "1")?;
@@ -299,13 +298,13 @@ fn refused_views(events: &Events) -> Result<BTreeMap<String, String>> {
     let mut refused = BTreeMap::new();
     for (name, view) in events.views() {
         if let Err(error) = connection.execute_batch(&view.sql) {
-            // What follows is the statement, as far as it was understood.
+            // The rest of the message is the statement as far as it was parsed.
             refused.insert(
                 name.clone(),
                 error.to_string().lines().next().unwrap_or_default().to_owned(),
             );
             if connection.execute_batch("SELECT 1").is_err() {
-                // A fault of its own ends a database.
+                // An internal error invalidates a database.
                 connection = open()?;
             }
         }
@@ -314,7 +313,7 @@ fn refused_views(events: &Events) -> Result<BTreeMap<String, String>> {
 }
 
 /// The views over the sealed ranges, one for each chain table, and over their ranking; `first` and
-/// `last` are the range that a file holds. Names are relative to the volume where no root is given.
+/// `last` are the range of a file. Names are relative to the volume if no root is given.
 fn sealed_views(Contents { ranges, ranking, .. }: &Contents, root: Option<&Path>) -> String {
     let mut sql = String::new();
     for table in [&HOLDERS, &ASSETS] {
@@ -334,7 +333,7 @@ fn sealed_views(Contents { ranges, ranking, .. }: &Contents, root: Option<&Path>
         let (name, columns) = (table.name, table.names());
         let ranges = ranges.iter().filter(|range| range.tables.has(table));
         let (older, current): (Vec<_>, Vec<_>) = ranges.partition(|range| range.older.has(table));
-        // One list has one kind of columns, those of its first file.
+        // All files of one list must have the same columns.
         let read = |(layout, ranges): (u32, Vec<&Directory>)| {
             let files: Vec<_> =
                 ranges.iter().map(|range| literal(&file(root, &range.path, name))).collect();
@@ -365,10 +364,10 @@ fn file(root: Option<&Path>, range: &Path, table: &str) -> String {
     table_path(&root.unwrap_or(Path::new("")).join(range), table).display().to_string()
 }
 
-/// Removes a published file, if it is there.
+/// Removes a published file, if it exists.
 ///
 /// # Errors
-/// If it is there and stays.
+/// If it cannot be removed.
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -378,8 +377,8 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Reads every table of the published file of the volume at `root`, if there is one, and so checks
-/// it: DuckDB has a checksum in each block.
+/// Reads every table of the published file of the volume at `root`, if there is one, which verifies
+/// DuckDB's checksum of each block.
 ///
 /// # Errors
 /// If it cannot be read.
@@ -405,7 +404,7 @@ pub fn read_through(root: &Path) -> Result<()> {
 }
 
 /// Replaces a file of the volume, starting from a copy of another if one is given: a reader sees
-/// the old one or the new one.
+/// the old or the new one.
 fn replace_file<T>(
     store: &Store,
     name: &str,
@@ -420,7 +419,7 @@ fn replace_file<T>(
         remove(&leftover)?;
     }
     if let Some(copied) = copied {
-        // Not through a link that was put there since.
+        // Do not follow a link that was put there since.
         File::options()
             .read(true)
             .custom_flags(OFlags::NOFOLLOW.bits() as i32)
@@ -437,8 +436,8 @@ fn replace_file<T>(
     Ok(written)
 }
 
-/// Opens the file being made, by its absolute name, as `md:x` and the like are no relative ones to
-/// DuckDB, and in the oldest format that all readers from DuckDB 1.4 on know.
+/// Opens the file being written, by its absolute name, because DuckDB does not take `md:x` and the
+/// like for relative names, and in the oldest format, which all readers from DuckDB 1.4 on know.
 fn open(store: &Store, path: &Path) -> Result<Connection> {
     let (path, root) = (absolute(path)?, absolute(store.root())?);
     let config = Config::default()
@@ -449,7 +448,7 @@ fn open(store: &Store, path: &Path) -> Result<Connection> {
         .with("autoinstall_known_extensions", "false")?
         .with("autoload_known_extensions", "false")?;
     let connection = Connection::open_with_flags(path, config)?;
-    // Views are checked when they are made: their relative names must be found.
+    // Views are checked when they are created: their relative names must resolve.
     connection.execute_batch(&format!(
         "SET file_search_path = {}",
         literal(&root.display().to_string())
@@ -537,8 +536,7 @@ fn append(
     appender.flush().with_context(|| format!("table {schema}.{}", table.name))
 }
 
-/// The column with the height of a row's block, in the tail: there no row is of more than one
-/// block.
+/// The column with a row's block number, in the tail: there no row is of more than one block.
 fn height(table: &Table) -> &'static str {
     ["block_number", "first_block", "number"]
         .into_iter()

@@ -302,6 +302,7 @@ pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
 /// The record of a volume's chain.
 #[derive(Debug)]
 pub enum Noted {
+    /// The chain.
     Chain(Box<Chain>),
     /// There is none.
     Nothing,

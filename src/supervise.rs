@@ -1,14 +1,13 @@
-//! Two processes in one container: `spyhop run` starts geth and a writer, and looks after both.
+//! Two processes in one container: `spyhop run` starts and supervises geth and a writer.
 //!
-//! It is PID 1 there: it passes one SIGTERM or SIGINT on to each, takes in the orphans of both,
-//! starts the writer again when that dies, and ends with geth's exit code. The writer is a process
-//! of its own, so that nothing that happens to it (a failed assertion in DuckDB, the end of memory)
-//! can happen to geth. geth is never started again here: whoever runs the container decides about
+//! It is PID 1 there: it forwards one SIGTERM or SIGINT to each, reaps the orphans of both,
+//! restarts the writer if that dies, and exits with geth's exit code. The writer is a process of
+//! its own, so that nothing that happens to it (a failed assertion in DuckDB, running out of
+//! memory) can affect geth. geth is never restarted here: whoever runs the container decides about
 //! that.
 //!
 //! `node` reads geth's command line: where its socket is, and whether one of geth's own commands is
-//! to be run instead. `relay` passes on the lines of both, each with the name of its process in
-//! front.
+//! to be run instead. `relay` forwards the log lines of both, prefixed with the process name.
 
 pub mod node;
 pub mod relay;
@@ -30,41 +29,41 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The first pause before a writer that died is started again, and the longest: a writer that died
-/// in the middle of its work has left work for geth to finish, and must not heap up more.
+/// The first pause before a writer that died is restarted, and the longest: a writer that died in
+/// the middle of its work has left work for geth to finish, and must not pile up more.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// A writer that lived so long has nothing to do with the one before it.
+/// A writer that lived this long has nothing to do with the previous failure.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// How long the writer may take to end once geth has: it promises less.
+/// How long the writer may take to exit once geth has: it promises less.
 const WRITER_GRACE: Duration = Duration::from_secs(8);
 
-/// The exit code of a writer whose set-up was refused: nothing changes by trying again soon.
+/// The exit code of a writer whose setup was refused: an early retry would change nothing.
 const REFUSED: i32 = 2;
 
-/// What is run.
+/// What to run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// geth and its arguments.
     pub node: Vec<OsString>,
     /// The writer and its arguments.
     pub writer: Vec<OsString>,
-    /// Whether the writer ends by itself when it has done what it was asked to.
+    /// Whether the writer exits by itself when it has done its task.
     pub writer_ends: bool,
 }
 
-/// Runs both until geth ends.
+/// Runs both until geth exits.
 ///
-/// Returns geth's exit code; 128 and the signal's number where a signal ended it.
+/// Returns geth's exit code; 128 plus the signal's number if a signal killed it.
 ///
 /// # Errors
-/// Where geth cannot be started.
+/// If geth cannot be started.
 pub fn run(plan: &Plan) -> Result<u8> {
-    // Before anything is started, so that no end is missed.
+    // Before anything is started, so that no exit is missed.
     let events = signals()?;
-    // Elsewhere than in a container orphans would go to the real PID 1.
+    // Outside a container orphans would go to the real PID 1.
     set_child_subreaper(Some(getpid())).context("failed to become the parent of orphans")?;
     let relay = Relay::default();
     let mut supervisor = Supervisor {
@@ -87,8 +86,7 @@ pub fn run(plan: &Plan) -> Result<u8> {
     Ok(code(ended))
 }
 
-/// Becomes a command, in the place of this process. Returns only where that cannot be started, with
-/// the reason.
+/// Replaces this process with a command. Returns only if that cannot be started, with the reason.
 pub fn replace(words: &[OsString]) -> anyhow::Error {
     let error = match words.split_first() {
         Some((program, arguments)) => Command::new(program).args(arguments).exec(),
@@ -101,17 +99,17 @@ fn not_started(words: &[OsString], error: &io::Error) -> Refused {
     let what = words.first().cloned().unwrap_or_default();
     Refused::new(
         format!("failed to start `{}`: {error}", what.display()),
-        "what follows `--` is the command that starts geth",
+        "after `--`, give the command that starts geth",
     )
 }
 
-/// The state of both processes. None of them outlives it without being asked to end.
+/// The state of both processes. Neither outlives it without being asked to stop.
 struct Supervisor<'a> {
     plan: &'a Plan,
     relay: &'a Relay,
     node: Option<Pid>,
     writer: Option<Pid>,
-    /// When a writer is started, while there is none; `None` where it has done all it was asked to.
+    /// When to start a writer, while there is none; `None` if it has done its task.
     restart_at: Option<Instant>,
     started_at: Instant,
     pause: Duration,
@@ -119,7 +117,7 @@ struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    /// Passes signals on, reaps, and starts the writer again, until geth has ended.
+    /// Forwards signals, reaps, and restarts the writer, until geth has exited.
     fn until_node_ends(&mut self, events: &Receiver<i32>) -> Result<WaitStatus> {
         loop {
             let due = self.restart_at.filter(|_| self.writer.is_none() && !self.asked_to_stop);
@@ -131,23 +129,23 @@ impl Supervisor<'_> {
                     }
                 }
                 Some(signal) if ENDS.contains(&signal) => self.forward(signal),
-                // geth would die of it, for want of a handler, and so would this process where it
-                // is not PID 1.
+                // geth has no handler and would die of it; so would this process if it is not PID
+                // 1.
                 Some(signal) => {
-                    tracing::info!("{} is not passed on", signal_name(signal).unwrap_or("a signal"))
+                    tracing::info!("{} is not forwarded", signal_name(signal).unwrap_or("a signal"))
                 }
             }
         }
     }
 
-    /// Ends the writer after geth: asks, waits, and in the end kills, which loses nothing that was
+    /// Ends the writer after geth: asks, waits, and finally kills it, which loses nothing that was
     /// committed.
     fn end_writer(&mut self, events: &Receiver<i32>) -> Result<()> {
         if !self.asked_to_stop {
             self.forward(SIGTERM);
         }
         let deadline = Instant::now() + WRITER_GRACE;
-        // An end may have been reaped, or be due, without a signal of its own.
+        // An exit may have been reaped, or be due, without a signal of its own.
         loop {
             self.note_ends()?;
             let Some(writer) = self.writer else { return Ok(()) };
@@ -155,7 +153,9 @@ impl Supervisor<'_> {
                 None => {
                     let _ = kill_process(writer, Signal::KILL);
                     self.writer = None;
-                    tracing::warn!("the writer did not end within {WRITER_GRACE:?}: it was killed");
+                    tracing::warn!(
+                        "the writer did not exit within {WRITER_GRACE:?} and was killed"
+                    );
                     return Ok(());
                 }
                 Some(signal) if ENDS.contains(&signal) => self.forward(signal),
@@ -175,25 +175,25 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Passes a signal on, one to each.
+    /// Forwards a signal to each process.
     fn forward(&mut self, signal: i32) {
         let again = std::mem::replace(&mut self.asked_to_stop, true);
         self.signal_all(if signal == SIGINT { Signal::INT } else { Signal::TERM });
         tracing::info!(
-            "{}, passed on to geth and the writer",
+            "{}, forwarded to geth and the writer",
             if again { "asked to stop again" } else { "asked to stop" }
         );
     }
 
     fn signal_all(&self, signal: Signal) {
         for process in [self.node, self.writer].into_iter().flatten() {
-            // It may just have ended: its end is on the way.
+            // It may just have exited: that will be reaped.
             let _ = kill_process(process, signal);
         }
     }
 
-    /// Takes note of every process that has ended since: geth, whose end is returned, the writer,
-    /// or an orphan, of which there is nothing to say.
+    /// Handles every process that has exited since: geth, whose status is returned, the writer, or
+    /// an orphan, which is ignored.
     fn note_ends(&mut self) -> Result<Option<WaitStatus>> {
         let ended = reap()?;
         let node = ended.iter().find(|(process, _)| self.node == Some(*process));
@@ -213,12 +213,13 @@ impl Supervisor<'_> {
                 tracing::info!("the writer {}", words(status))
             }
             Some(0) if self.plan.writer_ends => {
-                tracing::info!("the writer is done; geth runs on");
+                tracing::info!("the writer is done; geth keeps running");
             }
             Some(REFUSED) => {
                 self.restart_at = Some(Instant::now() + PAUSE_MAX);
                 tracing::error!(
-                    "the writer refused its setup, see above; geth runs on, next try in {PAUSE_MAX:?}"
+                    "the writer refused its setup, see above; geth keeps running, next try in \
+                    {PAUSE_MAX:?}"
                 );
             }
             _ => self.start_again_later(&words(status)),
@@ -230,7 +231,7 @@ impl Supervisor<'_> {
             self.pause = PAUSE_MIN;
         }
         self.restart_at = Some(Instant::now() + self.pause);
-        tracing::error!("the writer {why}; geth runs on, next try in {:?}", self.pause);
+        tracing::error!("the writer {why}; geth keeps running, next try in {:?}", self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
     }
 }
@@ -241,10 +242,10 @@ impl Drop for Supervisor<'_> {
     }
 }
 
-/// Signals that ask for the end.
+/// Signals that ask a process to stop.
 const ENDS: [i32; 3] = [SIGTERM, SIGINT, SIGQUIT];
 
-/// The signals to this process, as they come.
+/// The signals to this process, as they arrive.
 fn signals() -> Result<Receiver<i32>> {
     let others = [SIGHUP, SIGCHLD, SIGALRM, SIGUSR1, SIGUSR2];
     let mut signals = signal_hook::iterator::Signals::new(ENDS.into_iter().chain(others))?;
@@ -259,7 +260,7 @@ fn signals() -> Result<Receiver<i32>> {
     Ok(events)
 }
 
-/// The next signal; `None` where none came before it was `due`.
+/// The next signal; `None` if there was none before `due`.
 fn next(events: &Receiver<i32>, due: Option<Instant>) -> Result<Option<i32>> {
     let gone = "the signal thread is gone";
     let Some(due) = due else { return Ok(Some(events.recv().context(gone)?)) };
@@ -270,7 +271,7 @@ fn next(events: &Receiver<i32>, due: Option<Instant>) -> Result<Option<i32>> {
     }
 }
 
-/// Every child that has ended since, orphans too.
+/// Every child that has exited since, including orphans.
 fn reap() -> Result<Vec<(Pid, WaitStatus)>> {
     let mut ended = Vec::new();
     loop {
@@ -279,7 +280,7 @@ fn reap() -> Result<Vec<(Pid, WaitStatus)>> {
                 ended.push((process, status))
             }
             Ok(Some(_)) => {}
-            // All live, or there is none left.
+            // All are alive, or there is none left.
             Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(ended),
             Err(error) => return Err(error).context("failed to wait for processes"),
         }
@@ -302,7 +303,7 @@ fn start(name: &'static str, words: &[OsString], relay: &Relay) -> io::Result<Pi
     let stderr =
         child.stderr.take().map_or(Ok(()), |stderr| relay.pass_on(name, stderr, log::stderr()));
     if let Err(error) = stdout.and(stderr) {
-        // It is of no use without its lines, and would be nobody's.
+        // Without its log lines it is useless, and nobody would own it.
         child.kill().and_then(|()| child.wait())?;
         return Err(error);
     }
@@ -311,13 +312,13 @@ fn start(name: &'static str, words: &[OsString], relay: &Relay) -> io::Result<Pi
 
 fn words(status: WaitStatus) -> String {
     match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => format!("ended with code {code}"),
-        (_, Some(signal)) => format!("was ended by signal {signal}"),
+        (Some(code), _) => format!("exited with code {code}"),
+        (_, Some(signal)) => format!("was killed by signal {signal}"),
         _ => "ended".to_owned(),
     }
 }
 
-/// The exit code as a shell would give it.
+/// The exit code as a shell would report it.
 fn code(status: WaitStatus) -> u8 {
     let code = status.exit_status().or(status.terminating_signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)

@@ -186,7 +186,7 @@ life() {
     within 60 "$name: health becomes healthy when it goes on" health_is "$name" healthy
 
     docker exec "$name" sh -c 'kill -KILL $(pidof spyhop | tr " " "\n" | grep -vx 1)'
-    within 30 "$name: a killed writer is started again" log_has "$name" 'ended by signal 9; geth runs on'
+    within 30 "$name: a killed writer is started again" log_has "$name" 'killed by signal 9; geth keeps running'
     count="$(blocks "$name")"
     within 60 "$name: and goes on" has_blocks "$name" "$count"
 

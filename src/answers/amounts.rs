@@ -1,11 +1,11 @@
-//! Exact amounts in SQL. They have two columns: a `DECIMAL(38,0)`, and the text of what does not
-//! fit one.
+//! Exact amounts in SQL. They have two columns: a `DECIMAL(38,0)`, and text for values that do not
+//! fit it.
 
-/// What the second column of an amount is for.
+/// Comment of an amount's second column.
 pub const FITS_NOT: &str = "The exact value if it has more than 38 digits, else null.";
 
-/// The exact sum of an amount in two columns, as a `BIGNUM`. These are slow: so what is below
-/// 10^27, nearly all, is summed as it is, which is safe for 10^11 rows.
+/// The exact sum of an amount in two columns, as a `BIGNUM`. These are slow, so values below 10^27,
+/// which are nearly all, are summed as integers, which is safe for 10^11 rows.
 pub fn sum(value: &str) -> String {
     let small = format!("abs({value}) < 1{}", "0".repeat(27));
     format!(

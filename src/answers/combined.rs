@@ -1,10 +1,9 @@
-//! The views over tables that are combined: what ranges and tail hold of a key, recombined.
+//! The views over combined tables: entries of ranges and tail with the same key, recombined.
 
 use super::amounts::{split, sum};
 use super::stored::both;
 use crate::rows::{address_flows, gas_flows, tokens};
 
-/// The query of `address_flows`.
 pub fn address_flows() -> String {
     format!(
         "SELECT asset, address, day, {amount_in}, {amount_out}, count_in, count_out, first_block, last_block FROM (
@@ -19,7 +18,6 @@ pub fn address_flows() -> String {
     )
 }
 
-/// The query of `gas_flows`.
 pub fn gas_flows() -> String {
     format!(
         "SELECT day, role, address, transaction_count, failed_count, gas_used, {fees}, first_block, last_block FROM (
@@ -33,8 +31,8 @@ pub fn gas_flows() -> String {
     )
 }
 
-/// The query of `tokens`: what a contract said first, of the times that it said most, and the first
-/// block of all in which it deviates.
+/// The query of `tokens`: the earliest of the most complete descriptions, and the first block in
+/// which its balances deviate.
 pub fn tokens() -> String {
     format!(
         "SELECT asset, symbol, name, decimals, standard, block_number, min(deviates_block) OVER (PARTITION BY asset) AS deviates_block

@@ -1,11 +1,10 @@
-//! `exchange_flows`: what went in and out of all addresses of a category.
+//! `exchange_flows`: amounts in and out of all addresses of a category.
 
 use super::amounts::{FITS_NOT, split, sum};
 use super::stored::both;
 use crate::rows::Kind::{Integer, Text, Time, Wide};
 use crate::rows::{Table, address_flows, column};
 
-/// The view.
 pub const TABLE: Table = Table {
     name: "exchange_flows",
     comment: "One row per UTC day, category of labels, and asset: amounts in and out of all addresses of that category. A transfer between two of them counts in both, and cancels out in the net.",
@@ -23,7 +22,7 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// Its query: the flows of all addresses that have a label with a category.
+/// Its query: the flows of all addresses whose label has a category.
 pub fn body() -> String {
     format!(
         "SELECT day, category, asset, {amount_in}, {amount_out}, {amount_net}, address_count FROM (

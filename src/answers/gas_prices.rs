@@ -1,4 +1,4 @@
-//! `gas_hourly` and `gas_daily`: what gas cost.
+//! `gas_hourly` and `gas_daily`: the cost of gas.
 
 use super::amounts::{FITS_NOT, split, sum};
 use crate::rows::Kind::{Integer, Long, Percent, Text, Time, Wide};
@@ -44,18 +44,16 @@ pub const DAILY: Table = Table {
     columns: &concat::<1, 23, 24>(&[column("day", Time, "The start of the day, UTC.")], &GAS),
 };
 
-/// The query of `gas_hourly`.
 pub fn hourly() -> String {
     body("hour")
 }
 
-/// The query of `gas_daily`.
 pub fn daily() -> String {
     body("day")
 }
 
-/// Hours or days that are whole: their blocks have no gap, and both neighbours are held, or the
-/// chain begins there.
+/// Complete hours or days: their blocks have no gap, and both neighbouring blocks are stored, or
+/// the chain begins there.
 fn body(unit: &str) -> String {
     let sums = ["burnt", "tips", "failed_fees", "blob_burnt"]
         .map(|name| format!("{} AS {name}", sum(name)))

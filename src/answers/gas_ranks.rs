@@ -42,12 +42,10 @@ pub const GUZZLERS: Table = Table {
     ),
 };
 
-/// The query of `gas_spenders`.
 pub fn spenders() -> String {
     body("sender", "fees_text IS NULL, length(fees_text) DESC, fees_text DESC, fees DESC")
 }
 
-/// The query of `gas_guzzlers`.
 pub fn guzzlers() -> String {
     body("contract", "gas_used DESC")
 }

@@ -6,10 +6,11 @@ use crate::rows::{Rows, Table, column};
 use alloy_primitives::{Address, U256, U512};
 use anyhow::Result;
 
-/// Who has most.
+/// The largest holders.
 pub const HOLDERS: Table = Table {
     name: "holders",
-    comment: "One row per asset and address that is among those who have most, after the block that the ranking goes up to.",
+    comment: "One row per asset and address among the largest holders, after the last block of the \
+              ranking.",
     columns: &[
         column("asset", Key, "ETH, or the token's contract."),
         column("address", Key, "The address."),
@@ -23,28 +24,28 @@ pub const HOLDERS: Table = Table {
         column(
             "balance_24h",
             Wide,
-            "After the ranking's block of a day before; null where that is not known.",
+            "The balance a day before the ranking's last block; null if it is not known.",
         ),
         column("balance_24h_text", Text, FITS_NOT),
         column(
             "balance_7d",
             Wide,
-            "After the ranking's block of a week before; null where that is not known.",
+            "The balance a week before the ranking's last block; null if it is not known.",
         ),
         column("balance_7d_text", Text, FITS_NOT),
         column(
             "first_block",
             Integer,
-            "The first block held in which it moved the asset, or null.",
+            "The first stored block in which it moved the asset, or null.",
         ),
         column("last_block", Integer, "The last, or null."),
     ],
 };
 
-/// What is known of each asset.
+/// Totals for each asset.
 pub const ASSETS: Table = Table {
     name: "assets",
-    comment: "One row per asset with balances, after the block that the ranking goes up to.",
+    comment: "One row per asset with balances, after the last block of the ranking.",
     columns: &[
         column("asset", Key, "ETH, or the token's contract."),
         column("address_count", Integer, "Number of addresses whose balance is known."),
@@ -53,13 +54,13 @@ pub const ASSETS: Table = Table {
         column(
             "least",
             Wide,
-            "What the last holder has who is ranked, where not all are; else null.",
+            "The balance of the last ranked holder if not all are ranked; else null.",
         ),
         column("least_text", Text, FITS_NOT),
         column(
             "least_address",
             Text,
-            "Who that is, or null. Of two who have the same the lower address comes first.",
+            "That holder, or null. Among equal balances the lower address comes first.",
         ),
     ],
 };
@@ -71,9 +72,9 @@ pub struct RankedHolder {
     pub address: Address,
     /// Its balance.
     pub balance: U256,
-    /// The block that changed it last.
+    /// The last block that changed it.
     pub block_number: u64,
-    /// What it was a day before, and a week before.
+    /// Its balance a day before, and a week before.
     pub before: [Option<U256>; 2],
     /// The first and the last block in which it moved the asset.
     pub seen: Option<(u64, u64)>,
@@ -102,9 +103,9 @@ pub struct Asset {
     pub asset: Option<Address>,
     /// Number of addresses whose balance is known.
     pub address_count: u64,
-    /// Their total.
+    /// The sum of their balances.
     pub balance: U512,
-    /// Of those ranked the last one's balance, and who that is; `None` if all are ranked.
+    /// The last ranked holder with its balance; `None` if all are ranked.
     pub least: Option<(U256, Address)>,
 }
 

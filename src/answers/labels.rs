@@ -1,4 +1,4 @@
-//! The names of addresses: a short list that ships, and the operator's own file.
+//! Address labels: a short built-in list, and the operator's own file.
 
 use crate::error::Refused;
 use crate::geth::ChainId;
@@ -11,20 +11,20 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-/// Lines of the operator's file that are read, and bytes of each.
+/// Limits on the operator's file: number of lines, and bytes of each.
 const LINES_MAX: u64 = 1_000_000;
 const LINE_BYTES_MAX: usize = 4_096;
 
-/// What some editors begin a file with.
+/// The byte order mark that some editors write at the start of a file.
 const BOM: &[u8] = "\u{feff}".as_bytes();
 
-/// What is wrong with a line that begins as a heading does: nothing, where it is the first.
+/// A line that looks like a heading is no error if it is the first.
 const HEADING: &str = "it does not begin with an address, it looks like a heading";
 
-/// Bad lines that are named one by one.
+/// Bad lines that are logged one by one.
 const NAMED_MAX: usize = 20;
 
-/// What ships for every chain: category, name, source and address.
+/// The built-in list for every chain: category, name, source and address.
 const SHIPPED: [(&str, &str, &str, Address); 26] = [
     ("burn", "Zero address", "Ethereum Yellow Paper", Address::ZERO),
     ("system", "System caller", "EIP-4788", address!("fffffffffffffffffffffffffffffffffffffffe")),
@@ -156,22 +156,22 @@ const DEPOSIT_CONTRACTS: [(u64, Address); 3] = [
     (560_048, address!("00000000219ab540356cbb839cbe05303d7705fa")),
 ];
 
-/// The names known, kept up with the operator's file.
+/// The known labels, kept up to date with the operator's file.
 #[derive(Debug)]
 pub struct Labels {
     shipped: BTreeMap<Address, Label>,
     file: Option<PathBuf>,
-    /// The file as it was when it was read.
+    /// The state of the file when it was read.
     seen: Option<Stamp>,
     list: Vec<Label>,
     revision: u64,
 }
 
 impl Labels {
-    /// What ships for a chain, and what the operator's file says.
+    /// The built-in list for a chain, and the operator's file.
     ///
     /// # Errors
-    /// If the file cannot be read now; later on, the names it had stay.
+    /// If the file cannot be read at first; if it fails later, its old labels stay.
     pub fn open(chain_id: ChainId, weth: Option<Address>, file: Option<PathBuf>) -> Result<Self> {
         let shipped = shipped(chain_id, weth).map(|label| (label.address, label)).collect();
         let mut labels = Self { shipped, file, seen: None, list: Vec::new(), revision: 0 };
@@ -181,7 +181,7 @@ impl Labels {
         Ok(labels)
     }
 
-    /// Whether the operator's file can be read.
+    /// Checks that the operator's file can be read.
     ///
     /// # Errors
     /// If it cannot.
@@ -194,18 +194,17 @@ impl Labels {
         })
     }
 
-    /// Every name, by address.
+    /// Every label, by address.
     pub fn list(&self) -> &[Label] {
         &self.list
     }
 
-    /// Another number for every other list.
+    /// Changes whenever the list does.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Reads the operator's file again if it is another than before. Says whether the names are
-    /// others now.
+    /// Reads the operator's file again if it changed. Returns whether the labels changed.
     pub fn refresh(&mut self) -> bool {
         let Some(path) = &self.file else { return false };
         // A file that is gone, or cannot be read now, may come back.
@@ -251,8 +250,8 @@ fn shipped(chain_id: ChainId, weth: Option<Address>) -> impl Iterator<Item = Lab
         )
 }
 
-/// The operator's names. A line that is none is named in the log, and skipped: whatever is wrong
-/// with it, the next one counts.
+/// The operator's labels. A bad line is logged and skipped: whatever is wrong with it, the next one
+/// counts.
 fn read(path: &Path) -> Result<BTreeMap<Address, Label>> {
     let failed = || format!("failed to read: `{}`", path.display());
     let mut file = BufReader::new(File::open(path).with_context(failed)?);
@@ -294,8 +293,8 @@ fn read(path: &Path) -> Result<BTreeMap<Address, Label>> {
     Ok(labels)
 }
 
-/// Reads a line without its end (LF, CR LF, or CR alone, as old spreadsheets write), of a long one
-/// the first bytes. Returns its length; none at the end of the file.
+/// Reads a line without its end (LF, CR LF, or CR alone, as old spreadsheets write), and only the
+/// first bytes of a long one. Returns its length; none at the end of the file.
 fn read_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<u64>> {
     line.clear();
     let mut length = 0;
@@ -337,8 +336,8 @@ fn parse(line: &[u8]) -> Result<Label, &'static str> {
     Ok(Label { address, name: text(1).to_owned(), category, source: "labels file" })
 }
 
-/// The fields of a line, as in RFC 4180 but that each ends with its line: a quote that stays open
-/// costs no other line.
+/// The fields of a line, as in RFC 4180 except that each ends with its line: an unclosed quote
+/// affects no other line.
 fn fields(line: &str) -> Result<Vec<String>, &'static str> {
     let mut fields = Vec::new();
     let mut rest = line;

@@ -5,7 +5,6 @@ use super::stored::both;
 use crate::rows::Kind::{Integer, Text, Time, Wide};
 use crate::rows::{self, Table, column};
 
-/// The view.
 pub const TABLE: Table = Table {
     name: "large_transfers",
     comment: "One row per large transfer: the 100 largest of each asset and UTC day, and all of at least 100 ether.",
@@ -36,8 +35,8 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// Its query. The ranges hold the largest of each of them: of those together the largest are taken,
-/// in the order that `Large` has.
+/// Its query. Each range has its own largest transfers: the largest of all of them are taken, in
+/// the order of `Large`.
 pub fn body() -> String {
     format!(
         "SELECT asset, day, rank, amount, amount_text, kind, from_address, f.name AS from_label, from_balance, from_balance_text,

@@ -1,13 +1,13 @@
 //! The macros of the published file.
 //!
-//! A macro's body is looked up where it is called, so whoever attaches the published file under a
-//! name says `USE` first.
+//! A macro's body is resolved where it is called, so a session that attaches the published file
+//! under a name must run `USE` first.
 
 use super::amounts::{split, sum};
 use super::stored::both;
 use crate::rows::{Table, address_flows, blocks, gas_flows, transactions};
 
-/// Every macro, each a statement.
+/// Every macro, one statement each.
 pub fn all() -> [String; 4] {
     [exact_sum(), tx(), block(), address_summary()]
 }
@@ -23,7 +23,7 @@ fn exact_sum() -> String {
     )
 }
 
-/// `tx(hash)`: the files' Bloom filters say which to open; `tx(hash, in_block := n)` opens one.
+/// `tx(hash)`: the files' Bloom filters show which to open; `tx(hash, in_block := n)` opens one.
 fn tx() -> String {
     lookup("tx(wanted, in_block := NULL)", &transactions::TABLE, "hash = lower(wanted)", "in_block")
 }
@@ -33,8 +33,8 @@ fn block() -> String {
     lookup("block(wanted)", &blocks::TABLE, "number = wanted", "wanted")
 }
 
-/// A macro that finds rows by `condition`, and opens the file only of the range that holds block
-/// `height`, if it is known.
+/// A macro that finds rows by `condition`, and opens only the file of the range with block
+/// `height`, if that is known.
 fn lookup(head: &str, table: &Table, condition: &str, height: &str) -> String {
     let (name, columns) = (table.name, table.names());
     format!(
@@ -44,7 +44,7 @@ fn lookup(head: &str, table: &Table, condition: &str, height: &str) -> String {
     )
 }
 
-/// `address_summary(address)`: one row. DuckDB 1.4 loses what `WITH` names in a macro.
+/// `address_summary(address)`: one row. DuckDB 1.4 loses the names of `WITH` in a macro.
 fn address_summary() -> String {
     let fees = sum("fees");
     let ether = |direction: &str| {

@@ -1,4 +1,4 @@
-//! `net_flows`: what went in and out of each address in the time up to the newest block.
+//! `net_flows`: amounts in and out of each address in a period up to the newest block.
 
 use super::amounts::{FITS_NOT, split, sum};
 use super::stored::nothing;
@@ -6,7 +6,6 @@ use super::windows::{Window, instant};
 use crate::rows::Kind::{Integer, Text, Wide};
 use crate::rows::{Table, column};
 
-/// The view.
 pub const TABLE: Table = Table {
     name: "net_flows",
     comment: "One row per period, asset and address: amounts in and out in the time up to the newest block.",
@@ -31,8 +30,8 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// Its query. Of the day in which a window begins the movements are summed, of later ones the days'
-/// sums.
+/// Its query: sums of single movements for the day in which the window begins, and daily sums for
+/// later days.
 pub fn body(windows: &[Window]) -> String {
     let bodies: Vec<_> = windows.iter().filter_map(window).collect();
     if bodies.is_empty() { nothing(&TABLE) } else { bodies.join(" UNION ALL ") }

@@ -1,10 +1,10 @@
-//! Who has most of each asset, worked out of the sealed ranges behind everything else and kept in
-//! two small files.
+//! The largest holders of each asset, computed in the background from the sealed ranges and stored
+//! in two small files.
 //!
-//! A reader who asks for `whales` reads these and what is newer than they are, and not every
-//! balance ever held. The ranking is made by one pass over the ranges' files, in their order and
-//! with little in memory; how often, its own cost decides. It takes nothing of the one before:
-//! ranges may come, merge and be repaired in any order.
+//! A query of `whales` reads these files and newer balances, instead of every balance ever stored.
+//! The ranking takes one sequential pass over the ranges' files with little memory; its own cost
+//! decides how often it is made. It does not build on the previous one: ranges may arrive, merge
+//! and be repaired in any order.
 
 use super::ranks::{self, RankLimits};
 use crate::clock::now;
@@ -20,16 +20,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Where rankings lie, relative to the volume.
+/// Directory of rankings, relative to the volume.
 pub const DIRECTORY: &str = "whales";
 
 /// The version of the files; others are not read.
 const FORMAT: u32 = 2;
 
-/// A ranking is made again when so many times the time has passed that it took.
+/// A ranking is repeated after this many times the time it took.
 const PAUSE: u32 = 20;
 
-/// While ranges are built, it is made again no sooner than this.
+/// While ranges are built, it is repeated no sooner than this.
 const PAUSE_WHILE_BUILDING: Duration = Duration::from_secs(120);
 
 /// Seconds of a day and of a week.
@@ -40,7 +40,7 @@ const BEFORE_S: [u64; 2] = [86_400, 7 * 86_400];
 pub struct Ranking {
     /// Its directory, relative to the volume.
     pub path: PathBuf,
-    /// What it says of itself.
+    /// Its manifest.
     pub manifest: RankingManifest,
 }
 
@@ -49,12 +49,11 @@ pub struct Ranking {
 pub struct RankingManifest {
     /// The version of the files.
     format: u32,
-    /// The last block of which it knows.
+    /// The last block that it includes.
     pub last: u64,
-    /// The blocks after which the balances of a day and of a week before are given, where any are
-    /// held.
+    /// The blocks after which the balances of a day and of a week before were taken, if known.
     pub before: [Option<u64>; 2],
-    /// Digest of the ranges it was made of.
+    /// Digest of the ranges it was computed from.
     ranges: String,
     /// When it was made, in seconds since 1970, and how many seconds that took.
     made_at: u64,
@@ -65,10 +64,10 @@ pub struct RankingManifest {
 }
 
 impl Ranking {
-    /// The newest ranking that is of these ranges, or of such as have become these.
+    /// The newest ranking of these ranges, or of ranges that were merged into them.
     ///
     /// # Errors
-    /// If the volume cannot be read. A ranking that is damaged goes: another is made.
+    /// If the volume cannot be read. A damaged ranking is removed and made again.
     pub fn newest(store: &Store, ranges: &[Range]) -> Result<Option<Self>> {
         let last = ranges.last().map(|range| range.last);
         let (rankings, damaged) = list(store.root())?;
@@ -81,12 +80,12 @@ impl Ranking {
         Ok(rankings.into_iter().filter(known).max_by_key(order))
     }
 
-    /// How old it is; `None` if it is of a time that has not come yet.
+    /// Its age; `None` if its time is in the future.
     fn age(&self) -> Option<Duration> {
         now().checked_sub(self.manifest.made_at).map(Duration::from_secs)
     }
 
-    /// Whether its files are what was written; if not, it goes.
+    /// Whether its files match their checksums; if not, it is removed.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -117,8 +116,8 @@ impl Ranking {
     /// Makes the ranking of these ranges.
     ///
     /// # Errors
-    /// [`Damaged`] where a range is not what was written; else where one cannot be read, or the
-    /// volume cannot be written; and [`Stopped`](crate::stop::Stopped).
+    /// [`Damaged`] if a range does not match its manifest; another error if one cannot be read, or
+    /// the volume cannot be written; and [`Stopped`](crate::stop::Stopped).
     pub fn make(store: &Store, ranges: &[Range], limits: RankLimits, stop: &Stop) -> Result<Self> {
         let started = Instant::now();
         let read = [balances::TABLE.name, address_flows::TABLE.name];
@@ -128,7 +127,7 @@ impl Ranking {
             fs::remove_dir_all(&directory)?;
         }
         fs::create_dir_all(&directory)?;
-        let top = &ranges.last().context("nothing to be ranked")?.manifest;
+        let top = &ranges.last().context("nothing to rank")?.manifest;
         let is_before = |seconds| {
             move |range: &&Range| {
                 range.manifest.last_timestamp.saturating_add(seconds) <= top.last_timestamp
@@ -163,8 +162,7 @@ impl Ranking {
         Ok(Self { path, manifest })
     }
 
-    /// Removes every ranking but this one, once nobody can be reading them: it is older than
-    /// `grace`.
+    /// Removes every other ranking once no reader can use them: this one is older than `grace`.
     ///
     /// # Errors
     /// If the volume cannot be written.
@@ -182,7 +180,7 @@ impl Ranking {
 /// Removes all rankings.
 ///
 /// # Errors
-/// If one is there and stays.
+/// If one cannot be removed.
 pub fn remove_all(store: &Store) -> Result<()> {
     let (rankings, damaged) = list(store.root())?;
     let paths = rankings
@@ -192,7 +190,7 @@ pub fn remove_all(store: &Store) -> Result<()> {
     paths.into_iter().try_for_each(|path| store.delete_directory(&path))
 }
 
-/// What is damaged of the rankings on the volume at `root`; another is made in the place of each.
+/// The damaged rankings of the volume at `root`; each is made again.
 ///
 /// # Errors
 /// If they cannot be listed.
@@ -201,11 +199,15 @@ pub fn damaged(root: &Path) -> Result<Vec<Damaged>> {
 }
 
 fn remove_damaged(store: &Store, Damaged { path, reason }: &Damaged) -> Result<()> {
-    tracing::warn!(path = %path.display(), reason, "a ranking of holders is damaged, and made again");
+    tracing::warn!(
+        path = %path.display(),
+        reason,
+        "a ranking of holders is damaged and will be made again"
+    );
     store.delete_directory(path)
 }
 
-/// The rankings that are whole, and those that are damaged.
+/// The intact rankings, and the damaged ones.
 fn list(root: &Path) -> Result<(Vec<Ranking>, Vec<Damaged>)> {
     let directory = root.join(DIRECTORY);
     let entries = match fs::read_dir(&directory) {
@@ -231,7 +233,7 @@ fn list(root: &Path) -> Result<(Vec<Ranking>, Vec<Damaged>)> {
     Ok((rankings, damaged))
 }
 
-/// Of which ranges a ranking is.
+/// Digest of the ranges a ranking is computed from.
 fn digest(ranges: &[Range]) -> String {
     let mut hasher = blake3::Hasher::new();
     for Range { first, last, generation, .. } in ranges {

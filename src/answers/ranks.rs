@@ -1,5 +1,4 @@
-//! One pass over the balances of all ranges, and what it comes to: of each asset those who have
-//! most.
+//! One pass over the balances of all ranges, and its result: the largest holders of each asset.
 
 use super::holders::{ASSETS, Asset, HOLDERS, RankedHolder};
 use super::unseen::Unseen;
@@ -20,29 +19,29 @@ use std::path::Path;
 /// How many holders of each asset are shown.
 pub const SHOWN_MAX: usize = 10_000;
 
-/// How many are looked at for that: some turn out to be out of date.
+/// How many are considered for that: some turn out to be out of date.
 pub const TAKEN_MAX: usize = SHOWN_MAX + SHOWN_MAX / 5;
 
-/// How many holders are ranked, and with how much in memory.
+/// How many holders are ranked, and with how much memory.
 #[derive(Clone, Copy, Debug)]
 pub struct RankLimits {
-    /// Of each asset.
+    /// Per asset.
     pub of_asset: usize,
-    /// Of all assets together. Where it would be more, of each token fewer are ranked.
+    /// Of all assets together. If there would be more, fewer are ranked per token.
     pub of_all: usize,
-    /// Files that are read side by side: two, or more.
+    /// Files read at once: at least two.
     pub files: usize,
 }
 
 impl Default for RankLimits {
-    /// Of each asset more than are shown, for some have less by the time they are.
+    /// More per asset than are shown, because some have less by the time they are shown.
     fn default() -> Self {
         Self { of_asset: TAKEN_MAX, of_all: 1_000_000, files: 64 }
     }
 }
 
-/// The ranking of these ranges, `before` being the blocks after which earlier balances are wanted
-/// too. What is too much for memory goes to `directory`.
+/// The ranking of these ranges; earlier balances are those after the blocks in `before`. Temporary
+/// files go to `directory`.
 ///
 /// # Errors
 /// If a range cannot be read, or the directory cannot be written; and
@@ -66,7 +65,7 @@ pub fn of(
     Ok(ranked)
 }
 
-/// An asset and those who have most of it, ascending by address.
+/// An asset and its largest holders, ascending by address.
 #[derive(Debug)]
 pub struct Ranked {
     asset: Asset,
@@ -87,7 +86,7 @@ fn rank(
         rows: range.rows(&balances::TABLE),
     };
     let mut sources: Vec<_> = held.map(source).collect();
-    // More than can be read side by side become fewer first.
+    // If there are too many files to read at once, merge some first.
     for number in 0.. {
         if sources.len() <= ranks.limits.files {
             break;
@@ -115,11 +114,11 @@ fn rank(
     Ok(ranks.finish())
 }
 
-/// Notes the first and the last block in which those ranked moved an asset, out of one range's
+/// Records the first and the last block in which ranked holders moved an asset, from one range's
 /// flows.
 fn see(path: &Path, ranked: &mut [Ranked], stop: &Stop) -> Result<()> {
     let key = |asset: Option<Address>| (asset.is_none(), asset);
-    // Both are in the same order: the asset's place and the holder's only ever grow.
+    // Both are in the same order: the asset's index and the holder's only ever grow.
     let (mut place, mut holder) = (0, 0);
     for_each_batch(path, &address_flows::SEEN, |batch| {
         address_flows::seen(batch, |asset, address, (first, last)| {
@@ -173,7 +172,7 @@ pub fn write(directory: &Path, ranked: &[Ranked]) -> Result<BTreeMap<String, Tab
     Ok(files.into_iter().map(|(name, file)| (name.to_owned(), file)).collect())
 }
 
-/// A holder by its place: who has more is greater, and of two who have the same the lower address.
+/// Orders holders by balance; among equal balances the lower address is greater.
 #[derive(Debug, PartialEq, Eq)]
 struct Standing(RankedHolder);
 
@@ -195,22 +194,22 @@ impl PartialOrd for Standing {
     }
 }
 
-/// Ranks holders whose balances come ordered by asset, address and block.
+/// Ranks holders whose balances arrive ordered by asset, address and block.
 #[derive(Debug)]
 struct Ranks {
     before: [Option<u64>; 2],
-    /// What changed unseen up to the last block, and up to those.
+    /// Unobserved changes up to the last block, and up to the two earlier ones.
     unseen: [Unseen; 3],
-    /// Whose balances come.
+    /// The current holder.
     holder: Option<RankedHolder>,
-    /// Of which asset, and what is known of it by now.
+    /// The current asset, with its totals so far.
     asset: Option<Asset>,
-    /// Who has most of it by now, the last of them on top.
+    /// Its largest holders so far, the smallest of them on top.
     best: BinaryHeap<Reverse<Standing>>,
     done: Vec<Ranked>,
     ranked_count: usize,
     limits: RankLimits,
-    /// How many holders of a token are ranked by now.
+    /// How many holders per token are ranked by now.
     token_max: usize,
 }
 
@@ -278,7 +277,7 @@ impl Ranks {
 
     fn end_asset(&mut self) {
         let Some(mut asset) = self.asset.take() else { return };
-        // It was noted that not all are ranked, and not yet who the last is.
+        // Not all are ranked; the last one is set here.
         asset.least = asset
             .least
             .and(self.best.peek())
@@ -303,8 +302,8 @@ impl Ranks {
 }
 
 impl Ranked {
-    /// Does not count those who moved a token after the last block for which their balance of it is
-    /// held.
+    /// Leaves out holders who moved a token after the last block for which their balance of it is
+    /// stored.
     fn leave_out_stale(&mut self) {
         let is_stale = |holder: &&RankedHolder| {
             holder.seen.is_some_and(|(_, last)| last > holder.block_number)
@@ -315,7 +314,7 @@ impl Ranked {
         }
     }
 
-    /// Keeps so many who have most; says how many went.
+    /// Keeps this many of the largest; returns how many were dropped.
     fn cut(&mut self, max: usize) -> usize {
         let gone = self.holders.len().saturating_sub(max);
         if gone > 0 {

@@ -1,4 +1,4 @@
-//! The rows that answers are made of: those of the sealed ranges and those of the tail.
+//! The rows that answers are computed from: those of the sealed ranges and those of the tail.
 
 use crate::rows::Table;
 use crate::sql::quoted;
@@ -9,8 +9,8 @@ pub fn both(table: &Table) -> String {
     format!("SELECT {columns} FROM sealed.{name} UNION ALL SELECT {columns} FROM tail.{name}")
 }
 
-/// All rows of these queries. As DuckDB 2.0 writes a union of more than two, DuckDB 1.4 loses rows
-/// of it: each is a query within the next.
+/// All rows of these queries. DuckDB 1.4 loses rows of a union of more than two queries as DuckDB
+/// 2.0 stores it, so they are nested.
 pub fn union(queries: impl IntoIterator<Item = String>) -> String {
     let mut queries = queries.into_iter();
     let two = queries.by_ref().take(2).collect::<Vec<_>>().join(" UNION ALL ");

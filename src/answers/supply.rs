@@ -1,4 +1,4 @@
-//! `supply`: how much there is of each asset.
+//! `supply`: the supply of each asset.
 
 use super::amounts::{FITS_NOT, split, sum};
 use super::stored::both;
@@ -6,10 +6,9 @@ use crate::rows::Kind::{Text, Wide};
 use crate::rows::coverage::Interval;
 use crate::rows::{Table, address_flows, column, gas_blocks};
 
-/// The zero address: tokens come from it and go to it.
+/// The zero address: tokens are minted from it and burnt to it.
 const ZERO: &str = "0x0000000000000000000000000000000000000000";
 
-/// The view.
 pub const TABLE: Table = Table {
     name: "supply",
     comment: "One row per asset with amounts: what was created and burnt in the blocks stored; for tokens, according to transfers from and to the zero address.",
@@ -36,13 +35,12 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// Its query.
 pub fn body() -> String {
     query(true, true)
 }
 
-/// Of ether, what moved cancels out, and what is left over all addresses was made. Tokens that are
-/// counted only, as their ids are no amounts, have neither sum and are left out.
+/// For ether, transfers cancel out, and the sum over all addresses is what was created. Tokens that
+/// are only counted, because their ids are not amounts, have neither sum and are left out.
 fn query(ether: bool, tokens: bool) -> String {
     let both = both(&address_flows::TABLE);
     let (sum_in, sum_out) = (sum("amount_in"), sum("amount_out"));
@@ -75,8 +73,8 @@ fn query(ether: bool, tokens: bool) -> String {
     )
 }
 
-/// What is known of supplies: of tokens where every block is held, of ether where all of them are
-/// traced too.
+/// Which supplies are known: of tokens if every block is stored, of ether if all of them are traced
+/// too.
 #[derive(Clone, Copy, Debug)]
 pub struct Supplies {
     tokens: bool,
@@ -84,7 +82,7 @@ pub struct Supplies {
 }
 
 impl Supplies {
-    /// What is known up to the newest block.
+    /// The supplies known up to the newest block.
     pub fn of(coverage: &[Interval], newest: u64) -> Self {
         let whole = |table: &Table, statuses: &[&str]| {
             let of_table =
@@ -104,7 +102,7 @@ impl Supplies {
         Self { tokens: whole(&address_flows::TABLE, &["held", "partial"]), ether }
     }
 
-    /// Asset, supply and its text. Where nothing is known no file is read for it.
+    /// Asset, supply and its text. If none is known, no file is read.
     pub fn sql(self) -> String {
         match self.tokens {
             true => format!("SELECT asset, supply, supply_text FROM ({})", query(self.ether, true)),
@@ -116,9 +114,9 @@ impl Supplies {
     }
 }
 
-/// A part of the supply in percent, rounded down to hundredths; both in decimal.
+/// A share of the supply in percent, rounded down to hundredths; both in decimal.
 pub fn share(part: &str) -> String {
-    // Divided as wholes: the quotient of two numbers of any length has at most five digits.
+    // Integer division: the quotient of two numbers of any length has at most five digits.
     let scaled = format!("try_cast({part}::VARCHAR || '0000' AS DECIMAL(38,0))");
     format!(
         "try_cast(({scaled}::HUGEINT // nullif(try_cast(s.supply AS HUGEINT), 0)) * 0.01 AS DECIMAL(5,2)) AS share"

@@ -1,26 +1,23 @@
-//! Up to which block balances may have changed without anybody seeing it. What was had before that
-//! is no longer what is had.
+//! Up to which block balances may have changed unobserved, so that an older balance is out of date.
 //!
-//! Of ether nothing is sure after a block of which some movements are not known: any account may
-//! have taken part. Of a token the logs tell everything, so a holder's balance is out of date only
-//! where the holder moved the token later, which `address_flows` tells.
+//! For ether, any account may have taken part in a block whose transfers are not all known. For a
+//! token, logs show every transfer, so a holder's balance is out of date only if the holder moved
+//! the token later, which `address_flows` shows.
 
 use crate::rows::coverage::Interval;
 use crate::rows::{Lacks, address_flows, balances};
 use crate::store::Range;
 use alloy_primitives::Address;
 
-/// The last such block of ether, and of tokens where their flows do not tell either.
+/// The last such block of ether, and of tokens if their flows are not known either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unseen {
-    /// Of ether.
     pub ether: Option<u64>,
-    /// Of tokens.
     pub tokens: Option<u64>,
 }
 
 impl Unseen {
-    /// Of blocks up to `last`, as coverage has them.
+    /// For blocks up to `last`, from coverage.
     pub fn in_coverage(coverage: &[Interval], last: u64) -> Self {
         let of =
             |name: &'static str| coverage.iter().filter(move |interval| interval.table == name);
@@ -42,7 +39,7 @@ impl Unseen {
         unseen
     }
 
-    /// Of blocks up to `last`, as ranges have them.
+    /// For blocks up to `last`, from the ranges' manifests.
     pub fn in_ranges(ranges: &[Range], last: u64) -> Self {
         let mut unseen = Self::default();
         let mut next = ranges.first().map_or(0, |range| range.first);
@@ -79,13 +76,13 @@ impl Unseen {
         }
     }
 
-    /// Whether what somebody had after a block is what was had after the last one too.
+    /// Whether a balance after a block is still valid after the last one.
     pub fn holds(self, asset: Option<Address>, block_number: u64) -> bool {
         let unseen = if asset.is_some() { self.tokens } else { self.ether };
         unseen.is_none_or(|unseen| block_number >= unseen)
     }
 
-    /// The same as SQL, of an asset and a block's number.
+    /// The same as SQL, for an asset and a block number.
     pub(super) fn sql(self, asset: &str, block_number: &str) -> String {
         let [ether, tokens] = [self.ether, self.tokens].map(|unseen| unseen.unwrap_or(0));
         format!("{block_number} >= CASE WHEN {asset} = 'ETH' THEN {ether} ELSE {tokens} END")

@@ -1,4 +1,4 @@
-//! `whale_moves`: what those in `whales` did in the last 24 hours.
+//! `whale_moves`: transfers of the addresses in `whales` in the last 24 hours.
 
 use super::amounts::FITS_NOT;
 use super::stored::nothing;
@@ -6,7 +6,6 @@ use super::windows::{Window, instant};
 use crate::rows::Kind::{Integer, Text, Time, Wide};
 use crate::rows::{Table, column};
 
-/// The view.
 pub const TABLE: Table = Table {
     name: "whale_moves",
     comment: "One row per transfer from or to an address in whales, of that asset, in the last 24 hours, newest first.",
@@ -26,7 +25,7 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// Its query, of the window of a day.
+/// Its query, for the window of a day.
 pub fn body(windows: &[Window]) -> String {
     let day = windows.iter().find(|window| window.name == "24h");
     let Some((day, start)) = day.and_then(|day| Some((day, day.start?))) else {

@@ -1,4 +1,4 @@
-//! `whales`: who has most of each asset.
+//! `whales`: the largest holders of each asset.
 
 use super::amounts::FITS_NOT;
 use super::ranking::Ranking;
@@ -10,7 +10,6 @@ use super::windows::Window;
 use crate::rows::Kind::{Integer, Percent, Text, Wide};
 use crate::rows::{Table, column};
 
-/// The view.
 pub const TABLE: Table = Table {
     name: "whales",
     comment: "One row per asset and address: the 10,000 largest holders among those whose balance is known; whales_coverage says how many these are.",
@@ -44,9 +43,9 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// Its query: the ranking, and what is newer. Where not all holders of an asset are ranked, those
-/// are left out who have less than the last of them; and those whose balance may have changed
-/// unseen.
+/// Its query: the ranking, and newer balances. If not all holders of an asset are ranked, those
+/// with less than the last ranked one are left out; so are those whose balance may have changed
+/// unobserved.
 pub fn body(
     windows: &[Window],
     ranking: Option<&Ranking>,
@@ -115,7 +114,7 @@ pub fn body(
     )
 }
 
-/// What a balance changed by since the struct `before`, as two columns.
+/// The change of a balance since the struct `before`, as two columns.
 fn change(before: &str, name: &str) -> String {
     let big = |narrow: &str, text: &str| format!("coalesce({narrow}::VARCHAR, {text})::BIGNUM");
     let narrow = format!("balance - {before}.narrow");
@@ -131,8 +130,8 @@ fn change(before: &str, name: &str) -> String {
     )
 }
 
-/// A balance of before as the ranking has it after block `ranked`; null if it has none, or where it
-/// may have changed unseen since.
+/// An earlier balance as in the ranking after block `ranked`; null if it has none, or if it may
+/// have changed unobserved since.
 fn ranked_before(Window { name, unseen, .. }: &Window, ranked: i64) -> String {
     let [narrow, wide] = [format!("h.balance_{name}"), format!("h.balance_{name}_text")];
     let known = unseen.sql("h.asset", &ranked.to_string());

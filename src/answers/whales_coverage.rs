@@ -1,4 +1,4 @@
-//! `whales_coverage`: of how much of each asset the holders are known.
+//! `whales_coverage`: how much of each asset is in known balances.
 
 use super::amounts::{FITS_NOT, split};
 use super::ranking::Ranking;
@@ -9,7 +9,6 @@ use crate::rows::Kind::{Integer, Percent, Text, Wide};
 use crate::rows::coverage::Interval;
 use crate::rows::{Table, balances, column};
 
-/// The view.
 pub const TABLE: Table = Table {
     name: "whales_coverage",
     comment: "One row per asset with balances: how much of it is known. whales is certain to have the largest holders only if all of the supply is.",
@@ -38,7 +37,7 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// Its query: as the ranking has it, or where there is none, of all that is stored.
+/// Its query: from the ranking, or if there is none, from everything stored.
 pub fn body(
     newest: Option<u64>,
     ranking: Option<&Ranking>,

@@ -1,7 +1,7 @@
-//! The time up to the newest block, of which `net_flows`, `whales` and `whale_moves` tell.
+//! The periods up to the newest block that `net_flows`, `whales` and `whale_moves` cover.
 //!
-//! Their views are made anew with each block, for their times stand in them as literals: so a
-//! reader opens the files of that time only.
+//! Their views are replaced with each block, because they contain times as literals: so a query
+//! opens the files of that period only.
 
 use super::unseen::Unseen;
 use crate::rows::coverage::Interval;
@@ -19,29 +19,29 @@ pub struct BlockRun {
     pub first: u64,
     /// Last block.
     pub last: u64,
-    /// When that was made, in seconds since 1970.
+    /// Timestamp of the last block.
     pub last_timestamp: u64,
 }
 
-/// A window of `net_flows` as the newest block makes it.
+/// A window of `net_flows` that ends with the newest block.
 #[derive(Clone, Debug)]
 pub struct Window {
     /// Its name.
     pub name: &'static str,
-    /// What is after this is in it; seconds since 1970. `None` if the newest block's time is beyond
-    /// a `TIMESTAMP`: nothing is told of times then.
+    /// It contains blocks after this time, in seconds since 1970. `None` if the newest block's time
+    /// does not fit a `TIMESTAMP`: then views by time are empty.
     pub start: Option<u64>,
-    /// Its first block may be this, and none below.
+    /// A lower bound for its first block.
     pub first: u64,
-    /// The last block before it, as SQL; null if it is not stored. None is above `before_max`.
+    /// The last block before it, as SQL; null if it is not stored. It is at most `before_max`.
     pub before: String,
     /// See `before`.
     pub before_max: u64,
-    /// What changed unseen up to `before_max`.
+    /// Unobserved changes up to `before_max`.
     pub unseen: Unseen,
-    /// Whether all its blocks are held, as SQL.
+    /// Whether all its blocks are stored, as SQL.
     pub complete: String,
-    /// Whether ether that contracts moved is held for all its blocks.
+    /// Whether internal transfers are stored for all its blocks.
     pub internal_complete: bool,
 }
 
@@ -96,8 +96,8 @@ pub fn of(
     WINDOWS.into_iter().map(window).collect()
 }
 
-/// Whether all blocks after `start` are held, with all tables that are needed: those below link up
-/// to one that is older.
+/// Whether all blocks after `start` are stored, with all required tables: they must link down to a
+/// block that is older.
 fn complete(runs: &[BlockRun], tail: &[BlockLink], start: u64) -> String {
     let needed =
         [&blocks::TABLE, &native_transfers::TABLE, &token_transfers::TABLE, &address_flows::TABLE];
@@ -117,7 +117,7 @@ fn complete(runs: &[BlockRun], tail: &[BlockLink], start: u64) -> String {
         (Some(lowest), Some(tail)) if lowest.first == tail.number => {
             (tail.timestamp <= start).to_string()
         }
-        // Its own first block may be older; how old it is stands in its file.
+        // Its own first block may be older; its timestamp is in the range's file.
         (Some(BlockRun { first, .. }), _) => format!(
             "(SELECT coalesce(min(timestamp) <= {}, false) FROM sealed.blocks WHERE first = {first})",
             instant(start)
@@ -125,7 +125,7 @@ fn complete(runs: &[BlockRun], tail: &[BlockLink], start: u64) -> String {
     }
 }
 
-/// A time in SQL, or the last one before it that can be told.
+/// A time in SQL, clamped to the largest `TIMESTAMP`.
 pub fn instant(seconds: u64) -> String {
     format!("make_timestamp({})", seconds.min(TIMESTAMP_MAX) * 1_000_000)
 }

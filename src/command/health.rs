@@ -1,6 +1,6 @@
 //! `spyhop health`: one line, for the health check of a container that runs geth and a writer.
 //!
-//! Unhealthy is what a restart may fix: geth does not answer, or the writer is gone. Lag, a full
+//! Unhealthy means what a restart may fix: geth does not answer, or the writer is gone. Lag, a full
 //! volume and missing ranges are no reason to restart a node: they are reported, and make it
 //! unhealthy only with `--strict`.
 
@@ -44,7 +44,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// a long one.
 const HEARTBEAT_AGE_MAX_S: u64 = 120;
 
-/// A step that takes this long is degraded; one that takes this much longer will not end.
+/// A step that takes this long is degraded; one that takes the maximum age longer will not end.
 const BUSY_S: u64 = 120;
 const BUSY_MAX_S: u64 = 3_600;
 

@@ -46,7 +46,7 @@ pub fn run(arguments: &Rewind) -> Result<()> {
         .iter()
         .rev()
         .filter(|path| tail::number_of(path).is_some_and(|number| number > arguments.to));
-    let tail = tail.map(|path| path.strip_prefix(root).context("the tail lies on the volume"));
+    let tail = tail.map(|path| path.strip_prefix(root).context("the tail is on the volume"));
     // From the top down, so that what is left if this is killed is contiguous; and a winner after
     // those it superseded.
     let mut paths: Vec<_> = tail.collect::<Result<_>>()?;

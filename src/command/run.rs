@@ -40,7 +40,7 @@ pub fn run(arguments: &Run) -> Result<ExitCode> {
     };
     let program = env::current_exe().context("failed to find this program's own file")?;
     let flags = env::args_os().skip(2).take_while(|word| word != "--");
-    // Of two the last counts.
+    // If given twice, the last one counts.
     let socket = ["--ipc".into(), socket.into()];
     let writer =
         [program.into_os_string(), "watch".into()].into_iter().chain(flags).chain(socket).collect();

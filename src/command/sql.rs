@@ -71,7 +71,7 @@ pub fn run(arguments: &Sql) -> Result<()> {
             session.run(&sql, arguments.format)
         }
     };
-    // Whoever reads the output may have seen enough.
+    // The reader of the output may have seen enough.
     let closed = |error: &anyhow::Error| {
         error.chain().any(|cause| {
             cause
@@ -109,7 +109,7 @@ impl SqlSession {
         Ok(session)
     }
 
-    /// Attaches the published file, or the next one if there is one by now.
+    /// Attaches the published file, or a newer one if there is one.
     fn attach(&mut self) -> Result<()> {
         let found = match std::fs::metadata(&self.file) {
             Ok(metadata) => metadata.ino(),
@@ -158,7 +158,7 @@ impl SqlSession {
         Ok(out.flush()?)
     }
 
-    /// Casts what Arrow has no type for to text, and for CSV lists and structs too.
+    /// Casts columns without an Arrow type to text, and for CSV lists and structs too.
     fn as_text(&self, sql: &str, format: Format) -> String {
         let inner = sql.trim().trim_end_matches(';');
         let columns =
@@ -228,12 +228,12 @@ fn print_table(
     Ok(())
 }
 
-/// The text of every cell, as it is shown.
+/// The text of every cell, escaped for the terminal.
 fn as_shown(batch: &RecordBatch) -> Result<RecordBatch> {
     let mut fields = Vec::new();
     let mut columns: Vec<ArrayRef> = Vec::new();
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        // DuckDB draws a plan over many lines.
+        // DuckDB prints a plan on many lines.
         let show = if field.name() == "explain_value" {
             |text: String| text.split('\n').map(text::shown).collect::<Vec<_>>().join("\n")
         } else {
@@ -290,7 +290,7 @@ fn prompt(session: &mut SqlSession, format: Format) -> Result<()> {
     let mut editor = Editor::<(), FileHistory>::with_config(config)?;
     let history = std::env::home_dir().map(|home| home.join(".spyhop_history"));
     if let Some(history) = &history {
-        // There is none before the first use.
+        // There is no history before the first use.
         let _ = editor.load_history(history);
     }
     print(concat!(
@@ -320,7 +320,7 @@ fn prompt(session: &mut SqlSession, format: Format) -> Result<()> {
         }
         editor.add_history_entry(statement.trim())?;
         if let Err(error) = session.run(&statement, format) {
-            // At once, before the next prompt.
+            // Flushed before the next prompt.
             let _ = writeln!(io::stderr(), "error: {}", text::lines(&format!("{error:#}")));
         }
         statement.clear();

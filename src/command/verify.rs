@@ -47,7 +47,7 @@ pub fn run(arguments: &Verify) -> Result<()> {
         check_socket(ipc)?;
     }
     watch::go_behind();
-    // A repair needs the volume to itself, and must repair what was verified.
+    // A repair needs the volume to itself, and must repair exactly what was verified.
     let store = if arguments.repair { Some(Arc::new(Store::open(&arguments.data)?)) } else { None };
     let mut report = check(arguments)?;
     if let Some(store) = store
@@ -75,7 +75,8 @@ pub fn run(arguments: &Verify) -> Result<()> {
     }
     for (table, blocks) in &report.not_combined {
         print_line(&format!(
-            "{blocks} of the blocks do not determine all of `{table}`: only its files could be checked"
+            "{blocks} of the blocks do not determine all of `{table}`: only its files could be \
+            checked"
         ))?;
     }
     for (first, last) in &report.missing {
@@ -84,7 +85,7 @@ pub fn run(arguments: &Verify) -> Result<()> {
     match report.lost_reorgs {
         0 => {}
         count => print_line(&format!(
-            "not stored: {count} records of reorganisations, which were damaged or are gone"
+            "not stored: {count} records of reorganisations, which were damaged or deleted"
         ))?,
     }
     match report.faults {
@@ -92,10 +93,12 @@ pub fn run(arguments: &Verify) -> Result<()> {
         count => {
             let hint = match arguments.repair {
                 true => {
-                    "what the node could not provide stays as it is; try again when it can, or `spyhop rewind`"
+                    "what the node could not provide stays as it is; try again when it can, or \
+                    `spyhop rewind`"
                 }
                 false => {
-                    "stop the writer, and add `--repair --ipc PATH` to rebuild what is faulty from the node"
+                    "stop the writer, and add `--repair --ipc PATH` to rebuild what is faulty \
+                    from the node"
                 }
             };
             Err(Failed::new(format!("{count} faults in `{}`", arguments.data.display()), hint)

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 pub struct Damaged {
     /// What to move to quarantine: a file, or the directory of a range.
     pub path: PathBuf,
+    /// What is wrong.
     pub reason: String,
 }
 

@@ -41,6 +41,7 @@ pub struct Finished {
 }
 
 impl Finished {
+    /// Its manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }

@@ -77,6 +77,7 @@ pub fn merge(
 pub struct MergeInput {
     /// Its path.
     pub path: PathBuf,
+    /// Its number of rows.
     pub rows: u64,
 }
 

@@ -40,6 +40,7 @@ struct TailHeader {
 /// A block in the tail.
 #[derive(Debug)]
 pub struct TailBlock {
+    /// Its link.
     pub link: BlockLink,
     /// Its tables.
     pub tables: Selection,

@@ -1,5 +1,4 @@
-//! geth's command line, as far as it decides where the socket is, and whether there is a node to be
-//! followed at all.
+//! Parses geth's command line for its socket, and for whether it starts a node at all.
 //!
 //! geth takes flags with one dash or two, with the value after `=` or in the next word, and a
 //! variable `GETH_…` for each.
@@ -12,8 +11,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// geth's own commands. None of its arguments may read like one of them; a value of a flag can be
-/// written `--flag=value`.
+/// geth's own commands. No other argument may look like one; a flag's value can be written
+/// `--flag=value`.
 const COMMANDS: [&str; 25] = [
     "account",
     "attach",
@@ -54,24 +53,24 @@ pub enum Node {
         /// Where its socket will be.
         socket: PathBuf,
     },
-    /// A program that is not called `geth`: its arguments are its own.
+    /// A program that is not called `geth`: its arguments are not parsed.
     Unread,
 }
 
-/// What holds where geth's command line says nothing.
+/// What applies if geth's command line does not say.
 #[derive(Clone, Copy, Debug)]
 pub struct Defaults<'a> {
     /// geth's socket.
     pub socket: &'a Path,
-    /// geth's data directory; geth's own default where it is not known.
+    /// geth's data directory; geth's own default if not known.
     pub datadir: Option<&'a Path>,
 }
 
 impl Node {
-    /// Reads a command line, and geth's variables.
+    /// Parses a command line, and geth's variables.
     ///
     /// # Errors
-    /// Where geth would open no socket, or nobody can know where.
+    /// If geth would open no socket, or its path cannot be known.
     pub fn read(
         command: &[OsString],
         defaults: Defaults<'_>,
@@ -84,13 +83,14 @@ impl Node {
         };
         let Some(flags) = Flags::read(arguments, variable) else { return Ok(Self::Alone) };
         if flags.is_ipc_disabled {
-            let what = "geth is to open no IPC socket, and spyhop reads the chain from there";
-            let hint = "leave out --ipcdisable; the socket is reachable on this machine only, in a container from inside it";
+            let what = "geth would open no IPC socket, which spyhop needs";
+            let hint = "leave out --ipcdisable; the socket is reachable on this machine only, in \
+                a container from inside it";
             return Err(Refused::new(what, hint).into());
         }
         let mut added = Vec::new();
         let mut datadir = flags.datadir;
-        // Over one that a configuration file may name the flag would win.
+        // The flag would override a path in a configuration file.
         if let (None, false, Some(default)) = (&datadir, flags.is_configured, defaults.datadir) {
             added.extend(["--datadir".into(), default.into()]);
             datadir = Some(default.into());
@@ -106,10 +106,11 @@ impl Node {
             (Some(name), Some(datadir)) => Path::new(&datadir).join(name),
             (Some(name), None) => {
                 let what = format!(
-                    "where `{}` is depends on geth's data directory, which only a configuration file, or geth, knows",
+                    "where `{}` is depends on geth's data directory, which only a configuration \
+                    file, or geth, knows",
                     name.display()
                 );
-                return Err(Refused::new(what, "give --ipcpath the whole path").into());
+                return Err(Refused::new(what, "give --ipcpath an absolute path").into());
             }
         };
         let command =
@@ -118,11 +119,11 @@ impl Node {
     }
 }
 
-/// Makes the directory of a socket, where it is missing, and tries whether a file can be made in
+/// Creates the directory of a socket if it is missing, and tests whether a file can be created in
 /// it.
 ///
 /// # Errors
-/// Where geth could make no socket there.
+/// If geth could create no socket there.
 pub fn prepare(socket: &Path) -> Result<()> {
     let directory = socket.parent().unwrap_or(Path::new("/"));
     let probe = directory.join(".spyhop");
@@ -131,7 +132,7 @@ pub fn prepare(socket: &Path) -> Result<()> {
         .and_then(|_| fs::remove_file(&probe));
     tried.map_err(|error: io::Error| {
         let directory = directory.display();
-        let what = format!("geth's socket cannot be made in {directory}: {error}");
+        let what = format!("geth's socket cannot be created in {directory}: {error}");
         Refused::new(
             what,
             format!("if the root file system is read-only, mount a tmpfs: --tmpfs {directory}"),
@@ -140,7 +141,7 @@ pub fn prepare(socket: &Path) -> Result<()> {
     })
 }
 
-/// What geth's flags and variables say, the last flag before the first.
+/// geth's flags and variables, the last flag first.
 struct Flags {
     datadir: Option<OsString>,
     ipcpath: Option<OsString>,
@@ -149,9 +150,9 @@ struct Flags {
 }
 
 impl Flags {
-    /// `None` where they ask for something else than a node.
+    /// `None` if they ask for something other than a node.
     fn read(arguments: &[OsString], variable: impl Fn(&str) -> Option<OsString>) -> Option<Self> {
-        // A variable that is set to nothing, as files of Compose leave it, is not set.
+        // A variable set to the empty string, as Compose files leave it, counts as unset.
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let mut flags = Self {
             datadir: variable("GETH_DATADIR"),
@@ -181,7 +182,7 @@ impl Flags {
     }
 }
 
-/// The name of a flag without its dashes, and the value that is written behind it.
+/// The name of a flag without its dashes, and the value after `=`.
 fn flag(word: &OsStr) -> Option<(&[u8], Option<&OsStr>)> {
     let word = word.as_bytes();
     let flag = word.strip_prefix(b"--").or_else(|| word.strip_prefix(b"-"))?;
@@ -191,7 +192,7 @@ fn flag(word: &OsStr) -> Option<(&[u8], Option<&OsStr>)> {
     })
 }
 
-/// A truth value as geth reads it: Go's `strconv.ParseBool`. What is none geth itself refuses.
+/// A boolean as geth parses it: Go's `strconv.ParseBool`. geth itself refuses anything else.
 fn is_true(value: &OsStr) -> bool {
     !["", "0", "f", "F", "false", "False", "FALSE"].iter().any(|no| value == *no)
 }

@@ -1,6 +1,5 @@
-//! The lines of the two processes, passed on to the same stream with the name of the process in
-//! front. They are read whether anybody reads what is passed on or not: geth must never wait for
-//! that.
+//! Forwards the lines of the two processes to the same stream, prefixed with the process name. They
+//! are read whether or not anybody reads the output: geth must never block on that.
 
 use crate::log::Lines;
 use std::convert::Infallible;
@@ -9,16 +8,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-/// A line longer than this is passed on in pieces.
+/// A longer line is forwarded in pieces.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 
-/// How long the last lines may take: an orphan may hold a stream open for ever.
+/// How long to wait for the last lines: an orphan may keep a stream open for ever.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Every stream that is passed on.
+/// Every stream that is forwarded.
 #[derive(Debug)]
 pub struct Relay {
-    /// A copy is held for each open stream, and nothing is ever sent.
+    /// Each open stream keeps a copy, and nothing is ever sent.
     open: Sender<Infallible>,
     closed: Receiver<Infallible>,
 }
@@ -31,7 +30,7 @@ impl Default for Relay {
 }
 
 impl Relay {
-    /// Passes on what comes, until the stream's end.
+    /// Forwards lines until the stream ends.
     pub fn pass_on(
         &self,
         name: &'static str,
@@ -46,7 +45,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Waits for the last lines of processes that have ended.
+    /// Waits for the last lines of processes that have exited.
     pub fn finish(self) {
         drop(self.open);
         // In time or not, there is nothing more to do.
@@ -69,7 +68,7 @@ fn copy(name: &str, mut from: impl BufRead, to: &'static Lines) {
     }
 }
 
-/// What stands in front of a line.
+/// The prefix of a line.
 fn prefix(name: &str) -> String {
     format!("{name} | ")
 }

@@ -283,7 +283,8 @@ impl Pass<'_> {
             }
         };
         for (first, last) in faults {
-            let fault = Fault::new("coverage", "held", format!("blocks {first} to {last}"), found);
+            let fault =
+                Fault::new("coverage", "stored blocks", format!("blocks {first} to {last}"), found);
             self.tell(vec![fault.of_block(first)]);
         }
     }

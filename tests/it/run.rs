@@ -94,7 +94,11 @@ fn killed_writer_is_started_again_and_geth_is_not_touched() {
     for pause in ["1s", "2s"] {
         let killed = writer(&run);
         assert!(send(killed, libc::SIGKILL));
-        run.wait_for(&["spyhop | ", "the writer was ended by signal 9; geth runs on", pause]);
+        run.wait_for(&[
+            "spyhop | ",
+            "the writer was killed by signal 9; geth keeps running",
+            pause,
+        ]);
         run.wait_for(&["spyhop | ", "node found"]);
         assert_ne!(writer(&run), killed);
         run.wait_for(&["spyhop | ", "tip="]);
@@ -169,7 +173,7 @@ fn signals_are_passed_on_once_each_and_sighup_never() {
         (libc::SIGALRM, "SIGALRM"),
     ] {
         run.signal(signal);
-        run.wait_for(&[name, "is not passed on"]);
+        run.wait_for(&[name, "is not forwarded"]);
     }
     run.signal(libc::SIGQUIT);
     let first = run.wait_for(&["got"]);
@@ -206,7 +210,7 @@ fn refused_writer_is_explained_and_not_tried_again_at_once() {
     let mut run = beside(directory.path(), &["sh", "-c", SCRIPT]).spawn();
     run.wait_for(&["spyhop | error: ", "is not a directory"]);
     run.wait_for(&["spyhop | hint: "]);
-    run.wait_for(&["the writer refused its setup", "geth runs on", "60s"]);
+    run.wait_for(&["the writer refused its setup", "geth keeps running", "60s"]);
     while let Some(line) = run.line_within(Duration::from_millis(1500)) {
         assert!(line.starts_with("geth | "), "it was tried again: {line}");
     }
@@ -273,7 +277,7 @@ fn writer_without_memory_dies_and_geth_does_not() {
         ])
         .spawn();
     for pause in ["1s", "2s"] {
-        run.wait_for(&["spyhop | ", "the writer ", "geth runs on, next try in", pause]);
+        run.wait_for(&["spyhop | ", "the writer ", "geth keeps running, next try in", pause]);
     }
     assert!(child(run.id(), "--dev").is_some(), "geth is gone");
     run.signal(libc::SIGTERM);
@@ -379,7 +383,7 @@ fn ends_of_both_at_once_are_both_seen() {
     }
     let started = Instant::now();
     run.signal(libc::SIGCONT);
-    run.wait_for(&["the writer was ended by signal 9"]);
+    run.wait_for(&["the writer was killed by signal 9"]);
     assert_eq!(run.wait().code(), Some(137));
     assert!(started.elapsed() < Duration::from_secs(5), "an end that was there was waited for");
 }
@@ -391,7 +395,7 @@ fn writer_that_somebody_else_stops_is_started_again() {
     run.wait_for(&["spyhop | ", "waiting for geth's socket"]);
     let stopped = writer(&run);
     assert!(send(stopped, libc::SIGTERM));
-    run.wait_for(&["the writer ended with code 0; geth runs on, next try in 1s"]);
+    run.wait_for(&["the writer ended with code 0; geth keeps running, next try in 1s"]);
     wait_for("the next writer", || child(run.id(), " watch ").filter(|next| *next != stopped));
     for _ in 0..2 {
         run.signal(libc::SIGTERM);
@@ -409,7 +413,7 @@ fn writer_that_has_caught_up_once_is_done() {
         .path("--ipc", fake.path())
         .path("--data", &directory.path().join("data"));
     let mut run = run.args(&["--from", "0", "--once", "--", "sh", "-c", SCRIPT]).spawn();
-    run.wait_for(&["the writer is done; geth runs on"]);
+    run.wait_for(&["the writer is done; geth keeps running"]);
     while let Some(line) = run.line_within(Duration::from_millis(1500)) {
         assert!(line.starts_with("geth | "), "it was started again: {line}");
     }

@@ -161,7 +161,7 @@ fn flags_out_of_range_are_refused() {
         "blocks 100 to 99 are none",
     );
     let log = once(&directory, fake.path()).args(&["--from", "0"]).env("SPYHOP_LOG", "spyhop=loud");
-    check_refused(&log.fail(2), "SPYHOP_LOG is not understood");
+    check_refused(&log.fail(2), "SPYHOP_LOG is not a valid filter");
 }
 
 #[test]

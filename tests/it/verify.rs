@@ -420,7 +420,7 @@ fn links_are_followed_between_ranges_and_into_the_tail_and_to_the_node() {
     let fault = one_fault(verify(&data));
     assert_eq!(
         fault,
-        "coverage: block 100, held: expected blocks 100 to 199, found none; `spyhop watch` fetches them again"
+        "coverage: block 100, stored blocks: expected blocks 100 to 199, found none; `spyhop watch` fetches them again"
     );
     let fault = one_fault(verify(&data).args(&["--from", "150", "--to", "250"]));
     assert_eq!(fault, "coverage: block 150, held: expected blocks 150 to 199, found none of them");

@@ -203,7 +203,7 @@ fn whatever_is_damaged_between_two_starts_is_found_by_verify_and_mended_by_the_n
     assert_eq!(Published::open(&data).number(lost), 1);
     let printed = verify(&data).succeed();
     assert!(
-        printed.contains("records of reorganisations, which were damaged or are gone"),
+        printed.contains("records of reorganisations, which were damaged or deleted"),
         "{printed}"
     );
 }
