@@ -115,11 +115,11 @@ finish() {
     [[ -z "$traffic_pid" ]] || end "$traffic_pid" || true
     if [[ -n "$watch_pid" ]]; then
         end "$watch_pid" || code=$?
-        [[ "$code" == 0 ]] || failed="${failed:-spyhop ended with code $code}"
+        [[ "$code" == 0 ]] || failed="${failed:-spyhop exited with code $code}"
     fi
     if [[ -n "$geth_pid" ]]; then
         end "$geth_pid" || code=$?
-        [[ "$code" == 0 ]] || failed="${failed:-geth ended with code $code}"
+        [[ "$code" == 0 ]] || failed="${failed:-geth exited with code $code}"
     fi
     rm -rf "$run"
     if [[ -n "$failed" ]]; then

@@ -1,7 +1,7 @@
 //! RLP to typed blocks and receipts.
 //!
-//! Nothing is copied that need not be: every header, transaction and receipt keeps its own slice of
-//! the reply, because hashes and roots are computed from those slices and never from a re-encoding.
+//! Nothing is copied needlessly: every header, transaction and receipt keeps its own slice of the
+//! reply, because hashes and roots are computed from those slices and never from a re-encoding.
 //! Only receipts from the freezer are encoded again, since geth omits from them what can be
 //! derived. This stage does no I/O, reads no clock and trusts nothing: [`crate::prove`] decides
 //! whether what was decoded is the chain.
@@ -33,8 +33,7 @@ use rlp::Items;
 pub enum Depth {
     /// Everything, so that the sender can be recovered.
     Fields,
-    /// Bytes, hash and type: enough to prove the block, and for rows that are not about
-    /// transactions.
+    /// Bytes, hash and type: enough to prove the block, and for tables without transaction data.
     Hashes,
 }
 
@@ -55,17 +54,17 @@ pub struct Block {
     pub withdrawals: Option<Vec<Withdrawal>>,
     /// Length of the block's RLP, in bytes.
     pub size: u64,
-    /// The receipts' consensus encodings: what the receipts root is made of.
+    /// The receipts' consensus encodings, which the receipts root is computed from.
     pub raw_receipts: Vec<Bytes>,
-    /// Whether the receipts' blooms were made from their logs here, so that to check one against
-    /// the other is idle.
+    /// Whether the receipts' blooms were computed from their logs here, so that checking them is
+    /// pointless.
     pub blooms_are_made: bool,
 }
 
 /// A validator's withdrawal (EIP-4895).
 #[derive(Debug)]
 pub struct Withdrawal {
-    /// The withdrawal's RLP.
+    /// Its RLP.
     pub raw: Bytes,
     /// Position among all withdrawals of the chain.
     pub index: u64,
@@ -73,13 +72,13 @@ pub struct Withdrawal {
     pub validator_index: u64,
     /// The recipient.
     pub address: Address,
-    /// In gwei, as the block has it.
+    /// In gwei, as in the block.
     pub amount_gwei: u64,
 }
 
 impl Block {
-    /// Decodes one block and its receipts, as `debug_getRawBlock` and `debug_getRawReceipts` give
-    /// them.
+    /// Decodes one block and its receipts, as returned by `debug_getRawBlock` and
+    /// `debug_getRawReceipts`.
     ///
     /// # Errors
     /// If the bytes are not RLP of that shape, or there is not one receipt per transaction.
@@ -99,8 +98,8 @@ impl Block {
         Ok(Self::new(header, body, receipts, raw_receipts, size, false))
     }
 
-    /// Decodes one block as geth's freezer keeps it: header, body and receipts apart, and of the
-    /// receipts only what is in nothing else.
+    /// Decodes one block as stored in geth's freezer: header, body and receipts apart, and the
+    /// receipts without redundant fields.
     ///
     /// # Errors
     /// As for [`Block::decode`].
@@ -167,7 +166,7 @@ fn ensure_one_each(receipts: usize, transactions: usize) -> Result<()> {
     Ok(())
 }
 
-/// What a block is beside its header.
+/// The parts of a block other than its header.
 struct Body {
     transactions: Vec<Transaction>,
     uncles: Vec<Header>,

@@ -12,7 +12,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// An error with what is refused, and what to do instead.
+    /// An error: what is refused, and what to do instead.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }
     }
@@ -39,7 +39,7 @@ pub struct Failed {
 }
 
 impl Failed {
-    /// An error with what is wrong, and its remedy.
+    /// An error: what is wrong, and its remedy.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }
     }

@@ -1,14 +1,14 @@
 //! Decoded events: a view with typed columns for each event of the operator's ABI files.
 //!
-//! A view is SQL over `logs` and nothing else. So it costs nothing until it is read, covers the
+//! A view is SQL over `logs` and nothing else. So it costs nothing until it is queried, covers the
 //! whole history however late its file is added, and follows the chain as `logs` does. A log that
-//! does not match the ABI is a row all the same: what cannot be decoded is null, `decoded` is
+//! does not match the ABI is still a row: parameters that cannot be decoded are null, `decoded` is
 //! false, and no log makes a query fail.
 //!
 //! Two rules ensure that. Every branch that converts is guarded by a `CASE` that has checked the
-//! digits first, and lengths and offsets in a log are never trusted beyond its end. What would need
-//! more than one look at a part of the data (lists of lists, of texts, of tuples in tuples) stays
-//! `0x` text, since there a short log could stand for an endless result.
+//! digits first, and lengths and offsets in a log are never trusted beyond its end. Types that
+//! would need repeated access to the same data (lists of lists, of texts, of tuples in tuples) stay
+//! `0x` text, because a short log could stand for an endless result.
 
 mod event;
 mod file;
@@ -31,37 +31,37 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Files of the directory that are read, and bytes of each.
+/// Limits on the directory: number of files, and bytes of each.
 const FILES_MAX: usize = 1_000;
 const BYTES_MAX: u64 = 16 << 20;
 
-/// Events of a file that are named in the log when they are skipped, and those of all files that
-/// the table names.
+/// Skipped events that are logged for each file, and those of all files that are listed in the
+/// table.
 const NAMED_MAX: usize = 20;
 const SKIPPED_MAX: usize = 10_000;
 
-/// Views that are made, and bytes of their SQL: two thousand events have some six million.
+/// Limits on views and on bytes of their SQL: two thousand events have some six million.
 const VIEWS_MAX: usize = 2_000;
 const SQL_BYTES_MAX: usize = 24 << 20;
 
-/// How often the directory is looked at.
+/// How often to check the directory.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Identifies a version of a file; or why it is not a file.
 type FileState = Result<Stamp, String>;
 
-/// The events known, kept up with the operator's directory.
+/// The known events, kept up to date with the operator's directory.
 #[derive(Debug)]
 pub struct Events {
     directory: Option<PathBuf>,
     looked_at: Option<Instant>,
-    /// The files as they were when they were read.
+    /// The state of the files when they were read.
     seen: Option<BTreeMap<PathBuf, FileState>>,
     read: Files,
     revision: u64,
 }
 
-/// What the files say.
+/// The content of the files.
 #[derive(Debug, Default)]
 struct Files {
     /// By the view's name.
@@ -73,17 +73,17 @@ struct Files {
 /// The view of an event.
 #[derive(Debug)]
 pub struct View {
-    /// The statements that make it.
+    /// The statements that create it.
     pub sql: String,
-    /// The event, for the case that DuckDB refuses them.
+    /// The event, in case DuckDB refuses them.
     pub event: Skipped,
 }
 
 impl Events {
-    /// What the files of a directory say; nothing where there is none.
+    /// The events in a directory's files; none without a directory.
     ///
     /// # Errors
-    /// If the directory cannot be read now; later on, the events it had stay.
+    /// If the directory cannot be read at first; if it fails later, its old events stay.
     pub fn open(directory: Option<PathBuf>) -> Result<Self> {
         directory.as_deref().map_or(Ok(()), Self::check)?;
         let mut events =
@@ -92,7 +92,7 @@ impl Events {
         Ok(events)
     }
 
-    /// Whether the directory can be read.
+    /// Checks that the directory can be read.
     ///
     /// # Errors
     /// If it cannot.
@@ -105,12 +105,12 @@ impl Events {
         })
     }
 
-    /// Another number for every other set of views.
+    /// Changes whenever the set of views does.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Reads the files again where one is another than before. Says whether that was so.
+    /// Reads the files again if any changed. Returns whether one did.
     pub fn refresh(&mut self) -> bool {
         let Some(directory) = &self.directory else { return false };
         if self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
@@ -136,7 +136,7 @@ impl Events {
         self.revision += 1;
     }
 
-    /// The statements that make the schema `events` anew, before its views.
+    /// The statements that recreate the schema `events`, before its views.
     pub fn begin(&self) -> String {
         let mut sql = "DROP SCHEMA IF EXISTS events CASCADE;\n".to_owned();
         if self.directory.is_some() {
@@ -170,7 +170,7 @@ fn list(directory: &Path) -> Result<BTreeMap<PathBuf, FileState>> {
         if path.extension() != Some(OsStr::new("json")) {
             continue;
         }
-        // Whatever it is a link to.
+        // Through links.
         let seen = Stamp::read(&path).map_err(|error| error.to_string());
         files.insert(path, seen);
     }
@@ -178,7 +178,7 @@ fn list(directory: &Path) -> Result<BTreeMap<PathBuf, FileState>> {
 }
 
 impl Files {
-    /// Reads files. What has no view is named in the log, and in the table.
+    /// Reads files. Events without a view are logged and listed in the table.
     fn read(files: &BTreeMap<PathBuf, FileState>) -> Self {
         let mut all = Self::default();
         for (index, (path, seen)) in files.iter().enumerate() {
@@ -253,7 +253,7 @@ fn read(path: &Path, file: &str, length: u64) -> Result<Contract> {
     ensure!(length <= BYTES_MAX, is_large());
     let name = path.file_stem().and_then(OsStr::to_str).context("its name is not UTF-8")?;
     let mut json = Vec::new();
-    // What is written to it meanwhile is read the next time.
+    // Anything appended meanwhile is read the next time.
     File::open(path)?.take(BYTES_MAX).read_to_end(&mut json)?;
     let json = String::from_utf8(json).map_err(|error| {
         let line =

@@ -2,7 +2,7 @@
 //! geth.
 //!
 //! geth keeps the freezer open, appends to it once a minute, truncates its front when it prunes
-//! history and its end after a crash. Its lock keeps geth's own tools out but not plain reads, and
+//! history and its end after a crash. Its lock excludes geth's own tools but not plain reads, and
 //! reads are all that happens here: positional, never a memory map (a truncated file would kill the
 //! process), never a lock, never a write. One read covers a run of consecutive blocks, each file's
 //! part of it in one piece.
@@ -10,12 +10,12 @@
 //! - `error`: why a read failed.
 //! - `era`, `eras`, `receipts`: era files, for history that a node has pruned.
 //! - `history`: the freezer and the era files as one.
-//! - `meta`: the file that says what part of a table is hidden, and what is durable.
+//! - `meta`: the file that records which part of a table is hidden, and what is durable.
 //! - `table`: one table, its index and its data files.
 //!
 //! Nothing here is trusted: hashes and roots are checked later, as for blocks from the socket.
-//! Every error means the same to the caller: ask the node instead. The table `bals` (EIP-7928) is
-//! ignored: no column is made from it, and it may end elsewhere than the others.
+//! Every error means the same to the caller: use the node instead. The table `bals` (EIP-7928) is
+//! ignored: no column depends on it, and it may end elsewhere than the others.
 //!
 //! Source: geth 1.17, `core/rawdb/freezer_table.go`, `freezer_meta.go`, `chain_freezer.go`,
 //! `ancient_scheme.go`.
@@ -36,19 +36,19 @@ use bytes::BytesMut;
 use std::path::{Path, PathBuf};
 use table::{FreezerTable, Span};
 
-/// Stored bytes of a run at most, unless a single block has more. What they decompress to is a few
-/// times as much.
+/// Stored bytes of a run at most, unless a single block is larger. Decompressed they are a few
+/// times as many.
 const RUN_BYTES_MAX: u64 = 2 << 20;
 
 /// Blocks of a run at most.
 const RUN_BLOCKS_MAX: u64 = 256;
 
-/// One block as geth keeps it.
+/// One block as geth stores it.
 #[derive(Clone, Debug)]
 pub struct Stored {
     /// Height.
     pub number: u64,
-    /// The hash that geth noted for it.
+    /// Its hash according to geth.
     pub hash: B256,
     /// The header's RLP.
     pub header: Bytes,
@@ -59,7 +59,7 @@ pub struct Stored {
     pub receipts: Bytes,
 }
 
-/// Consecutive blocks, and what reading them took.
+/// Consecutive blocks, and the bytes read for them.
 #[derive(Debug)]
 pub struct FreezerRun {
     /// The blocks, ascending.
@@ -75,12 +75,13 @@ pub struct Freezer {
     headers: FreezerTable,
     bodies: FreezerTable,
     receipts: FreezerTable,
-    /// What a run was decompressed to; its memory is used again once the run's blocks are gone.
+    /// Decompressed data of a run; its memory is reused once the run's blocks are dropped.
     plain: BytesMut,
 }
 
-/// The directory of the chain's tables below a data directory of geth or an ancient directory, as
-/// now and as it was before there was more than one freezer; `None` if neither is there.
+/// Finds the directory of the chain's tables below a data directory of geth or an ancient
+/// directory, in today's layout or that of older geths with a single freezer; `None` if there is
+/// none.
 pub fn find(directory: &Path) -> Option<PathBuf> {
     ["geth/chaindata/ancient/chain", "geth/chaindata/ancient", "chain", ""]
         .into_iter()
@@ -103,9 +104,10 @@ impl Freezer {
         })
     }
 
-    /// The first and last block that every table has whole and durable; `None` while there is none.
+    /// The first and last block that every table has complete and durable; `None` while there is
+    /// none.
     ///
-    /// geth may still take back what it has not called finalized.
+    /// geth may still truncate blocks that it has not called finalized.
     pub fn extent(&mut self) -> Result<Option<(u64, u64)>, Error> {
         let (mut first, mut end) = (0, u64::MAX);
         for table in [&mut self.hashes, &mut self.headers, &mut self.bodies, &mut self.receipts] {
@@ -116,7 +118,7 @@ impl Freezer {
         Ok((first < end).then(|| (first, end - 1)))
     }
 
-    /// The hash that geth noted for a block.
+    /// A block's hash according to geth.
     pub fn hash(&mut self, number: u64) -> Result<B256, Error> {
         let spans = self.hashes.spans(number, 1)?;
         self.hashes.read(&spans)?;
@@ -126,7 +128,7 @@ impl Freezer {
     /// Reads blocks from `first` on, not beyond `last`: as many as make one run, at least one.
     ///
     /// # Errors
-    /// If anything is not as it should be; then nothing of the run is to be had here.
+    /// If anything is wrong; then nothing of the run can be read here.
     pub fn read(&mut self, first: u64, last: u64) -> Result<FreezerRun, Error> {
         let count = (last - first + 1).min(RUN_BLOCKS_MAX);
         let mut spans = [

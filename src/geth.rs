@@ -1,28 +1,28 @@
-//! The client to geth's IPC socket, and the only module that writes to it.
+//! The client for geth's IPC socket, and the only module that writes to it.
 //!
-//! The socket provides blocks and receipts as RLP, the head, and what the node reports of itself.
+//! The socket provides blocks and receipts as RLP, the head, and the node's reports about itself.
 //! Requests are single JSON-RPC calls. They are never batches, since geth answers the calls of a
 //! batch one after the other and those of a connection concurrently, and never subscriptions, since
 //! a subscriber that stops reading stalls the node's block import.
 //!
-//! If a reply is not read within ten seconds, geth cuts it off in the middle and the next one
-//! follows without a sign. So any doubt about a connection ends the same way: it is closed,
+//! If a reply is not read within ten seconds, geth cuts it off in the middle and continues with the
+//! next one, without a marker. So any doubt about a connection ends the same way: it is closed,
 //! everything pending on it fails, and the next call opens another. A call is repeated here only if
-//! its connection had died unnoticed; any other retry is the caller's decision, which
-//! [`Error::is_passing`] supports.
+//! its connection had died unnoticed; any other retry is the caller's decision, for which there is
+//! [`Error::is_passing`].
 //!
 //! - `method`: the list of methods that can be called.
 //! - `frame`: bytes to replies.
 //! - `reply`: replies to values.
-//! - `chain_id`: which chain.
+//! - `chain_id`: the chain's id.
 //! - `connection`: one socket, its reading, writing and pending calls.
 //! - `socket`: where a node may listen.
 //! - `pool`: the few connections, the calls in flight over all of them, and the check of each one's
 //!   chain.
 //!
-//! **Invariant.** Only a complete, well-formed reply to the question asked is a value. `null`, an
-//! error item, pruned history, and a truncated, concatenated, duplicate, late or oversized reply
-//! are each an [`Error`] of their own, and none is an empty block.
+//! **Invariant.** Only a complete, well-formed reply to the request is a value. `null`, an error
+//! item, pruned history, and a truncated, concatenated, duplicate, late or oversized reply are each
+//! an [`Error`] of their own, and none is an empty block.
 
 mod chain_id;
 mod connection;
@@ -57,7 +57,7 @@ pub struct Limits {
     /// Maximum size of a reply; a connection that sends more is closed. Raised if the chain's
     /// blocks can be larger.
     pub reply_bytes_max: usize,
-    /// Upper bound of that, whatever the node says of its chain.
+    /// Upper bound of that, whatever the node reports about its chain.
     pub block_bytes_max: usize,
     /// How long a reply may take, from the request to its last byte.
     pub reply_timeout: Duration,
@@ -91,50 +91,48 @@ impl Limits {
 /// Why a call returned no value.
 #[derive(Debug)]
 pub enum Error {
-    /// The node answered that it has no such thing: `null`, or `0x` for a raw block.
+    /// The node replied that it does not have it: `null`, or `0x` for a raw block.
     Null {
-        /// What was called.
+        /// The method called.
         method: Method,
     },
     /// The node had it once and pruned it (code 4444).
     Pruned {
-        /// What was called.
+        /// The method called.
         method: Method,
         /// The node's message.
         message: String,
     },
-    /// The node answered with any other error.
+    /// The node replied with any other error.
     Node {
-        /// What was called.
+        /// The method called.
         method: Method,
         /// The JSON-RPC code; geth's default is -32000.
         code: i64,
         /// The node's message.
         message: String,
     },
-    /// The reply, or the connection it was to come on, could not be trusted; the connection was
-    /// dropped.
+    /// The reply or its connection could not be trusted; the connection was dropped.
     Broken {
-        /// What was called.
+        /// The method called.
         method: Method,
         /// What was wrong.
         reason: String,
     },
-    /// No whole reply came in time; the connection was dropped.
+    /// No complete reply arrived in time; the connection was dropped.
     TimedOut {
-        /// What was called.
+        /// The method called.
         method: Method,
         /// The time allowed.
         after: Duration,
     },
-    /// The node behind the socket is on another chain than the one that is expected; its connection
-    /// was dropped.
+    /// The node is on another chain than expected; its connection was dropped.
     OtherChain {
         /// The socket.
         path: PathBuf,
-        /// The chain that is expected.
+        /// The expected chain.
         expected: ChainOf,
-        /// The node's.
+        /// The node's chain.
         found: Box<ChainOf>,
     },
     /// There is no socket, or nothing listens on it.
@@ -147,13 +145,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same call may succeed on a new connection: the transport failed, not the answer.
+    /// Whether the same call may succeed on a new connection: the transport failed, not the node.
     pub fn is_passing(&self) -> bool {
         matches!(self, Error::Broken { .. } | Error::TimedOut { .. } | Error::Unreachable { .. })
     }
 
-    /// Whether the node said that it does not have the data now: a block not there yet or no longer
-    /// canonical, or no finalized block yet.
+    /// Whether the node reported that it does not have the data now: a block that does not exist
+    /// yet or is no longer canonical, or no finalized block yet.
     pub fn is_missing(&self) -> bool {
         match self {
             Error::Null { .. } => true,
@@ -167,12 +165,12 @@ impl Error {
         matches!(self, Error::Node { code: 3, .. })
     }
 
-    /// Whether the node is not available: no socket, nothing behind it, or a node of another chain.
+    /// Whether the node is unreachable: no socket, nothing behind it, or a node of another chain.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Error::Unreachable { .. } | Error::OtherChain { .. })
     }
 
-    /// Whether another chain's node is there.
+    /// Whether the node is of another chain.
     pub fn is_other_chain(&self) -> bool {
         matches!(self, Error::OtherChain { .. })
     }
@@ -182,16 +180,13 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Null { method } => {
-                write!(
-                    f,
-                    "geth answered {method} with nothing: it does not have what was asked for"
-                )
+                write!(f, "geth replied to {method} with nothing: it does not have the data")
             }
             Error::Pruned { method, message } => {
-                write!(f, "geth has pruned what {method} asked for: {}", text::message(message))
+                write!(f, "geth has pruned the data for {method}: {}", text::message(message))
             }
             Error::Node { method, code, message } => {
-                write!(f, "geth answered {method} with error {code}: {}", text::message(message))
+                write!(f, "geth replied to {method} with error {code}: {}", text::message(message))
             }
             Error::Broken { method, reason } => {
                 write!(
@@ -241,36 +236,34 @@ impl fmt::Display for ChainOf {
     }
 }
 
-/// What following the chain needs of a block.
+/// The header fields needed to follow the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The block's number.
     pub number: u64,
     /// The block's hash.
     pub hash: B256,
-    /// The hash of the block before it.
+    /// The parent's hash.
     pub parent_hash: B256,
     /// Seconds since 1970.
     pub timestamp: u64,
 }
 
-/// A block named by its place in the chain as the node sees it.
+/// A block by its position in the chain as the node sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tag {
     /// The head.
     Latest,
-    /// The last finalized block. A node that knows of none answers with an error that
-    /// [`Error::is_missing`] knows.
+    /// The last finalized block. A node that knows of none replies with an error for which
+    /// [`Error::is_missing`] is true.
     Finalized,
-    /// The first block the node still has, which is the genesis block only where nothing was
-    /// pruned.
+    /// The first block the node still has, which is the genesis block only if nothing was pruned.
     Earliest,
     /// The canonical block of this number.
     Number(u64),
 }
 
-/// A block named for the raw calls. By hash is the way that a reorganisation between two calls
-/// cannot spoil.
+/// A block for the raw calls. By hash, a reorganisation between two calls cannot mix blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
     /// The canonical block of this number.
@@ -282,16 +275,16 @@ pub enum At {
 /// The trace of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
-    /// Which transaction.
+    /// The transaction's hash.
     pub transaction_hash: B256,
     /// The JSON of its outermost call frame, with those below in it.
     pub frames: String,
 }
 
-/// What a transaction made of an account's ether, fees among it.
+/// The change of an account's ether by a transaction, including fees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Whose.
+    /// The account.
     pub address: Address,
     /// In wei, before it.
     pub before: U256,
@@ -338,7 +331,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client of the socket at this path. Touches nothing: the first call connects, and must run
+    /// A client of the socket at this path. It does no I/O: the first call connects, and must run
     /// inside a tokio runtime.
     pub fn new(path: impl Into<PathBuf>, limits: Limits) -> Client {
         Client { pool: Arc::new(Pool::new(path.into(), limits)) }
@@ -352,15 +345,15 @@ impl Client {
 
     /// The consensus encodings of a block's receipts (`debug_getRawReceipts`).
     ///
-    /// For a hash the node does not know, geth answers with no receipts rather than with `null`,
-    /// and only the receipts root of the header tells the two apart.
+    /// For an unknown hash geth returns no receipts rather than `null`; only the receipts root of
+    /// the header shows the difference.
     pub async fn raw_receipts(&self, at: At) -> Result<Vec<Bytes>, Error> {
         let params = reply::at_params(at);
         self.pool.call(Method::RawReceipts, &params, reply::raw_receipts).await
     }
 
-    /// The block the tag stands for now (`eth_getBlockByNumber`, and `eth_getHeaderByNumber` where
-    /// only the header is left).
+    /// The block the tag stands for now (`eth_getBlockByNumber`, or `eth_getHeaderByNumber` if only
+    /// the header is left).
     pub async fn head(&self, tag: Tag) -> Result<Head, Error> {
         let read = |pool: Arc<Pool>| {
             move |result: &[u8]| {
@@ -413,14 +406,14 @@ impl Client {
     }
 
     /// The node's data directory (`admin_datadir`), as the node names it: it may see another file
-    /// system than we do.
+    /// system than this process.
     pub async fn datadir(&self) -> Result<PathBuf, Error> {
         self.pool.call(Method::Datadir, "[]", reply::text).await.map(PathBuf::from)
     }
 
-    /// What a block's transactions did (`debug_traceBlockByHash` with `callTracer`), in their
-    /// order. The node executes the block again, and needs the state before it. The first
-    /// transaction that takes longer than the timeout ends it, with an error.
+    /// Traces of a block's transactions (`debug_traceBlockByHash` with `callTracer`), in order. The
+    /// node executes the block again, and needs the state before it. The first transaction that
+    /// exceeds the timeout fails the whole call.
     pub async fn trace_block(
         &self,
         block: B256,
@@ -430,21 +423,21 @@ impl Client {
         self.pool.call(Method::TraceBlock, &params, reply::traces).await
     }
 
-    /// The same by a tracer that carries neither input nor output, and of each frame only what
-    /// moves ether: its memory is bounded whatever the transactions do, and one that is not done in
-    /// time fails alone. It costs the node some milliseconds for each transaction.
+    /// The same by a tracer that omits input and output, and reports only frames that move ether:
+    /// its memory is bounded whatever the transactions do, and a transaction that times out fails
+    /// alone. It costs the node some milliseconds for each transaction.
     pub async fn trace_moving(&self, block: B256) -> Result<Vec<Result<Trace, String>>, Error> {
         self.pool.call(Method::TraceBlock, &reply::moving_params(block), reply::single_traces).await
     }
 
-    /// Whose ether each of a block's transactions changed, and from what to what
-    /// (`prestateTracer`). Its memory is bounded too, but it tells nothing of the way that ether
-    /// went.
+    /// The accounts whose ether each of a block's transactions changed, with the balances before
+    /// and after (`prestateTracer`). Its memory is bounded too, but it does not show which way the
+    /// ether went.
     pub async fn trace_changes(&self, block: B256) -> Result<Vec<Vec<Change>>, Error> {
         self.pool.call(Method::TraceBlock, &reply::changes_params(block), reply::changes).await
     }
 
-    /// How many bytes of input a block's calls have together, as far as they begin with a selector
+    /// Total bytes of input of a block's calls, as far as they begin with a selector
     /// (`4byteTracer`).
     pub async fn trace_input_bytes(&self, block: B256) -> Result<u64, Error> {
         self.pool.call(Method::TraceBlock, &reply::input_params(block), reply::input_bytes).await
@@ -455,8 +448,8 @@ impl Client {
         self.pool.call(Method::Balance, &reply::balance_params(address, block), reply::amount).await
     }
 
-    /// The bytes that a contract answers after a block (`eth_call`). What the contract does for it
-    /// is bounded: without gas left it fails, which like a revert is an [`Error::Node`].
+    /// The bytes that a contract returns after a block (`eth_call`). Its work is bounded by gas:
+    /// without gas left it fails, which like a revert is an [`Error::Node`].
     pub async fn ask_contract(
         &self,
         contract: Address,
@@ -469,19 +462,19 @@ impl Client {
             .await
     }
 
-    /// The oldest block of which the node says that it serves the state (`eth_capabilities`); it
-    /// may yet lack it.
+    /// The oldest block whose state the node reports to serve (`eth_capabilities`); it may still
+    /// lack it.
     pub async fn oldest_state(&self) -> Result<u64, Error> {
         self.pool.call(Method::Capabilities, "[]", reply::oldest_state).await
     }
 
-    /// The JSON that geth keeps of its genesis block's accounts (`debug_dbGet`).
+    /// geth's JSON of its genesis block's accounts (`debug_dbGet`).
     pub async fn genesis_allocation(&self, genesis: B256) -> Result<Bytes, Error> {
         self.pool.call(Method::DbGet, &reply::genesis_params(genesis), reply::bytes).await
     }
 
-    /// From now on checks the chain of each new connection before anything else, and does not use
-    /// it if it is another. Open connections are closed.
+    /// From now on checks the chain of each new connection before anything else, and refuses
+    /// another. Open connections are closed.
     pub fn expect(&self, chain: ChainOf) {
         self.pool.expect(chain);
     }
@@ -496,7 +489,7 @@ impl Client {
         self.pool.path()
     }
 
-    /// Closes every connection, so that the next call runs on a new one. Pending calls fail as
+    /// Closes every connection, so that the next call opens a new one. Pending calls fail as
     /// broken.
     pub fn drop_connections(&self) {
         self.pool.drop_connections();

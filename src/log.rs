@@ -1,4 +1,4 @@
-//! Writing to standard error and standard output without ever waiting for a reader.
+//! Writes to standard error and standard output without ever waiting for a reader.
 //!
 //! A reader may stall or go away, and neither may block or end a writer, let alone the supervisor
 //! of a node. Lines go into a bounded queue that a thread writes out. While the queue is full,
@@ -14,16 +14,16 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Bytes that wait for a reader at most, for each stream.
+/// Bytes queued for each stream, at most.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
 
 /// How long writing the last lines may take: a stalled reader must not delay the exit.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// How often a descriptor that was made non-blocking is retried.
+/// How often a write to a descriptor that was made non-blocking is retried.
 const TRY_EVERY: Duration = Duration::from_millis(10);
 
-/// Of the thread that writes, which does nothing else.
+/// Stack of the writing thread, which does nothing else.
 const STACK_BYTES: usize = 128 << 10;
 
 static STDERR: Lines = Lines::new(|bytes| write(io::stderr(), bytes));
@@ -42,7 +42,7 @@ pub fn stdout() -> &'static Lines {
     &STDOUT
 }
 
-/// Puts this in front of this process's own lines from now on.
+/// Sets the prefix of this process's own lines from now on.
 pub fn put_in_front(prefix: &'static str) {
     // The first one stays.
     let _ = PREFIX.set(prefix);
@@ -53,13 +53,13 @@ pub fn say(line: &str) {
     STDERR.push(format!("{}{line}\n", prefix()).into_bytes());
 }
 
-/// Waits a moment for the lines that are still to be written.
+/// Waits a moment for the queued lines.
 pub fn finish() {
     STDERR.finish();
     STDOUT.finish();
 }
 
-/// Reports panics as any other line, for a reader that is gone must not make two of one.
+/// Reports panics as a normal line, because a missing reader must not cause a second panic.
 pub fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
@@ -76,7 +76,7 @@ fn prefix() -> &'static str {
     PREFIX.get().copied().unwrap_or_default()
 }
 
-/// This process's own lines on standard error, for `tracing`, which writes each whole.
+/// This process's own lines on standard error, for `tracing`, which writes complete lines.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Own;
 
@@ -91,7 +91,7 @@ impl io::Write for Own {
     }
 }
 
-/// Standard error as a terminal to draw a progress bar on, in its order among the lines.
+/// Standard error as a terminal for a progress bar, in order with the lines.
 #[derive(Debug, Default)]
 pub struct Screen(Mutex<String>);
 
@@ -101,7 +101,7 @@ impl Screen {
         drawn.write_fmt(text).map_err(io::Error::other)
     }
 
-    /// Moves the cursor by so much, in the direction of this letter (ECMA-48).
+    /// Moves the cursor by this much, in the direction of this letter (ECMA-48).
     fn go(&self, by: usize, direction: char) -> io::Result<()> {
         if by > 0 { self.draw(format_args!("\x1b[{by}{direction}")) } else { Ok(()) }
     }
@@ -110,7 +110,7 @@ impl Screen {
 impl TermLike for Screen {
     fn width(&self) -> u16 {
         let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: the call fills in a live value of the type that it asks for, or does nothing.
+        // SAFETY: the call fills a live value of the expected type, or does nothing.
         unsafe { libc::ioctl(2, libc::TIOCGWINSZ, &raw mut size) };
         if size.ws_col == 0 { 80 } else { size.ws_col }
     }
@@ -152,30 +152,30 @@ impl TermLike for Screen {
     }
 }
 
-/// Writes bytes to a stream and says how many it took; it waits for the reader.
+/// Writes bytes to a stream and returns how many; it blocks.
 type Write = fn(&[u8]) -> rustix::io::Result<usize>;
 
 /// One of the two streams.
 #[derive(Debug)]
 pub struct Lines {
     write: Write,
-    /// Whether the system gave a thread to write with.
+    /// Whether there is a thread to write with.
     has_thread: OnceLock<bool>,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
 
-/// Lines that wait to be written.
+/// Lines to be written.
 #[derive(Debug)]
 struct Queue {
     /// Each with the number of lines that were dropped before it.
     lines: VecDeque<(u64, Vec<u8>)>,
     bytes: usize,
-    /// Lines dropped behind the last of them.
+    /// Lines dropped after the last of them.
     dropped: u64,
-    /// A line is being written.
+    /// Whether a line is being written.
     writing: bool,
-    /// The last line could not be written.
+    /// Whether the last line could not be written.
     failed: bool,
 }
 
@@ -197,11 +197,11 @@ impl Lines {
         }
     }
 
-    /// Takes a line, with its newline, to be written when the reader reads.
+    /// Queues a line, including its newline.
     pub fn push(&'static self, line: Vec<u8>) {
         let thread = || thread::Builder::new().name("lines".to_owned()).stack_size(STACK_BYTES);
         if !self.has_thread.get_or_init(|| thread().spawn(|| self.write_all()).is_ok()) {
-            // What is wrong here had better be waited for than not be said.
+            // Blocking is better than losing it.
             put(self.write, &line);
             return;
         }
@@ -216,7 +216,7 @@ impl Lines {
         }
     }
 
-    /// Waits a moment for what is still to be written.
+    /// Waits a moment for the queued lines.
     fn finish(&self) {
         // In time or not, there is nothing more to do.
         let _ = self.changed.wait_timeout_while(self.queue(), LAST_LINES, |queue| {
@@ -256,12 +256,12 @@ impl Lines {
     }
 }
 
-/// What stands where lines were dropped.
+/// The line that replaces dropped lines.
 fn notice(dropped: u64) -> Vec<u8> {
     format!("{}{dropped} lines were dropped here: nobody read them\n", prefix()).into_bytes()
 }
 
-/// Writes all of it, and waits for whoever reads; says whether that was possible.
+/// Writes all of it, blocking; returns whether that succeeded.
 fn put(write: Write, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         match write(bytes) {

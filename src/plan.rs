@@ -20,6 +20,7 @@ pub enum Source {
     Tail,
     /// geth's freezer, or the era files next to it.
     Freezer,
+    /// geth's socket.
     Node,
 }
 

@@ -1,8 +1,8 @@
 //! Whether what was decoded is the chain.
 //!
-//! A [`Proved`] block is the only thing that [`crate::rows`] accepts: its header hashes to the hash
-//! that was asked for or that the next block refers to, its body and receipts hash to the roots in
-//! the header, and its logs to the blooms. This stage does no I/O and reads no clock.
+//! A [`Proved`] block is the only thing that [`crate::rows`] accepts: its header hashes to the
+//! requested hash or the one that the next block refers to, its body and receipts hash to the roots
+//! in the header, and its logs to the blooms. This stage does no I/O and reads no clock.
 
 use crate::decode::{Block, BloomBits, Log};
 use alloy_primitives::{B256, Bloom, U256, U512};
@@ -10,27 +10,27 @@ use alloy_trie::root::ordered_trie_root_encoded;
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
 
-/// What the block must be, as far as it is known beforehand.
+/// What is known about the block beforehand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Expected {
-    /// The height that was asked for.
+    /// The requested height.
     pub number: u64,
-    /// The hash that was asked for.
+    /// The requested hash.
     pub hash: Option<B256>,
-    /// The hash of the block before.
+    /// The parent's hash.
     pub parent_hash: Option<B256>,
 }
 
-/// A check that failed: block, what was checked, what it should be, what it is.
+/// A failed check: block, what was checked, expected and found values.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mismatch {
-    /// The block that was asked for.
+    /// The requested block.
     pub number: u64,
     /// What was checked.
     pub check: &'static str,
     /// From the header, or from the request.
     pub expected: String,
-    /// Computed from what came.
+    /// Computed from the received bytes.
     pub found: String,
 }
 
@@ -82,13 +82,13 @@ impl Proved {
     }
 }
 
-/// How a chain prices blobs: from when on which update fraction holds (EIP-7840).
+/// A chain's blob prices: which update fraction applies from when on (EIP-7840).
 ///
 /// Source: `blobSchedule` and the fork times in the node's chain configuration.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct BlobSchedule {
     /// Fork time in seconds since 1970, and `baseFeeUpdateFraction` from then on; ascending, and in
-    /// geth's order of forks where two share a time. A fraction that cannot be read is 0: blob
+    /// geth's order of forks if two share a time. 0 stands for a fraction that cannot be read: blob
     /// prices from then on are not known.
     pub update_fractions: Vec<(u64, u64)>,
 }
@@ -100,7 +100,7 @@ impl BlobSchedule {
         let mut forks: Vec<_> = schedule
             .filter_map(|(fork, schedule)| {
                 let time = &config[format!("{fork}Time")];
-                // A fork that is not to come has a schedule too, and no time.
+                // A fork that is not scheduled may have an entry, but no time.
                 let time = (!time.is_null()).then(|| time.as_u64().unwrap_or(0))?;
                 Some((
                     (time, fork_order(fork)),
@@ -114,7 +114,7 @@ impl BlobSchedule {
         Self { update_fractions }
     }
 
-    /// Why blob prices may differ from the chain's, where the node's configuration shows it.
+    /// Why blob prices may differ from the chain's, if the node's configuration shows it.
     pub fn fault(&self, config: &serde_json::Value) -> Option<String> {
         let unread = self.update_fractions.iter().find(|(_, fraction)| *fraction == 0);
         match unread {
@@ -138,8 +138,8 @@ impl BlobSchedule {
     }
 }
 
-/// The place of a fork with a blob schedule among all (geth `params/config.go`,
-/// `CheckConfigForkOrder`). One that is not known here is of a newer geth, and comes last.
+/// The position of a fork with a blob schedule among all (geth `params/config.go`,
+/// `CheckConfigForkOrder`). An unknown one is of a newer geth, and comes last.
 fn fork_order(fork: &str) -> (usize, u64) {
     let parameters_only = fork.strip_prefix("bpo").and_then(|count| count.parse().ok());
     let named = if parameters_only.is_some() { "bpo" } else { fork };
@@ -152,8 +152,8 @@ fn fork_order(fork: &str) -> (usize, u64) {
 const UPDATE_FRACTION_CANCUN: u64 = 3_338_477;
 
 /// e^(numerator/denominator), approximated as EIP-4844's `fake_exponential` with factor 1; `None`
-/// if it exceeds 256 bits, and nothing is computed further then: it would take forever. No term
-/// exceeds the sum of 320 bits, so that none of 512 overflows.
+/// if it exceeds 256 bits, and then it stops, because it would take forever. No term exceeds the
+/// sum of 320 bits, so 512 bits do not overflow.
 fn fake_exponential(numerator: u64, denominator: u64) -> Option<U256> {
     let (numerator, denominator) = (U512::from(numerator), U512::from(denominator));
     let limit = denominator << 256;
@@ -174,7 +174,7 @@ fn fake_exponential(numerator: u64, denominator: u64) -> Option<U256> {
 /// Checks everything a block can be checked for.
 ///
 /// # Errors
-/// The first check that failed, with the block as it came.
+/// The first failed check, with the block as received.
 pub fn prove(
     block: Block,
     expected: &Expected,
@@ -248,8 +248,8 @@ fn bloom_mismatch(block: &Block) -> Option<(&'static str, String, String)> {
         .then(|| ("logs bloom", block.header.logs_bloom.to_string(), all.to_string()))
 }
 
-/// What the roots alone leave open: each receipt has its transaction's type, and gas used only
-/// grows.
+/// What the roots alone leave open: each receipt has its transaction's type, and cumulative gas
+/// only grows.
 fn receipts_mismatch(block: &Block) -> Option<(&'static str, String, String)> {
     let mut gas_before = 0;
     for (transaction, receipt) in block.transactions.iter().zip(&block.receipts) {

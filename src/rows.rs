@@ -1,10 +1,10 @@
-//! What a proved block becomes: rows of each table, as Arrow record batches.
+//! The rows a proved block becomes, as Arrow record batches by table.
 //!
-//! One [`Table`] with its columns and their comments is the only description of a table there is.
-//! Parquet files, tail files, the published DuckDB file and `spyhop schema` are all made from it.
-//! Names are those of BigQuery's public `crypto_ethereum` data set where it has them; what it lacks
-//! takes the execution API's name in snake case. The rows hold all that is needed to rebuild the
-//! block's RLP.
+//! A [`Table`] with its columns and their comments is the only description of a table. Parquet
+//! files, tail files, the published DuckDB file and `spyhop schema` are all generated from it.
+//! Names are those of BigQuery's public `crypto_ethereum` data set if it has them; otherwise the
+//! execution API's name in snake case. The rows contain everything needed to rebuild the block's
+//! RLP.
 
 pub mod address_flows;
 pub mod balances;
@@ -64,7 +64,7 @@ use std::sync::Arc;
 pub struct Table {
     /// As in SQL.
     pub name: &'static str,
-    /// One sentence: what a row is.
+    /// One sentence that describes a row.
     pub comment: &'static str,
     /// In order.
     pub columns: &'static [Column],
@@ -77,7 +77,7 @@ pub struct Column {
     pub name: &'static str,
     /// Its type.
     pub kind: Kind,
-    /// One sentence: what it holds, its unit.
+    /// One sentence: its content and unit.
     pub comment: &'static str,
 }
 
@@ -86,17 +86,16 @@ pub struct Column {
 pub enum Kind {
     /// `BIGINT`.
     Integer,
-    /// `DECIMAL(38,0)`: a number of 64 bits of which each may be used, or a sum of such. It always
-    /// fits.
+    /// `DECIMAL(38,0)`: a full 64-bit number, or a sum of such. It always fits.
     Long,
-    /// `DECIMAL(38,0)`; always followed by a `Text` column of the same name and `_text` that holds
-    /// what does not fit.
+    /// `DECIMAL(38,0)`; always followed by a `Text` column of the same name and `_text` for values
+    /// that do not fit.
     Wide,
     /// `DECIMAL(5,2)`, in percent.
     Percent,
     /// `VARCHAR`; hashes, addresses and byte strings as lower-case `0x` text.
     Text,
-    /// `VARCHAR` that is looked up for equality: files carry a Bloom filter of it.
+    /// `VARCHAR` used in equality lookups: files have a Bloom filter of it.
     Key,
     /// `VARCHAR[]`.
     TextList,
@@ -122,15 +121,15 @@ pub const CHAIN_TABLES: [&Table; 14] = [
     &tokens::TABLE,
 ];
 
-/// The tables that are not of the chain, and small.
+/// The small tables that are not per block.
 pub const BOUNDED_TABLES: [&Table; 4] =
     [&coverage::TABLE, &reorgs::TABLE, &labels::TABLE, &events_skipped::TABLE];
 
-/// The last time, in seconds since 1970, for which there is a `TIMESTAMP`, and for a day after it
-/// too: microseconds of 63 bits.
+/// The last time, in seconds since 1970, that fits a `TIMESTAMP`, with a day to spare: microseconds
+/// of 63 bits.
 pub const TIMESTAMP_MAX: u64 = i64::MAX as u64 / 1_000_000 - 86_400;
 
-/// The largest magnitude that `DECIMAL(38,0)` holds.
+/// The largest magnitude of `DECIMAL(38,0)`.
 const WIDE_MAX: u128 = 10u128.pow(38) - 1;
 
 pub(crate) const fn column(name: &'static str, kind: Kind, comment: &'static str) -> Column {
@@ -165,12 +164,12 @@ impl Table {
         Arc::new(Schema::new(fields))
     }
 
-    /// The names of the columns, as a query lists them.
+    /// The names of the columns, as in a query.
     pub fn names(&self) -> String {
         self.columns.iter().map(|column| quoted(column.name)).collect::<Vec<_>>().join(", ")
     }
 
-    /// The columns with their types, as a statement that makes a table lists them.
+    /// The columns with their types, as in `CREATE TABLE`.
     pub fn definitions(&self) -> String {
         let definition = |column: &Column| format!("{} {}", quoted(column.name), column.kind.sql());
         self.columns.iter().map(definition).collect::<Vec<_>>().join(", ")
@@ -202,14 +201,14 @@ impl Kind {
     }
 }
 
-/// What decides which rows a block becomes, beside the block itself.
+/// What rows depend on besides the block itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// The chain's wrapped ether, whose deposits and withdrawals are token transfers.
+    /// The chain's wrapped ether contract, whose deposits and withdrawals are token transfers.
     pub weth: Option<Address>,
-    /// How the chain makes ether.
+    /// The chain's block rewards.
     pub issuance: Issuance,
-    /// The tables to be made.
+    /// The tables to make.
     pub tables: Selection,
 }
 
@@ -237,8 +236,7 @@ enum Growing {
 /// Appends a block's rows to a table's.
 type Fill = fn(&mut Rows, &Proved, &State, Options) -> Result<()>;
 
-/// What fills each of the [`CHAIN_TABLES`] whose rows are in the order of their blocks, in that
-/// order.
+/// Functions that fill those [`CHAIN_TABLES`] whose rows are in block order.
 const FILLS: [Fill; 9] = [
     |rows, block, _, _| blocks::push(rows, block),
     |rows, block, _, _| transactions::push(rows, block),
@@ -252,7 +250,7 @@ const FILLS: [Fill; 9] = [
 ];
 
 impl Batch {
-    /// An empty batch of the tables chosen.
+    /// An empty batch of the selected tables.
     pub fn new(options: Options) -> Self {
         let mut fills = FILLS.into_iter();
         let growing = CHAIN_TABLES.map(|table| match combined::none(table) {
@@ -266,11 +264,11 @@ impl Batch {
         Self { options, tables, gaps: Vec::new() }
     }
 
-    /// Appends one block's rows, and notes where they are not all that there are.
+    /// Appends one block's rows, and records gaps.
     ///
     /// # Errors
-    /// If a counter exceeds a `BIGINT`; the block can then not be stored without loss, and is not
-    /// stored at all.
+    /// If a counter exceeds a `BIGINT`; the block cannot be stored without loss, and is not stored
+    /// at all.
     pub fn push(&mut self, block: &Proved, state: &State) -> Result<()> {
         for (table, growing) in &mut self.tables {
             match growing {
@@ -288,12 +286,12 @@ impl Batch {
         Ok(())
     }
 
-    /// Of which blocks pushed which rows are not all there.
+    /// The gaps of the pushed blocks.
     pub fn take_gaps(&mut self) -> Vec<Gap> {
         std::mem::take(&mut self.gaps)
     }
 
-    /// One part per chosen table, in their order.
+    /// One part per selected table, in order.
     pub fn parts(self) -> Vec<Part> {
         let part = |growing| match growing {
             Growing::Rows(_, rows) => Part::Rows(rows.finish()),
@@ -302,7 +300,7 @@ impl Batch {
         self.tables.into_iter().map(|(_, growing)| part(growing)).collect()
     }
 
-    /// One record batch per chosen table, in their order.
+    /// One record batch per selected table, in order.
     ///
     /// # Errors
     /// If a counter exceeds a `BIGINT`.
@@ -373,8 +371,8 @@ impl Rows {
         Ok(())
     }
 
-    /// Appends a number to the column or, where it does not fit, in decimal to its `_text` column;
-    /// or null.
+    /// Appends a number to the column or, if it does not fit, in decimal to its `_text` column; or
+    /// null.
     pub fn integer_or_text(&mut self, value: impl Into<Option<u64>>) {
         let value = value.into();
         let narrow = value.and_then(|value| i64::try_from(value).ok());
@@ -382,12 +380,12 @@ impl Rows {
         self.digits(value.filter(|_| narrow.is_none()));
     }
 
-    /// Appends a number of 64 bits or a sum of such, or null.
+    /// Appends a 64-bit number or a sum of such, or null.
     pub fn long(&mut self, value: impl Into<Option<u64>>) {
         self.long_sum(value.into().map(u128::from));
     }
 
-    /// The same of a sum.
+    /// The same for a sum.
     pub fn long_sum(&mut self, sum: impl Into<Option<u128>>) {
         let sum = sum.into().map(|sum| i128::try_from(sum).expect("no chain has so many blocks"));
         builder!(self, Wide).append_option(sum);
@@ -410,8 +408,8 @@ impl Rows {
         builder!(self, Text).append_option(text);
     }
 
-    /// Appends what share of `whole` a part is, rounded down to a hundredth of a percent; null from
-    /// 1,000 % on.
+    /// Appends a part's share of `whole`, rounded down to a hundredth of a percent; null from 1,000
+    /// % on.
     pub fn percent(&mut self, part: u64, whole: u64) {
         let hundredths = u128::from(part) * 10_000 / u128::from(whole.max(1));
         builder!(self, Wide).append_option((hundredths < 100_000).then_some(hundredths as i128));
@@ -463,14 +461,13 @@ impl Rows {
         builder.append(list.is_some());
     }
 
-    /// Appends a time given in seconds since 1970; null if it is beyond all that a `TIMESTAMP` can
-    /// be.
+    /// Appends a time given in seconds since 1970; null if it does not fit a `TIMESTAMP`.
     pub fn time(&mut self, seconds: impl Into<Option<u64>>) {
         let seconds = seconds.into().and_then(timestamp);
         builder!(self, Time).append_option(seconds.map(|seconds| seconds as i64 * 1_000_000));
     }
 
-    /// The same, and then the seconds in decimal in its `_text` column.
+    /// The same, with the seconds in decimal in its `_text` column if it does not fit.
     pub fn time_or_text(&mut self, seconds: u64) {
         self.time(seconds);
         self.digits(Some(seconds).filter(|seconds| timestamp(*seconds).is_none()));
@@ -478,7 +475,7 @@ impl Rows {
 
     /// The rows as one record batch.
     pub fn finish(self) -> RecordBatch {
-        assert_eq!(self.next, 0, "{}: the last row is not whole", self.table.name);
+        assert_eq!(self.next, 0, "{}: the last row is not complete", self.table.name);
         let columns = self
             .builders
             .into_iter()
@@ -497,8 +494,8 @@ impl Rows {
     }
 }
 
-/// A time in seconds since 1970, where a `TIMESTAMP` can be it: up to a day before the year 294247
-/// ends for it. Headers may have any of 64 bits.
+/// A time in seconds since 1970, if it fits a `TIMESTAMP`, which ends in the year 294247. Headers
+/// may have any 64 bits.
 pub fn timestamp(seconds: u64) -> Option<u64> {
     Some(seconds).filter(|seconds| *seconds <= TIMESTAMP_MAX)
 }
@@ -506,7 +503,7 @@ pub fn timestamp(seconds: u64) -> Option<u64> {
 /// Appends `0x` and the bytes in hex without an intermediate string.
 fn append_hex(builder: &mut StringBuilder, bytes: &[u8]) {
     use std::fmt::Write;
-    // A hash, with room for the prefix.
+    // Room for a hash and the prefix.
     let mut text = [0; 2 + 2 * 32];
     text[..2].copy_from_slice(b"0x");
     let (first, rest) = bytes.split_at(bytes.len().min(32));

@@ -1,11 +1,11 @@
-//! Names and texts as SQL takes them.
+//! Quoting of SQL identifiers and strings.
 
-/// A name as an identifier.
+/// Quotes an identifier.
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Text as a string literal.
+/// Quotes a string literal.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -1,4 +1,4 @@
-//! The end of the process, asked for by a signal, and what is given up for it.
+//! Shutdown on a signal.
 
 use anyhow::Result;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How long the process may take to end once that was asked for.
+/// How long the process may take to exit after a signal.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
-/// Whether the process is to end. Cheap to clone. By default nobody asks for it.
+/// Whether the process is to stop. Cheap to clone. By default it never is.
 #[derive(Clone, Debug)]
 pub struct Stop {
     flag: Arc<AtomicBool>,
@@ -27,11 +27,11 @@ impl Stop {
     /// Listens for SIGTERM and SIGINT. The second one ends the process at once.
     ///
     /// # Errors
-    /// Where the system refuses a handler or a thread.
+    /// If the system refuses a handler or a thread.
     pub fn on_signals() -> Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
-            // Armed by the first: in this order, or the first would end it.
+            // Armed by the first signal: in the other order, the first would end the process.
             signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, flag.clone())?;
             signal_hook::flag::register(signal, flag.clone())?;
         }
@@ -39,10 +39,10 @@ impl Stop {
         let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
-                // Nobody listens only when the process has ended.
+                // The receivers are gone only when the process has ended.
                 let _ = sender.send(true);
                 tracing::info!(signal, "stopping");
-                // Whatever it is at: what is half done is seen to at the next start.
+                // Ends the process in any state: the next start cleans up.
                 std::thread::spawn(move || {
                     std::thread::sleep(STOP_MAX);
                     signal_hook::low_level::exit(128 + signal);
@@ -52,17 +52,17 @@ impl Stop {
         Ok(Self { flag, changed })
     }
 
-    /// Asks workers to stop, from inside. Whoever waits for a signal goes on waiting.
+    /// Stops workers from inside. Code that waits for a signal continues to wait.
     pub fn set(&self) {
         self.flag.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was asked for.
+    /// Whether the process is to stop.
     pub fn is_set(&self) -> bool {
         self.flag.load(Ordering::Relaxed)
     }
 
-    /// An error once it was asked for: for work that is given up then.
+    /// An error once the process is to stop, for work that is abandoned then.
     ///
     /// # Errors
     /// [`Stopped`], and nothing else.
@@ -70,19 +70,19 @@ impl Stop {
         if self.is_set() { Err(Stopped) } else { Ok(()) }
     }
 
-    /// Waits for the end to be asked for by a signal.
+    /// Waits for a signal.
     pub async fn wait(&self) {
         let mut changed = self.changed.clone();
-        // An error means that the signal thread is gone, and then nobody can ask.
+        // An error means that the signal thread is gone, and then no signal can come.
         if changed.wait_for(|stop| *stop).await.is_err() {
             std::future::pending().await
         }
     }
 
-    /// Runs something to its end, or drops it when the end of the process is asked for.
+    /// Runs a future to its end, or drops it when the process is to stop.
     ///
     /// # Errors
-    /// [`Stopped`] where it was dropped.
+    /// [`Stopped`] if it was dropped.
     pub async fn or_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopped> {
         tokio::select! {
             biased;
@@ -91,14 +91,14 @@ impl Stop {
         }
     }
 
-    /// Waits, and returns early when the end is asked for.
+    /// Waits, and returns early when the process is to stop.
     pub async fn pause(&self, time: Duration) {
-        // Either end is fine: the caller looks again.
+        // Either outcome is fine: the caller checks.
         let _ = tokio::time::timeout(time, self.wait()).await;
     }
 }
 
-/// The error of work that was given up because the process is to end.
+/// The error of work that was abandoned because the process is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped;
 

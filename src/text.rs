@@ -1,16 +1,16 @@
-//! Text from strangers, made safe to print: token names, labels, decoded logs, errors of the node,
-//! file names.
+//! Untrusted text, made safe to print: token names, labels, decoded logs, errors of the node, file
+//! names.
 //!
-//! Whoever wrote it cannot move the cursor, ring the bell, start a line or change the direction of
-//! the text around it. Stored data, JSON and CSV are unchanged; everything that is printed for
-//! people goes through [`shown`].
+//! Its author cannot move the cursor, ring the bell, start a line or change the direction of the
+//! text around it. Stored data, JSON and CSV are unchanged; everything that is printed for people
+//! goes through [`shown`].
 
 use std::borrow::Cow;
 
 /// Maximum length of a node's message, in characters.
 const MESSAGE_MAX: usize = 1_000;
 
-/// Text on one line: characters that are invisible, or change how other text is displayed, are
+/// Text on one line: invisible characters, and those that change how other text is displayed, are
 /// escaped, as `\n` or `\u{202e}`.
 pub fn shown(text: &str) -> Cow<'_, str> {
     if !text.contains(is_written_out) {
@@ -44,7 +44,7 @@ fn is_written_out(char: char) -> bool {
             '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}'
             // Line and paragraph separators.
             | '\u{2028}' | '\u{2029}'
-            // Nothing to be seen: two names that look alike are not the same.
+            // Invisible: two names that look alike are not the same.
             | '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2065}' | '\u{feff}'
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }

@@ -195,8 +195,8 @@ life() {
     printf 'docker stop took %s ms\n' $((($(date +%s%N) - started) / 1000000))
     [[ "$(exit_code "$name")" == 0 ]] || lament "$name: exit code $(exit_code "$name")"
     pass "$name: docker stop with its 10 s ends with 0"
-    expect "$name: geth ended with 0" log_has "$name" 'geth ended with code 0'
-    expect "$name: the writer ended with 0" log_has "$name" 'the writer ended with code 0'
+    expect "$name: geth ended with 0" log_has "$name" 'geth exited with code 0'
+    expect "$name: the writer ended with 0" log_has "$name" 'the writer exited with code 0'
     expect "$name: nothing half done is left" bash -c "[[ -z \$(ls '$(volume "$name")/spyhop/.spyhop/tmp') && -z \$(find '$(volume "$name")' -name '*.wal') ]]"
     count="$(host_count "$name")"
 

@@ -4,8 +4,8 @@ use super::Log;
 use alloy_primitives::{Bloom, BloomInput, keccak256};
 use std::collections::HashMap;
 
-/// The bits of the addresses and topics of one block's logs. A block names few of them, many times:
-/// one keccak for each.
+/// The bits of the addresses and topics of one block's logs. A block repeats few of them many
+/// times, so each is hashed once.
 #[derive(Debug, Default)]
 pub struct BloomBits<'a> {
     bits: HashMap<&'a [u8], Bloom>,

@@ -1,30 +1,29 @@
-//! Return values of contracts, which can be any bytes: read as the contract's interface says, or
-//! not at all.
+//! Return values of contracts, which can be any bytes: decoded by the contract's interface, or
+//! rejected.
 
 use alloy_primitives::U256;
 
 /// Characters of a text that are kept. Honest symbols have ten, honest names forty.
 const TEXT_MAX: usize = 64;
 
-/// The number that an answer is: its first word, as a contract that calls another reads it, which
-/// is content with more and fails with less.
+/// A reply as a number: its first word, which is how calling contracts read it: they ignore further
+/// bytes and fail with fewer.
 pub fn number(answer: &[u8]) -> Option<U256> {
     Some(U256::from_be_bytes(*answer.first_chunk::<32>()?))
 }
 
-/// The number of decimals that an answer is, where it is one of up to 8 bits.
+/// A reply as a number of decimals, if it is one of up to 8 bits.
 pub fn decimals(answer: &[u8]) -> Option<u64> {
     u8::try_from(number(answer)?).ok().map(u64::from)
 }
 
-/// The text that an answer is: a string, or as in older contracts one word. Cut to 64 characters;
-/// in a string, what is no UTF-8 and characters that control terminals become U+FFFD. `None` if it
-/// is neither, or empty.
+/// A reply as text: a string, or as in older contracts one word. Cut to 64 characters; in a string,
+/// invalid UTF-8 and terminal control characters become U+FFFD. `None` if it is neither, or empty.
 pub fn text(answer: &[u8]) -> Option<String> {
     if let Ok(word) = <&[u8; 32]>::try_from(answer) {
         return text_of_word(word);
     }
-    // No character has more than four bytes, so that a cut one is never among those kept.
+    // No character has more than four bytes, so a truncated one is never among those kept.
     let bytes = string(answer)?;
     let bytes = &bytes[..bytes.len().min(4 * TEXT_MAX)];
     let shown = |character: char| {
@@ -40,7 +39,7 @@ fn text_of_word(word: &[u8; 32]) -> Option<String> {
     let end = word.iter().position(|byte| *byte == 0).unwrap_or(word.len());
     let text = match std::str::from_utf8(&word[..end]) {
         Ok(text) => text,
-        // The last character did not go in.
+        // The last character was truncated.
         Err(error) if error.error_len().is_none() && end == word.len() => {
             std::str::from_utf8(&word[..error.valid_up_to()]).ok()?
         }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 pub struct Allocation {
     /// Wei of each account that has any, by address.
     pub balances: Vec<(Address, U256)>,
-    /// The root of the state that all of it makes: the one in the genesis block's header.
+    /// The root of the resulting state, which is in the genesis block's header.
     pub state_root: B256,
 }
 
@@ -31,7 +31,7 @@ struct GenesisAccount {
 }
 
 impl Allocation {
-    /// Reads what geth keeps in its database of the genesis block's state.
+    /// Decodes the genesis block's state from geth's database.
     ///
     /// # Errors
     /// If it is not JSON of that shape.

@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B64, B256, Bloom, Bytes, U256, keccak256};
 use alloy_rlp::Encodable;
 use anyhow::{Context, Result};
 
-/// The place of the extra data among a header's items.
+/// Index of the extra data among a header's items.
 const EXTRA_DATA: usize = 12;
 
 /// A block header. The optional fields are those that later forks appended, in their order (geth
@@ -49,7 +49,7 @@ pub struct Header {
     pub block_access_list_hash: Option<B256>,
     /// Amsterdam (EIP-7843).
     pub slot_number: Option<u64>,
-    /// RLP items after the last field known here, as they came.
+    /// RLP items after the last field known here, undecoded.
     pub extra_fields: Option<Bytes>,
 }
 
@@ -97,9 +97,9 @@ impl Header {
         })
     }
 
-    /// Who sealed the block where that goes by turns (Clique, EIP-225): the seal is the end of the
-    /// extra data, and signs the header without it. The header's `miner` is another thing then, and
-    /// the tips are the signer's.
+    /// The signer of a block on a Clique chain (EIP-225): the seal at the end of the extra data
+    /// signs the header without it. There the header's `miner` has another meaning, and tips go to
+    /// the signer.
     pub fn signer(&self) -> Option<Address> {
         let (rest, seal) = self.extra_data.split_last_chunk::<65>()?;
         let mut signed = Vec::with_capacity(self.raw.len());

@@ -1,10 +1,10 @@
-//! Receipts in their consensus encoding (EIP-2718), as `debug_getRawReceipts` gives them.
+//! Receipts in their consensus encoding (EIP-2718), as returned by `debug_getRawReceipts`.
 
 use super::rlp::Items;
 use alloy_primitives::{Address, B256, Bloom, Bytes};
 use anyhow::{Context, Result, bail, ensure};
 
-/// What a receipt says of its transaction's end.
+/// The outcome of a transaction according to its receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Byzantium and later (EIP-658).
@@ -20,7 +20,7 @@ pub struct Receipt {
     pub kind: u8,
     /// Status or state root.
     pub outcome: Outcome,
-    /// Gas used in the block up to and with this transaction.
+    /// Gas used in the block up to and including this transaction.
     pub cumulative_gas_used: u64,
     /// The receipt's own bloom, proved against its logs by [`crate::prove`].
     pub logs_bloom: Bloom,
@@ -35,7 +35,7 @@ pub struct Log {
     pub address: Address,
     /// Up to four topics.
     pub topics: Vec<B256>,
-    /// The rest.
+    /// The parameters that are not indexed.
     pub data: Bytes,
 }
 
@@ -50,7 +50,7 @@ impl Outcome {
 }
 
 impl Receipt {
-    /// Decodes one receipt, with its type byte where it has one.
+    /// Decodes one receipt, with its type byte if it has one.
     pub fn decode(raw: &Bytes) -> Result<Self> {
         let kind = match raw.first() {
             None => bail!("empty"),

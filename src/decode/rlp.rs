@@ -1,7 +1,7 @@
-//! A cursor over the items of an RLP list that lends each item's own bytes.
+//! A cursor over the items of an RLP list that returns each item's own bytes.
 //!
-//! `alloy-rlp` decodes into owned values, while roots and hashes need the slices that the values
-//! came from. So the walk is here, and alloy reads each item's header.
+//! `alloy-rlp` decodes into owned values, but roots and hashes need the original slices. So the
+//! list is walked here, and alloy decodes each item's header.
 
 use alloy_primitives::Uint;
 use alloy_rlp::{Decodable, Header};
@@ -27,12 +27,12 @@ impl<'a> Items<'a> {
         Ok(Self { rest })
     }
 
-    /// What has not been taken yet.
+    /// Items that have not been taken yet.
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// The next item with its header; an error where the list has ended.
+    /// The next item with its header; an error at the end of the list.
     pub fn next_item(&mut self) -> Result<&'a [u8]> {
         self.next().context("list is too short")?
     }
@@ -53,17 +53,17 @@ impl<'a> Items<'a> {
         u64::decode(&mut self.next_item()?).map_err(|error| not_a_number(error, 64))
     }
 
-    /// The next item as a number of up to so many bits: 256 for amounts.
+    /// The next item as a number of up to this many bits: 256 for amounts.
     pub fn wide<const BITS: usize, const LIMBS: usize>(&mut self) -> Result<Uint<BITS, LIMBS>> {
         Uint::decode(&mut self.next_item()?).map_err(|error| not_a_number(error, BITS))
     }
 }
 
-/// Why an item is no number of so many bits.
+/// Why an item is not a number of this many bits.
 fn not_a_number(error: alloy_rlp::Error, bits: usize) -> anyhow::Error {
     match error {
         alloy_rlp::Error::Overflow => {
-            anyhow::anyhow!("a number of more than the {bits} bits that the protocol has for it")
+            anyhow::anyhow!("a number that exceeds the protocol's {bits} bits")
         }
         error => error.into(),
     }
@@ -78,7 +78,7 @@ impl<'a> Iterator for Items<'a> {
         }
         let mut rest = self.rest;
         let taken = Header::decode(&mut rest).map(|header| {
-            // A single byte below 0x80 is its own header: `rest` still stands on it.
+            // A single byte below 0x80 is its own header: `rest` still includes it.
             let length = self.rest.len() - rest.len() + header.payload_length;
             let (item, after) = self.rest.split_at(length);
             self.rest = after;
@@ -91,8 +91,8 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
-/// The payload of `item` where it is a string (a typed transaction), the whole item where it is a
-/// list (a legacy one).
+/// The payload of `item` if it is a string (a typed transaction), the complete item if it is a list
+/// (a legacy one).
 pub fn unwrap_string(item: &[u8]) -> Result<&[u8]> {
     if item.first().is_some_and(|byte| *byte >= 0xc0) {
         return Ok(item);

@@ -1,7 +1,7 @@
 //! Receipts as geth's freezer stores them: status or root, cumulative gas, logs.
 //!
 //! The type comes from the transaction and the bloom from the logs. With them each receipt's
-//! consensus encoding is built, which the receipts root in the header proves. What is stored is
+//! consensus encoding is built, which the receipts root in the header proves. Stored items are
 //! copied, never encoded again.
 //!
 //! Source: geth `core/types/receipt.go`, `ReceiptForStorage`.
@@ -13,7 +13,7 @@ use alloy_rlp::{Encodable, Header};
 use anyhow::{Context, Result, ensure};
 use std::ops::Range;
 
-/// One receipt's items, as they are stored.
+/// One receipt's stored items.
 struct StoredReceipt<'a> {
     outcome: &'a [u8],
     gas: &'a [u8],
@@ -38,7 +38,7 @@ pub(super) fn receipts(
     }
     let mut bits = BloomBits::default();
     let blooms: Vec<_> = receipts.iter().map(|receipt| bits.of(&receipt.logs)).collect();
-    // A bloom and a few bytes more than what is stored, each.
+    // Each grows by a bloom and a few bytes.
     let mut encoded = Vec::with_capacity(raw.len() + receipts.len() * (size_of::<Bloom>() + 16));
     let mut parts = Vec::with_capacity(receipts.len());
     for ((receipt, items), bloom) in receipts.iter_mut().zip(&stored).zip(blooms) {
@@ -69,7 +69,7 @@ fn decode<'a>(raw: &Bytes, item: &'a [u8], kind: u8) -> Result<(Receipt, StoredR
     Ok((receipt, stored))
 }
 
-/// Appends a receipt's consensus encoding (EIP-2718), and says where it is.
+/// Appends a receipt's consensus encoding (EIP-2718), and returns its position.
 fn encode(kind: u8, items: &StoredReceipt, bloom: &Bloom, encoded: &mut Vec<u8>) -> Range<usize> {
     let start = encoded.len();
     if kind != 0 {

@@ -1,8 +1,8 @@
 //! Output of geth's `callTracer` for one transaction: JSON to call frames.
 //!
 //! Frames nest as deep as EVM calls, 1,024 levels, which is more than a recursive JSON parser
-//! allows. So the text is walked here once, front to back, and the frames come out flat, each after
-//! the one that made it.
+//! allows. So the text is walked once, front to back, and the frames come out flat, each after its
+//! parent.
 //!
 //! Source: geth `eth/tracers/native/call.go`.
 
@@ -13,14 +13,14 @@ use std::borrow::Cow;
 /// One call frame.
 #[derive(Clone, Debug, Default)]
 pub struct Frame {
-    /// The operation in geth's words: `CALL`, `CREATE2`, `SELFDESTRUCT` …
+    /// The operation as geth names it: `CALL`, `CREATE2`, `SELFDESTRUCT` …
     pub kind: String,
     /// The caller; for a selfdestruct the contract that is destroyed.
     pub from: Address,
-    /// Who was called, or what was created; for a selfdestruct who inherits. None where a creation
+    /// The callee, or the created contract; for a selfdestruct the beneficiary. None if a creation
     /// failed.
     pub to: Option<Address>,
-    /// Wei given along; none for `STATICCALL`.
+    /// Wei sent with the call; none for `STATICCALL`.
     pub value: Option<U256>,
     /// Gas provided.
     pub gas: u64,
@@ -28,24 +28,24 @@ pub struct Frame {
     pub gas_used: u64,
     /// Call data, or the init code.
     pub input: Bytes,
-    /// What it returned.
+    /// Return data.
     pub output: Option<Bytes>,
-    /// Why it failed by itself.
+    /// Its own error, if it failed.
     pub error: Option<String>,
-    /// Whether it and all frames above it came to a good end: only then did anything happen.
+    /// Whether it and all frames above it succeeded: otherwise it has no effect.
     pub succeeded: bool,
-    /// The frame that made it, as an index of the list it is in, and which of that one's frames it
-    /// is, from 0.
+    /// Its parent, as an index of the list it is in, and its position among the parent's frames,
+    /// from 0.
     pub parent: Option<(usize, u32)>,
     /// Number of frames it called.
     pub subtraces: u32,
-    /// Its path, where the frames between are not here; see [`moving`].
+    /// Its path, if the frames between are not in the list; see [`moving`].
     pub path: Option<String>,
 }
 
-/// Frames that are open at one time, at most: the EVM calls 1,024 levels deep (yellow paper,
-/// section 9.1), and geth shows the call that failed for being one deeper, and a selfdestruct in
-/// the deepest, as frames of their own.
+/// Maximum nesting of frames: the EVM calls 1,024 levels deep (yellow paper, section 9.1), and geth
+/// also shows the call that failed for being one deeper, and a selfdestruct in the deepest, as
+/// frames.
 const DEPTH_MAX: usize = 1_026;
 
 /// The path to a frame from its transaction's, as in `0,1`; empty for the transaction's own.
@@ -100,13 +100,12 @@ pub fn frames(json: &str) -> Result<Vec<Frame>> {
 /// Kind, from, to, value and path of a frame.
 type MovingFrame = (String, Address, Address, String, String);
 
-/// Of the tracer that carries neither input nor output ([`crate::geth::Client::trace_moving`]): the
-/// frames that came to a good end and move ether, create or end a contract, the transaction's own
-/// first; and how many bytes of input and output all frames have. No frames where the transaction
-/// failed.
+/// Output of the tracer without input and output ([`crate::geth::Client::trace_moving`]): the
+/// successful frames that move ether, or create or destroy a contract, the transaction's own first;
+/// and how many bytes of input and output all frames have. No frames if the transaction failed.
 ///
 /// # Errors
-/// If the text is not what the tracer makes.
+/// If the text is not what the tracer returns.
 pub fn moving(json: &str) -> Result<(Vec<Frame>, u64)> {
     let (bytes, frames): (u64, Option<Vec<MovingFrame>>) = serde_json::from_str(json)?;
     let frame = |(index, (kind, from, to, value, path)): (usize, MovingFrame)| {
@@ -120,7 +119,7 @@ pub fn moving(json: &str) -> Result<(Vec<Frame>, u64)> {
 
 fn enter(reader: &mut Reader, frames: &mut Vec<Frame>, open: &mut Vec<usize>) -> Result<()> {
     reader.expect(b'{')?;
-    ensure!(open.len() < DEPTH_MAX, "the trace is deeper than the EVM calls");
+    ensure!(open.len() < DEPTH_MAX, "the trace is deeper than the EVM allows");
     let parent = open.last().map(|&parent| {
         frames[parent].subtraces += 1;
         (parent, frames[parent].subtraces - 1)
@@ -151,14 +150,14 @@ fn quantity(text: &str) -> Result<U256> {
     Ok(U256::from_str_radix(digits, 16)?)
 }
 
-/// A place in JSON that is known to be well formed: what is wrong here is its shape.
+/// A position in well-formed JSON: only its shape can be wrong.
 struct Reader<'a> {
     text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    /// The next byte that is no space, still to be taken.
+    /// The next byte that is not a space, without taking it.
     fn peek(&mut self) -> Result<u8> {
         while self.text.get(self.at).is_some_and(u8::is_ascii_whitespace) {
             self.at += 1;
@@ -198,7 +197,7 @@ impl<'a> Reader<'a> {
         Ok(Some(key))
     }
 
-    /// Whether another item of an array follows, after one that has ended.
+    /// Whether another item of an array follows the one that just ended.
     fn next_item(&mut self) -> Result<bool> {
         match self.take()? {
             b',' => Ok(true),
@@ -227,7 +226,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Passes over a value of any shape.
+    /// Skips a value of any shape.
     fn skip(&mut self) -> Result<()> {
         let mut depth = 0u64;
         loop {
@@ -238,7 +237,7 @@ impl<'a> Reader<'a> {
                     self.at += 1;
                 }
                 b'}' | b']' => {
-                    // Below the value's own brackets lies what it is in.
+                    // A bracket below the value's own belongs to what contains it.
                     depth = depth.checked_sub(1).context("a value is missing")?;
                     self.at += 1;
                 }

@@ -12,22 +12,22 @@ use secp256k1::{
 /// One transaction of a block.
 #[derive(Debug)]
 pub struct Transaction {
-    /// The EIP-2718 envelope: what the transactions root is made of.
+    /// The EIP-2718 envelope, which the transactions root is computed from.
     pub raw: Bytes,
     /// keccak-256 of [`Self::raw`].
     pub hash: B256,
     /// 0 for legacy, else the envelope's type byte.
     pub kind: u8,
-    /// `None` if the type is not known here: it is then stored as [`Self::raw`] alone. `None` too
-    /// if they were not asked for.
+    /// `None` if the type is unknown, in which case only [`Self::raw`] is stored, or if fields were
+    /// not requested.
     pub fields: Option<Fields>,
-    /// Who signed it; `None` until recovered, and where `fields` is.
+    /// The sender; `None` until recovered, and if `fields` is.
     pub sender: Option<Address>,
 }
 
-/// The fields of a known type. Wei where nothing else is said, in as many bits as the protocol has:
-/// 256 for amounts and chain ids (yellow paper, EIP-1344), 64 for gas and nonces (EIP-2681). Geth
-/// refuses what has more.
+/// The fields of a known type. In wei unless noted, with as many bits as the protocol allows: 256
+/// for amounts and chain ids (yellow paper, EIP-1344), 64 for gas and nonces (EIP-2681). Geth
+/// refuses larger ones.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the execution API's own names")]
 pub struct Fields {
@@ -56,13 +56,13 @@ pub struct Fields {
     pub v: U512,
     pub r: U256,
     pub s: U256,
-    /// What was signed.
+    /// The hash that was signed.
     signing_hash: B256,
-    /// The public key's parity, out of `v`.
+    /// The public key's parity, from `v`.
     y_parity: bool,
 }
 
-/// One authorization of a type 4 transaction. All of it is set freely by the sender.
+/// One authorization of a type 4 transaction. The sender chooses all of it freely.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "EIP-7702's own names")]
 pub struct Authorization {
@@ -98,7 +98,7 @@ impl Transaction {
         Ok(())
     }
 
-    /// How many blobs it carries.
+    /// Number of its blobs.
     pub fn blob_count(&self) -> u64 {
         self.fields
             .as_ref()
@@ -108,7 +108,7 @@ impl Transaction {
 }
 
 impl Fields {
-    /// Reads the list of a known type; what was signed is hashed from the list's own bytes.
+    /// Decodes the list of a known type; the signing hash is computed from the list's own bytes.
     fn decode(raw: &Bytes, kind: u8) -> Result<Self> {
         let mut items = Items::list(if kind == 0 { raw } else { &raw[1..] })?;
         let payload = items.rest();
@@ -145,7 +145,7 @@ impl Fields {
         ensure!(items.next().is_none(), "more fields than the type has");
         let y_parity = match (kind, u64::try_from(v).ok()) {
             (0, Some(27 | 28)) => v == U512::from(28),
-            (0, Some(0..=34)) => bail!("v is {v}, which is of no signature (EIP-155)"),
+            (0, Some(0..=34)) => bail!("v is {v}, which no signature has (EIP-155)"),
             (0, _) => {
                 let folded = v - U512::from(35);
                 let id = U256::checked_from_limbs_slice((folded >> 1usize).as_limbs());
@@ -186,7 +186,7 @@ impl Fields {
     }
 }
 
-/// Who signed a hash, with `r` and `s` one after the other.
+/// The signer of a hash, given `r` and `s` concatenated.
 pub(super) fn recover(compact: &[u8; 64], y_parity: bool, signing_hash: B256) -> Result<Address> {
     let recovery_id = if y_parity { RecoveryId::One } else { RecoveryId::Zero };
     let signature = RecoverableSignature::from_compact(compact, recovery_id)?;

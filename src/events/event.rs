@@ -5,7 +5,7 @@ use alloy_primitives::{B256, keccak256};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-/// Parameters that an event may have: the compiler's stack has room for fewer.
+/// Limit on an event's parameters: the compiler's stack allows fewer.
 const INPUTS_MAX: usize = 1_000;
 
 /// An event of a contract.
@@ -22,7 +22,7 @@ pub struct Event {
 /// A parameter.
 #[derive(Clone, Debug)]
 pub struct Input {
-    /// Its name; empty where it has none.
+    /// Its name; may be empty.
     pub name: String,
     /// Its type.
     pub kind: AbiType,
@@ -30,7 +30,7 @@ pub struct Input {
     pub indexed: bool,
 }
 
-/// An event as a file has it.
+/// An event as declared in a file.
 #[derive(Deserialize)]
 struct Declared {
     name: String,
@@ -39,7 +39,7 @@ struct Declared {
 }
 
 impl Event {
-    /// Reads the item of an ABI that is an event.
+    /// Parses the item of an ABI that is an event.
     ///
     /// # Errors
     /// If it is not an event, or has invalid types.
@@ -73,12 +73,12 @@ impl Event {
         keccak256(self.signature())
     }
 
-    /// Which of its parameters are topics: a 1 for each that is, a 0 for each that is not.
+    /// Which of its parameters are topics: 1 for each that is, 0 for each that is not.
     pub fn shape(&self) -> String {
         self.inputs.iter().map(|input| if input.indexed { '1' } else { '0' }).collect()
     }
 
-    /// As it is declared in Solidity.
+    /// Its declaration in Solidity.
     pub fn declaration(&self) -> String {
         let mut declaration = format!("event {}(", self.name);
         for (index, input) in self.inputs.iter().enumerate() {

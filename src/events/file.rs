@@ -1,7 +1,7 @@
-//! An ABI file: an array as `solc --abi` prints it, or what tools wrap around one. Foundry,
+//! An ABI file: an array as `solc --abi` prints it, or a tool's wrapper around one. Foundry,
 //! Hardhat, Truffle and hardhat-deploy write an object with `abi`, Etherscan returns the array as
-//! text in `result`, solc's outputs have `contracts`, and its metadata `output`. An `address`
-//! beside `abi`, or a list of them, binds the events to these contracts.
+//! text in `result`, solc's outputs have `contracts`, and its metadata `output`. An `address` next
+//! to `abi`, or a list of them, binds the events to these contracts.
 
 use super::event::Event;
 use crate::rows::events_skipped::Skipped;
@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// Things around an array, each in the other.
+/// Nesting of wrappers around an array.
 const DEPTH_MAX: u32 = 4;
 
-/// Items that cannot be read: a file with more is not an ABI.
+/// Unreadable items, at most: a file with more is not an ABI.
 const SKIPPED_MAX: usize = 1_000;
 
 /// The events of a contract.
@@ -23,11 +23,11 @@ const SKIPPED_MAX: usize = 1_000;
 pub struct Contract {
     /// In snake case.
     pub name: String,
-    /// Where it is; empty where any address will do.
+    /// Its addresses; empty if any address matches.
     pub addresses: Vec<Address>,
     /// Its events, each once.
     pub events: Vec<Event>,
-    /// What is an event and has no view of its own.
+    /// Events without a view of their own.
     pub skipped: Vec<Skipped>,
     /// The file's name.
     pub file: String,
@@ -41,7 +41,7 @@ enum Addresses {
     Many(Vec<Address>),
 }
 
-/// An object that has an ABI in it.
+/// An object that contains an ABI.
 #[derive(Deserialize)]
 struct Object<'a> {
     #[serde(borrow, alias = "ABI")]
@@ -64,10 +64,10 @@ struct Item {
 }
 
 impl Contract {
-    /// Reads a file.
+    /// Parses a file.
     ///
     /// # Errors
-    /// If it is not an ABI. An event that cannot be read is skipped.
+    /// If it is not an ABI. An unreadable event is skipped.
     pub fn parse(file: &str, name: &str, json: &str) -> Result<Self> {
         let name = snake_case(name);
         ensure!(!name.is_empty(), "its name has neither a letter nor a digit");
@@ -80,7 +80,7 @@ impl Contract {
         Ok(contract)
     }
 
-    /// Adds the events of an array, of text that is one, or of an object that has one in it.
+    /// Adds the events of an array, of text that contains one, or of an object that contains one.
     fn gather(&mut self, whole: &str, json: &str, depth: u32) -> Result<()> {
         ensure!(depth <= DEPTH_MAX, "its ABI is nested too deeply");
         match json.trim_start().as_bytes().first() {
@@ -128,7 +128,7 @@ impl Contract {
             match serde_json::from_str::<Object<'_>>(contract) {
                 Ok(Object { abi: Some(abi), .. }) => self.gather(whole, abi.get(), depth + 1)?,
                 Ok(_) => self.contracts(whole, contract, depth + 1)?,
-                // What else is said of a contract.
+                // Other data about a contract.
                 Err(_) => {}
             }
         }
@@ -144,7 +144,7 @@ impl Contract {
                 }
                 Err(error) => (name, format!("{error:#}")),
             },
-            // What Etherscan says of a source has its ABI in it.
+            // Etherscan's description of a source contains its ABI.
             Ok(Item { kind, .. }) if kind.is_empty() && depth > 0 && json.contains("\"ABI\"") => {
                 return self.object(whole, json, depth);
             }
@@ -166,7 +166,7 @@ impl Contract {
         self.skipped.push(Skipped { file: self.file.clone(), event, signature, reason });
     }
 
-    /// One event may be declared in many places. Its first declaration names its parameters.
+    /// Removes duplicates. An event's first declaration names its parameters.
     fn keep_each_once(&mut self) {
         let mut first: BTreeMap<(String, String, bool), String> = BTreeMap::new();
         for event in std::mem::take(&mut self.events) {
@@ -188,8 +188,8 @@ impl Contract {
         }
     }
 
-    /// Each event with its view's name. Those of one name are distinguished by the first four bytes
-    /// of their topic, and if that is the same, too, by which parameters are indexed.
+    /// Each event with its view's name. Events of the same name are distinguished by the first four
+    /// bytes of their topic, and if that is the same, too, by which parameters are indexed.
     pub fn named_events(&self) -> impl Iterator<Item = (String, &Event)> {
         let names = |event: &Event| {
             let name = format!("{}_{}", self.name, snake_case(&event.name));
@@ -214,7 +214,7 @@ impl Contract {
     }
 }
 
-/// `ERC20Token` as `erc20_token`; what is neither letter nor digit is an underscore.
+/// `ERC20Token` as `erc20_token`; anything but letters and digits becomes an underscore.
 fn snake_case(name: &str) -> String {
     let letters: Vec<_> = name.chars().collect();
     let mut snake = String::new();

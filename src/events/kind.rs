@@ -1,18 +1,18 @@
-//! The types of an ABI and their canonical names: a topic is computed from what is decoded, never
-//! from what a file claims.
+//! The types of an ABI and their canonical names: a topic is computed from the decoded types, never
+//! taken from a file.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 use std::fmt;
 
-/// Words that the static part of an event may take: a mebibyte of them is more than a log has.
+/// Limit on an event's static words: no log has a mebibyte of them.
 pub const WORDS_MAX: u64 = 1 << 20;
 
-/// Characters of a type's name, and so lists in lists.
+/// Limit on a type's name in characters, which also bounds nested lists.
 const NAME_MAX: usize = 200;
 
-/// A parameter as a file has it.
+/// A parameter as declared in a file.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Parameter {
@@ -22,14 +22,14 @@ pub struct Parameter {
     /// Whether it is a topic.
     pub indexed: Option<bool>,
     components: Option<Vec<Parameter>>,
-    /// What the source calls it; tools write all sorts of things there.
+    /// Its type in the source; tools write all sorts of things there.
     internal_type: Option<Value>,
 }
 
 /// A type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AbiType {
-    /// What fits one word.
+    /// A type of one word.
     Word(Word),
     /// `bytes`.
     Bytes,
@@ -37,7 +37,7 @@ pub enum AbiType {
     Text,
     /// `T[]`, or `T[count]`.
     List(Box<AbiType>, Option<u64>),
-    /// A tuple, with the names of its parts; empty where they have none.
+    /// A tuple, with the names of its parts, which may be empty.
     Tuple(Vec<(String, AbiType)>),
 }
 
@@ -59,7 +59,7 @@ pub enum Word {
 }
 
 impl Parameter {
-    /// Its name; empty where it has none.
+    /// Its name; may be empty.
     ///
     /// # Errors
     /// If it is not a name in Solidity.
@@ -97,8 +97,8 @@ impl Parameter {
         Ok(kind)
     }
 
-    /// The type without its lists. The names that hand-written files use, and what the source calls
-    /// it where that settles it.
+    /// The type without its lists. Accepts the names in hand-written files, and uses the source's
+    /// type if that settles it.
     fn stem(&self, stem: &str) -> Result<AbiType> {
         let components = self.components.as_deref().unwrap_or_default();
         let source = self.internal_type.as_ref().and_then(Value::as_str).unwrap_or_default();
@@ -112,7 +112,7 @@ impl Parameter {
             "int" => AbiType::Word(Word::Int(256)),
             "byte" => AbiType::Word(Word::Bytes(1)),
             "address payable" => AbiType::Word(Word::Address),
-            // Only a tuple has them, whatever it is called.
+            // Only a tuple has components, whatever it is called.
             _ if !components.is_empty() => {
                 let parts = components.iter().map(|part| Ok((part.name()?, part.kind()?)));
                 let parts = parts.collect::<Result<Vec<_>>>()?;
@@ -123,18 +123,19 @@ impl Parameter {
                 AbiType::Tuple(parts)
             }
             "tuple" => bail!("a tuple has no `components`"),
-            // A contract is its address. An enumeration may be wider than 8 bits, and a type of the
-            // user's is any.
+            // A contract is its address. An enumeration may be wider than 8 bits, and a
+            // user-defined type can be any.
             _ if is_contract(stem, source) => AbiType::Word(Word::Address),
             _ if is_fixed(stem) => bail!("`{stem}`, a fixed-point number, is not decoded"),
             _ => bail!(
-                "there is no type `{stem}`: write the one it is encoded as, `uint8` for most enumerations"
+                "there is no type `{stem}`: write the one it is encoded as, `uint8` for most \
+                enumerations"
             ),
         })
     }
 }
 
-/// Whether a type is the contract that the source says it is; there may be lists of it.
+/// Whether a type is the contract named in the source, or a list of it.
 fn is_contract(stem: &str, source: &str) -> bool {
     let name = source.split('[').next().and_then(|source| source.strip_prefix("contract "));
     stem.starts_with("contract ") || name == Some(stem)
@@ -157,7 +158,7 @@ fn number(digits: &str) -> Option<u64> {
 }
 
 impl AbiType {
-    /// Whether its place says only where it is.
+    /// Whether its head is only an offset.
     pub fn is_dynamic(&self) -> bool {
         match self {
             Self::Word(_) => false,
@@ -167,7 +168,7 @@ impl AbiType {
         }
     }
 
-    /// Words that it takes in its place.
+    /// Words of its head.
     pub fn words(&self) -> u64 {
         match self {
             _ if self.is_dynamic() => 1,
@@ -207,7 +208,7 @@ impl AbiType {
     }
 }
 
-/// Words that these take in their places, side by side.
+/// Words of these heads together.
 fn sum<'a>(kinds: impl Iterator<Item = &'a AbiType>) -> u64 {
     kinds.map(AbiType::words).fold(0, u64::saturating_add)
 }

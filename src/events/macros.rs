@@ -1,8 +1,8 @@
 //! The macros that views decode with, in SQL that every DuckDB from 1.4 on supports. None of them
-//! fails, whatever it is given.
+//! fails, whatever its arguments.
 //!
 //! A word is 64 hexadecimal digits; a shorter one, because the log ends, decodes to null. As in
-//! `abi.decode`, so does a word whose unused digits are not what they must be.
+//! `abi.decode`, so does a word whose padding is wrong.
 //!
 //! DuckDB expands a macro at every call when it checks a view, which costs milliseconds for each.
 //! So views are created over stand-ins that have only the types, and the macros replace those
@@ -11,7 +11,7 @@
 use alloy_primitives::U256;
 use std::fmt::Write;
 
-/// The macros that views call, by name, and what they give.
+/// The macros that views call, by name, and their types.
 const TYPES: [(&str, &str); 17] = [
     ("is_uint", "BOOLEAN"),
     ("is_int", "BOOLEAN"),
@@ -32,7 +32,7 @@ const TYPES: [(&str, &str); 17] = [
     ("elements", "VARCHAR"),
 ];
 
-/// The statements that make stand-ins for what views call.
+/// The statements that create stand-ins for these.
 pub fn stand_ins() -> String {
     let mut sql = String::new();
     for (head, _) in macros() {
@@ -44,7 +44,7 @@ pub fn stand_ins() -> String {
     sql
 }
 
-/// The statements that make every macro, in place of its stand-in where it has one.
+/// The statements that create every macro, replacing its stand-in if it has one.
 pub fn sql() -> String {
     let mut sql = String::new();
     for (head, body) in macros() {
@@ -113,17 +113,17 @@ fn macros() -> [(&'static str, String); 24] {
                 ELSE '-' || events.abi_digits(events.abi_complement(w), 1) END"
                 .into(),
         ),
-        // A length or a place in bytes, as a count of digits: up to 2^28 bytes, which no log has.
+        // A length or an offset in bytes, as a count of digits: up to 2^28 bytes, which no log has.
         ("size(w)", format!("CASE WHEN length(w) = 64 AND starts_with(w, '{}') THEN 2 * ('0x' || right(w, 7))::BIGINT END", zeros(57))),
-        // What begins where a word says, in digits from a start on; empty where that is behind the
-        // end.
+        // The data at the offset in a word, counted in digits from a start; empty if that is beyond
+        // the end.
         ("tail(hex, start, w)", "substr(hex, start + events.abi_size(w))".into()),
         ("length(t)", "events.abi_size(left(t, 64))".into()),
         ("raw(hex)", "CASE WHEN hex <> '' THEN '0x' || hex END".into()),
         ("exactly(hex, digits)", "CASE WHEN length(hex) = digits THEN hex END".into()),
         ("content(t)", "events.abi_exactly(substr(t, 65, events.abi_length(t)), events.abi_length(t))".into()),
         ("string(t)", "try(decode(unhex(events.abi_content(t))))".into()),
-        // The elements of a list that take so many words each, as one text.
+        // The elements of a list with this many words each, as one text.
         (
             "elements(t, words)",
             "CASE WHEN events.abi_length(t) * 32 * words <= length(t) - 64
@@ -133,17 +133,17 @@ fn macros() -> [(&'static str, String); 24] {
     ]
 }
 
-/// Decimal digits that are computed at a time: eight products of 32 bits and these are below 2^127.
+/// Decimal digits computed at a time: eight products of 32 bits and these are below 2^127.
 const GROUP: usize = 27;
 
-/// The digits of a word from `GROUP * group` on, before the carry: each 32 bits by that part of
+/// The digits of a word from `GROUP * group` on, before the carry: each 32 bits times that part of
 /// their power of two.
 fn digits(group: usize) -> String {
     let base = U256::from(10).pow(U256::from(GROUP));
     limbs(0..8, |limb| ((U256::from(1) << (32 * (7 - limb))) / base.pow(U256::from(group))) % base)
 }
 
-/// The sum of 32-bit parts of a word, the highest first, each by a factor.
+/// The sum of 32-bit parts of a word, the highest first, each times a factor.
 fn limbs(parts: std::ops::Range<usize>, factor: impl Fn(usize) -> U256) -> String {
     let products = parts.filter_map(|limb| {
         let factor = factor(limb);

@@ -1,8 +1,8 @@
 //! An event as a view.
 //!
-//! What is needed more than once, a word or the start of a text, is a column of an inner query, so
-//! that no expression is expanded into another again and again. Inner columns are numbered, so no
-//! name from an ABI can collide with ours.
+//! Anything used more than once, such as a word or the start of a text, is a column of an inner
+//! query, so that no expression is expanded repeatedly. Inner columns are numbered, so no name from
+//! an ABI can collide with them.
 
 use super::event::Event;
 use super::file::Contract;
@@ -16,14 +16,14 @@ const FIXED: [&str; 5] =
     ["block_number", "block_timestamp", "transaction_hash", "log_index", "address"];
 const DECODED: &str = "decoded";
 
-/// Words that an element of a list may have: a regular expression splits them, and repeats at most
-/// a thousand times.
+/// Limit on the words of a list's element: they are split by a regular expression, which repeats at
+/// most a thousand times.
 const ELEMENT_WORDS_MAX: u64 = 15;
 
-/// Dynamic tuples in each other that are followed, each a query within the other.
+/// Nesting of dynamic tuples that is decoded, each level a nested query.
 const DEPTH_MAX: usize = 2;
 
-/// Columns that a view may have of its event's own.
+/// Limit on a view's columns for parameters.
 const COLUMNS_MAX: usize = 1_000;
 
 /// The view's query.
@@ -60,7 +60,7 @@ pub fn of(contract: &Contract, event: &Event) -> Result<String> {
     Ok(columns.select(&shape, &condition(contract, event, &shape)?))
 }
 
-/// Which logs it is.
+/// The condition that selects the event's logs.
 fn condition(contract: &Contract, event: &Event, shape: &str) -> Result<String> {
     let list =
         |texts: Vec<String>| texts.iter().map(|text| literal(text)).collect::<Vec<_>>().join(", ");
@@ -90,8 +90,8 @@ fn named(name: &str, index: usize) -> String {
     if name.is_empty() { format!("arg{index}") } else { name.to_owned() }
 }
 
-/// Where places are counted from: an expression of hexadecimal digits, the position of the first,
-/// and the query that knows it, which is how many tuples it is in.
+/// What offsets are relative to: an expression of hexadecimal digits, the position of the first,
+/// and the nesting level of the query that has it.
 struct Origin {
     hex: String,
     start: u64,
@@ -103,28 +103,27 @@ impl Origin {
         Self { hex: "l.data".to_owned(), start: 3, level: 0 }
     }
 
-    /// So many words, or what there is of them.
+    /// This many words, or as many as there are.
     fn words(&self, place: u64, count: u64) -> String {
         format!("substr({}, {}, {})", self.hex, self.start + 64 * place, 64 * count)
     }
 
-    /// What begins where a word says.
+    /// The data at the offset in a word.
     fn tail(&self, place: u64) -> String {
         format!("events.abi_tail({}, {}, {})", self.hex, self.start, self.words(place, 1))
     }
 }
 
-/// The columns of a view that are the event's own.
+/// The columns of a view for the event's parameters.
 struct Columns {
-    /// Names in use, in lower case: SQL does not tell them apart.
+    /// Names in use, in lower case, because SQL ignores case.
     taken: BTreeSet<String>,
     /// Name and expression.
     list: Vec<(String, String)>,
-    /// What each query within adds to the one below it, the innermost first: the column with that
-    /// number.
+    /// The columns that each nested query adds to the one below it, the innermost first: by number.
     levels: Vec<Vec<(usize, String)>>,
     count: usize,
-    /// What is true where all is decoded.
+    /// Conditions that all hold if everything is decoded.
     conditions: Vec<String>,
 }
 
@@ -212,7 +211,7 @@ impl Columns {
         self.conditions.push(format!("len(list_filter({column}, lambda e: {null})) = 0"));
     }
 
-    /// Adds a column that is null if the log is not what the ABI says.
+    /// Adds a column that is null if the log does not match the ABI.
     fn add(&mut self, name: &str, level: usize, sql: String) {
         let name = self.free(name, &[""]);
         let column = self.within(level, sql);
@@ -220,7 +219,7 @@ impl Columns {
         self.list.push((name, column));
     }
 
-    /// Adds a column to a query within, and says what those above call it.
+    /// Adds a column to a nested query, and returns its name for those above.
     fn within(&mut self, level: usize, sql: String) -> String {
         self.count += 1;
         self.levels.resize_with(self.levels.len().max(level + 1), Vec::new);
@@ -228,7 +227,7 @@ impl Columns {
         format!("c{}", self.count)
     }
 
-    /// A name that no column has yet, with any of the endings.
+    /// A name that no column has yet, with any of the suffixes.
     fn free(&mut self, name: &str, endings: &[&str]) -> String {
         let lower = |name: &str, ending| format!("{name}{ending}").to_lowercase();
         let mut name = name.to_owned();
@@ -258,8 +257,8 @@ impl Columns {
     }
 }
 
-/// The parts of an element of a list: one without a name, or those of a tuple. `None` if there are
-/// others than words, or too many.
+/// The parts of a list's element: one without a name, or those of a tuple. `None` if any is not a
+/// word, or there are too many.
 fn parts_of(element: &AbiType) -> Option<Vec<(String, Word)>> {
     let parts = match element {
         AbiType::Word(word) => vec![(String::new(), *word)],
@@ -281,12 +280,12 @@ fn parts_of(element: &AbiType) -> Option<Vec<(String, Word)>> {
     Some(parts)
 }
 
-/// So many words, or null if they are not all there.
+/// This many words, or null if they are not all there.
 fn whole(frame: &Origin, place: u64, words: u64) -> String {
     format!("events.abi_exactly({}, {})", frame.words(place, words), 64 * words)
 }
 
-/// The value of a word; null if it is none, or a number that may not fit and does not.
+/// The value of a word; null if it is invalid, or a number that does not fit.
 fn value(word: Word, digits: &str) -> String {
     match word {
         Word::Address => format!("events.abi_address({digits})"),
@@ -300,7 +299,7 @@ fn value(word: Word, digits: &str) -> String {
     }
 }
 
-/// The same as decimal text, of a number that 38 digits may not hold, and whether it is one.
+/// The same as decimal text, for a number that may exceed 38 digits, and whether it is valid.
 fn text(word: Word, digits: &str) -> Option<(String, String)> {
     let (kind, digits_max) = match word {
         Word::Uint(bits @ 128..) => ("uint", bits / 4),
@@ -311,7 +310,7 @@ fn text(word: Word, digits: &str) -> Option<(String, String)> {
     Some((format!("events.abi_{kind}_text({digits}, {digits_max})"), is))
 }
 
-/// The one value of a word in a list.
+/// The single value of a word in a list.
 fn as_element(word: Word, digits: &str) -> String {
     let value = value(word, digits);
     match text(word, digits) {

@@ -24,17 +24,16 @@ pub(super) const BLOCKS_MAX: u64 = 8_192;
 /// No chain has a block with a larger number.
 const NUMBER_MAX: u64 = 1 << 48;
 
-/// Places that an index has for each block at most: header, body, receipts, total difficulty,
-/// proof.
+/// Offsets per block in an index, at most: header, body, receipts, total difficulty, proof.
 const WIDTH_MAX: u64 = 5;
 
-/// Length of an entry's head, and of a number.
+/// Length of an entry's header, and of a number.
 const WORD: u64 = 8;
 
-/// How a file begins: an entry of type `e2` without a payload.
+/// The start of a file: an entry of type `e2` without a payload.
 const VERSION: [u8; WORD as usize] = *b"e2\0\0\0\0\0\0";
 
-/// Bytes of one part at most, as stored and as decompressed: no block is that large, and a hostile
+/// Limit on the bytes of one part, stored and decompressed: no block is that large, and a hostile
 /// file must not fill the memory.
 const PART_BYTES_MAX: u64 = 128 << 20;
 
@@ -45,7 +44,7 @@ const SLIM_RECEIPTS: u16 = 0x0a;
 const INDEX: u16 = 0x3266;
 const WIDE_INDEX: u16 = 0x3267;
 
-/// Where a block's header, body and receipts are in what was decompressed.
+/// Where a block's header, body and receipts are in the decompressed data.
 pub(super) type Parts = [Range<usize>; 3];
 
 /// An era file, opened.
@@ -57,21 +56,21 @@ pub(super) struct Era {
     /// The number of its last block.
     pub(super) last: u64,
     file: File,
-    /// Where the index begins, which is where the blocks end.
+    /// Start of the index, which is the end of the blocks.
     index: u64,
-    /// Places that the index has for each block.
+    /// Offsets per block in the index.
     width: u64,
     layout: Layout,
     /// Decompresses one payload after the other.
     decoder: FrameDecoder<Cursor<Vec<u8>>>,
 }
 
-/// What the index has the places of.
+/// Which parts the index has offsets of.
 #[derive(Clone, Copy, Debug)]
 enum Layout {
     /// `era1`: of the header; body and receipts follow it.
     Together,
-    /// `ere`: of header, body and receipts, at these positions among a block's places.
+    /// `ere`: of header, body and receipts, at these positions among a block's offsets.
     Apart([u64; 3]),
 }
 
@@ -99,7 +98,7 @@ impl Era {
         }
     }
 
-    /// Reads the end of the index, and says whether the file has receipts: in an `ere` they are
+    /// Reads the end of the index, and returns whether the file has receipts: in an `ere` they are
     /// optional.
     fn read_index(&mut self, end: u64, is_era1: bool) -> Result<bool, String> {
         let last_words = if is_era1 { 1 } else { 2 };
@@ -127,8 +126,8 @@ impl Era {
         Ok(layout.is_some())
     }
 
-    /// Which of the first block's places are those of what, by the types of the entries there;
-    /// `None` if it has no receipts.
+    /// Determines which offsets of the first block are those of which part, by the types of their
+    /// entries; `None` if it has no receipts.
     fn find_parts(&self) -> Result<Option<Layout>, String> {
         let places = self.places(self.first)?;
         let types = places
@@ -148,7 +147,7 @@ impl Era {
         (self.first..=self.last).contains(&number)
     }
 
-    /// The hash of a block, by its header.
+    /// A block's hash, computed from its header.
     pub(super) fn hash(&mut self, number: u64) -> Result<B256, Error> {
         let mut plain = Vec::new();
         let header = self.places(number).and_then(|places| {
@@ -162,8 +161,8 @@ impl Era {
         Ok(keccak256(plain))
     }
 
-    /// Appends what a block's parts decompress to, receipts as the freezer has them, and says where
-    /// each is and how many bytes were read.
+    /// Appends a block's decompressed parts, receipts in the freezer's form, and returns where each
+    /// is and how many bytes were read.
     pub(super) fn append(
         &mut self,
         number: u64,
@@ -198,7 +197,7 @@ impl Era {
         Ok((parts, bytes))
     }
 
-    /// Appends what the payload of an entry decompresses to, and says where the next entry is.
+    /// Appends the decompressed payload of an entry, and returns where the next entry is.
     fn append_part(&mut self, place: u64, kind: u16, plain: &mut Vec<u8>) -> Result<u64, String> {
         let start = place + WORD;
         let room = (self.index.saturating_sub(start)).min(PART_BYTES_MAX);
@@ -210,12 +209,12 @@ impl Era {
             .map_err(|error| error.to_string())?;
         let appended = (&mut self.decoder).take(PART_BYTES_MAX + 1).read_to_end(plain);
         if appended.map_err(|error| error.to_string())? as u64 > PART_BYTES_MAX {
-            return Err(format!("{length} bytes hold more than {PART_BYTES_MAX}"));
+            return Err(format!("{length} bytes decompress to more than {PART_BYTES_MAX}"));
         }
         Ok(start + length)
     }
 
-    /// The places that the index has for a block.
+    /// The offsets of a block in the index.
     fn places(&self, number: u64) -> Result<Vec<u64>, String> {
         let at = self.index + WORD * (2 + (number - self.first) * self.width);
         (0..self.width)
@@ -223,7 +222,7 @@ impl Era {
                 let relative = i64::from_le_bytes(self.bytes(at + position * WORD)?);
                 let place =
                     self.index.checked_add_signed(relative).filter(|place| *place < self.index);
-                place.ok_or_else(|| format!("its place is {relative} bytes from the index"))
+                place.ok_or_else(|| format!("its offset is {relative} bytes from the index"))
             })
             .collect()
     }
@@ -241,7 +240,7 @@ impl Era {
         if head_type(head) != kind || [zero, nought] != [0, 0] || !is_length(length) {
             let found = head_type(head);
             return Err(format!(
-                "at byte {place} lies an entry of type {found:#x} with {length} bytes, not {kind:#x}"
+                "at byte {place} is an entry of type {found:#x} with {length} bytes, not {kind:#x}"
             ));
         }
         Ok(length)

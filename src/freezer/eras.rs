@@ -8,10 +8,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// geth writes a file under this hash until it knows the right one.
+/// geth's placeholder hash in the name of an unfinished file.
 const UNFINISHED: &str = "00000000";
 
-/// First and last block of each file that can be read, and why the others cannot.
+/// First and last block of each readable file, and why the others cannot be read.
 pub(super) type Looked = (Vec<(u64, u64)>, Vec<String>);
 
 /// The era files of a directory.
@@ -20,13 +20,13 @@ pub(super) struct Eras {
     directory: PathBuf,
     /// Epoch and path of each.
     files: Vec<(u64, PathBuf)>,
-    /// The file that was read last.
+    /// The file that was last read.
     open: Option<Era>,
-    /// What was found out of each file, while it is the same.
+    /// What is known of each file, as long as it does not change.
     seen: BTreeMap<PathBuf, Seen>,
 }
 
-/// A file that was looked at: what it was then, and which blocks it has or why none can be read.
+/// A file's state when it was opened, and its blocks or why it cannot be read.
 #[derive(Debug)]
 struct Seen {
     stamp: (u64, Option<SystemTime>),
@@ -34,7 +34,7 @@ struct Seen {
 }
 
 impl Eras {
-    /// Lists a directory; one that is not there has no files.
+    /// Lists a directory; one that does not exist has no files.
     pub(super) fn list(directory: PathBuf) -> Result<Self, Error> {
         let mut eras = Self { directory, files: Vec::new(), open: None, seen: BTreeMap::new() };
         eras.list_again()?;
@@ -59,8 +59,8 @@ impl Eras {
         Ok(())
     }
 
-    /// Lists the directory once more and looks into each file that is new, has changed or could not
-    /// be read: the blocks of those that can, and why the others cannot.
+    /// Lists the directory again and opens each file that is new, has changed or could not be read:
+    /// returns the blocks of readable ones, and why the others cannot be read.
     pub(super) fn look(
         &mut self,
         mut check: impl FnMut(&mut Era) -> Result<(), Error>,
@@ -88,7 +88,7 @@ impl Eras {
     /// The file that has this block, opened.
     ///
     /// # Errors
-    /// If none has it that is right by `check`, but one should, and why that one was not taken.
+    /// If no file with it passes `check`, but one should have it; with the reason.
     pub(super) fn of(
         &mut self,
         number: u64,
@@ -98,7 +98,7 @@ impl Eras {
             self.open = None;
             let mut failure = None;
             let epoch = number / BLOCKS_MAX;
-            // One that does not begin where its epoch does goes on into the next.
+            // A file that does not begin with its epoch extends into the next.
             for (_, path) in
                 self.files.iter().filter(|(of_file, _)| *of_file == epoch || of_file + 1 == epoch)
             {
@@ -121,7 +121,7 @@ impl Eras {
         Ok(self.open.as_mut())
     }
 
-    /// Closes the file that was read last: what it is halfway through is forgotten.
+    /// Closes the file that was last read, and forgets its position.
     pub(super) fn close(&mut self) {
         self.open = None;
     }

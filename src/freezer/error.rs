@@ -7,28 +7,28 @@ use std::path::PathBuf;
 /// Why a read failed. To the caller they all mean: ask the node instead.
 #[derive(Debug)]
 pub enum Error {
-    /// A file is not there, or cannot be read.
+    /// A file does not exist, or cannot be read.
     Unreadable {
         /// Which.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file ends before what its table's index names does.
+    /// A file ends before data that its table's index refers to.
     Short {
         /// Which.
         path: PathBuf,
         /// Where the read began and where it should have ended, in bytes.
         wanted: (u64, u64),
     },
-    /// The table does not hold this block: it was pruned, or is not there yet.
+    /// The table does not have this block: it was pruned, or is not there yet.
     Absent {
         /// Which table.
         table: &'static str,
         /// Which block.
         number: u64,
     },
-    /// What is stored for this block cannot be right.
+    /// The stored data of this block is invalid.
     Damaged {
         /// Which table.
         table: &'static str,
@@ -37,20 +37,20 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A table's metadata cannot be right.
+    /// A table's metadata is invalid.
     Meta {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         reason: String,
     },
-    /// An era file that was written without receipts. Nothing is wrong with it, and no block can be
-    /// proved by it.
+    /// An era file that was written without receipts. It is valid, but no block can be proved with
+    /// it.
     NoReceipts {
         /// The file.
         path: PathBuf,
     },
-    /// What an era file has for this block cannot be right.
+    /// An era file's data of this block is invalid.
     Era {
         /// The file.
         path: PathBuf,
@@ -59,7 +59,7 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// The tables do not hold this block, and no era file does.
+    /// Neither the tables nor an era file have this block.
     Nowhere {
         /// Which block.
         number: u64,

@@ -1,6 +1,6 @@
-//! All history that is in files: the freezer, and below its first block the era files beside it.
+//! All history in files: the freezer, and below its first block the era files next to it.
 //!
-//! A node that has pruned its history keeps the headers and hashes of all blocks; era files hold
+//! A node that has pruned its history keeps the headers and hashes of all blocks; era files have
 //! what was pruned. If the freezer has a block's hash, the block of an era file must match it.
 
 use super::era::Era;
@@ -9,10 +9,10 @@ use super::{Error, Freezer, FreezerRun, RUN_BLOCKS_MAX, Stored};
 use alloy_primitives::{B256, Bytes, keccak256};
 use std::path::PathBuf;
 
-/// Decompressed bytes after which a run of blocks out of an era file ends.
+/// Decompressed bytes after which a run of blocks from an era file ends.
 const RUN_PLAIN_BYTES: usize = 8 << 20;
 
-/// Where history lies.
+/// Paths of history files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     /// The directory of the freezer's tables.
@@ -22,7 +22,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// The freezer's tables here, and the era files there or where geth keeps them: beside the
+    /// The freezer's tables here, and the era files there or where geth keeps them: next to the
     /// tables.
     pub fn new(tables: Option<PathBuf>, eras: Option<PathBuf>) -> Self {
         let eras = eras.or_else(|| tables.as_ref().map(|tables| tables.join("era")));
@@ -35,7 +35,7 @@ impl Places {
 pub struct History {
     freezer: Option<Freezer>,
     eras: Option<Eras>,
-    /// The blocks of the era files that can be read, as of the last look at them.
+    /// The readable blocks of the era files, as last seen.
     in_eras: Vec<(u64, u64)>,
 }
 
@@ -52,7 +52,7 @@ impl History {
         })
     }
 
-    /// Looks which blocks the era files have, and says why those that cannot be read cannot.
+    /// Updates which blocks the era files have, and returns why the unreadable ones cannot be read.
     ///
     /// # Errors
     /// If their directory cannot be read.
@@ -63,14 +63,12 @@ impl History {
         Ok(failures)
     }
 
-    /// First and last block of each run of blocks that era files have, as of the last look at them;
-    /// ascending.
+    /// First and last block of each run of blocks in era files, as last seen; ascending.
     pub fn in_eras(&self) -> &[(u64, u64)] {
         &self.in_eras
     }
 
-    /// First and last block of each run of blocks that can be read, ascending, with gaps between
-    /// them.
+    /// First and last block of each readable run of blocks, ascending, with gaps between them.
     ///
     /// # Errors
     /// As for [`Freezer::extent`].
@@ -83,11 +81,10 @@ impl History {
         self.freezer.as_mut().map_or(Ok(None), Freezer::extent)
     }
 
-    /// The hash of the genesis block: as geth noted it, else as the era files have it, where they
-    /// have it.
+    /// The hash of the genesis block: according to geth, or else to the era files.
     ///
     /// # Errors
-    /// If it is there and cannot be read.
+    /// If it exists and cannot be read.
     pub fn genesis(&mut self) -> Result<Option<B256>, Error> {
         match (&mut self.freezer, &mut self.eras) {
             (Some(freezer), _) => freezer.hash(0).map(Some),
@@ -127,8 +124,7 @@ impl History {
     }
 }
 
-/// A run of blocks out of an era file, with the hashes that geth noted for them where those are at
-/// hand.
+/// A run of blocks from an era file, with geth's hashes for them if available.
 fn run(
     era: &mut Era,
     first: u64,
@@ -154,7 +150,7 @@ fn run(
     Ok(FreezerRun { blocks: blocks.collect(), bytes })
 }
 
-/// An era file's first block must be the one that geth noted, where it did.
+/// An era file's first block must match geth's hash, if there is one.
 fn check(era: &mut Era, freezer: Option<&mut Freezer>) -> Result<(), Error> {
     let first = era.first;
     let found = era.hash(first)?;
@@ -167,12 +163,12 @@ fn check(era: &mut Era, freezer: Option<&mut Freezer>) -> Result<(), Error> {
     }
 }
 
-/// The hash that geth noted for a block; pruning leaves it.
+/// geth's hash of a block; pruning leaves it.
 fn noted_hash(freezer: Option<&mut Freezer>, number: u64) -> Option<B256> {
     freezer?.hash(number).ok()
 }
 
-/// Intervals joined where they touch, ascending.
+/// Intervals merged where they touch, ascending.
 fn joined(mut intervals: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     intervals.sort_unstable();
     let mut joined: Vec<(u64, u64)> = Vec::new();

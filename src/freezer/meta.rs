@@ -8,10 +8,10 @@ use alloy_rlp::{Decodable, Header};
 /// A table's metadata, in either version.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Meta {
-    /// Items below this number are deleted, or will be once the file that holds them can go.
+    /// Items below this number are deleted, or will be once their whole file can be deleted.
     pub virtual_tail: u64,
     /// Length of the index, in bytes, up to which index and data are durable; version 1 does not
-    /// say.
+    /// record it.
     pub flush_offset: Option<u64>,
 }
 

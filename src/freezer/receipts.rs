@@ -4,10 +4,10 @@
 
 use alloy_rlp::Header;
 
-/// How an era file has a block's receipts.
+/// The form of a block's receipts in an era file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// `era1`: the consensus encoding, a list with a bloom, in a byte string behind the type where
+    /// `era1`: the consensus encoding, a list with a bloom, in a byte string after the type if
     /// there is one (EIP-2718).
     Consensus,
     /// `ere`: a list that begins with the type, and no bloom.

@@ -1,8 +1,8 @@
 //! One table: an index of six bytes per item, and data files of up to 2 GB.
 //!
 //! An entry is the number of a data file and the offset in it where its item ends. The item begins
-//! where the one before it ends, or at 0 if that is in another file. The entry before the first
-//! item has, in place of the offset, the number of items deleted from the front.
+//! where the previous one ends, or at 0 if that is in another file. The entry before the first item
+//! has, in place of the offset, the number of items deleted from the front.
 
 use super::error::Error;
 use super::meta::Meta;
@@ -19,23 +19,23 @@ use std::path::{Path, PathBuf};
 /// Length of an index entry.
 const ENTRY: u64 = 6;
 
-/// Stored bytes of one item at most: no block is that large, and a damaged index must not fill the
-/// memory.
+/// Limit on the stored bytes of one item: no block is that large, and a damaged index must not fill
+/// the memory.
 const ITEM_BYTES_MAX: u64 = 64 << 20;
 
-/// What one stored byte decompresses to at most: a copy of three bytes yields 64.
+/// Limit on what one stored byte decompresses to: a copy of three bytes yields 64.
 const RATIO_MAX: u64 = 22;
 
-/// Data files held open: a run needs one, or two where it crosses from one to the next.
+/// Data files kept open: a run needs one, or two if it crosses from one to the next.
 const FILES_MAX: usize = 2;
 
-/// Where an item lies, on the disk and in the bytes read.
+/// Where an item is, on disk and in the bytes read.
 #[derive(Clone, Debug)]
 pub(super) struct Span {
     file: u16,
     start: u64,
     end: u64,
-    /// Where it begins in what [`FreezerTable::read`] read.
+    /// Its start in the bytes that [`FreezerTable::read`] read.
     at: usize,
 }
 
@@ -54,11 +54,11 @@ pub(super) struct FreezerTable {
     compressed: bool,
     index: Index,
     files: VecDeque<(u16, File)>,
-    /// What was read last, as it is stored.
+    /// The bytes that were last read, compressed.
     stored: Vec<u8>,
 }
 
-/// The index file that is open now. Pruning puts another in its place.
+/// The index file that is open now. Pruning replaces it.
 #[derive(Debug)]
 struct Index {
     file: File,
@@ -85,7 +85,7 @@ impl FreezerTable {
         })
     }
 
-    /// The items that are there and durable.
+    /// The items that are present and durable.
     pub(super) fn extent(&mut self) -> Result<Range<u64>, Error> {
         self.follow_pruning()?;
         let path = self.directory.join(format!("{}.meta", self.name));
@@ -98,7 +98,7 @@ impl FreezerTable {
         Ok(self.index.first.max(meta.virtual_tail)..self.index.first + items)
     }
 
-    /// Opens the index again where it is another file than before, and then the data files too.
+    /// Opens the index again if it was replaced, and then the data files too.
     fn follow_pruning(&mut self) -> Result<(), Error> {
         let path = self.index_path();
         let metadata = std::fs::metadata(&path)
@@ -110,7 +110,7 @@ impl FreezerTable {
         Ok(())
     }
 
-    /// Where the items from `first` on lie.
+    /// Where the items from `first` on are.
     pub(super) fn spans(&mut self, first: u64, count: u64) -> Result<Vec<Span>, Error> {
         self.follow_pruning()?;
         let absent = Error::Absent { table: self.name, number: first };
@@ -138,9 +138,7 @@ impl FreezerTable {
                     ));
                 }
                 if start > end || end - start > ITEM_BYTES_MAX {
-                    return Err(
-                        self.damaged(number, format!("it lies from byte {start} to byte {end}"))
-                    );
+                    return Err(self.damaged(number, format!("it is at bytes {start} to {end}")));
                 }
                 let at = read_bytes;
                 read_bytes += (end - start) as usize;
@@ -149,7 +147,7 @@ impl FreezerTable {
             .collect()
     }
 
-    /// Reads consecutive items, with one read for each data file they lie in.
+    /// Reads consecutive items, with one read for each of their data files.
     pub(super) fn read(&mut self, spans: &[Span]) -> Result<(), Error> {
         let mut stored = std::mem::take(&mut self.stored);
         stored.clear();
@@ -160,32 +158,33 @@ impl FreezerTable {
             let path = self.data_path(run[0].file);
             let file = self.data_file(run[0].file)?;
             read_exact(file, &path, &mut stored[at..], start)?;
-            // The next run, while this one is worked on. Advice that is not taken costs time only.
+            // Prefetches the next run while this one is processed. Ignored advice only costs time.
             let _ = fadvise(file, end, NonZeroU64::new(end - start), Advice::WillNeed);
         }
         self.stored = stored;
         Ok(())
     }
 
-    /// An item of those read last, as it is stored.
+    /// An item of those last read, compressed.
     pub(super) fn stored(&self, span: &Span) -> &[u8] {
         &self.stored[span.at..span.at + span.length() as usize]
     }
 
-    /// What an item of those read last decompresses to, in bytes.
+    /// Decompressed length of an item of those last read.
     pub(super) fn plain_length(&self, span: &Span, number: u64) -> Result<usize, Error> {
         let stored = self.stored(span);
         let length =
             decompress_len(stored).map_err(|error| self.damaged(number, error.to_string()))?;
         if length as u64 > stored.len() as u64 * RATIO_MAX {
-            return Err(
-                self.damaged(number, format!("{} bytes claim to hold {length}", stored.len()))
-            );
+            return Err(self.damaged(
+                number,
+                format!("{} bytes claim to decompress to {length}", stored.len()),
+            ));
         }
         Ok(length)
     }
 
-    /// Decompresses an item of those read last into exactly its length.
+    /// Decompresses an item of those last read into exactly its length.
     pub(super) fn decompress(
         &self,
         span: &Span,
@@ -197,7 +196,7 @@ impl FreezerTable {
         if length == plain.len() {
             Ok(())
         } else {
-            Err(self.damaged(number, format!("it holds {length} bytes")))
+            Err(self.damaged(number, format!("it has {length} bytes")))
         }
     }
 
@@ -237,7 +236,7 @@ impl Index {
         Ok(Self { file, identity: (metadata.dev(), metadata.ino()), first: parse(&entry).1 })
     }
 
-    /// Its length in whole entries, in bytes.
+    /// Its length in complete entries, in bytes.
     fn size(&self, path: &Path) -> Result<u64, Error> {
         let metadata = self
             .file

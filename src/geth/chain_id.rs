@@ -4,13 +4,13 @@ use alloy_primitives::U256;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
-/// An EIP-155 chain id. That EIP names no limit; the EVM's own is 256 bits (EIP-1344). In JSON a
-/// number, and text in decimal where a number of 64 bits does not hold it.
+/// An EIP-155 chain id. That EIP has no limit; the EVM's own is 256 bits (EIP-1344). In JSON a
+/// number, or decimal text if it exceeds 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChainId(pub U256);
 
 impl ChainId {
-    /// The id as the number that public chains have.
+    /// The id as a `u64`, if it fits.
     pub fn small(self) -> Option<u64> {
         u64::try_from(self.0).ok()
     }

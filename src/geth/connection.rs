@@ -3,11 +3,11 @@
 //!
 //! The task reads and writes concurrently, so a node that is slow to take a request never delays a
 //! reply. It drains the socket as fast as it can and routes each reply, unparsed, by its id to the
-//! call that waits for it.
+//! waiting call.
 //!
 //! A connection ends once, with a reason, and everything pending on it fails with that reason. It
-//! ends on anything unexpected: an unknown id, a reply without an end, a reply that does not come,
-//! the end of the stream.
+//! ends on anything unexpected: an unknown id, a reply without an end, a missing reply, the end of
+//! the stream.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,12 +34,12 @@ const REQUESTS_PER_WRITE: usize = 32;
 /// Why a pending call got no reply.
 #[derive(Clone, Debug)]
 pub(super) enum Lost {
-    /// The connection was dropped before a byte of the request was known to be written: it may be
-    /// asked again elsewhere.
+    /// The connection was dropped before any byte of the request is known to have been written: it
+    /// may be sent again.
     Unsent(String),
     /// The connection was dropped.
     Broken(String),
-    /// This very call was not answered in time.
+    /// This very call timed out.
     TimedOut,
 }
 
@@ -49,13 +49,13 @@ struct Pending {
     method: Method,
     deadline: Instant,
     written: bool,
-    /// Held until the reply is here or the connection gone, even where the caller has gone away:
-    /// the node works on it.
+    /// Kept until the reply arrives or the connection ends, even if the caller has gone away: the
+    /// node works on it.
     _in_flight: Arc<OwnedSemaphorePermit>,
 }
 
 struct Calls {
-    /// By id, and so by deadline too: all calls are given the same time.
+    /// By id, and so by deadline too: all calls have the same timeout.
     pending: BTreeMap<u64, Pending>,
     next_id: u64,
     /// Why the connection ended, once it has.
@@ -65,7 +65,7 @@ struct Calls {
 struct Shared {
     state: Mutex<Calls>,
     end: Notify,
-    /// Whether a reply on this connection has turned out to be good.
+    /// Whether a valid reply has arrived on this connection.
     trusted: AtomicBool,
     limits: Limits,
     counters: Arc<Counters>,
@@ -78,8 +78,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Opens a connection. `place` is given back when its descriptor has been closed, and not
-    /// before.
+    /// Opens a connection. `place` is released when its descriptor has been closed, and not before.
     pub(super) async fn open(
         path: &Path,
         limits: Limits,
@@ -105,8 +104,7 @@ impl Connection {
         Ok(Connection { shared, requests })
     }
 
-    /// Sends a request and waits for its reply, at most until the deadline that every call is
-    /// given.
+    /// Sends a request and waits for its reply until the timeout.
     pub(super) async fn ask(
         &self,
         method: Method,
@@ -126,7 +124,7 @@ impl Connection {
             if self.requests.try_send((id, request + "\n")).is_err() {
                 drop(state);
                 // There is room for every call in flight, so its task has stopped and is about to
-                // say so: nobody shall try this connection again meanwhile.
+                // report it: nobody shall try this connection again meanwhile.
                 self.shared.end("the connection takes no more requests");
                 return Err(Lost::Unsent("the connection takes no more requests".to_owned()));
             }
@@ -152,7 +150,7 @@ impl Connection {
         self.shared.state().ended.is_some()
     }
 
-    /// Notes that a reply was good, so that the next connection need not be waited for.
+    /// Records that a reply was valid, so that the next connection is opened without delay.
     pub(super) fn trust(&self) {
         self.shared.trusted.store(true, Ordering::Relaxed);
     }
@@ -188,13 +186,13 @@ impl Shared {
             } else {
                 Lost::Unsent(reason.to_owned())
             };
-            // A caller that has gone away is not there to hear it.
+            // A caller that has gone away does not listen.
             let _ = call.reply.send(Err(lost));
         }
         self.end.notify_one();
     }
 
-    /// Hands a reply to the call it answers.
+    /// Passes a reply to its call.
     fn route(&self, frame: Bytes) -> Result<(), String> {
         let id = reply::id(&frame)?;
         let call = {
@@ -205,7 +203,7 @@ impl Shared {
                     return Err(format!("a second reply came to request {id}"));
                 }
                 None => {
-                    return Err(format!("a reply came to request {id}, which was never made"));
+                    return Err(format!("a reply came to request {id}, which was never sent"));
                 }
             }
         };
@@ -214,8 +212,7 @@ impl Shared {
         Ok(())
     }
 
-    /// When to look again for a reply that is late. A call that is made meanwhile is due no earlier
-    /// than this.
+    /// When to check again for a late reply. A call made meanwhile is due no earlier than this.
     fn next_deadline(&self) -> Instant {
         match self.state().pending.first_key_value() {
             Some((_, call)) => call.deadline,
@@ -235,7 +232,7 @@ impl Shared {
         })
     }
 
-    /// Names a reply that did not end by what it would have answered, where that can be seen.
+    /// Describes an incomplete reply by its method, if that is known.
     fn name_of_partial(&self, partial: &[u8]) -> String {
         let id = reply::id_of_partial(partial);
         match id.and_then(|id| self.state().pending.get(&id).map(|call| call.method)) {
@@ -245,7 +242,7 @@ impl Shared {
     }
 }
 
-/// Ends the connection when its task does, whatever ended that.
+/// Ends the connection when its task ends, for whatever reason.
 struct EndWithTask(Arc<Shared>);
 
 impl Drop for EndWithTask {
@@ -254,8 +251,8 @@ impl Drop for EndWithTask {
     }
 }
 
-/// The connection's task. What it was given is dropped in the reverse order of its parameters, so
-/// the place is free only after the stream is closed, even where the runtime stops the task.
+/// The connection's task. Parameters are dropped in reverse order, so the place is released only
+/// after the stream is closed, even if the runtime stops the task.
 async fn run(
     _place: OwnedSemaphorePermit,
     shared: Arc<Shared>,
@@ -307,7 +304,8 @@ fn route_all(frames: &mut Frames, shared: &Shared) -> Result<(), String> {
             Ok(None) => return Ok(()),
             Err(_) => {
                 return Err(format!(
-                    "{} is larger than {} bytes: blocks of the chain's gas limit are not, or need a larger `--memory-max`",
+                    "{} is larger than {} bytes: blocks of the chain's gas limit are not, or need \
+                    a larger `--memory-max`",
                     shared.name_of_partial(frames.partial()),
                     shared.counters.reply_bytes_max()
                 ));
@@ -316,7 +314,7 @@ fn route_all(frames: &mut Frames, shared: &Shared) -> Result<(), String> {
     }
 }
 
-/// Writes requests as they come, until that fails or nobody is left to make any.
+/// Writes requests as they come, until that fails or all senders are gone.
 async fn write(
     mut socket: &Stream,
     mut queue: mpsc::Receiver<(u64, String)>,
@@ -338,7 +336,7 @@ async fn write(
             }
         }
     }
-    "nobody uses it any more".to_owned()
+    "it is no longer used".to_owned()
 }
 
 /// Waits for a reply to be late.
@@ -351,7 +349,7 @@ async fn watch(shared: &Shared) -> String {
     }
 }
 
-/// How long to wait before a connection is opened after so many that came to nothing.
+/// How long to wait before opening a connection after this many failures.
 pub(super) fn backoff(failures: u32) -> Duration {
     match failures {
         0 => Duration::ZERO,

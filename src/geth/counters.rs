@@ -1,21 +1,21 @@
-//! What all connections of a client count together.
+//! Counters shared by all connections of a client.
 
 use super::Traffic;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// What all connections of a client share: running totals, and how large a reply may be.
+/// Shared by all connections of a client: running totals, and the limit on a reply's size.
 #[derive(Default)]
 pub(super) struct Counters {
     pub(super) connections: AtomicU64,
     pub(super) replies: AtomicU64,
     pub(super) bytes_read: AtomicU64,
     pub(super) bytes_searched: AtomicU64,
-    /// Size of a reply at most, by what the chain's blocks can hold.
+    /// Limit on a reply's size, from the chain's gas limit.
     reply_bytes_max: AtomicUsize,
 }
 
 impl Counters {
-    /// Lets replies be so large from now on.
+    /// Sets the limit on a reply's size.
     pub(super) fn allow(&self, reply_bytes_max: usize) {
         self.reply_bytes_max.fetch_max(reply_bytes_max, Ordering::Relaxed);
     }

@@ -1,10 +1,10 @@
-//! Splitting the byte stream into replies.
+//! Splits the byte stream into replies.
 //!
 //! geth writes each reply as one compact JSON value and a newline, and JSON escapes newlines in
 //! strings, so the next newline is always the end of the reply. Framing is therefore a search for
-//! one byte. What matters is never to search a byte twice: clients that parse the growing buffer
-//! again after every read take minutes for a reply of 100 MB, and geth allows ten seconds for a
-//! whole reply before it drops the rest and continues with the next.
+//! one byte. No byte may be searched twice: clients that parse the growing buffer again after every
+//! read take minutes for a reply of 100 MB, and geth allows ten seconds for a whole reply before it
+//! drops the rest and continues with the next.
 
 use super::counters::Counters;
 use bytes::{Bytes, BytesMut};
@@ -18,17 +18,17 @@ const READ_BYTES: usize = 256 * 1024;
 /// forever.
 const LARGE_BYTES: usize = 1024 * 1024;
 
-/// What has been read from one connection and not been handed on.
+/// Bytes read from one connection and not yet passed on.
 pub(super) struct Frames {
     buffer: BytesMut,
-    /// How many bytes at the front of the buffer are known to hold no newline.
+    /// How many bytes at the front of the buffer are known to contain no newline.
     scanned: usize,
     /// How many bytes have been searched since the start: never more than were read.
     searched: u64,
     limits: Arc<Counters>,
 }
 
-/// A reply grew above the limit before it ended.
+/// A reply exceeded the limit before it ended.
 pub(super) struct TooLarge;
 
 impl Frames {
@@ -46,7 +46,7 @@ impl Frames {
         &mut self.buffer
     }
 
-    /// The next whole reply without its newline, or none until more has been read.
+    /// The next complete reply without its newline, or none until more has been read.
     pub(super) fn next(&mut self) -> Result<Option<Bytes>, TooLarge> {
         let rest = &self.buffer[self.scanned..];
         let Some(at) = memchr::memchr(b'\n', rest) else {
@@ -72,7 +72,7 @@ impl Frames {
         Ok(Some(frame.freeze()))
     }
 
-    /// The beginning of a reply whose end has not come.
+    /// The start of an incomplete reply.
     pub(super) fn partial(&self) -> &[u8] {
         &self.buffer
     }

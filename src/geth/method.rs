@@ -1,9 +1,8 @@
 //! All methods that spyhop calls.
 //!
 //! The socket is root on the node: whoever can write to it can move the chain's head, open ports
-//! and read files as geth's user. So the names are compiled in, a request is made from a [`Method`]
-//! and from nothing else, and no text from a user or a configuration ever becomes the name of a
-//! method.
+//! and read files as geth's user. So the names are compiled in, requests are built only from a
+//! [`Method`], and no text from a user or a configuration ever becomes the name of a method.
 
 use std::fmt;
 
@@ -16,7 +15,7 @@ pub enum Method {
     ClientVersion,
     /// A block's header fields, by number or tag.
     BlockByNumber,
-    /// The same of a block that has lost the rest to pruning.
+    /// The header alone, if the rest was pruned.
     HeaderByNumber,
     /// A block as RLP: header, transactions, uncles, withdrawals.
     RawBlock,
@@ -26,17 +25,17 @@ pub enum Method {
     Syncing,
     /// The node's description of itself, the chain's configuration included.
     NodeInfo,
-    /// The node's data directory, below which its freezer lies.
+    /// The node's data directory, which contains its freezer.
     Datadir,
-    /// What a block's transactions did, frame by frame.
+    /// Call frames of a block's transactions.
     TraceBlock,
     /// An account's ether after a block.
     Balance,
-    /// What a token's contract answers to one of a few fixed questions.
+    /// A token contract's reply to one of a few fixed calls.
     Call,
-    /// From which block on the node serves what.
+    /// The first blocks for which the node serves what.
     Capabilities,
-    /// A value of the node's database: asked for the genesis allocation and for nothing else.
+    /// A value of the node's database: used for the genesis allocation and for nothing else.
     DbGet,
 }
 
@@ -61,10 +60,9 @@ impl Method {
         }
     }
 
-    /// Whether the answer is a few kilobytes at most, and so travels on the connection kept for
-    /// such answers: geth writes one reply at a time to a connection, and the head must not wait
-    /// behind somebody's block. Nor behind the balances of all accounts of a block, however small
-    /// each is.
+    /// Whether the reply is a few kilobytes at most, and so uses the connection reserved for small
+    /// replies: geth writes one reply at a time to a connection, and the head must not wait behind
+    /// a block, nor behind the balances of all accounts of a block, however small each is.
     pub(super) fn is_small(self) -> bool {
         !matches!(
             self,

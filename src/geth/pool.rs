@@ -23,41 +23,41 @@ use super::{ChainId, ChainOf, Error, Limits, Tag, Traffic};
 /// The share of calls in flight that is reserved for small replies: one in this many.
 const SMALL_SHARE: usize = 8;
 
-/// A reply above this size is read on a thread of its own, where it keeps no other task waiting.
+/// A larger reply is parsed on a thread of its own, so that it blocks no other task.
 const INLINE_BYTES_MAX: usize = 1024 * 1024;
 
 /// geth's code for history that was pruned (go-ethereum `core/history/historymode.go`).
 const PRUNED: i64 = 4444;
 
-/// What came of looking for a connection before this one.
+/// Attempts to open a connection in a slot.
 #[derive(Default)]
 struct Attempts {
-    /// Connections in a row that could not be opened, or gave no good reply.
+    /// Connections in a row that could not be opened, or returned no valid reply.
     failures: u32,
     /// When the last one was tried.
     last: Option<Instant>,
-    /// Why the last one could not be used, where all that wait for it are to hear the same.
+    /// Why the last one failed, to be shared by all that wait for it.
     error: Option<ConnectError>,
 }
 
 #[derive(Clone, Copy)]
 enum ConnectError {
-    /// It could not be opened: what the system said.
+    /// It could not be opened: the system's error.
     Closed(io::ErrorKind),
-    /// Another chain's node is there.
+    /// The node is on another chain.
     OtherChain { expected: ChainOf, found: ChainOf },
 }
 
-/// The place of one connection.
+/// The slot of one connection.
 struct Slot {
     current: Mutex<Option<Arc<Connection>>>,
-    /// Held while connecting.
+    /// Locked while connecting.
     attempts: tokio::sync::Mutex<Attempts>,
-    /// How often connecting has failed, to be read without waiting for somebody who connects.
+    /// How often connecting has failed; readable without the lock.
     failed: AtomicUsize,
-    /// One permit: a connection holds it until its descriptor is closed.
+    /// One permit: a connection keeps it until its descriptor is closed.
     place: Arc<Semaphore>,
-    /// Calls that have chosen this slot and not ended.
+    /// Calls in progress in this slot.
     calls: AtomicUsize,
 }
 
@@ -93,7 +93,7 @@ impl Pool {
         }
     }
 
-    /// Lets replies be as large as blocks of this gas limit, as far as memory goes. The cheapest
+    /// Allows replies as large as blocks of this gas limit, as far as memory allows. The cheapest
     /// bytes are zeros of call data at 4 gas; each is two digits.
     pub(super) fn note_gas_limit(&self, gas_limit: Option<u64>) {
         let bytes = gas_limit
@@ -101,14 +101,14 @@ impl Pool {
         self.counters.allow(bytes.min(self.limits.block_bytes_max));
     }
 
-    /// Takes connections to this chain's node only.
+    /// Accepts only connections to a node of this chain.
     pub(super) fn expect(&self, chain: ChainOf) {
         // A client is of one chain: the first stays.
         let _ = self.expected.set(chain);
         self.drop_connections();
     }
 
-    /// Makes sure that the node on the connection for small answers is on the expected chain.
+    /// Checks that the node on the connection for small replies is on the expected chain.
     pub(super) async fn check_chain(&self) -> Result<(), Error> {
         let in_flight =
             self.small.clone().acquire_owned().await.expect("the semaphore is never closed");
@@ -117,8 +117,8 @@ impl Pool {
         self.check(&connection, &in_flight).await
     }
 
-    /// Asks the node on a connection for its chain, and ends the connection where that is another
-    /// than the expected one.
+    /// Requests the chain of the node on a connection, and ends the connection if it is not the
+    /// expected one.
     async fn check(
         &self,
         connection: &Connection,
@@ -188,13 +188,13 @@ impl Pool {
         let in_flight = class.clone().acquire_owned().await.expect("the semaphore is never closed");
         let slot = self.slot(method);
         let _calls = slot.enter();
-        // Kept to the end of the call, so that replies which wait to be read are bounded too.
+        // Kept to the end of the call, so that replies waiting to be parsed are bounded too.
         let in_flight = Arc::new(in_flight);
         let (connection, frame) = self.ask(slot, method, params, &in_flight).await?;
         let outcome = if frame.len() > INLINE_BYTES_MAX {
             tokio::task::spawn_blocking(move || value(method, &frame, read))
                 .await
-                .unwrap_or_else(|_| Ok(Err(broken(method, "reading it was stopped".to_owned()))))
+                .unwrap_or_else(|_| Ok(Err(broken(method, "parsing it was cancelled".to_owned()))))
         } else {
             value(method, &frame, read)
         };
@@ -211,7 +211,7 @@ impl Pool {
     }
 
     /// Gets the reply's bytes. A connection may have died unnoticed since the last call, or while
-    /// this one was on its way to the socket; then, and only then, the call is made once more on a
+    /// this one was on its way to the socket; then, and only then, the call is repeated once on a
     /// fresh one.
     async fn ask(
         &self,
@@ -231,8 +231,7 @@ impl Pool {
         }
     }
 
-    /// The slot for a call: the first for small answers, of the others the one with the fewest
-    /// calls.
+    /// The slot for a call: the first for small replies, otherwise the one with the fewest calls.
     fn slot(&self, method: Method) -> &Slot {
         let Some((first, rest)) = self.slots.split_first() else {
             unreachable!("a pool has at least one slot");
@@ -248,7 +247,7 @@ impl Pool {
     }
 
     /// The slot's connection, opened if necessary. Callers that wait while another fails to open it
-    /// share that failure, instead of queueing for one of its own.
+    /// share that failure, instead of each failing in turn.
     async fn connection(
         &self,
         slot: &Slot,
@@ -287,7 +286,7 @@ impl Pool {
                     return Err(Error::Unreachable { path: self.path.clone(), source: error });
                 }
             };
-        // Nobody else has it before it is known whose node is there.
+        // Nobody else may use it before its chain is checked.
         let checked = self.check(&connection, in_flight).await;
         attempts.error = match &checked {
             Err(Error::OtherChain { expected, found, .. }) => {
@@ -366,7 +365,7 @@ fn broken(method: Method, reason: String) -> Error {
     Error::Broken { method, reason }
 }
 
-/// Reads a reply: the outer error is one of the connection, the inner one the node's answer.
+/// Parses a reply: the outer error is one of the connection, the inner one the node's.
 fn value<T>(
     method: Method,
     frame: &[u8],

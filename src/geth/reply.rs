@@ -1,12 +1,12 @@
 //! One reply, from its bytes to its meaning.
 //!
-//! The task beside the socket only looks for the id, at a fixed place; everything that takes time
-//! proportional to the reply runs in the task that asked. Block and receipts are hexadecimal text
-//! of up to many megabytes inside the JSON, and are decoded directly from the frame.
+//! The task beside the socket only looks for the id, at a fixed position; everything that takes
+//! time proportional to the reply runs in the caller's task. Block and receipts are hexadecimal
+//! text of up to many megabytes inside the JSON, and are decoded directly from the frame.
 //!
 //! Nothing here is lenient. A reply is one JSON value of the expected shape to its last byte, or
-//! the connection is not to be trusted: geth appends the next reply to the truncated start of one
-//! that was not read in time.
+//! the connection is not trusted: geth appends the next reply to the truncated start of one that
+//! was not read in time.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -18,10 +18,10 @@ use serde_json::value::RawValue;
 
 use super::{At, Change, Head, Question, Tag, Trace};
 
-/// How every reply of geth begins.
+/// The start of every reply of geth.
 const PREFIX: &[u8] = br#"{"jsonrpc":"2.0","id":"#;
 
-/// What geth says in a well-formed reply.
+/// The content of a well-formed reply.
 pub(super) enum Answer<'a> {
     Result(&'a [u8]),
     Null,
@@ -43,8 +43,8 @@ struct ErrorItem {
     message: String,
 }
 
-/// The id a reply answers. Where the reply begins as geth's do this reads some thirty bytes, else
-/// the whole envelope.
+/// The id of a reply's request. If the reply begins as geth's do this parses some thirty bytes,
+/// otherwise the whole envelope.
 pub(super) fn id(frame: &[u8]) -> Result<u64, String> {
     if let Some((id, _)) = split_id(frame) {
         return Ok(id);
@@ -62,7 +62,7 @@ pub(super) fn id(frame: &[u8]) -> Result<u64, String> {
     }
 }
 
-/// The id a reply that never ended would have answered, where it can be seen.
+/// The request's id in an incomplete reply, if it is visible.
 pub(super) fn id_of_partial(partial: &[u8]) -> Option<u64> {
     split_id(partial).map(|(id, _)| id)
 }
@@ -75,9 +75,9 @@ fn split_id(frame: &[u8]) -> Option<(u64, &[u8])> {
     Some((id, &rest[end + 1..]))
 }
 
-/// What the reply says. The slice in [`Answer::Result`] is the text of the result; that it is JSON
-/// is known only once it has been read as what it should be, which every function below does to the
-/// last byte.
+/// The content of a reply. The slice in [`Answer::Result`] is the text of the result; whether it is
+/// valid JSON is known only once it has been parsed as the expected type, which every function
+/// below does to the last byte.
 pub(super) fn answer(frame: &[u8]) -> Result<Answer<'_>, String> {
     let result = split_id(frame)
         .and_then(|(_, rest)| rest.strip_prefix(br#""result":"#))
@@ -108,7 +108,7 @@ fn envelope(frame: &[u8]) -> Result<Envelope<'_>, String> {
     })
 }
 
-/// Reads a result, to its last byte, as one JSON value.
+/// Parses a result, to its last byte, as one JSON value.
 fn json<'a, T: Deserialize<'a>>(result: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(result)
         .map_err(|error| format!("the result has the wrong shape: {error}"))
@@ -121,8 +121,8 @@ fn hex(text: &str) -> Result<Bytes, String> {
         .map_err(|error| format!("the result is not hexadecimal: {error}"))
 }
 
-/// A block's RLP, or none for `0x`: that is how `debug_getRawBlock` says that it has no block of
-/// that number.
+/// A block's RLP, or none for `0x`, which is how `debug_getRawBlock` reports that it has no block
+/// of that number.
 pub(super) fn raw_block(result: &[u8]) -> Result<Option<Bytes>, String> {
     let block = hex(json(result)?)?;
     Ok((!block.is_empty()).then_some(block))
@@ -153,7 +153,7 @@ pub(super) fn head(result: &[u8]) -> Result<Option<Head>, String> {
     }))
 }
 
-/// The gas limit of such a block, where it says so.
+/// The gas limit of such a block, if present.
 pub(super) fn gas_limit(result: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -173,7 +173,7 @@ pub(super) fn value(result: &[u8]) -> Result<Option<serde_json::Value>, String> 
     json(result).map(Some)
 }
 
-/// The chain's configuration as geth holds it, with the blob schedule of every fork.
+/// The chain's configuration, with the blob schedule of every fork.
 pub(super) fn chain_config(result: &[u8]) -> Result<Option<serde_json::Value>, String> {
     let mut info: serde_json::Value = json(result)?;
     match info.pointer_mut("/protocols/eth/config") {
@@ -191,13 +191,13 @@ struct TraceItem<'a> {
     error: Option<String>,
 }
 
-/// The frames of each transaction, still as text: they nest deeper than a reader of JSON goes.
+/// The frames of each transaction, still as text: they nest too deep for a recursive JSON parser.
 pub(super) fn traces(result: &[u8]) -> Result<Option<Vec<Trace>>, String> {
     let all = single_traces(result)?.unwrap_or_default();
     all.into_iter().collect::<Result<_, _>>().map(Some)
 }
 
-/// The same where each may have failed by itself.
+/// The same if each may have failed by itself.
 pub(super) fn single_traces(result: &[u8]) -> Result<Option<Vec<Result<Trace, String>>>, String> {
     let items: Vec<TraceItem<'_>> = json(result)?;
     let trace = |item: TraceItem<'_>| match item.result {
@@ -215,7 +215,7 @@ pub(super) fn single_traces(result: &[u8]) -> Result<Option<Vec<Result<Trace, St
 
 #[derive(Deserialize)]
 struct Selectors {
-    /// How often, by selector and length of what follows it, as in `0x70a08231-32`.
+    /// Counts by selector and length of the rest, as in `0x70a08231-32`.
     result: HashMap<String, u64>,
 }
 
@@ -237,8 +237,8 @@ struct ChangesItem<'a> {
     result: ChangedState<'a>,
 }
 
-/// Accounts that differ: all they were, and what of it is another now. Those that are gone have
-/// only been.
+/// Changed accounts: their state before, and the changed fields after. Deleted ones are only in
+/// `pre`.
 #[derive(Deserialize)]
 struct ChangedState<'a> {
     #[serde(borrow)]
@@ -284,7 +284,7 @@ pub(super) fn bytes(result: &[u8]) -> Result<Option<Bytes>, String> {
     hex(json(result)?).map(Some)
 }
 
-/// The oldest block of which the node serves the state, where it says so.
+/// The oldest block whose state the node serves, if reported.
 pub(super) fn oldest_state(result: &[u8]) -> Result<Option<u64>, String> {
     let capabilities: serde_json::Value = json(result)?;
     capabilities["state"]["oldestBlock"].as_str().map(quantity).transpose()
@@ -300,7 +300,7 @@ fn hash(text: &str) -> Result<B256, String> {
     text.parse().map_err(|_| format!("`{text}` is not a hash of 32 bytes in hexadecimal"))
 }
 
-/// The parameter that names a block to the raw calls.
+/// The parameter that names a block in the raw calls.
 pub(super) fn at_params(at: At) -> String {
     match at {
         At::Number(number) => format!(r#"["{number:#x}"]"#),
@@ -308,26 +308,25 @@ pub(super) fn at_params(at: At) -> String {
     }
 }
 
-/// How long geth may take for one transaction of a block that it traces.
+/// Timeout of geth for one transaction of a traced block.
 const TRACE_TIMEOUT: &str = "20s";
 
-/// The parameters of `debug_traceBlockByHash`: which tracer is fixed here, for one given by a
-/// caller is code that geth runs.
+/// The parameters of `debug_traceBlockByHash`. The tracer is fixed here, because geth would run
+/// code supplied by a caller.
 pub(super) fn trace_params(block: B256, timeout: Option<Duration>) -> String {
     let timeout =
         timeout.map_or(TRACE_TIMEOUT.to_owned(), |timeout| format!("{}ms", timeout.as_millis()));
     format!(r#"["{block}",{{"tracer":"callTracer","timeout":"{timeout}"}}]"#)
 }
 
-/// How long it may take for one of the others that are traced by [`MOVING_TRACER`]: what has not
-/// ended by then is made to be slow.
+/// Timeout for one transaction traced by [`MOVING_TRACER`]: a slower one is slow on purpose.
 const MOVING_TIMEOUT: &str = "5s";
 
-/// A tracer of frames that move ether. geth runs it as JavaScript, so it is a constant, and in it
-/// nothing that anybody chose.
+/// A tracer of frames that move ether. geth runs it as JavaScript, so it is a constant without any
+/// input.
 ///
-/// `c` counts the frames that each open frame has made, `d` has how many of `m` were there when
-/// each was entered: what fails takes back what was moved below it.
+/// `c` counts the children of each open frame, `d` has the length of `m` when each was entered: a
+/// failed frame removes what was moved below it.
 const MOVING_TRACER: &str = concat!(
     "{m:[],c:[0],d:[],b:0,fault:function(){},",
     "enter:function(f){var t=f.getType(),c=this.c;c[c.length-1]++;c.push(0);this.d.push(this.m.length);this.b+=f.getInput().length;",
@@ -358,8 +357,8 @@ pub(super) fn balance_params(address: Address, block: B256) -> String {
     format!(r#"["{address:#x}",{{"blockHash":"{block}"}}]"#)
 }
 
-/// The parameters of `eth_call` after a block, canonical or not: of the calldata a caller chooses
-/// nothing but an address.
+/// The parameters of `eth_call` after a block, canonical or not: a caller chooses nothing of the
+/// calldata but an address.
 pub(super) fn call_params(contract: Address, question: Question, block: B256, gas: u64) -> String {
     let data = match question {
         Question::BalanceOf(holder) => format!("70a08231{:0>64}", const_hex::encode(holder)),
@@ -372,7 +371,7 @@ pub(super) fn call_params(contract: Address, question: Question, block: B256, ga
     )
 }
 
-/// The parameters of `debug_dbGet` for what geth keeps of its genesis block's state
+/// The parameters of `debug_dbGet` for geth's record of its genesis block's state
 /// (`core/rawdb/schema.go`, `genesisPrefix`).
 pub(super) fn genesis_params(genesis: B256) -> String {
     format!(r#"["0x{}{genesis:x}"]"#, const_hex::encode("ethereum-genesis-"))

@@ -1,4 +1,4 @@
-//! Where a node may listen, and where it cannot.
+//! Checks of the socket's path.
 
 use crate::error::Refused;
 use rustix::fs::{Mode, OFlags, open};
@@ -9,12 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-/// Bytes of a path that the system takes for a socket's: `sun_path` of unix(7) without its last
-/// zero.
+/// Maximum bytes of a socket's path: `sun_path` of unix(7) without its last zero.
 const PATH_BYTES_MAX: usize = 107;
 
-/// Refuses a path on which no node will ever listen. Nothing at the path, and a socket on which
-/// nobody listens, are fine: a node may still come.
+/// Refuses a path on which no node will ever listen. A missing socket, or one on which nobody
+/// listens, is fine: a node may still start.
 ///
 /// # Errors
 /// What is wrong with the path, and which would be right.
@@ -44,7 +43,7 @@ pub fn check(path: &Path) -> Result<(), Refused> {
     }
 }
 
-/// What is wrong with a path at which nothing is, by how it reads.
+/// What is wrong with a path at which nothing exists, judged by its text.
 fn never(path: &str) -> Option<(&'static str, &'static str)> {
     let is_address =
         |(host, port): (&str, &str)| !host.contains('/') && port.parse::<u16>().is_ok();
@@ -56,15 +55,15 @@ fn never(path: &str) -> Option<(&'static str, &'static str)> {
             "the chain is read over the socket alone: name its path, geth.ipc",
         ))
     } else if path.starts_with("ipc:") || path.starts_with("unix:") {
-        Some(("is not a path", "name the path alone, without what stands before the colon"))
+        Some(("is not a path", "name the path alone, without the part before the colon"))
     } else if path.starts_with('~') {
         Some((
             "begins with `~`, which nothing has expanded",
-            "write the whole path, or `$HOME` for the `~`",
+            "write an absolute path, or `$HOME` for the `~`",
         ))
     } else if path.starts_with(r"\\") {
         Some((
-            "is a pipe of Windows, not the path of a socket",
+            "is a Windows pipe, not the path of a socket",
             "run spyhop on the system that geth runs on",
         ))
     } else {
@@ -72,7 +71,7 @@ fn never(path: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Whether what the system said of a path may be otherwise soon.
+/// Whether the system's error about a path may go away.
 fn may_pass(error: &io::Error) -> bool {
     let loops = error.raw_os_error() == Some(libc::ELOOP);
     !loops
@@ -82,7 +81,7 @@ fn may_pass(error: &io::Error) -> bool {
         )
 }
 
-/// The path to connect to. One that is too long is opened first and reached by its descriptor,
+/// The path to connect to. A path that is too long is opened first and reached by its descriptor,
 /// which must live until then.
 pub(super) fn reach(path: &Path) -> io::Result<(PathBuf, Option<OwnedFd>)> {
     if path.as_os_str().as_bytes().len() <= PATH_BYTES_MAX {
@@ -92,7 +91,8 @@ pub(super) fn reach(path: &Path) -> io::Result<(PathBuf, Option<OwnedFd>)> {
     let descriptors = Path::new("/proc/self/fd");
     if !descriptors.exists() {
         let what = format!(
-            "its path has more than {PATH_BYTES_MAX} bytes, and there is no /proc: make a link to it that is shorter"
+            "its path has more than {PATH_BYTES_MAX} bytes, and there is no /proc: make a link to \
+            it that is shorter"
         );
         return Err(io::Error::new(ErrorKind::InvalidFilename, what));
     }

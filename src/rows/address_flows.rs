@@ -1,4 +1,4 @@
-//! `address_flows`: what went in and out of each address, by asset and day.
+//! `address_flows`: amounts in and out of each address, by asset and day.
 
 use super::Kind::{Integer, Key, Text, Time, Wide};
 use super::cells::Cells;
@@ -14,7 +14,8 @@ use std::cmp::Ordering;
 /// The table.
 pub const TABLE: Table = Table {
     name: "address_flows",
-    comment: "One row per asset, address and UTC day: amounts in and out. For tokens without amounts only the transfers are counted.",
+    comment: "One row per asset, address and UTC day: amounts in and out. For tokens without \
+        amounts only the transfers are counted.",
     columns: &[
         column("asset", Key, "ETH, or the token's contract."),
         column("address", Key, "The sender or recipient."),
@@ -37,7 +38,7 @@ pub const TABLE: Table = Table {
 /// Seconds of a day.
 const DAY_S: u64 = 86_400;
 
-/// The first second of a time's day; `None` if no `TIMESTAMP` can be the time.
+/// The first second of a time's day; `None` if the time does not fit a `TIMESTAMP`.
 pub(super) fn day_of(seconds: u64) -> Option<u64> {
     timestamp(seconds).map(|seconds| seconds / DAY_S * DAY_S)
 }
@@ -48,7 +49,7 @@ pub struct Flow {
     /// `None` for ether.
     asset: Option<Address>,
     address: Address,
-    /// Seconds since 1970; `None` if no `TIMESTAMP` can be it.
+    /// Seconds since 1970; `None` if it does not fit a `TIMESTAMP`.
     day: Option<u64>,
     amount_in: U512,
     amount_out: U512,
@@ -60,7 +61,7 @@ pub struct Flow {
 
 impl Flow {
     fn key(&self) -> (bool, Option<Address>, Address, Option<u64>) {
-        // As text: `0x…` comes before `ETH`.
+        // As text: `0x…` sorts before `ETH`.
         (self.asset.is_none(), self.asset, self.address, self.day)
     }
 }
@@ -139,10 +140,10 @@ impl Entry for Flow {
 /// The columns that [`seen`] reads.
 pub const SEEN: [&str; 4] = ["asset", "address", "first_block", "last_block"];
 
-/// Gives the asset, the address, and the first and the last block of each row of [`SEEN`].
+/// Passes on the asset, the address, and the first and the last block of each row of [`SEEN`].
 ///
 /// # Errors
-/// If they are not what a range holds.
+/// If the rows are not those of a range.
 pub fn seen(
     batch: &RecordBatch,
     mut take: impl FnMut(Option<Address>, Address, (u64, u64)),

@@ -1,5 +1,5 @@
-//! `balances`: one row per account touched by a block, and per holder of a token that it moved, in
-//! the node's own words.
+//! `balances`: one row per account touched by a block, and per holder of a token that it moved, as
+//! reported by the node or the contract.
 
 use super::Kind::{Integer, Key, Text, Wide};
 use super::cells::Cells;
@@ -15,7 +15,9 @@ use std::collections::BTreeSet;
 /// The table.
 pub const TABLE: Table = Table {
     name: "balances",
-    comment: "One row per account touched by a block, and per holder of a token transferred in it: the balance after the block, as reported by the node or the contract; where the node has the state.",
+    comment: "One row per account touched by a block, and per holder of a token transferred in \
+        it: the balance after the block, as reported by the node or the contract; where the node \
+        has the state.",
     columns: &[
         column("asset", Key, "ETH, or the token's contract."),
         column("address", Key, "The holder."),
@@ -30,9 +32,9 @@ pub const TABLE: Table = Table {
 pub struct Balance {
     /// `None` for ether.
     pub asset: Option<Address>,
-    /// Whose it is.
+    /// The holder.
     pub address: Address,
-    /// After this block.
+    /// The block after which it was requested.
     pub block_number: u64,
     /// In the smallest unit.
     pub balance: U256,
@@ -80,7 +82,7 @@ impl Entry for Balance {
         key(self).cmp(&key(other))
     }
 
-    /// Each is kept: what an account had at any time can be asked for.
+    /// All rows are kept, so that an account's balance at any time can be queried.
     fn is_of_group(&self, _: &Self) -> bool {
         false
     }
@@ -88,15 +90,15 @@ impl Entry for Balance {
     fn reduce(_: &mut Vec<Self>) {}
 }
 
-/// Whose balances of what a batch of rows has; `None` is ether.
+/// The accounts in a batch of rows; asset `None` is ether.
 pub fn accounts(batch: &RecordBatch) -> Result<Vec<(Option<Address>, Address)>> {
     let cells = Cells::of(batch);
     let account = |row| Ok((cells.asset(0, row)?, cells.address(1, row)?.context("no address")?));
     (0..batch.num_rows()).map(account).collect()
 }
 
-/// Every account whose ether a block can have changed or that took part in it: makers of blocks,
-/// parties of transactions, of withdrawals and of call frames.
+/// Every account whose ether a block may have changed or that took part in it: block makers,
+/// parties of transactions, withdrawals and call frames.
 pub fn touched(block: &Proved, state: &State, options: Options) -> BTreeSet<Address> {
     let mut touched = BTreeSet::from([block.header.miner]);
     touched.extend(block.transactions.iter().filter_map(|transaction| transaction.sender));
@@ -113,7 +115,7 @@ pub fn touched(block: &Proved, state: &State, options: Options) -> BTreeSet<Addr
         touched.extend(movement.from.into_iter().chain(movement.to));
     }
     touched.extend(block.header.signer().filter(|_| options.issuance.clique));
-    // On another chain than mainnet nothing else tells of them.
+    // On another chain than mainnet nothing else lists them.
     if options.issuance.dao_fork == Some(block.header.number) {
         touched.extend(dao_fork::DRAINED.map(|(address, _)| address));
         touched.insert(dao_fork::REFUND);

@@ -1,4 +1,4 @@
-//! The cells of stored rows, typed: what [`Rows`](super::Rows) writes, read back.
+//! Typed cells of stored rows: reads what [`Rows`](super::Rows) writes.
 
 use alloy_primitives::{Address, B256, U256, U512};
 use arrow::array::{
@@ -8,17 +8,16 @@ use arrow::array::{
 use serde::de::DeserializeOwned;
 use std::fmt;
 
-/// Values of a batch of rows, by column and row. Where a number has a column for its text, that is
-/// the next one.
+/// Values of a batch of rows, by column and row. A number's `_text` column is the next one.
 #[derive(Clone, Copy, Debug)]
 pub struct Cells<'a>(&'a RecordBatch);
 
-/// A cell that is not what its column holds.
+/// A cell whose value does not fit its column.
 #[derive(Clone, Copy, Debug)]
 pub struct Unlike {
     /// Which column.
     pub column: usize,
-    /// What it holds.
+    /// The expected content.
     pub expected: &'static str,
 }
 
@@ -39,13 +38,13 @@ impl<'a> Cells<'a> {
         Self(batch)
     }
 
-    /// Text as it is.
+    /// Text, unparsed.
     pub fn text(self, column: usize, row: usize) -> Cell<&'a str> {
         let array: &StringArray = self.array(column, "text")?;
         Ok(array.is_valid(row).then(|| array.value(row)))
     }
 
-    /// What a text is read as.
+    /// A parsed text.
     fn parsed<T>(
         self,
         column: usize,
@@ -58,7 +57,7 @@ impl<'a> Cells<'a> {
             .transpose()
     }
 
-    /// Bytes out of `0x` text.
+    /// Bytes from `0x` text.
     pub fn bytes(self, column: usize, row: usize) -> Cell<Vec<u8>> {
         self.parsed(column, row, "0x and bytes in hex", from_hex)
     }
@@ -78,7 +77,7 @@ impl<'a> Cells<'a> {
         if self.text(column, row)? == Some("ETH") { Ok(None) } else { self.address(column, row) }
     }
 
-    /// A list of byte strings out of `0x` texts.
+    /// A list of byte strings from `0x` texts.
     pub fn bytes_list(self, column: usize, row: usize) -> Cell<Vec<Vec<u8>>> {
         let expected = "a list of 0x and bytes in hex";
         let array: &ListArray = self.array(column, expected)?;
@@ -92,7 +91,7 @@ impl<'a> Cells<'a> {
         items.map(Some).ok_or(Unlike { column, expected })
     }
 
-    /// A number out of a `BIGINT`.
+    /// A number from a `BIGINT`.
     pub fn integer(self, column: usize, row: usize) -> Cell<u64> {
         let expected = "a number from 0 on";
         let array: &Int64Array = self.array(column, expected)?;
@@ -100,7 +99,7 @@ impl<'a> Cells<'a> {
         value.transpose().map_err(|_| Unlike { column, expected })
     }
 
-    /// The same or, where it does not fit one, out of the text beside it.
+    /// The same or, if it does not fit, from the text column.
     pub fn integer_or_text(self, column: usize, row: usize) -> Cell<u64> {
         match self.integer(column, row)? {
             None => self.digits(column + 1, row),
@@ -108,7 +107,7 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// A number of 64 bits out of a `DECIMAL(38,0)`.
+    /// A 64-bit number from a `DECIMAL(38,0)`.
     pub fn long(self, column: usize, row: usize) -> Cell<u64> {
         self.decimal_as(column, row, "a number of 64 bits")
     }
@@ -129,8 +128,7 @@ impl<'a> Cells<'a> {
         value.transpose().map_err(|_| Unlike { column, expected })
     }
 
-    /// A sum of amounts out of a `DECIMAL(38,0)` or, where it does not fit one, out of the text
-    /// beside it.
+    /// A sum of amounts from a `DECIMAL(38,0)` or, if it does not fit, from the text column.
     pub fn sum(self, column: usize, row: usize) -> Cell<U512> {
         if let Some(narrow) = self.decimal_as::<u128>(column, row, "an amount from 0 on")? {
             return Ok(Some(U512::from(narrow)));
@@ -147,13 +145,13 @@ impl<'a> Cells<'a> {
         self.sum(column, row)?.map(|sum| narrow(sum).ok_or(unlike)).transpose()
     }
 
-    /// A number out of text in the execution API's form.
+    /// A number from text in the execution API's form.
     pub fn quantity(self, column: usize, row: usize) -> Cell<U512> {
         let parse = |text: &str| U512::from_str_radix(text.strip_prefix("0x")?, 16).ok();
         self.parsed(column, row, "a 0x quantity", parse)
     }
 
-    /// A number out of text in decimal.
+    /// A number from text in decimal.
     pub fn decimal(self, column: usize, row: usize) -> Cell<U256> {
         self.parsed(column, row, "a number in decimal", |text| U256::from_str_radix(text, 10).ok())
     }
@@ -162,7 +160,7 @@ impl<'a> Cells<'a> {
         self.parsed(column, row, "a number in decimal", |text| text.parse().ok())
     }
 
-    /// Seconds since 1970, out of a `TIMESTAMP`.
+    /// Seconds since 1970, from a `TIMESTAMP`.
     pub fn time(self, column: usize, row: usize) -> Cell<u64> {
         let expected = "whole seconds since 1970";
         let array: &TimestampMicrosecondArray = self.array(column, expected)?;
@@ -174,7 +172,7 @@ impl<'a> Cells<'a> {
         array.is_valid(row).then(|| seconds(array.value(row))).transpose()
     }
 
-    /// The same or, where none can be it, out of the text beside it.
+    /// The same or, if it does not fit, from the text column.
     pub fn time_or_text(self, column: usize, row: usize) -> Cell<u64> {
         match self.time(column, row)? {
             None => self.digits(column + 1, row),
@@ -182,7 +180,7 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// A value out of JSON.
+    /// A value from JSON.
     pub fn json<T: DeserializeOwned>(self, column: usize, row: usize) -> Cell<T> {
         self.parsed(column, row, "JSON as in the execution API", |text| {
             serde_json::from_str(text).ok()

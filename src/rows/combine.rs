@@ -1,6 +1,6 @@
 //! Tables that are sorted by a key of their own, and whose rows are combined when ranges merge:
-//! sums, first and last blocks, the largest of a day; of balances each stays. What is combined
-//! commutes, so the same comes out whatever the order of ranges and merges.
+//! sums, first and last blocks, the largest of a day; balances are all kept. Combining is
+//! commutative, so the result does not depend on the order of ranges and merges.
 
 use super::cells::Cells;
 use super::{Options, Rows, State, Table, WIDE_MAX};
@@ -16,31 +16,31 @@ pub trait Entry: std::fmt::Debug + Sized + Send + 'static {
     /// The table.
     const TABLE: &'static Table;
 
-    /// Appends what a block adds, in any order.
+    /// Appends the entries that a block adds, in any order.
     fn collect(entries: &mut Vec<Self>, block: &Proved, state: &State, options: Options);
 
-    /// Reads rows back.
+    /// Reads a row.
     ///
     /// # Errors
-    /// If they are not what [`Entry::push`] writes.
+    /// If it is not what [`Entry::push`] writes.
     fn read(cells: &Cells, row: usize) -> Result<Self>;
 
     /// Appends a row.
     fn push(&self, rows: &mut Rows) -> Result<()>;
 
-    /// The order of the rows in a file: total, but for rows that are combined into one.
+    /// The order of the rows in a file: total, except for rows that are combined into one.
     fn order(&self, other: &Self) -> Ordering;
 
-    /// Whether two neighbours belong to one group.
+    /// Whether two neighbours belong to the same group.
     fn is_of_group(&self, other: &Self) -> bool;
 
-    /// What a whole group, in order, comes down to.
+    /// Combines a complete group, in order.
     fn reduce(group: &mut Vec<Self>);
 }
 
-/// Entries of one table, whichever it is, on their way to a file.
+/// Entries of one table, of any type, on their way to a file.
 pub trait Entries: std::fmt::Debug + Send {
-    /// Appends what a block adds.
+    /// Appends the entries that a block adds.
     fn push(&mut self, block: &Proved, state: &State, options: Options);
 
     /// The entries combined, as rows.
@@ -68,17 +68,17 @@ impl<E: Entry> Entries for Vec<E> {
     }
 }
 
-/// The rows of one table out of consecutive blocks.
+/// The rows of one table for consecutive blocks.
 #[derive(Debug)]
 pub enum Part {
     /// As they are stored.
     Rows(RecordBatch),
-    /// Still to be combined, with those of other blocks too.
+    /// To be combined with those of other blocks.
     Entries(Box<dyn Entries>),
 }
 
 impl Part {
-    /// As they are stored.
+    /// The rows as they are stored.
     ///
     /// # Errors
     /// If a counter exceeds a `BIGINT`.
@@ -90,7 +90,7 @@ impl Part {
     }
 }
 
-/// Sorts entries and combines what belongs together.
+/// Sorts entries and combines groups.
 pub fn compact<E: Entry>(entries: &mut Vec<E>) {
     entries.sort_unstable_by(E::order);
     let mut groups = Groups::default();
@@ -100,7 +100,7 @@ pub fn compact<E: Entry>(entries: &mut Vec<E>) {
     *entries = whole;
 }
 
-/// Combines entries that come in order.
+/// Combines entries that arrive in order.
 #[derive(Debug)]
 pub struct Groups<E>(Vec<E>);
 
@@ -111,8 +111,7 @@ impl<E> Default for Groups<E> {
 }
 
 impl<E: Entry> Groups<E> {
-    /// Takes in the next entry, and appends to `whole` what a group that is whole by now comes down
-    /// to.
+    /// Adds the next entry, and appends a group that is now complete, combined, to `whole`.
     pub fn push(&mut self, entry: E, whole: &mut Vec<E>) {
         if self.0.last().is_some_and(|last| !last.is_of_group(&entry)) {
             self.finish(whole);
@@ -120,7 +119,7 @@ impl<E: Entry> Groups<E> {
         self.0.push(entry);
     }
 
-    /// Appends what the last group comes down to.
+    /// Appends the last group, combined.
     pub fn finish(&mut self, whole: &mut Vec<E>) {
         if !self.0.is_empty() {
             E::reduce(&mut self.0);

@@ -1,4 +1,4 @@
-//! Which tables are combined, each with its [`Entry`].
+//! The combined tables, each with its [`Entry`].
 
 use super::combine::{Entries, Entry};
 use super::{
@@ -6,17 +6,16 @@ use super::{
     tokens::Token,
 };
 
-/// Work for the entries of one table, whichever it is.
+/// Work on the entries of one table, of any type.
 pub trait Work {
-    /// What comes of it.
+    /// Its result.
     type Output;
 
     /// Does it.
     fn run<E: Entry>(self) -> Self::Output;
 }
 
-/// Does work for the entries of a table; `None` if the table's rows are in the order of their
-/// blocks.
+/// Does work on the entries of a table; `None` if the table's rows are in block order.
 pub fn with_entries<W: Work>(table: &Table, work: W) -> Option<W::Output> {
     match table.name {
         name if name == Balance::TABLE.name => Some(work.run::<Balance>()),
@@ -28,7 +27,7 @@ pub fn with_entries<W: Work>(table: &Table, work: W) -> Option<W::Output> {
     }
 }
 
-/// Whether a table is one of these.
+/// Whether a table is combined.
 pub fn is_combined(table: &Table) -> bool {
     struct Nothing;
     impl Work for Nothing {
@@ -39,7 +38,7 @@ pub fn is_combined(table: &Table) -> bool {
     with_entries(table, Nothing).is_some()
 }
 
-/// No entries yet; `None` if the table's rows are in the order of their blocks.
+/// No entries yet; `None` if the table's rows are in block order.
 pub fn none(table: &Table) -> Option<Box<dyn Entries>> {
     struct Empty;
     impl Work for Empty {

@@ -1,4 +1,4 @@
-//! `coverage`: what is held and what is missing, with the reason.
+//! `coverage`: what is stored and what is missing, with the reason.
 
 use super::Kind::{Integer, Text};
 use super::{Lacks, Rows, Table, column};
@@ -15,12 +15,15 @@ pub const TABLE: Table = Table {
         column(
             "status",
             Text,
-            "held, partial (some rows are there: if a block was not traced, transfers by transactions themselves, and balances of the accounts that the block names), failed or missing.",
+            "held, partial (some rows are there: if a block was not traced, transfers by \
+            transactions themselves, and balances of the accounts that the block names), failed \
+            or missing.",
         ),
         column(
             "reason",
             Text,
-            "Why it is not stored, or that the node cannot yet confirm that it is on its chain; else null.",
+            "Why it is not stored, or that the node cannot yet confirm that it is on its chain; \
+            else null.",
         ),
     ],
 };
@@ -36,14 +39,14 @@ pub struct Interval {
     pub last: u64,
     /// `held`, `partial`, `failed` or `missing`.
     pub status: &'static str,
-    /// Why it is not stored, or what is not sure of it.
+    /// Why it is not stored, or what is uncertain about it.
     pub reason: Option<String>,
-    /// What its rows lack, where it is not stored.
+    /// What its rows lack, if they are not complete.
     pub lacks: Option<Lacks>,
 }
 
 impl Interval {
-    /// Block 0 of a table, held.
+    /// Block 0 of a table, stored.
     pub fn held(table: &'static str) -> Self {
         Self { table, first: 0, last: 0, status: "held", reason: None, lacks: None }
     }

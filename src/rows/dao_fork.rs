@@ -1,18 +1,18 @@
-//! What mainnet's DAO fork moved: all that these accounts had, to the contract that refunds it. The
-//! block itself does not tell.
+//! Mainnet's DAO fork transfers: all ether of these accounts, to the refund contract. The block
+//! itself does not contain them.
 //!
-//! Source: the accounts, geth `params/dao.go`; what each had in block 1,919,999, ethereum-etl's
-//! list of the state's changes. Accounts that had nothing are left out.
+//! Source: the accounts, geth `params/dao.go`; their balances in block 1,919,999, ethereum-etl's
+//! list of state changes. Accounts without ether are left out.
 
 use alloy_primitives::{Address, address};
 
-/// The block that moves it.
+/// The block of the transfers.
 pub const BLOCK: u64 = 1_920_000;
 
-/// Who takes it.
+/// The recipient.
 pub const REFUND: Address = address!("bf4ed7b27f1d666546e30d74d50d173d20bca754");
 
-/// Who gives it, and wei.
+/// The senders, with wei.
 pub const DRAINED: [(Address, u128); 64] = [
     (address!("0101f3be8ebb4bbd39a2e3b9a3639d4259832fd9"), 559384955979606013894),
     (address!("057b56736d32b86616a10f619859c6cd6f59092a"), 9900012824972102),

@@ -1,51 +1,51 @@
-//! What the rows of each table are made of: the one place that says so. Which senders are
-//! recovered, what the node is asked for, what a gap is, and what `spyhop verify --repair` cannot
-//! ask for again all follow from it.
+//! What the rows of each table depend on, defined in this one place. Which senders are recovered,
+//! what is requested from the node, what is a gap, and what `spyhop verify --repair` cannot request
+//! again all follow from it.
 
 use super::{
     CHAIN_TABLES, Selection, Table, address_flows, balances, gas_blocks, gas_flows,
     large_transfers, native_transfers, tokens, traces, transactions,
 };
 
-/// Something that rows are made of, beyond what a block and its receipts say.
+/// Data that rows depend on besides a block and its receipts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Who sent each transaction.
+    /// The sender of each transaction.
     Senders,
-    /// Every transfer of ether within the block: of frames, or of logs from Amsterdam on.
+    /// Every transfer of ether within the block: from frames, or from logs since Amsterdam.
     Movements,
-    /// Whose ether the block changed.
+    /// The accounts whose ether the block changed.
     Parties,
     /// The call frames of every transaction, with their input and output.
     Frames,
     /// Ether of accounts after the block, as reported by the node.
     Balances,
-    /// Tokens of holders after the block, in the contracts' words.
+    /// Token balances of holders after the block, as reported by the contracts.
     TokenBalances,
-    /// What contracts say of themselves.
+    /// Contracts' descriptions of themselves.
     Descriptions,
 }
 
 impl Need {
-    /// Whether only a node that has the block's state can tell.
+    /// Whether only a node with the block's state can provide it.
     pub fn is_of_state(self) -> bool {
         self != Self::Senders
     }
 }
 
-/// What a table's rows are made of.
+/// What a table's rows depend on.
 pub fn needs(table: &Table) -> &'static [Need] {
     use Need::{Balances, Descriptions, Frames, Movements, Parties, Senders, TokenBalances};
     match table.name {
         name if name == transactions::TABLE.name => &[Senders],
         name if name == native_transfers::TABLE.name => &[Senders, Movements],
         name if name == traces::TABLE.name => &[Frames],
-        // The parties are those of whom the node is asked.
+        // The parties are the accounts whose balances are requested.
         name if name == balances::TABLE.name => &[Senders, Parties, Balances, TokenBalances],
         name if name == gas_blocks::TABLE.name => &[Senders],
         name if name == gas_flows::TABLE.name => &[Senders],
         name if name == address_flows::TABLE.name => &[Senders, Movements],
-        // With what both sides had afterwards.
+        // With both sides' balances afterwards.
         name if name == large_transfers::TABLE.name => {
             &[Senders, Movements, Balances, TokenBalances]
         }
@@ -62,23 +62,22 @@ pub fn needing(needed: impl Fn(Need) -> bool) -> Selection {
 }
 
 impl Selection {
-    /// Whether any row of them is made of this.
+    /// Whether any of them depends on this.
     pub fn needs(self, need: Need) -> bool {
         self.intersects(needing(|other| other == need))
     }
 
-    /// Whether any of them needs to know what a block's transactions did.
+    /// Whether any of them needs traces.
     pub fn needs_traces(self) -> bool {
         [Need::Movements, Need::Parties, Need::Frames].into_iter().any(|need| self.needs(need))
     }
 
-    /// Whether any of them needs to know something that only a node with the state can say.
+    /// Whether any of them needs data that only a node with the state can provide.
     pub fn needs_state(self) -> bool {
         self.intersects(needing(Need::is_of_state))
     }
 
-    /// Whether any row of them says who sent a transaction, what it paid, or had to pay for one:
-    /// nothing else needs senders.
+    /// Whether any of them needs senders: who sent a transaction or paid for one.
     pub fn needs_senders(self) -> bool {
         self.needs(Need::Senders)
     }

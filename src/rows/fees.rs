@@ -7,8 +7,8 @@ use alloy_primitives::{Address, U256, U512};
 /// Gas of one blob (EIP-4844, `GAS_PER_BLOB`).
 const GAS_PER_BLOB: u64 = 1 << 17;
 
-/// A transaction with its receipt, and what it paid, in wei. What depends on fields that are not
-/// known is `None`. A fee is a price of 256 bits times gas of 64.
+/// A transaction with its receipt, and what it paid, in wei. Values that depend on unknown fields
+/// are `None`. A fee is a price of 256 bits times gas of 64.
 #[derive(Debug)]
 pub(super) struct Paid<'a> {
     pub transaction: &'a Transaction,
@@ -28,7 +28,7 @@ pub(super) struct Paid<'a> {
 }
 
 impl Paid<'_> {
-    /// All of it.
+    /// The sum.
     pub fn total(&self) -> U512 {
         [self.burnt, self.tip, self.blob]
             .into_iter()
@@ -36,12 +36,12 @@ impl Paid<'_> {
             .fold(U512::ZERO, |sum, fee| sum + fee)
     }
 
-    /// Whether it failed, as its receipt says.
+    /// Whether it failed, according to its receipt.
     pub fn failed(&self) -> bool {
         self.receipt.outcome == Outcome::Status(false)
     }
 
-    /// The contract it is to create.
+    /// The contract that it creates.
     pub fn creates(&self) -> Option<Address> {
         let fields = self.fields.filter(|fields| fields.to.is_none())?;
         Some(self.transaction.sender?.create(fields.nonce))

@@ -1,4 +1,4 @@
-//! Which rows of a table are missing, and why: what a node did not say of a block.
+//! Which rows of a table are missing, and why: data that a node did not provide.
 
 use super::dependencies::{Need, needs};
 use super::{
@@ -8,7 +8,7 @@ use crate::prove::Proved;
 use serde::{Deserialize, Serialize};
 
 impl State {
-    /// What a block's rows of this table lack, and why; none if they lack nothing.
+    /// What a block's rows of this table lack, and why; none if they are complete.
     pub(super) fn gap(
         &self,
         table: &Table,
@@ -27,8 +27,7 @@ impl State {
         lacking.min_by_key(|(lacks, _)| *lacks)
     }
 
-    /// Why something that rows are made of is not known of a block, or not all of it; none if it
-    /// is.
+    /// Why data that rows depend on is missing or incomplete for a block; none if it is not.
     fn lacking(&self, need: Need, block: &Proved, options: Options) -> Option<String> {
         match need {
             Need::Senders => None,
@@ -42,7 +41,7 @@ impl State {
             Need::TokenBalances => match tokens::left_out(block, options) {
                 0 => self.left_out.clone(),
                 _ => Some(
-                    "so many holders of tokens took part that some were not asked for".to_owned(),
+                    "there were more token holders than are requested for one block".to_owned(),
                 ),
             },
             Need::Descriptions => self.tokens.as_ref().err().cloned(),
@@ -50,22 +49,23 @@ impl State {
     }
 }
 
-/// What rows lack. The graver comes first: of two that a block lacks it is the one that is said.
+/// What rows lack. The most serious comes first: if a block lacks several, only that one is
+/// reported.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lacks {
     /// The rows themselves.
     #[default]
     Rows,
-    /// What ether moved within transactions: of `balances`, rows of those it went from and to.
+    /// Internal transfers of ether; in `balances`, rows of their parties.
     Movements,
-    /// What both sides of a movement had afterwards.
+    /// Both sides' balances after a transfer.
     Balances,
-    /// What some holders of tokens had afterwards; of ether nothing is missing.
+    /// Token balances of some holders; ether is complete.
     TokenBalances,
 }
 
-/// A run of blocks whose rows of a table are not all there.
+/// A run of blocks whose rows of a table are not complete.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Gap {
     /// The table's name.
@@ -82,8 +82,7 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// What the rows lack. Older volumes do not say that of a movement only what is within
-    /// transactions is missing.
+    /// What the rows lack. Older volumes do not record that only internal transfers are missing.
     pub fn lacks(&self) -> Lacks {
         let of_movements =
             [&native_transfers::TABLE, &address_flows::TABLE, &large_transfers::TABLE];
@@ -95,8 +94,8 @@ impl Gap {
         }
     }
 
-    /// Those of a table, ascending. In older volumes `balances` does not say where it was not known
-    /// whose to ask for: that is where `native_transfers` lacks movements.
+    /// The gaps of a table, ascending. In older volumes `balances` does not record gaps in its
+    /// accounts: those are the gaps of `native_transfers`.
     pub fn of(gaps: &[Self], table: &Table) -> Vec<Self> {
         let mut found: Vec<_> =
             gaps.iter().filter(|gap| gap.table == table.name).cloned().collect();
@@ -109,7 +108,7 @@ impl Gap {
         found
     }
 
-    /// Adds to an ascending list what of a gap is not in it.
+    /// Adds the parts of a gap that are not yet in an ascending list.
     fn add(found: &mut Vec<Self>, gap: &Self) {
         let mut next = gap.first;
         for held in found
@@ -136,7 +135,7 @@ impl Gap {
         found.sort_unstable_by_key(|gap| gap.first);
     }
 
-    /// Cuts off what of a list lies outside of these blocks.
+    /// Clips a list to these blocks.
     pub fn trim(gaps: &mut Vec<Self>, first: u64, last: u64) {
         gaps.retain_mut(|gap| {
             (gap.first, gap.last) = (gap.first.max(first), gap.last.min(last));
@@ -144,7 +143,7 @@ impl Gap {
         });
     }
 
-    /// Appends a gap to a list that grows upwards: to the run of its table where it continues that.
+    /// Appends a gap to an ascending list, extending the table's last gap if it continues it.
     pub fn push(gaps: &mut Vec<Self>, gap: Self) {
         let run = gaps.iter_mut().rev().find(|run| run.table == gap.table);
         match run.filter(|run| {

@@ -1,4 +1,4 @@
-//! `gas_blocks`: one row per block, what gas cost in it.
+//! `gas_blocks`: one row per block, its cost of gas.
 
 use super::Kind::{Integer, Percent, Text, Time, Wide};
 use super::{Rows, Table, column, fees};
@@ -9,7 +9,8 @@ use anyhow::Result;
 /// The table.
 pub const TABLE: Table = Table {
     name: "gas_blocks",
-    comment: "One row per block: the cost of gas in it. Tips are quantiles over its transactions, by nearest rank.",
+    comment: "One row per block: the cost of gas in it. Tips are quantiles over its transactions, \
+        by nearest rank.",
     columns: &[
         column("block_number", Integer, "The block."),
         column("block_hash", Text, "The block."),
@@ -40,7 +41,8 @@ pub const TABLE: Table = Table {
         column(
             "tip_10",
             Wide,
-            "Wei per gas for the block's proposer: 10 % of the transactions paid this much or less.",
+            "Wei per gas for the block's proposer: 10 % of the transactions paid this much or \
+            less.",
         ),
         column("tip_10_text", Text, "The exact value if it has more than 38 digits, else null."),
         column("tip_25", Wide, "The same for 25 %."),
@@ -70,7 +72,8 @@ pub const TABLE: Table = Table {
         column(
             "blob_base_fee",
             Wide,
-            "Wei per blob gas that is burnt; null before Cancun, and above 256 bits, which no blob can pay.",
+            "Wei per blob gas that is burnt; null before Cancun, and above 256 bits, which no \
+            blob can pay.",
         ),
         column(
             "blob_base_fee_text",
@@ -86,7 +89,7 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// A number where a `BIGINT` holds it; `blocks` has its digits else.
+/// A number if it fits a `BIGINT`; otherwise `blocks` has its digits.
 fn bigint(number: u64) -> Option<u64> {
     Some(number).filter(|number| i64::try_from(*number).is_ok())
 }
@@ -125,7 +128,7 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
     Ok(())
 }
 
-/// The smallest of the ascending values that so many percent of them do not exceed.
+/// The smallest of the ascending values that this many percent of them do not exceed.
 fn nearest_rank(values: &[U256], percent: usize) -> Option<U256> {
     let rank = (values.len() * percent).div_ceil(100).max(1);
     values.get(rank - 1).copied()

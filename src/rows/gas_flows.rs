@@ -1,4 +1,4 @@
-//! `gas_flows`: what gas each address paid for, and was called with, by day.
+//! `gas_flows`: the gas of each address by day, as sender or as called contract.
 
 use super::Kind::{Integer, Key, Long, Text, Time, Wide};
 use super::cells::Cells;

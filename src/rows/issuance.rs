@@ -1,4 +1,4 @@
-//! How a chain makes ether with proof of work, and what its DAO fork moved.
+//! How a chain issues ether with proof of work, and its DAO fork.
 
 use crate::decode::Header;
 use alloy_primitives::U256;
@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Source: geth `consensus/ethash/consensus.go`, `accumulateRewards`, and `params/config.go`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Issuance {
-    /// Whether blocks are sealed by turns (Clique), which makes no ether.
+    /// Whether the chain is Clique, which issues no ether.
     pub clique: bool,
-    /// From here on a block gives 3 ether, before 5.
+    /// From here on the reward is 3 ether, before 5.
     pub byzantium: Option<u64>,
     /// From here on 2 ether.
     pub constantinople: Option<u64>,
@@ -20,7 +20,7 @@ pub struct Issuance {
 }
 
 impl Issuance {
-    /// Mainnet's, for a node that does not tell its chain's configuration.
+    /// Mainnet's, for a node that does not report its chain's configuration.
     pub const MAINNET: Self = Self {
         clique: false,
         byzantium: Some(4_370_000),
@@ -39,8 +39,8 @@ impl Issuance {
         }
     }
 
-    /// Wei that the block's own reward is, without what its uncles add; none after the merge, and
-    /// for the genesis block.
+    /// The block's own reward in wei, without uncles; none after the merge, and for the genesis
+    /// block.
     fn reward(&self, header: &Header) -> Option<U256> {
         if self.clique || header.number == 0 || header.difficulty.is_zero() {
             return None;
@@ -54,8 +54,8 @@ impl Issuance {
         Some(U256::from(ether) * U256::from(1_000_000_000_000_000_000u64))
     }
 
-    /// Wei for the maker of each uncle, and for the maker of the block, a thirty-second for each
-    /// uncle included.
+    /// Wei for the maker of each uncle, and for the maker of the block, including a thirty-second
+    /// for each uncle.
     pub(super) fn rewards(&self, header: &Header, uncles: &[Header]) -> Option<(Vec<U256>, U256)> {
         let reward = self.reward(header)?;
         let eighths = |uncle: &Header| {

@@ -1,4 +1,4 @@
-//! `labels`: one row per address that has a name.
+//! `labels`: one row per labelled address.
 
 use super::Kind::{Key, Text};
 use super::{Rows, Table, column};
@@ -17,16 +17,16 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// The name of an address.
+/// The label of an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
     /// The address.
     pub address: Address,
     /// The name.
     pub name: String,
-    /// What kind of thing it is.
+    /// Its category.
     pub category: Option<String>,
-    /// Where the name is from.
+    /// The source of the name.
     pub source: &'static str,
 }
 

@@ -12,7 +12,8 @@ use std::cmp::Ordering;
 /// The table.
 pub const TABLE: Table = Table {
     name: "large_transfers",
-    comment: "One row per large transfer: the 100 largest of each asset and UTC day, and all of at least 100 ether.",
+    comment: "One row per large transfer: the 100 largest of each asset and UTC day, and all of \
+        at least 100 ether.",
     columns: &[
         column("asset", Key, "ETH, or the token's contract."),
         column("day", Time, "The start of the day, UTC."),
@@ -33,7 +34,7 @@ pub const TABLE: Table = Table {
         column(
             "from_balance",
             Wide,
-            "What who gave had of it after the block; null where that is not known.",
+            "The sender's balance of the asset after the block; null if not known.",
         ),
         column(
             "from_balance_text",
@@ -43,7 +44,7 @@ pub const TABLE: Table = Table {
         column(
             "to_balance",
             Wide,
-            "What who took had of it after the block; null where that is not known.",
+            "The recipient's balance of the asset after the block; null if not known.",
         ),
         column(
             "to_balance_text",
@@ -53,10 +54,10 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// How many of each asset and day there are.
+/// How many there are of each asset and day.
 const COUNT_MAX: usize = 100;
 
-/// 100 ether, in wei: from there on all ether that moves is large.
+/// 100 ether, in wei: every transfer of at least that is large.
 const ETHER_LARGE: U256 = U256::from_limbs([0x6bc7_5e2d_6310_0000, 5, 0, 0]);
 
 /// One row.
@@ -67,18 +68,18 @@ pub struct Large {
     amount: U256,
     /// The block it is in.
     pub block_number: u64,
-    /// Seconds since 1970; `None` if no `TIMESTAMP` can be it.
+    /// Seconds since 1970; `None` if it does not fit a `TIMESTAMP`.
     block_timestamp: Option<u64>,
     /// As in `movements`.
     pub kind: &'static str,
     transaction_hash: Option<B256>,
     index: u64,
     batch_index: u64,
-    /// `None` if ether is made.
+    /// `None` if ether is created.
     pub from: Option<Address>,
     /// `None` if it is destroyed.
     pub to: Option<Address>,
-    /// What both had of it after the block, where that is known.
+    /// Both sides' balances after the block, if known.
     pub balances: [Option<U256>; 2],
 }
 
@@ -88,7 +89,7 @@ impl Large {
     }
 
     fn group(&self) -> (bool, Option<Address>, Option<u64>) {
-        // As text: `0x…` comes before `ETH`.
+        // As text: `0x…` sorts before `ETH`.
         (self.asset.is_none(), self.asset, self.day())
     }
 

@@ -1,8 +1,7 @@
-//! The columns that tables had before, within one format of the volume.
+//! Earlier layouts of tables within one format of the volume.
 //!
-//! Now and then a column is added, or numbers get more room. Files that were written before stay as
-//! they are; where they are read, and where they are merged with others, their rows become what
-//! they would be today.
+//! Now and then a column is added or widened. Existing files stay as they are; when they are read
+//! or merged, their rows are converted to today's layout.
 
 use super::{Column, Kind, Table};
 use crate::sql::quoted;
@@ -11,15 +10,15 @@ use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema};
 
-/// The layout that files have today. Those before said none, which is 0.
+/// Today's layout. Earlier files have none recorded, which is 0.
 pub const LAYOUT: u32 = 1;
 
-/// The columns that were added since layout 0.
+/// The columns added since layout 0.
 const ADDED: [&str; 4] =
     ["timestamp_text", "gas_limit_text", "gas_used_text", "blob_gas_used_text"];
 
 impl Column {
-    /// Its type in layout 0; none if it was not there.
+    /// Its type in layout 0; none if it did not exist.
     fn before(&self) -> Option<DataType> {
         match self.kind {
             _ if ADDED.contains(&self.name) => None,
@@ -34,12 +33,12 @@ impl Column {
 }
 
 impl Table {
-    /// Whether files of a layout have the columns that they would have today.
+    /// Whether files of a layout have today's columns.
     pub fn is_current(&self, layout: u32) -> bool {
         layout >= LAYOUT || self.columns.iter().all(|column| column.before() == column.now())
     }
 
-    /// The columns of a file, in a layout, with their types.
+    /// The columns of a file in a layout, with their types.
     pub fn fields(&self, layout: u32) -> impl Iterator<Item = (&'static Column, DataType)> {
         let kind = if self.is_current(layout) { Column::now } else { Column::before };
         self.columns.iter().filter_map(move |column| Some((column, kind(column)?)))
@@ -55,7 +54,7 @@ impl Table {
             && self.fields(layout).zip(found).all(is)
     }
 
-    /// Rows of any layout as they would be today.
+    /// Converts rows of any layout to today's.
     ///
     /// # Errors
     /// If they are not of this table.
@@ -79,7 +78,7 @@ impl Table {
         Ok(RecordBatch::try_new(self.schema(), columns)?)
     }
 
-    /// The columns as SQL reads them out of files of a layout.
+    /// The columns as selected in SQL from files of a layout.
     pub fn select(&self, layout: u32) -> String {
         let current = self.is_current(layout);
         let column = |column: &Column| match (column.before(), column.kind, quoted(column.name)) {

@@ -1,12 +1,12 @@
-//! Every movement of a block, of ether and of tokens, in one shape: what the tables of analysis are
-//! made of.
+//! Every transfer of a block, of ether and of tokens, in one shape: the basis of the per-address
+//! tables.
 
 use super::token_transfers::{self, Placed};
 use super::{Options, State, native_transfers};
 use crate::prove::Proved;
 use alloy_primitives::{Address, B256, U256};
 
-/// Every kind there is: of ether, then the standards of tokens.
+/// Every kind: of ether, then the standards of tokens.
 const KINDS: [&str; 14] = [
     "transaction",
     "call",
@@ -36,14 +36,14 @@ pub(super) struct Movement {
     pub asset: Option<Address>,
     /// As in `native_transfers`, or the token's standard.
     pub kind: &'static str,
-    /// `None` if ether is made.
+    /// `None` if ether is created.
     pub from: Option<Address>,
     /// `None` if it is destroyed.
     pub to: Option<Address>,
-    /// `None` if the number is no amount, or may be none.
+    /// `None` if the number is not, or may not be, an amount.
     pub amount: Option<U256>,
     pub transaction_hash: Option<B256>,
-    /// Position of its log in the block; of ether, its place among the block's movements.
+    /// Position of its log in the block; for ether, its position among the block's transfers.
     pub index: u64,
     /// Position within an ERC-1155 batch; else 0.
     pub batch_index: u64,
@@ -58,7 +58,7 @@ pub(super) fn of(
     ether(block, state, options).chain(tokens(block, options))
 }
 
-/// What `native_transfers` has.
+/// The rows of `native_transfers`.
 fn ether(block: &Proved, state: &State, options: Options) -> impl Iterator<Item = Movement> {
     let movements = native_transfers::movements(block, state, options).into_iter().enumerate();
     movements.map(|(index, movement)| Movement {
@@ -73,7 +73,8 @@ fn ether(block: &Proved, state: &State, options: Options) -> impl Iterator<Item 
     })
 }
 
-/// What `token_transfers` has. Ids are no amounts, and a number that may be either counts as none.
+/// The rows of `token_transfers`. Ids are not amounts, and a number that may be either counts as
+/// none.
 fn tokens(block: &Proved, options: Options) -> impl Iterator<Item = Movement> {
     token_transfers::of(block, options).map(
         |Placed { log, log_index, transaction_index, batch_index, transfer }| Movement {

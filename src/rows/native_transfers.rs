@@ -1,11 +1,10 @@
 //! `native_transfers`: one row per transfer of ether.
 //!
-//! Part of them follows from the block alone: what transactions that succeeded gave along,
-//! withdrawals, rewards, and from Amsterdam on what the logs of the system address tell (EIP-7708).
-//! The rest is in the call frames, where the node traced the block; the frames then stand for the
-//! transactions and the logs too, so that nothing counts twice. What failed moved nothing, nor did
-//! anything below it; `DELEGATECALL` and `CALLCODE` move nothing. Fees are no movements: they are
-//! in `transactions`.
+//! Some follow from the block alone: the values of successful transactions, withdrawals, rewards,
+//! and from Amsterdam on the logs of the system address (EIP-7708). The rest are in the call
+//! frames, if the node traced the block; the frames then replace the transactions and the logs, so
+//! that nothing counts twice. A failed frame moved nothing, nor did anything below it;
+//! `DELEGATECALL` and `CALLCODE` move nothing. Fees are not transfers: they are in `transactions`.
 
 use super::Kind::{Integer, Key, Text, Time, Wide};
 pub use super::state::NativeTransfer;
@@ -21,7 +20,8 @@ use std::collections::{BTreeMap, HashSet};
 /// The table.
 pub const TABLE: Table = Table {
     name: "native_transfers",
-    comment: "One row per transfer of ether, without fees; coverage says where internal transfers are not known.",
+    comment: "One row per transfer of ether, without fees; coverage says where internal transfers \
+        are not known.",
     columns: &[
         column("block_number", Integer, "The block it is in."),
         column("block_timestamp", Time, "When the block was made, UTC."),
@@ -34,7 +34,8 @@ pub const TABLE: Table = Table {
         column(
             "kind",
             Text,
-            "transaction, call, create, selfdestruct, withdrawal, block_reward, uncle_reward, genesis or dao_fork; call for every internal transfer known only from a log.",
+            "transaction, call, create, selfdestruct, withdrawal, block_reward, uncle_reward, \
+            genesis or dao_fork; call for every internal transfer known only from a log.",
         ),
         column("transaction_hash", Key, "Its transaction, or null."),
         column(
@@ -45,7 +46,8 @@ pub const TABLE: Table = Table {
         column(
             "trace_address",
             Text,
-            "Path to its call frame, as in 0,1; empty for the transaction itself; null if there is none.",
+            "Path to its call frame, as in 0,1; empty for the transaction itself; null if there \
+            is none.",
         ),
         column("from_address", Key, "The sender; null if ether is created."),
         column("to_address", Key, "The recipient; null if ether is destroyed."),
@@ -54,7 +56,8 @@ pub const TABLE: Table = Table {
         column(
             "assumed",
             Integer,
-            "1 if only a trace can show whether the transaction succeeded: before Byzantium, with all its gas used.",
+            "1 if only a trace can show whether the transaction succeeded: before Byzantium, with \
+            all its gas used.",
         ),
     ],
 };
@@ -77,7 +80,7 @@ pub(super) fn push(rows: &mut Rows, block: &Proved, state: &State, options: Opti
     Ok(())
 }
 
-/// Why not all movements of a block are known; none if they are.
+/// Why not all transfers of a block are known; none if they are.
 pub(super) fn gap(block: &Proved, state: &State, options: Options) -> Option<String> {
     if block.header.number == 0 {
         return state
@@ -93,7 +96,7 @@ pub(super) fn gap(block: &Proved, state: &State, options: Options) -> Option<Str
     untraced(block, state)
 }
 
-/// Why it is not known who took part in all movements of a block; none if it is.
+/// Why not all parties of a block's transfers are known; none if they are.
 pub(super) fn untraced(block: &Proved, state: &State) -> Option<String> {
     let told_by_logs = |transaction: &Transaction| logs_tell(block) && transaction.fields.is_some();
     if block.transactions.iter().all(told_by_logs) {
@@ -106,7 +109,7 @@ pub(super) fn untraced(block: &Proved, state: &State) -> Option<String> {
     }
 }
 
-/// Every movement of a block that is known, in order of execution.
+/// Every known transfer of a block, in order of execution.
 pub fn movements(block: &Proved, state: &State, options: Options) -> Vec<NativeTransfer> {
     if let Some(known) = &state.movements {
         return known.clone();
@@ -160,13 +163,13 @@ fn made(kind: &'static str, to: Address, value: U256) -> NativeTransfer {
     NativeTransfer { kind, to: Some(to), value, ..NativeTransfer::default() }
 }
 
-/// Whether every movement within the block's transactions left a log (EIP-7708, in force with
+/// Whether logs show every transfer within the block's transactions (EIP-7708, in force with
 /// EIP-7928).
 pub fn logs_tell(block: &Proved) -> bool {
     block.header.block_access_list_hash.is_some()
 }
 
-/// What a transaction moved, as far as it and its receipt tell.
+/// A transaction's transfers, as far as it and its receipt show.
 fn alone(
     index: usize,
     transaction: &Transaction,
@@ -179,12 +182,12 @@ fn alone(
         let assumed = match receipt.outcome {
             Outcome::Status(false) => return,
             Outcome::Status(true) => false,
-            // Before Byzantium whatever failed used up all its gas.
+            // Before Byzantium a failed transaction used up all its gas.
             Outcome::Root(_) => gas_used == fields.gas_limit,
         };
         let to = fields.to.unwrap_or_else(|| sender.create(fields.nonce));
         let own = (sender, to, fields.value);
-        // The transaction's own movement comes first, and leaves a log too.
+        // The transaction's own transfer comes first, and leaves a log too.
         logged.next_if_eq(&own);
         let trace_address = Some(String::new());
         movements.push(NativeTransfer { trace_address, ..transfer("transaction", index, own) });
@@ -210,7 +213,7 @@ fn transfer(
     }
 }
 
-/// From whom, to whom and how much, where a log tells of ether.
+/// Sender, recipient and amount, if a log shows a transfer of ether.
 fn moved(log: &Log) -> Option<(Address, Address, U256)> {
     let [TRANSFER, from, to] = log.topics[..] else { return None };
     let value = <[u8; 32]>::try_from(&log.data[..]).ok()?;
@@ -218,10 +221,10 @@ fn moved(log: &Log) -> Option<(Address, Address, U256)> {
     system.then(|| (Address::from_word(from), Address::from_word(to), U256::from_be_bytes(value)))
 }
 
-/// What a transaction moved, as its call frames tell.
+/// A transaction's transfers according to its call frames.
 fn within(block: &Proved, index: usize, frames: &[Frame], movements: &mut Vec<NativeTransfer>) {
     let mut created = HashSet::new();
-    // Contracts that end with the transaction, and what they have taken in since.
+    // Contracts destroyed at the end of the transaction, and what they received since.
     let mut ended: BTreeMap<Address, U256> = BTreeMap::new();
     for (at, frame) in frames.iter().enumerate().filter(|(_, frame)| frame.succeeded) {
         let Some(to) = frame.to else { continue };
@@ -265,9 +268,9 @@ fn within(block: &Proved, index: usize, frames: &[Frame], movements: &mut Vec<Na
     movements.extend(lost);
 }
 
-/// Whether a contract that destroys itself is gone after the transaction, with all that it still
-/// has: always before Cancun, then only where it was made in the same transaction (EIP-6780), and
-/// not at all from Amsterdam on (EIP-8246).
+/// Whether a selfdestructing contract is gone after the transaction, with all its remaining ether:
+/// always before Cancun, then only if it was created in the same transaction (EIP-6780), and not at
+/// all from Amsterdam on (EIP-8246).
 fn ends(block: &Proved, created: bool) -> bool {
     let header = &block.header;
     header.block_access_list_hash.is_none()

@@ -1,8 +1,8 @@
-//! Which of the chain tables are wanted.
+//! A selection of chain tables.
 
 use super::{CHAIN_TABLES, Table, traces};
 
-/// A choice of [`CHAIN_TABLES`]; by default all but the traces, which are many and rarely wanted.
+/// A selection of [`CHAIN_TABLES`]; by default all but traces, which are large and rarely needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Selection(u32);
 
@@ -16,7 +16,7 @@ impl Selection {
     /// Every chain table.
     pub const ALL: Self = Self((1 << CHAIN_TABLES.len()) - 1);
 
-    /// The tables of these names; a name of none is given back.
+    /// The tables of these names; an unknown name is returned.
     pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, &'a str> {
         names.into_iter().try_fold(Self(0), |selection, name| {
             let index = CHAIN_TABLES.iter().position(|table| table.name == name).ok_or(name)?;
@@ -24,7 +24,7 @@ impl Selection {
         })
     }
 
-    /// The tables of these names, names of others left out.
+    /// The tables of these names, ignoring unknown ones.
     pub fn of_known<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         names.into_iter().filter_map(|name| Self::parse([name]).ok()).fold(Self(0), Self::with)
     }
@@ -38,34 +38,34 @@ impl Selection {
             .map(|(_, table)| table)
     }
 
-    /// Whether a table is among them.
+    /// Whether a table is selected.
     pub fn has(self, table: &Table) -> bool {
         self.position(table).is_some()
     }
 
-    /// Which of the chosen tables a table is, from 0.
+    /// The position of a table among the selected ones, from 0.
     pub fn position(self, table: &Table) -> Option<usize> {
         self.tables().position(|chosen| chosen.name == table.name)
     }
 
-    /// Whether all of `other` are among them.
+    /// Whether it includes all of `other`.
     pub fn covers(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Those of both.
+    /// The union.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Those that are not in `other`.
+    /// The difference.
     #[must_use]
     pub fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }

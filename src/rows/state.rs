@@ -1,34 +1,33 @@
-//! What only a node that has the state can say of a block.
+//! Data about a block that only a node with the state can provide.
 
 use crate::decode::{Allocation, Frame};
 use alloy_primitives::{Address, U256};
 use std::sync::Arc;
 
-/// What the node said of one block's execution and of the accounts after it. No root proves it.
+/// Traces of one block and balances after it, as provided by the node. No root proves them.
 #[derive(Clone, Debug)]
 pub struct State {
     /// The call frames of each transaction, or why there are none.
     pub frames: Result<Vec<Vec<Frame>>, String>,
-    /// Where there are none: those of each transaction that move ether, or why there are none of it
-    /// either.
+    /// If there are none: the ether-moving frames of each transaction, or why these are not
+    /// available either.
     pub moving: Option<Vec<Result<Vec<Frame>, String>>>,
-    /// Whose ether the transactions changed, where that is known although some of their frames are
-    /// not.
+    /// The accounts whose ether the transactions changed, if known although some of their frames
+    /// are not.
     pub parties: Option<Vec<Address>>,
-    /// Ether of accounts after the block, ascending by address, or why that is not known.
+    /// Ether of accounts after the block, ascending by address, or why it is not available.
     pub balances: Result<Vec<(Address, U256)>, String>,
-    /// Tokens after the block, ascending by contract and holder; where `balances` are not known,
-    /// these are not either.
+    /// Token balances after the block, ascending by contract and holder; not available if
+    /// `balances` are not.
     pub token_balances: Vec<(Address, Address, U256)>,
-    /// Why some holders of tokens were not asked for, where it was not for their number.
+    /// Why some token holders were left out, if not because there were too many.
     pub left_out: Option<String>,
-    /// What contracts say of themselves whose tokens the block moved, or why that is not known.
+    /// Contracts' descriptions of themselves for tokens that the block moved, or why they are not
+    /// available.
     pub tokens: Result<Vec<Token>, String>,
-    /// For the genesis block: the accounts it began with, where the node told them and its header
-    /// proves them.
+    /// For the genesis block: its accounts, if the node reported them and the header proves them.
     pub genesis: Option<Arc<Allocation>>,
-    /// All transfers of ether, where they are known beforehand; nothing else is then asked for
-    /// them.
+    /// All transfers of ether, if already known; then nothing else is used for them.
     pub movements: Option<Vec<NativeTransfer>>,
 }
 
@@ -57,7 +56,7 @@ impl State {
         }
     }
 
-    /// What somebody had of an asset after the block, where that was told.
+    /// A holder's balance of an asset after the block, if known.
     pub fn balance(&self, asset: Option<Address>, holder: Address) -> Option<U256> {
         let ether = self.balances.as_deref().ok()?;
         match asset {
@@ -83,31 +82,31 @@ pub struct NativeTransfer {
     pub transaction: Option<usize>,
     /// As in the table.
     pub trace_address: Option<String>,
-    /// Who gave.
+    /// The sender.
     pub from: Option<Address>,
-    /// Who took.
+    /// The recipient.
     pub to: Option<Address>,
     /// In wei.
     pub value: U256,
-    /// Whether only a trace could tell that the transaction succeeded.
+    /// Whether only a trace could show that the transaction succeeded.
     pub assumed: bool,
 }
 
-/// What a contract says of itself: a row of `tokens`.
+/// A contract's description of itself: a row of `tokens`.
 #[derive(Clone, Debug)]
 pub struct Token {
     /// The token's contract.
     pub contract: Address,
     /// As in `token_transfers`.
     pub standard: &'static str,
-    /// What it calls itself in short.
+    /// Its symbol.
     pub symbol: Option<String>,
-    /// What it calls itself.
+    /// Its name.
     pub name: Option<String>,
     /// Up to 255.
     pub decimals: Option<u64>,
-    /// The block after which it was asked.
+    /// The block after which it was requested.
     pub block_number: u64,
-    /// The first block after which a balance was not what its transfers make it.
+    /// The first block after which a balance did not follow from transfers.
     pub deviates_block: Option<u64>,
 }

@@ -1,8 +1,7 @@
-//! `token_transfers`: one row per movement of a token.
+//! `token_transfers`: one row per transfer of a token.
 //!
-//! What is a transfer is decided from the log alone. The three words of a `Transfer` event may
-//! stand in topics or in data: how many are indexed tells the standard, as in the field's existing
-//! data sets.
+//! A transfer is recognised from the log alone. The three words of a `Transfer` event may be in
+//! topics or in data: how many are indexed shows the standard, as in existing public data sets.
 
 use super::Kind::{Integer, Key, Text, Time, Wide};
 use super::{Options, Rows, Table, column};
@@ -27,7 +26,8 @@ pub const TABLE: Table = Table {
         column(
             "standard",
             Text,
-            "erc20, erc721, erc1155, weth (ether wrapped or unwrapped), or unindexed: a Transfer whose number may be an amount or an id.",
+            "erc20, erc721, erc1155, weth (ether wrapped or unwrapped), or unindexed: a Transfer \
+            whose number may be an amount or an id.",
         ),
         column("from_address", Key, "The sender; the zero address if tokens are minted."),
         column("to_address", Key, "The recipient; the zero address if tokens are burnt."),
@@ -55,7 +55,7 @@ const WITHDRAWAL: B256 = b256!("7fcf532c15f0a6db0bd6d0e038bea71d30d808c7d98cb3bf
 /// Logs of this address are transfers of ether (EIP-7708), never tokens.
 pub(super) const SYSTEM_ADDRESS: Address = address!("fffffffffffffffffffffffffffffffffffffffe");
 
-/// One movement, as a log tells it.
+/// One transfer according to a log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Transfer {
     pub standard: &'static str,
@@ -66,7 +66,7 @@ pub(super) struct Transfer {
     token_id: Option<U256>,
 }
 
-/// A movement in its block.
+/// A transfer with its position in the block.
 #[derive(Debug)]
 pub(super) struct Placed<'a> {
     pub log: &'a Log,
@@ -96,7 +96,7 @@ pub(super) fn push(rows: &mut Rows, block: &Proved, options: Options) -> Result<
     Ok(())
 }
 
-/// The movements of a block's tokens.
+/// The token transfers of a block.
 pub(super) fn of(block: &Proved, options: Options) -> impl Iterator<Item = Placed<'_>> {
     block.logs().flat_map(move |(log_index, transaction_index, log)| {
         let transfers = transfers(log, options.weth).into_iter().enumerate();
@@ -107,7 +107,7 @@ pub(super) fn of(block: &Proved, options: Options) -> impl Iterator<Item = Place
     })
 }
 
-/// The movements a log stands for; none if it is no transfer or not well formed.
+/// The transfers in a log; none if it is no transfer or malformed.
 fn transfers(log: &Log, weth: Option<Address>) -> Vec<Transfer> {
     if log.address == SYSTEM_ADDRESS {
         return Vec::new();
@@ -146,8 +146,8 @@ fn transfer_single(log: &Log) -> Option<Transfer> {
     Some(erc1155(operator, from, to, id, value))
 }
 
-/// Operator, from and to stand in topics or in data, in that order, and what is in data lies before
-/// both arrays' offsets.
+/// Operator, from and to may be in topics or in data, in that order; those in data precede both
+/// arrays' offsets.
 fn transfer_batch(log: &Log) -> Option<Vec<Transfer>> {
     let indexed = log.topics.iter().skip(1).map(|topic| U256::from_be_bytes(topic.0));
     let unindexed = 3_usize.checked_sub(indexed.len())?;

@@ -1,5 +1,5 @@
-//! `tokens`: what the contracts whose tokens moved say of themselves; and whose balances a block's
-//! movements of them changed.
+//! `tokens`: descriptions of contracts whose tokens moved; and the holders whose balances a block's
+//! transfers changed.
 
 use super::Kind::{Integer, Key, Text};
 use super::cells::Cells;
@@ -16,19 +16,22 @@ use std::collections::{BTreeMap, HashMap};
 /// The table.
 pub const TABLE: Table = Table {
     name: "tokens",
-    comment: "One row per contract whose token was transferred in a block of the tail: how it describes itself, asked once; and again, ever less often, while it has no name or symbol.",
+    comment: "One row per contract whose token was transferred in a block of the tail: how it \
+        describes itself, asked once; and again, ever less often, while it has no name or symbol.",
     columns: &[
         column("asset", Key, "The token's contract."),
         column(
             "symbol",
             Text,
-            "As reported by the contract, cut to 64 characters; any contract can use any symbol. Null if it has none.",
+            "As reported by the contract, cut to 64 characters; any contract can use any symbol. \
+            Null if it has none.",
         ),
         column("name", Text, "The same."),
         column(
             "decimals",
             Integer,
-            "Decimal places: one token is ten to this power of the smallest units; null if the contract does not say.",
+            "Decimal places: one token is ten to this power of the smallest units; null if the \
+            contract does not say.",
         ),
         column("standard", Text, "As in token_transfers."),
         column(
@@ -39,12 +42,13 @@ pub const TABLE: Table = Table {
         column(
             "deviates_block",
             Integer,
-            "The first block after which a balance differed from what the transfers imply: the token charges fees, or changes balances without a transfer. Null if none was seen.",
+            "The first block after which a balance differed from what the transfers imply: the \
+            token charges fees, or changes balances without a transfer. Null if none was seen.",
         ),
     ],
 };
 
-/// Balances of tokens that are asked for after one block, at most.
+/// Token balances requested after one block, at most.
 pub const HOLDERS_MAX: usize = 1_000;
 
 impl Entry for Token {
@@ -85,8 +89,8 @@ impl Entry for Token {
         self.contract == other.contract
     }
 
-    /// What it said first counts, of the times that it said most: so it is the same for whoever
-    /// asked more often.
+    /// The earliest of the most complete descriptions wins, so it does not depend on how often it
+    /// was requested.
     fn reduce(group: &mut Vec<Self>) {
         let deviates_block = group.iter().filter_map(|token| token.deviates_block).min();
         let told = group.iter().min_by_key(|token| (token.untold(), token.block_number)).cloned();
@@ -96,7 +100,7 @@ impl Entry for Token {
 }
 
 impl Token {
-    /// How much it did not say of itself.
+    /// How many fields are missing.
     fn untold(&self) -> usize {
         [self.symbol.is_none(), self.name.is_none(), self.decimals.is_none()]
             .into_iter()
@@ -104,7 +108,7 @@ impl Token {
             .count()
     }
 
-    /// Whether it is to be asked again how it is called.
+    /// Whether to request its name again.
     pub fn is_nameless(&self) -> bool {
         self.symbol.is_none() || self.name.is_none()
     }
@@ -115,26 +119,26 @@ impl Token {
 pub struct Moved {
     /// Its contract.
     pub contract: Address,
-    /// As in `token_transfers`, of the first movement.
+    /// As in `token_transfers`, of the first transfer.
     pub standard: &'static str,
-    /// Whose balances of it are to be asked for: who took most, then who moved most; none of a
-    /// token whose numbers are no amounts.
+    /// Holders whose balances are to be requested: the one that received most, then by amount
+    /// moved; none for a token whose numbers are not amounts.
     pub holders: Vec<Holder>,
 }
 
-/// Who gave or took of a token, and how much in the block.
+/// A holder's transfers of a token in the block.
 #[derive(Clone, Copy, Debug)]
 pub struct Holder {
     /// The address.
     pub address: Address,
-    /// What came in.
+    /// Amount received.
     pub amount_in: U512,
     /// Amount sent.
     pub amount_out: U512,
 }
 
 impl Holder {
-    /// Who moved most comes first.
+    /// Largest amounts first.
     fn order(&self, other: &Self) -> Ordering {
         let key = |holder: &Self| (Reverse(holder.moved()), holder.address);
         key(self).cmp(&key(other))
@@ -145,10 +149,10 @@ impl Holder {
     }
 }
 
-/// The tokens that a block moved, in the order of their first movements, with at most
-/// [`HOLDERS_MAX`] holders together: of each token who moved most of it, then of each the second,
-/// and so on, so that no token keeps the others out. Of those that are left out no balance is known
-/// after this block; it is asked for after the next block that moves some of theirs.
+/// The tokens that a block moved, in the order of their first transfers, with at most
+/// [`HOLDERS_MAX`] holders in all: the largest holder of each token, then the second of each, and
+/// so on, so that no token crowds out the others. Balances of those left out are not known after
+/// this block; they are requested after the next block in which they move.
 pub fn moved(block: &Proved, options: Options) -> Vec<Moved> {
     let mut moved = all_moved(block, options);
     limit(&mut moved, HOLDERS_MAX);
@@ -168,7 +172,7 @@ pub(super) fn left_out(block: &Proved, options: Options) -> usize {
     moved.iter().map(|token| token.holders.len()).sum::<usize>().saturating_sub(HOLDERS_MAX)
 }
 
-/// The same with all holders, who moved most first.
+/// The same with all holders, largest amounts first.
 fn all_moved(block: &Proved, options: Options) -> Vec<Moved> {
     let mut places = HashMap::new();
     let mut moved: Vec<(Moved, BTreeMap<Address, Holder>)> = Vec::new();

@@ -1,4 +1,4 @@
-//! `traces`: one row per call frame, where asked for.
+//! `traces`: one row per call frame, if selected.
 
 use super::Kind::{Integer, Key, Text, Time, Wide};
 use super::{Rows, State, Table, column};
@@ -9,7 +9,8 @@ use anyhow::Result;
 /// The table.
 pub const TABLE: Table = Table {
     name: "traces",
-    comment: "One row per call frame, as traced by the node; only with --tables +traces, and where the node has the state.",
+    comment: "One row per call frame, as traced by the node; only with --tables +traces, and \
+        where the node has the state.",
     columns: &[
         column("block_number", Integer, "The block it is in."),
         column("block_timestamp", Time, "When the block was made, UTC."),
@@ -35,7 +36,8 @@ pub const TABLE: Table = Table {
         column(
             "to_address",
             Key,
-            "The callee, the contract created, or the beneficiary of a selfdestruct; null if creation failed.",
+            "The callee, the contract created, or the beneficiary of a selfdestruct; null if \
+            creation failed.",
         ),
         column(
             "value",

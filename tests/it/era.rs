@@ -376,9 +376,9 @@ fn a_hostile_era_file_is_an_error_and_cannot_fill_the_memory() {
     assert!(bomb.len() < 12 << 20, "{}", bomb.len());
     let far = u64::MAX as i64;
     let cases: Vec<((&str, Vec<u8>), &str)> = vec![
-        (era1(&[&head, &bomb, &entry(5, &framed(b"\xc0"))]), "hold more than"),
-        (era1(&[&head]), "lies an entry of type 0x3266"),
-        (era1(&[&head, &head, &head]), "lies an entry of type 0x3"),
+        (era1(&[&head, &bomb, &entry(5, &framed(b"\xc0"))]), "decompress to more than"),
+        (era1(&[&head]), "is an entry of type 0x3266"),
+        (era1(&[&head, &head, &head]), "is an entry of type 0x3"),
         (era1(&[&head, &entry(4, &framed(b"\xc1")), &entry(5, b"no frame")]), "block 0 is damaged"),
         (
             era1(&[&head, &entry(4, &framed(b"\xc0")), &entry(5, &framed(b"\xc3\xb8"))]),
@@ -389,7 +389,7 @@ fn a_hostile_era_file_is_an_error_and_cannot_fill_the_memory() {
             "block 0 is damaged",
         ),
         (era1(&[&[3, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]]), "with 4294967295 bytes"),
-        (era1(&[&[3, 0, 0, 0, 0, 0, 1, 0]]), "lies an entry"),
+        (era1(&[&[3, 0, 0, 0, 0, 0, 1, 0]]), "is an entry"),
         (
             ("era1", [version.clone(), entry(0x3266, &numbers(&[0, -8, i64::MAX]))].concat()),
             "is incomplete",
@@ -412,7 +412,7 @@ fn a_hostile_era_file_is_an_error_and_cannot_fill_the_memory() {
         ),
         (
             ("era1", [version.clone(), entry(0x3267, &numbers(&[0, -8, 1]))].concat()),
-            "lies an entry of type 0x3267",
+            "is an entry of type 0x3267",
         ),
         (("era1", Vec::new()), "is damaged"),
         (("ere", version.clone()), "is damaged"),

@@ -680,7 +680,7 @@ fn a_trace_deeper_than_the_evm_calls_is_none() {
     assert_eq!(frames.len(), 1_026);
     for depth in [1_027, 100_000, 1_000_000] {
         let error = spyhop::decode::trace::frames(&nested(depth)).unwrap_err();
-        assert_eq!(error.to_string(), "the trace is deeper than the EVM calls");
+        assert_eq!(error.to_string(), "the trace is deeper than the EVM allows");
     }
 }
 
@@ -704,7 +704,7 @@ fn a_trace_that_is_too_deep_is_a_gap_with_that_reason() {
     assert_eq!(blocks(&data), ["12,0,11"]);
     let reason = "SELECT DISTINCT reason FROM coverage WHERE table_name = 'native_transfers' AND \
         last_block = 11";
-    assert_eq!(rows(&data, reason), ["the trace is deeper than the EVM calls"]);
+    assert_eq!(rows(&data, reason), ["the trace is deeper than the EVM allows"]);
 }
 
 #[test]

@@ -353,9 +353,7 @@ fn what_the_protocol_forbids_is_refused_with_its_reason() {
         assert!(refusal.contains(expected), "{refusal}");
     };
     let more = |bits: u64, what: &str| {
-        format!(
-            "type 0: {what}: a number of more than the {bits} bits that the protocol has for it"
-        )
+        format!("type 0: {what}: a number that exceeds the protocol's {bits} bits")
     };
     check(fields(&[1; 9], &[1], 1), 1, &more(64, "nonce"));
     check(fields(&[1], &[1; 33], 1), 1, &more(256, "gas price"));

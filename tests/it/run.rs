@@ -74,7 +74,7 @@ fn sigterm_ends_both_and_the_exit_code_is_geths() {
     run.signal(libc::SIGTERM);
     // Either may be the first to end.
     let mut ended =
-        vec!["the writer ended with code 0", "Blockchain stopped", "geth ended with code 0"];
+        vec!["the writer exited with code 0", "Blockchain stopped", "geth exited with code 0"];
     while let Some(line) = run.line() {
         ended.retain(|words| !line.contains(words));
     }
@@ -115,7 +115,7 @@ fn killed_geth_ends_all_with_its_signal() {
     run.wait_for(&["spyhop | ", "block 1"]);
     let writer = writer(&run);
     assert!(send(child(run.id(), "--dev").unwrap(), libc::SIGKILL));
-    run.wait_for(&["spyhop | ", "the writer ended with code 0"]);
+    run.wait_for(&["spyhop | ", "the writer exited with code 0"]);
     assert_eq!(run.wait().code(), Some(137));
     assert!(stat(writer).is_none(), "the writer is left behind");
 }
@@ -344,7 +344,7 @@ fn reader_that_reads_again_sees_how_much_it_missed() {
         lines.find(|line| line.ends_with(" lines were dropped here: nobody read them")).unwrap();
     assert!(notice.starts_with("spyhop | "), "{notice}");
     run.signal(libc::SIGTERM);
-    assert!(lines.any(|line| line.contains("geth ended with code 3")));
+    assert!(lines.any(|line| line.contains("geth exited with code 3")));
     assert_eq!(run.wait().code(), Some(3));
 }
 
@@ -395,7 +395,7 @@ fn writer_that_somebody_else_stops_is_started_again() {
     run.wait_for(&["spyhop | ", "waiting for geth's socket"]);
     let stopped = writer(&run);
     assert!(send(stopped, libc::SIGTERM));
-    run.wait_for(&["the writer ended with code 0; geth keeps running, next try in 1s"]);
+    run.wait_for(&["the writer exited with code 0; geth keeps running, next try in 1s"]);
     wait_for("the next writer", || child(run.id(), " watch ").filter(|next| *next != stopped));
     for _ in 0..2 {
         run.signal(libc::SIGTERM);

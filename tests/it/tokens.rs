@@ -425,7 +425,7 @@ fn a_block_with_more_holders_than_are_asked_for_is_named() {
     let expected = [
         ("first_block", "2"),
         ("last_block", "2"),
-        ("reason", "so many holders of tokens took part that some were not asked for"),
+        ("reason", "there were more token holders than are requested for one block"),
         ("status", "partial"),
     ];
     assert_eq!(

@@ -63,7 +63,7 @@ fn socket_where_no_node_can_listen_is_refused() {
     words("unix:///run/geth.ipc", "is an address");
     words("~/.ethereum/geth.ipc", "begins with `~`");
     words("~geth/.ethereum/geth.ipc", "begins with `~`");
-    words(r"\\.\pipe\geth.ipc", "is a pipe of Windows");
+    words(r"\\.\pipe\geth.ipc", "is a Windows pipe");
     words("", "a value is required for '--ipc <PATH>'");
     words("/dev/null", "is a file, not geth's socket");
     check(&at("file"), "is a file, not geth's socket");
