@@ -17,7 +17,7 @@ mod exchange_flows;
 mod gas_prices;
 mod gas_ranks;
 mod holders;
-pub mod labels;
+mod labels;
 mod large_transfers;
 mod macros;
 mod movements;
@@ -32,14 +32,14 @@ mod whales;
 mod whales_coverage;
 mod windows;
 
-pub use holders::{ASSETS, HOLDERS};
+pub(crate) use holders::{ASSETS, HOLDERS};
 pub use labels::Labels;
-pub use macros::all as macros;
-pub use movements::halves as halves_of_movements;
+pub(crate) use macros::all as macros;
+pub(crate) use movements::halves as halves_of_movements;
 pub use ranking::Ranking;
 pub use ranks::RankLimits;
-pub use stored::nothing;
-pub use windows::BlockRun;
+pub(crate) use stored::nothing;
+pub(crate) use windows::BlockRun;
 
 use crate::rows::coverage::Interval;
 use crate::rows::{self, CHAIN_TABLES, Selection, Table};
@@ -100,7 +100,7 @@ const LASTING: [(&Table, Query); 11] = [
 
 /// The query of a view over the whole history; `None` for tables, and for views that are replaced
 /// with each block.
-pub fn lasting(table: &Table) -> Option<String> {
+pub(crate) fn lasting(table: &Table) -> Option<String> {
     let answer =
         LASTING.iter().find(|(answer, _)| answer.name == table.name).map(|(_, body)| body());
     let is_chain = || CHAIN_TABLES.iter().any(|chain| chain.name == table.name);
@@ -108,7 +108,7 @@ pub fn lasting(table: &Table) -> Option<String> {
 }
 
 /// The views that are replaced with each block, each with its query.
-pub fn up_to_newest(
+pub(crate) fn up_to_newest(
     ranges: &[BlockRun],
     tail: &[BlockLink],
     tail_tables: Selection,

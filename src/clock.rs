@@ -3,23 +3,23 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970.
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// CPU time of the calling thread.
-pub fn thread_time() -> Duration {
+pub(crate) fn thread_time() -> Duration {
     clock(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// CPU time of this process.
-pub fn process_time() -> Duration {
+pub(crate) fn process_time() -> Duration {
     clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
 /// Time since the machine booted, including sleep: the same for all processes, and nobody can set
 /// it.
-pub fn time_since_boot() -> Duration {
+pub(crate) fn time_since_boot() -> Duration {
     clock(libc::CLOCK_BOOTTIME)
 }
 

@@ -1,14 +1,14 @@
 //! The commands, one file each: their arguments, and how they run.
 
-pub mod backfill;
-pub mod health;
-pub mod rewind;
-pub mod run;
-pub mod schema;
-pub mod sql;
-pub mod status;
-pub mod verify;
-pub mod watch;
+mod backfill;
+mod health;
+mod rewind;
+mod run;
+mod schema;
+mod sql;
+mod status;
+mod verify;
+mod watch;
 
 use crate::error::{Failed, Refused};
 use crate::log;
@@ -33,7 +33,7 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 /// Whale analysis beside your own geth: proved blocks in Parquet, queried with DuckDB.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
-pub struct Command {
+struct Command {
     #[command(subcommand)]
     which: Which,
 }
@@ -73,7 +73,7 @@ pub fn run() -> ExitCode {
 impl Command {
     /// Parses the command line and the environment; exits if they are invalid. A variable that is
     /// set to the empty string, as Compose files leave it, counts as unset.
-    pub fn read() -> Self {
+    fn read() -> Self {
         let is_empty = |arg: &Arg| {
             arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
         };
@@ -83,7 +83,7 @@ impl Command {
     }
 
     /// Runs the command and returns its exit code.
-    pub fn run(&self) -> Result<ExitCode> {
+    fn run(&self) -> Result<ExitCode> {
         let is_run = matches!(self.which, Which::Run(_));
         if is_run {
             log::put_in_front("spyhop | ");
@@ -106,7 +106,7 @@ impl Command {
 
 /// Arguments that `watch` and `backfill` share.
 #[derive(Args, Debug)]
-pub struct Reading {
+struct Reading {
     /// geth's IPC socket.
     #[arg(long, value_name = "PATH", env = "SPYHOP_IPC", overrides_with = "ipc")]
     ipc: PathBuf,

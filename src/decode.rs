@@ -11,17 +11,17 @@ pub mod contract;
 mod genesis;
 mod header;
 mod receipt;
-pub mod rlp;
+pub(crate) mod rlp;
 mod stored;
 pub mod trace;
 mod transaction;
 
-pub use bloom::BloomBits;
-pub use genesis::Allocation;
-pub use header::Header;
-pub use receipt::{Log, Outcome, Receipt};
+pub(crate) use bloom::BloomBits;
+pub(crate) use genesis::Allocation;
+pub(crate) use header::Header;
+pub(crate) use receipt::{Log, Outcome, Receipt};
 pub use trace::Frame;
-pub use transaction::{Authorization, Fields, Transaction};
+pub(crate) use transaction::{Authorization, Fields, Transaction};
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use anyhow::{Context, Result, ensure};

@@ -6,19 +6,19 @@ use std::fmt;
 
 /// Wrong usage, or a setup that is not safe. Exit code 2.
 #[derive(Debug)]
-pub struct Refused {
+pub(crate) struct Refused {
     message: String,
     hint: String,
 }
 
 impl Refused {
     /// An error: what is refused, and what to do instead.
-    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }
     }
 
     /// What to do instead.
-    pub fn hint(&self) -> &str {
+    pub(crate) fn hint(&self) -> &str {
         &self.hint
     }
 }
@@ -33,19 +33,19 @@ impl std::error::Error for Refused {}
 
 /// A failure with a known remedy. Exit code 1.
 #[derive(Debug)]
-pub struct Failed {
+pub(crate) struct Failed {
     message: String,
     hint: String,
 }
 
 impl Failed {
     /// An error: what is wrong, and its remedy.
-    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }
     }
 
     /// The remedy.
-    pub fn hint(&self) -> &str {
+    pub(crate) fn hint(&self) -> &str {
         &self.hint
     }
 }

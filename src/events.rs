@@ -96,7 +96,7 @@ impl Events {
     ///
     /// # Errors
     /// If it cannot.
-    pub fn check(directory: &Path) -> Result<(), Refused> {
+    pub(crate) fn check(directory: &Path) -> Result<(), Refused> {
         list(directory).map(drop).map_err(|error| {
             Refused::new(
                 format!("ABI files cannot be read: `{}`: {error:#}", directory.display()),
@@ -106,12 +106,12 @@ impl Events {
     }
 
     /// Changes whenever the set of views does.
-    pub fn revision(&self) -> u64 {
+    pub(crate) fn revision(&self) -> u64 {
         self.revision
     }
 
     /// Reads the files again if any changed. Returns whether one did.
-    pub fn refresh(&mut self) -> bool {
+    pub(crate) fn refresh(&mut self) -> bool {
         let Some(directory) = &self.directory else { return false };
         if self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
             return false;
@@ -137,7 +137,7 @@ impl Events {
     }
 
     /// The statements that recreate the schema `events`, before its views.
-    pub fn begin(&self) -> String {
+    pub(crate) fn begin(&self) -> String {
         let mut sql = "DROP SCHEMA IF EXISTS events CASCADE;\n".to_owned();
         if self.directory.is_some() {
             sql.push_str("CREATE SCHEMA events;\n");
@@ -152,12 +152,12 @@ impl Events {
     }
 
     /// The statements that follow the views.
-    pub fn finish(&self) -> String {
+    pub(crate) fn finish(&self) -> String {
         if self.directory.is_some() { macros::sql() } else { String::new() }
     }
 
     /// The events that have no view, and why.
-    pub fn skipped(&self) -> &[Skipped] {
+    pub(crate) fn skipped(&self) -> &[Skipped] {
         &self.read.skipped
     }
 }

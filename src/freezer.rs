@@ -82,7 +82,7 @@ pub struct Freezer {
 /// Finds the directory of the chain's tables below a data directory of geth or an ancient
 /// directory, in today's layout or that of older geths with a single freezer; `None` if there is
 /// none.
-pub fn find(directory: &Path) -> Option<PathBuf> {
+pub(crate) fn find(directory: &Path) -> Option<PathBuf> {
     ["geth/chaindata/ancient/chain", "geth/chaindata/ancient", "chain", ""]
         .into_iter()
         .map(|below| directory.join(below).components().collect())
@@ -119,7 +119,7 @@ impl Freezer {
     }
 
     /// A block's hash according to geth.
-    pub fn hash(&mut self, number: u64) -> Result<B256, Error> {
+    fn hash(&mut self, number: u64) -> Result<B256, Error> {
         let spans = self.hashes.spans(number, 1)?;
         self.hashes.read(&spans)?;
         hash_in(&self.hashes, &spans[0], number)

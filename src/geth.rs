@@ -45,7 +45,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 pub use chain_id::ChainId;
 pub use method::Method;
 use pool::Pool;
-pub use socket::check as check_socket;
+pub(crate) use socket::check as check_socket;
 
 /// Limits on connections, calls and replies.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +78,7 @@ impl Default for Limits {
 impl Limits {
     /// Limits for a process with this much memory: a block takes several times the size of its
     /// reply, as text, bytes and rows.
-    pub fn of_memory(bytes_max: u64) -> Limits {
+    pub(crate) fn of_memory(bytes_max: u64) -> Limits {
         let block_bytes_max = usize::try_from(bytes_max / 8).unwrap_or(usize::MAX);
         let limits = Limits::default();
         Limits {
@@ -161,7 +161,7 @@ impl Error {
     }
 
     /// Whether the contract itself reverted (JSON-RPC code 3).
-    pub fn is_revert(&self) -> bool {
+    pub(crate) fn is_revert(&self) -> bool {
         matches!(self, Error::Node { code: 3, .. })
     }
 
@@ -171,7 +171,7 @@ impl Error {
     }
 
     /// Whether the node is of another chain.
-    pub fn is_other_chain(&self) -> bool {
+    pub(crate) fn is_other_chain(&self) -> bool {
         matches!(self, Error::OtherChain { .. })
     }
 }
@@ -283,7 +283,7 @@ pub struct Trace {
 
 /// The change of an account's ether by a transaction, including fees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
+pub(crate) struct Change {
     /// The account.
     pub address: Address,
     /// In wei, before it.
@@ -294,7 +294,7 @@ pub struct Change {
 
 /// The only calls made to a token's contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
+pub(crate) enum Question {
     /// `balanceOf(address)`.
     BalanceOf(Address),
     /// `symbol()`.
@@ -407,7 +407,7 @@ impl Client {
 
     /// The node's data directory (`admin_datadir`), as the node names it: it may see another file
     /// system than this process.
-    pub async fn datadir(&self) -> Result<PathBuf, Error> {
+    pub(crate) async fn datadir(&self) -> Result<PathBuf, Error> {
         self.pool.call(Method::Datadir, "[]", reply::text).await.map(PathBuf::from)
     }
 
@@ -426,31 +426,34 @@ impl Client {
     /// The same by a tracer that omits input and output, and reports only frames that move ether:
     /// its memory is bounded whatever the transactions do, and a transaction that times out fails
     /// alone. It costs the node some milliseconds for each transaction.
-    pub async fn trace_moving(&self, block: B256) -> Result<Vec<Result<Trace, String>>, Error> {
+    pub(crate) async fn trace_moving(
+        &self,
+        block: B256,
+    ) -> Result<Vec<Result<Trace, String>>, Error> {
         self.pool.call(Method::TraceBlock, &reply::moving_params(block), reply::single_traces).await
     }
 
     /// The accounts whose ether each of a block's transactions changed, with the balances before
     /// and after (`prestateTracer`). Its memory is bounded too, but it does not show which way the
     /// ether went.
-    pub async fn trace_changes(&self, block: B256) -> Result<Vec<Vec<Change>>, Error> {
+    pub(crate) async fn trace_changes(&self, block: B256) -> Result<Vec<Vec<Change>>, Error> {
         self.pool.call(Method::TraceBlock, &reply::changes_params(block), reply::changes).await
     }
 
     /// Total bytes of input of a block's calls, as far as they begin with a selector
     /// (`4byteTracer`).
-    pub async fn trace_input_bytes(&self, block: B256) -> Result<u64, Error> {
+    pub(crate) async fn trace_input_bytes(&self, block: B256) -> Result<u64, Error> {
         self.pool.call(Method::TraceBlock, &reply::input_params(block), reply::input_bytes).await
     }
 
     /// An account's ether in wei after a block (`eth_getBalance`).
-    pub async fn balance(&self, address: Address, block: B256) -> Result<U256, Error> {
+    pub(crate) async fn balance(&self, address: Address, block: B256) -> Result<U256, Error> {
         self.pool.call(Method::Balance, &reply::balance_params(address, block), reply::amount).await
     }
 
     /// The bytes that a contract returns after a block (`eth_call`). Its work is bounded by gas:
     /// without gas left it fails, which like a revert is an [`Error::Node`].
-    pub async fn ask_contract(
+    pub(crate) async fn ask_contract(
         &self,
         contract: Address,
         question: Question,
@@ -464,23 +467,23 @@ impl Client {
 
     /// The oldest block whose state the node reports to serve (`eth_capabilities`); it may still
     /// lack it.
-    pub async fn oldest_state(&self) -> Result<u64, Error> {
+    pub(crate) async fn oldest_state(&self) -> Result<u64, Error> {
         self.pool.call(Method::Capabilities, "[]", reply::oldest_state).await
     }
 
     /// geth's JSON of its genesis block's accounts (`debug_dbGet`).
-    pub async fn genesis_allocation(&self, genesis: B256) -> Result<Bytes, Error> {
+    pub(crate) async fn genesis_allocation(&self, genesis: B256) -> Result<Bytes, Error> {
         self.pool.call(Method::DbGet, &reply::genesis_params(genesis), reply::bytes).await
     }
 
     /// From now on checks the chain of each new connection before anything else, and refuses
     /// another. Open connections are closed.
-    pub fn expect(&self, chain: ChainOf) {
+    pub(crate) fn expect(&self, chain: ChainOf) {
         self.pool.expect(chain);
     }
 
     /// Checks again that the node is on the expected chain, if there is one.
-    pub async fn check_chain(&self) -> Result<(), Error> {
+    pub(crate) async fn check_chain(&self) -> Result<(), Error> {
         self.pool.check_chain().await
     }
 

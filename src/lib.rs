@@ -69,24 +69,24 @@
 //! because every commit is one rename.
 
 pub mod answers;
-pub mod clock;
+mod clock;
 mod command;
 pub mod decode;
-pub mod error;
+mod error;
 pub mod events;
 pub mod freezer;
 pub mod geth;
-pub mod log;
+mod log;
 pub mod plan;
 pub mod prove;
 pub mod publish;
 pub mod rows;
-pub mod sql;
+mod sql;
 pub mod stop;
 pub mod store;
-pub mod supervise;
-pub mod text;
+mod supervise;
+mod text;
 pub mod verify;
-pub mod watch;
+mod watch;
 
 pub use command::run;

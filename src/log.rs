@@ -33,34 +33,34 @@ static STDOUT: Lines = Lines::new(|bytes| write(io::stdout(), bytes));
 static PREFIX: OnceLock<&str> = OnceLock::new();
 
 /// The lines on standard error.
-pub fn stderr() -> &'static Lines {
+pub(crate) fn stderr() -> &'static Lines {
     &STDERR
 }
 
 /// The lines on standard output.
-pub fn stdout() -> &'static Lines {
+pub(crate) fn stdout() -> &'static Lines {
     &STDOUT
 }
 
 /// Sets the prefix of this process's own lines from now on.
-pub fn put_in_front(prefix: &'static str) {
+pub(crate) fn put_in_front(prefix: &'static str) {
     // The first one stays.
     let _ = PREFIX.set(prefix);
 }
 
 /// Writes a line of this process's own to standard error.
-pub fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     STDERR.push(format!("{}{line}\n", prefix()).into_bytes());
 }
 
 /// Waits a moment for the queued lines.
-pub fn finish() {
+pub(crate) fn finish() {
     STDERR.finish();
     STDOUT.finish();
 }
 
 /// Reports panics as a normal line, because a missing reader must not cause a second panic.
-pub fn report_panics() {
+pub(crate) fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
         say(&format!("thread '{}' {panic}", thread.name().unwrap_or("unnamed")));
@@ -78,7 +78,7 @@ fn prefix() -> &'static str {
 
 /// This process's own lines on standard error, for `tracing`, which writes complete lines.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Own;
+pub(crate) struct Own;
 
 impl io::Write for Own {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -93,7 +93,7 @@ impl io::Write for Own {
 
 /// Standard error as a terminal for a progress bar, in order with the lines.
 #[derive(Debug, Default)]
-pub struct Screen(Mutex<String>);
+pub(crate) struct Screen(Mutex<String>);
 
 impl Screen {
     fn draw(&self, text: fmt::Arguments<'_>) -> io::Result<()> {
@@ -157,7 +157,7 @@ type Write = fn(&[u8]) -> rustix::io::Result<usize>;
 
 /// One of the two streams.
 #[derive(Debug)]
-pub struct Lines {
+pub(crate) struct Lines {
     write: Write,
     /// Whether there is a thread to write with.
     has_thread: OnceLock<bool>,
@@ -198,7 +198,7 @@ impl Lines {
     }
 
     /// Queues a line, including its newline.
-    pub fn push(&'static self, line: Vec<u8>) {
+    pub(crate) fn push(&'static self, line: Vec<u8>) {
         let thread = || thread::Builder::new().name("lines".to_owned()).stack_size(STACK_BYTES);
         if !self.has_thread.get_or_init(|| thread().spawn(|| self.write_all()).is_ok()) {
             // Blocking is better than losing it.
@@ -275,7 +275,7 @@ fn put(write: Write, mut bytes: &[u8]) -> bool {
 }
 
 /// Marks a phase of writing in the log, for tests that kill the process in it.
-pub fn phase(name: &'static str) -> impl Drop {
+pub(crate) fn phase(name: &'static str) -> impl Drop {
     struct Phase(&'static str);
     impl Drop for Phase {
         fn drop(&mut self) {

@@ -11,7 +11,7 @@ const BACKFILL: u64 = 1_000;
 
 /// No block number exceeds this: sums of smaller numbers do not overflow, and they fit a table's
 /// column.
-pub const BLOCK_MAX: u64 = i64::MAX as u64 / 2;
+pub(crate) const BLOCK_MAX: u64 = i64::MAX as u64 / 2;
 
 /// The source of a piece's blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,18 +89,18 @@ impl Known {
     }
 
     /// The ranges to rebuild, for tables they lack.
-    pub fn additions(&self) -> impl Iterator<Item = Piece> {
+    pub(crate) fn additions(&self) -> impl Iterator<Item = Piece> {
         self.once_more(&self.lacking)
     }
 
     /// The damaged ranges to rebuild.
-    pub fn mends(&self) -> impl Iterator<Item = Piece> {
+    pub(crate) fn mends(&self) -> impl Iterator<Item = Piece> {
         self.once_more(&self.damaged)
     }
 
     /// Whether damaged ranges are rebuilt before new ones, except for a few pieces that the tail
     /// waits for.
-    pub fn mends_first(&self) -> bool {
+    pub(crate) fn mends_first(&self) -> bool {
         const FEW: usize = 10;
         !self.tail_waits() || self.pieces().nth(FEW).is_some()
     }
@@ -143,7 +143,7 @@ impl Known {
     }
 
     /// Blocks of all the pieces to build.
-    pub fn blocks_left(&self) -> u64 {
+    pub(crate) fn blocks_left(&self) -> u64 {
         let hundreds = self.gaps().into_iter().filter_map(|gap| hundreds_in(Some(gap)));
         hundreds.map(|(first, end)| end - first).sum()
     }

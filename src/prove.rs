@@ -64,12 +64,12 @@ impl Deref for Proved {
 impl Proved {
     /// Wei per blob gas in this block; `None` before Cancun, and above 256 bits, which no
     /// transaction can offer.
-    pub fn blob_gas_price(&self) -> Option<U256> {
+    pub(crate) fn blob_gas_price(&self) -> Option<U256> {
         self.blob_gas_price
     }
 
     /// Every log with its index in the block and its transaction's index.
-    pub fn logs(&self) -> impl Iterator<Item = (u64, u64, &Log)> {
+    pub(crate) fn logs(&self) -> impl Iterator<Item = (u64, u64, &Log)> {
         self.block
             .receipts
             .iter()
@@ -95,7 +95,7 @@ pub struct BlobSchedule {
 
 impl BlobSchedule {
     /// Reads a geth chain configuration (`admin_nodeInfo`, `protocols.eth.config`).
-    pub fn from_config(config: &serde_json::Value) -> Self {
+    pub(crate) fn from_config(config: &serde_json::Value) -> Self {
         let schedule = config["blobSchedule"].as_object().into_iter().flatten();
         let mut forks: Vec<_> = schedule
             .filter_map(|(fork, schedule)| {
@@ -115,7 +115,7 @@ impl BlobSchedule {
     }
 
     /// Why blob prices may differ from the chain's, if the node's configuration shows it.
-    pub fn fault(&self, config: &serde_json::Value) -> Option<String> {
+    pub(crate) fn fault(&self, config: &serde_json::Value) -> Option<String> {
         let unread = self.update_fractions.iter().find(|(_, fraction)| *fraction == 0);
         match unread {
             Some((time, _)) => Some(format!(

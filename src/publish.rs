@@ -28,10 +28,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf, absolute};
 
 /// The name of the published file on the volume.
-pub const FILE: &str = "spyhop.duckdb";
+pub(crate) const FILE: &str = "spyhop.duckdb";
 
 /// The name of the one with absolute paths in its views.
-pub const ABSOLUTE_FILE: &str = "spyhop-absolute.duckdb";
+pub(crate) const ABSOLUTE_FILE: &str = "spyhop-absolute.duckdb";
 
 /// Incremental publications before one from scratch: deleted rows leave holes in the file.
 const SCRATCH_EVERY: u32 = 200;
@@ -368,7 +368,7 @@ fn file(root: Option<&Path>, range: &Path, table: &str) -> String {
 ///
 /// # Errors
 /// If it cannot be removed.
-pub fn remove(path: &Path) -> Result<()> {
+pub(crate) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("failed to remove: `{}`", path.display()))
@@ -382,7 +382,7 @@ pub fn remove(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn read_through(root: &Path) -> Result<()> {
+pub(crate) fn read_through(root: &Path) -> Result<()> {
     let path = root.join(FILE);
     if fs::symlink_metadata(&path).is_err() {
         return Ok(());

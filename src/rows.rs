@@ -11,37 +11,37 @@ pub mod balances;
 pub mod blocks;
 mod cells;
 pub mod combine;
-pub mod combined;
+pub(crate) mod combined;
 pub mod coverage;
 mod dao_fork;
-pub mod dependencies;
+pub(crate) mod dependencies;
 pub mod events_skipped;
 mod fees;
 mod gaps;
-pub mod gas_blocks;
-pub mod gas_flows;
+pub(crate) mod gas_blocks;
+pub(crate) mod gas_flows;
 mod issuance;
-pub mod labels;
-pub mod large_transfers;
+pub(crate) mod labels;
+pub(crate) mod large_transfers;
 mod layout;
-pub mod logs;
+pub(crate) mod logs;
 mod movements;
-pub mod native_transfers;
+pub(crate) mod native_transfers;
 pub mod reorgs;
 mod selection;
 mod state;
-pub mod token_transfers;
-pub mod tokens;
-pub mod traces;
-pub mod transactions;
-pub mod uncles;
+pub(crate) mod token_transfers;
+pub(crate) mod tokens;
+pub(crate) mod traces;
+pub(crate) mod transactions;
+pub(crate) mod uncles;
 pub mod withdrawals;
 
-pub use cells::{Cells, Unlike};
+pub(crate) use cells::{Cells, Unlike};
 pub use combine::Part;
 pub use gaps::{Gap, Lacks};
-pub use issuance::Issuance;
-pub use layout::LAYOUT;
+pub(crate) use issuance::Issuance;
+pub(crate) use layout::LAYOUT;
 pub use selection::Selection;
 pub use state::State;
 
@@ -122,7 +122,7 @@ pub const CHAIN_TABLES: [&Table; 14] = [
 ];
 
 /// The small tables that are not per block.
-pub const BOUNDED_TABLES: [&Table; 4] =
+pub(crate) const BOUNDED_TABLES: [&Table; 4] =
     [&coverage::TABLE, &reorgs::TABLE, &labels::TABLE, &events_skipped::TABLE];
 
 /// The last time, in seconds since 1970, that fits a `TIMESTAMP`, with a day to spare: microseconds
@@ -165,12 +165,12 @@ impl Table {
     }
 
     /// The names of the columns, as in a query.
-    pub fn names(&self) -> String {
+    pub(crate) fn names(&self) -> String {
         self.columns.iter().map(|column| quoted(column.name)).collect::<Vec<_>>().join(", ")
     }
 
     /// The columns with their types, as in `CREATE TABLE`.
-    pub fn definitions(&self) -> String {
+    pub(crate) fn definitions(&self) -> String {
         let definition = |column: &Column| format!("{} {}", quoted(column.name), column.kind.sql());
         self.columns.iter().map(definition).collect::<Vec<_>>().join(", ")
     }
@@ -189,7 +189,7 @@ impl Kind {
     }
 
     /// The type's name in DuckDB.
-    pub fn sql(self) -> &'static str {
+    pub(crate) fn sql(self) -> &'static str {
         match self {
             Self::Integer => "BIGINT",
             Self::Long | Self::Wide => "DECIMAL(38,0)",
@@ -214,7 +214,7 @@ pub struct Options {
 
 impl Options {
     /// How much of a block the tables need.
-    pub fn depth(&self) -> Depth {
+    pub(crate) fn depth(&self) -> Depth {
         if self.tables.needs_senders() { Depth::Fields } else { Depth::Hashes }
     }
 }
@@ -287,12 +287,12 @@ impl Batch {
     }
 
     /// The gaps of the pushed blocks.
-    pub fn take_gaps(&mut self) -> Vec<Gap> {
+    pub(crate) fn take_gaps(&mut self) -> Vec<Gap> {
         std::mem::take(&mut self.gaps)
     }
 
     /// One part per selected table, in order.
-    pub fn parts(self) -> Vec<Part> {
+    pub(crate) fn parts(self) -> Vec<Part> {
         let part = |growing| match growing {
             Growing::Rows(_, rows) => Part::Rows(rows.finish()),
             Growing::Entries(entries) => Part::Entries(entries),
@@ -373,7 +373,7 @@ impl Rows {
 
     /// Appends a number to the column or, if it does not fit, in decimal to its `_text` column; or
     /// null.
-    pub fn integer_or_text(&mut self, value: impl Into<Option<u64>>) {
+    fn integer_or_text(&mut self, value: impl Into<Option<u64>>) {
         let value = value.into();
         let narrow = value.and_then(|value| i64::try_from(value).ok());
         builder!(self, Integer).append_option(narrow);
@@ -386,7 +386,7 @@ impl Rows {
     }
 
     /// The same for a sum.
-    pub fn long_sum(&mut self, sum: impl Into<Option<u128>>) {
+    fn long_sum(&mut self, sum: impl Into<Option<u128>>) {
         let sum = sum.into().map(|sum| i128::try_from(sum).expect("no chain has so many blocks"));
         builder!(self, Wide).append_option(sum);
     }
@@ -421,7 +421,7 @@ impl Rows {
     }
 
     /// Appends an asset: `ETH`, or the token's contract.
-    pub fn asset(&mut self, asset: Option<Address>) {
+    pub(crate) fn asset(&mut self, asset: Option<Address>) {
         match asset {
             Some(contract) => self.hex(contract),
             None => self.text("ETH"),
@@ -429,7 +429,7 @@ impl Rows {
     }
 
     /// Appends bytes as `0x` text, or null.
-    pub fn hex_option(&mut self, bytes: Option<impl AsRef<[u8]>>) {
+    pub(crate) fn hex_option(&mut self, bytes: Option<impl AsRef<[u8]>>) {
         match bytes {
             Some(bytes) => self.hex(bytes),
             None => self.text(None),
@@ -437,7 +437,7 @@ impl Rows {
     }
 
     /// Appends a number in the execution API's form, `0x` and no leading zeros, or null.
-    pub fn quantity(&mut self, value: Option<U256>) {
+    fn quantity(&mut self, value: Option<U256>) {
         let Some(value) = value else { return self.text(None) };
         let mut text = [0; 66];
         const_hex::encode_to_slice(value.to_be_bytes::<32>(), &mut text[2..])
@@ -468,7 +468,7 @@ impl Rows {
     }
 
     /// The same, with the seconds in decimal in its `_text` column if it does not fit.
-    pub fn time_or_text(&mut self, seconds: u64) {
+    fn time_or_text(&mut self, seconds: u64) {
         self.time(seconds);
         self.digits(Some(seconds).filter(|seconds| timestamp(*seconds).is_none()));
     }
@@ -496,7 +496,7 @@ impl Rows {
 
 /// A time in seconds since 1970, if it fits a `TIMESTAMP`, which ends in the year 294247. Headers
 /// may have any 64 bits.
-pub fn timestamp(seconds: u64) -> Option<u64> {
+pub(crate) fn timestamp(seconds: u64) -> Option<u64> {
     Some(seconds).filter(|seconds| *seconds <= TIMESTAMP_MAX)
 }
 

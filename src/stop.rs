@@ -28,7 +28,7 @@ impl Stop {
     ///
     /// # Errors
     /// If the system refuses a handler or a thread.
-    pub fn on_signals() -> Result<Self> {
+    pub(crate) fn on_signals() -> Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
             // Armed by the first signal: in the other order, the first would end the process.
@@ -58,7 +58,7 @@ impl Stop {
     }
 
     /// Whether the process is to stop.
-    pub fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.flag.load(Ordering::Relaxed)
     }
 
@@ -66,12 +66,12 @@ impl Stop {
     ///
     /// # Errors
     /// [`Stopped`], and nothing else.
-    pub fn check(&self) -> Result<(), Stopped> {
+    pub(crate) fn check(&self) -> Result<(), Stopped> {
         if self.is_set() { Err(Stopped) } else { Ok(()) }
     }
 
     /// Waits for a signal.
-    pub async fn wait(&self) {
+    async fn wait(&self) {
         let mut changed = self.changed.clone();
         // An error means that the signal thread is gone, and then no signal can come.
         if changed.wait_for(|stop| *stop).await.is_err() {
@@ -83,7 +83,7 @@ impl Stop {
     ///
     /// # Errors
     /// [`Stopped`] if it was dropped.
-    pub async fn or_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopped> {
+    pub(crate) async fn or_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopped> {
         tokio::select! {
             biased;
             () = self.wait() => Err(Stopped),
@@ -92,7 +92,7 @@ impl Stop {
     }
 
     /// Waits, and returns early when the process is to stop.
-    pub async fn pause(&self, time: Duration) {
+    pub(crate) async fn pause(&self, time: Duration) {
         // Either outcome is fine: the caller checks.
         let _ = tokio::time::timeout(time, self.wait()).await;
     }

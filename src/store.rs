@@ -24,7 +24,7 @@ mod merge;
 mod quarantine;
 mod range;
 mod range_writer;
-pub mod record;
+pub(crate) mod record;
 mod reorg_log;
 mod scratch;
 mod sorted;
@@ -34,21 +34,23 @@ pub mod tail;
 mod volume;
 
 pub use block_link::BlockLink;
-pub use checksums::{CheckedFiles, Cost, Hash, check_file, hash_of, missing_or_cut};
-pub use damaged::Damaged;
+pub(crate) use checksums::{CheckedFiles, Hash, check_file, hash_of, missing_or_cut};
+pub(crate) use damaged::Damaged;
 pub use durable::{create_aside, free_bytes, replace_file, sync_directory};
-pub use entries::{for_each_batch, for_each_entry};
-pub use lock::is_locked;
+pub(crate) use entries::{for_each_batch, for_each_entry};
+pub(crate) use lock::is_locked;
 pub use manifest::{Identity, Manifest, TableManifest};
 pub use merge::{Merge, next_merge};
 pub use range::{Range, Unreadable, unlinked};
 pub use range_writer::{Finished, RangeWriter};
 pub use scratch::Scratch;
-pub use sorted::{MergeInput, create as create_table, for_each_merged, merge as merge_sorted};
-pub use stamp::Stamp;
-pub use table_file::{GroupLimit, Sink, TableWriter, table_of, table_path};
+pub(crate) use sorted::{
+    MergeInput, create as create_table, for_each_merged, merge as merge_sorted,
+};
+pub(crate) use stamp::Stamp;
+pub(crate) use table_file::{GroupLimit, Sink, TableWriter, table_of, table_path};
 pub use tail::TailBlock;
-pub use volume::{NAME_SYNTAX, check_name};
+pub(crate) use volume::{NAME_SYNTAX, check_name};
 
 use crate::error::Refused;
 use crate::prove::BlobSchedule;
@@ -69,10 +71,10 @@ use std::time::Duration;
 pub const FORMAT: u32 = 2;
 
 /// The smallest sealed range, in blocks; every range starts at a multiple of its length.
-pub const RANGE_MIN: u64 = 100;
+pub(crate) const RANGE_MIN: u64 = 100;
 
 /// The largest sealed range, in blocks.
-pub const RANGE_MAX: u64 = 100_000;
+const RANGE_MAX: u64 = 100_000;
 
 /// The volume, opened for writing by one process.
 #[derive(Debug)]
@@ -173,7 +175,7 @@ impl Store {
     }
 
     /// Deletes unfinished files. Nothing may be building.
-    pub fn clear_temporary(&self) -> Result<()> {
+    pub(crate) fn clear_temporary(&self) -> Result<()> {
         let temporary = self.temporary();
         range::remove_all(&temporary)?;
         fs::create_dir_all(&temporary)
@@ -196,7 +198,7 @@ impl Store {
     }
 
     /// The same, and those whose manifest cannot be read.
-    pub fn readable_ranges(&self) -> Result<(Vec<Range>, Vec<Unreadable>)> {
+    pub(crate) fn readable_ranges(&self) -> Result<(Vec<Range>, Vec<Unreadable>)> {
         range::list_readable(&self.root)
     }
 
@@ -207,7 +209,7 @@ impl Store {
 
     /// Writes one step's state for `status` and health checks, and checks that this process is
     /// still the only writer. The file need not survive a power cut, but must never be torn.
-    pub fn beat(&self, heartbeat: &impl Serialize) -> Result<()> {
+    pub(crate) fn beat(&self, heartbeat: &impl Serialize) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(heartbeat)?;
         // One at a time, because they share a temporary name.
         let mut lock = self.lock();
@@ -234,7 +236,7 @@ impl Store {
     }
 
     /// Keeps the bytes of a block that failed its check twice, with the reason.
-    pub fn quarantine_block(
+    pub(crate) fn quarantine_block(
         &self,
         number: u64,
         raw_block: &Bytes,
@@ -252,13 +254,13 @@ impl Store {
 
     /// Deletes the directory of a sealed range or a tail chunk, relative to the volume: it is
     /// renamed first, so that it is never partly visible.
-    pub fn delete_directory(&self, path: &Path) -> Result<()> {
+    pub(crate) fn delete_directory(&self, path: &Path) -> Result<()> {
         range::delete(self, path)
     }
 
     /// Moves something damaged to quarantine, and logs that. Returns its new path, relative to the
     /// volume.
-    pub fn quarantine_damaged(&self, path: &Path, reason: &str) -> Result<PathBuf> {
+    pub(crate) fn quarantine_damaged(&self, path: &Path, reason: &str) -> Result<PathBuf> {
         let moved = quarantine::damaged(&self.root, path)?;
         let (path, quarantine) = (path.display(), moved.display());
         tracing::warn!(%path, reason, %quarantine, "damaged, and moved to quarantine");
@@ -266,17 +268,17 @@ impl Store {
     }
 
     /// Moves a file or directory of the volume to `quarantine/LABEL/…`, keeping its relative name.
-    pub fn quarantine_path(&self, path: &Path, label: &str) -> Result<()> {
+    pub(crate) fn quarantine_path(&self, path: &Path, label: &str) -> Result<()> {
         quarantine::path(&self.root, path, label)
     }
 }
 
 /// The record of the volume's chain, relative to the volume.
-pub const CHAIN: &str = ".spyhop/chain.json";
+pub(crate) const CHAIN: &str = ".spyhop/chain.json";
 
 /// The chain of the volume at `root`; `None` if it is new. If the record is missing or damaged, the
 /// sealed ranges are used.
-pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
+pub(crate) fn read_chain(root: &Path) -> Result<Option<Chain>> {
     let path = root.join(CHAIN);
     if let Some(format) = record::format(&path).filter(|format| *format != u64::from(FORMAT)) {
         let (which, hint) = match format > u64::from(FORMAT) {
@@ -301,7 +303,7 @@ pub fn read_chain(root: &Path) -> Result<Option<Chain>> {
 
 /// The record of a volume's chain.
 #[derive(Debug)]
-pub enum Noted {
+pub(crate) enum Noted {
     /// The chain.
     Chain(Box<Chain>),
     /// There is none.
@@ -314,7 +316,7 @@ pub enum Noted {
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn noted_chain(root: &Path) -> Result<Noted> {
+pub(crate) fn noted_chain(root: &Path) -> Result<Noted> {
     match record::read(&root.join(CHAIN)) {
         Ok(chain) => Ok(Noted::Chain(chain)),
         Err(error) if is_missing(&error) => Ok(Noted::Nothing),
@@ -323,7 +325,7 @@ pub fn noted_chain(root: &Path) -> Result<Noted> {
 }
 
 /// Whether an error means that a file does not exist.
-pub fn is_missing(error: &anyhow::Error) -> bool {
+fn is_missing(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<std::io::Error>()
         .is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
@@ -361,7 +363,7 @@ fn chain_of_ranges(root: &Path) -> Result<Option<Chain>> {
 }
 
 /// The damaged reorganisation records of the volume at `root`.
-pub fn damaged_reorgs(root: &Path) -> Result<Vec<Damaged>> {
+pub(crate) fn damaged_reorgs(root: &Path) -> Result<Vec<Damaged>> {
     reorg_log::damaged(root)
 }
 
@@ -369,11 +371,11 @@ pub fn damaged_reorgs(root: &Path) -> Result<Vec<Damaged>> {
 ///
 /// # Errors
 /// If they cannot be listed.
-pub fn lost_reorgs(root: &Path) -> Result<usize> {
+pub(crate) fn lost_reorgs(root: &Path) -> Result<usize> {
     reorg_log::lost(root)
 }
 
-pub use quarantine::{InQuarantine, in_quarantine};
+pub(crate) use quarantine::in_quarantine;
 
 /// The current sealed ranges of the volume at `root`, for readers.
 pub fn read_ranges(root: &Path) -> Result<Vec<Range>> {
@@ -382,6 +384,6 @@ pub fn read_ranges(root: &Path) -> Result<Vec<Range>> {
 
 /// The same, and the ranges whose manifest cannot be read, which [`read_ranges`] treats as an
 /// error.
-pub fn read_readable_ranges(root: &Path) -> Result<(Vec<Range>, Vec<Unreadable>)> {
+pub(crate) fn read_readable_ranges(root: &Path) -> Result<(Vec<Range>, Vec<Unreadable>)> {
     range::list_readable(root)
 }

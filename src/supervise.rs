@@ -9,8 +9,8 @@
 //! `node` reads geth's command line: where its socket is, and whether one of geth's own commands is
 //! to be run instead. `relay` forwards the log lines of both, prefixed with the process name.
 
-pub mod node;
-pub mod relay;
+pub(crate) mod node;
+mod relay;
 
 use crate::error::Refused;
 use crate::log;
@@ -45,7 +45,7 @@ const REFUSED: i32 = 2;
 
 /// What to run.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// geth and its arguments.
     pub node: Vec<OsString>,
     /// The writer and its arguments.
@@ -60,7 +60,7 @@ pub struct Plan {
 ///
 /// # Errors
 /// If geth cannot be started.
-pub fn run(plan: &Plan) -> Result<u8> {
+pub(crate) fn run(plan: &Plan) -> Result<u8> {
     // Before anything is started, so that no exit is missed.
     let events = signals()?;
     // Outside a container orphans would go to the real PID 1.
@@ -87,7 +87,7 @@ pub fn run(plan: &Plan) -> Result<u8> {
 }
 
 /// Replaces this process with a command. Returns only if that cannot be started, with the reason.
-pub fn replace(words: &[OsString]) -> anyhow::Error {
+pub(crate) fn replace(words: &[OsString]) -> anyhow::Error {
     let error = match words.split_first() {
         Some((program, arguments)) => Command::new(program).args(arguments).exec(),
         None => io::ErrorKind::InvalidInput.into(),

@@ -12,7 +12,7 @@ const MESSAGE_MAX: usize = 1_000;
 
 /// Text on one line: invisible characters, and those that change how other text is displayed, are
 /// escaped, as `\n` or `\u{202e}`.
-pub fn shown(text: &str) -> Cow<'_, str> {
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     if !text.contains(is_written_out) {
         return Cow::Borrowed(text);
     }
@@ -25,12 +25,12 @@ pub fn shown(text: &str) -> Cow<'_, str> {
 
 /// Text of several lines, such as an SQL error that points below what it quotes. All but the first
 /// are indented.
-pub fn lines(text: &str) -> String {
+pub(crate) fn lines(text: &str) -> String {
     text.lines().map(shown).collect::<Vec<_>>().join("\n    ")
 }
 
 /// A message of the node, on one line and cut to a length that suits a log.
-pub fn message(text: &str) -> String {
+pub(crate) fn message(text: &str) -> String {
     match text.char_indices().nth(MESSAGE_MAX) {
         Some((end, _)) => format!("{}… ({} bytes)", shown(&text[..end]), text.len()),
         None => shown(text).into_owned(),

@@ -25,7 +25,7 @@ mod ask;
 mod build;
 mod builder;
 mod connect;
-pub mod contiguity;
+pub(crate) mod contiguity;
 mod coverage;
 mod error;
 mod fetch;
@@ -61,11 +61,11 @@ mod tokens;
 mod tries;
 mod wait;
 
-pub use heartbeat::Heartbeat;
-pub use limits::go_behind;
-pub use progress::SourceRate;
-pub use repair::{Faulty, repair};
-pub use settings::{From, Settings, Task, Traces};
+pub(crate) use heartbeat::Heartbeat;
+pub(crate) use limits::go_behind;
+pub(crate) use progress::SourceRate;
+pub(crate) use repair::{Faulty, repair};
+pub(crate) use settings::{From, Settings, Task, Traces};
 
 use crate::answers::Labels;
 use crate::error::{Failed, Refused};
@@ -91,7 +91,7 @@ use wait::{Doubt, POLL, Pause};
 /// # Errors
 /// If the volume cannot be used or is of another chain; if the task has an end, also if a block
 /// failed its check.
-pub fn run(settings: Settings) -> Result<()> {
+pub(crate) fn run(settings: Settings) -> Result<()> {
     geth::check_socket(&settings.ipc)?;
     for directory in [&settings.freezer, &settings.era].into_iter().flatten() {
         check_history(directory)?;

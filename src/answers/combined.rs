@@ -4,7 +4,7 @@ use super::amounts::{split, sum};
 use super::stored::both;
 use crate::rows::{address_flows, gas_flows, tokens};
 
-pub fn address_flows() -> String {
+pub(super) fn address_flows() -> String {
     format!(
         "SELECT asset, address, day, {amount_in}, {amount_out}, count_in, count_out, first_block, last_block FROM (
             SELECT asset, address, day, {sum_in} AS amount_in, {sum_out} AS amount_out, sum(count_in)::BIGINT AS count_in,
@@ -18,7 +18,7 @@ pub fn address_flows() -> String {
     )
 }
 
-pub fn gas_flows() -> String {
+pub(super) fn gas_flows() -> String {
     format!(
         "SELECT day, role, address, transaction_count, failed_count, gas_used, {fees}, first_block, last_block FROM (
             SELECT day, role, address, sum(transaction_count)::BIGINT AS transaction_count,
@@ -33,7 +33,7 @@ pub fn gas_flows() -> String {
 
 /// The query of `tokens`: the earliest of the most complete descriptions, and the first block in
 /// which its balances deviate.
-pub fn tokens() -> String {
+pub(super) fn tokens() -> String {
     format!(
         "SELECT asset, symbol, name, decimals, standard, block_number, min(deviates_block) OVER (PARTITION BY asset) AS deviates_block
         FROM ({both}) QUALIFY row_number() OVER (PARTITION BY asset

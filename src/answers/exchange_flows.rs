@@ -5,7 +5,7 @@ use super::stored::both;
 use crate::rows::Kind::{Integer, Text, Time, Wide};
 use crate::rows::{Table, address_flows, column};
 
-pub const TABLE: Table = Table {
+pub(super) const TABLE: Table = Table {
     name: "exchange_flows",
     comment: "One row per UTC day, category of labels, and asset: amounts in and out of all addresses of that category. A transfer between two of them counts in both, and cancels out in the net.",
     columns: &[
@@ -23,7 +23,7 @@ pub const TABLE: Table = Table {
 };
 
 /// Its query: the flows of all addresses whose label has a category.
-pub fn body() -> String {
+pub(super) fn body() -> String {
     format!(
         "SELECT day, category, asset, {amount_in}, {amount_out}, {amount_net}, address_count FROM (
             SELECT day, category, asset, {sum_in} AS amount_in, {sum_out} AS amount_out,

@@ -31,24 +31,24 @@ const GAS: [Column; 23] = [
 ];
 
 /// `gas_hourly`.
-pub const HOURLY: Table = Table {
+pub(super) const HOURLY: Table = Table {
     name: "gas_hourly",
     comment: "One row per hour whose blocks are all stored: the cost of gas in it.",
     columns: &concat::<1, 23, 24>(&[column("hour", Time, "The start of the hour, UTC.")], &GAS),
 };
 
 /// `gas_daily`.
-pub const DAILY: Table = Table {
+pub(super) const DAILY: Table = Table {
     name: "gas_daily",
     comment: "One row per UTC day whose blocks are all stored: the cost of gas in it.",
     columns: &concat::<1, 23, 24>(&[column("day", Time, "The start of the day, UTC.")], &GAS),
 };
 
-pub fn hourly() -> String {
+pub(super) fn hourly() -> String {
     body("hour")
 }
 
-pub fn daily() -> String {
+pub(super) fn daily() -> String {
     body("day")
 }
 

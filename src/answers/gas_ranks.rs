@@ -15,7 +15,7 @@ const SPENT: [Column; 7] = [
 ];
 
 /// `gas_spenders`.
-pub const SPENDERS: Table = Table {
+pub(super) const SPENDERS: Table = Table {
     name: "gas_spenders",
     comment: "One row per UTC day and sender: the 100 that paid most for gas.",
     columns: &concat::<3, 7, 10>(
@@ -29,7 +29,7 @@ pub const SPENDERS: Table = Table {
 };
 
 /// `gas_guzzlers`.
-pub const GUZZLERS: Table = Table {
+pub(super) const GUZZLERS: Table = Table {
     name: "gas_guzzlers",
     comment: "One row per UTC day and contract: the 100 whose transactions used most gas.",
     columns: &concat::<3, 7, 10>(
@@ -42,11 +42,11 @@ pub const GUZZLERS: Table = Table {
     ),
 };
 
-pub fn spenders() -> String {
+pub(super) fn spenders() -> String {
     body("sender", "fees_text IS NULL, length(fees_text) DESC, fees_text DESC, fees DESC")
 }
 
-pub fn guzzlers() -> String {
+pub(super) fn guzzlers() -> String {
     body("contract", "gas_used DESC")
 }
 

@@ -7,7 +7,7 @@ use alloy_primitives::{Address, U256, U512};
 use anyhow::Result;
 
 /// The largest holders.
-pub const HOLDERS: Table = Table {
+pub(crate) const HOLDERS: Table = Table {
     name: "holders",
     comment: "One row per asset and address among the largest holders, after the last block of the \
               ranking.",
@@ -43,7 +43,7 @@ pub const HOLDERS: Table = Table {
 };
 
 /// Totals for each asset.
-pub const ASSETS: Table = Table {
+pub(crate) const ASSETS: Table = Table {
     name: "assets",
     comment: "One row per asset with balances, after the last block of the ranking.",
     columns: &[
@@ -67,7 +67,7 @@ pub const ASSETS: Table = Table {
 
 /// A row of [`HOLDERS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RankedHolder {
+pub(super) struct RankedHolder {
     /// The address.
     pub address: Address,
     /// Its balance.
@@ -85,7 +85,7 @@ impl RankedHolder {
     ///
     /// # Errors
     /// If a block's number exceeds a `BIGINT`.
-    pub fn push(&self, asset: Option<Address>, rows: &mut Rows) -> Result<()> {
+    pub(super) fn push(&self, asset: Option<Address>, rows: &mut Rows) -> Result<()> {
         rows.asset(asset);
         rows.hex(self.address);
         rows.wide(self.balance);
@@ -98,7 +98,7 @@ impl RankedHolder {
 
 /// A row of [`ASSETS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asset {
+pub(super) struct Asset {
     /// `None` for ether.
     pub asset: Option<Address>,
     /// Number of addresses whose balance is known.
@@ -114,7 +114,7 @@ impl Asset {
     ///
     /// # Errors
     /// If the count exceeds a `BIGINT`.
-    pub fn push(&self, rows: &mut Rows) -> Result<()> {
+    pub(super) fn push(&self, rows: &mut Rows) -> Result<()> {
         rows.asset(self.asset);
         rows.integer(self.address_count)?;
         rows.sum(self.balance);

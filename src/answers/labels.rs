@@ -185,7 +185,7 @@ impl Labels {
     ///
     /// # Errors
     /// If it cannot.
-    pub fn check(file: &Path) -> Result<(), Refused> {
+    pub(crate) fn check(file: &Path) -> Result<(), Refused> {
         Stamp::read(file).and_then(|_| File::open(file)).map(drop).map_err(|error| {
             Refused::new(
                 format!("labels cannot be read: `{}`: {error}", file.display()),
@@ -200,12 +200,12 @@ impl Labels {
     }
 
     /// Changes whenever the list does.
-    pub fn revision(&self) -> u64 {
+    pub(crate) fn revision(&self) -> u64 {
         self.revision
     }
 
     /// Reads the operator's file again if it changed. Returns whether the labels changed.
-    pub fn refresh(&mut self) -> bool {
+    pub(crate) fn refresh(&mut self) -> bool {
         let Some(path) = &self.file else { return false };
         // A file that is gone, or cannot be read now, may come back.
         let Ok(seen) = Stamp::read(path) else { return false };

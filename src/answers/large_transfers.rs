@@ -5,7 +5,7 @@ use super::stored::both;
 use crate::rows::Kind::{Integer, Text, Time, Wide};
 use crate::rows::{self, Table, column};
 
-pub const TABLE: Table = Table {
+pub(super) const TABLE: Table = Table {
     name: "large_transfers",
     comment: "One row per large transfer: the 100 largest of each asset and UTC day, and all of at least 100 ether.",
     columns: &[
@@ -37,7 +37,7 @@ pub const TABLE: Table = Table {
 
 /// Its query. Each range has its own largest transfers: the largest of all of them are taken, in
 /// the order of `Large`.
-pub fn body() -> String {
+pub(super) fn body() -> String {
     format!(
         "SELECT asset, day, rank, amount, amount_text, kind, from_address, f.name AS from_label, from_balance, from_balance_text,
             to_address, t.name AS to_label, to_balance, to_balance_text, block_number, block_timestamp, transaction_hash, transfer_index, batch_index

@@ -8,7 +8,7 @@ use super::stored::both;
 use crate::rows::{Table, address_flows, blocks, gas_flows, transactions};
 
 /// Every macro, one statement each.
-pub fn all() -> [String; 4] {
+pub(crate) fn all() -> [String; 4] {
     [exact_sum(), tx(), block(), address_summary()]
 }
 

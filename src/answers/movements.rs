@@ -5,7 +5,7 @@ use super::stored::union;
 use crate::rows::Kind::{Integer, Text, Time, Wide};
 use crate::rows::{Table, column};
 
-pub const TABLE: Table = Table {
+pub(super) const TABLE: Table = Table {
     name: "movements",
     comment: "One row per transfer of ether or of a token, in one shape: the basis of all analysis.",
     columns: &[
@@ -32,13 +32,13 @@ pub const TABLE: Table = Table {
 };
 
 /// Its query, over the whole history.
-pub fn body() -> String {
+pub(super) fn body() -> String {
     union([movements_of("sealed", ""), movements_of("tail", "")].concat())
 }
 
 /// The same for each half of the history, as statements: `sealed.movements` with the range of its
 /// file, and `tail.movements`.
-pub fn halves() -> String {
+pub(crate) fn halves() -> String {
     [("sealed", ", first, last"), ("tail", "")]
         .map(|(schema, range)| {
             format!(

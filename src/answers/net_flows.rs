@@ -6,7 +6,7 @@ use super::windows::{Window, instant};
 use crate::rows::Kind::{Integer, Text, Wide};
 use crate::rows::{Table, column};
 
-pub const TABLE: Table = Table {
+pub(super) const TABLE: Table = Table {
     name: "net_flows",
     comment: "One row per period, asset and address: amounts in and out in the time up to the newest block.",
     columns: &[
@@ -32,7 +32,7 @@ pub const TABLE: Table = Table {
 
 /// Its query: sums of single movements for the day in which the window begins, and daily sums for
 /// later days.
-pub fn body(windows: &[Window]) -> String {
+pub(super) fn body(windows: &[Window]) -> String {
     let bodies: Vec<_> = windows.iter().filter_map(window).collect();
     if bodies.is_empty() { nothing(&TABLE) } else { bodies.join(" UNION ALL ") }
 }

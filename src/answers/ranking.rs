@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Directory of rankings, relative to the volume.
-pub const DIRECTORY: &str = "whales";
+const DIRECTORY: &str = "whales";
 
 /// The version of the files; others are not read.
 const FORMAT: u32 = 2;
@@ -89,7 +89,7 @@ impl Ranking {
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn is_sound(&self, store: &Store) -> Result<bool> {
+    pub(crate) fn is_sound(&self, store: &Store) -> Result<bool> {
         for (name, file) in &self.manifest.files {
             if let Err(error) = store.check_file(&self.path, name, file, Hash::New) {
                 remove_damaged(store, &error.downcast()?)?;
@@ -194,7 +194,7 @@ pub fn remove_all(store: &Store) -> Result<()> {
 ///
 /// # Errors
 /// If they cannot be listed.
-pub fn damaged(root: &Path) -> Result<Vec<Damaged>> {
+pub(crate) fn damaged(root: &Path) -> Result<Vec<Damaged>> {
     Ok(list(root)?.1)
 }
 

@@ -17,10 +17,10 @@ use std::fs;
 use std::path::Path;
 
 /// How many holders of each asset are shown.
-pub const SHOWN_MAX: usize = 10_000;
+pub(super) const SHOWN_MAX: usize = 10_000;
 
 /// How many are considered for that: some turn out to be out of date.
-pub const TAKEN_MAX: usize = SHOWN_MAX + SHOWN_MAX / 5;
+pub(super) const TAKEN_MAX: usize = SHOWN_MAX + SHOWN_MAX / 5;
 
 /// How many holders are ranked, and with how much memory.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ impl Default for RankLimits {
 /// # Errors
 /// If a range cannot be read, or the directory cannot be written; and
 /// [`Stopped`](crate::stop::Stopped).
-pub fn of(
+pub(super) fn of(
     store: &Store,
     ranges: &[Range],
     before: [Option<u64>; 2],
@@ -67,7 +67,7 @@ pub fn of(
 
 /// An asset and its largest holders, ascending by address.
 #[derive(Debug)]
-pub struct Ranked {
+pub(super) struct Ranked {
     asset: Asset,
     holders: Vec<RankedHolder>,
 }
@@ -148,7 +148,10 @@ fn see(path: &Path, ranked: &mut [Ranked], stop: &Stop) -> Result<()> {
 ///
 /// # Errors
 /// If the volume cannot be written.
-pub fn write(directory: &Path, ranked: &[Ranked]) -> Result<BTreeMap<String, TableManifest>> {
+pub(super) fn write(
+    directory: &Path,
+    ranked: &[Ranked],
+) -> Result<BTreeMap<String, TableManifest>> {
     let (limit, batch_rows) = (GroupLimit::Rows(120_000), 8_192);
     let create = |table: &'static Table| {
         TableWriter::create(&table_path(directory, table.name), table, limit)

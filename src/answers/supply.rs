@@ -9,7 +9,7 @@ use crate::rows::{Table, address_flows, column, gas_blocks};
 /// The zero address: tokens are minted from it and burnt to it.
 const ZERO: &str = "0x0000000000000000000000000000000000000000";
 
-pub const TABLE: Table = Table {
+pub(super) const TABLE: Table = Table {
     name: "supply",
     comment: "One row per asset with amounts: what was created and burnt in the blocks stored; for tokens, according to transfers from and to the zero address.",
     columns: &[
@@ -35,7 +35,7 @@ pub const TABLE: Table = Table {
     ],
 };
 
-pub fn body() -> String {
+pub(super) fn body() -> String {
     query(true, true)
 }
 
@@ -76,14 +76,14 @@ fn query(ether: bool, tokens: bool) -> String {
 /// Which supplies are known: of tokens if every block is stored, of ether if all of them are traced
 /// too.
 #[derive(Clone, Copy, Debug)]
-pub struct Supplies {
+pub(super) struct Supplies {
     tokens: bool,
     ether: bool,
 }
 
 impl Supplies {
     /// The supplies known up to the newest block.
-    pub fn of(coverage: &[Interval], newest: u64) -> Self {
+    pub(super) fn of(coverage: &[Interval], newest: u64) -> Self {
         let whole = |table: &Table, statuses: &[&str]| {
             let of_table =
                 |interval: &&Interval| interval.table == table.name && interval.first <= newest;
@@ -103,7 +103,7 @@ impl Supplies {
     }
 
     /// Asset, supply and its text. If none is known, no file is read.
-    pub fn sql(self) -> String {
+    pub(super) fn sql(self) -> String {
         match self.tokens {
             true => format!("SELECT asset, supply, supply_text FROM ({})", query(self.ether, true)),
             false => {
@@ -115,7 +115,7 @@ impl Supplies {
 }
 
 /// A share of the supply in percent, rounded down to hundredths; both in decimal.
-pub fn share(part: &str) -> String {
+pub(super) fn share(part: &str) -> String {
     // Integer division: the quotient of two numbers of any length has at most five digits.
     let scaled = format!("try_cast({part}::VARCHAR || '0000' AS DECIMAL(38,0))");
     format!(

@@ -11,14 +11,14 @@ use alloy_primitives::Address;
 
 /// The last such block of ether, and of tokens if their flows are not known either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unseen {
+pub(super) struct Unseen {
     pub ether: Option<u64>,
     pub tokens: Option<u64>,
 }
 
 impl Unseen {
     /// For blocks up to `last`, from coverage.
-    pub fn in_coverage(coverage: &[Interval], last: u64) -> Self {
+    pub(super) fn in_coverage(coverage: &[Interval], last: u64) -> Self {
         let of =
             |name: &'static str| coverage.iter().filter(move |interval| interval.table == name);
         let mut unseen = Self::default();
@@ -40,7 +40,7 @@ impl Unseen {
     }
 
     /// For blocks up to `last`, from the ranges' manifests.
-    pub fn in_ranges(ranges: &[Range], last: u64) -> Self {
+    pub(super) fn in_ranges(ranges: &[Range], last: u64) -> Self {
         let mut unseen = Self::default();
         let mut next = ranges.first().map_or(0, |range| range.first);
         for range in ranges {
@@ -77,7 +77,7 @@ impl Unseen {
     }
 
     /// Whether a balance after a block is still valid after the last one.
-    pub fn holds(self, asset: Option<Address>, block_number: u64) -> bool {
+    pub(super) fn holds(self, asset: Option<Address>, block_number: u64) -> bool {
         let unseen = if asset.is_some() { self.tokens } else { self.ether };
         unseen.is_none_or(|unseen| block_number >= unseen)
     }

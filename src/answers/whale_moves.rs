@@ -6,7 +6,7 @@ use super::windows::{Window, instant};
 use crate::rows::Kind::{Integer, Text, Time, Wide};
 use crate::rows::{Table, column};
 
-pub const TABLE: Table = Table {
+pub(super) const TABLE: Table = Table {
     name: "whale_moves",
     comment: "One row per transfer from or to an address in whales, of that asset, in the last 24 hours, newest first.",
     columns: &[
@@ -26,7 +26,7 @@ pub const TABLE: Table = Table {
 };
 
 /// Its query, for the window of a day.
-pub fn body(windows: &[Window]) -> String {
+pub(super) fn body(windows: &[Window]) -> String {
     let day = windows.iter().find(|window| window.name == "24h");
     let Some((day, start)) = day.and_then(|day| Some((day, day.start?))) else {
         return nothing(&TABLE);

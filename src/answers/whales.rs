@@ -10,7 +10,7 @@ use super::windows::Window;
 use crate::rows::Kind::{Integer, Percent, Text, Wide};
 use crate::rows::{Table, column};
 
-pub const TABLE: Table = Table {
+pub(super) const TABLE: Table = Table {
     name: "whales",
     comment: "One row per asset and address: the 10,000 largest holders among those whose balance is known; whales_coverage says how many these are.",
     columns: &[
@@ -46,7 +46,7 @@ pub const TABLE: Table = Table {
 /// Its query: the ranking, and newer balances. If not all holders of an asset are ranked, those
 /// with less than the last ranked one are left out; so are those whose balance may have changed
 /// unobserved.
-pub fn body(
+pub(super) fn body(
     windows: &[Window],
     ranking: Option<&Ranking>,
     supplies: Supplies,

@@ -9,7 +9,7 @@ use crate::rows::Kind::{Integer, Percent, Text, Wide};
 use crate::rows::coverage::Interval;
 use crate::rows::{Table, balances, column};
 
-pub const TABLE: Table = Table {
+pub(super) const TABLE: Table = Table {
     name: "whales_coverage",
     comment: "One row per asset with balances: how much of it is known. whales is certain to have the largest holders only if all of the supply is.",
     columns: &[
@@ -38,7 +38,7 @@ pub const TABLE: Table = Table {
 };
 
 /// Its query: from the ranking, or if there is none, from everything stored.
-pub fn body(
+pub(super) fn body(
     newest: Option<u64>,
     ranking: Option<&Ranking>,
     supplies: Supplies,

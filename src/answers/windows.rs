@@ -12,7 +12,7 @@ use crate::store::BlockLink;
 
 /// A run of sealed blocks.
 #[derive(Clone, Copy, Debug)]
-pub struct BlockRun {
+pub(crate) struct BlockRun {
     /// Its tables.
     pub tables: Selection,
     /// First block.
@@ -25,7 +25,7 @@ pub struct BlockRun {
 
 /// A window of `net_flows` that ends with the newest block.
 #[derive(Clone, Debug)]
-pub struct Window {
+pub(super) struct Window {
     /// Its name.
     pub name: &'static str,
     /// It contains blocks after this time, in seconds since 1970. `None` if the newest block's time
@@ -46,11 +46,11 @@ pub struct Window {
 }
 
 /// The windows' names and lengths, in seconds.
-pub const WINDOWS: [(&str, u64); 4] =
+const WINDOWS: [(&str, u64); 4] =
     [("1h", 3_600), ("24h", 86_400), ("7d", 7 * 86_400), ("30d", 30 * 86_400)];
 
 /// The windows that end with the newest block; none if there is no block.
-pub fn of(
+pub(super) fn of(
     ranges: impl DoubleEndedIterator<Item = BlockRun>,
     tail: &[BlockLink],
     tail_tables: Selection,
@@ -126,6 +126,6 @@ fn complete(runs: &[BlockRun], tail: &[BlockLink], start: u64) -> String {
 }
 
 /// A time in SQL, clamped to the largest `TIMESTAMP`.
-pub fn instant(seconds: u64) -> String {
+pub(super) fn instant(seconds: u64) -> String {
     format!("make_timestamp({})", seconds.min(TIMESTAMP_MAX) * 1_000_000)
 }

@@ -8,7 +8,7 @@ use clap::Args;
 
 /// Arguments of `spyhop backfill`.
 #[derive(Args, Debug)]
-pub struct Backfill {
+pub(super) struct Backfill {
     #[command(flatten)]
     reading: Reading,
     /// First block: N, -N for N blocks below the head, or `earliest`; rounded down to a multiple of
@@ -24,7 +24,7 @@ pub struct Backfill {
 }
 
 /// Runs the command.
-pub fn run(arguments: &Backfill) -> Result<()> {
+pub(super) fn run(arguments: &Backfill) -> Result<()> {
     let Backfill { reading, from, to, order } = arguments;
     let last = to.map(|to| to / RANGE_MIN * RANGE_MIN + RANGE_MIN - 1);
     let task = Task::Backfill { last };

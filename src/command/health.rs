@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// Arguments of `spyhop health`.
 #[derive(Args, Debug)]
-pub struct Health {
+pub(super) struct Health {
     /// The data directory.
     #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
     data: PathBuf,
@@ -56,7 +56,7 @@ enum Finding {
 }
 
 /// Runs the command: exit code 1 where it is unhealthy.
-pub fn run(arguments: &Health) -> Result<ExitCode> {
+pub(super) fn run(arguments: &Health) -> Result<ExitCode> {
     if let Some(ipc) = &arguments.ipc {
         check_socket(ipc)?;
     }

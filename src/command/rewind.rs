@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 /// Arguments of `spyhop rewind`.
 #[derive(Args, Debug)]
-pub struct Rewind {
+pub(super) struct Rewind {
     /// The data directory.
     #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
     data: PathBuf,
@@ -21,7 +21,7 @@ pub struct Rewind {
 }
 
 /// Runs the command.
-pub fn run(arguments: &Rewind) -> Result<()> {
+pub(super) fn run(arguments: &Rewind) -> Result<()> {
     anyhow::ensure!(
         arguments.data.is_dir(),
         "no data directory: `{}`; give the one that `spyhop watch` writes",

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 /// Arguments of `spyhop run`.
 #[derive(Args, Debug)]
-pub struct Run {
+pub(super) struct Run {
     /// Arguments of the writer, which parses them again.
     #[command(flatten)]
     watch: Watch,
@@ -26,7 +26,7 @@ pub struct Run {
 }
 
 /// Runs the command: its exit code is geth's.
-pub fn run(arguments: &Run) -> Result<ExitCode> {
+pub(super) fn run(arguments: &Run) -> Result<ExitCode> {
     let datadir =
         env::var_os("SPYHOP_GETH_DATADIR").filter(|path| !path.is_empty()).map(PathBuf::from);
     let defaults = Defaults { socket: arguments.watch.socket(), datadir: datadir.as_deref() };

@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 /// Arguments of `spyhop schema`.
 #[derive(Args, Debug)]
-pub struct Schema {
+pub(super) struct Schema {
     /// Output format.
     #[arg(long, value_enum, default_value_t = SchemaFormat::Text)]
     format: SchemaFormat,
@@ -25,7 +25,7 @@ enum SchemaFormat {
 }
 
 /// Runs the command.
-pub fn run(arguments: &Schema) -> Result<()> {
+pub(super) fn run(arguments: &Schema) -> Result<()> {
     let mut out = String::new();
     for table in TABLES {
         match arguments.format {

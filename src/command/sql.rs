@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 /// Arguments of `spyhop sql`.
 #[derive(Args, Debug)]
-pub struct Sql {
+pub(super) struct Sql {
     /// The data directory.
     #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
     data: PathBuf,
@@ -60,7 +60,7 @@ const TABLE_ROWS_MAX: usize = 1_000;
 const MEMORY_LIMIT: &str = "1GB";
 
 /// Runs the command.
-pub fn run(arguments: &Sql) -> Result<()> {
+pub(super) fn run(arguments: &Sql) -> Result<()> {
     let mut session = SqlSession::open(&arguments.data)?;
     let outcome = match &arguments.command {
         Some(sql) => session.run(sql, arguments.format),

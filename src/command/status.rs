@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 /// Arguments of `spyhop status`.
 #[derive(Args, Debug)]
-pub struct Status {
+pub(super) struct Status {
     /// The data directory.
     #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
     data: PathBuf,
@@ -23,7 +23,7 @@ pub struct Status {
 }
 
 /// Runs the command: exit code 1 if something is wrong.
-pub fn run(arguments: &Status) -> Result<()> {
+pub(super) fn run(arguments: &Status) -> Result<()> {
     let root = &arguments.data;
     let chain = read_chain(root)?.with_context(|| {
         format!("no data in `{}` yet; `spyhop watch` puts it there", root.display())

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// Arguments of `spyhop verify`.
 #[derive(Args, Debug)]
-pub struct Verify {
+pub(super) struct Verify {
     /// The data directory.
     #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
     data: PathBuf,
@@ -42,7 +42,7 @@ pub struct Verify {
 }
 
 /// Runs the command: exit code 0 if there is no fault, or none is left after a repair.
-pub fn run(arguments: &Verify) -> Result<()> {
+pub(super) fn run(arguments: &Verify) -> Result<()> {
     if let Some(ipc) = &arguments.ipc {
         check_socket(ipc)?;
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Arguments of `spyhop watch`.
 #[derive(Args, Debug)]
-pub struct Watch {
+pub(super) struct Watch {
     #[command(flatten)]
     reading: Reading,
     /// First block: N, -N for N blocks below the head, or `earliest`; rounded down to a multiple of
@@ -31,18 +31,18 @@ pub struct Watch {
 
 impl Watch {
     /// Whether it exits by itself.
-    pub fn ends(&self) -> bool {
+    pub(super) fn ends(&self) -> bool {
         self.once
     }
 
     /// geth's IPC socket.
-    pub fn socket(&self) -> &Path {
+    pub(super) fn socket(&self) -> &Path {
         &self.reading.ipc
     }
 }
 
 /// Runs the command.
-pub fn run(arguments: &Watch) -> Result<()> {
+pub(super) fn run(arguments: &Watch) -> Result<()> {
     let Watch { reading, from, order, keep, once } = arguments;
     watch::run(Settings {
         task: Task::Follow { once: *once },

@@ -7,13 +7,13 @@ use std::collections::HashMap;
 /// The bits of the addresses and topics of one block's logs. A block repeats few of them many
 /// times, so each is hashed once.
 #[derive(Debug, Default)]
-pub struct BloomBits<'a> {
+pub(crate) struct BloomBits<'a> {
     bits: HashMap<&'a [u8], Bloom>,
 }
 
 impl<'a> BloomBits<'a> {
     /// The bloom of a receipt's logs.
-    pub fn of(&mut self, logs: &'a [Log]) -> Bloom {
+    pub(crate) fn of(&mut self, logs: &'a [Log]) -> Bloom {
         let mut bloom = Bloom::ZERO;
         for log in logs {
             let topics = log.topics.iter().map(|topic| topic.as_slice());

@@ -35,7 +35,7 @@ impl Allocation {
     ///
     /// # Errors
     /// If it is not JSON of that shape.
-    pub fn decode(json: &[u8]) -> Result<Self> {
+    pub(crate) fn decode(json: &[u8]) -> Result<Self> {
         let accounts: BTreeMap<String, GenesisAccount> =
             serde_json::from_slice(json).context("genesis allocation")?;
         let mut balances = Vec::new();

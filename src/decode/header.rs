@@ -12,7 +12,6 @@ const EXTRA_DATA: usize = 12;
 /// A block header. The optional fields are those that later forks appended, in their order (geth
 /// `core/types/block.go`).
 #[derive(Debug)]
-#[expect(missing_docs, reason = "the yellow paper's and the EIPs' own names")]
 pub struct Header {
     /// keccak-256 of the header's RLP.
     pub hash: B256,
@@ -55,7 +54,7 @@ pub struct Header {
 
 impl Header {
     /// Decodes one header and hashes it.
-    pub fn decode(raw: Bytes) -> Result<Self> {
+    pub(super) fn decode(raw: Bytes) -> Result<Self> {
         let mut items = Items::list(&raw)?;
         macro_rules! field {
             ($name:literal, $take:ident) => {
@@ -100,7 +99,7 @@ impl Header {
     /// The signer of a block on a Clique chain (EIP-225): the seal at the end of the extra data
     /// signs the header without it. There the header's `miner` has another meaning, and tips go to
     /// the signer.
-    pub fn signer(&self) -> Option<Address> {
+    pub(crate) fn signer(&self) -> Option<Address> {
         let (rest, seal) = self.extra_data.split_last_chunk::<65>()?;
         let mut signed = Vec::with_capacity(self.raw.len());
         for (index, item) in Items::list(&self.raw).ok()?.enumerate() {

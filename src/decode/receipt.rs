@@ -51,7 +51,7 @@ impl Outcome {
 
 impl Receipt {
     /// Decodes one receipt, with its type byte if it has one.
-    pub fn decode(raw: &Bytes) -> Result<Self> {
+    pub(super) fn decode(raw: &Bytes) -> Result<Self> {
         let kind = match raw.first() {
             None => bail!("empty"),
             Some(0xc0..) => 0,

@@ -9,13 +9,13 @@ use anyhow::{Context, Result, ensure};
 
 /// The items of one RLP list, in order, each with its header.
 #[derive(Clone, Debug)]
-pub struct Items<'a> {
+pub(crate) struct Items<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Items<'a> {
     /// The items of `raw`, which must be one RLP list and nothing after it.
-    pub fn list(raw: &'a [u8]) -> Result<Self> {
+    pub(crate) fn list(raw: &'a [u8]) -> Result<Self> {
         let mut rest = raw;
         let header = Header::decode(&mut rest)?;
         ensure!(header.list, "expected a list, found a string");
@@ -28,33 +28,35 @@ impl<'a> Items<'a> {
     }
 
     /// Items that have not been taken yet.
-    pub fn rest(&self) -> &'a [u8] {
+    pub(super) fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
     /// The next item with its header; an error at the end of the list.
-    pub fn next_item(&mut self) -> Result<&'a [u8]> {
+    pub(crate) fn next_item(&mut self) -> Result<&'a [u8]> {
         self.next().context("list is too short")?
     }
 
     /// The next item as a byte string.
-    pub fn bytes(&mut self) -> Result<&'a [u8]> {
+    pub(super) fn bytes(&mut self) -> Result<&'a [u8]> {
         Ok(Header::decode_bytes(&mut self.next_item()?, false)?)
     }
 
     /// The next item as a value of fixed length: a hash, an address, a bloom.
-    pub fn fixed<T: for<'b> TryFrom<&'b [u8]>>(&mut self) -> Result<T> {
+    pub(crate) fn fixed<T: for<'b> TryFrom<&'b [u8]>>(&mut self) -> Result<T> {
         let bytes = self.bytes()?;
         T::try_from(bytes).map_err(|_| anyhow::anyhow!("wrong length: {} bytes", bytes.len()))
     }
 
     /// The next item as a number of up to 64 bits.
-    pub fn integer(&mut self) -> Result<u64> {
+    pub(super) fn integer(&mut self) -> Result<u64> {
         u64::decode(&mut self.next_item()?).map_err(|error| not_a_number(error, 64))
     }
 
     /// The next item as a number of up to this many bits: 256 for amounts.
-    pub fn wide<const BITS: usize, const LIMBS: usize>(&mut self) -> Result<Uint<BITS, LIMBS>> {
+    pub(super) fn wide<const BITS: usize, const LIMBS: usize>(
+        &mut self,
+    ) -> Result<Uint<BITS, LIMBS>> {
         Uint::decode(&mut self.next_item()?).map_err(|error| not_a_number(error, BITS))
     }
 }
@@ -93,7 +95,7 @@ impl<'a> Iterator for Items<'a> {
 
 /// The payload of `item` if it is a string (a typed transaction), the complete item if it is a list
 /// (a legacy one).
-pub fn unwrap_string(item: &[u8]) -> Result<&[u8]> {
+pub(super) fn unwrap_string(item: &[u8]) -> Result<&[u8]> {
     if item.first().is_some_and(|byte| *byte >= 0xc0) {
         return Ok(item);
     }

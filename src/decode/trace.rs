@@ -106,7 +106,7 @@ type MovingFrame = (String, Address, Address, String, String);
 ///
 /// # Errors
 /// If the text is not what the tracer returns.
-pub fn moving(json: &str) -> Result<(Vec<Frame>, u64)> {
+pub(crate) fn moving(json: &str) -> Result<(Vec<Frame>, u64)> {
     let (bytes, frames): (u64, Option<Vec<MovingFrame>>) = serde_json::from_str(json)?;
     let frame = |(index, (kind, from, to, value, path)): (usize, MovingFrame)| {
         let parent = (index > 0).then_some((0, 0));

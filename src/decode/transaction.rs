@@ -29,7 +29,6 @@ pub struct Transaction {
 /// for amounts and chain ids (yellow paper, EIP-1344), 64 for gas and nonces (EIP-2681). Geth
 /// refuses larger ones.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "the execution API's own names")]
 pub struct Fields {
     pub chain_id: Option<U256>,
     pub nonce: u64,
@@ -64,7 +63,6 @@ pub struct Fields {
 
 /// One authorization of a type 4 transaction. The sender chooses all of it freely.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "EIP-7702's own names")]
 pub struct Authorization {
     pub chain_id: U256,
     pub address: Address,
@@ -76,7 +74,7 @@ pub struct Authorization {
 
 impl Transaction {
     /// Decodes one envelope. An unknown type is not an error: it keeps its bytes.
-    pub fn decode(raw: Bytes, depth: Depth) -> Result<Self> {
+    pub(super) fn decode(raw: Bytes, depth: Depth) -> Result<Self> {
         let kind = match raw.first().context("empty transaction")? {
             0xc0.. => 0,
             kind => *kind,
@@ -91,7 +89,7 @@ impl Transaction {
     }
 
     /// Recovers [`Self::sender`] with libsecp256k1; does nothing for an unknown type.
-    pub fn recover_sender(&mut self) -> Result<()> {
+    pub(super) fn recover_sender(&mut self) -> Result<()> {
         if let Some(fields) = &self.fields {
             self.sender = Some(fields.recover()?);
         }
@@ -99,7 +97,7 @@ impl Transaction {
     }
 
     /// Number of its blobs.
-    pub fn blob_count(&self) -> u64 {
+    pub(crate) fn blob_count(&self) -> u64 {
         self.fields
             .as_ref()
             .and_then(|fields| fields.blob_versioned_hashes.as_ref())

@@ -10,7 +10,7 @@ const INPUTS_MAX: usize = 1_000;
 
 /// An event of a contract.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub(super) struct Event {
     /// Its name.
     pub name: String,
     /// Its parameters.
@@ -21,7 +21,7 @@ pub struct Event {
 
 /// A parameter.
 #[derive(Clone, Debug)]
-pub struct Input {
+pub(super) struct Input {
     /// Its name; may be empty.
     pub name: String,
     /// Its type.
@@ -43,7 +43,7 @@ impl Event {
     ///
     /// # Errors
     /// If it is not an event, or has invalid types.
-    pub fn parse(json: &str) -> Result<Self> {
+    pub(super) fn parse(json: &str) -> Result<Self> {
         let Declared { name, inputs, anonymous } = serde_json::from_str(json)?;
         ensure!(is_identifier(&name), "`{name}` is not a valid event name");
         ensure!(inputs.len() <= INPUTS_MAX, "it has more than {INPUTS_MAX} parameters");
@@ -56,7 +56,7 @@ impl Event {
     }
 
     /// Its name and the canonical names of its types.
-    pub fn signature(&self) -> String {
+    pub(super) fn signature(&self) -> String {
         let mut signature = format!("{}(", self.name);
         for (index, input) in self.inputs.iter().enumerate() {
             if index > 0 {
@@ -69,17 +69,17 @@ impl Event {
     }
 
     /// The topic that identifies it.
-    pub fn topic(&self) -> B256 {
+    pub(super) fn topic(&self) -> B256 {
         keccak256(self.signature())
     }
 
     /// Which of its parameters are topics: 1 for each that is, 0 for each that is not.
-    pub fn shape(&self) -> String {
+    pub(super) fn shape(&self) -> String {
         self.inputs.iter().map(|input| if input.indexed { '1' } else { '0' }).collect()
     }
 
     /// Its declaration in Solidity.
-    pub fn declaration(&self) -> String {
+    pub(super) fn declaration(&self) -> String {
         let mut declaration = format!("event {}(", self.name);
         for (index, input) in self.inputs.iter().enumerate() {
             if index > 0 {

@@ -20,7 +20,7 @@ const SKIPPED_MAX: usize = 1_000;
 
 /// The events of a contract.
 #[derive(Debug)]
-pub struct Contract {
+pub(super) struct Contract {
     /// In snake case.
     pub name: String,
     /// Its addresses; empty if any address matches.
@@ -68,7 +68,7 @@ impl Contract {
     ///
     /// # Errors
     /// If it is not an ABI. An unreadable event is skipped.
-    pub fn parse(file: &str, name: &str, json: &str) -> Result<Self> {
+    pub(super) fn parse(file: &str, name: &str, json: &str) -> Result<Self> {
         let name = snake_case(name);
         ensure!(!name.is_empty(), "its name has neither a letter nor a digit");
         let (file, skipped) = (file.to_owned(), Vec::new());
@@ -190,7 +190,7 @@ impl Contract {
 
     /// Each event with its view's name. Events of the same name are distinguished by the first four
     /// bytes of their topic, and if that is the same, too, by which parameters are indexed.
-    pub fn named_events(&self) -> impl Iterator<Item = (String, &Event)> {
+    pub(super) fn named_events(&self) -> impl Iterator<Item = (String, &Event)> {
         let names = |event: &Event| {
             let name = format!("{}_{}", self.name, snake_case(&event.name));
             let with_topic = format!("{name}_{}", const_hex::encode(&event.topic()[..4]));
@@ -209,7 +209,7 @@ impl Contract {
     }
 
     /// First topics of the events that have one.
-    pub fn topics(&self) -> impl Iterator<Item = B256> {
+    pub(super) fn topics(&self) -> impl Iterator<Item = B256> {
         self.events.iter().filter(|event| !event.anonymous).map(Event::topic)
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::fmt;
 
 /// Limit on an event's static words: no log has a mebibyte of them.
-pub const WORDS_MAX: u64 = 1 << 20;
+pub(super) const WORDS_MAX: u64 = 1 << 20;
 
 /// Limit on a type's name in characters, which also bounds nested lists.
 const NAME_MAX: usize = 200;
@@ -15,7 +15,7 @@ const NAME_MAX: usize = 200;
 /// A parameter as declared in a file.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Parameter {
+pub(super) struct Parameter {
     name: Option<String>,
     #[serde(rename = "type")]
     kind: String,
@@ -28,7 +28,7 @@ pub struct Parameter {
 
 /// A type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AbiType {
+pub(super) enum AbiType {
     /// A type of one word.
     Word(Word),
     /// `bytes`.
@@ -43,7 +43,7 @@ pub enum AbiType {
 
 /// A type of one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
+pub(super) enum Word {
     /// `address`.
     Address,
     /// `bool`.
@@ -63,7 +63,7 @@ impl Parameter {
     ///
     /// # Errors
     /// If it is not a name in Solidity.
-    pub fn name(&self) -> Result<String> {
+    pub(super) fn name(&self) -> Result<String> {
         let name = self.name.clone().unwrap_or_default();
         ensure!(name.is_empty() || is_identifier(&name), "`{name}` is not a valid parameter name");
         Ok(name)
@@ -73,7 +73,7 @@ impl Parameter {
     ///
     /// # Errors
     /// If it is not a type, or its encoding is ambiguous.
-    pub fn kind(&self) -> Result<AbiType> {
+    pub(super) fn kind(&self) -> Result<AbiType> {
         let name = self.kind.as_str();
         ensure!(name.len() <= NAME_MAX, "a type's name has more than {NAME_MAX} characters");
         let (stem, mut counts) = name.split_at(name.find('[').unwrap_or(name.len()));
@@ -148,7 +148,7 @@ fn is_fixed(stem: &str) -> bool {
 }
 
 /// Whether it is a name in Solidity.
-pub fn is_identifier(name: &str) -> bool {
+pub(super) fn is_identifier(name: &str) -> bool {
     let is_letter = |char: char| char.is_ascii_alphabetic() || char == '_' || char == '$';
     name.starts_with(is_letter) && name.chars().all(|char| is_letter(char) || char.is_ascii_digit())
 }
@@ -159,7 +159,7 @@ fn number(digits: &str) -> Option<u64> {
 
 impl AbiType {
     /// Whether its head is only an offset.
-    pub fn is_dynamic(&self) -> bool {
+    pub(super) fn is_dynamic(&self) -> bool {
         match self {
             Self::Word(_) => false,
             Self::Bytes | Self::Text | Self::List(_, None) => true,
@@ -169,7 +169,7 @@ impl AbiType {
     }
 
     /// Words of its head.
-    pub fn words(&self) -> u64 {
+    pub(super) fn words(&self) -> u64 {
         match self {
             _ if self.is_dynamic() => 1,
             Self::List(element, Some(count)) => element.words().saturating_mul(*count),
@@ -179,7 +179,7 @@ impl AbiType {
     }
 
     /// Writes its name: the canonical one, or with the names of parts.
-    pub fn write(&self, out: &mut String, with_names: bool) {
+    pub(super) fn write(&self, out: &mut String, with_names: bool) {
         match self {
             Self::Word(word) => out.push_str(&word.to_string()),
             Self::Bytes => out.push_str("bytes"),

@@ -33,7 +33,7 @@ const TYPES: [(&str, &str); 17] = [
 ];
 
 /// The statements that create stand-ins for these.
-pub fn stand_ins() -> String {
+pub(super) fn stand_ins() -> String {
     let mut sql = String::new();
     for (head, _) in macros() {
         if let Some((_, kind)) = TYPES.iter().find(|(name, _)| head.split('(').next() == Some(name))
@@ -45,7 +45,7 @@ pub fn stand_ins() -> String {
 }
 
 /// The statements that create every macro, replacing its stand-in if it has one.
-pub fn sql() -> String {
+pub(super) fn sql() -> String {
     let mut sql = String::new();
     for (head, body) in macros() {
         let _ = writeln!(sql, "CREATE OR REPLACE MACRO events.abi_{head} AS {body};");

@@ -30,7 +30,7 @@ const COLUMNS_MAX: usize = 1_000;
 ///
 /// # Errors
 /// If the event cannot exist, or cannot be distinguished from others.
-pub fn of(contract: &Contract, event: &Event) -> Result<String> {
+pub(super) fn of(contract: &Contract, event: &Event) -> Result<String> {
     let mut columns = Columns::new();
     let mut topics = (usize::from(!event.anonymous)..4).map(|topic| format!("l.topic{topic}"));
     let mut place = 0;

@@ -45,7 +45,7 @@ const INDEX: u16 = 0x3266;
 const WIDE_INDEX: u16 = 0x3267;
 
 /// Where a block's header, body and receipts are in the decompressed data.
-pub(super) type Parts = [Range<usize>; 3];
+type Parts = [Range<usize>; 3];
 
 /// An era file, opened.
 #[derive(Debug)]

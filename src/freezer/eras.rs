@@ -12,7 +12,7 @@ use std::time::SystemTime;
 const UNFINISHED: &str = "00000000";
 
 /// First and last block of each readable file, and why the others cannot be read.
-pub(super) type Looked = (Vec<(u64, u64)>, Vec<String>);
+type Looked = (Vec<(u64, u64)>, Vec<String>);
 
 /// The era files of a directory.
 #[derive(Debug)]

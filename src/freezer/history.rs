@@ -64,7 +64,7 @@ impl History {
     }
 
     /// First and last block of each run of blocks in era files, as last seen; ascending.
-    pub fn in_eras(&self) -> &[(u64, u64)] {
+    pub(crate) fn in_eras(&self) -> &[(u64, u64)] {
         &self.in_eras
     }
 

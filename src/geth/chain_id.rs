@@ -11,7 +11,7 @@ pub struct ChainId(pub U256);
 
 impl ChainId {
     /// The id as a `u64`, if it fits.
-    pub fn small(self) -> Option<u64> {
+    pub(crate) fn small(self) -> Option<u64> {
         u64::try_from(self.0).ok()
     }
 }

@@ -41,7 +41,7 @@ pub enum Method {
 
 impl Method {
     /// The name on the wire.
-    pub fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Method::ChainId => "eth_chainId",
             Method::ClientVersion => "web3_clientVersion",

@@ -17,7 +17,7 @@ const PATH_BYTES_MAX: usize = 107;
 ///
 /// # Errors
 /// What is wrong with the path, and which would be right.
-pub fn check(path: &Path) -> Result<(), Refused> {
+pub(crate) fn check(path: &Path) -> Result<(), Refused> {
     let shown = path.display();
     let refuse = |what: &str, hint: &str| Err(Refused::new(format!("`{shown}` {what}"), hint));
     let found = metadata(path).map(|metadata| metadata.file_type());

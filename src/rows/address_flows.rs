@@ -45,7 +45,7 @@ pub(super) fn day_of(seconds: u64) -> Option<u64> {
 
 /// One row.
 #[derive(Clone, Debug)]
-pub struct Flow {
+pub(super) struct Flow {
     /// `None` for ether.
     asset: Option<Address>,
     address: Address,
@@ -138,13 +138,13 @@ impl Entry for Flow {
 }
 
 /// The columns that [`seen`] reads.
-pub const SEEN: [&str; 4] = ["asset", "address", "first_block", "last_block"];
+pub(crate) const SEEN: [&str; 4] = ["asset", "address", "first_block", "last_block"];
 
 /// Passes on the asset, the address, and the first and the last block of each row of [`SEEN`].
 ///
 /// # Errors
 /// If the rows are not those of a range.
-pub fn seen(
+pub(crate) fn seen(
     batch: &RecordBatch,
     mut take: impl FnMut(Option<Address>, Address, (u64, u64)),
 ) -> Result<()> {

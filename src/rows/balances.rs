@@ -13,7 +13,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 /// The table.
-pub const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "balances",
     comment: "One row per account touched by a block, and per holder of a token transferred in \
         it: the balance after the block, as reported by the node or the contract; where the node \
@@ -91,7 +91,7 @@ impl Entry for Balance {
 }
 
 /// The accounts in a batch of rows; asset `None` is ether.
-pub fn accounts(batch: &RecordBatch) -> Result<Vec<(Option<Address>, Address)>> {
+pub(crate) fn accounts(batch: &RecordBatch) -> Result<Vec<(Option<Address>, Address)>> {
     let cells = Cells::of(batch);
     let account = |row| Ok((cells.asset(0, row)?, cells.address(1, row)?.context("no address")?));
     (0..batch.num_rows()).map(account).collect()
@@ -99,7 +99,7 @@ pub fn accounts(batch: &RecordBatch) -> Result<Vec<(Option<Address>, Address)>> 
 
 /// Every account whose ether a block may have changed or that took part in it: block makers,
 /// parties of transactions, withdrawals and call frames.
-pub fn touched(block: &Proved, state: &State, options: Options) -> BTreeSet<Address> {
+pub(crate) fn touched(block: &Proved, state: &State, options: Options) -> BTreeSet<Address> {
     let mut touched = BTreeSet::from([block.header.miner]);
     touched.extend(block.transactions.iter().filter_map(|transaction| transaction.sender));
     let fields = block.transactions.iter().filter_map(|transaction| transaction.fields.as_ref());

@@ -14,7 +14,7 @@ pub struct Cells<'a>(&'a RecordBatch);
 
 /// A cell whose value does not fit its column.
 #[derive(Clone, Copy, Debug)]
-pub struct Unlike {
+pub(crate) struct Unlike {
     /// Which column.
     pub column: usize,
     /// The expected content.
@@ -34,12 +34,12 @@ type Cell<T> = Result<Option<T>, Unlike>;
 
 impl<'a> Cells<'a> {
     /// The values of a batch.
-    pub fn of(batch: &'a RecordBatch) -> Self {
+    pub(crate) fn of(batch: &'a RecordBatch) -> Self {
         Self(batch)
     }
 
     /// Text, unparsed.
-    pub fn text(self, column: usize, row: usize) -> Cell<&'a str> {
+    pub(crate) fn text(self, column: usize, row: usize) -> Cell<&'a str> {
         let array: &StringArray = self.array(column, "text")?;
         Ok(array.is_valid(row).then(|| array.value(row)))
     }
@@ -58,27 +58,27 @@ impl<'a> Cells<'a> {
     }
 
     /// Bytes from `0x` text.
-    pub fn bytes(self, column: usize, row: usize) -> Cell<Vec<u8>> {
+    pub(crate) fn bytes(self, column: usize, row: usize) -> Cell<Vec<u8>> {
         self.parsed(column, row, "0x and bytes in hex", from_hex)
     }
 
     /// A hash.
-    pub fn hash(self, column: usize, row: usize) -> Cell<B256> {
+    pub(super) fn hash(self, column: usize, row: usize) -> Cell<B256> {
         self.parsed(column, row, "a hash", |text| array_from_hex(text).map(B256::new))
     }
 
     /// An address.
-    pub fn address(self, column: usize, row: usize) -> Cell<Address> {
+    pub(crate) fn address(self, column: usize, row: usize) -> Cell<Address> {
         self.parsed(column, row, "an address", |text| array_from_hex(text).map(Address::new))
     }
 
     /// An asset: a token's contract, or none for ether.
-    pub fn asset(self, column: usize, row: usize) -> Cell<Address> {
+    pub(super) fn asset(self, column: usize, row: usize) -> Cell<Address> {
         if self.text(column, row)? == Some("ETH") { Ok(None) } else { self.address(column, row) }
     }
 
     /// A list of byte strings from `0x` texts.
-    pub fn bytes_list(self, column: usize, row: usize) -> Cell<Vec<Vec<u8>>> {
+    pub(crate) fn bytes_list(self, column: usize, row: usize) -> Cell<Vec<Vec<u8>>> {
         let expected = "a list of 0x and bytes in hex";
         let array: &ListArray = self.array(column, expected)?;
         if array.is_null(row) {
@@ -92,7 +92,7 @@ impl<'a> Cells<'a> {
     }
 
     /// A number from a `BIGINT`.
-    pub fn integer(self, column: usize, row: usize) -> Cell<u64> {
+    pub(crate) fn integer(self, column: usize, row: usize) -> Cell<u64> {
         let expected = "a number from 0 on";
         let array: &Int64Array = self.array(column, expected)?;
         let value = array.is_valid(row).then(|| u64::try_from(array.value(row)));
@@ -100,7 +100,7 @@ impl<'a> Cells<'a> {
     }
 
     /// The same or, if it does not fit, from the text column.
-    pub fn integer_or_text(self, column: usize, row: usize) -> Cell<u64> {
+    pub(crate) fn integer_or_text(self, column: usize, row: usize) -> Cell<u64> {
         match self.integer(column, row)? {
             None => self.digits(column + 1, row),
             value => Ok(value),
@@ -108,12 +108,12 @@ impl<'a> Cells<'a> {
     }
 
     /// A 64-bit number from a `DECIMAL(38,0)`.
-    pub fn long(self, column: usize, row: usize) -> Cell<u64> {
+    pub(crate) fn long(self, column: usize, row: usize) -> Cell<u64> {
         self.decimal_as(column, row, "a number of 64 bits")
     }
 
     /// A sum of such.
-    pub fn long_sum(self, column: usize, row: usize) -> Cell<u128> {
+    pub(super) fn long_sum(self, column: usize, row: usize) -> Cell<u128> {
         self.decimal_as(column, row, "a number from 0 on")
     }
 
@@ -129,7 +129,7 @@ impl<'a> Cells<'a> {
     }
 
     /// A sum of amounts from a `DECIMAL(38,0)` or, if it does not fit, from the text column.
-    pub fn sum(self, column: usize, row: usize) -> Cell<U512> {
+    pub(super) fn sum(self, column: usize, row: usize) -> Cell<U512> {
         if let Some(narrow) = self.decimal_as::<u128>(column, row, "an amount from 0 on")? {
             return Ok(Some(U512::from(narrow)));
         }
@@ -139,20 +139,20 @@ impl<'a> Cells<'a> {
     }
 
     /// An amount, likewise.
-    pub fn wide(self, column: usize, row: usize) -> Cell<U256> {
+    pub(crate) fn wide(self, column: usize, row: usize) -> Cell<U256> {
         let narrow = |sum: U512| U256::checked_from_limbs_slice(sum.as_limbs());
         let unlike = Unlike { column: column + 1, expected: "an amount in decimal" };
         self.sum(column, row)?.map(|sum| narrow(sum).ok_or(unlike)).transpose()
     }
 
     /// A number from text in the execution API's form.
-    pub fn quantity(self, column: usize, row: usize) -> Cell<U512> {
+    pub(crate) fn quantity(self, column: usize, row: usize) -> Cell<U512> {
         let parse = |text: &str| U512::from_str_radix(text.strip_prefix("0x")?, 16).ok();
         self.parsed(column, row, "a 0x quantity", parse)
     }
 
     /// A number from text in decimal.
-    pub fn decimal(self, column: usize, row: usize) -> Cell<U256> {
+    pub(crate) fn decimal(self, column: usize, row: usize) -> Cell<U256> {
         self.parsed(column, row, "a number in decimal", |text| U256::from_str_radix(text, 10).ok())
     }
 
@@ -161,7 +161,7 @@ impl<'a> Cells<'a> {
     }
 
     /// Seconds since 1970, from a `TIMESTAMP`.
-    pub fn time(self, column: usize, row: usize) -> Cell<u64> {
+    pub(super) fn time(self, column: usize, row: usize) -> Cell<u64> {
         let expected = "whole seconds since 1970";
         let array: &TimestampMicrosecondArray = self.array(column, expected)?;
         let seconds = |micros: i64| {
@@ -173,7 +173,7 @@ impl<'a> Cells<'a> {
     }
 
     /// The same or, if it does not fit, from the text column.
-    pub fn time_or_text(self, column: usize, row: usize) -> Cell<u64> {
+    pub(crate) fn time_or_text(self, column: usize, row: usize) -> Cell<u64> {
         match self.time(column, row)? {
             None => self.digits(column + 1, row),
             value => Ok(value),
@@ -181,7 +181,7 @@ impl<'a> Cells<'a> {
     }
 
     /// A value from JSON.
-    pub fn json<T: DeserializeOwned>(self, column: usize, row: usize) -> Cell<T> {
+    pub(crate) fn json<T: DeserializeOwned>(self, column: usize, row: usize) -> Cell<T> {
         self.parsed(column, row, "JSON as in the execution API", |text| {
             serde_json::from_str(text).ok()
         })

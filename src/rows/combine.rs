@@ -82,7 +82,7 @@ impl Part {
     ///
     /// # Errors
     /// If a counter exceeds a `BIGINT`.
-    pub fn rows(self) -> Result<RecordBatch> {
+    pub(crate) fn rows(self) -> Result<RecordBatch> {
         match self {
             Self::Rows(rows) => Ok(rows),
             Self::Entries(entries) => entries.rows(),
@@ -91,7 +91,7 @@ impl Part {
 }
 
 /// Sorts entries and combines groups.
-pub fn compact<E: Entry>(entries: &mut Vec<E>) {
+pub(crate) fn compact<E: Entry>(entries: &mut Vec<E>) {
     entries.sort_unstable_by(E::order);
     let mut groups = Groups::default();
     let mut whole = Vec::with_capacity(entries.len());
@@ -102,7 +102,7 @@ pub fn compact<E: Entry>(entries: &mut Vec<E>) {
 
 /// Combines entries that arrive in order.
 #[derive(Debug)]
-pub struct Groups<E>(Vec<E>);
+pub(crate) struct Groups<E>(Vec<E>);
 
 impl<E> Default for Groups<E> {
     fn default() -> Self {
@@ -112,7 +112,7 @@ impl<E> Default for Groups<E> {
 
 impl<E: Entry> Groups<E> {
     /// Adds the next entry, and appends a group that is now complete, combined, to `whole`.
-    pub fn push(&mut self, entry: E, whole: &mut Vec<E>) {
+    pub(crate) fn push(&mut self, entry: E, whole: &mut Vec<E>) {
         if self.0.last().is_some_and(|last| !last.is_of_group(&entry)) {
             self.finish(whole);
         }
@@ -120,7 +120,7 @@ impl<E: Entry> Groups<E> {
     }
 
     /// Appends the last group, combined.
-    pub fn finish(&mut self, whole: &mut Vec<E>) {
+    pub(crate) fn finish(&mut self, whole: &mut Vec<E>) {
         if !self.0.is_empty() {
             E::reduce(&mut self.0);
         }
@@ -129,7 +129,7 @@ impl<E: Entry> Groups<E> {
 }
 
 /// The entries of a batch of rows.
-pub fn read<E: Entry>(batch: &RecordBatch) -> Result<Vec<E>> {
+pub(crate) fn read<E: Entry>(batch: &RecordBatch) -> Result<Vec<E>> {
     let batch = E::TABLE.conform(batch.clone())?;
     let cells = Cells::of(&batch);
     (0..batch.num_rows())
@@ -148,7 +148,7 @@ pub fn write<'a, E: Entry>(entries: impl IntoIterator<Item = &'a E>) -> Result<R
 impl Rows {
     /// Appends a sum or a fee, which may be wider than an amount, or null, to the column and to its
     /// `_text` column.
-    pub fn sum(&mut self, sum: impl Into<Option<U512>>) {
+    pub(crate) fn sum(&mut self, sum: impl Into<Option<U512>>) {
         let sum = sum.into();
         let narrow = sum.and_then(|sum| u128::try_from(sum).ok()).filter(|sum| *sum <= WIDE_MAX);
         self.wide_parts(narrow, sum.filter(|_| narrow.is_none()).map(|sum| sum.to_string()));

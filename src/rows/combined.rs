@@ -7,7 +7,7 @@ use super::{
 };
 
 /// Work on the entries of one table, of any type.
-pub trait Work {
+pub(crate) trait Work {
     /// Its result.
     type Output;
 
@@ -16,7 +16,7 @@ pub trait Work {
 }
 
 /// Does work on the entries of a table; `None` if the table's rows are in block order.
-pub fn with_entries<W: Work>(table: &Table, work: W) -> Option<W::Output> {
+pub(crate) fn with_entries<W: Work>(table: &Table, work: W) -> Option<W::Output> {
     match table.name {
         name if name == Balance::TABLE.name => Some(work.run::<Balance>()),
         name if name == Flow::TABLE.name => Some(work.run::<Flow>()),
@@ -28,7 +28,7 @@ pub fn with_entries<W: Work>(table: &Table, work: W) -> Option<W::Output> {
 }
 
 /// Whether a table is combined.
-pub fn is_combined(table: &Table) -> bool {
+pub(crate) fn is_combined(table: &Table) -> bool {
     struct Nothing;
     impl Work for Nothing {
         type Output = ();
@@ -39,7 +39,7 @@ pub fn is_combined(table: &Table) -> bool {
 }
 
 /// No entries yet; `None` if the table's rows are in block order.
-pub fn none(table: &Table) -> Option<Box<dyn Entries>> {
+pub(super) fn none(table: &Table) -> Option<Box<dyn Entries>> {
     struct Empty;
     impl Work for Empty {
         type Output = Box<dyn Entries>;

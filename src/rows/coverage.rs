@@ -5,7 +5,7 @@ use super::{Lacks, Rows, Table, column};
 use anyhow::Result;
 
 /// The table.
-pub const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "coverage",
     comment: "One row per table and interval of blocks: what is stored, what is missing, and why.",
     columns: &[
@@ -53,7 +53,7 @@ impl Interval {
 }
 
 /// Appends one row.
-pub fn push(rows: &mut Rows, interval: &Interval) -> Result<()> {
+pub(crate) fn push(rows: &mut Rows, interval: &Interval) -> Result<()> {
     rows.text(interval.table);
     rows.integer(interval.first)?;
     rows.integer(interval.last)?;

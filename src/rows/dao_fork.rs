@@ -7,13 +7,13 @@
 use alloy_primitives::{Address, address};
 
 /// The block of the transfers.
-pub const BLOCK: u64 = 1_920_000;
+pub(super) const BLOCK: u64 = 1_920_000;
 
 /// The recipient.
-pub const REFUND: Address = address!("bf4ed7b27f1d666546e30d74d50d173d20bca754");
+pub(super) const REFUND: Address = address!("bf4ed7b27f1d666546e30d74d50d173d20bca754");
 
 /// The senders, with wei.
-pub const DRAINED: [(Address, u128); 64] = [
+pub(super) const DRAINED: [(Address, u128); 64] = [
     (address!("0101f3be8ebb4bbd39a2e3b9a3639d4259832fd9"), 559384955979606013894),
     (address!("057b56736d32b86616a10f619859c6cd6f59092a"), 9900012824972102),
     (address!("06706dd3f2c9abf0a21ddcc6941d9b86f0596936"), 1428573279216753537),

@@ -9,7 +9,7 @@ use super::{
 
 /// Data that rows depend on besides a block and its receipts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub(crate) enum Need {
     /// The sender of each transaction.
     Senders,
     /// Every transfer of ether within the block: from frames, or from logs since Amsterdam.
@@ -28,13 +28,13 @@ pub enum Need {
 
 impl Need {
     /// Whether only a node with the block's state can provide it.
-    pub fn is_of_state(self) -> bool {
+    pub(crate) fn is_of_state(self) -> bool {
         self != Self::Senders
     }
 }
 
 /// What a table's rows depend on.
-pub fn needs(table: &Table) -> &'static [Need] {
+pub(super) fn needs(table: &Table) -> &'static [Need] {
     use Need::{Balances, Descriptions, Frames, Movements, Parties, Senders, TokenBalances};
     match table.name {
         name if name == transactions::TABLE.name => &[Senders],
@@ -55,7 +55,7 @@ pub fn needs(table: &Table) -> &'static [Need] {
 }
 
 /// The tables that need any of these.
-pub fn needing(needed: impl Fn(Need) -> bool) -> Selection {
+pub(crate) fn needing(needed: impl Fn(Need) -> bool) -> Selection {
     let needing =
         CHAIN_TABLES.into_iter().filter(|table| needs(table).iter().any(|need| needed(*need)));
     Selection::of_known(needing.map(|table| table.name))
@@ -63,22 +63,22 @@ pub fn needing(needed: impl Fn(Need) -> bool) -> Selection {
 
 impl Selection {
     /// Whether any of them depends on this.
-    pub fn needs(self, need: Need) -> bool {
+    fn needs(self, need: Need) -> bool {
         self.intersects(needing(|other| other == need))
     }
 
     /// Whether any of them needs traces.
-    pub fn needs_traces(self) -> bool {
+    pub(crate) fn needs_traces(self) -> bool {
         [Need::Movements, Need::Parties, Need::Frames].into_iter().any(|need| self.needs(need))
     }
 
     /// Whether any of them needs data that only a node with the state can provide.
-    pub fn needs_state(self) -> bool {
+    pub(crate) fn needs_state(self) -> bool {
         self.intersects(needing(Need::is_of_state))
     }
 
     /// Whether any of them needs senders: who sent a transaction or paid for one.
-    pub fn needs_senders(self) -> bool {
+    pub(super) fn needs_senders(self) -> bool {
         self.needs(Need::Senders)
     }
 }

@@ -5,7 +5,7 @@ use super::{Rows, Table, column};
 use anyhow::Result;
 
 /// The table.
-pub const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "events_skipped",
     comment: "One row per event of your ABI files (`--abi`) that has no view, or file that has none, with the reason.",
     columns: &[
@@ -30,7 +30,7 @@ pub struct Skipped {
 }
 
 /// Appends one row.
-pub fn push(rows: &mut Rows, skipped: &Skipped) -> Result<()> {
+pub(crate) fn push(rows: &mut Rows, skipped: &Skipped) -> Result<()> {
     rows.text(skipped.file.as_str());
     rows.text(skipped.event.as_deref());
     rows.text(skipped.signature.as_deref());

@@ -29,7 +29,7 @@ pub(super) struct Paid<'a> {
 
 impl Paid<'_> {
     /// The sum.
-    pub fn total(&self) -> U512 {
+    pub(super) fn total(&self) -> U512 {
         [self.burnt, self.tip, self.blob]
             .into_iter()
             .flatten()
@@ -37,12 +37,12 @@ impl Paid<'_> {
     }
 
     /// Whether it failed, according to its receipt.
-    pub fn failed(&self) -> bool {
+    pub(super) fn failed(&self) -> bool {
         self.receipt.outcome == Outcome::Status(false)
     }
 
     /// The contract that it creates.
-    pub fn creates(&self) -> Option<Address> {
+    pub(super) fn creates(&self) -> Option<Address> {
         let fields = self.fields.filter(|fields| fields.to.is_none())?;
         Some(self.transaction.sender?.create(fields.nonce))
     }

@@ -83,7 +83,7 @@ pub struct Gap {
 
 impl Gap {
     /// What the rows lack. Older volumes do not record that only internal transfers are missing.
-    pub fn lacks(&self) -> Lacks {
+    pub(crate) fn lacks(&self) -> Lacks {
         let of_movements =
             [&native_transfers::TABLE, &address_flows::TABLE, &large_transfers::TABLE];
         match self.lacks {
@@ -96,7 +96,7 @@ impl Gap {
 
     /// The gaps of a table, ascending. In older volumes `balances` does not record gaps in its
     /// accounts: those are the gaps of `native_transfers`.
-    pub fn of(gaps: &[Self], table: &Table) -> Vec<Self> {
+    pub(crate) fn of(gaps: &[Self], table: &Table) -> Vec<Self> {
         let mut found: Vec<_> =
             gaps.iter().filter(|gap| gap.table == table.name).cloned().collect();
         if table.name == balances::TABLE.name {

@@ -7,7 +7,7 @@ use alloy_primitives::{U256, U512};
 use anyhow::Result;
 
 /// The table.
-pub const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "gas_blocks",
     comment: "One row per block: the cost of gas in it. Tips are quantiles over its transactions, \
         by nearest rank.",

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use std::cmp::Ordering;
 
 /// The table.
-pub const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "gas_flows",
     comment: "One row per UTC day, role and address: the gas of its transactions.",
     columns: &[
@@ -36,7 +36,7 @@ enum Role {
 
 /// One row.
 #[derive(Clone, Debug)]
-pub struct GasFlow {
+pub(super) struct GasFlow {
     /// Seconds since 1970.
     day: Option<u64>,
     role: Role,

@@ -21,7 +21,7 @@ pub struct Issuance {
 
 impl Issuance {
     /// Mainnet's, for a node that does not report its chain's configuration.
-    pub const MAINNET: Self = Self {
+    pub(crate) const MAINNET: Self = Self {
         clique: false,
         byzantium: Some(4_370_000),
         constantinople: Some(7_280_000),
@@ -29,7 +29,7 @@ impl Issuance {
     };
 
     /// Reads a geth chain configuration (`admin_nodeInfo`, `protocols.eth.config`).
-    pub fn from_config(config: &serde_json::Value) -> Self {
+    pub(crate) fn from_config(config: &serde_json::Value) -> Self {
         let block = |name: &str| config[name].as_u64();
         Self {
             clique: config["clique"].is_object(),

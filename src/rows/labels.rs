@@ -6,7 +6,7 @@ use alloy_primitives::Address;
 use anyhow::Result;
 
 /// The table.
-pub const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "labels",
     comment: "One row per named address: a short list from the protocol, and the operator's own.",
     columns: &[
@@ -31,7 +31,7 @@ pub struct Label {
 }
 
 /// Appends one row.
-pub fn push(rows: &mut Rows, label: &Label) -> Result<()> {
+pub(crate) fn push(rows: &mut Rows, label: &Label) -> Result<()> {
     rows.hex(label.address);
     rows.text(label.name.as_str());
     rows.text(label.category.as_deref());

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use std::cmp::Ordering;
 
 /// The table.
-pub const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "large_transfers",
     comment: "One row per large transfer: the 100 largest of each asset and UTC day, and all of \
         at least 100 ether.",
@@ -62,7 +62,7 @@ const ETHER_LARGE: U256 = U256::from_limbs([0x6bc7_5e2d_6310_0000, 5, 0, 0]);
 
 /// One row.
 #[derive(Clone, Debug)]
-pub struct Large {
+pub(crate) struct Large {
     /// `None` for ether.
     pub asset: Option<Address>,
     amount: U256,

@@ -11,7 +11,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema};
 
 /// Today's layout. Earlier files have none recorded, which is 0.
-pub const LAYOUT: u32 = 1;
+pub(crate) const LAYOUT: u32 = 1;
 
 /// The columns added since layout 0.
 const ADDED: [&str; 4] =
@@ -45,7 +45,7 @@ impl Table {
     }
 
     /// Whether rows have these columns.
-    pub fn has_columns(&self, layout: u32, schema: &Schema) -> bool {
+    pub(crate) fn has_columns(&self, layout: u32, schema: &Schema) -> bool {
         let found = schema.fields().iter().map(|field| (field.name().as_str(), field.data_type()));
         let is = |((column, kind), found): ((&Column, DataType), (&str, &DataType))| {
             found == (column.name, &kind)
@@ -58,7 +58,7 @@ impl Table {
     ///
     /// # Errors
     /// If they are not of this table.
-    pub fn conform(&self, batch: RecordBatch) -> Result<RecordBatch> {
+    pub(crate) fn conform(&self, batch: RecordBatch) -> Result<RecordBatch> {
         if self.has_columns(LAYOUT, batch.schema_ref()) {
             return Ok(batch);
         }
@@ -79,7 +79,7 @@ impl Table {
     }
 
     /// The columns as selected in SQL from files of a layout.
-    pub fn select(&self, layout: u32) -> String {
+    pub(crate) fn select(&self, layout: u32) -> String {
         let current = self.is_current(layout);
         let column = |column: &Column| match (column.before(), column.kind, quoted(column.name)) {
             (None, kind, name) if !current => format!("NULL::{} AS {name}", kind.sql()),

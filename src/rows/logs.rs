@@ -6,7 +6,7 @@ use crate::prove::Proved;
 use anyhow::Result;
 
 /// The table.
-pub const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "logs",
     comment: "One row per log.",
     columns: &[

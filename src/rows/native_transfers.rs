@@ -7,7 +7,7 @@
 //! `DELEGATECALL` and `CALLCODE` move nothing. Fees are not transfers: they are in `transactions`.
 
 use super::Kind::{Integer, Key, Text, Time, Wide};
-pub use super::state::NativeTransfer;
+pub(crate) use super::state::NativeTransfer;
 use super::token_transfers::{SYSTEM_ADDRESS, TRANSFER};
 use super::{Options, Rows, State, Table, column, dao_fork};
 use crate::decode::trace::trace_address;
@@ -18,7 +18,7 @@ use anyhow::Result;
 use std::collections::{BTreeMap, HashSet};
 
 /// The table.
-pub const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "native_transfers",
     comment: "One row per transfer of ether, without fees; coverage says where internal transfers \
         are not known.",
@@ -110,7 +110,7 @@ pub(super) fn untraced(block: &Proved, state: &State) -> Option<String> {
 }
 
 /// Every known transfer of a block, in order of execution.
-pub fn movements(block: &Proved, state: &State, options: Options) -> Vec<NativeTransfer> {
+pub(crate) fn movements(block: &Proved, state: &State, options: Options) -> Vec<NativeTransfer> {
     if let Some(known) = &state.movements {
         return known.clone();
     }
@@ -165,7 +165,7 @@ fn made(kind: &'static str, to: Address, value: U256) -> NativeTransfer {
 
 /// Whether logs show every transfer within the block's transactions (EIP-7708, in force with
 /// EIP-7928).
-pub fn logs_tell(block: &Proved) -> bool {
+pub(crate) fn logs_tell(block: &Proved) -> bool {
     block.header.block_access_list_hash.is_some()
 }
 

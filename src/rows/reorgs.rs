@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 /// The table.
-pub const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "reorgs",
     comment: "One row per reorganisation seen while following the chain.",
     columns: &[
@@ -40,7 +40,7 @@ pub struct Reorg {
 }
 
 /// Appends one row.
-pub fn push(rows: &mut Rows, reorg: &Reorg) -> Result<()> {
+pub(crate) fn push(rows: &mut Rows, reorg: &Reorg) -> Result<()> {
     rows.time(reorg.detected_at);
     rows.integer(reorg.fork_block)?;
     rows.hex(reorg.fork_hash);

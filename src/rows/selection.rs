@@ -25,7 +25,7 @@ impl Selection {
     }
 
     /// The tables of these names, ignoring unknown ones.
-    pub fn of_known<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn of_known<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         names.into_iter().filter_map(|name| Self::parse([name]).ok()).fold(Self(0), Self::with)
     }
 
@@ -39,12 +39,12 @@ impl Selection {
     }
 
     /// Whether a table is selected.
-    pub fn has(self, table: &Table) -> bool {
+    pub(crate) fn has(self, table: &Table) -> bool {
         self.position(table).is_some()
     }
 
     /// The position of a table among the selected ones, from 0.
-    pub fn position(self, table: &Table) -> Option<usize> {
+    pub(crate) fn position(self, table: &Table) -> Option<usize> {
         self.tables().position(|chosen| chosen.name == table.name)
     }
 
@@ -61,12 +61,12 @@ impl Selection {
 
     /// The difference.
     #[must_use]
-    pub fn without(self, other: Self) -> Self {
+    pub(crate) fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
     /// Whether it is empty.
-    pub fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.0 == 0
     }
 

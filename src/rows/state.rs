@@ -48,7 +48,7 @@ impl State {
     }
 
     /// The frames of a transaction, at least those that move ether.
-    pub fn frames_of(&self, index: usize) -> Option<&[Frame]> {
+    pub(super) fn frames_of(&self, index: usize) -> Option<&[Frame]> {
         match (&self.frames, &self.moving) {
             (Ok(frames), _) => frames.get(index).map(Vec::as_slice),
             (Err(_), Some(moving)) => moving.get(index)?.as_deref().ok(),
@@ -57,7 +57,7 @@ impl State {
     }
 
     /// A holder's balance of an asset after the block, if known.
-    pub fn balance(&self, asset: Option<Address>, holder: Address) -> Option<U256> {
+    pub(super) fn balance(&self, asset: Option<Address>, holder: Address) -> Option<U256> {
         let ether = self.balances.as_deref().ok()?;
         match asset {
             None => ether

@@ -11,7 +11,7 @@ use alloy_primitives::{Address, B256, U256, address, b256};
 use anyhow::Result;
 
 /// The table.
-pub const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "token_transfers",
     comment: "One row per transfer of a token: ERC-20, ERC-721, ERC-1155, and wrapped ether.",
     columns: &[

@@ -4,7 +4,7 @@
 use super::Kind::{Integer, Key, Text};
 use super::cells::Cells;
 use super::combine::Entry;
-pub use super::state::Token;
+pub(crate) use super::state::Token;
 use super::token_transfers::{self, Placed};
 use super::{Options, Rows, State, Table, column, movements};
 use crate::prove::Proved;
@@ -14,7 +14,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, HashMap};
 
 /// The table.
-pub const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "tokens",
     comment: "One row per contract whose token was transferred in a block of the tail: how it \
         describes itself, asked once; and again, ever less often, while it has no name or symbol.",
@@ -49,7 +49,7 @@ pub const TABLE: Table = Table {
 };
 
 /// Token balances requested after one block, at most.
-pub const HOLDERS_MAX: usize = 1_000;
+const HOLDERS_MAX: usize = 1_000;
 
 impl Entry for Token {
     const TABLE: &'static Table = &TABLE;
@@ -109,14 +109,14 @@ impl Token {
     }
 
     /// Whether to request its name again.
-    pub fn is_nameless(&self) -> bool {
+    pub(crate) fn is_nameless(&self) -> bool {
         self.symbol.is_none() || self.name.is_none()
     }
 }
 
 /// A token that a block moved.
 #[derive(Clone, Debug)]
-pub struct Moved {
+pub(crate) struct Moved {
     /// Its contract.
     pub contract: Address,
     /// As in `token_transfers`, of the first transfer.
@@ -128,7 +128,7 @@ pub struct Moved {
 
 /// A holder's transfers of a token in the block.
 #[derive(Clone, Copy, Debug)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// The address.
     pub address: Address,
     /// Amount received.
@@ -153,7 +153,7 @@ impl Holder {
 /// [`HOLDERS_MAX`] holders in all: the largest holder of each token, then the second of each, and
 /// so on, so that no token crowds out the others. Balances of those left out are not known after
 /// this block; they are requested after the next block in which they move.
-pub fn moved(block: &Proved, options: Options) -> Vec<Moved> {
+pub(crate) fn moved(block: &Proved, options: Options) -> Vec<Moved> {
     let mut moved = all_moved(block, options);
     limit(&mut moved, HOLDERS_MAX);
     for Moved { holders, .. } in &mut moved {

@@ -7,7 +7,7 @@ use crate::prove::Proved;
 use anyhow::Result;
 
 /// The table.
-pub const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "traces",
     comment: "One row per call frame, as traced by the node; only with --tables +traces, and \
         where the node has the state.",

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 /// The table.
-pub const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "transactions",
     comment: "One row per transaction, with its signature and its receipt.",
     columns: &[

@@ -6,7 +6,7 @@ use crate::prove::Proved;
 use anyhow::Result;
 
 /// The table.
-pub const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "uncles",
     comment: "One row per uncle header included in a block; none since the merge.",
     columns: &concat::<4, 31, 35>(

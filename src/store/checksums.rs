@@ -19,11 +19,11 @@ use std::time::{Duration, Instant};
 
 /// Files that this process has verified.
 #[derive(Debug, Default)]
-pub struct CheckedFiles(Mutex<HashMap<PathBuf, (Stamp, String)>>);
+pub(crate) struct CheckedFiles(Mutex<HashMap<PathBuf, (Stamp, String)>>);
 
 /// Whether files that were verified before and have not changed are hashed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hash {
+pub(crate) enum Hash {
     /// All files.
     All,
     /// Only new or changed files.
@@ -32,7 +32,7 @@ pub enum Hash {
 
 /// The cost of a check.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Cost {
+pub(crate) struct Cost {
     /// Bytes that were hashed.
     pub bytes: u64,
     /// How long that took.
@@ -46,7 +46,12 @@ impl Store {
     /// # Errors
     /// [`Damaged`] if one does not match, with the directory's path relative to the volume; another
     /// error if one cannot be read.
-    pub fn check(&self, range: &Range, is_read: impl Fn(&str) -> bool, hash: Hash) -> Result<Cost> {
+    pub(crate) fn check(
+        &self,
+        range: &Range,
+        is_read: impl Fn(&str) -> bool,
+        hash: Hash,
+    ) -> Result<Cost> {
         let started = Instant::now();
         let mut bytes = 0;
         for (name, table) in range.manifest.tables.iter().filter(|(name, _)| is_read(name)) {
@@ -59,7 +64,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::check`], and [`Stopped`](crate::stop::Stopped).
-    pub fn check_all(
+    pub(crate) fn check_all(
         &self,
         ranges: &[Range],
         is_read: impl Fn(&str) -> bool,
@@ -81,7 +86,7 @@ impl Store {
 
     /// Checks a table's file in a directory of the volume against its manifest entry. Returns how
     /// many bytes were hashed.
-    pub fn check_file(
+    pub(crate) fn check_file(
         &self,
         directory: &Path,
         table: &str,
@@ -107,7 +112,7 @@ impl Store {
 ///
 /// # Errors
 /// [`Damaged`] if it does not match, with the directory's path; another error if it cannot be read.
-pub fn check_file(
+pub(crate) fn check_file(
     root: &Path,
     directory: &Path,
     table: &str,
@@ -171,7 +176,7 @@ fn is_gone(error: &std::io::Error) -> bool {
 ///
 /// # Errors
 /// If their metadata cannot be read.
-pub fn missing_or_cut(
+pub(crate) fn missing_or_cut(
     root: &Path,
     directory: &Path,
     manifest: &Manifest,
@@ -188,7 +193,7 @@ pub fn missing_or_cut(
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn hash_of(path: &Path) -> std::io::Result<String> {
+pub(crate) fn hash_of(path: &Path) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(File::open(path)?)?;
     Ok(hasher.finalize().to_string())

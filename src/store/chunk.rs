@@ -18,7 +18,7 @@ const ROWS_MAX: usize = 1_000;
 
 /// The tail as it is published.
 #[derive(Debug, Default)]
-pub struct Split {
+pub(crate) struct Split {
     /// Directories of chunks, ascending, relative to the volume.
     pub chunks: Vec<PathBuf>,
     /// How many blocks of the tail the chunks contain.
@@ -26,7 +26,7 @@ pub struct Split {
 }
 
 /// Splits a tail whose blocks have these tables, building missing chunks.
-pub fn split(
+pub(crate) fn split(
     store: &Store,
     identity: Identity,
     links: &[BlockLink],
@@ -84,7 +84,7 @@ fn is_sound(store: &Store, path: &Path, tables: Selection) -> Result<bool> {
 }
 
 /// The chunks on the volume that are not among `published`, relative to it.
-pub fn unpublished(store: &Store, published: &[PathBuf]) -> Result<Vec<PathBuf>> {
+pub(crate) fn unpublished(store: &Store, published: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(paths(store.root())?.into_iter().filter(|path| !published.contains(path)).collect())
 }
 

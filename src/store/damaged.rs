@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// A file or directory on the volume that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damaged {
+pub(crate) struct Damaged {
     /// What to move to quarantine: a file, or the directory of a range.
     pub path: PathBuf,
     /// What is wrong.

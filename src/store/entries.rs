@@ -15,7 +15,7 @@ const BATCH_ROWS: usize = 8_192;
 ///
 /// # Errors
 /// If the file cannot be read.
-pub fn for_each_entry<E: Entry>(path: &Path, mut take: impl FnMut(E)) -> Result<()> {
+pub(crate) fn for_each_entry<E: Entry>(path: &Path, mut take: impl FnMut(E)) -> Result<()> {
     let mut read = || -> Result<()> {
         for batch in ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.build()? {
             combine::read(&batch?)?.into_iter().for_each(&mut take);
@@ -30,7 +30,7 @@ pub fn for_each_entry<E: Entry>(path: &Path, mut take: impl FnMut(E)) -> Result<
 ///
 /// # Errors
 /// If the file cannot be read, and those of `take`.
-pub fn for_each_batch(
+pub(crate) fn for_each_batch(
     path: &Path,
     columns: &[&str],
     mut take: impl FnMut(&RecordBatch) -> Result<bool>,

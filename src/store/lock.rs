@@ -68,7 +68,7 @@ impl Lock {
 }
 
 /// Whether a writer has locked the volume at `root`; `None` if that is unknown.
-pub fn is_locked(root: &Path) -> Option<bool> {
+pub(crate) fn is_locked(root: &Path) -> Option<bool> {
     let is_locked = |path: &Path| match File::open(path).ok()?.try_lock_shared() {
         Ok(()) => Some(false),
         Err(TryLockError::WouldBlock) => Some(true),

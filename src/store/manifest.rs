@@ -92,12 +92,12 @@ impl Manifest {
     }
 
     /// First and last block of each interval that is complete for a table.
-    pub fn covered(&self, table: &str) -> Vec<[u64; 2]> {
+    pub(crate) fn covered(&self, table: &str) -> Vec<[u64; 2]> {
         covered(self.first, self.last, table, &self.gaps)
     }
 
     /// Gaps of a table, ascending.
-    pub fn gaps_of(&self, table: &Table) -> Vec<Gap> {
+    pub(crate) fn gaps_of(&self, table: &Table) -> Vec<Gap> {
         Gap::of(&self.gaps, table)
     }
 

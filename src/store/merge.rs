@@ -47,13 +47,13 @@ pub fn next_merge(ranges: &[Range], asked: Selection) -> Option<Merge> {
 
 impl Merge {
     /// First and last block.
-    pub fn blocks(&self) -> (u64, u64) {
+    pub(crate) fn blocks(&self) -> (u64, u64) {
         let ends = self.sources.first().zip(self.sources.last());
         ends.map_or((0, 0), |(bottom, top)| (bottom.first, top.last))
     }
 
     /// Approximate size of the merged range; needed in addition to its sources.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.sources.iter().map(|range| range.manifest.bytes()).sum()
     }
 

@@ -99,7 +99,7 @@ pub(super) fn damaged(root: &Path, damaged: &Path) -> Result<PathBuf> {
 
 /// Damaged items in quarantine. All paths are relative to the volume.
 #[derive(Clone, Debug, Default)]
-pub struct InQuarantine {
+pub(crate) struct InQuarantine {
     /// Sealed ranges: first and last block, directory.
     pub ranges: Vec<(u64, u64, PathBuf)>,
     /// Records of reorganisations.
@@ -110,7 +110,7 @@ pub struct InQuarantine {
 ///
 /// # Errors
 /// If it cannot be listed.
-pub fn in_quarantine(root: &Path) -> Result<InQuarantine> {
+pub(crate) fn in_quarantine(root: &Path) -> Result<InQuarantine> {
     let quarantine = root.join("quarantine");
     let mut found = InQuarantine::default();
     for name in names(&quarantine)? {

@@ -38,12 +38,12 @@ impl Range {
     }
 
     /// Number of rows of a table.
-    pub fn rows(&self, table: &Table) -> u64 {
+    pub(crate) fn rows(&self, table: &Table) -> u64 {
         self.manifest.tables.get(table.name).map_or(0, |held| held.rows)
     }
 
     /// The file of a table, on the volume at `root`.
-    pub fn file(&self, root: &Path, table: &Table) -> PathBuf {
+    pub(crate) fn file(&self, root: &Path, table: &Table) -> PathBuf {
         table_path(&root.join(&self.path), table.name)
     }
 }

@@ -42,7 +42,7 @@ pub struct Finished {
 
 impl Finished {
     /// Its manifest.
-    pub fn manifest(&self) -> &Manifest {
+    pub(crate) fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
@@ -95,7 +95,11 @@ impl<'a> RangeWriter<'a> {
     ///
     /// # Errors
     /// [`Damaged`](super::Damaged) if one of the existing files does not match its manifest.
-    pub fn create_adding(store: &'a Store, range: &Range, tables: Selection) -> Result<Self> {
+    pub(crate) fn create_adding(
+        store: &'a Store,
+        range: &Range,
+        tables: Selection,
+    ) -> Result<Self> {
         store.check_all(std::slice::from_ref(range), |_| true, Hash::New, &Stop::default())?;
         let added = tables.without(range.tables());
         let mut writer =
@@ -142,13 +146,13 @@ impl<'a> RangeWriter<'a> {
     }
 
     /// Appends a block of the tail.
-    pub fn push_tail(&mut self, block: TailBlock) -> Result<()> {
+    pub(crate) fn push_tail(&mut self, block: TailBlock) -> Result<()> {
         self.push(block.batches.into_iter().map(Part::Rows).collect(), &[block.link], &block.gaps)
     }
 
     /// Makes the range durable as a tail chunk, which is not sealed: the same files in another
     /// place, named by the last block's hash because a reorganisation may drop it.
-    pub fn finish_chunk(self) -> Result<PathBuf> {
+    pub(super) fn finish_chunk(self) -> Result<PathBuf> {
         let store = self.store;
         let Finished { directory, manifest } = self.finish()?;
         let path = chunk_path(manifest.first, manifest.last, manifest.last_hash);

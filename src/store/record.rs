@@ -18,7 +18,7 @@ const MEMBER: (&str, &str) = (",\n  \"checksum\": \"", "\"\n}");
 const DIGITS: usize = 64;
 
 /// Replaces a record by this one, which must be an object with at least one member.
-pub fn write(path: &Path, record: &impl Serialize) -> Result<()> {
+pub(crate) fn write(path: &Path, record: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(record)?;
     let body = text.strip_suffix("\n}").context("a record is an object")?;
     let checksum = blake3::hash(body.as_bytes()).to_hex();
@@ -29,7 +29,7 @@ pub fn write(path: &Path, record: &impl Serialize) -> Result<()> {
 ///
 /// # Errors
 /// [`Damaged`] if it exists and its checksum fails; another error if it cannot be read.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let damaged = |reason: String| Damaged { path: path.to_owned(), reason };
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::IsADirectory => {
@@ -46,7 +46,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 
 /// The format number of a record, if it has one: nothing else in a record of another format is
 /// known here.
-pub fn format(path: &Path) -> Option<u64> {
+pub(super) fn format(path: &Path) -> Option<u64> {
     let record: serde_json::Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
     record["format"].as_u64()
 }

@@ -32,7 +32,11 @@ const READ_ROWS: usize = 2_048;
 
 /// Creates a table's file: sorted and combined if the table is one of these, otherwise in the order
 /// written.
-pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Result<Box<dyn Sink>> {
+pub(crate) fn create(
+    path: &Path,
+    table: &'static Table,
+    limit: GroupLimit,
+) -> Result<Box<dyn Sink>> {
     struct Create<'a>(&'a Path, GroupLimit);
     impl Work for Create<'_> {
         type Output = Result<Box<dyn Sink>>;
@@ -54,7 +58,7 @@ pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Result<B
 }
 
 /// Combines complete files of a combined table into one.
-pub fn merge(
+pub(crate) fn merge(
     table: &'static Table,
     sources: &[MergeInput],
     writer: &mut TableWriter,
@@ -74,7 +78,7 @@ pub fn merge(
 
 /// An input file, and how many rows it must have.
 #[derive(Debug)]
-pub struct MergeInput {
+pub(crate) struct MergeInput {
     /// Its path.
     pub path: PathBuf,
     /// Its number of rows.
@@ -169,7 +173,7 @@ fn merge_files<E: Entry>(
 ///
 /// # Errors
 /// If a file cannot be read, is not sorted, or lacks rows; and those of `take`.
-pub fn for_each_merged<E: Entry>(
+pub(crate) fn for_each_merged<E: Entry>(
     sources: &[MergeInput],
     mut take: impl FnMut(E) -> Result<()>,
 ) -> Result<()> {

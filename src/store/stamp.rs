@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Identifies one state of a file: the kernel sets the change time, and nobody can reset it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     device: u64,
     inode: u64,
     /// Length of the file.
@@ -17,7 +17,7 @@ pub struct Stamp {
 
 impl Stamp {
     /// The state of a file with this metadata.
-    pub fn of(found: &Metadata) -> Self {
+    pub(super) fn of(found: &Metadata) -> Self {
         let changed = (found.ctime(), found.ctime_nsec());
         Self { device: found.dev(), inode: found.ino(), bytes: found.len(), changed }
     }
@@ -26,7 +26,7 @@ impl Stamp {
     ///
     /// # Errors
     /// If its metadata cannot be read, or it is not a file.
-    pub fn read(path: &Path) -> io::Result<Self> {
+    pub(crate) fn read(path: &Path) -> io::Result<Self> {
         let found = fs::metadata(path)?;
         if found.is_file() {
             Ok(Self::of(&found))

@@ -23,18 +23,18 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// The file of a table within a directory.
-pub fn table_path(directory: &Path, table: &str) -> PathBuf {
+pub(crate) fn table_path(directory: &Path, table: &str) -> PathBuf {
     directory.join(format!("{table}.parquet"))
 }
 
 /// The table whose file has this name.
-pub fn table_of(file: &str) -> Option<&str> {
+pub(crate) fn table_of(file: &str) -> Option<&str> {
     file.strip_suffix(".parquet")
 }
 
 /// When a row group is closed.
 #[derive(Clone, Copy, Debug)]
-pub enum GroupLimit {
+pub(crate) enum GroupLimit {
     /// At about this many rows.
     Rows(usize),
     /// At about this many encoded bytes.
@@ -46,13 +46,13 @@ const GROUP_BYTES_MAX: usize = 64 << 20;
 
 impl GroupLimit {
     /// The limit for a range of this many blocks.
-    pub fn of_range(blocks: u64) -> Self {
+    pub(crate) fn of_range(blocks: u64) -> Self {
         if blocks <= 10_000 { Self::Rows(120_000) } else { Self::Bytes(GROUP_BYTES_MAX) }
     }
 }
 
 /// A table's file being written.
-pub trait Sink: Send {
+pub(crate) trait Sink: Send {
     /// Appends rows.
     fn write(&mut self, part: Part) -> Result<()>;
 
@@ -77,7 +77,7 @@ impl Sink for TableWriter {
 }
 
 /// A Parquet file that grows by record batches and by complete row groups of other files.
-pub struct TableWriter {
+pub(crate) struct TableWriter {
     table: &'static Table,
     schema: SchemaRef,
     file: SerializedFileWriter<Hashing>,
@@ -90,7 +90,7 @@ pub struct TableWriter {
 
 impl TableWriter {
     /// Creates the file.
-    pub fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Result<Self> {
+    pub(crate) fn create(path: &Path, table: &'static Table, limit: GroupLimit) -> Result<Self> {
         let file = File::create_new(path)
             .with_context(|| format!("failed to create: `{}`", path.display()))?;
         let schema = table.schema();
@@ -110,7 +110,7 @@ impl TableWriter {
     }
 
     /// Appends rows.
-    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
@@ -135,7 +135,7 @@ impl TableWriter {
     }
 
     /// Copies row group `index` of another file of the same table, without decoding it.
-    pub fn copy_group(&mut self, source: &SourceFile, index: usize) -> Result<()> {
+    pub(super) fn copy_group(&mut self, source: &SourceFile, index: usize) -> Result<()> {
         self.close_group()?;
         let reader = source.reader.get_row_group(index)?;
         let metadata = reader.metadata();
@@ -173,7 +173,7 @@ impl TableWriter {
     }
 
     /// Writes the footer and makes the file durable. `covered` lists the blocks with complete rows.
-    pub fn finish(
+    pub(crate) fn finish(
         mut self,
         covered: impl FnOnce(&str) -> Vec<[u64; 2]>,
     ) -> Result<(&'static str, TableManifest)> {
@@ -189,7 +189,7 @@ impl TableWriter {
 }
 
 /// A table's file in a range that is merged into a larger one.
-pub struct SourceFile {
+pub(super) struct SourceFile {
     /// For copying bytes.
     file: File,
     /// For the metadata.
@@ -200,7 +200,7 @@ pub struct SourceFile {
 
 impl SourceFile {
     /// Opens the file; its columns must be those of `table`.
-    pub fn open(path: &Path, table: &Table) -> Result<Self> {
+    pub(super) fn open(path: &Path, table: &Table) -> Result<Self> {
         let open =
             || File::open(path).with_context(|| format!("failed to open: `{}`", path.display()));
         let options = parquet::file::serialized_reader::ReadOptionsBuilder::new()

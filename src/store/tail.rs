@@ -52,7 +52,7 @@ pub struct TailBlock {
 
 impl TailBlock {
     /// The block's rows of one table, if it has that table.
-    pub fn batch(&self, table: &Table) -> Option<&RecordBatch> {
+    pub(crate) fn batch(&self, table: &Table) -> Option<&RecordBatch> {
         self.tables.position(table).map(|index| &self.batches[index])
     }
 }
@@ -99,7 +99,7 @@ pub fn read(root: &Path, number: u64, hash: B256) -> Result<TailBlock> {
 }
 
 /// Removes one block's file, if it exists.
-pub fn remove(root: &Path, number: u64, hash: B256) -> Result<()> {
+pub(crate) fn remove(root: &Path, number: u64, hash: B256) -> Result<()> {
     let path = root.join(self::path(number, hash));
     match fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -158,7 +158,7 @@ pub fn paths(root: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Entries named like a file of the tail that are not files, such as directories or symbolic links.
-pub fn not_files(root: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn not_files(root: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = entries(root, |kind| !kind.is_file())?;
     paths.retain(|path| block_of(path).is_some());
     Ok(paths)

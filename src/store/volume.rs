@@ -16,7 +16,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// If it cannot be written, is not safe to write, or was written by a newer spyhop.
-pub fn check(root: &Path) -> Result<()> {
+pub(super) fn check(root: &Path) -> Result<()> {
     check_name(root, NAME_SYNTAX)?;
     // A directory that does not exist yet depends on its parent.
     let there = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
@@ -61,14 +61,14 @@ fn a_directory(path: &Path) -> Result<()> {
 
 /// Characters that DuckDB takes for syntax in a directory's name: separators of lists, of
 /// parameters, of directories.
-pub const NAME_SYNTAX: &[char] = &[',', '?', '\\'];
+pub(crate) const NAME_SYNTAX: &[char] = &[',', '?', '\\'];
 
 /// Refuses a directory whose path DuckDB, here or in a reader, would not take as a plain name.
 ///
 /// # Errors
 /// If it contains any of these characters, is not UTF-8, or has a part like `first=7`, which DuckDB
 /// would read as a column's value.
-pub fn check_name(root: &Path, syntax: &[char]) -> Result<()> {
+pub(crate) fn check_name(root: &Path, syntax: &[char]) -> Result<()> {
     let absolute = std::path::absolute(root)?;
     // DuckDB follows links before it looks at the name.
     let there = absolute.ancestors().find_map(|path| Some((path, path.canonicalize().ok()?)));
@@ -107,7 +107,7 @@ fn is_column(key: &str) -> bool {
 ///
 /// # Errors
 /// If the store does not work on it.
-pub fn try_out(root: &Path, directory: &Path) -> Result<()> {
+pub(super) fn try_out(root: &Path, directory: &Path) -> Result<()> {
     if let Some(FileSystem { name, danger }) = kind(root)? {
         tracing::warn!(path = %root.display(), file_system = name, "{danger}");
     }
@@ -124,7 +124,7 @@ pub fn try_out(root: &Path, directory: &Path) -> Result<()> {
 }
 
 /// Refuses a volume that lacks what the store needs.
-pub fn cannot_hold(root: &Path, fault: &str) -> Result<()> {
+pub(super) fn cannot_hold(root: &Path, fault: &str) -> Result<()> {
     let name = kind(root)?.map_or("", |kind| kind.name);
     refuse(
         format!("`{}` cannot store the data: {fault} {name}", root.display()).trim_end().to_owned(),

@@ -43,7 +43,7 @@ const COMMANDS: [&str; 25] = [
 
 /// What a command line runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Node {
+pub(crate) enum Node {
     /// One of geth's own commands, or a request for help.
     Alone,
     /// A node.
@@ -59,7 +59,7 @@ pub enum Node {
 
 /// What applies if geth's command line does not say.
 #[derive(Clone, Copy, Debug)]
-pub struct Defaults<'a> {
+pub(crate) struct Defaults<'a> {
     /// geth's socket.
     pub socket: &'a Path,
     /// geth's data directory; geth's own default if not known.
@@ -71,7 +71,7 @@ impl Node {
     ///
     /// # Errors
     /// If geth would open no socket, or its path cannot be known.
-    pub fn read(
+    pub(crate) fn read(
         command: &[OsString],
         defaults: Defaults<'_>,
         variable: impl Fn(&str) -> Option<OsString>,
@@ -124,7 +124,7 @@ impl Node {
 ///
 /// # Errors
 /// If geth could create no socket there.
-pub fn prepare(socket: &Path) -> Result<()> {
+pub(crate) fn prepare(socket: &Path) -> Result<()> {
     let directory = socket.parent().unwrap_or(Path::new("/"));
     let probe = directory.join(".spyhop");
     let tried = fs::create_dir_all(directory)

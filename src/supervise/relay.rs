@@ -16,7 +16,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Every stream that is forwarded.
 #[derive(Debug)]
-pub struct Relay {
+pub(super) struct Relay {
     /// Each open stream keeps a copy, and nothing is ever sent.
     open: Sender<Infallible>,
     closed: Receiver<Infallible>,
@@ -31,7 +31,7 @@ impl Default for Relay {
 
 impl Relay {
     /// Forwards lines until the stream ends.
-    pub fn pass_on(
+    pub(super) fn pass_on(
         &self,
         name: &'static str,
         from: impl Read + Send + 'static,
@@ -46,7 +46,7 @@ impl Relay {
     }
 
     /// Waits for the last lines of processes that have exited.
-    pub fn finish(self) {
+    pub(super) fn finish(self) {
         drop(self.open);
         // In time or not, there is nothing more to do.
         let _ = self.closed.recv_timeout(LAST_LINES);

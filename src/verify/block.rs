@@ -15,7 +15,7 @@ use arrow::array::{RecordBatch, StringArray};
 
 /// What a block's rows depend on besides the block itself.
 #[derive(Clone, Debug, Default)]
-pub struct Rules {
+pub(super) struct Rules {
     /// The blob schedule.
     pub schedule: BlobSchedule,
     /// The block rewards.
@@ -26,7 +26,7 @@ pub struct Rules {
 
 /// A block as it is stored.
 #[derive(Debug)]
-pub struct StoredBlock {
+pub(super) struct StoredBlock {
     /// Its height, from its place in the file or the file's name.
     pub number: u64,
     /// Its hash from elsewhere than its own rows: the next block, the manifest or the file's name.
@@ -45,7 +45,7 @@ pub struct StoredBlock {
 
 /// The outcome of a check.
 #[derive(Debug, Default)]
-pub struct Checked {
+pub(super) struct Checked {
     pub faults: Vec<Fault>,
     /// The block's part of each combined table; empty if there is a fault.
     pub combined: Vec<Part>,
@@ -60,7 +60,7 @@ impl StoredBlock {
     /// Every fault of the block: the first that keeps it from being proved, or else every cell that
     /// differs from what the block becomes. The header of a tail file is compared with its block
     /// too.
-    pub fn check(&self, rules: &Rules, link: Option<&BlockLink>) -> Checked {
+    pub(super) fn check(&self, rules: &Rules, link: Option<&BlockLink>) -> Checked {
         let compared =
             self.prove(rules).and_then(|proved| Ok((self.compare(&proved, rules)?, proved)));
         let (Checked { mut faults, combined }, proved) = match compared {
@@ -210,7 +210,7 @@ impl StoredBlock {
 }
 
 /// Every cell in which two batches of the same length differ, by row.
-pub fn differing_cells(
+pub(super) fn differing_cells(
     table: &Table,
     expected: &RecordBatch,
     found: &RecordBatch,

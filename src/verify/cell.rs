@@ -10,7 +10,7 @@ type Read<'a, T> = fn(Cells<'a>, usize, usize) -> Result<Option<T>, Unlike>;
 
 /// One row of one block.
 #[derive(Clone, Copy, Debug)]
-pub struct Row<'a> {
+pub(super) struct Row<'a> {
     table: &'static Table,
     block: u64,
     batch: &'a RecordBatch,
@@ -18,7 +18,7 @@ pub struct Row<'a> {
 }
 
 /// The rows of a batch, all of one block.
-pub fn rows<'a>(
+pub(super) fn rows<'a>(
     table: &'static Table,
     block: u64,
     batch: &'a RecordBatch,
@@ -27,7 +27,7 @@ pub fn rows<'a>(
 }
 
 /// A cell as text, for a fault.
-pub fn text_of(array: &dyn Array, index: usize) -> String {
+pub(super) fn text_of(array: &dyn Array, index: usize) -> String {
     if array.is_null(index) {
         return "null".to_owned();
     }
@@ -36,28 +36,28 @@ pub fn text_of(array: &dyn Array, index: usize) -> String {
 
 impl<'a> Row<'a> {
     /// The value in a column.
-    pub fn read<T>(&self, column: &str, read: Read<'a, T>) -> Result<Option<T>, Fault> {
+    pub(super) fn read<T>(&self, column: &str, read: Read<'a, T>) -> Result<Option<T>, Fault> {
         read(Cells::of(self.batch), self.place(column), self.index).map_err(
             |Unlike { column, expected }| self.fault(self.table.columns[column].name, expected),
         )
     }
 
     /// The value in a column that must not be null.
-    pub fn some<T>(&self, column: &str, read: Read<'a, T>) -> Result<T, Fault> {
+    pub(super) fn some<T>(&self, column: &str, read: Read<'a, T>) -> Result<T, Fault> {
         self.read(column, read)?.ok_or_else(|| self.fault(column, "a value"))
     }
 
-    pub fn is_valid(&self, column: &str) -> bool {
+    pub(super) fn is_valid(&self, column: &str) -> bool {
         self.batch.column(self.place(column)).is_valid(self.index)
     }
 
     /// The text in a column, unparsed.
-    pub fn text(&self, column: &str) -> Option<&'a str> {
+    pub(super) fn text(&self, column: &str) -> Option<&'a str> {
         self.read(column, Cells::text).expect("the batch has the table's columns")
     }
 
     /// A fault of a cell.
-    pub fn fault(&self, column: &str, expected: impl ToString) -> Fault {
+    pub(super) fn fault(&self, column: &str, expected: impl ToString) -> Fault {
         let found = text_of(self.batch.column(self.place(column)), self.index);
         Fault::new(self.table.name, column, expected, found).of_block(self.block).of_row(self.index)
     }

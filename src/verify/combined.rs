@@ -27,7 +27,7 @@ const BATCH_ROWS: usize = 8_192;
 const FAULTS_MAX: usize = 100;
 
 /// The combined tables of a range: those that follow from its other tables, and those that do not.
-pub fn of_range(range: &Range) -> (Selection, Selection) {
+pub(super) fn of_range(range: &Range) -> (Selection, Selection) {
     let held = range.tables().tables().filter(|table| {
         is_combined(table) && ![balances::TABLE.name, tokens::TABLE.name].contains(&table.name)
     });
@@ -47,14 +47,14 @@ pub fn of_range(range: &Range) -> (Selection, Selection) {
 }
 
 /// The combined tables of a range, growing by block.
-pub struct Combined<'a> {
+pub(super) struct Combined<'a> {
     directory: &'a Path,
     tables: Vec<(&'static Table, Box<dyn Sink>)>,
 }
 
 impl<'a> Combined<'a> {
     /// Creates the files of these tables, for a range of this many blocks.
-    pub fn create(scratch: &'a Scratch, tables: Selection, blocks: u64) -> Result<Self> {
+    pub(super) fn create(scratch: &'a Scratch, tables: Selection, blocks: u64) -> Result<Self> {
         let directory = if tables.is_empty() { Path::new("") } else { scratch.directory()? };
         let create = |table: &'static Table| {
             Ok((table, create_table(&file(directory, table), table, GroupLimit::of_range(blocks))?))
@@ -63,7 +63,7 @@ impl<'a> Combined<'a> {
     }
 
     /// Adds blocks: for each, one part for each table, or nothing.
-    pub fn push(&mut self, blocks: Vec<Vec<Part>>) -> Result<()> {
+    pub(super) fn push(&mut self, blocks: Vec<Vec<Part>>) -> Result<()> {
         for parts in blocks {
             self.tables.iter_mut().zip(parts).try_for_each(|((_, sink), part)| sink.write(part))?;
         }
@@ -71,7 +71,7 @@ impl<'a> Combined<'a> {
     }
 
     /// Differences from the tables stored in the directory of a range.
-    pub fn compare(self, stored: &Path, range: &Range) -> Result<Vec<Fault>> {
+    pub(super) fn compare(self, stored: &Path, range: &Range) -> Result<Vec<Fault>> {
         let mut faults = Vec::new();
         for (table, sink) in self.tables {
             sink.finish(&|_| Vec::new())?;

@@ -19,7 +19,7 @@ const BATCH_BYTES: u64 = 4 << 20;
 const BATCH_ROWS_MAX: u64 = 8_192;
 
 /// A position in the file.
-pub struct Cursor {
+pub(super) struct Cursor {
     table: &'static Table,
     file: File,
     metadata: ArrowReaderMetadata,
@@ -35,7 +35,7 @@ pub struct Cursor {
 
 /// The three values that every row of a block repeats.
 #[derive(Clone, Debug)]
-pub struct Key {
+pub(super) struct Key {
     /// Its height.
     pub number: i64,
     /// The hash in its own row.
@@ -46,7 +46,7 @@ pub struct Key {
 
 impl Cursor {
     /// Opens the file, whose columns must be the table's.
-    pub fn open(path: &Path, table: &'static Table) -> Result<Self> {
+    pub(super) fn open(path: &Path, table: &'static Table) -> Result<Self> {
         let file =
             File::open(path).with_context(|| format!("failed to open: `{}`", path.display()))?;
         let metadata = ArrowReaderMetadata::load(&file, Default::default())
@@ -65,22 +65,22 @@ impl Cursor {
         })
     }
 
-    pub fn table(&self) -> &'static Table {
+    pub(super) fn table(&self) -> &'static Table {
         self.table
     }
 
     /// Rows not yet returned.
-    pub fn rows_left(&self) -> u64 {
+    pub(super) fn rows_left(&self) -> u64 {
         (self.metadata.metadata().file_metadata().num_rows() as u64).saturating_sub(self.taken)
     }
 
     /// Approximate size of a row, in bytes.
-    pub fn row_bytes(&self) -> u64 {
+    pub(super) fn row_bytes(&self) -> u64 {
         self.row_bytes
     }
 
     /// The next row without taking it: its batch and its index there; `None` at the end.
-    pub fn peek(&mut self) -> Result<Option<(&RecordBatch, usize)>> {
+    pub(super) fn peek(&mut self) -> Result<Option<(&RecordBatch, usize)>> {
         while self.at == self.batch.num_rows() {
             let next = match &mut self.reader {
                 Some(reader) => reader.next().transpose()?,
@@ -117,7 +117,7 @@ impl Cursor {
     }
 
     /// Takes the next row, whatever it is.
-    pub fn take_row(&mut self) -> Result<Option<RecordBatch>> {
+    pub(super) fn take_row(&mut self) -> Result<Option<RecordBatch>> {
         let row = self.peek()?.map(|(batch, at)| batch.slice(at, 1));
         self.advance(usize::from(row.is_some()));
         Ok(row)
@@ -125,7 +125,7 @@ impl Cursor {
 
     /// Takes the rows of a block. Rows before them that are of no block are taken too, and reported
     /// as faults.
-    pub fn take_block(&mut self, key: &Key, faults: &mut Vec<Fault>) -> Result<RecordBatch> {
+    pub(super) fn take_block(&mut self, key: &Key, faults: &mut Vec<Fault>) -> Result<RecordBatch> {
         let mut parts = Vec::new();
         while self.peek()?.is_some() {
             let copies = Copies::of(&self.batch);

@@ -23,7 +23,7 @@ const DERIVED: [&str; 5] =
 ///
 /// # Errors
 /// If a row cannot be read, or rows are missing or superfluous.
-pub fn expected(
+pub(super) fn expected(
     block: &Proved,
     stored: &RecordBatch,
     partial: bool,

@@ -26,7 +26,7 @@ pub struct Fault {
 
 impl Fault {
     /// A fault of a whole file or table.
-    pub fn new(
+    pub(super) fn new(
         place: impl Into<String>,
         check: &str,
         expected: impl ToString,
@@ -46,17 +46,17 @@ impl Fault {
     }
 
     /// Adds the block.
-    pub fn of_block(self, block: u64) -> Self {
+    pub(super) fn of_block(self, block: u64) -> Self {
         Self { block: Some(block), ..self }
     }
 
     /// Adds the row of the block.
-    pub fn of_row(self, row: usize) -> Self {
+    pub(super) fn of_row(self, row: usize) -> Self {
         Self { row: Some(row), ..self }
     }
 
     /// Adds what identifies the row.
-    pub fn of_key(self, key: impl Into<Box<str>>) -> Self {
+    pub(super) fn of_key(self, key: impl Into<Box<str>>) -> Self {
         Self { key: Some(key.into()), ..self }
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// If an existing file cannot be read.
-pub fn check(root: &Path, range: &Range, identity: Identity) -> Result<Vec<Fault>> {
+pub(super) fn check(root: &Path, range: &Range, identity: Identity) -> Result<Vec<Fault>> {
     let mut faults = manifest(range, identity);
     let tables: Vec<_> = range.manifest.tables.iter().collect();
     let each = |(name, manifest): (&String, &TableManifest)| file(root, range, name, manifest);

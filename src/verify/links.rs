@@ -39,7 +39,7 @@ const COUNTED: [(&str, &str); 4] = [
 ///
 /// # Errors
 /// If the file cannot be read.
-pub fn inside(root: &Path, range: &Range) -> Result<Vec<Fault>> {
+pub(super) fn inside(root: &Path, range: &Range) -> Result<Vec<Fault>> {
     let path = range.file(root, &blocks::TABLE);
     let file =
         File::open(&path).with_context(|| format!("failed to open: `{}`", path.display()))?;
@@ -128,7 +128,7 @@ impl Walk {
 }
 
 /// The pairs of neighbours that do not link, among ranges that are ascending and do not overlap.
-pub fn between(ranges: &[Range]) -> Vec<(&Range, &Range, Fault)> {
+pub(super) fn between(ranges: &[Range]) -> Vec<(&Range, &Range, Fault)> {
     unlinked(ranges)
         .map(|(below, above)| {
             let check = "parent hash, the last hash of the range below";
@@ -141,7 +141,7 @@ pub fn between(ranges: &[Range]) -> Vec<(&Range, &Range, Fault)> {
 
 /// The blocks of the tail whose parent is not stored, given the last sealed block. The tail may
 /// have blocks of lost branches: each links to a block below.
-pub fn tail(links: &[BlockLink], sealed: Option<(u64, B256)>) -> Vec<Fault> {
+pub(super) fn tail(links: &[BlockLink], sealed: Option<(u64, B256)>) -> Vec<Fault> {
     let mut held: BTreeMap<u64, Vec<B256>> = BTreeMap::new();
     let unsealed =
         links.iter().filter(|link| sealed.is_none_or(|(number, _)| link.number > number));

@@ -11,7 +11,10 @@ use anyhow::{Context, Result};
 
 /// Checks that the node is on the stored chain, and requests its blob schedule and block rewards.
 /// `None` if there is no node.
-pub async fn rules(client: &Client, held: Identity) -> Result<Option<(BlobSchedule, Issuance)>> {
+pub(super) async fn rules(
+    client: &Client,
+    held: Identity,
+) -> Result<Option<(BlobSchedule, Issuance)>> {
     let chain_id = match client.chain_id().await {
         Err(error) if error.is_unreachable() => {
             tracing::warn!(error = %error, "no node answers: stored blocks are not compared with \
@@ -39,7 +42,10 @@ pub async fn rules(client: &Client, held: Identity) -> Result<Option<(BlobSchedu
 
 /// The ranges whose last block is not the node's, each with its fault. A block that the node does
 /// not have is no fault.
-pub async fn ranges<'a>(client: &Client, ranges: &'a [Range]) -> Result<Vec<(&'a Range, Fault)>> {
+pub(super) async fn ranges<'a>(
+    client: &Client,
+    ranges: &'a [Range],
+) -> Result<Vec<(&'a Range, Fault)>> {
     let mut faults = Vec::new();
     for range in ranges {
         let Some(hash) = hash_of(client, Tag::Number(range.last)).await?.map(|(_, hash)| hash)
@@ -56,7 +62,7 @@ pub async fn ranges<'a>(client: &Client, ranges: &'a [Range]) -> Result<Vec<(&'a
 }
 
 /// The fault of a tail that has another block in place of the node's finalized one.
-pub async fn tail(client: &Client, links: &[BlockLink]) -> Result<Option<Fault>> {
+pub(super) async fn tail(client: &Client, links: &[BlockLink]) -> Result<Option<Fault>> {
     let Some((number, hash)) = hash_of(client, Tag::Finalized).await? else { return Ok(None) };
     let held: Vec<_> =
         links.iter().filter(|link| link.number == number).map(|link| link.hash).collect();

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 const TAIL_ROUND: usize = 256;
 
 /// One pass.
-pub struct Pass<'a> {
+pub(super) struct Pass<'a> {
     pub settings: &'a Request,
     pub chain: Chain,
     /// What rows are recomputed by, if they are.
@@ -38,7 +38,7 @@ pub struct Pass<'a> {
 }
 
 /// The current blocks on the volume, ascending.
-pub struct Held {
+pub(super) struct Held {
     pub ranges: Vec<Range>,
     /// Neighbours that do not link: the node knows which of them is wrong.
     pub apart: Vec<(Range, Range)>,
@@ -48,7 +48,7 @@ pub struct Held {
 
 impl Pass<'_> {
     /// Verifies everything on the volume, and returns the current blocks.
-    pub fn held(&mut self) -> Result<Held> {
+    pub(super) fn held(&mut self) -> Result<Held> {
         // The tail before the ranges: a block that is sealed meanwhile is then seen in at least one
         // of them.
         let mut links = self.tail()?;
@@ -248,14 +248,14 @@ impl Pass<'_> {
     }
 
     /// Reports faults.
-    pub fn tell(&mut self, faults: Vec<Fault>) {
+    pub(super) fn tell(&mut self, faults: Vec<Fault>) {
         self.report.faults += faults.len() as u64;
         faults.iter().for_each(&mut *self.tell);
     }
 
     /// Counts stored blocks; gaps between them are recorded, and are faults if those blocks were
     /// requested or are in `lost`.
-    pub fn count(&mut self, held: &Held, lost: Vec<(u64, u64)>) {
+    pub(super) fn count(&mut self, held: &Held, lost: Vec<(u64, u64)>) {
         self.report.ranges = held.ranges.len();
         self.report.tail = held.tail.len();
         let (from, to) = self.settings.blocks();

@@ -25,7 +25,7 @@ const ROUND_BLOCKS_MAX: u64 = 256;
 
 /// Why a range was not verified.
 #[derive(Debug)]
-pub enum Unverified {
+pub(super) enum Unverified {
     /// One of its files cannot be read.
     ToRead(anyhow::Error),
     /// Tables could not be recombined.
@@ -39,7 +39,7 @@ impl From<anyhow::Error> for Unverified {
 }
 
 /// The tables needed to rebuild blocks that are not among the stored ones.
-pub fn lacking(held: Selection) -> Selection {
+pub(super) fn lacking(held: Selection) -> Selection {
     rebuild::needed().without(held)
 }
 
@@ -49,7 +49,7 @@ pub fn lacking(held: Selection) -> Selection {
 ///
 /// # Errors
 /// See [`Unverified`].
-pub fn check(
+pub(super) fn check(
     root: &Path,
     range: &Range,
     blocks: (u64, u64),
@@ -124,7 +124,11 @@ fn recompute(
 ///
 /// # Errors
 /// If the file cannot be read.
-pub fn check_headers(root: &Path, range: &Range, (from, to): (u64, u64)) -> Result<Vec<Fault>> {
+pub(super) fn check_headers(
+    root: &Path,
+    range: &Range,
+    (from, to): (u64, u64),
+) -> Result<Vec<Fault>> {
     let mut blocks = Cursor::open(&range.file(root, &blocks::TABLE), &blocks::TABLE)?;
     let mut faults = Vec::new();
     for number in range.first..=range.last.min(to) {

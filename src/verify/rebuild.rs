@@ -15,14 +15,14 @@ use serde::Deserialize;
 
 /// A block's bytes as in geth's freezer.
 #[derive(Debug)]
-pub struct RebuiltBlock {
+pub(super) struct RebuiltBlock {
     pub header: Bytes,
     pub body: Bytes,
     pub receipts: Bytes,
 }
 
 /// The tables needed to rebuild a block. They come first; the others are only compared.
-pub fn needed() -> Selection {
+pub(super) fn needed() -> Selection {
     Selection::of_known(["blocks", "transactions", "logs", "withdrawals", "uncles"])
 }
 
@@ -44,7 +44,7 @@ pub fn combined(held: Selection) -> Selection {
 }
 
 /// The tables that lack transfers of ether.
-pub fn partial<'a>(gaps: impl IntoIterator<Item = &'a Gap>) -> Selection {
+pub(super) fn partial<'a>(gaps: impl IntoIterator<Item = &'a Gap>) -> Selection {
     let lacking = gaps.into_iter().filter(|gap| gap.lacks() == Lacks::Movements);
     Selection::of_known(lacking.map(|gap| &gap.table[..]))
 }
@@ -74,7 +74,7 @@ struct StoredAuthorization {
 ///
 /// # Errors
 /// The first cell that cannot have been stored like this.
-pub fn block(number: u64, tables: &[RecordBatch]) -> Result<RebuiltBlock, Fault> {
+pub(super) fn block(number: u64, tables: &[RecordBatch]) -> Result<RebuiltBlock, Fault> {
     let table = |index: usize| rows(CHAIN_TABLES[index], number, &tables[index]);
     let [blocks, transactions, logs, withdrawals, uncles] = [0, 1, 2, 3, 4].map(table);
     let [block] = blocks.collect::<Vec<_>>()[..] else {
@@ -113,7 +113,7 @@ pub fn block(number: u64, tables: &[RecordBatch]) -> Result<RebuiltBlock, Fault>
 }
 
 /// The fault of a row of `blocks` whose header does not match its hash.
-pub fn header_fault(number: u64, blocks: &RecordBatch) -> Option<Fault> {
+pub(super) fn header_fault(number: u64, blocks: &RecordBatch) -> Option<Fault> {
     let row = rows(CHAIN_TABLES[0], number, blocks).next()?;
     let found = match header(&row) {
         Ok(header) => keccak256(header).to_string(),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// If a directory cannot be listed.
-pub fn check(root: &Path) -> Result<Vec<(Fault, Option<PathBuf>)>> {
+pub(super) fn check(root: &Path) -> Result<Vec<(Fault, Option<PathBuf>)>> {
     let mut faults = Vec::new();
     let fault = |path: &Path, check: &str, expected: &str, found: String| {
         Fault::new(path.display().to_string(), check, expected, found)

@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// A tail file that was checked.
 #[derive(Debug)]
-pub struct CheckedFile {
+pub(super) struct CheckedFile {
     /// The link of its block; `None` if it could not be read.
     pub link: Option<BlockLink>,
     /// The tables that it lacks to rebuild its block.
@@ -21,7 +21,12 @@ pub struct CheckedFile {
 }
 
 /// Checks the file of one block; with rules, its rows too. `None` if the file no longer exists.
-pub fn check(root: &Path, number: u64, hash: B256, rules: Option<&Rules>) -> Option<CheckedFile> {
+pub(super) fn check(
+    root: &Path,
+    number: u64,
+    hash: B256,
+    rules: Option<&Rules>,
+) -> Option<CheckedFile> {
     let place = tail::path(number, hash);
     let block = match tail::read(root, number, hash) {
         Ok(block) => block,

@@ -6,14 +6,14 @@ use tokio::task::{JoinError, JoinHandle};
 
 /// A task that is aborted when its handle is dropped.
 #[derive(Debug)]
-pub struct AbortOnDrop<T>(JoinHandle<T>);
+pub(super) struct AbortOnDrop<T>(JoinHandle<T>);
 
 impl<T: Send + 'static> AbortOnDrop<T> {
-    pub fn spawn(work: impl Future<Output = T> + Send + 'static) -> Self {
+    pub(super) fn spawn(work: impl Future<Output = T> + Send + 'static) -> Self {
         Self(tokio::spawn(work))
     }
 
-    pub fn is_finished(&self) -> bool {
+    pub(super) fn is_finished(&self) -> bool {
         self.0.is_finished()
     }
 }

@@ -11,7 +11,7 @@ const CALLS_MAX: usize = 8;
 
 /// Why a call has no result.
 #[derive(Debug)]
-pub enum AskError {
+pub(super) enum AskError {
     /// The node is unreachable: a normal state, to be waited out.
     Away(geth::Error),
     /// The node does not have it: a gap. The reason is worded the same for every block.
@@ -46,12 +46,16 @@ fn reason(error: &geth::Error) -> String {
 }
 
 /// An account's ether after a block.
-pub async fn balance(client: &Client, address: Address, block: B256) -> Result<U256, AskError> {
+pub(super) async fn balance(
+    client: &Client,
+    address: Address,
+    block: B256,
+) -> Result<U256, AskError> {
     Ok(Tries::STATE.of(address, || client.balance(address, block)).await?)
 }
 
 /// Answers to calls of one kind, in order, with a few calls in flight at a time.
-pub async fn side_by_side<C, Q, A, F>(
+pub(super) async fn side_by_side<C, Q, A, F>(
     asker: &C,
     questions: Vec<Q>,
     ask: impl Fn(C, Q) -> F + Copy + Send + Sync + 'static,

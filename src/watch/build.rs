@@ -18,7 +18,7 @@ const AHEAD_MAX: usize = 1_000_000;
 
 impl Session {
     /// Handles jobs that have finished.
-    pub async fn finish_jobs(&mut self) -> Result<(), FetchError> {
+    pub(super) async fn finish_jobs(&mut self) -> Result<(), FetchError> {
         let follows = self.settings.follows();
         if let Some((blocks, merged)) = self.jobs.next_merged().await {
             match merged {
@@ -102,7 +102,7 @@ impl Session {
 
     /// Continues building, and deletes what is no longer needed. Returns whether work is in
     /// progress.
-    pub async fn build(&mut self) -> Result<bool, FetchError> {
+    pub(super) async fn build(&mut self) -> Result<bool, FetchError> {
         let mut is_ranking = false;
         if !self.is_filling() {
             if self.settings.follows()

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 /// A range to build.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub(super) struct Job {
     /// Its blocks and their source.
     pub piece: Piece,
     /// The tables to write.
@@ -36,7 +36,7 @@ pub struct Job {
 
 /// Builds ranges. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Builder {
+pub(super) struct Builder {
     /// Fetches ranges from the node.
     pub fetcher: Fetcher,
     pub identity: Identity,
@@ -55,7 +55,7 @@ pub struct Builder {
 
 impl Builder {
     /// Merges ranges, and commits the result.
-    pub async fn merge(self, merge: Merge) -> Result<Range, FetchError> {
+    pub(super) async fn merge(self, merge: Merge) -> Result<Range, FetchError> {
         self.on_thread(move |builder| {
             let _phase = phase("merge");
             Ok(merge.run(&builder.fetcher.store, &builder.stop)?)
@@ -64,12 +64,12 @@ impl Builder {
     }
 
     /// The tables that still have to be written.
-    pub fn tables(&self) -> Selection {
+    pub(super) fn tables(&self) -> Selection {
         self.fetcher.options().tables
     }
 
     /// Opens the files of a job's range, for the tables that still have to be written.
-    pub fn writer(&self, job: &Job) -> Result<RangeWriter<'_>> {
+    pub(super) fn writer(&self, job: &Job) -> Result<RangeWriter<'_>> {
         let (store, tables) = (&self.fetcher.store, self.tables());
         match &job.adds_to {
             Some(range) => RangeWriter::create_adding(store, range, tables),
@@ -80,7 +80,7 @@ impl Builder {
     }
 
     /// Runs blocking work on a thread of its own, at low priority.
-    pub fn on_thread<T: Send + 'static>(
+    pub(super) fn on_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Builder) -> T + Send + 'static,
     ) -> impl Future<Output = Result<T, FetchError>> + Send + 'static {

@@ -21,7 +21,7 @@ use std::io::ErrorKind;
 
 /// What is known about the node before the first block.
 #[derive(Debug)]
-pub struct Found {
+pub(super) struct Found {
     pub chain: Chain,
     /// Its blob schedule.
     pub schedule: BlobSchedule,
@@ -35,7 +35,7 @@ pub struct Found {
 }
 
 /// Waits for the socket, for a reply and for a block; then checks that the volume is of this chain.
-pub async fn connect(
+pub(super) async fn connect(
     client: &Client,
     store: &Store,
     settings: &Settings,

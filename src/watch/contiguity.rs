@@ -16,7 +16,7 @@ use std::time::Duration;
 ///
 /// # Errors
 /// If the volume cannot be read.
-pub fn holes(root: &Path) -> Result<Vec<(u64, u64)>> {
+pub(crate) fn holes(root: &Path) -> Result<Vec<(u64, u64)>> {
     /// Attempts, because a running writer may be between two steps.
     const LOOKS: usize = 3;
     let mut found = Vec::new();
@@ -58,7 +58,7 @@ fn look_for_holes(root: &Path) -> Result<Vec<(u64, u64)>> {
 }
 
 /// Fails if the volume lacks blocks that its last writer had.
-pub fn check(root: &Path) -> Result<()> {
+pub(crate) fn check(root: &Path) -> Result<()> {
     if let Some((first, last)) = holes(root)?.first() {
         let what = format!("blocks {first} to {last} were stored and are now missing");
         return Err(Failed::new(what, "`spyhop watch` fetches them again").into());

@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// The input of `coverage`.
 #[derive(Debug)]
-pub struct Coverage<'a> {
+pub(super) struct Coverage<'a> {
     pub root: &'a Path,
     /// The tables to make.
     pub tables: Selection,
@@ -27,7 +27,7 @@ impl Coverage<'_> {
     /// The stored and missing intervals of each table, ascending, from the first requested or
     /// stored block to the node's head or the last stored block; plus the number of lost
     /// reorganisation records, if any.
-    pub fn intervals(&self) -> Result<Vec<Interval>> {
+    pub(super) fn intervals(&self) -> Result<Vec<Interval>> {
         let mut all: Vec<_> = CHAIN_TABLES.into_iter().flat_map(|table| self.of(table)).collect();
         all.extend(lost(lost_reorgs(self.root)?, &all));
         Ok(all)

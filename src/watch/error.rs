@@ -5,7 +5,7 @@ use crate::stop::Stopped;
 
 /// Why blocks could not be fetched.
 #[derive(Debug)]
-pub enum FetchError {
+pub(super) enum FetchError {
     /// The node is unreachable: a normal state, to be waited out.
     Away(geth::Error),
     /// The node has pruned this history: it is recorded as missing.

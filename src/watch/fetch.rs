@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 /// The rows of consecutive blocks.
 #[derive(Debug)]
-pub struct FetchBatch {
+pub(super) struct FetchBatch {
     pub links: Vec<BlockLink>,
     /// One part per table.
     pub parts: Vec<Part>,
@@ -31,7 +31,7 @@ pub struct FetchBatch {
 
 impl FetchBatch {
     /// Approximate size in memory.
-    pub fn weight(&self) -> u64 {
+    pub(super) fn weight(&self) -> u64 {
         let rows = self.parts.iter().map(|part| match part {
             Part::Rows(rows) => rows.get_array_memory_size() as u64,
             Part::Entries(_) => 0,
@@ -47,22 +47,22 @@ const AHEAD_BYTES: u64 = 128 << 20;
 /// budget allows. Huge blocks are therefore fetched one by one, and a writer that ran out of memory
 /// starts over with one.
 #[derive(Debug)]
-pub struct Ahead {
+pub(super) struct Ahead {
     now: usize,
     max: usize,
 }
 
 impl Ahead {
-    pub fn up_to(max: usize) -> Self {
+    pub(super) fn up_to(max: usize) -> Self {
         Self { now: 1, max }
     }
 
-    pub fn get(&self) -> usize {
+    pub(super) fn get(&self) -> usize {
         self.now
     }
 
     /// Adjusts to the weight of a batch.
-    pub fn note(&mut self, weight: u64) {
+    pub(super) fn note(&mut self, weight: u64) {
         let fitting = usize::try_from(AHEAD_BYTES / weight.max(1)).unwrap_or(usize::MAX);
         self.now = fitting.clamp(1, self.max.min(2 * self.now));
     }
@@ -70,7 +70,7 @@ impl Ahead {
 
 /// Fetches, decodes, proves, and makes rows. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Fetcher {
+pub(super) struct Fetcher {
     pub client: Client,
     /// Failed blocks go to its quarantine.
     pub store: Arc<Store>,
@@ -90,12 +90,17 @@ type Raw = (Bytes, Vec<Bytes>);
 
 impl Fetcher {
     /// Which tables to make, and how to read logs.
-    pub fn options(&self) -> Options {
+    pub(super) fn options(&self) -> Options {
         self.state.options
     }
 
     /// The rows of blocks `first` to `last`, as one batch per table.
-    pub async fn fetch(&self, first: u64, last: u64, near: Near) -> Result<FetchBatch, FetchError> {
+    pub(super) async fn fetch(
+        &self,
+        first: u64,
+        last: u64,
+        near: Near,
+    ) -> Result<FetchBatch, FetchError> {
         let mut raws: Vec<(u64, Raw)> = Vec::new();
         let requests: Vec<_> = (first..=last)
             .map(|number| {
@@ -150,7 +155,7 @@ impl Fetcher {
 
     /// A block of the tail as a batch; fetched from the node if its file is damaged or has other
     /// tables.
-    pub async fn of_tail(&self, link: BlockLink) -> Result<FetchBatch, FetchError> {
+    pub(super) async fn of_tail(&self, link: BlockLink) -> Result<FetchBatch, FetchError> {
         let store = self.store.clone();
         let read =
             tokio::task::spawn_blocking(move || tail::read(store.root(), link.number, link.hash))
@@ -174,7 +179,11 @@ impl Fetcher {
 
     /// Moves the bytes of a proved block that is not of our chain to quarantine, and returns the
     /// error.
-    pub async fn quarantine(&self, number: u64, reason: String) -> Result<FetchError, FetchError> {
+    pub(super) async fn quarantine(
+        &self,
+        number: u64,
+        reason: String,
+    ) -> Result<FetchError, FetchError> {
         let (raw_block, raw_receipts) = self.raw(number, Near::Head).await?;
         self.store.quarantine_block(number, &raw_block, &raw_receipts, &reason)?;
         Ok(FetchError::Bad { number, reason })
@@ -236,7 +245,7 @@ impl Fetcher {
     }
 
     /// Warns once for each unknown transaction type, which is stored raw.
-    pub fn warn_of_unknown_types(&self, blocks: &[Proved]) {
+    pub(super) fn warn_of_unknown_types(&self, blocks: &[Proved]) {
         if self.options().depth() == Depth::Hashes {
             return;
         }
@@ -277,13 +286,13 @@ fn hash_of(raw_block: &[u8]) -> B256 {
 }
 
 /// Hash and parent hash of a raw block; `None` if it is malformed.
-pub fn header_link(raw_block: &[u8]) -> Option<(B256, B256)> {
+pub(super) fn header_link(raw_block: &[u8]) -> Option<(B256, B256)> {
     let header = Items::list(raw_block).ok()?.next_item().ok()?;
     let parent_hash: [u8; 32] = Items::list(header).ok()?.fixed().ok()?;
     Some((alloy_primitives::keccak256(header), parent_hash.into()))
 }
 
-pub fn link(block: &Proved) -> BlockLink {
+pub(super) fn link(block: &Proved) -> BlockLink {
     let header = &block.header;
     BlockLink {
         number: header.number,

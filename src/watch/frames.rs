@@ -19,12 +19,12 @@ use crate::prove::Proved;
 use std::time::Duration;
 
 /// Limit for the input and output of one block's frames together.
-pub const FRAMES_BYTES_MAX: u64 = 32 << 20;
+pub(super) const FRAMES_BYTES_MAX: u64 = 32 << 20;
 
 /// How long geth may take for one transaction after inputs were counted: the count omits calls of
 /// precompiles, which can carry as much. A slower transaction ends the trace of its block before it
 /// has used much memory, and the block is traced by the other tracer.
-pub const SMALL_TIMEOUT: Duration = Duration::from_millis(20);
+pub(super) const SMALL_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// Gas of a transaction above which its outputs alone may be too large.
 const GAS_HEAVY: u64 = 3_000_000;
@@ -38,7 +38,7 @@ const GAS_INTRINSIC: u64 = 21_000;
 
 /// An estimate of the size of a block's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
+pub(super) enum Weight {
     /// Too small to matter.
     Light,
     /// Inputs may be too large.
@@ -49,7 +49,7 @@ pub enum Weight {
 
 impl Weight {
     /// The estimate from the gas that each transaction used.
-    pub fn of(block: &Proved) -> Self {
+    pub(super) fn of(block: &Proved) -> Self {
         let totals = block.receipts.iter().map(|receipt| receipt.cumulative_gas_used);
         let mut before = 0;
         Self::of_gas(
@@ -57,7 +57,7 @@ impl Weight {
         )
     }
 
-    pub fn of_gas(gas: impl Iterator<Item = u64>) -> Self {
+    fn of_gas(gas: impl Iterator<Item = u64>) -> Self {
         let (mut bytes, mut together) = (0_u64, 0_u64);
         for gas in gas {
             if gas >= GAS_HEAVY {

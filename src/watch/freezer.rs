@@ -19,7 +19,7 @@ const ERAS_EVERY: Duration = Duration::from_secs(60);
 
 /// What is known of the freezer, and of the era files that have what was pruned from it.
 #[derive(Debug, Default)]
-pub struct FreezerLookup {
+pub(super) struct FreezerLookup {
     /// Where to look; `None` until the node has reported it.
     root: Option<PathBuf>,
     /// The era files, if not next to the freezer.
@@ -45,12 +45,12 @@ pub struct FreezerLookup {
 impl FreezerLookup {
     /// Looks in these directories; by default below the directory that the node reports, and for
     /// era files next to the freezer.
-    pub fn new(root: Option<PathBuf>, eras: Option<PathBuf>) -> Self {
+    pub(super) fn new(root: Option<PathBuf>, eras: Option<PathBuf>) -> Self {
         Self { root, eras, ..Self::default() }
     }
 
     /// Looks for the freezer of the chain with this genesis block, or updates what it has.
-    pub async fn look(&mut self, client: &Client, genesis: B256) -> Result<(), FetchError> {
+    pub(super) async fn look(&mut self, client: &Client, genesis: B256) -> Result<(), FetchError> {
         if self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
             return Ok(());
         }

@@ -29,7 +29,7 @@ struct ProvedRun {
 impl Builder {
     /// Builds a range from geth's freezer. The node confirms its last block, and all blocks below
     /// link to that.
-    pub async fn build_from_freezer(&self, job: Job) -> Result<Finished, FetchError> {
+    pub(super) async fn build_from_freezer(&self, job: Job) -> Result<Finished, FetchError> {
         let anchor = if self.anchored { Some(self.anchor(job.piece.last).await?) } else { None };
         self.on_thread(move |builder| {
             let _phase = phase("range");

@@ -21,7 +21,7 @@ const BATCHES_MAX: usize = 8;
 
 impl Builder {
     /// Builds a range from the node.
-    pub async fn build_from_node(
+    pub(super) async fn build_from_node(
         &self,
         job: Job,
         drained: &AtomicBool,

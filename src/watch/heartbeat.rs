@@ -23,7 +23,7 @@ const FIRST_BLOCK_S: u64 = 1_438_269_988;
 
 /// `.spyhop/heartbeat`: the writer's state after its last step.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-pub struct Heartbeat {
+pub(crate) struct Heartbeat {
     /// The writer's process ID.
     pub process: u32,
     /// When it was written, in seconds since 1970.
@@ -68,7 +68,7 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// Reads the heartbeat of the volume at `root`; `None` if there is none or it cannot be read: a
     /// writer soon replaces it.
-    pub fn read(root: &Path) -> Option<Self> {
+    pub(crate) fn read(root: &Path) -> Option<Self> {
         Self::read_strictly(root).ok().flatten()
     }
 
@@ -76,7 +76,7 @@ impl Heartbeat {
     ///
     /// # Errors
     /// If it exists and cannot be read.
-    pub fn read_strictly(root: &Path) -> Result<Option<Self>> {
+    pub(crate) fn read_strictly(root: &Path) -> Result<Option<Self>> {
         match std::fs::read(root.join(".spyhop/heartbeat")) {
             Ok(bytes) => {
                 serde_json::from_slice(&bytes).map(Some).context("failed to read the heartbeat")
@@ -87,14 +87,14 @@ impl Heartbeat {
     }
 
     /// The heartbeat of a writer that has no node yet.
-    pub fn waiting(state: &str, ipc: &Path) -> Self {
+    pub(super) fn waiting(state: &str, ipc: &Path) -> Self {
         // A reader may have another working directory.
         let ipc = std::path::absolute(ipc).unwrap_or(ipc.to_owned());
         Self { process: std::process::id(), state: state.to_owned(), ipc, ..Self::default() }
     }
 
     /// Its age in seconds; `None` if its time is in the future.
-    pub fn age_s(&self) -> Option<u64> {
+    pub(crate) fn age_s(&self) -> Option<u64> {
         let by_uptime = self.uptime.as_ref().and_then(|uptime| Uptime::now()?.since(uptime));
         by_uptime.or_else(|| {
             (now() + SKEW_S).checked_sub(self.time).map(|age| age.saturating_sub(SKEW_S))
@@ -102,7 +102,7 @@ impl Heartbeat {
     }
 
     /// Whether it was written since this machine booted.
-    pub fn is_of_this_boot(&self) -> bool {
+    pub(crate) fn is_of_this_boot(&self) -> bool {
         Uptime::now()
             .is_some_and(|now| self.uptime.as_ref().is_some_and(|then| then.boot == now.boot))
     }
@@ -110,7 +110,7 @@ impl Heartbeat {
 
 /// Time since the machine booted.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub struct Uptime {
+pub(crate) struct Uptime {
     /// Identifies the boot.
     boot: String,
     seconds: u64,
@@ -130,14 +130,14 @@ impl Uptime {
 }
 
 /// Age of a block in seconds, if its timestamp is meaningful.
-pub fn age_s(head: Head) -> Option<u64> {
+pub(super) fn age_s(head: Head) -> Option<u64> {
     let tells = head.number > 0 && head.timestamp >= FIRST_BLOCK_S;
     tells.then(|| now().saturating_sub(head.timestamp))
 }
 
 /// Writes the heartbeat after each step, and repeats it during a long step.
 #[derive(Debug)]
-pub struct Pulse {
+pub(super) struct Pulse {
     store: Arc<Store>,
     /// The last heartbeat, and when its step was committed.
     last: Mutex<Option<(Heartbeat, Instant)>>,
@@ -145,7 +145,7 @@ pub struct Pulse {
 
 impl Pulse {
     /// Nothing is written before the first beat.
-    pub fn start(store: Arc<Store>) -> Arc<Self> {
+    pub(super) fn start(store: Arc<Store>) -> Arc<Self> {
         let pulse = Arc::new(Self { store, last: Mutex::default() });
         let beating = Arc::downgrade(&pulse);
         let thread = thread::Builder::new()
@@ -175,7 +175,7 @@ impl Pulse {
     }
 
     /// Writes a heartbeat, which is repeated until the next one.
-    pub fn beat(&self, mut heartbeat: Heartbeat) -> Result<()> {
+    pub(super) fn beat(&self, mut heartbeat: Heartbeat) -> Result<()> {
         let mut last = self.last.lock().expect("nothing panics while holding it");
         let written = self.write(&mut heartbeat);
         *last = Some((heartbeat, Instant::now()));

@@ -37,7 +37,7 @@ const ASKED_MAX: usize = 256;
 
 /// The accounts to request, and those that need not be.
 #[derive(Debug, Default)]
-pub struct Hydration {
+pub(super) struct Hydration {
     /// Accounts to request, in order of rank.
     waiting: VecDeque<Account>,
     /// Accounts whose balance was stored lately.
@@ -59,7 +59,11 @@ struct Reading {
 impl Hydration {
     /// Handles a range that was read, and starts the next one if no accounts are waiting. Returns
     /// damage if it found any.
-    pub async fn go_on(&mut self, ranges: &[Range], builder: &Builder) -> Option<anyhow::Error> {
+    pub(super) async fn go_on(
+        &mut self,
+        ranges: &[Range],
+        builder: &Builder,
+    ) -> Option<anyhow::Error> {
         if let Some(Reading { blocks, task }) =
             self.reading.take_if(|reading| reading.task.is_finished())
         {
@@ -106,7 +110,7 @@ impl Hydration {
     }
 
     /// The accounts to request with the next block, after the first `skipped`.
-    pub fn of_block(&self, skipped: usize) -> Arc<[Account]> {
+    pub(super) fn of_block(&self, skipped: usize) -> Arc<[Account]> {
         self.waiting
             .iter()
             .skip(skipped * ACCOUNTS_OF_BLOCK)
@@ -117,7 +121,7 @@ impl Hydration {
 
     /// Records a block that was written, and the accounts requested with it. An account without a
     /// balance after that has none to report.
-    pub fn take_in(&mut self, block: &TailBlock, asked: Arc<[Account]>) -> Result<()> {
+    pub(super) fn take_in(&mut self, block: &TailBlock, asked: Arc<[Account]>) -> Result<()> {
         let Some(batch) = block.batch(&balances::TABLE) else { return Ok(()) };
         if Gap::of(&block.gaps, &balances::TABLE).iter().any(|gap| gap.lacks() == Lacks::Rows) {
             return Ok(());
@@ -139,7 +143,7 @@ impl Hydration {
     }
 
     /// Undoes what blocks added that a reorganisation dropped.
-    pub fn take_back(&mut self, hashes: &[B256]) {
+    pub(super) fn take_back(&mut self, hashes: &[B256]) {
         let Self { asked, seen, waiting, .. } = self;
         asked.retain(|(hash, accounts)| {
             let stays = !hashes.contains(hash);

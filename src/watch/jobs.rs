@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 /// Background work.
 #[derive(Debug)]
-pub struct Jobs {
+pub(super) struct Jobs {
     pub builder: Builder,
     /// Ranges being built, in planned order.
     under_way: Vec<UnderWay>,
@@ -60,10 +60,10 @@ struct Merging {
 }
 
 /// A finished merge: first and last block, and its result.
-pub type Merged = ((u64, u64), Result<Range, FetchError>);
+type Merged = ((u64, u64), Result<Range, FetchError>);
 
 impl Jobs {
-    pub fn new(builder: Builder, ranges: &[Range]) -> Self {
+    pub(super) fn new(builder: Builder, ranges: &[Range]) -> Self {
         Self {
             builder,
             under_way: Vec::new(),
@@ -79,7 +79,7 @@ impl Jobs {
     }
 
     /// Starts building a range, after those in progress.
-    pub fn start(&mut self, job: Job) {
+    pub(super) fn start(&mut self, job: Job) {
         self.start_at(self.under_way.len(), job);
     }
 
@@ -91,7 +91,7 @@ impl Jobs {
 
     /// The next finished range that can be committed: the first in progress if `in_order`,
     /// otherwise any.
-    pub async fn next_built(
+    pub(super) async fn next_built(
         &mut self,
         in_order: bool,
     ) -> Option<(Job, Result<Finished, FetchError>)> {
@@ -123,19 +123,19 @@ impl Jobs {
     }
 
     /// The pieces in progress.
-    pub fn pieces(&self) -> impl Iterator<Item = Piece> {
+    pub(super) fn pieces(&self) -> impl Iterator<Item = Piece> {
         self.under_way.iter().map(|under_way| under_way.job.piece)
     }
 
     /// Whether a worker is free.
-    pub fn has_worker(&self, workers: usize) -> bool {
+    pub(super) fn has_worker(&self, workers: usize) -> bool {
         // One that is only being written needs no core.
         self.under_way.iter().filter(|under_way| !under_way.is_drained()).count() < workers
     }
 
     /// Whether another range may be built from the node or the tail. Such a range keeps every core
     /// busy, so there is one at a time; the next may start while it is only being written.
-    pub fn has_node(&self) -> bool {
+    pub(super) fn has_node(&self) -> bool {
         let mut others =
             self.under_way.iter().filter(|other| other.job.piece.source != Source::Freezer);
         others.clone().count() <= 1 && others.all(UnderWay::is_drained)
@@ -143,7 +143,7 @@ impl Jobs {
 
     /// The source of a piece, given what failed before: traced pieces, and those that the freezer
     /// failed to provide, come from the node.
-    pub fn source(&self, piece: Piece, is_traced: bool) -> Piece {
+    pub(super) fn source(&self, piece: Piece, is_traced: bool) -> Piece {
         let is_given = !is_traced && !self.freezer_failures.contains_key(&piece.first);
         match piece.source {
             Source::Freezer if !is_given => Piece { source: Source::Node, ..piece },
@@ -153,12 +153,12 @@ impl Jobs {
 
     /// Takes the freezer's failure for a piece. It is tried again next time, in case it was
     /// repaired.
-    pub fn take_freezer_failure(&mut self, piece: Piece) -> Option<String> {
+    pub(super) fn take_freezer_failure(&mut self, piece: Piece) -> Option<String> {
         self.freezer_failures.remove(&piece.first)
     }
 
     /// The next merge that has not failed recently; none while one is in progress.
-    pub fn next_merge(&self, ranges: &[Range], tables: Selection) -> Option<Merge> {
+    pub(super) fn next_merge(&self, ranges: &[Range], tables: Selection) -> Option<Merge> {
         if self.merging.is_some() {
             return None;
         }
@@ -171,14 +171,14 @@ impl Jobs {
     }
 
     /// Starts merging ranges.
-    pub fn start_merge(&mut self, merge: Merge) {
+    pub(super) fn start_merge(&mut self, merge: Merge) {
         let blocks = merge.blocks();
         self.merging =
             Some(Merging { blocks, task: AbortOnDrop::spawn(self.builder.clone().merge(merge)) });
     }
 
     /// A merge that has finished.
-    pub async fn next_merged(&mut self) -> Option<Merged> {
+    pub(super) async fn next_merged(&mut self) -> Option<Merged> {
         let Merging { blocks, task } =
             self.merging.take_if(|merging| merging.task.is_finished())?;
         let merged = task.await.unwrap_or_else(|error| Err(error.into()));
@@ -189,20 +189,20 @@ impl Jobs {
     }
 
     /// Records a failed merge, to be retried later: its source ranges stay.
-    pub fn note_unmerged(&mut self, (first, last): (u64, u64), error: &anyhow::Error) {
+    pub(super) fn note_unmerged(&mut self, (first, last): (u64, u64), error: &anyhow::Error) {
         let reason = format!("{error:#}");
         tracing::warn!(first, last, reason, "merging ranges failed and will be retried");
         self.unmerged.insert((first, last), Failure::new("failed", reason));
     }
 
     /// The first failed merge.
-    pub fn first_unmerged(&self) -> Option<(u64, u64, &str)> {
+    pub(super) fn first_unmerged(&self) -> Option<(u64, u64, &str)> {
         let (&(first, last), failure) = self.unmerged.first_key_value()?;
         Some((first, last, &failure.reason))
     }
 
     /// Starts ranking the holders of these ranges.
-    pub fn start_ranking(&mut self, ranges: Vec<Range>) {
+    pub(super) fn start_ranking(&mut self, ranges: Vec<Range>) {
         let made = self.builder.on_thread(move |builder| {
             let _phase = phase("ranking");
             Ranking::make(&builder.fetcher.store, &ranges, RankLimits::default(), &builder.stop)
@@ -211,33 +211,33 @@ impl Jobs {
     }
 
     /// A ranking that has finished.
-    pub async fn next_ranking(&mut self) -> Option<Result<Ranking, FetchError>> {
+    pub(super) async fn next_ranking(&mut self) -> Option<Result<Ranking, FetchError>> {
         let ranking = self.ranking.take_if(|ranking| ranking.is_finished())?;
         Some(ranking.await.unwrap_or_else(|error| Err(error.into())))
     }
 
     /// Records a failed ranking, to be retried later.
-    pub fn note_unranked(&mut self) {
+    pub(super) fn note_unranked(&mut self) {
         self.ranking_retry_at = Some(Instant::now() + RETRY);
     }
 
     /// Whether a ranking may be started.
-    pub fn may_rank(&self) -> bool {
+    pub(super) fn may_rank(&self) -> bool {
         self.ranking.is_none() && self.ranking_retry_at.is_none_or(|at| Instant::now() >= at)
     }
 
     /// Whether a ranking is in progress.
-    pub fn is_ranking(&self) -> bool {
+    pub(super) fn is_ranking(&self) -> bool {
         self.ranking.is_some()
     }
 
     /// Whether ranges are being built or merged.
-    pub fn is_building(&self) -> bool {
+    pub(super) fn is_building(&self) -> bool {
         !self.under_way.is_empty() || self.merging.is_some()
     }
 
     /// Whether it is time to delete unused files. Never while a job reads ranges.
-    pub fn is_collection_due(&mut self) -> bool {
+    pub(super) fn is_collection_due(&mut self) -> bool {
         const EVERY: Duration = Duration::from_secs(60);
         if self.merging.is_some()
             || self.is_ranking()
@@ -251,7 +251,7 @@ impl Jobs {
     }
 
     /// Waits until a job needs attention.
-    pub async fn wait(&self, in_order: bool) {
+    pub(super) async fn wait(&self, in_order: bool) {
         const LOOK_EVERY: Duration = Duration::from_millis(20);
         let count_drained =
             || self.under_way.iter().filter(|under_way| under_way.is_drained()).count();
@@ -265,7 +265,7 @@ impl Jobs {
     }
 
     /// Drops the ranges being built, and waits briefly for a merge.
-    pub async fn close(&mut self) -> Option<Merged> {
+    pub(super) async fn close(&mut self) -> Option<Merged> {
         /// How long to wait for a merge before it is dropped.
         const DRAIN: Duration = Duration::from_secs(1);
         self.builder.stop.set();

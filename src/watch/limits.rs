@@ -14,7 +14,7 @@ const NICE_BUILD: i32 = 10;
 ///
 /// `RLIMIT_DATA` bounds the memory that a process can write to, and not, as `RLIMIT_AS` does, the
 /// address space that allocators reserve and files are mapped into.
-pub fn apply(memory_bytes_max: u64, behind: bool) {
+pub(super) fn apply(memory_bytes_max: u64, behind: bool) {
     let hard = getrlimit(Resource::Data).maximum.unwrap_or(u64::MAX);
     let memory = Some(memory_bytes_max.min(hard));
     note("memory", setrlimit(Resource::Data, Rlimit { current: memory, maximum: memory }));
@@ -33,7 +33,7 @@ pub fn apply(memory_bytes_max: u64, behind: bool) {
 
 /// Lowers this process's CPU priority below the process that started it. Call it before there are
 /// threads.
-pub fn go_behind() {
+pub(crate) fn go_behind() {
     note("priority", nice(NICE).map(drop));
 }
 
@@ -41,7 +41,7 @@ pub fn go_behind() {
 /// else come first, or, while a person is waiting, slightly below normal, because on a busy machine
 /// idle priority would never finish. `tests/bench/beside.py` measures what each costs a node that
 /// imports blocks. If the system refuses, the work is done at the old priority.
-pub fn lower_priority(idle: bool) {
+pub(super) fn lower_priority(idle: bool) {
     // Values of `ioprio_set(2)`: the idle class, or the lowest level of the default best-effort
     // class.
     let disk = if idle { 3 << 13 } else { 2 << 13 | 7 };

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// A sealed range to rebuild.
 #[derive(Clone, Debug)]
-pub struct Mend {
+pub(super) struct Mend {
     pub first: u64,
     pub last: u64,
     /// The tables it needs.
@@ -28,13 +28,13 @@ pub struct Mend {
 
 impl Mend {
     /// The range in a directory, with all its tables.
-    pub fn new(root: &Path, (first, last, path): (u64, u64, PathBuf)) -> Result<Self> {
+    pub(super) fn new(root: &Path, (first, last, path): (u64, u64, PathBuf)) -> Result<Self> {
         let tables = tables_of(&root.join(&path))?;
         Ok(Self { first, last, tables, path, contradicted: BTreeSet::new() })
     }
 
     /// Whether it contains some of these blocks.
-    pub fn overlaps(&self, first: u64, last: u64) -> bool {
+    pub(super) fn overlaps(&self, first: u64, last: u64) -> bool {
         self.first <= last && first <= self.last
     }
 }
@@ -44,7 +44,7 @@ impl Mend {
 ///
 /// # Errors
 /// If no range is of this chain, or one cannot be read for a reason other than its content.
-pub fn open(store: &Store, identity: Identity) -> Result<(Vec<Range>, Vec<Mend>)> {
+pub(super) fn open(store: &Store, identity: Identity) -> Result<(Vec<Range>, Vec<Mend>)> {
     let root = store.root();
     let ranges = loop {
         let (ranges, unreadable) = store.readable_ranges()?;
@@ -91,12 +91,12 @@ pub fn open(store: &Store, identity: Identity) -> Result<(Vec<Range>, Vec<Mend>)
 }
 
 /// Whether a range lacks state-dependent rows because the node was never asked.
-pub fn was_not_asked(range: &Range) -> bool {
+pub(super) fn was_not_asked(range: &Range) -> bool {
     range.manifest.gaps.iter().any(|gap| UNASKED.contains(&&gap.reason[..]))
 }
 
 /// A range reduced to the tables that follow from blocks alone.
-pub fn without_state(range: &Range) -> Option<Range> {
+pub(super) fn without_state(range: &Range) -> Option<Range> {
     let mut range = range.clone();
     range.manifest.tables.retain(|name, _| !is_of_state(name));
     range.manifest.gaps.retain(|gap| range.manifest.tables.contains_key(&gap.table));
@@ -104,7 +104,7 @@ pub fn without_state(range: &Range) -> Option<Range> {
 }
 
 /// Fails if a replacement has rows for fewer blocks than the range it replaces.
-pub fn covers_as_much(new: &Manifest, old: &Manifest) -> Result<(), FetchError> {
+pub(super) fn covers_as_much(new: &Manifest, old: &Manifest) -> Result<(), FetchError> {
     let blocks = |manifest: &Manifest, table: &str| -> u64 {
         let gaps = manifest.gaps.iter().filter(|gap| gap.table == table);
         gaps.map(|Gap { first, last, .. }| last - first + 1).sum()
@@ -129,7 +129,7 @@ pub fn covers_as_much(new: &Manifest, old: &Manifest) -> Result<(), FetchError> 
 }
 
 /// Whether a table depends on state, which only a node that has it can provide.
-pub fn is_of_state(table: &str) -> bool {
+pub(super) fn is_of_state(table: &str) -> bool {
     needing(Need::is_of_state).tables().any(|of_state| of_state.name == table)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Running totals of all workers.
 #[derive(Debug, Default)]
-pub struct Meter {
+pub(super) struct Meter {
     /// From geth's freezer; bytes as stored there.
     pub freezer: Counter,
     /// Over geth's socket; bytes of RLP.
@@ -16,31 +16,31 @@ pub struct Meter {
 
 /// Blocks and bytes of one source.
 #[derive(Debug, Default)]
-pub struct Counter {
+pub(super) struct Counter {
     blocks: AtomicU64,
     bytes: AtomicU64,
 }
 
 impl Counter {
     /// Counts blocks that were read, proved and written, and their bytes.
-    pub fn add(&self, blocks: u64, bytes: u64) {
+    pub(super) fn add(&self, blocks: u64, bytes: u64) {
         self.blocks.fetch_add(blocks, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub fn read(&self) -> (u64, u64) {
+    pub(super) fn read(&self) -> (u64, u64) {
         (self.blocks.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
     }
 }
 
 impl Meter {
     /// Counts CPU time of sender recovery.
-    pub fn recovered(&self, time: Duration) {
+    pub(super) fn recovered(&self, time: Duration) {
         self.recovery_ns.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
     }
 
     /// CPU time of sender recovery so far.
-    pub fn recovery(&self) -> Duration {
+    pub(super) fn recovery(&self) -> Duration {
         Duration::from_nanos(self.recovery_ns.load(Ordering::Relaxed))
     }
 }

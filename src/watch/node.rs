@@ -21,7 +21,7 @@ const FINALIZED_RETRY: Duration = Duration::from_secs(60);
 
 /// The node's state as last polled.
 #[derive(Debug)]
-pub struct Node {
+pub(super) struct Node {
     pub client: Client,
     pub chain: Chain,
     pub head: Option<Head>,
@@ -42,7 +42,12 @@ pub struct Node {
 
 impl Node {
     /// A node that was found but not yet polled.
-    pub fn new(client: Client, chain: Chain, freezer: FreezerLookup, settings: &Settings) -> Self {
+    pub(super) fn new(
+        client: Client,
+        chain: Chain,
+        freezer: FreezerLookup,
+        settings: &Settings,
+    ) -> Self {
         Self {
             client,
             chain,
@@ -61,12 +66,12 @@ impl Node {
 
     /// Whether the node has a head, so that its chain is known. In snap sync it has none for hours,
     /// while its freezer fills with blocks that it has checked downwards from a finalized one.
-    pub fn is_anchored(&self) -> bool {
+    pub(super) fn is_anchored(&self) -> bool {
         self.head.is_some_and(|head| head.number > 0)
     }
 
     /// Polls the head. Closes the gate while the node is slow to answer or falls behind.
-    pub async fn look_at_head(&mut self, gate: &Gate) -> Result<Head, FetchError> {
+    pub(super) async fn look_at_head(&mut self, gate: &Gate) -> Result<Head, FetchError> {
         let client = self.client.clone();
         let mut answer = std::pin::pin!(client.head(Tag::Latest));
         let head = match tokio::time::timeout(ANSWER_MAX, &mut answer).await {
@@ -100,7 +105,7 @@ impl Node {
     }
 
     /// Polls the finalized block; if the node never had one, depth below the head decides.
-    pub async fn look_for_finalized(
+    pub(super) async fn look_for_finalized(
         &mut self,
         head: Head,
         tip: Option<BlockLink>,
@@ -175,7 +180,11 @@ impl Node {
     }
 
     /// Checks that the node's chain is the one sealed in these ranges of a volume at `root`.
-    pub async fn check_sealed(&self, ranges: &[Range], root: &Path) -> Result<(), FetchError> {
+    pub(super) async fn check_sealed(
+        &self,
+        ranges: &[Range],
+        root: &Path,
+    ) -> Result<(), FetchError> {
         let head = self.head.map_or(0, |head| head.number);
         let Some(range) = ranges.iter().rev().find(|range| range.last <= head) else {
             return Ok(());
@@ -188,7 +197,7 @@ impl Node {
     }
 
     /// The error for a chain that contradicts a sealed range, naming the block to rewind to.
-    pub async fn contradiction(
+    pub(super) async fn contradiction(
         &self,
         number: u64,
         hash: B256,
@@ -225,14 +234,14 @@ impl Node {
     }
 
     /// Looks for the freezer, or updates what it has. Returns where it and the era files are.
-    pub async fn look_at_freezer(&mut self) -> Result<&Places, FetchError> {
+    pub(super) async fn look_at_freezer(&mut self) -> Result<&Places, FetchError> {
         self.freezer.look(&self.client, self.chain.identity.genesis_hash).await?;
         Ok(&self.freezer.places)
     }
 
     /// The blocks that can be read from the freezer and the era files: present, durable, and final.
     /// First and last of each run, ascending.
-    pub fn in_freezer(&self) -> Vec<(u64, u64)> {
+    pub(super) fn in_freezer(&self) -> Vec<(u64, u64)> {
         let end = if self.is_anchored() { self.finalized } else { Some(u64::MAX) };
         let Some(end) = end else { return Vec::new() };
         let extents = self.freezer.extents.iter().map(|&(first, last)| (first, last.min(end)));
@@ -240,7 +249,7 @@ impl Node {
     }
 
     /// The last block that can be sealed.
-    pub fn last_final(&self) -> Option<u64> {
+    pub(super) fn last_final(&self) -> Option<u64> {
         if self.is_anchored() {
             self.finalized
         } else {
@@ -249,13 +258,13 @@ impl Node {
     }
 
     /// Whether history is traced, and so is not read from the freezer.
-    pub fn is_traced(&self) -> bool {
+    pub(super) fn is_traced(&self) -> bool {
         self.asks_state && self.is_anchored()
     }
 
     /// With traces of all blocks: polls the first block whose state the node serves, when it is
     /// due, and logs what cannot be requested. Returns whether that changed.
-    pub async fn look_for_state(
+    pub(super) async fn look_for_state(
         &mut self,
         ranges: &[Range],
         root: &Path,
@@ -287,7 +296,7 @@ impl Node {
 
     /// Whether to request the state of a sealed range: it was never requested, and the node has all
     /// of it.
-    pub fn is_to_be_asked(&self, range: &Range) -> bool {
+    pub(super) fn is_to_be_asked(&self, range: &Range) -> bool {
         self.is_traced()
             && was_not_asked(range)
             && self.oldest_state.is_some_and(|oldest| oldest <= range.first)
@@ -302,7 +311,7 @@ impl Node {
     }
 
     /// The remedy for state that was requested but that this node does not serve.
-    pub fn remedy(&self, root: &Path) -> String {
+    pub(super) fn remedy(&self, root: &Path) -> String {
         let oldest =
             self.oldest_state.map_or("not known".to_owned(), |oldest| format!("block {oldest}"));
         let data = root.display();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// A slower reply to the head request is a sign of a node under pressure.
-pub const ANSWER_MAX: Duration = Duration::from_secs(1);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// A head younger than this, in seconds, means that the node keeps up.
 const KEEPS_UP_S: u64 = 30;
@@ -42,7 +42,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// to. It answers at its own priority, work for us delays its block, and a busy core slows the
 /// others whatever its priority.
 #[derive(Debug)]
-pub struct Pace {
+pub(super) struct Pace {
     started: Instant,
     head: Mutex<Option<Moves>>,
     turn: Semaphore,
@@ -103,7 +103,7 @@ impl Default for Pace {
 
 impl Pace {
     /// Records that the node's head moved.
-    pub fn moved(&self) {
+    pub(super) fn moved(&self) {
         let mut head = self.head.lock().expect("nothing panics while holding it");
         *head = Some(Moves::next(*head, self.started.elapsed()));
     }
@@ -117,7 +117,7 @@ impl Pace {
 
     /// Sends a request between two of the node's blocks; a node that imports all the time gets one
     /// request at a time, with pauses.
-    pub async fn ask_between_blocks<T>(&self, asked: impl Future<Output = T>) -> T {
+    pub(super) async fn ask_between_blocks<T>(&self, asked: impl Future<Output = T>) -> T {
         if self.activity() == Activity::Idle {
             return asked.await;
         }
@@ -138,7 +138,7 @@ impl Pace {
     ///
     /// # Errors
     /// If the process is to stop.
-    pub fn wait_between_blocks(&self, stop: &Stop) -> Result<(), Stopped> {
+    pub(super) fn wait_between_blocks(&self, stop: &Stop) -> Result<(), Stopped> {
         while self.activity() == Activity::AtWork && !stop.is_set() {
             std::thread::sleep(LOOK_EVERY);
         }
@@ -148,7 +148,7 @@ impl Pace {
 
 /// Workers wait here between two blocks while it is closed. Open at first.
 #[derive(Debug)]
-pub struct Gate {
+pub(super) struct Gate {
     /// Whether it is ever closed.
     closes: bool,
     closed: Mutex<bool>,
@@ -157,12 +157,12 @@ pub struct Gate {
 
 impl Gate {
     /// It is never closed if somebody is waiting for the result.
-    pub fn new(closes: bool) -> Self {
+    pub(super) fn new(closes: bool) -> Self {
         Self { closes, closed: Mutex::new(false), changed: Condvar::new() }
     }
 
     /// Closes it for a reason, or opens it without one; logs changes.
-    pub fn close_because(&self, why: Option<&str>) {
+    pub(super) fn close_because(&self, why: Option<&str>) {
         let why = why.filter(|_| self.closes);
         let mut closed = self.closed.lock().expect("nothing panics while holding it");
         if std::mem::replace(&mut *closed, why.is_some()) != why.is_some() {
@@ -178,7 +178,7 @@ impl Gate {
     ///
     /// # Errors
     /// If the process is to stop.
-    pub fn wait_on_thread(&self, stop: &Stop) -> Result<(), Stopped> {
+    pub(super) fn wait_on_thread(&self, stop: &Stop) -> Result<(), Stopped> {
         let mut closed = self.closed.lock().expect("nothing panics while holding it");
         while *closed && !stop.is_set() {
             let waited = self.changed.wait_timeout(closed, Duration::from_millis(100));
@@ -188,7 +188,7 @@ impl Gate {
     }
 
     /// Waits until it is open.
-    pub async fn wait(&self) {
+    pub(super) async fn wait(&self) {
         while *self.closed.lock().expect("nothing panics while holding it") {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -197,14 +197,14 @@ impl Gate {
 
 /// Whether the node falls behind.
 #[derive(Debug, Default)]
-pub struct Pressure {
+pub(super) struct Pressure {
     /// Whether its head was ever recent: a node that never kept up is not slowed down by us.
     kept_up: bool,
 }
 
 impl Pressure {
     /// Whether a node that kept up now has a head that is too old.
-    pub fn is_late(&mut self, head_age_s: u64) -> bool {
+    pub(super) fn is_late(&mut self, head_age_s: u64) -> bool {
         self.kept_up |= head_age_s < KEEPS_UP_S;
         self.kept_up && head_age_s > BEHIND_S
     }

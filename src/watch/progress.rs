@@ -10,7 +10,7 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Progress of building.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-pub struct Building {
+pub(crate) struct Building {
     /// Sealed blocks of those requested, in thousandths.
     pub done_permille: u64,
     /// Blocks still to be read.
@@ -23,7 +23,7 @@ pub struct Building {
 
 /// The rate of one source.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-pub struct SourceRate {
+pub(crate) struct SourceRate {
     /// `freezer` or `node`.
     pub source: String,
     /// Blocks so far in this run.
@@ -36,7 +36,7 @@ pub struct SourceRate {
 
 /// The rates of building, from one log line to the next.
 #[derive(Debug)]
-pub struct Rates {
+pub(super) struct Rates {
     started: Instant,
     at: Instant,
     /// Blocks and bytes of each source at the last measurement.
@@ -45,12 +45,12 @@ pub struct Rates {
 }
 
 impl Rates {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { started: Instant::now(), at: Instant::now(), before: [(0, 0); 2], rates: Vec::new() }
     }
 
     /// Measures again if it is time; returns whether it was.
-    pub fn measure(&mut self, meter: &Meter) -> bool {
+    pub(super) fn measure(&mut self, meter: &Meter) -> bool {
         let elapsed = self.at.elapsed();
         if elapsed < LOG_EVERY {
             return false;
@@ -76,7 +76,7 @@ impl Rates {
     }
 
     /// Logs the totals of the whole run: blocks of each source, and CPU time.
-    pub fn log_total(&self, meter: &Meter) {
+    pub(super) fn log_total(&self, meter: &Meter) {
         let seconds = self.started.elapsed().as_secs_f64();
         let rounded = |value: f64| (value * 10.0).round() / 10.0;
         for (source, counter) in [("freezer", &meter.freezer), ("node", &meter.node)] {
@@ -97,7 +97,7 @@ impl Rates {
     }
 
     /// Progress, with this many blocks sealed and left.
-    pub fn building(&self, sealed: u64, left: u64) -> Building {
+    pub(super) fn building(&self, sealed: u64, left: u64) -> Building {
         let blocks_s: u64 = self.rates.iter().map(|rate| rate.blocks_s).sum();
         Building {
             done_permille: sealed * 1_000 / (sealed + left).max(1),

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// What is published, and what is to be.
 #[derive(Debug)]
-pub struct Publication {
+pub(super) struct Publication {
     publisher: Publisher,
     labels: Labels,
     events: Events,
@@ -34,7 +34,7 @@ pub struct Publication {
 
 /// The published part of the chain.
 #[derive(Debug)]
-pub struct Published<'a> {
+pub(super) struct Published<'a> {
     pub identity: Identity,
     /// The tables to make.
     pub tables: Selection,
@@ -45,7 +45,7 @@ pub struct Published<'a> {
 }
 
 impl Publication {
-    pub fn new(
+    pub(super) fn new(
         publisher: Publisher,
         labels: Labels,
         events: Events,
@@ -65,17 +65,17 @@ impl Publication {
     }
 
     /// Reads the operator's files again if they changed.
-    pub fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         self.dirty |= self.labels.refresh();
         self.dirty |= self.events.refresh();
     }
 
     /// Whether there is something to publish and enough time has passed.
-    pub fn is_due(&self, every: Duration) -> bool {
+    pub(super) fn is_due(&self, every: Duration) -> bool {
         self.dirty && self.published_at.is_none_or(|at| at.elapsed() >= every)
     }
 
-    pub fn publish(&mut self, store: &Store, published: &Published) -> Result<()> {
+    pub(super) fn publish(&mut self, store: &Store, published: &Published) -> Result<()> {
         let Published { identity, tables, ranges, tail, ref coverage, ref reorgs } = *published;
         let split = chunk::split(store, identity, tail, tables)?;
         let sealed = ranges.iter().map(|range| Directory {
@@ -111,7 +111,7 @@ impl Publication {
     }
 
     /// Drops a damaged ranking.
-    pub fn check_ranking(&mut self, store: &Store) -> Result<()> {
+    pub(super) fn check_ranking(&mut self, store: &Store) -> Result<()> {
         if let Some(ranking) = &self.ranking
             && !ranking.is_sound(store)?
         {
@@ -121,23 +121,23 @@ impl Publication {
     }
 
     /// Records why publishing failed, or that it succeeded.
-    pub fn note_failure(&mut self, reason: Option<String>) {
+    pub(super) fn note_failure(&mut self, reason: Option<String>) {
         self.failed = reason.map(|reason| (reason, Instant::now()));
     }
 
     /// Whether it failed recently.
-    pub fn rests(&self) -> bool {
+    pub(super) fn rests(&self) -> bool {
         const RETRY: Duration = Duration::from_secs(10);
         self.failed.as_ref().is_some_and(|(_, at)| at.elapsed() < RETRY)
     }
 
     /// Why publishing failed.
-    pub fn failure(&self) -> Option<&str> {
+    pub(super) fn failure(&self) -> Option<&str> {
         self.failed.as_ref().map(|(reason, _)| &reason[..])
     }
 
     /// Deletes rankings and tail chunks that are no longer published, once no reader uses them.
-    pub fn collect(&mut self, store: &Store) -> Result<()> {
+    pub(super) fn collect(&mut self, store: &Store) -> Result<()> {
         if let Some(ranking) = &self.ranking {
             ranking.collect_others(store, GRACE)?;
         }

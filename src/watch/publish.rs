@@ -22,7 +22,7 @@ impl Session {
     /// Publishes what is stored, if there is something new and it is time, or if `now`. Damage
     /// found by that goes to quarantine, and publishing is retried once from scratch; if that fails
     /// too, readers keep the old file, and it is retried later.
-    pub fn publish(&mut self, now: bool) -> Result<()> {
+    pub(super) fn publish(&mut self, now: bool) -> Result<()> {
         if self.publication.rests() && !self.settings.ends() {
             return Ok(());
         }
@@ -82,7 +82,7 @@ impl Session {
 
     /// Handles a damaged range: moves it to quarantine for rebuilding and publishes the rest.
     /// Returns any other error.
-    pub fn take_damage(&mut self, error: anyhow::Error) -> Result<()> {
+    pub(super) fn take_damage(&mut self, error: anyhow::Error) -> Result<()> {
         let Some(damaged) = error.downcast_ref::<Damaged>().cloned() else { return Err(error) };
         if !self.sealed.set_aside(&damaged)? {
             return Ok(());

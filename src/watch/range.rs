@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicBool;
 
 impl Builder {
     /// Builds a range without committing it. Sets `drained` when it no longer needs the node.
-    pub async fn build(
+    pub(super) async fn build(
         mut self,
         mut job: Job,
         drained: Arc<AtomicBool>,

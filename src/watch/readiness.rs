@@ -15,18 +15,23 @@ const OLD_S: u64 = 300;
 const ASK_EVERY: Duration = Duration::from_secs(30);
 
 /// Why a node has only its genesis block.
-pub async fn before_first_block(client: &Client) -> Result<String, FetchError> {
+pub(super) async fn before_first_block(client: &Client) -> Result<String, FetchError> {
     let syncing = client.syncing().await.map_err(FetchError::Away)?;
     Ok(format!("waiting for the node's first block: {}", stage(&syncing)))
 }
 
 /// When a node with an old head was last asked.
 #[derive(Debug, Default)]
-pub struct Lag(Option<Instant>);
+pub(super) struct Lag(Option<Instant>);
 
 impl Lag {
     /// Logs why there are no new blocks if the node's head is old. It is followed all the same.
-    pub async fn log(&mut self, client: &Client, head: Option<Head>, reporter: &mut Reporter) {
+    pub(super) async fn log(
+        &mut self,
+        client: &Client,
+        head: Option<Head>,
+        reporter: &mut Reporter,
+    ) {
         let Some(age_s) = head.and_then(age_s) else { return };
         let asked = self.0.is_some_and(|at| at.elapsed() < ASK_EVERY);
         if age_s < OLD_S || asked || reporter.state().starts_with("waiting") {

@@ -10,7 +10,11 @@ use alloy_primitives::B256;
 
 impl Session {
     /// Rewinds to the block that the node's chain and ours share.
-    pub async fn reorganise(&mut self, tip: BlockLink, head: Head) -> Result<(), FetchError> {
+    pub(super) async fn reorganise(
+        &mut self,
+        tip: BlockLink,
+        head: Head,
+    ) -> Result<(), FetchError> {
         let client = self.node.client.clone();
         let floor = self.tail.first().unwrap_or(tip.number + 1);
         let mut new_hashes = Vec::new();
@@ -84,7 +88,7 @@ impl Session {
     }
 
     /// Drops the tail above a block, to be replaced, and records the reorganisation.
-    pub fn take_back(
+    pub(super) fn take_back(
         &mut self,
         fork_block: u64,
         fork_hash: B256,

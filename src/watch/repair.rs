@@ -46,19 +46,19 @@ pub struct Faulty {
 
 impl Faulty {
     /// Adds a range, unless it is already there.
-    pub fn add_range(&mut self, range: &Range) {
+    pub(crate) fn add_range(&mut self, range: &Range) {
         if !self.has_range(range) {
             self.ranges.push((range.first, range.last, range.path.clone()));
         }
     }
 
     /// Whether it contains a range.
-    pub fn has_range(&self, range: &Range) -> bool {
+    pub(crate) fn has_range(&self, range: &Range) -> bool {
         self.ranges.iter().any(|(.., path)| *path == range.path)
     }
 
     /// Whether there is nothing to rebuild.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
             && self.chunks.is_empty()
             && self.tail.is_empty()
@@ -72,7 +72,7 @@ impl Faulty {
 /// # Errors
 /// If the node lacks a block or is on another chain, or the volume lacks space; whatever was not
 /// rebuilt stays as it was.
-pub fn repair(
+pub(crate) fn repair(
     ipc: PathBuf,
     store: Arc<Store>,
     published_path: Option<PathBuf>,

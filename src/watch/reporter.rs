@@ -16,7 +16,7 @@ const FRAMES_S: u8 = 20;
 
 /// Logs each state once, or shows it in a progress bar.
 #[derive(Debug)]
-pub struct Reporter {
+pub(super) struct Reporter {
     /// The first block of the run that the previous writer left.
     run_first_before: Option<u64>,
     bar: Option<ProgressBar>,
@@ -29,7 +29,7 @@ pub struct Reporter {
 
 impl Reporter {
     /// A progress bar if standard error is a terminal, otherwise log lines.
-    pub fn new(store: Arc<Store>) -> Self {
+    pub(super) fn new(store: Arc<Store>) -> Self {
         let style =
             "{prefix} [{bar:40}] {human_pos}/{human_len} blocks  {per_sec}  ETA {eta}  {msg}";
         let bar = std::io::stderr().is_terminal().then(|| {
@@ -52,13 +52,13 @@ impl Reporter {
     }
 
     /// The first block of the run, by the previous writer's last heartbeat.
-    pub fn run_first_before(&self) -> Option<u64> {
+    pub(super) fn run_first_before(&self) -> Option<u64> {
         self.run_first_before
     }
 
     /// Writes the heartbeat, and repeats it until the next one. Keeps the first block of the run if
     /// the new one lacks it.
-    pub fn beat(&self, heartbeat: Heartbeat) -> Result<()> {
+    pub(super) fn beat(&self, heartbeat: Heartbeat) -> Result<()> {
         self.pulse.beat(Heartbeat {
             run_first: heartbeat.run_first.or(self.run_first_before),
             ..heartbeat
@@ -66,7 +66,7 @@ impl Reporter {
     }
 
     /// Logs a state when it is entered, and not again until another was logged.
-    pub fn log_state(&mut self, state: String) {
+    pub(super) fn log_state(&mut self, state: String) {
         if self.logged != state {
             self.above_bar(|| tracing::info!("{state}"));
             if let Some(bar) = &self.bar {
@@ -76,17 +76,17 @@ impl Reporter {
         }
     }
 
-    pub fn state(&self) -> &str {
+    pub(super) fn state(&self) -> &str {
         &self.logged
     }
 
     /// Time of the last committed step, in seconds since 1970.
-    pub fn committed_at(&self) -> Option<u64> {
+    pub(super) fn committed_at(&self) -> Option<u64> {
         self.committed_at
     }
 
     /// Reports a committed step: a log line, or the progress bar moves.
-    pub fn step(&mut self, what: &str, position: Position) {
+    pub(super) fn step(&mut self, what: &str, position: Position) {
         self.logged = what.to_owned();
         self.committed_at = Some(now());
         let (done, all, message) = match position {
@@ -117,7 +117,7 @@ impl Reporter {
     }
 
     /// Logs progress of building.
-    pub fn building(&mut self, building: &Building) {
+    pub(super) fn building(&mut self, building: &Building) {
         let done = building.done_permille as f64 / 10.0;
         let eta = building.eta_s.map_or("unknown".to_owned(), |eta| format!("{eta} s"));
         for SourceRate { source, blocks, blocks_s, kb_s } in &building.sources {
@@ -149,7 +149,7 @@ impl Reporter {
 
 /// Where the writer is.
 #[derive(Clone, Copy, Debug)]
-pub enum Position {
+pub(super) enum Position {
     /// On the way to the node's head.
     Head {
         /// The first requested block.

@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long before a failed piece is retried.
-pub const RETRY: Duration = Duration::from_secs(600);
+pub(super) const RETRY: Duration = Duration::from_secs(600);
 
 /// How long a reader may use an older published file.
-pub const GRACE: Duration = Duration::from_secs(600);
+pub(super) const GRACE: Duration = Duration::from_secs(600);
 
 /// Something that could not be built.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub(super) struct Failure {
     /// `failed` or `missing`.
     pub status: &'static str,
     pub reason: String,
@@ -30,19 +30,19 @@ pub struct Failure {
 
 impl Failure {
     /// A failure to be retried later.
-    pub fn new(status: &'static str, reason: String) -> Self {
+    pub(super) fn new(status: &'static str, reason: String) -> Self {
         Self { status, reason, retry_at: Instant::now() + RETRY }
     }
 
     /// Whether it is too early to retry.
-    pub fn rests(&self) -> bool {
+    pub(super) fn rests(&self) -> bool {
         self.retry_at > Instant::now()
     }
 }
 
 /// Stored history.
 #[derive(Debug)]
-pub struct Sealed {
+pub(super) struct Sealed {
     store: Arc<Store>,
     keep_days: Option<u64>,
     /// The first requested block, a multiple of [`RANGE_MIN`].
@@ -59,7 +59,7 @@ pub struct Sealed {
 
 impl Sealed {
     /// Opens the store's ranges; damaged ones go to quarantine.
-    pub fn open(
+    pub(super) fn open(
         store: Arc<Store>,
         identity: Identity,
         wanted_first: u64,
@@ -89,7 +89,7 @@ impl Sealed {
     /// Extends the request to everything stored up to the tip, so that this run of blocks never
     /// gets a gap above it, and to what was lost of it since the last heartbeat. `tail_first` is
     /// the lowest block of the tail, `run_first` the first one of the run at that time.
-    pub fn want_what_is_stored(&mut self, tail_first: Option<u64>, run_first: Option<u64>) {
+    pub(super) fn want_what_is_stored(&mut self, tail_first: Option<u64>, run_first: Option<u64>) {
         let tail_first = tail_first.map(|number| number / RANGE_MIN * RANGE_MIN);
         let mut stored_first = tail_first.or(self.ranges.last().map(|range| range.last + 1));
         for range in self.ranges.iter().rev() {
@@ -112,7 +112,7 @@ impl Sealed {
     }
 
     /// The last sealed block.
-    pub fn top(&self) -> Option<BlockLink> {
+    pub(super) fn top(&self) -> Option<BlockLink> {
         self.ranges.last().map(|range| BlockLink {
             number: range.last,
             hash: range.manifest.last_hash,
@@ -122,13 +122,13 @@ impl Sealed {
     }
 
     /// Whether a block is in a sealed range.
-    pub fn has(&self, number: u64) -> bool {
+    pub(super) fn has(&self, number: u64) -> bool {
         let below = self.ranges.partition_point(|range| range.first <= number);
         below > 0 && self.ranges[below - 1].last >= number
     }
 
     /// Refuses ranges that do not link: one of them is of another chain.
-    pub fn check_links(&self) -> Result<()> {
+    pub(super) fn check_links(&self) -> Result<()> {
         let Some((below, above)) = unlinked(&self.ranges).next() else { return Ok(()) };
         let (data, [below_path, above_path]) =
             (self.store.root().display(), [below, above].map(|range| range.path.display()));
@@ -146,7 +146,7 @@ impl Sealed {
     }
 
     /// Checks that a new range links to its neighbours before it is committed.
-    pub fn check_neighbours(&self, new: &Manifest) -> Result<()> {
+    pub(super) fn check_neighbours(&self, new: &Manifest) -> Result<()> {
         let below = self.ranges.iter().find(|other| other.last + 1 == new.first);
         let above = self.ranges.iter().find(|other| other.first == new.last + 1);
         let links = below.is_none_or(|below| below.manifest.last_hash == new.first_parent_hash)
@@ -170,7 +170,7 @@ impl Sealed {
     }
 
     /// Adds a committed range, replacing those within it and clearing failures there.
-    pub fn add(&mut self, range: Range) {
+    pub(super) fn add(&mut self, range: Range) {
         self.failures.retain(|(first, last), _| *last < range.first || *first > range.last);
         self.mends.retain(|mend| !mend.overlaps(range.first, range.last));
         self.ranges.retain(|stored| stored.first < range.first || stored.last > range.last);
@@ -179,7 +179,7 @@ impl Sealed {
     }
 
     /// Records why a piece is not stored, to be retried later.
-    pub fn note_failure(
+    pub(super) fn note_failure(
         &mut self,
         (first, last): (u64, u64),
         status: &'static str,
@@ -190,19 +190,19 @@ impl Sealed {
     }
 
     /// Whether a piece failed and it is too early to retry.
-    pub fn rests(&self, blocks: (u64, u64)) -> bool {
+    pub(super) fn rests(&self, blocks: (u64, u64)) -> bool {
         self.failures.get(&blocks).is_some_and(Failure::rests)
     }
 
     /// The first piece that failed its check.
-    pub fn first_failed(&self) -> Option<(u64, u64, &str)> {
+    pub(super) fn first_failed(&self) -> Option<(u64, u64, &str)> {
         let failed = self.failures.iter().find(|(_, failure)| failure.status == "failed");
         failed.map(|(&(first, last), failure)| (first, last, &failure.reason[..]))
     }
 
     /// First and last block of ranges, of failed pieces that are not yet retried, and of ranges
     /// being rebuilt; ascending.
-    pub fn settled(&self) -> Vec<(u64, u64)> {
+    pub(super) fn settled(&self) -> Vec<(u64, u64)> {
         let mut settled: Vec<_> =
             self.ranges.iter().map(|range| (range.first, range.last)).collect();
         settled.extend(
@@ -215,7 +215,7 @@ impl Sealed {
     }
 
     /// The requested ranges that are to be rebuilt.
-    pub fn wanted_mends(&self) -> impl Iterator<Item = &Mend> {
+    pub(super) fn wanted_mends(&self) -> impl Iterator<Item = &Mend> {
         let lowest = self
             .ranges
             .first()
@@ -226,7 +226,12 @@ impl Sealed {
     /// Where a tail begins whose lowest file is of this block: above everything that is sealed,
     /// failed, or final and so to be built as a range. `finalized_seen` says whether the node ever
     /// named a finalized block.
-    pub fn tail_start(&self, lowest: u64, finalized: Option<u64>, finalized_seen: bool) -> u64 {
+    pub(super) fn tail_start(
+        &self,
+        lowest: u64,
+        finalized: Option<u64>,
+        finalized_seen: bool,
+    ) -> u64 {
         let hundred = lowest / RANGE_MIN * RANGE_MIN;
         let settled = self.settled().last().map(|(_, last)| last + 1);
         let wanted =
@@ -241,7 +246,7 @@ impl Sealed {
     }
 
     /// The published ranges: those within `--keep`, measured from the last stored block.
-    pub fn kept(&self, tip: Option<BlockLink>) -> &[Range] {
+    pub(super) fn kept(&self, tip: Option<BlockLink>) -> &[Range] {
         let limit = self.keep_limit(tip).unwrap_or(0);
         let older =
             self.ranges.iter().take_while(|range| range.manifest.last_timestamp < limit).count();
@@ -257,7 +262,7 @@ impl Sealed {
 
     /// Deletes ranges older than `--keep`, once no reader uses them. Returns whether there were
     /// any.
-    pub fn drop_old(&mut self, tip: Option<BlockLink>) -> Result<bool> {
+    pub(super) fn drop_old(&mut self, tip: Option<BlockLink>) -> Result<bool> {
         let Some(limit) = self.keep_limit(tip) else { return Ok(false) };
         let is_old =
             |range: &&Range| range.manifest.last_timestamp.saturating_add(GRACE.as_secs()) < limit;
@@ -272,7 +277,7 @@ impl Sealed {
 
     /// Moves a damaged range to quarantine and records that it is to be rebuilt. Returns whether it
     /// still existed: others may have replaced it.
-    pub fn set_aside(&mut self, damaged: &Damaged) -> Result<bool> {
+    pub(super) fn set_aside(&mut self, damaged: &Damaged) -> Result<bool> {
         let Some(range) = self.ranges.iter().find(|range| range.path == damaged.path).cloned()
         else {
             return Ok(false);
@@ -301,7 +306,7 @@ impl Sealed {
 
     /// Moves ranges that publishing found damaged to quarantine, and records that they are to be
     /// rebuilt.
-    pub fn set_aside_all(&mut self, damaged: &[Damaged]) -> Result<()> {
+    pub(super) fn set_aside_all(&mut self, damaged: &[Damaged]) -> Result<()> {
         for Damaged { path, reason } in damaged {
             let at = self.ranges.iter().position(|range| range.path == *path);
             let Some(range) = at.map(|at| self.ranges.remove(at)) else { continue };
@@ -313,7 +318,7 @@ impl Sealed {
 
     /// The damaged ones among the ranges that publishing opens; `read_first` is the one it reads
     /// first.
-    pub fn damage_met(
+    pub(super) fn damage_met(
         &self,
         error: &anyhow::Error,
         read_first: Option<&Path>,
@@ -339,7 +344,7 @@ impl Sealed {
     }
 
     /// The first block of the run that ends at the tip.
-    pub fn run_first(&self, tail_first: Option<u64>, tip: Option<BlockLink>) -> Option<u64> {
+    pub(super) fn run_first(&self, tail_first: Option<u64>, tip: Option<BlockLink>) -> Option<u64> {
         let mut first = tail_first.or(self.ranges.last().map(|range| range.last + 1))?;
         for range in self.kept(tip).iter().rev() {
             if range.last + 1 == first {

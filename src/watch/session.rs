@@ -36,7 +36,7 @@ use tokio::sync::Semaphore;
 
 /// The state of a `watch` or a `backfill`.
 #[derive(Debug)]
-pub struct Session {
+pub(super) struct Session {
     pub settings: Settings,
     pub store: Arc<Store>,
     pub stop: Stop,
@@ -52,7 +52,7 @@ pub struct Session {
 
 impl Session {
     /// Continues from what is stored.
-    pub async fn open(
+    pub(super) async fn open(
         settings: Settings,
         store: Arc<Store>,
         client: Client,
@@ -116,28 +116,28 @@ impl Session {
         })
     }
 
-    pub fn tip(&self) -> Option<BlockLink> {
+    pub(super) fn tip(&self) -> Option<BlockLink> {
         self.tail.links.last().copied().or_else(|| self.sealed.top())
     }
 
     /// The published ranges.
-    pub fn kept(&self) -> &[Range] {
+    pub(super) fn kept(&self) -> &[Range] {
         self.sealed.kept(self.tip())
     }
 
     /// Whether a hole in the tail is being filled: meanwhile nothing is published or built.
-    pub fn is_filling(&self) -> bool {
+    pub(super) fn is_filling(&self) -> bool {
         self.tail.is_filling(&self.node)
     }
 
     /// Whether this many bytes can be written without using the space reserved for geth; logs if
     /// not.
-    pub fn has_room(&mut self, bytes: u64) -> Result<bool> {
+    pub(super) fn has_room(&mut self, bytes: u64) -> Result<bool> {
         space::has_room(&self.store, bytes, &mut self.reporter)
     }
 
     /// The planner's input.
-    pub fn known(&self) -> Known {
+    pub(super) fn known(&self) -> Known {
         let Sealed { wanted_first, wanted_last, ref ranges, .. } = self.sealed;
         let lacking = ranges.iter().filter(|range| {
             (!range.tables().covers(self.settings.tables) || self.node.is_to_be_asked(range))
@@ -161,7 +161,7 @@ impl Session {
     }
 
     /// Reports a committed step and writes the heartbeat.
-    pub fn committed(&mut self, what: &str) -> Result<()> {
+    pub(super) fn committed(&mut self, what: &str) -> Result<()> {
         self.publication.dirty = true;
         let position = self.position();
         self.reporter.step(what, position);
@@ -184,7 +184,7 @@ impl Session {
         }
     }
 
-    pub fn beat(&self) -> Result<()> {
+    pub(super) fn beat(&self) -> Result<()> {
         let head = self.node.head.map(|head| head.number);
         let tip = self.tip();
         let heartbeat = Heartbeat {
@@ -251,7 +251,7 @@ impl Session {
     }
 
     /// Logs progress of building, if it is time.
-    pub fn log_building(&mut self) {
+    pub(super) fn log_building(&mut self) {
         if self.jobs.rates.measure(&self.jobs.builder.meter)
             && let Some(building) = self.building()
         {
@@ -260,7 +260,7 @@ impl Session {
     }
 
     /// Waits for a while, or until a job needs attention or the process is to stop.
-    pub async fn wait(&self, time: Duration) {
+    pub(super) async fn wait(&self, time: Duration) {
         tokio::select! {
             () = self.stop.pause(time) => {}
             () = self.jobs.wait(self.settings.follows()) => {}
@@ -268,7 +268,7 @@ impl Session {
     }
 
     /// Fails if the task has ended and not all blocks are stored.
-    pub fn verdict(&self) -> Result<()> {
+    pub(super) fn verdict(&self) -> Result<()> {
         if !self.settings.ends() {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// The first block to store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub(crate) enum From {
     /// This height.
     Block(u64),
     /// This many blocks below the head.
@@ -18,7 +18,7 @@ pub enum From {
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
+pub(crate) enum Task {
     /// Build finalized blocks, follow the head, and with `once` end when it is reached.
     Follow {
         /// End when the head is reached.
@@ -33,7 +33,7 @@ pub enum Task {
 
 /// Which blocks to trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Traces {
+pub(crate) enum Traces {
     /// None.
     Off,
     /// Those that enter the tail.
@@ -45,7 +45,7 @@ pub enum Traces {
 
 /// What to do and how.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// What to do.
     pub task: Task,
     /// geth's socket.
@@ -84,12 +84,12 @@ pub struct Settings {
 
 impl Settings {
     /// Whether the process ends by itself when it is done.
-    pub fn ends(&self) -> bool {
+    pub(super) fn ends(&self) -> bool {
         self.task != Task::Follow { once: false }
     }
 
     /// Whether to follow the head.
-    pub fn follows(&self) -> bool {
+    pub(super) fn follows(&self) -> bool {
         matches!(self.task, Task::Follow { .. })
     }
 }

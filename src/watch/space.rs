@@ -12,7 +12,7 @@ use std::time::Duration;
 const MB: u64 = 1_000_000;
 
 /// Whether this many bytes can be written without using the space reserved for geth; logs if not.
-pub fn has_room(store: &Store, bytes: u64, reporter: &mut Reporter) -> Result<bool> {
+pub(super) fn has_room(store: &Store, bytes: u64, reporter: &mut Reporter) -> Result<bool> {
     let free = free_bytes(store.root())?;
     let reserve = reserve_bytes(store.root())?;
     if free < reserve + bytes {
@@ -29,7 +29,7 @@ pub fn has_room(store: &Store, bytes: u64, reporter: &mut Reporter) -> Result<bo
 
 /// Estimated disk space of a long backfill.
 #[derive(Debug)]
-pub struct Estimate {
+pub(super) struct Estimate {
     /// Blocks and bytes of the sealed ranges at the start and of those built since.
     blocks: u64,
     bytes: u64,
@@ -38,21 +38,21 @@ pub struct Estimate {
 
 impl Estimate {
     /// An estimate from the stored blocks.
-    pub fn from(ranges: &[Range]) -> Self {
+    pub(super) fn from(ranges: &[Range]) -> Self {
         let mut estimate = Self { blocks: 0, bytes: 0, is_made: false };
         ranges.iter().for_each(|range| estimate.add(range));
         estimate
     }
 
     /// Adds a range that was built.
-    pub fn add(&mut self, range: &Range) {
+    pub(super) fn add(&mut self, range: &Range) {
         self.blocks += range.blocks();
         self.bytes += range.manifest.bytes();
     }
 
     /// Refuses a long backfill that does not fit on the volume, once the first ranges show how
     /// large a block is.
-    pub fn check(&mut self, left: u64, order: Order, store: &Store) -> Result<()> {
+    pub(super) fn check(&mut self, left: u64, order: Order, store: &Store) -> Result<()> {
         const MEASURED_MIN: u64 = 1_000;
         const LONG: u64 = 10_000;
         if self.is_made || self.blocks < MEASURED_MIN {
@@ -93,7 +93,7 @@ impl Estimate {
 }
 
 /// Whether something failed because the disk is full. DuckDB and Parquet report that only as text.
-pub fn is_disk_full(error: &anyhow::Error) -> bool {
+pub(super) fn is_disk_full(error: &anyhow::Error) -> bool {
     let text = format!("{error:#}");
     ["No space left on device", "Disk quota exceeded"].iter().any(|words| text.contains(words))
 }
@@ -102,7 +102,7 @@ pub fn is_disk_full(error: &anyhow::Error) -> bool {
 ///
 /// # Errors
 /// If it cannot be opened for another reason, or the process is to stop.
-pub fn open_when_there_is_room(root: &Path, stop: &Stop) -> Result<Store> {
+pub(super) fn open_when_there_is_room(root: &Path, stop: &Stop) -> Result<Store> {
     const LOOK_EVERY: Duration = Duration::from_secs(1);
     let mut is_logged = false;
     loop {

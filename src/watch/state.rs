@@ -36,14 +36,14 @@ const OFF: &str = "traces are off";
 const HEAD_ONLY: [&str; 2] = ["traced at the head only", "asked for at the head only"];
 
 /// Reasons that mean a node was never asked.
-pub const UNASKED: [&str; 3] = [OFF, HEAD_ONLY[0], HEAD_ONLY[1]];
+pub(super) const UNASKED: [&str; 3] = [OFF, HEAD_ONLY[0], HEAD_ONLY[1]];
 
 /// Why the genesis allocation is missing.
 const NO_ALLOCATION: &str = "the node does not report the genesis allocation";
 
 /// Where the requested blocks are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Near {
+pub(super) enum Near {
     /// Finalized: block and receipts at once, by number.
     Finalized,
     /// Near the head: the receipts by the block's hash, so that a reorganisation in between cannot
@@ -53,7 +53,7 @@ pub enum Near {
 
 /// Requests the state of blocks from the node. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct StateAsker {
+pub(super) struct StateAsker {
     pub client: Client,
     /// Which tables to make, and how to read logs.
     pub options: Options,
@@ -71,7 +71,11 @@ pub struct StateAsker {
 
 impl StateAsker {
     /// The state of these blocks, one after the other.
-    pub async fn states(&self, blocks: &[Proved], near: Near) -> Result<Vec<State>, FetchError> {
+    pub(super) async fn states(
+        &self,
+        blocks: &[Proved],
+        near: Near,
+    ) -> Result<Vec<State>, FetchError> {
         let unasked = self.unasked(blocks, near).await?;
         // For the tail, memory is updated when the rows are stored; history keeps its own.
         let here = Mutex::default();
@@ -113,12 +117,12 @@ impl StateAsker {
     }
 
     /// Whether to request the state of history too.
-    pub fn is_traced(&self) -> bool {
+    pub(super) fn is_traced(&self) -> bool {
         self.traces == Traces::All && self.options.tables.needs_state()
     }
 
     /// The state of a block of history if only that of the head is requested.
-    pub fn of_history(&self, block: &Proved) -> State {
+    pub(super) fn of_history(&self, block: &Proved) -> State {
         if block.header.number == 0 { self.genesis_state(block) } else { self.unasked_state() }
     }
 

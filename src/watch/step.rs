@@ -11,7 +11,7 @@ use std::error::Error;
 
 /// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     /// Something was done, and there may be more.
     Advanced,
     /// There is nothing to do now.
@@ -22,7 +22,7 @@ pub enum Step {
 
 impl Session {
     /// Does the next thing, and commits it.
-    pub async fn step(&mut self) -> Result<Step, FetchError> {
+    pub(super) async fn step(&mut self) -> Result<Step, FetchError> {
         self.finish_jobs().await?;
         self.publication.refresh();
         let head = self.look().await?;
@@ -65,7 +65,7 @@ impl Session {
     }
 
     /// Polls the node's head, and if it has moved, the finalized block.
-    pub async fn look_at_head(&mut self) -> Result<Head, FetchError> {
+    pub(super) async fn look_at_head(&mut self) -> Result<Head, FetchError> {
         let tip = self.tip();
         let head = self.node.look_at_head(&self.jobs.builder.gate).await?;
         if self.node.head != Some(head) {
@@ -106,7 +106,11 @@ impl Session {
     ///
     /// # Errors
     /// The error itself, if it is not one to wait out.
-    pub fn wait_out(&mut self, error: FetchError, doubt: &mut Doubt) -> Result<(), FetchError> {
+    pub(super) fn wait_out(
+        &mut self,
+        error: FetchError,
+        doubt: &mut Doubt,
+    ) -> Result<(), FetchError> {
         let (state, unhealthy) = match &error {
             FetchError::Away(error) => {
                 let mut state = format!("waiting for geth: {error}");
@@ -156,7 +160,7 @@ impl Session {
     }
 
     /// Ends: drops ranges being built, finishes or drops a merge, and publishes.
-    pub async fn close(&mut self) -> Result<()> {
+    pub(super) async fn close(&mut self) -> Result<()> {
         match self.jobs.close().await {
             Some((_, Ok(range))) => {
                 self.sealed.add(range);

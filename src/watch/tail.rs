@@ -22,13 +22,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Blocks per fetch batch while the tail catches up.
-pub const TAIL_BATCH: u64 = 16;
+pub(super) const TAIL_BATCH: u64 = 16;
 
 /// A batch of this many bytes gets no further block.
 const TAIL_BYTES: u64 = 128 << 20;
 
 #[derive(Debug)]
-pub struct Tail {
+pub(super) struct Tail {
     /// Runs at normal priority.
     pub fetcher: Fetcher,
     /// Its blocks, ascending, each linked to the previous one.
@@ -49,7 +49,7 @@ pub struct Tail {
 
 /// The result of adding blocks.
 #[derive(Debug)]
-pub enum Extended {
+pub(super) enum Extended {
     /// This many were added.
     By(u64),
     /// None was: the first does not link to the tip.
@@ -58,7 +58,7 @@ pub enum Extended {
 
 impl Tail {
     /// Lists the tail's files, and removes those up to `sealed`.
-    pub fn open(fetcher: Fetcher, sealed: Option<BlockLink>) -> Result<Self> {
+    pub(super) fn open(fetcher: Fetcher, sealed: Option<BlockLink>) -> Result<Self> {
         let mut loose = Vec::new();
         for (link, gaps) in tail::list(&fetcher.store, fetcher.options().tables)? {
             match sealed {
@@ -82,23 +82,23 @@ impl Tail {
     }
 
     /// The lowest block that has a file, loaded or not.
-    pub fn lowest(&self) -> Option<u64> {
+    pub(super) fn lowest(&self) -> Option<u64> {
         self.links.first().or(self.loose.first().map(|(link, _)| link)).map(|link| link.number)
     }
 
     /// Its first block.
-    pub fn first(&self) -> Option<u64> {
+    pub(super) fn first(&self) -> Option<u64> {
         self.links.first().map(|link| link.number)
     }
 
     /// Its first and its last block.
-    pub fn blocks(&self) -> Option<(u64, u64)> {
+    pub(super) fn blocks(&self) -> Option<(u64, u64)> {
         self.links.first().zip(self.links.last()).map(|(first, last)| (first.number, last.number))
     }
 
     /// Loads its files, each when it links to the block below. Those left over are above a hole,
     /// which must be filled first.
-    pub async fn take_up(&mut self, sealed: &Sealed, node: &Node) -> Result<(), FetchError> {
+    pub(super) async fn take_up(&mut self, sealed: &Sealed, node: &Node) -> Result<(), FetchError> {
         if !self.taken_up || !self.loose.is_empty() {
             self.hole = self.next_hole(sealed, node).await?;
             self.taken_up = true;
@@ -159,18 +159,18 @@ impl Tail {
     }
 
     /// Whether a hole in it is being filled: meanwhile nothing is published or built.
-    pub fn is_filling(&self, node: &Node) -> bool {
+    pub(super) fn is_filling(&self, node: &Node) -> bool {
         !self.taken_up || (self.hole.is_some() && node.is_anchored())
     }
 
     /// Describes the hole, while there is one.
-    pub fn hole_reason(&self) -> Option<String> {
+    pub(super) fn hole_reason(&self) -> Option<String> {
         let (first, last) = self.hole?;
         Some(format!("blocks {first} to {last} of the tail are missing and being fetched again"))
     }
 
     /// Adds blocks; the first must link to `below` if that is given.
-    pub async fn extend(
+    pub(super) async fn extend(
         &mut self,
         (first, last): (u64, u64),
         mut below: Option<BlockLink>,
@@ -242,7 +242,7 @@ impl Tail {
 
     /// Drops the blocks above one, to be replaced by another branch, and records that. Returns how
     /// many there were.
-    pub fn take_back(
+    pub(super) fn take_back(
         &mut self,
         fork_block: u64,
         fork_hash: B256,
@@ -267,13 +267,13 @@ impl Tail {
     }
 
     /// Forgets what was requested about tokens: the blocks that have it are gone.
-    pub fn forget_tokens(&self) {
+    pub(super) fn forget_tokens(&self) {
         self.fetcher.state.memory.lock().expect("nothing panics while holding it").forget();
     }
 
     /// Removes blocks that are in a sealed range. A file that cannot be removed does no harm: the
     /// next start removes it.
-    pub fn drop_sealed(&mut self, sealed: &Sealed) {
+    pub(super) fn drop_sealed(&mut self, sealed: &Sealed) {
         for link in self.links.extract_if(.., |link| sealed.has(link.number)) {
             if let Err(error) = tail::remove(self.fetcher.store.root(), link.number, link.hash) {
                 tracing::warn!(
@@ -286,7 +286,7 @@ impl Tail {
     }
 
     /// Gives up the blocks below a hole that cannot be filled. Returns what is then missing.
-    pub fn leave_hole(&mut self, (first, last): (u64, u64)) -> (u64, u64) {
+    pub(super) fn leave_hole(&mut self, (first, last): (u64, u64)) -> (u64, u64) {
         let first = self.first().unwrap_or(first);
         self.links.clear();
         self.gaps.clear();
@@ -302,20 +302,20 @@ impl Tail {
     }
 
     /// Its blocks below the first damaged one.
-    pub fn whole(&self) -> &[BlockLink] {
+    pub(super) fn whole(&self) -> &[BlockLink] {
         let lost = self.lost.and_then(|lost| self.links.iter().position(|link| *link == lost));
         &self.links[..lost.unwrap_or(self.links.len())]
     }
 
     /// Records the block whose file an error is about, if it is about one.
-    pub fn note_lost(&mut self, error: &anyhow::Error) {
+    pub(super) fn note_lost(&mut self, error: &anyhow::Error) {
         let Some(Damaged { path, .. }) = error.downcast_ref() else { return };
         let lost = self.links.iter().find(|link| *path == tail::path(link.number, link.hash));
         self.lost = self.lost.or(lost.copied());
     }
 
     /// Fetches the block whose file is damaged. Returns whether there was one.
-    pub async fn mend(&mut self) -> Result<bool, FetchError> {
+    pub(super) async fn mend(&mut self) -> Result<bool, FetchError> {
         let Some(lost) = self.lost.filter(|lost| self.links.contains(lost)) else {
             return Ok(false);
         };
@@ -345,7 +345,7 @@ impl Tail {
 
     /// Checks that it is one run of blocks, on the last sealed one if that is below, so that a bug
     /// is not published.
-    pub fn check_links(&self, sealed: Option<BlockLink>) -> Result<()> {
+    pub(super) fn check_links(&self, sealed: Option<BlockLink>) -> Result<()> {
         let follows = |below: &BlockLink, above: &BlockLink| {
             ensure!(
                 above.number == below.number + 1 && above.parent_hash == below.hash,

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Holder of an asset: the token's contract, `None` for ether, and the address.
-pub type Account = (Option<Address>, Address);
+pub(super) type Account = (Option<Address>, Address);
 
 /// Contracts asked for their name after one block, at most; the others are asked when they move
 /// next.
@@ -55,7 +55,7 @@ const KNOWN_MAX: usize = 100_000;
 /// What was requested once and need not be again. Forgotten ones are requested again, and their
 /// rows are combined.
 #[derive(Debug, Default)]
-pub struct TokenMemory {
+pub(super) struct TokenMemory {
     described: HashMap<Address, Described>,
     deviating: HashSet<Address>,
     /// Contracts that exhausted their gas, and in which block.
@@ -74,7 +74,7 @@ struct Described {
 impl TokenMemory {
     /// Records what was written. Nothing else may be recorded: a row dropped with its block must be
     /// requested again.
-    pub fn take_in(&mut self, tokens: &[Token]) {
+    pub(super) fn take_in(&mut self, tokens: &[Token]) {
         if self.described.len() >= KNOWN_MAX {
             self.forget();
         }
@@ -113,14 +113,14 @@ impl TokenMemory {
         self.burning.insert(contract, block_number);
     }
 
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         *self = Self::default();
     }
 }
 
 /// What is known of a block's tokens.
 #[derive(Debug, Default)]
-pub struct TokenAnswers {
+pub(super) struct TokenAnswers {
     /// Balances by contract and holder.
     pub balances: Vec<(Address, Address, U256)>,
     /// Names, symbols and decimals as reported by contracts.
@@ -179,7 +179,7 @@ struct Look {
 
 /// Requests the state of a block's tokens from the node. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct TokenAsker {
+pub(super) struct TokenAsker {
     pub client: Client,
     /// How to read logs.
     pub options: Options,
@@ -189,7 +189,7 @@ pub struct TokenAsker {
 
 impl TokenAsker {
     /// The state of the tokens that a block moved.
-    pub async fn ask(
+    pub(super) async fn ask(
         &self,
         block: &Proved,
         memory: &Mutex<TokenMemory>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Tries of one request.
 #[derive(Clone, Copy, Debug)]
-pub struct Tries {
+pub(super) struct Tries {
     max: u32,
     /// The pause before the second try; it doubles before each further one.
     pause: Duration,
@@ -16,21 +16,22 @@ pub struct Tries {
 
 impl Tries {
     /// For a block's own bytes.
-    pub const BLOCK: Self = Self {
+    pub(super) const BLOCK: Self = Self {
         max: 4,
         pause: Duration::from_millis(50),
         helps: |error| !matches!(error, geth::Error::Pruned { .. }),
     };
 
     /// For a block's state.
-    pub const STATE: Self = Self { max: 4, pause: Duration::ZERO, helps: geth::Error::is_passing };
+    pub(super) const STATE: Self =
+        Self { max: 4, pause: Duration::ZERO, helps: geth::Error::is_passing };
 
     /// For a trace: each may keep the node busy for long, whether or not anybody still waits for
     /// it.
-    pub const TRACE: Self = Self { max: 2, ..Self::STATE };
+    pub(super) const TRACE: Self = Self { max: 2, ..Self::STATE };
 
     /// Tries until there is a reply, or an error that further tries cannot resolve.
-    pub async fn of<T, F>(
+    pub(super) async fn of<T, F>(
         self,
         subject: impl Display,
         ask: impl Fn() -> F,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// How often to poll the head when there is nothing else to do.
-pub const POLL: Duration = Duration::from_millis(250);
+pub(super) const POLL: Duration = Duration::from_millis(250);
 
 /// The longest pause while the node is unreachable, or something else is waited out.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -13,7 +13,7 @@ const DOUBT_MAX: Duration = Duration::from_secs(10);
 
 /// Pauses between tries, each twice as long as the last.
 #[derive(Debug)]
-pub struct Pause(Duration);
+pub(super) struct Pause(Duration);
 
 impl Default for Pause {
     fn default() -> Self {
@@ -22,7 +22,7 @@ impl Default for Pause {
 }
 
 impl Pause {
-    pub fn next(&mut self) -> Duration {
+    pub(super) fn next(&mut self) -> Duration {
         let longer = (self.0 * 2).min(PAUSE_MAX);
         std::mem::replace(&mut self.0, longer)
     }
@@ -30,11 +30,11 @@ impl Pause {
 
 /// Since when the node has contradicted itself. It may be a reorganisation between two replies.
 #[derive(Debug, Default)]
-pub struct Doubt(Option<Instant>);
+pub(super) struct Doubt(Option<Instant>);
 
 impl Doubt {
     /// Whether that has lasted too long.
-    pub fn lasts(&mut self) -> bool {
+    pub(super) fn lasts(&mut self) -> bool {
         self.0.get_or_insert_with(Instant::now).elapsed() > DOUBT_MAX
     }
 }

@@ -70,8 +70,7 @@ fn used(text: &str, path: &str) -> Vec<String> {
 }
 
 /// What each file below a stage's folder uses of the others there, by `super::file` or
-/// `crate::stage::file`, or by a name that the stage's own file re-exports from one of them with
-/// `pub use`.
+/// `crate::stage::file`, or by a name that the stage's own file re-exports from one of them.
 fn uses_within(stage: &str) -> BTreeMap<String, BTreeSet<String>> {
     let texts: BTreeMap<_, _> = files(stage)
         .into_iter()
@@ -85,7 +84,7 @@ fn uses_within(stage: &str) -> BTreeMap<String, BTreeSet<String>> {
         .collect();
     let own = code(&fs::read_to_string(source().join(format!("{stage}.rs"))).unwrap());
     let mut exported = BTreeMap::new();
-    for statement in own.split("pub use ").skip(1) {
+    for statement in own.split(" use ").skip(1) {
         let Some((file, names)) = statement.split(';').next().unwrap().split_once("::") else {
             continue;
         };

@@ -1,5 +1,5 @@
 //! The one test binary.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 // What must be read although a test passes: the harness keeps what `eprintln` prints to itself.
 #![allow(clippy::explicit_write)]
 
