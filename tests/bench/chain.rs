@@ -1,11 +1,11 @@
-//! The chains to measure on, in a real geth: blocks of 150 transactions, half of them ether
-//! transfers, half token transfers; or shaped like mainnet's, with about 2.5 logs and 330 bytes of
-//! input for each transaction, and mixed types and tokens.
+//! The benchmark chains, in a real geth: blocks of 150 transactions, half of them ether transfers,
+//! half token transfers; or shaped like mainnet's, with about 2.5 logs and 330 bytes of input per
+//! transaction, and mixed types and tokens.
 //!
 //! `bench-chain genesis` prints the genesis; `bench-chain build` builds blocks in a running geth
-//! over its socket until the chain has its length, and makes all but the last 64 final; with
-//! `--requests` it keeps what another geth needs to import them. Everything is a function of the
-//! block's number, so building can be interrupted and taken up again, and two machines get the same
+//! over its socket until the chain has its length, and finalizes all but the last 64; with
+//! `--requests` it records what another geth needs to import them. Everything is a function of the
+//! block's number, so building can be interrupted and continued, and two machines get the same
 //! chain, hash for hash.
 
 use std::fs::File;
@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 const GENESIS_TIME: u64 = 1_750_000_000;
 const SENDERS: u64 = 500;
 const RECIPIENTS: u64 = 20_000;
-/// How far the finalized block stands behind the head: two epochs, as on mainnet.
+/// Distance of the finalized block from the head: two epochs, as on mainnet.
 const FINALITY: u64 = 64;
 const GWEI: u128 = 1_000_000_000;
 const NO_HASH: &str = "0x0000000000000000000000000000000000000000000000000000000000000000";
@@ -54,7 +54,8 @@ enum Shape {
 }
 
 impl Shape {
-    /// To be raised when what the blocks hold is changed: a cached chain is known by its genesis.
+    /// To be raised when the content of blocks changes: a cached chain is identified by its
+    /// genesis.
     fn chain_id(self) -> u64 {
         match self {
             Shape::Lab => 5_000_713,
@@ -123,7 +124,7 @@ fn genesis(shape: Shape) -> Value {
             );
         }
     }
-    // Prague's system calls fail a block where the contracts they call are missing.
+    // Prague's system calls fail a block if the contracts they call are missing.
     for (address, code) in [
         (eip4788::BEACON_ROOTS_ADDRESS, &eip4788::BEACON_ROOTS_CODE),
         (eip2935::HISTORY_STORAGE_ADDRESS, &eip2935::HISTORY_STORAGE_CODE),
@@ -160,8 +161,8 @@ fn genesis(shape: Shape) -> Value {
     })
 }
 
-/// The token: whatever it is called with, `transfer(address,uint256)` is what it does, and the
-/// balances are nobody's business; an indexer sees the log only.
+/// The token: whatever it is called with, it performs `transfer(address,uint256)`, without
+/// balances; an indexer sees only the log.
 fn token() -> Vec<u8> {
     let mut code = Vec::new();
     code.extend(hex!("6024355f52")); // memory[0..32] = value: CALLDATALOAD(0x24)
@@ -236,7 +237,7 @@ fn transactions_of(shape: Shape, block: u64, count: u64, keys: &[SecretKey]) -> 
         };
         let (to, key, chain_id) = (TxKind::Call(to), &keys[sender as usize], shape.chain_id());
         let gas_price = 10 * GWEI;
-        // A fifth is of the old type, as on mainnet.
+        // A fifth are legacy, as on mainnet.
         let envelope: TxEnvelope = if (index / 2).is_multiple_of(5) {
             signed(
                 TxLegacy {
@@ -277,7 +278,7 @@ fn transactions_of(shape: Shape, block: u64, count: u64, keys: &[SecretKey]) -> 
     (0..count).into_par_iter().map(sign).collect()
 }
 
-/// Words as calls have them: every second one an amount or an address with its zeros, the others
+/// Words as in typical calls: every second one an amount or an address with its zeros, the others
 /// without any.
 fn busy_input(logs: u8, length: usize, amount: U256, random: B256) -> Bytes {
     let mut input = [&B256::with_last_byte(logs)[..], &amount.to_be_bytes::<32>()[..]].concat();
@@ -335,11 +336,11 @@ fn build(shape: Shape, ipc: &Path, blocks: u64, count: u64) -> Result<Value> {
     }))
 }
 
-/// The node at the other end of the socket; the one who calls is its consensus client.
+/// The node behind the socket; the caller is its consensus client.
 struct Node {
     socket: BufReader<UnixStream>,
     line: String,
-    /// Where the requests that import blocks are kept.
+    /// Where the requests that import blocks are recorded.
     record: Option<BufWriter<File>>,
 }
 
@@ -374,7 +375,7 @@ impl Node {
         Ok(header)
     }
 
-    /// Has the node build its chain up to this many blocks. Returns the hash of the last.
+    /// Makes the node build its chain up to this many blocks. Returns the hash of the last.
     fn extend(&mut self, shape: Shape, blocks: u64, count: u64) -> Result<String> {
         let chain_id = self.call("eth_chainId", json!([]))?;
         ensure!(
@@ -387,7 +388,7 @@ impl Node {
 
         let started = Instant::now();
         std::thread::scope(|scope| -> Result<String> {
-            // Signing the next blocks while geth executes this one.
+            // Signs the next blocks while geth executes this one.
             let (sender, receiver) = sync_channel(16);
             scope.spawn(move || {
                 let keys: Vec<_> = (0..SENDERS).map(key).collect();
@@ -409,7 +410,7 @@ impl Node {
         })
     }
 
-    /// Has the node build, import and choose one block. Returns its hash.
+    /// Makes the node build, import and choose one block. Returns its hash.
     fn append(&mut self, number: u64, parent: &str, transactions: &[String]) -> Result<String> {
         let attributes = json!({
             "timestamp": format!("{:#x}", GENESIS_TIME + 12 * number),
@@ -449,8 +450,8 @@ impl Node {
         Ok(())
     }
 
-    /// The node moves final blocks to its freezer once a minute. Measuring waits for it, so that
-    /// every contender and every round finds the same files.
+    /// The node moves finalized blocks to its freezer once a minute. Benchmarks wait for it, so
+    /// that every contender and every round finds the same files.
     fn wait_for_the_freezer(&mut self, finalized: u64) -> Result<u64> {
         let deadline = Instant::now() + Duration::from_secs(180);
         loop {

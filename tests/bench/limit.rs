@@ -1,13 +1,13 @@
-//! What no tool beside this node can beat: the raw replies of a range of blocks drained over the
-//! node's socket, and the senders of their transactions recovered with libsecp256k1 on all cores.
-//! Nothing else: receipts are counted and dropped, of a block only the signatures and what they
-//! sign is looked at, nothing is proved and nothing is written.
+//! The upper limit for any tool next to this node: drains the raw replies of a range of blocks over
+//! the node's socket, and recovers the senders of their transactions with libsecp256k1 on all
+//! cores. Nothing else: receipts are counted and dropped, of a block only the signatures and what
+//! they sign is read, nothing is proved and nothing is written.
 //!
 //! With `--ancient` the same for the freezer: its files read from front to back, and the senders of
-//! transactions that were loaded beforehand recovered.
+//! preloaded transactions recovered.
 //!
-//! The readers mostly sleep, the workers take whatever the node leaves of the cores, and the
-//! channel between them is bounded, so neither side ever waits while there is work for it.
+//! The readers mostly sleep, the workers use whatever the node leaves of the cores, and the channel
+//! between them is bounded, so neither side ever waits while there is work for it.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -148,7 +148,7 @@ fn frozen(arguments: &Arguments, ancient: &Path) -> Result<()> {
     report(arguments, start, &recovered, bytes)
 }
 
-/// Reads every file of a directory, and says how many bytes that were.
+/// Reads every file of a directory, and returns the number of bytes.
 fn plain_read(directory: &Path) -> Result<u64> {
     let mut buffer = vec![0; 1 << 20];
     let mut bytes = 0;
@@ -168,8 +168,8 @@ fn plain_read(directory: &Path) -> Result<u64> {
 }
 
 /// Keeps one connection's window full until the shared counter is used up. An id is twice the
-/// block's number, plus one for its receipts, so that it says by itself what a reply is. Returns
-/// the bytes drained.
+/// block's number, plus one for its receipts, so that it identifies a reply by itself. Returns the
+/// bytes drained.
 fn drain(
     arguments: &Arguments,
     next: &AtomicU64,
@@ -212,7 +212,7 @@ fn drain(
             in_flight += ask(&mut socket)?;
             in_flight -= 1;
             if let Some(block) = hex_of_block(&buffer[reply..newline])? {
-                // A worker that failed has dropped the receiver, and says why.
+                // A worker that failed has dropped the receiver, and logs why.
                 if blocks.send(block.to_vec()).is_err() {
                     return Ok(drained);
                 }
@@ -244,8 +244,8 @@ fn hex_of_block(reply: &[u8]) -> Result<Option<&[u8]>> {
     }
 }
 
-/// What the workers did. The sum over the senders' first eight bytes makes two runs comparable, and
-/// keeps the compiler from leaving the work out.
+/// The workers' results. The sum over the senders' first eight bytes makes two runs comparable, and
+/// keeps the compiler from removing the work.
 #[derive(Default)]
 struct Recovered {
     blocks: u64,
@@ -260,7 +260,7 @@ impl Recovered {
         self.senders_sum = self.senders_sum.wrapping_add(other.senders_sum);
     }
 
-    /// Recovers the senders of a block; `fields` stands before its list of transactions.
+    /// Recovers the senders of a block; `fields` is before its list of transactions.
     fn block(&mut self, fields: &mut &[u8], scratch: &mut Vec<u8>) -> Result<()> {
         let mut transactions = Header::decode_bytes(fields, true)?;
         while !transactions.is_empty() {
@@ -291,9 +291,9 @@ fn recover(blocks: Arc<Mutex<Receiver<Vec<u8>>>>, drain_only: bool) -> Result<Re
     }
 }
 
-/// Takes one transaction off the list and recovers who signed it. What was signed is the
-/// transaction's own bytes without the last three fields (EIP-2718 types), or the first six and the
-/// chain id (EIP-155).
+/// Takes one transaction off the list and recovers its sender. The signed data is the transaction's
+/// own bytes without the last three fields (EIP-2718 types), or the first six and the chain id
+/// (EIP-155).
 fn sender(transactions: &mut &[u8], scratch: &mut Vec<u8>) -> Result<Address> {
     let item = Header::decode(transactions)?;
     let (mut transaction, rest) = transactions.split_at(item.payload_length);

@@ -1,10 +1,10 @@
-//! Writes sealed ranges of made-up blocks into a volume, to measure what depends on how much is
-//! held: rows of the real schema, with hashes and addresses that are all different, in the real
-//! files with real manifests. Nothing in them can be proved.
+//! Writes sealed ranges of made-up blocks into a volume, to measure what depends on the amount
+//! stored: rows of the real schema, with hashes and addresses that are all different, in real files
+//! with real manifests. Nothing in them can be proved.
 //!
-//! A block has none, one or two transactions. `balances` and `address_flows` name so many addresses
-//! in each range, none of them in another one. A volume that is new becomes one of chain 1; one
-//! that holds a chain stays of it.
+//! A block has zero to two transactions. `balances` and `address_flows` have this many addresses in
+//! each range, none of them in another one. A new volume becomes one of chain 1; an existing one
+//! keeps its chain.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use spyhop::rows::{Kind, Part, Rows, Selection, Table};
 use spyhop::stop::Stop;
 use spyhop::store::{self, BlockLink, Chain, FORMAT, Identity, RangeWriter, Store};
 
-/// The blocks' time starts here, as that of the chains of chain.rs does.
+/// The first timestamp, as for the chains of chain.rs.
 const GENESIS_TIME: u64 = 1_750_000_000;
 const DAY_S: u64 = 86_400;
 /// Blocks, and rows of a table, that are made together at most.
@@ -158,7 +158,7 @@ impl Blocks {
 fn push(rows: &mut Rows, table: &Table, number: u64, index: u64) -> Result<()> {
     let mut after_wide = false;
     for column in table.columns {
-        // The text of an amount goes with it.
+        // An amount's text column goes with it.
         if std::mem::take(&mut after_wide) {
             continue;
         }
@@ -233,8 +233,8 @@ fn hash_of(what: &str, number: u64, index: u64) -> B256 {
     keccak256([what.as_bytes(), &number.to_be_bytes(), &index.to_be_bytes()].concat())
 }
 
-/// Publishes all that is held; returns the seconds from scratch, and once more on top of that, as
-/// at every block.
+/// Publishes everything stored; returns the seconds from scratch, and incrementally, as at every
+/// block.
 fn publish(store: &Store, identity: Identity) -> Result<(f64, f64)> {
     let ranges = store::read_ranges(store.root())?;
     let held: Vec<_> = ranges

@@ -1,8 +1,8 @@
-//! Damage to what lies on a volume.
+//! Damage to files on a volume.
 
 use std::path::{Path, PathBuf};
 
-/// What befalls a file.
+/// The kind of damage.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Damage {
     /// One bit in its middle.
@@ -11,9 +11,9 @@ pub enum Damage {
     Truncate,
     Empty,
     Delete,
-    /// It and another of its kind change places.
+    /// It is swapped with another of its kind.
     Swap,
-    /// A link to a file elsewhere that holds something else.
+    /// A link to a file elsewhere with other content.
     Symlink,
     /// A directory of its name.
     Directory,
@@ -30,7 +30,7 @@ impl Damage {
         Self::Directory,
     ];
 
-    /// Does it to a file of the volume at `root`. Says whether that changed anything.
+    /// Damages a file of the volume at `root`. Returns whether that changed anything.
     pub fn strike(self, root: &Path, file: &Path) -> bool {
         let path = root.join(file);
         let before = std::fs::read(&path).unwrap();
@@ -94,7 +94,7 @@ pub fn files(root: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// A file's kind: its path without what tells it from others of its kind.
+/// A file's kind: its path without what distinguishes it from others of its kind.
 pub fn kind(path: &Path) -> String {
     let mut kind = String::new();
     for part in path.to_str().expect("a path in UTF-8").split('/') {

@@ -1,13 +1,13 @@
-//! Faults, one at a time, at every place that can be meant: a system call that fails, `kill -9`, a
-//! damaged file, a clock that jumps. After each the same command runs again without it; then
-//! nothing may be lost, doubled, or wrong in silence.
+//! Faults, one at a time, at every possible place: a failing system call, `kill -9`, a damaged
+//! file, a clock that jumps. After each the same command runs again without it; then nothing may be
+//! lost, duplicated, or silently wrong.
 //!
-//! `SPYHOP_FAULTS` says how many faults of each scene and kind are tried; `every` tries all, as
-//! `tests/run.sh faults` does; without it a few are tried. `SPYHOP_FAULTS_SECONDS` ends it after
-//! that time, with the table of what was tried by then. A number of a kind of fault belongs to one
-//! place of the program in a run that nothing disturbs, and shifts where threads race; what counts
-//! is that all are tried. `SPYHOP_SCENE` names a scene, `SPYHOP_FAULT_KIND` a row of the table, and
-//! `SPYHOP_SEED` sets which faults are tried.
+//! `SPYHOP_FAULTS` sets how many faults of each scene and kind are tried; `every` tries all, as
+//! `tests/run.sh faults` does; by default a few are tried. `SPYHOP_FAULTS_SECONDS` limits the time,
+//! and then prints the table of what was tried. The N-th fault of a kind is at a fixed place in an
+//! undisturbed run, and shifts when threads race; what counts is that all are tried. `SPYHOP_SCENE`
+//! names a scene, `SPYHOP_FAULT_KIND` a row of the table, and `SPYHOP_SEED` sets which faults are
+//! tried.
 
 mod damage;
 mod stage;
@@ -26,13 +26,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tracer::{Act, Call, Ended, Fault, name};
 
-/// A run that takes longer goes round in circles.
+/// A run that takes longer is in an endless loop.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Faults in all where nothing else is said.
+/// Default number of faults in all.
 const FEW: usize = 80;
 
-/// So many times as many kills.
+/// Kills are tried this many times as often.
 const KILLS: u64 = 5;
 
 /// What is tried.
@@ -42,37 +42,37 @@ enum Trial {
     Damage { damage: Damage, file: PathBuf, is_verified_first: bool },
 }
 
-/// What came of one.
+/// The result of one trial.
 #[derive(Clone, Debug, Default)]
 struct Outcome {
-    /// Whether it happened at all.
+    /// Whether the fault occurred at all.
     fired: bool,
     /// The file that it hit.
     hit: Option<PathBuf>,
-    /// Whether the run went on in spite of it, and ended well.
+    /// Whether the run continued in spite of it, and succeeded.
     endured: bool,
-    /// What is not as it must be, by the column it counts in, and how that looked.
+    /// What is wrong, by the column it counts in, with details.
     wrong: Vec<(Wrong, String)>,
 }
 
-/// What must never come of a fault.
+/// What a fault must never cause.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Wrong {
     /// Rows are missing.
     Lost,
-    /// Rows are there twice.
+    /// Rows are duplicated.
     Doubled,
-    /// Rows are others.
+    /// Rows differ.
     Other,
-    /// That was not said.
+    /// It was not reported.
     Silent,
-    /// It goes round in circles.
+    /// An endless loop.
     Loop,
     /// It ended by a panic or a signal.
     Crash,
-    /// It does not come right without the fault.
+    /// It does not recover without the fault.
     Stuck,
-    /// A message that does not say what to do.
+    /// A message without a remedy.
     NoRemedy,
 }
 
@@ -89,8 +89,8 @@ impl Wrong {
     ];
 }
 
-/// What a volume shows to readers: of each table the number of its rows and a digest of them,
-/// whatever their order.
+/// What readers see of a volume: the number of each table's rows and a digest of them, in any
+/// order.
 fn shown(data: &Path) -> duckdb::Result<Digests> {
     let published = Published::try_open(data)?;
     let tables = published.try_rows(
@@ -101,7 +101,7 @@ fn shown(data: &Path) -> duckdb::Result<Digests> {
         .map(|row| {
             let name = row["name"].clone().unwrap_or_default();
             let rows = match &name[..] {
-                // When it was seen is another time each time.
+                // The time of detection differs each time.
                 "reorgs" => "SELECT * EXCLUDE (detected_at) FROM reorgs".to_owned(),
                 _ => format!("FROM {name}"),
             };
@@ -112,23 +112,24 @@ fn shown(data: &Path) -> duckdb::Result<Digests> {
         .collect()
 }
 
-/// Tables that the blocks alone decide. What the others have not, `coverage` may name.
+/// Tables that follow from the blocks alone. Gaps in the others may be listed in `coverage`.
 const OF_BLOCKS: [&str; 7] =
     ["blocks", "transactions", "logs", "withdrawals", "uncles", "token_transfers", "reorgs"];
 
-/// Blocks of all tables that are not held, as `coverage` says.
+/// Missing blocks of all tables, according to `coverage`.
 fn named_missing(data: &Path) -> u64 {
     let sql = "SELECT sum(last_block - first_block + 1) FROM coverage WHERE status <> 'held'";
     Published::try_open(data).map_or(0, |published| published.number(sql))
 }
 
-/// Whether `coverage` says that records of reorganisations were lost: nothing can give them again.
+/// Whether `coverage` reports lost reorganisation records, which nothing can restore.
 fn names_lost_reorgs(data: &Path) -> bool {
     let sql = "SELECT count(*) FROM coverage WHERE table_name = 'reorgs'";
     Published::try_open(data).is_ok_and(|published| published.number(sql) > 0)
 }
 
-/// Compares what is shown with what must be. What is missing and named is not wrong.
+/// Compares what readers see with what they must see. Rows that are missing and listed are not
+/// wrong.
 fn compare(data: &Path, expected: &Digests, named: u64, wrong: &mut Vec<(Wrong, String)>) -> bool {
     let found = match shown(data) {
         Ok(found) => found,
@@ -159,13 +160,13 @@ fn compare(data: &Path, expected: &Digests, named: u64, wrong: &mut Vec<(Wrong, 
     wrong.len() == before
 }
 
-/// What a run without a fault came to.
+/// The result of a run without a fault.
 fn plain(arguments: &[String], data: &Path) -> Ended {
     let none = Fault { calls: Vec::new(), nth: 0, act: Act::Kill, clock: None };
     tracer::run(&mut command(arguments, data), data, &none, LIMIT)
 }
 
-/// The last lines of what it said.
+/// The last lines of its output.
 fn last_words(ended: &Ended) -> String {
     let is_of_its_end =
         |line: &&str| ["error: ", "because: ", "hint: "].iter().any(|word| line.starts_with(word));
@@ -176,8 +177,7 @@ fn last_words(ended: &Ended) -> String {
     lines[lines.len().saturating_sub(4)..].join(" | ")
 }
 
-/// Judges how a run ended that may end with an error: as one should that says what is wrong and
-/// what to do.
+/// Judges the end of a run that may fail: with a message that says what is wrong and what to do.
 fn judge(what: &str, ended: &Ended, outcome: &mut Outcome) {
     let words = last_words(ended);
     match ended.code {
@@ -193,7 +193,7 @@ fn judge(what: &str, ended: &Ended, outcome: &mut Outcome) {
     }
 }
 
-/// Judges a run that must end well.
+/// Judges a run that must succeed.
 fn must_end_well(what: &str, ended: &Ended, outcome: &mut Outcome) -> bool {
     judge(what, ended, outcome);
     if ended.code != Some(0) {
@@ -202,7 +202,7 @@ fn must_end_well(what: &str, ended: &Ended, outcome: &mut Outcome) -> bool {
     ended.code == Some(0)
 }
 
-/// Whether `verify` finds nothing.
+/// Whether `verify` finds no fault.
 fn is_verified(data: &Path) -> (bool, String) {
     let ended = plain(&["verify".to_owned(), "--deep".to_owned()], data);
     (ended.code == Some(0), last_words(&ended))
@@ -239,7 +239,7 @@ impl Scene {
         } else {
             judge("with the fault", &ended, &mut outcome);
         }
-        // Readers are shown one run of blocks, or told what is missing of it.
+        // Readers see one run of blocks, or what is missing of it.
         if data.join("spyhop.duckdb").exists() && self.act[0] == "watch" {
             match Published::try_open(data).and_then(|published| published.try_value(TORN)) {
                 Ok(None) => {}
@@ -248,7 +248,7 @@ impl Scene {
                     .push((Wrong::Silent, format!("published blocks are torn: {other:?}"))),
             }
         }
-        // What was cut short is done again, or the next thing is done at once.
+        // The interrupted command is repeated, or the next one follows at once.
         let again = nth.is_multiple_of(2) && self.act[0] != "watch";
         let steps = again.then_some(&self.act).into_iter().chain([&self.finish]);
         for step in steps {
@@ -270,7 +270,7 @@ impl Scene {
         outcome
     }
 
-    /// A damaged file, and what becomes of it.
+    /// A damaged file, and how it is handled.
     fn check_damage(
         &self,
         damage: Damage,
@@ -322,8 +322,8 @@ impl Scene {
         let repair = ["verify", "--repair", "--deep", "--ipc", &ipc].map(str::to_owned).to_vec();
         for step in is_named.then_some(&repair).into_iter().chain([&self.finish]) {
             let mut ended = plain(step, data);
-            // A link in the place of what spyhop writes to is refused until the operator has removed
-            // it, as the hint says.
+            // A link in place of spyhop's files is refused until the operator has removed it, as
+            // the hint says.
             if ended.said.contains("is a symbolic link") && ended.said.contains("hint: remove it") {
                 std::fs::remove_file(data.join(file)).unwrap();
                 ended = plain(step, data);
@@ -340,7 +340,7 @@ impl Scene {
         outcome
     }
 
-    /// What can be tried of it: `few` of each kind, or all.
+    /// Possible trials of a scene: `few` of each kind, or all.
     fn trials(&self, few: Option<u64>, data: &Path, random: &mut Random) -> Vec<Trial> {
         self.set(data);
         let ended = tracer::run(&mut command(&self.act, data), data, &Fault::none(), LIMIT);
@@ -408,7 +408,7 @@ impl Scene {
     }
 }
 
-/// Null where every block up to the highest is published once, or named as not held.
+/// Null if every block up to the highest is published once, or listed as missing.
 const TORN: &str =
     "SELECT CASE WHEN count(*) = 0 OR count(DISTINCT number) = count(*) AND max(number) + 1 - count(*) = (
         SELECT coalesce(sum(last_block - first_block + 1), 0) FROM coverage
@@ -424,7 +424,7 @@ fn places<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> BTreeMap<String, Vec<
     places
 }
 
-/// Some of them, from different places where that goes, or all and some more.
+/// Some of them, from different places if possible, or all and some more.
 fn chosen(
     few: Option<u64>,
     count: u64,
@@ -474,7 +474,7 @@ fn no_fault_loses_a_row_or_passes_in_silence() {
         let of_scene = scene.trials(few, &data.join("counted"), &mut random);
         trials.extend(of_scene.into_iter().map(|trial| (scene, trial)));
     }
-    // It has a file of every kind that a volume has in good times.
+    // It has a file of every kind that an intact volume has.
     for scene in stage.scenes.iter().filter(|scene| scene.name == "rewind") {
         let of_scene = scene.damages(few, &data.join("counted"), &mut random);
         trials.extend(of_scene.into_iter().map(|trial| (scene, trial)));
@@ -489,7 +489,7 @@ fn no_fault_loses_a_row_or_passes_in_silence() {
     let seconds =
         seconds.map(|seconds| seconds.parse().expect("SPYHOP_FAULTS_SECONDS is a number"));
     let is_over = || seconds.is_some_and(|seconds| start.elapsed().as_secs() >= seconds);
-    // So that whatever ends it early has tried some of everything.
+    // So that an early end has tried some of everything.
     for index in 1..trials.len() {
         trials.swap(index, random.within(0..=index as u64) as usize);
     }
@@ -535,8 +535,8 @@ fn no_fault_loses_a_row_or_passes_in_silence() {
     let table = table.into_inner().unwrap();
     say(&shown_table(&table));
     say(&format!("in {:.0} s", start.elapsed().as_secs_f64()));
-    // Of a few, what a fault must never come to; of the whole, also that each has its remedy and
-    // each damage is mended.
+    // For a few, what a fault must never cause; for all, also that each has a remedy and all damage
+    // is repaired.
     let counts =
         |row: &str, kind: Wrong| is_told || kind < Wrong::Stuck && !row.starts_with("damage");
     let of_row = |(row, outcomes): (&String, &Vec<Outcome>)| {
@@ -562,7 +562,7 @@ fn describe(trial: &Trial) -> String {
     }
 }
 
-/// The table: a row for each kind of fault, how often it was tried, and what came of it.
+/// The table: a row for each kind of fault, how often it was tried, and the results.
 fn shown_table(table: &BTreeMap<String, Vec<Outcome>>) -> String {
     let mut text = format!("\n{:24} {:>6} {:>8}", "fault", "times", "endured");
     for (_, column) in Wrong::ALL {
@@ -587,7 +587,7 @@ fn shown_table(table: &BTreeMap<String, Vec<Outcome>>) -> String {
     text
 }
 
-/// Not by `println`, which the test harness keeps to itself where all is well.
+/// Not with `println`, which the test harness captures in a successful test.
 fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").unwrap();
 }

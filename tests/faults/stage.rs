@@ -1,4 +1,4 @@
-//! Chains that stand still, and volumes prepared so that the interesting step comes next.
+//! Fixed chains, and volumes prepared so that the interesting step comes next.
 
 use crate::rig::transaction::{SENDERS, sender};
 use crate::rig::{Forks, Geth, Plan, Transaction, Withdrawal, contracts, geth::Archive};
@@ -8,29 +8,29 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Room that is wanted in memory before volumes are put there.
+/// Free memory required for keeping volumes in memory.
 const ROOM: u64 = 2 << 30;
 
-/// What a volume shows to readers: rows and digest of each table.
+/// What readers see of a volume: rows and digest of each table.
 pub type Digests = BTreeMap<String, String>;
 
-/// Something that spyhop is made to do.
+/// A command to disturb.
 #[derive(Clone, Debug)]
 pub struct Scene {
     pub name: &'static str,
-    /// The volume as it is before; none for a new one.
+    /// The volume beforehand; none for a new one.
     pub volume: Option<PathBuf>,
-    /// What is done, and is disturbed.
+    /// The command that is disturbed.
     pub act: Vec<String>,
-    /// What is done until the volume is as it should be, which says 0.
+    /// The command that completes the volume, with exit code 0.
     pub finish: Vec<String>,
-    /// What it shows then.
+    /// What readers must see then.
     pub expected: Digests,
-    /// How many blocks of tables are named then as not held.
+    /// How many blocks of tables `coverage` then lists as missing.
     pub named: u64,
 }
 
-/// The nodes, the prepared volumes, and what is done with them.
+/// The nodes, the prepared volumes, and the scenes.
 pub struct Stage {
     _nodes: Vec<Geth>,
     pub directory: TempDir,
@@ -38,7 +38,7 @@ pub struct Stage {
     pub scenes: Vec<Scene>,
 }
 
-/// A chain that grows to order.
+/// A chain that grows on request.
 struct Chain {
     geth: Geth,
     made: u64,
@@ -46,8 +46,7 @@ struct Chain {
 
 impl Chain {
     fn start() -> Self {
-        // All state is kept, so that what a block does within it is told at any time, and told
-        // alike.
+        // All state is kept, so that traces are available at any time, and always the same.
         Self { geth: Geth::start_with(Forks::OSAKA, Archive(true)), made: 0 }
     }
 
@@ -117,7 +116,7 @@ impl Stage {
         chain.geth.set_head(chain.geth.block_of(212));
         chain.grow_to(232);
         let sealed = prepared("sealed", Some(&forked), &[watch("25")]);
-        // Sealed up to block 99, with a hundred in the tail that can be.
+        // Sealed up to block 99, with another 100 in the tail that can be sealed.
         let tailed = prepared("tailed", None, &[watch("130")]);
         let bare = prepared("bare", Some(&sealed), &[]);
         std::fs::remove_file(bare.join("spyhop.duckdb")).unwrap();
@@ -165,7 +164,7 @@ impl Stage {
         self._nodes.push(chain.geth);
     }
 
-    /// Adds a scene, and sees what its volume shows where nothing disturbs it.
+    /// Adds a scene, and records what readers see of its volume when nothing is disturbed.
     fn add(
         &mut self,
         name: &'static str,
@@ -203,7 +202,7 @@ impl Stage {
 }
 
 impl Scene {
-    /// Puts its volume where a run may change it.
+    /// Copies its volume to where a run may change it.
     pub fn set(&self, data: &Path) {
         if data.exists() {
             std::fs::remove_dir_all(data).unwrap();
@@ -217,8 +216,8 @@ impl Scene {
 /// `watch --once` from the first block on.
 fn watch(socket: &Path, depth: &str) -> Vec<String> {
     let socket = socket.to_str().expect("a path in UTF-8");
-    // All is traced: what is not is asked for little by little, and then two runs do not hold the
-    // same.
+    // All is traced: missing balances would be requested little by little, and two runs would
+    // differ.
     let arguments = [
         "watch",
         "--from",
@@ -246,13 +245,13 @@ pub fn command(arguments: &[String], data: &Path) -> Command {
     command
 }
 
-/// Runs a command that is not disturbed.
+/// Runs a command undisturbed.
 fn done(arguments: &[String], data: &Path) {
     let ended = super::plain(arguments, data);
     assert_eq!(ended.code, Some(0), "{arguments:?}: {}", ended.said);
 }
 
-/// Copies a directory with all that is in it.
+/// Copies a directory with its content.
 pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -266,7 +265,7 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A directory in memory, where there is room: thousands of volumes are made and thrown away.
+/// A directory in memory, if there is enough: thousands of volumes are made and deleted.
 fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
     let is_wide = spyhop::store::free_bytes(memory).is_ok_and(|free| free > ROOM);

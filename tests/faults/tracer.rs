@@ -1,8 +1,8 @@
-//! Runs a program and lets one of its system calls fail, or kills it there.
+//! Runs a program and makes one of its system calls fail, or kills it there.
 //!
 //! The program is linked statically, so nothing can be preloaded into it: it runs under `ptrace`,
-//! and a seccomp filter stops it at the calls that can be meant and at no others. Calls are counted
-//! over all threads, and only those that touch a file below one directory.
+//! and a seccomp filter stops it at the relevant calls only. Calls are counted over all threads,
+//! and only those that touch a file below one directory.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -19,9 +19,9 @@ use std::time::Duration;
 /// A kind of system call.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Call {
-    /// `open`, `openat` of a file to be read.
+    /// `open`, `openat` of a file to read.
     Open,
-    /// The same of one that is to be written.
+    /// The same of a file to write.
     Create,
     Read,
     Write,
@@ -61,12 +61,12 @@ impl Call {
         Self::Stat,
     ];
 
-    /// Whether it changes what lies on the volume.
+    /// Whether it changes the volume.
     pub fn changes(self) -> bool {
         !matches!(self, Self::Open | Self::Read | Self::List | Self::Stat)
     }
 
-    /// What it may fail with, the first being the one that every such call is tried with.
+    /// Errors it may fail with; the first is tried for every such call.
     pub fn errors(self) -> &'static [i32] {
         match self {
             Self::Open => &[libc::EIO, libc::EMFILE, libc::ENOMEM],
@@ -82,7 +82,7 @@ impl Call {
 pub enum Act {
     /// Nothing: calls are listed.
     List,
-    /// It fails with this error, and so do as many after it.
+    /// It fails with this error, and so do this many in total.
     Fail { error: i32, times: u64 },
     /// The process is killed before it.
     Kill,
@@ -95,7 +95,7 @@ pub struct Fault {
     pub calls: Vec<Call>,
     pub nth: u64,
     pub act: Act,
-    /// From the so many-th look at the clock on the time of day is off by so many seconds.
+    /// From the N-th reading of the clock on, the time of day is off by this many seconds.
     pub clock: Option<(u64, i64)>,
 }
 
@@ -136,7 +136,7 @@ pub fn name(error: i32) -> &'static str {
 /// How it ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// Exit code, or none where a signal or the deadline ended it.
+    /// Exit code, or none if a signal or the deadline ended it.
     pub code: Option<i32>,
     pub signal: Option<i32>,
     pub in_time: bool,
@@ -148,7 +148,7 @@ pub struct Ended {
     pub said: String,
 }
 
-/// Runs a command under a fault until it ends, or until the deadline, when it is killed.
+/// Runs a command under a fault until it ends, or kills it at the deadline.
 pub fn run(command: &mut Command, below: &Path, fault: &Fault, deadline: Duration) -> Ended {
     let clock = fault.clock.is_some();
     let (mut reader, writer) = std::io::pipe().unwrap();
@@ -161,7 +161,7 @@ pub fn run(command: &mut Command, below: &Path, fault: &Fault, deadline: Duratio
     // The tracer waits for it, by its id.
     #[allow(clippy::zombie_processes)]
     let child = command.spawn().unwrap();
-    // The command keeps the pipe's writing ends: they are closed when it is given others.
+    // The command keeps the pipe's writing ends; replacing them closes them.
     command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     let id = i32::try_from(child.id()).unwrap();
     let said = std::thread::spawn(move || {
@@ -204,7 +204,7 @@ fn kill(id: i32) {
     unsafe { libc::kill(id, libc::SIGKILL) };
 }
 
-/// The system calls that are looked at, by number.
+/// The relevant system calls, by number.
 const NUMBERS: [i64; 27] = [
     libc::SYS_open,
     libc::SYS_openat,
@@ -235,12 +235,12 @@ const NUMBERS: [i64; 27] = [
     libc::SYS_newfstatat,
 ];
 
-/// Calls by which it would give way to whatever else runs: they do nothing, or a busy machine would
-/// make each run a long one.
+/// Calls that yield to other processes: they do nothing, or each run on a busy machine would be a
+/// long one.
 const COURTESIES: [i64; 3] =
     [libc::SYS_sched_setscheduler, libc::SYS_setpriority, libc::SYS_ioprio_set];
 
-/// A filter that stops the program at those calls, and at looks at the clock where these matter.
+/// A filter that stops the program at those calls, and at readings of the clock if they matter.
 fn filter(clock: bool) -> Vec<libc::sock_filter> {
     let step = |code: u32, jt: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf: 0, k };
     let clock = clock.then_some(libc::SYS_clock_gettime);
@@ -256,7 +256,7 @@ fn filter(clock: bool) -> Vec<libc::sock_filter> {
     filter
 }
 
-/// Has the calling process traced by its parent, from its next `exec` on.
+/// Lets the parent trace the calling process, from its next `exec` on.
 fn trace_me(filter: &[libc::sock_filter]) -> std::io::Result<()> {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
     // SAFETY: the program outlives the call, which copies it.
@@ -339,11 +339,10 @@ impl Tracer<'_> {
         }
     }
 
-    /// Takes the way past the kernel from it by which it would read the clock.
+    /// Hides the vDSO, by which it would read the clock without a system call.
     fn hide_vdso(&self) {
         let mut at = registers(self.id).rsp;
-        // Above the count of arguments lie arguments and environment, each ended by a zero, then
-        // pairs.
+        // Above the argument count are arguments and environment, each ended by a zero, then pairs.
         at += 8;
         for _ in 0..2 {
             while self.word(at) != 0 {
@@ -388,7 +387,7 @@ impl Tracer<'_> {
         }
     }
 
-    /// Answers a look at the clock.
+    /// Answers a reading of the clock.
     fn tell_time(&mut self, thread: i32, registers: libc::user_regs_struct) {
         let Some((nth, seconds)) = self.fault.clock else { return };
         if registers.rdi != libc::CLOCK_REALTIME as u64 {
@@ -406,7 +405,7 @@ impl Tracer<'_> {
         answer(thread, registers, 0);
     }
 
-    /// Which kind of call it is and what file it touches, where that lies below the directory.
+    /// The kind of a call and the file it touches, if that is below the directory.
     fn meant(&self, thread: i32, registers: &libc::user_regs_struct) -> Option<(Call, PathBuf)> {
         let here = libc::AT_FDCWD as u64;
         let &libc::user_regs_struct { rdi, rsi, rdx, r10, .. } = registers;
@@ -445,7 +444,7 @@ impl Tracer<'_> {
         path.filter(|path| path.starts_with(self.below)).map(|path| (call, path))
     }
 
-    /// The path that a call names, relative to a directory that it has open.
+    /// The path of a call, relative to a directory that it has open.
     fn path(&self, thread: i32, directory: u64, name: u64) -> Option<PathBuf> {
         let name = self.text(name)?;
         if name.as_bytes().first() == Some(&b'/') {
@@ -463,7 +462,7 @@ impl Tracer<'_> {
         let mut bytes = Vec::new();
         let mut at = at;
         while bytes.len() < 4096 {
-            // No further than the page goes: the next may not be there.
+            // Not beyond the page: the next one may not exist.
             let mut piece = [0; 256];
             let length = piece.len().min(4096 - (at % 4096) as usize);
             let read = self.read(at, &mut piece[..length])?;
@@ -506,20 +505,20 @@ impl Tracer<'_> {
 }
 
 fn registers(thread: i32) -> libc::user_regs_struct {
-    // SAFETY: all zeros are registers, too.
+    // SAFETY: all zeros are valid registers.
     let mut registers: libc::user_regs_struct = unsafe { zeroed() };
     request(libc::PTRACE_GETREGS, thread, &raw mut registers as usize);
     registers
 }
 
-/// Lets a call come to this without being made.
+/// Makes a call return this without being executed.
 fn answer(thread: i32, mut registers: libc::user_regs_struct, result: i64) {
     registers.orig_rax = u64::MAX;
     registers.rax = result as u64;
     request(libc::PTRACE_SETREGS, thread, &raw const registers as usize);
 }
 
-/// Asks something of a stopped thread. One that has been killed meanwhile is gone.
+/// A ptrace request to a stopped thread, which may have been killed meanwhile.
 fn request(request: libc::c_uint, thread: i32, data: usize) {
     // SAFETY: `data` is a number, or the address of registers that live on.
     let done = unsafe { libc::ptrace(request, thread, 0usize, data) };

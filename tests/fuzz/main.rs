@@ -1,14 +1,12 @@
-//! Bytes of strangers, changed at random: what reads them must neither panic nor take long,
-//! whatever they are.
+//! Untrusted bytes, mutated at random: whatever they are, parsing must neither panic nor take long.
 //!
-//! The inputs to begin with are what a real geth gives, and blocks of mainnet where
-//! `SPYHOP_FIXTURES` names them. A changed input that leads to an outcome not seen before, told by
-//! the words of the error, is kept and changed further. libFuzzer would measure coverage, but it
-//! wants every crate compiled with its instrumentation, and DuckDB's C++ with them; the words do,
-//! for every check has its own.
+//! The initial inputs come from a real geth, and from blocks of mainnet if `SPYHOP_FIXTURES` names
+//! them. A mutated input with a new outcome, recognised by the words of the error, is kept and
+//! mutated further. libFuzzer would measure coverage, but it needs every crate compiled with its
+//! instrumentation, including DuckDB's C++; words suffice, because every check has its own.
 //!
-//! `SPYHOP_FUZZ_SECONDS` says how long each target is tried, `SPYHOP_SEED` with which seed. What
-//! was found lies in a file that is named.
+//! `SPYHOP_FUZZ_SECONDS` sets the time for each target, `SPYHOP_SEED` the seed. A finding is
+//! written to a file, whose name is printed.
 
 mod mutate;
 
@@ -37,19 +35,19 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-/// Seconds for each target where nothing else is said.
+/// Default seconds for each target.
 const SECONDS: u64 = 1;
 
-/// No input may take more of a processor than this.
+/// Maximum CPU time for an input.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// No input may take longer than this, however busy the machine.
+/// Maximum time for an input, however busy the machine.
 const STUCK: Duration = Duration::from_secs(120);
 
 /// Inputs kept at most.
 const KEPT_MAX: usize = 5_000;
 
-/// Changes inputs and feeds them to `read`, which says what came of it.
+/// Mutates inputs and passes them to `read`, which returns the outcome.
 fn fuzz(target: &str, seeds: Vec<Vec<u8>>, mut read: impl FnMut(&[u8]) -> String) {
     let seconds = std::env::var("SPYHOP_FUZZ_SECONDS")
         .map_or(SECONDS, |text| text.parse().expect("a number of seconds"));
@@ -61,7 +59,7 @@ fn fuzz(target: &str, seeds: Vec<Vec<u8>>, mut read: impl FnMut(&[u8]) -> String
     let mut slowest = Duration::ZERO;
     let start = Instant::now();
     while tried < kept.len() as u64 || start.elapsed() < Duration::from_secs(seconds) {
-        // First what there is, as it is.
+        // First the initial inputs, unchanged.
         let input = match kept.get(tried as usize).filter(|_| tried < 1_000) {
             Some(seed) => seed.clone(),
             None => mutate(&kept, &mut random),
@@ -79,14 +77,14 @@ fn fuzz(target: &str, seeds: Vec<Vec<u8>>, mut read: impl FnMut(&[u8]) -> String
                 &format!("it takes {took:?} of a processor, {:?} in all", began.elapsed()),
             );
         }
-        // Words without numbers, or each would be an outcome of its own.
+        // Words without numbers, or each number would be an outcome of its own.
         let words: String =
             outcome.chars().filter(|letter| !letter.is_ascii_digit()).take(200).collect();
         if seen.insert(words) && kept.len() < KEPT_MAX {
             kept.push(input);
         }
     }
-    // Not by `println`, which the test harness keeps to itself where all is well.
+    // Not with `println`, which the test harness captures in a successful test.
     let line = format!(
         "fuzz {target}: {tried} inputs, {} outcomes, the slowest {slowest:.1?}",
         seen.len()
@@ -94,15 +92,15 @@ fn fuzz(target: &str, seeds: Vec<Vec<u8>>, mut read: impl FnMut(&[u8]) -> String
     writeln!(std::io::stderr(), "{line}").unwrap();
 }
 
-/// Processor time that this thread has used.
+/// CPU time of this thread.
 fn processor_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call fills in a live value of the type that it asks for.
+    // SAFETY: the call fills a live value of the right type.
     assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) }, 0);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// A count as part of an outcome: numbers are not.
+/// A count as part of an outcome, because numbers are left out.
 fn letter(count: usize) -> char {
     char::from(b'a' + count.min(25) as u8)
 }
@@ -114,11 +112,11 @@ fn found(target: &str, input: &[u8], what: &str) -> ! {
     panic!("{target}: {what}: `{}`", path.display());
 }
 
-/// What a real geth gives of a chain with everything in it.
+/// Data of a real geth with a chain that contains everything.
 struct Real {
     blocks: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
     traces: Vec<String>,
-    /// An ancient store, and the directory of an era file.
+    /// A freezer, and the directory of an era file.
     directory: tempfile::TempDir,
 }
 
@@ -163,7 +161,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A block and its receipts in one input, each behind its length.
+/// A block and its receipts in one input, each after its length.
 fn packed(block: &[u8], receipts: &[Vec<u8>]) -> Vec<u8> {
     let parts = std::iter::once(block).chain(receipts.iter().map(Vec::as_slice));
     parts.flat_map(|part| [&(part.len() as u32).to_be_bytes()[..], part].concat()).collect()
@@ -179,7 +177,7 @@ fn unpacked(mut input: &[u8]) -> Vec<Bytes> {
     parts
 }
 
-/// From bytes to rows, as far as that goes.
+/// From bytes to rows, as far as possible.
 fn rows(block: anyhow::Result<Block>) -> String {
     let mut block = match block {
         Ok(block) => block,
@@ -212,7 +210,7 @@ fn blocks_and_receipts_over_the_socket() {
         let mut parts = unpacked(input).into_iter();
         let Some(block) = parts.next() else { return String::new() };
         let receipts: Vec<_> = parts.collect();
-        // A header that is changed is another block's, and proved as one: rows are made of it.
+        // A mutated header is another block's, and proved as one: rows are made from it.
         let hashes = rows(Block::decode(block.clone(), receipts.clone(), Depth::Hashes));
         format!("{} {hashes}", rows(Block::decode(block, receipts, Depth::Fields)))
     });
@@ -233,7 +231,7 @@ fn blocks_and_receipts_out_of_the_ancient_store() {
     });
 }
 
-/// Changes one file of a directory at a time and reads history out of it.
+/// Mutates one file of a directory at a time and reads history from it.
 fn fuzz_history(target: &str, from: &Path, places: impl Fn(&Path) -> Places) {
     let directory = tempfile::tempdir_in(real().directory.path()).unwrap();
     let place = directory.path().join("place");
@@ -242,7 +240,7 @@ fn fuzz_history(target: &str, from: &Path, places: impl Fn(&Path) -> Places) {
         fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let whole: Vec<_> = files.iter().map(|path| fs::read(path).unwrap()).collect();
-    // An input is a file's place in the list, and what is in it.
+    // An input is a file's index in the list, and its content.
     let seeds = whole
         .iter()
         .enumerate()
@@ -279,7 +277,7 @@ fn read_history(places: &Places) -> String {
         for Stored { number, header, body, receipts, .. } in blocks {
             assert_eq!(number, next);
             next += 1;
-            // What is not a block is not believed; that is not what is tried here.
+            // Proving would reject what is not a block; that is not tested here.
             let _ = Block::decode_stored(header, body, &receipts, Depth::Hashes);
         }
     };
@@ -419,7 +417,7 @@ fn files_of_the_volume() {
     let (number, hash) = tail::block_of(&block).unwrap();
     let [manifest, block] =
         [range.join("manifest.json"), block].map(|path| (fs::read(&path).unwrap(), path));
-    // A tail file is believed only with its checksum: it is given one.
+    // A tail file without a valid checksum would be rejected, so it gets one.
     let seeds =
         vec![[&[0], &manifest.0[..]].concat(), [&[1], &block.0[..block.0.len() - 32]].concat()];
     fuzz("volume", seeds, |input| {
@@ -473,13 +471,13 @@ fn replies_on_the_socket() {
                 .split_once("\"id\":")
                 .map_or("7", |(_, rest)| rest.split([',', '}']).next().unwrap_or("7"));
             let answer: Vec<u8> = answers.lock().unwrap().clone();
-            // The id that is asked for, where the front is still as it was.
+            // The id of the request, if the start is unchanged.
             let front = b"\"id\":7";
             let at = answer.windows(front.len()).position(|window| window == front);
             let answer = at.map_or(answer.clone(), |at| {
                 [&answer[..at], b"\"id\":", id.as_bytes(), &answer[at + front.len()..]].concat()
             });
-            // Whoever has had enough closes it.
+            // The client may have closed it.
             let _ = stream.write_all(&answer);
         }
     });

@@ -1,14 +1,14 @@
-//! Changes of an input.
+//! Mutations of an input.
 
 use crate::rig::random::Random;
 
-/// Bytes at which RLP, numbers and text turn.
+/// Boundary values of bytes in RLP, numbers and text.
 const BYTES: [u8; 20] = [
     0, 1, 0x7f, 0x80, 0x81, 0xb7, 0xb8, 0xbf, 0xc0, 0xc1, 0xf7, 0xf8, 0xff, b'"', b'{', b'[', b',',
     b'\n', b'-', b'\\',
 ];
 
-/// Pieces of text that a reader may stumble over.
+/// Text that parsers may trip over.
 const TEXTS: [&str; 22] = [
     "null",
     "0x",
@@ -34,7 +34,7 @@ const TEXTS: [&str; 22] = [
     "true",
 ];
 
-/// An input made of one or two of these by a few changes.
+/// An input made from one or two of these by a few mutations.
 pub fn mutate(kept: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     let pick =
         |random: &mut Random| kept[random.within(0..=kept.len() as u64 - 1) as usize].clone();
@@ -60,7 +60,7 @@ pub fn mutate(kept: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
                 bytes.splice(at..end.min(at + 12), text.bytes());
             }
             7 => {
-                // A number of some width at its edge, in either order of bytes.
+                // A boundary value of some width, in either byte order.
                 let width = 1 << random.within(0..=3);
                 let value = [0, 1, u64::MAX, u64::MAX >> 1, 1 << 32, random.next()]
                     [random.within(0..=5) as usize];
@@ -84,7 +84,7 @@ pub fn mutate(kept: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
                 bytes.splice(at..at, std::iter::repeat_n(byte, 1 + random.within(0..=8) as usize));
             }
         }
-        // They must not grow without end.
+        // They must not grow without limit.
         bytes.truncate(1 << 20);
     }
     bytes

@@ -1,5 +1,4 @@
-//! The answers: each table of analysis equals what one query over all rows gives, and geth's own
-//! balances.
+//! The answers: each equals one query over all rows, and geth's own balances.
 
 use crate::rig::geth::Withdrawal;
 use crate::rig::random::Random;
@@ -14,7 +13,7 @@ use std::path::Path;
 /// Blocks of the chain, a day apart every 72.
 const BLOCKS: u64 = 260;
 
-/// A chain of some days: ether and tokens of every standard, amounts that no sum of 128 bits holds,
+/// A chain of several days: ether and tokens of every standard, amounts beyond sums of 128 bits,
 /// blobs, failures.
 fn geth() -> Geth {
     let geth = Geth::start(Forks { block_time: 1_200, ..Forks::OSAKA });
@@ -23,7 +22,7 @@ fn geth() -> Geth {
     geth
 }
 
-/// One whose blocks all lie in the time that geth has the state of: all of it is traced.
+/// A chain within the time for which geth has state: all of it is traced.
 fn short() -> Geth {
     let geth = Geth::start(Forks { block_time: 3 * 3_600, ..Forks::OSAKA });
     grow(&geth, 100, "");
@@ -61,7 +60,7 @@ fn plan(random: &mut Random, number: u64) -> Plan {
         transactions.push(Transaction { tip, ..Transaction::transfer(from, to, value) });
     }
     let transfer = "Transfer(address,address,uint256)";
-    // Hostile: 9·10^37 again and again, and now and then all there is.
+    // Hostile: 9·10^37 repeatedly, and now and then the largest amount.
     let hostile = match random.within(0..=9) {
         0 => U256::MAX,
         1 => U256::exp10(38),
@@ -85,13 +84,13 @@ fn plan(random: &mut Random, number: u64) -> Plan {
     transactions
         .push(Transaction::logs(9, contracts::MULTI_TOKEN, &logs[1..]).kind(Kind::Blobs(1)));
     transactions.push(Transaction::create(10, &[0x00]).value(number % 3));
-    // More than a hundred movements of one asset on a day.
+    // More than a hundred transfers of one asset on a day.
     transactions.push(Transaction::logs(
         11,
         contracts::COLLECTION,
         &vec![contracts::erc20_transfer(b, a, 7.into()); 3],
     ));
-    // Ether that a contract moves on, to an account and to one that sends too.
+    // Ether that a contract forwards, to an account and to one that sends too.
     for to in [account(random), sender(12)] {
         let relayed =
             Transaction::call(13, contracts::address(contracts::RELAY), contracts::relay(to, &[]));
@@ -123,8 +122,8 @@ fn same(found: &Published, what: &str, expected: &str, answer: &str) {
     assert_eq!(answer.len(), expected.len(), "{what}");
 }
 
-/// Every movement with both its ends, out of the chain's own tables: amounts as `BIGNUM`. Counted
-/// by `count`: here DuckDB 2.0 cuts a `sum` of ones to a byte before it orders the rows (200
+/// Every transfer with both its parties, from the chain tables: amounts as `BIGNUM`. Counted by
+/// `count`: DuckDB 2.0 truncates a `sum` of ones to a byte here before it orders the rows (200
 /// becomes -56).
 const MOVED: &str = "
     WITH moved AS (
@@ -256,7 +255,7 @@ fn check_gas(found: &Published) {
                 max(base_fee_per_gas) AS base_fee_max, quantile_disc(tip_50, 0.5) AS tip_50, sum(blob_burnt) AS blob_burnt
             FROM gas_blocks GROUP BY unit HAVING last_block < (SELECT max(number) FROM blocks) ORDER BY unit"
         );
-        // The newest block ends no hour, nor does one that is alone in it.
+        // The newest block ends no hour, even if it is alone in it.
         let answer = format!(
             "SELECT {unit} AS unit, first_block, last_block, block_count, transaction_count, burnt, tips, failed_fees, base_fee_min,
                 base_fee_50, base_fee_max, tip_50, blob_burnt FROM gas_{unit}ly ORDER BY unit"
@@ -297,7 +296,7 @@ fn every_answer_equals_one_query_over_all_rows() {
     assert_eq!(found.number("SELECT count(DISTINCT first) FROM sealed.address_flows"), 2);
     check_flows(&found);
     check_gas(&found);
-    // The chain has what this is about.
+    // The chain contains what is tested.
     for condition in ["amount_in_text IS NOT NULL", "day > '2023-11-17'", "asset = 'ETH'"] {
         assert_ne!(
             found.number(&format!("SELECT count(*) FROM address_flows WHERE {condition}")),
@@ -312,14 +311,14 @@ fn every_answer_equals_one_query_over_all_rows() {
         [Row::from([("complete".into(), Some("1".into()))])]
     );
 
-    // A chain that is stored from block 100 on only: what is not whole says so.
+    // A chain that is stored from block 100 on only: incomplete answers say so.
     let part = geth.data("part");
     Spyhop::watch(&geth.socket(), &part).args(&["--from", "100", "--once"]).succeed();
     let found = Published::open(&part);
     check_flows_of_a_part(&found);
 }
 
-/// What is right of a chain whose first blocks are not stored.
+/// Answers for a chain whose first blocks are not stored.
 #[track_caller]
 fn check_flows_of_a_part(found: &Published) {
     let complete = found.rows("SELECT DISTINCT period, complete FROM net_flows ORDER BY period");
@@ -342,11 +341,11 @@ fn check_flows_of_a_part(found: &Published) {
         0
     );
     let first = found.rows("SELECT min(first_block) AS first FROM gas_daily");
-    // The day in which block 100 was made began before it.
+    // The day of block 100 began before it.
     assert!(first[0]["first"].as_deref().unwrap().parse::<u64>().unwrap() > 100, "{first:?}");
 }
 
-/// What geth says an account has after a block.
+/// An account's balance after a block, according to geth.
 fn balance_of(geth: &Geth, address: &str, block: &str) -> U256 {
     let balance = geth.call("eth_getBalance", json!([address, block]));
     U256::from_str_radix(balance.as_str().unwrap(), 16).unwrap()
@@ -375,7 +374,7 @@ fn ether_of_every_account_adds_up_to_geths_balance() {
         let nonce = geth.call("eth_getTransactionCount", json!([address, "latest"]));
         assert_eq!(row["transaction_count"], Some(crate::rig::geth::quantity(&nonce).to_string()));
     }
-    // Who only received, and who is not there.
+    // An address that only received, and one without transactions.
     let address = format!("{:?}", Address::from_low_u64_be(0xacc1));
     let row = &found.rows(&format!("SELECT * FROM address_summary('{address}')"))[0];
     assert_eq!(amount(row, "ether_in"), balance_of(&geth, &address, "latest"), "{row:?}");
@@ -399,7 +398,7 @@ fn whales_are_ranked_as_geths_balances_are() {
 #[track_caller]
 fn check_whales(geth: &Geth, found: &Published) {
     let head = geth.head().number;
-    // Three hours lie between two blocks.
+    // Blocks are three hours apart.
     let (day_ago, week_ago) = (head - 8, head - 56);
     let known =
         found.rows("SELECT address, min(block_number) AS since FROM balances WHERE asset = 'ETH' GROUP BY address");
@@ -442,7 +441,7 @@ fn check_whales(geth: &Geth, found: &Published) {
         ]);
         assert_eq!(whale, &expected);
     }
-    // What there is: what the genesis block gave, and withdrawals, less what was burnt.
+    // The supply: the genesis allocation and withdrawals, less fees burnt.
     let genesis: U256 = Forks { block_time: 3 * 3_600, ..Forks::OSAKA }.genesis()["alloc"]
         .as_object()
         .unwrap()
@@ -568,7 +567,7 @@ fn tx_and_block_find_every_row_and_open_one_file() {
         }
     }
     assert!(found.rows(&format!("SELECT * FROM block({})", BLOCKS + 1)).is_empty());
-    // Where another range's files cannot be read they still answer.
+    // They still answer if other ranges' files cannot be read.
     for table in ["blocks", "transactions"] {
         let file = data.join(format!("chain/first=0000000100/last=0000000199/g1/{table}.parquet"));
         std::fs::write(file, "damaged").unwrap();

@@ -1,4 +1,4 @@
-//! The invariants of the design that the source itself shows.
+//! Invariants of the design that can be checked in the source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -125,14 +125,14 @@ fn a_stage_uses_only_itself_and_stages_before_it() {
     assert!(uses > 30, "only {uses} uses were found: the search is broken");
 }
 
-/// A stage's own file does not count: it declares the others, and what they share stands there.
+/// A stage's own file does not count: it declares the others, and contains what they share.
 #[test]
 fn files_of_a_stage_do_not_use_each_other_in_circles() {
     let mut uses_count = 0;
     for stage in stages() {
         let mut uses = uses_within(&stage);
         uses_count += uses.values().map(BTreeSet::len).sum::<usize>();
-        // What uses nothing that is left is in no circle.
+        // A file that uses no remaining file is in no circle.
         while let Some(leaf) =
             uses.iter().find(|(_, used)| used.is_empty()).map(|(file, _)| file.clone())
         {
@@ -141,7 +141,7 @@ fn files_of_a_stage_do_not_use_each_other_in_circles() {
                 used.remove(&leaf);
             }
         }
-        // Nor is what nothing uses that is left.
+        // Nor is a file that no remaining file uses.
         while let Some(top) =
             uses.keys().find(|file| !uses.values().any(|used| used.contains(*file))).cloned()
         {

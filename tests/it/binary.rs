@@ -1,4 +1,4 @@
-//! The release binary depends on nothing: it runs in an empty root.
+//! The release binary has no dependencies: it runs in an empty root.
 
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
@@ -51,7 +51,7 @@ fn it_runs_in_a_root_without_anything_else() {
         );
         String::from_utf8(output.stdout).unwrap()
     };
-    // What it needs beside its file: the node's socket and a volume.
+    // What it needs besides its file: the node's socket and a volume.
     inside(&["watch", "--ipc", "/geth.ipc", "--data", "/data", "--from", "0", "--once"]);
     let sql =
         ["sql", "--data", "/data", "--format", "csv", "-c", "SELECT count(*) AS n FROM blocks"];

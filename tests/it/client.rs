@@ -1,4 +1,4 @@
-//! The client of the node's socket, against a fake node that answers in every wrong way there is.
+//! The client of the node's socket, against a fake node that misbehaves in every way.
 
 #![allow(clippy::unwrap_used)]
 
@@ -103,7 +103,7 @@ async fn what_the_node_does_not_have_is_missing_and_never_empty() {
     assert_eq!(fake.counts().connections, 2, "an answer is no reason to drop a connection");
 }
 
-/// One fault on the next call of each kind: what comes of that call, and that the ones after it are
+/// One fault on the next call of each kind: the outcome of that call, and that later ones are
 /// right.
 async fn check(fault: Fault, expected: &'static str) {
     let mut limits = Limits::default();
@@ -139,8 +139,8 @@ async fn check(fault: Fault, expected: &'static str) {
             assert_eq!(error.is_passing(), passing, "{name} on {method}: {error}");
             assert!(error.to_string().contains(method), "{name}: {error}");
         }
-        // The second of two replies is seen only after the first was handed on, when another call
-        // may be under way.
+        // The second of two replies is seen only after the first was routed, when another call may
+        // be in flight.
         let doubled = matches!(fault, Fault::Duplicate) && outcome(&next) == "broken";
         assert!(matches!(next, Ok(true)) || doubled, "{name} on {method}: {next:?}");
         assert!(matches!(retried, Ok(true)), "{name} on {method}: {retried:?}");
@@ -368,7 +368,7 @@ async fn a_reply_may_be_as_large_as_blocks_of_the_gas_limit_and_as_memory_allows
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reply_above_the_limit_is_refused_and_one_at_the_limit_is_not() {
-    // A whole reply to the first request of a connection:
+    // A complete reply to the first request of a connection:
     // `{"jsonrpc":"2.0","id":1,"result":"0x…"}`.
     let around = r#"{"jsonrpc":"2.0","id":1,"result":"0x"}"#.len();
     let (_dir, fake, client) = node(Limits { reply_bytes_max: 2 * 700_000 + around, ..one_lane() });
@@ -450,7 +450,7 @@ async fn a_node_that_is_away_is_unreachable_until_it_is_back() {
             assert!(error.is_passing(), "{error}");
         }
     }
-    // A socket nobody listens on, as a killed node leaves it.
+    // A socket without a listener, as a killed node leaves it.
     fake.stop();
     drop(UnixListener::bind(fake.path()).unwrap());
     client.drop_connections();
@@ -477,7 +477,7 @@ async fn a_connection_that_died_unnoticed_costs_no_error() {
     for round in 1..=50 {
         client.chain_id().await.unwrap();
         fake.close_connections();
-        // Whether the client has seen the end by now or not.
+        // Whether or not the client has seen the end by now.
         if round % 2 == 0 {
             fake.wait_until("the end of the connection", |counts| counts.open == 0);
         }

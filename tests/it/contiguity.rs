@@ -1,5 +1,4 @@
-//! What is stored is one run of blocks up to the tip: whatever of it is lost comes back, and is
-//! named until then.
+//! Stored blocks are one run up to the tip: lost ones are restored, and listed until then.
 
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
@@ -11,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// A fake node with blocks 0 to 350 of which 320 is final, and a volume of it.
+/// A fake node with blocks 0 to 350, of which 320 is finalized, and a volume of it.
 fn sealed_and_tail(directory: &Path) -> (FakeGeth, PathBuf) {
     let fake = FakeGeth::start(directory);
     extend(&fake, 350, "");
@@ -32,7 +31,7 @@ fn tail_file(data: &Path, number: u64) -> PathBuf {
     files.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&name)).unwrap()
 }
 
-/// Exit code and all output of a command that looks at a volume.
+/// Exit code and all output of a command that reads a volume.
 fn look(command: &str, data: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let output = Spyhop::new(command).path("--data", data).args(arguments).run();
     (output.status.code(), String::from_utf8(output.stdout.clone()).unwrap() + &stderr_of(&output))
@@ -43,7 +42,7 @@ fn a_missing_block_of_the_tail_is_named_and_only_it_is_fetched_again() {
     let directory = tempfile::tempdir().unwrap();
     let (fake, data) = sealed_and_tail(directory.path());
     let before = (listing(&data.join("tail")), Published::open(&data).digests());
-    // At its lower end, within it, and more than the node is asked for at once.
+    // At its lower end, within it, and more than one request at once.
     for lost in [300..=300, 320..=320, 300..=300, 301..=340] {
         let mut named = String::new();
         for number in lost.clone() {
@@ -78,7 +77,7 @@ fn a_lost_hundred_comes_back_whether_or_not_it_is_final() {
         let fake = FakeGeth::start(directory.path());
         extend(&fake, 350, "");
         let data = directory.path().join("data");
-        // Neither the first block wanted nor where the tail begins is known by the settings.
+        // The settings reveal neither the first requested block nor where the tail begins.
         let run = |from: &str| Spyhop::watch(fake.path(), &data).args(&["--from", from, "--once"]);
         run("-300").succeed();
         let before = Published::open(&data).digests();
@@ -125,7 +124,7 @@ fn what_the_node_no_longer_has_of_the_tail_is_named() {
     assert_eq!(lines.len(), 3, "{lines:?}");
     assert_eq!((&lines[0][..], &lines[2][..]), ("0-299 held", "311-350 held"));
     assert!(lines[1].starts_with("300-310 missing pruned history"), "{lines:?}");
-    // It was not thrown away for that.
+    // It was not deleted for that.
     fake.chain().pruned_below = 0;
     let asked = fake.counts().of("debug_getRawBlock");
     once(&fake, &data).succeed();
@@ -186,7 +185,7 @@ fn what_is_damaged_again_and_again_is_quarantined_each_time() {
         let found = listing(&data.join("quarantine")).len();
         assert_eq!(found, count, "files in quarantine");
     }
-    // A good file under another's name is no better.
+    // An intact file under another's name is no better.
     fs::copy(tail_file(&data, 311), &file).unwrap();
     once(&fake, &data).succeed();
     assert_eq!(listing(&data.join("tail")), before);
@@ -225,7 +224,7 @@ fn state_of_a_lost_block_is_asked_for_while_the_node_has_it() {
     assert_eq!((balances(9).len(), reason(9)), (old.len(), None));
 }
 
-/// A volume whose ranges 100 to 199 are those of another branch.
+/// A volume whose range 100 to 199 is of another branch.
 fn of_two_branches(directory: &Path) -> (FakeGeth, PathBuf) {
     let (fake, data) = sealed_and_tail(directory);
     let other = directory.join("other");
@@ -255,7 +254,7 @@ fn ranges_that_do_not_link_are_refused_at_every_start() {
         );
         assert_eq!(listing(&data.join("chain")), before);
     }
-    // A range that was lost between two that its blocks do not link.
+    // A range that was lost between two others, to which its blocks do not link.
     fs::remove_dir_all(data.join("chain/first=0000000200")).unwrap();
     let before = listing(&data.join("chain"));
     for _ in 0..3 {

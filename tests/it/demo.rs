@@ -15,7 +15,7 @@ fn the_demonstration_answers_and_ends_cleanly() {
     let (printed, complaint) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{printed}\n{complaint}");
-    // An answer to each question it got to, with rows in them.
+    // An answer with rows to each question it got to.
     for words in [
         "-- The newest blocks",
         "-- The biggest transfers of ether",

@@ -1,5 +1,5 @@
 //! What `docker run IMAGE ARGUMENTS` does with its arguments: the image's entrypoint, and `spyhop
-//! run` with a shell in geth's place that prints how it was called.
+//! run` with a shell script in place of geth that prints how it was called.
 
 use crate::rig::Spyhop;
 use crate::rig::process::stderr_of;
@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// A program that prints how it was called on the stream `$TO`, 1 or 2, and stays where that is 2.
+/// A program that prints how it was called on the stream `$TO`, 1 or 2, and keeps running if that
+/// is 2.
 const PROGRAM: &str = r#"#!/bin/sh
     name="${0##*/}"
     echo "$name${*:+ }$*" >&"${TO:-1}"
@@ -76,7 +77,7 @@ fn arguments_reach_geth_and_the_writer_waits_for_geths_socket() {
         &run,
         &format!("--ipcpath {run} {default} --syncmode snap"),
     );
-    // Where geth's data are.
+    // geth's data directory.
     for flag in ["--datadir", "-datadir"] {
         check(&[], &[flag, &data], &run, &format!("--ipcpath {run} {flag} {data}"));
         let joined = format!("{flag}={data}");
@@ -89,14 +90,14 @@ fn arguments_reach_geth_and_the_writer_waits_for_geths_socket() {
         &run,
         &format!("--ipcpath {run} --config /etc/geth.toml"),
     );
-    // Outside the image geth's own default counts.
+    // Outside the image geth's own default applies.
     check(
         &[("SPYHOP_GETH_DATADIR", "")],
         &["--sepolia"],
         &run,
         &format!("--ipcpath {run} --sepolia"),
     );
-    // Where its socket is.
+    // geth's socket.
     check(&[], &["--ipcpath", &elsewhere], &elsewhere, &format!("{default} --ipcpath {elsewhere}"));
     check(&[("GETH_IPCPATH", &elsewhere)], &[], &elsewhere, default);
     check(
@@ -118,7 +119,7 @@ fn arguments_reach_geth_and_the_writer_waits_for_geths_socket() {
         &run,
         &format!("--ipcpath {run} --datadir {data} --config attach"),
     );
-    // Set to nothing, as files of Compose leave it, is not set.
+    // A variable set to the empty string, as Compose files leave it, counts as unset.
     let nothing =
         ["GETH_DATADIR", "GETH_IPCPATH", "GETH_IPCDISABLE", "GETH_CONFIG"].map(|name| (name, ""));
     check(&nothing, &[], &run, &format!("--ipcpath {run} {default}"));
@@ -210,7 +211,7 @@ fn entrypoint_runs_geth_with_the_volumes_paths_or_spyhop_alone() {
         "SPYHOP_IPC=/run/geth/geth.ipc",
         "SPYHOP_PUBLISHED_PATH=/data/spyhop",
     ];
-    // A volume of the official image goes on where it is mounted.
+    // A volume of the official image is used where it is mounted.
     let geth = if Path::new("/root/.ethereum").is_dir() {
         "SPYHOP_GETH_DATADIR=/root/.ethereum"
     } else {

@@ -1,4 +1,4 @@
-//! What a node has pruned comes out of era files, and nothing that is wrong in them gets through.
+//! Pruned history is read from era files, and no error in them gets through.
 
 use crate::fake_geth::FakeBlock;
 use crate::freezer::{
@@ -18,8 +18,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Takes bodies and receipts below `tail` out of a stopped geth's freezer. `geth prune-history`
-/// does that to chains of more than 90,000 blocks only.
+/// Removes bodies and receipts below `tail` from a stopped geth's freezer. `geth prune-history`
+/// does that only to chains of more than 90,000 blocks.
 fn prune(geth: &Geth, blocks: Vec<AncientBlock>, tail: u64) {
     let pruned = geth.data(&format!("pruned up to {tail}"));
     Ancient { tail, file_bytes_max: 30_000, ..Ancient::new(0, blocks) }.write(&pruned);
@@ -37,7 +37,7 @@ fn prune(geth: &Geth, blocks: Vec<AncientBlock>, tail: u64) {
     }
 }
 
-/// The one era file of a directory.
+/// The single era file of a directory.
 fn only_file(directory: &Path) -> PathBuf {
     let mut files = era_files(directory);
     assert_eq!(files.len(), 1, "{files:?}");
@@ -49,7 +49,7 @@ fn era_files(directory: &Path) -> Vec<PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|end| end == "ere" || end == "era1")).collect()
 }
 
-/// What `coverage` says of the logs.
+/// The coverage of the logs.
 fn coverage(data: &Path) -> Vec<String> {
     let rows = Published::open(data).rows(
         "SELECT first_block || '-' || last_block || ' ' || status || ' ' || coalesce(reason, '') AS line
@@ -70,7 +70,7 @@ fn era_files_give_what_a_node_has_pruned() {
     prune(&geth, blocks, 150);
     geth.restart();
 
-    // Without them, what is pruned is missing.
+    // Without them, pruned blocks are missing.
     let data = geth.data("without");
     let output = backfill(&geth, &data).run();
     assert!(output.status.success(), "{}", stderr_of(&output));
@@ -78,7 +78,7 @@ fn era_files_give_what_a_node_has_pruned() {
     assert!(found[0].starts_with("0-199 missing pruned history: "), "{found:?}");
     assert!(found[1].starts_with("200-299 held"), "{found:?}");
 
-    // Where the operator keeps them; one range begins in the era file and ends in the store.
+    // Where the operator keeps them; one range begins in the era file and ends in the freezer.
     let data = geth.data("elsewhere");
     let output = backfill(&geth, &data).path("--era", &eras).run();
     let log = stderr_of(&output);
@@ -87,7 +87,7 @@ fn era_files_give_what_a_node_has_pruned() {
     assert_eq!(Published::open(&data).digests(), expected);
     assert_eq!(Published::open(&data).check_prefix(0), Some(299));
 
-    // Without the store: the era file's own genesis block says which chain it is of.
+    // Without the freezer: the era file's own genesis block identifies the chain.
     let data = geth.data("alone");
     let nowhere = geth.data("nowhere");
     assert_eq!(
@@ -96,7 +96,7 @@ fn era_files_give_what_a_node_has_pruned() {
     );
     assert_eq!(Published::open(&data).digests(), expected);
 
-    // Beside the store, where geth keeps them.
+    // Next to the freezer, where geth keeps them.
     fs::create_dir(geth.ancient().join("era")).unwrap();
     let name = only_file(&eras);
     fs::copy(&name, geth.ancient().join("era").join(name.file_name().unwrap())).unwrap();
@@ -126,7 +126,7 @@ fn what_is_neither_in_the_store_nor_in_an_era_file_is_named() {
     other.export("ere", &other.data("part"), 100, 199);
     let others = only_file(&other.data("part"));
 
-    // What befalls the middle one, what the log says of it, and what its reason in `coverage` is.
+    // The damage to the middle one, the log message, and the reason in `coverage`.
     type Damage<'a> = &'a dyn Fn(&Path);
     let cases: [(&str, Damage, &str, &str); 6] = [
         ("missing", &|path| fs::remove_file(path).unwrap(), "range is not stored", ""),
@@ -176,7 +176,7 @@ fn what_is_neither_in_the_store_nor_in_an_era_file_is_named() {
         );
     }
 
-    // Era files of another chain, with nothing beside them that says so but their genesis block.
+    // Era files of another chain, identified by nothing but their genesis block.
     other.export("ere", &other.data("whole"), 0, 199);
     let output = backfill(&geth, &geth.data("whole of another"))
         .path("--ancient", &geth.data("nowhere"))
@@ -228,7 +228,7 @@ fn era1_files_give_what_a_node_has_pruned_from_before_the_merge() {
         let found = rows_of_eras(&eras, 0, last, &schedule).unwrap();
         assert!(found == rows_of_raw(&raw[..=last as usize], &schedule), "{format} up to {last}");
     }
-    // geth itself cannot write blocks from after the merge as era1.
+    // geth itself cannot export blocks from after the merge as era1.
     let output = geth.try_export("era1", &geth.data("too far"), 0, merge + 10);
     assert!(!output.status.success());
     assert_eq!(
@@ -249,7 +249,7 @@ fn era1_files_give_what_a_node_has_pruned_from_before_the_merge() {
     }
 }
 
-/// A block and its receipts, as the node's raw calls give them.
+/// A block and its receipts, from the node's raw calls.
 fn raw_block(geth: &Geth, number: u64) -> FakeBlock {
     let bytes = |value: &serde_json::Value| const_hex::decode(value.as_str().unwrap()).unwrap();
     let number = json!([format!("{number:#x}")]);
@@ -258,7 +258,7 @@ fn raw_block(geth: &Geth, number: u64) -> FakeBlock {
     FakeBlock::from_raw(raw_block, receipts.as_array().unwrap().iter().map(bytes).collect())
 }
 
-/// The rows of blocks as they come over the socket.
+/// The rows of blocks as read over the socket.
 fn rows_of_raw(blocks: &[FakeBlock], schedule: &BlobSchedule) -> Vec<RecordBatch> {
     let mut batch = Batch::new(Options::default());
     for FakeBlock { number, raw_block, raw_receipts, .. } in blocks {
@@ -272,8 +272,7 @@ fn rows_of_raw(blocks: &[FakeBlock], schedule: &BlobSchedule) -> Vec<RecordBatch
     batch.finish().unwrap()
 }
 
-/// The rows of the blocks of era files, as the whole way from the files would give them; or why
-/// not.
+/// The rows of the blocks of era files, by the whole path from the files; or an error.
 fn rows_of_eras(
     directory: &Path,
     first: u64,
@@ -313,7 +312,7 @@ fn every_flipped_bit_of_an_era_file_is_harmless_or_caught() {
         let whole = fs::read(&path).unwrap();
         let (mut caught, mut harmless) = (0, 0);
         for flip in 0..500 {
-            // A third of the flips in the index and what lies just before it.
+            // A third of the flips in the index and what is just before it.
             let from = if flip % 3 == 0 { whole.len() - 1_500 } else { 0 };
             let at = random.within(from as u64..=whole.len() as u64 - 1) as usize;
             let mut flipped = whole.clone();
@@ -327,7 +326,7 @@ fn every_flipped_bit_of_an_era_file_is_harmless_or_caught() {
                 }
             }
         }
-        // And every length that is not the whole.
+        // And every truncated length.
         for length in (0..whole.len()).step_by(997) {
             fs::write(&path, &whole[..length]).unwrap();
             assert!(
@@ -336,7 +335,7 @@ fn every_flipped_bit_of_an_era_file_is_harmless_or_caught() {
             );
         }
         println!("{format}: {caught} caught, {harmless} harmless");
-        // Of `era1`, total difficulties and the accumulator are not read: a third of these small
+        // In `era1`, total difficulties and the accumulator are not read: a third of these small
         // blocks.
         assert!(caught > harmless, "{format}: {caught} caught, {harmless} harmless");
     }
@@ -348,7 +347,7 @@ fn entry(kind: u16, payload: &[u8]) -> Vec<u8> {
     [&kind.to_le_bytes()[..], &length.to_le_bytes(), &[0, 0], payload].concat()
 }
 
-/// Numbers as an index has them.
+/// Numbers as encoded in an index.
 fn numbers(numbers: &[i64]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
@@ -424,8 +423,7 @@ fn a_hostile_era_file_is_an_error_and_cannot_fill_the_memory() {
             ere(&[0, -(head.len() as i64), -(head.len() as i64), -(head.len() as i64), 3, 1]),
             "it has no bodies",
         ),
-        // A header and a body, as geth exports them where it is asked for no receipts: nothing is
-        // damaged.
+        // A header and a body, as geth exports them without receipts: nothing is damaged.
         (
             ("ere", {
                 let (body, parts) =
@@ -443,7 +441,7 @@ fn a_hostile_era_file_is_an_error_and_cannot_fill_the_memory() {
         let error = rows_of_eras(&eras, 0, 0, &BlobSchedule::default()).unwrap_err();
         assert!(error.contains(words) && error.contains("mainnet-00000"), "{index}: {error}");
     }
-    // Names that are none of era files are left alone.
+    // Files with other names are ignored.
     let eras = directory.path().join("others");
     fs::create_dir(&eras).unwrap();
     for name in [

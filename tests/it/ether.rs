@@ -1,5 +1,5 @@
-//! Ether to the wei: our movements and fees add up to what geth says each account has, balances are
-//! geth's own, call frames are those that it traced, and what nobody asked for in time is named.
+//! Ether to the wei: transfers and fees add up to geth's balances, stored balances are geth's own,
+//! call frames match its traces, and what was not requested in time is listed.
 
 use crate::real_geth::{published, undisturbed};
 use crate::rig::forks::Forks;
@@ -20,7 +20,7 @@ const STATE_TABLES: [(&str, &str); 3] = [
     ("balances", "block_number, asset, address"),
 ];
 
-/// Code for a call or what is like one: two bytes of address, one of value, no data; the outcome is
+/// Code for a call of some kind: two bytes of address, one of value, no data; the outcome is
 /// dropped.
 fn call(opcode: u8, to: u64, value: Option<u8>) -> Vec<u8> {
     let [high, low] = u16::try_from(to).unwrap().to_be_bytes();
@@ -34,23 +34,23 @@ const CALLCODE: u8 = 0xf2;
 const DELEGATECALL: u8 = 0xf4;
 const STATICCALL: u8 = 0xfa;
 
-/// Code that makes a contract of two bytes of code with 5 wei, and leaves its address on the stack.
+/// Code that creates a contract of two bytes of code with 5 wei, and leaves its address on the
+/// stack.
 fn create_tiny(code: [u8; 2]) -> Vec<u8> {
     [&[0x61], &code[..], &[0x60, 0, 0x52, 0x60, 2, 0x60, 0x1e, 0x60, 5, 0xf0]].concat()
 }
 
-/// What moves ether in every way there is, on top of a mixed block.
+/// Moves ether in every way, on top of a mixed block.
 pub fn busy_block(number: u64) -> Plan {
     let mut plan = mixed_block(number);
     let at = contracts::address;
     let program = |code: Vec<u8>| Transaction { data: code, ..Transaction::create(13, &[]) };
     let relay = |to: u64, data: &[u8]| contracts::relay(at(to), data);
-    // Down through ten relays; what is at the bottom gets the ether, or reverts.
+    // Through ten relays; the last one gets the ether, or reverts.
     let deep = |bottom: u64, depth: usize| {
         (1..depth).fold(relay(bottom, &[]), |data, _| relay(contracts::RELAY, &data))
     };
-    // Those that are there from the start are gone after the first block, until Cancun lets them
-    // stay.
+    // The initial ones are gone after the first block, until Cancun lets them stay.
     let (end, end_for_itself) = match Forks::active(Forks::ALL.cancun, number) {
         true => (contracts::LATE_SELF_DESTRUCT, contracts::LATE_SELF_DESTRUCT_TO_SELF),
         false => (contracts::SELF_DESTRUCT, contracts::SELF_DESTRUCT_TO_SELF),
@@ -60,12 +60,12 @@ pub fn busy_block(number: u64) -> Plan {
     plan.transactions.extend([
         send(contracts::RELAY, deep(0x5151, 10), 1_000 + number),
         send(contracts::RELAY, deep(contracts::REVERTING, 10), 2_000),
-        // What the relay below gave along comes back when the one above reverts.
+        // Value sent by the relay below returns when the one above reverts.
         send(contracts::RELAY, relay(contracts::RELAY_REVERTING, &relay(0x5252, &[])), 3_000),
         send(contracts::RELAY_REVERTING, relay(0x5353, &[]), 4_000),
         send(contracts::RELAY, deep(end, 2), 5_000),
         send(contracts::RELAY, deep(end_for_itself, 2), 6_000),
-        // It ends while it is being made, for its maker and for itself.
+        // It selfdestructs during creation, for its creator and for itself.
         send(contracts::FACTORY, vec![0x33, 0xff], 7_000),
         send(contracts::FACTORY, vec![0x30, 0xff], 8_000),
         program(
@@ -80,7 +80,8 @@ pub fn busy_block(number: u64) -> Plan {
                 // To itself, which changes nothing: it has no code yet.
                 [&[0x60, 0, 0x60, 0, 0x60, 0, 0x60, 0, 0x60, 4, 0x30, 0x5a, CALL, 0x50][..]]
                     .concat(),
-                // One that ends at once and is then given 3 wei: they end with it.
+                // One that selfdestructs at once and then receives 3 wei, which are destroyed with
+                // it.
                 create_tiny([0x33, 0xff]),
                 vec![0x60, 0, 0x60, 0, 0x60, 0, 0x60, 0, 0x60, 3, 0x85, 0x5a, CALL, 0x50],
                 // One that fails.
@@ -90,7 +91,7 @@ pub fn busy_block(number: u64) -> Plan {
             .concat(),
         )
         .value(100),
-        // All of it undone.
+        // All of it reverted.
         program([call(CALL, 0x5555, Some(9)), create_tiny([0x33, 0xff]), vec![0xfe]].concat())
             .value(100),
         Transaction::transfer(15, sender(15), 12_345),
@@ -102,14 +103,14 @@ pub fn busy_block(number: u64) -> Plan {
             delegate: at(contracts::RELAY),
             nonce: number - Forks::ALL.prague,
         };
-        // An account that relays ether as its delegate does.
+        // An account that relays ether through its delegate.
         plan.transactions.push(
             Transaction::call(14, sender(12), relay(0x5656, &[]))
                 .value(11)
                 .kind(Kind::SetCode(vec![authorization])),
         );
     }
-    // Sender 12 must not send by itself: its nonce is the authorizations'.
+    // Sender 12 must not send by itself: its nonces are those of the authorizations.
     plan.transactions
         .iter_mut()
         .filter(|transaction| transaction.from == 12)
@@ -121,14 +122,14 @@ fn amount(text: &Option<String>) -> U256 {
     text.as_deref().map_or(U256::zero(), |digits| U256::from_dec_str(digits).unwrap())
 }
 
-/// What each account has by our rows: what it took less what it gave, less its fees, with the tips
-/// of the blocks it made.
+/// Each account's balance from our rows: received less sent, less its fees, plus the tips of its
+/// blocks.
 pub fn ledger(found: &Published) -> BTreeMap<String, U256> {
     let mut ledger: BTreeMap<String, U256> = BTreeMap::new();
     let mut add = |address: &Option<String>, value: U256, sign: bool| {
         let Some(address) = address else { return };
         let balance = ledger.entry(address.clone()).or_default();
-        // Below zero on the way, for the order is not that of the chain.
+        // Temporarily below zero, because this is not the chain's order.
         *balance =
             if sign { balance.overflowing_add(value).0 } else { balance.overflowing_sub(value).0 };
     };
@@ -152,12 +153,12 @@ pub fn ledger(found: &Published) -> BTreeMap<String, U256> {
     ledger
 }
 
-/// geth's own answer.
+/// geth's own balance.
 fn balance(geth: &Geth, address: &str, at: Value) -> U256 {
     serde_json::from_value(geth.call("eth_getBalance", json!([address, at]))).unwrap()
 }
 
-/// Checks that our movements and fees add up to what geth says every account has at the head.
+/// Checks that transfers and fees add up to geth's balance of every account at the head.
 #[track_caller]
 fn check_ledger(geth: &Geth, found: &Published) {
     let ledger = ledger(found);
@@ -171,8 +172,8 @@ fn check_ledger(geth: &Geth, found: &Published) {
     assert!(ledger.len() > 40, "{} accounts", ledger.len());
 }
 
-/// Checks every balance against geth's at its own block, and that the newest of each account
-/// touched is that of the head.
+/// Checks every balance against geth's at its own block, and that the newest of each touched
+/// account is that of the head.
 #[track_caller]
 fn check_balances(geth: &Geth, found: &Published) {
     let rows = found.rows(
@@ -199,7 +200,7 @@ fn check_balances(geth: &Geth, found: &Published) {
     }
 }
 
-/// The frames that geth tells of a block, flat: path, type, from, to, value, error, status.
+/// geth's frames of a block, flat: path, type, from, to, value, error, status.
 fn frames(geth: &Geth, hash: &str) -> Vec<Vec<String>> {
     fn flatten(frame: &Value, path: &str, above: bool, rows: &mut Vec<Vec<String>>) {
         let text = |key: &str| frame[key].as_str().unwrap_or("-").to_owned();
@@ -232,7 +233,7 @@ fn frames(geth: &Geth, hash: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// Checks the traces of these blocks against those that geth tells.
+/// Checks the traces of these blocks against geth's.
 #[track_caller]
 fn check_traces(geth: &Geth, found: &Published, blocks: &[Block]) {
     for block in blocks {
@@ -254,7 +255,7 @@ fn check_traces(geth: &Geth, found: &Published, blocks: &[Block]) {
     }
 }
 
-/// What coverage says of a table, in one line.
+/// The coverage of a table, in one line.
 pub fn coverage(found: &Published, table: &str) -> String {
     let sql = format!(
         "SELECT string_agg(concat(first_block, '-', last_block, ' ', status, ' ', reason), ' ; ' ORDER BY first_block)
@@ -307,7 +308,7 @@ fn movements_fees_and_balances_equal_geths_to_the_wei() {
         WHERE transfer_index <> place";
     assert_eq!(found.number(disorder), 0);
 
-    // The chain does hold what the test is about.
+    // The chain contains what is tested.
     for condition in [
         "kind = 'genesis'",
         "kind = 'transaction' AND trace_address = ''",
@@ -316,7 +317,7 @@ fn movements_fees_and_balances_equal_geths_to_the_wei() {
         "kind = 'call' AND len(trace_address) > 17",
         "kind = 'create'",
         "kind = 'selfdestruct' AND to_address IS NOT NULL",
-        // Destroyed: by ending for itself, and by coming after the end.
+        // Destroyed: by a selfdestruct to itself, and by arriving after a selfdestruct.
         "kind = 'selfdestruct' AND to_address IS NULL AND value > 5000",
         "kind = 'selfdestruct' AND to_address IS NULL AND trace_address IS NULL AND value = 3",
     ] {
@@ -346,7 +347,8 @@ fn movements_fees_and_balances_equal_geths_to_the_wei() {
         );
     }
 
-    // From Amsterdam on the blocks alone tell the same, but for what an account gives to itself.
+    // From Amsterdam on the blocks alone show the same, except for transfers of an account to
+    // itself.
     let alone = geth.data("alone");
     Spyhop::watch(&geth.socket(), &alone)
         .args(&["--from", "0", "--once", "--traces", "off"])
@@ -362,7 +364,7 @@ fn movements_fees_and_balances_equal_geths_to_the_wei() {
     assert_eq!(alone.rows(moved), found.rows(moved));
 }
 
-/// What `coverage` says of a table: first block, last block, status, reason.
+/// The coverage of a table: first block, last block, status, reason.
 fn told(found: &Published, table: &str) -> Vec<(u64, u64, String, String)> {
     let rows = found.rows(&format!(
         "SELECT first_block, last_block, status, coalesce(reason, '') AS reason FROM coverage
@@ -419,7 +421,7 @@ fn ether_that_may_have_moved_unseen_is_in_no_ranking() {
         }
         assert_eq!(told(&found), expected, "--traces {traces}");
     }
-    // It is there again when its balance is told again.
+    // It reappears when its balance is reported again.
     block(vec![Transaction::transfer(3, rich, 95)]);
     block(vec![]);
     let data = geth.data("off");
@@ -433,8 +435,8 @@ fn ether_that_may_have_moved_unseen_is_in_no_ranking() {
 fn a_trace_that_would_be_huge_hides_no_movement_and_is_not_asked_for() {
     let geth = Geth::start(Forks::OSAKA);
     // Loops of calls that each pass 128 KB of the same memory, nothing, 2 MB, and 128 KB to a
-    // precompile; as long as the gas goes. In between the second hashes 4 KB: it has few frames, for
-    // much gas.
+    // precompile; as long as the gas lasts. In between the second hashes 4 KB: it has few frames
+    // for much gas.
     let hash = [0x61, 0x10, 0, 0x60, 0, 0x20, 0x50];
     let (nobody, precompile) = ([0x61, 0x70, 0x77, 0x60, 0], [0x61, 0, 0x06, 0x60, 200]);
     let [large, small, endless, uncounted] = [
@@ -448,7 +450,7 @@ fn a_trace_that_would_be_huge_hides_no_movement_and_is_not_asked_for() {
             [&[0x60, 0, 0x60, 0][..], &size, &[0x60, 0, 0x60, 0], &to_and_gas, &[CALL, 0x50]];
         [&[0x5b], before, &call.concat()].concat()
     });
-    // Until less than so much gas is left: GAS, PUSH2, LT, PUSH1 0, JUMPI, STOP.
+    // Until less than this much gas is left: GAS, PUSH2, LT, PUSH1 0, JUMPI, STOP.
     let until_spent =
         |body: Vec<u8>| [&body[..], &[0x5a, 0x61, 0xc0, 0, 0x10, 0x60, 0, 0x57, 0x00]].concat();
     let create = |code: Vec<u8>| Transaction::create(13, &until_spent(code));
@@ -470,7 +472,7 @@ fn a_trace_that_would_be_huge_hides_no_movement_and_is_not_asked_for() {
         vec![honest(0x5151, 1_000), run(0, 600_000), honest(0x5252, 2_000)],
         vec![honest(0x5151, 3_000), run(1, 4_000_000), creating],
         vec![honest(0x5151, 4_000), Transaction::transfer(3, Address::from_low_u64_be(0x5252), 1)],
-        // No tracer comes to an end with that in time.
+        // No tracer finishes that in time.
         vec![honest(0x5151, 6_000), run(2, 14_000_000)],
     ];
     for transactions in plans {
@@ -518,7 +520,7 @@ fn a_trace_that_would_be_huge_hides_no_movement_and_is_not_asked_for() {
     check_balances(&geth, &found);
     Spyhop::new("verify").path("--data", &data).args(&["--deep"]).succeed();
 
-    // geth's count of inputs leaves out those of precompiles.
+    // geth's count of inputs omits those of precompiles.
     let transactions = vec![honest(0x5151, 7_000), run(3, 980_000)];
     geth.block(&Plan { transactions, ..Plan::default() });
     Spyhop::watch(&geth.socket(), &data).args(&arguments).succeed();
@@ -539,7 +541,8 @@ fn history_nobody_asked_about_in_time_is_partial_and_coverage_says_why() {
     geth.blocks(330, "base");
     let data = geth.data("data");
     let once = || Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]);
-    // Nothing is final: all enters the tail, and a full node has the state of the last 128 blocks.
+    // Nothing is finalized: everything enters the tail, and a full node has the state of the last
+    // 128 blocks.
     once().succeed();
     let found = Published::open(&data);
     let check = |found: &Published, first_known: std::ops::Range<u64>| {
@@ -555,7 +558,7 @@ fn history_nobody_asked_about_in_time_is_partial_and_coverage_says_why() {
     };
     check(&found, 200..210);
     let before = digests(&data);
-    // What a transaction itself moves is there all the same.
+    // A transaction's own transfer is still stored.
     assert_eq!(
         found.number("SELECT count(*) FROM native_transfers WHERE kind = 'transaction'"),
         330
@@ -566,7 +569,7 @@ fn history_nobody_asked_about_in_time_is_partial_and_coverage_says_why() {
         0
     );
 
-    // Sealing asks for nothing and forgets nothing.
+    // Sealing requests nothing and loses nothing.
     geth.finalize(320);
     once().succeed();
     let found = Published::open(&data);
@@ -580,7 +583,7 @@ fn history_nobody_asked_about_in_time_is_partial_and_coverage_says_why() {
     }
     assert_eq!(manifest["tables"]["logs"]["covered"], json!([[200, 299]]));
 
-    // Built from what is final, and not asked about.
+    // Built from finalized blocks, without state.
     let data = geth.data("built");
     Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).succeed();
     let found = Published::open(&data);
@@ -615,7 +618,7 @@ fn state_of_the_tail_stays_where_only_a_part_of_a_hundred_was_in_it() {
     };
     let before = digests();
     assert!(before.iter().all(|rows| *rows > 0), "{before:?}");
-    // It is away while the hundred becomes final.
+    // It is away while the 100 blocks are finalized.
     geth.blocks(200, "base");
     geth.finalize(320);
     once().succeed();
@@ -656,7 +659,7 @@ fn what_was_not_traced_is_traced_when_all_is_asked_for_or_said_to_need_another_n
             for table in ["native_transfers", "balances"] {
                 assert_eq!(coverage(&found, table), "0-330 held ", "{table}");
                 assert_eq!(coverage(&built, table), "0-330 held ", "{table}");
-                // Those whom only history knew were asked for with blocks of the tail.
+                // Accounts known from history only were requested with blocks of the tail.
                 let count = format!("SELECT count(*) FROM {table} WHERE block_number < 300");
                 assert_eq!(found.number(&count), built.number(&count), "{table}");
             }
@@ -697,7 +700,7 @@ fn any_chunking_beside_an_archive_gives_equal_movements_and_balances() {
     published(&mut watch, &data, geth.head());
     geth.set_head(fork);
     grow(20, 2);
-    // Killed while it takes in the other branch.
+    // Killed while it stores the other branch.
     watch.wait_for(&["enter", "phase=tail"]);
     watch.kill();
     start().args(&["--once"]).succeed();

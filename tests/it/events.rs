@@ -1,5 +1,5 @@
-//! Decoded events: what `ethers` encodes and a real geth logs comes out of the views as it went in,
-//! and what nobody encoded hurts nobody.
+//! Decoded events: values encoded by `ethers` and logged by a real geth come out of the views
+//! unchanged, and malformed logs do no harm.
 
 use crate::readers::versions;
 use crate::rig::process::{Running, until};
@@ -15,7 +15,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// A parameter, of a type as JSON has it: `uint256`, or `tuple[]` with its parts.
+/// A parameter, of a type as in JSON: `uint256`, or `tuple[]` with its parts.
 fn parameter(name: &str, kind: &str, indexed: bool, parts: &[(&str, &str)]) -> Value {
     let parts: Vec<_> =
         parts.iter().map(|(name, kind)| json!({"name": name, "type": kind})).collect();
@@ -34,13 +34,13 @@ fn indexed(name: &str, kind: &str) -> Value {
     parameter(name, kind, true, &[])
 }
 
-/// The event as `ethers` reads it.
+/// The event as `ethers` parses it.
 fn read(event: &Value) -> Event {
     let contract: Contract = serde_json::from_value(json!([event])).unwrap();
     contract.events().next().unwrap().clone()
 }
 
-/// The log of an event; a parameter that is hashed is given as its hash.
+/// The log of an event; a hashed parameter is given as its hash.
 fn log(event: &Event, values: &[Token]) -> Log {
     let word = |token: &Token| H256::from_slice(&encode(std::slice::from_ref(token)));
     let paired = || event.inputs.iter().zip(values);
@@ -51,7 +51,7 @@ fn log(event: &Event, values: &[Token]) -> Log {
     Log { topics: first.into_iter().chain(topics).collect(), data: encode(&rest) }
 }
 
-/// Has logs emitted, in this order, in one block for each forty of them.
+/// Emits logs, in this order, in one block for each forty of them.
 fn emit(geth: &Geth, contract: u64, logs: &[Log]) {
     for block in logs.chunks(40) {
         let transactions = block
@@ -66,7 +66,7 @@ fn write(directory: &Path, file: &str, abi: &Value) {
     fs::write(directory.join(file), abi.to_string()).unwrap();
 }
 
-/// What a view's row is to say of a value.
+/// What a view's row must contain for a value.
 fn expect(row: &mut Row, name: &str, kind: &ParamType, token: &Token) {
     let text = element(kind, token);
     let is_wide = matches!(kind, ParamType::Uint(128..) | ParamType::Int(128..));
@@ -83,7 +83,7 @@ fn expect(row: &mut Row, name: &str, kind: &ParamType, token: &Token) {
     }
 }
 
-/// The value as text, as DuckDB writes it.
+/// The value as text, as DuckDB formats it.
 fn element(kind: &ParamType, token: &Token) -> String {
     match (kind, token) {
         (_, Token::Address(address)) => format!("{address:?}"),
@@ -125,7 +125,7 @@ fn element(kind: &ParamType, token: &Token) -> String {
     }
 }
 
-/// Any value of a type: the least, the greatest, nought, and what lies between them.
+/// Any value of a type: the least, the greatest, zero, and others.
 fn random(random_: &mut Random, kind: &ParamType) -> Token {
     let pick = random_.next() % 6;
     let mut word = [0; 32];
@@ -170,7 +170,7 @@ fn random(random_: &mut Random, kind: &ParamType) -> Token {
     }
 }
 
-/// Whether numbers are within their types: `ethers` does not look.
+/// Whether numbers are within their types: `ethers` does not check.
 fn fits(kind: &ParamType, token: &Token) -> bool {
     match (kind, token) {
         (ParamType::Uint(bits), Token::Uint(value)) => value.bits() <= *bits,
@@ -189,7 +189,7 @@ fn fits(kind: &ParamType, token: &Token) -> bool {
     }
 }
 
-/// Events with every type that there is.
+/// Events with every type.
 fn all_kinds() -> Vec<Value> {
     let family = |prefix: &str, sizes: Vec<u32>| -> Vec<_> {
         sizes
@@ -250,7 +250,7 @@ fn all_kinds() -> Vec<Value> {
     ]
 }
 
-/// Every row of a view, without what is not the event's own.
+/// Every row of a view, with the event's own columns only.
 fn own_rows(found: &Published, view: &str) -> Vec<Row> {
     let mut rows =
         found.rows(&format!("SELECT * FROM events.{view} ORDER BY block_number, log_index"));
@@ -267,7 +267,7 @@ fn view(event: &Event) -> String {
     format!("types_{}", event.name.to_lowercase().replace("fixedbytes", "fixed_bytes"))
 }
 
-/// Reads views in every DuckDB that is installed, and compares with the one compiled in.
+/// Reads views in every installed DuckDB, and compares with the one compiled in.
 fn check_other_readers(data: &Path, views: &[String]) {
     let sql = |view: &str| {
         format!(
@@ -396,7 +396,7 @@ fn a_log_that_is_not_what_the_abi_says_is_a_row_with_nulls() {
     write(&abi, "Odd.json", &json!({"abi": [words, text, deep], "bytecode": "0x00"}));
     let (words, text, deep) = (read(&words), read(&text), read(&deep));
 
-    // Each log with what its row says; nulls are left out.
+    // Each log with its expected row; nulls are left out.
     type Case<'a> = (&'a str, Log, Vec<(&'a str, &'a str)>);
     let mut cases: Vec<Case> = Vec::new();
     let zero = "0x0000000000000000000000000000000000000000";
@@ -459,7 +459,7 @@ fn a_log_that_is_not_what_the_abi_says_is_a_row_with_nulls() {
     let text_log = |words: &[Vec<u8>]| Log { topics: vec![text.signature()], data: words.concat() };
     let short = |text: &[u8]| [text, &vec![0; 32 - text.len()][..]].concat();
     let listed = ("l", r#"["7"]"#);
-    // Without padding, as some old compilers did; and both in the same place.
+    // Without padding, as some old compilers did; and both at the same offset.
     cases.push((
         "odd_text",
         text_log(&[word(128), word(64), word(1), word(7), word(3), b"abc".to_vec()]),
@@ -499,8 +499,8 @@ fn a_log_that_is_not_what_the_abi_says_is_a_row_with_nulls() {
     cases.push(("odd_text", text_log(&[]), vec![]));
     cases.push(("odd_text", text_log(&[vec![0]]), vec![]));
 
-    // What is not decoded is there as it is: a text in a list, a list in a list, and the hash of
-    // what is indexed.
+    // Values that are not decoded are raw: a text in a list, a list in a list, and the hash of an
+    // indexed one.
     let hash = format!("{:?}", H256::repeat_byte(5));
     let texts = Token::Array(vec![Token::String("a".into()), Token::String("b".into())]);
     let pairs = (0..2)
@@ -597,7 +597,7 @@ fn whatever_a_log_holds_every_query_ends_and_what_ethers_decodes_is_decoded() {
         for (input, token) in event.inputs.iter().zip(&tokens) {
             expect(&mut said, &input.name, &input.kind, token);
         }
-        // ethers does not look at digits that must be zeros, and mends texts that are not UTF-8.
+        // ethers ignores nonzero padding, and repairs text that is not UTF-8.
         let is_whole = encode(&tokens) == log.data
             && kinds.iter().zip(&tokens).all(|(kind, token)| fits(kind, token));
         if row["decoded"].as_deref() == Some("true") || is_whole {
@@ -776,7 +776,7 @@ fn files_bind_to_addresses_and_are_read_again_when_they_change() {
     );
     assert!(found.number("SELECT count(*) FROM coverage") > 0);
 
-    // Changed while it runs, with no new block; one gone, and then all: they stay.
+    // Changed while it runs, with no new block; one deleted, and then all: they stay.
     fs::remove_file(abi.join("both.json")).unwrap();
     write(&abi, "broken.json", &json!([event("Mended", false, &[])]));
     until(&mut running, "the changed views", || {
@@ -812,7 +812,7 @@ fn files_bind_to_addresses_and_are_read_again_when_they_change() {
     assert_eq!(views().unwrap(), Vec::<String>::new());
 }
 
-/// What the published file says of the events that have no view: file, event and reason.
+/// The events without a view in the published file: file, event and reason.
 fn skipped(found: &Published) -> Vec<[String; 3]> {
     let rows = found.rows("SELECT * FROM events_skipped ORDER BY file, event, reason");
     let text = |row: &Row, name: &str| row[name].clone().unwrap_or_default();
@@ -835,7 +835,7 @@ fn an_event_is_told_by_the_canonical_names_of_its_types_or_named_as_skipped() {
         parameter
     };
     let pair = [("a", "uint"), ("b", "int")];
-    // As a file has it, what it is, the words of a value, and what the view says of it.
+    // Declaration in the file, actual type, the words of a value, and the view's value.
     let one = || word(1);
     let list = || [word(32), word(1), word(1)].concat();
     let address = "0x0000000000000000000000000000000000000001";
@@ -907,8 +907,8 @@ fn an_event_is_told_by_the_canonical_names_of_its_types_or_named_as_skipped() {
         .collect();
     write(&abi, "Unknown.json", &json!(unknown));
 
-    // Of ERC-20 and ERC-721, which say the same but for what is indexed, each log has a view; what
-    // is declared again has none of its own.
+    // ERC-20 and ERC-721 transfers differ only in what is indexed; each has a view; a repeated
+    // declaration has none.
     let transfer = |value: &str, is_indexed: bool| {
         event(
             "Transfer",
@@ -940,7 +940,7 @@ fn an_event_is_told_by_the_canonical_names_of_its_types_or_named_as_skipped() {
     logs.push(log(&read(&transfer("value", false)), &values(77)));
     logs.push(log(&read(&transfer("tokenId", true)), &values(88)));
 
-    // Whatever a parameter is called, it does not get among the names that are ours.
+    // Whatever a parameter is called, it does not collide with our names.
     let names = [
         "e", "E", "l", "c1", "c2", "fits", "logs", "main", "events", "x", "data", "topic1", "$e",
         "lambda",
@@ -1230,7 +1230,7 @@ fn a_view_that_duckdb_refuses_costs_itself() {
         .collect();
     let refused = |name: &str| (format!("{name}.json"), name.to_owned(), true);
     assert_eq!(skipped, [refused("a"), refused("b"), refused("d")]);
-    // So it stays, and what is published goes on.
+    // It stays, and publishing continues.
     assert_eq!(view_names(&publish(&events)), ["c", "fine_ping"]);
     assert_eq!(found.number("SELECT count(*) FROM labels"), labels.list().len() as u64);
 }

@@ -1,11 +1,11 @@
 //! A fake geth on a Unix socket, for what a real one cannot be made to do.
 //!
-//! It serves a chain of raw blocks and receipts the way geth 1.17.8 does, with geth's own odd
-//! answers for what it does not have, one thread per connection. [`FakeGeth::fault`] arms a fault
-//! for the requests that a [`When`] matches; a request takes the first armed fault that matches it.
-//! What was received is counted, and [`FakeGeth::wait_until`] waits for counts.
+//! It serves a chain of raw blocks and receipts as geth 1.17.8 does, with geth's own odd replies
+//! for data it does not have, one thread per connection. [`FakeGeth::fault`] arms a fault for the
+//! requests that a [`When`] matches; a request takes the first armed fault that matches it.
+//! Requests are counted, and [`FakeGeth::wait_until`] waits for counts.
 
-// A kit for the tests beside it: which of them uses which fault changes more often than the kit.
+// A kit for the tests next to it: which of them uses which fault changes more often than the kit.
 #![allow(dead_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -36,8 +36,8 @@ pub struct FakeBlock {
 }
 
 impl FakeBlock {
-    /// A block from its RLP; what the node says of it is read from the header, by position,
-    /// whatever else that holds.
+    /// A block from its RLP; the node's fields are read from the header, by position, whatever else
+    /// is valid.
     pub fn from_raw(raw_block: Vec<u8>, raw_receipts: Vec<Vec<u8>>) -> FakeBlock {
         let mut block = &raw_block[..];
         let mut fields =
@@ -48,7 +48,7 @@ impl FakeBlock {
         let header_rlp = &before[..before.len() - fields.len()];
         let items: Vec<&[u8]> = std::iter::from_fn(|| {
             (!header.is_empty()).then(|| {
-                // A string; in a fork to come perhaps a list.
+                // A string; in a future fork perhaps a list.
                 let field = alloy_rlp::Header::decode(&mut header).expect("a header field is RLP");
                 let (payload, rest) = header.split_at(field.payload_length);
                 header = rest;
@@ -87,13 +87,13 @@ pub struct Chain {
     pub chain_id: U256,
     pub client_version: String,
     pub syncing: Value,
-    /// The chain configuration, where `admin_nodeInfo` has it.
+    /// The chain configuration in `admin_nodeInfo`.
     pub config: Value,
-    /// The data directory it names; none if it does not know the call.
+    /// The data directory it reports; none if it does not know the call.
     pub datadir: Option<PathBuf>,
-    /// The last finalized block, or none if the node has not heard of one.
+    /// The last finalized block, if any.
     pub finalized: Option<u64>,
-    /// What it answers when it is to trace a block; nothing else is traced.
+    /// Its replies for traced blocks; nothing else is traced.
     pub traces: HashMap<B256, Value>,
     /// Bodies and receipts below this are pruned (error 4444).
     pub pruned_below: u64,
@@ -132,7 +132,7 @@ impl Chain {
         self.push(FakeBlock::from_raw(raw_block, raw_receipts))
     }
 
-    /// Takes what is above `number` off the canonical chain; by hash it is still served, as geth
+    /// Removes what is above `number` from the canonical chain; by hash it is still served, as geth
     /// serves side blocks.
     pub fn rewind(&mut self, number: u64) {
         self.canonical.split_off(&(number + 1));
@@ -167,7 +167,7 @@ impl Chain {
         }
     }
 
-    /// The result as JSON text, or code and message, just as geth 1.17.8 answers.
+    /// The result as JSON text, or code and message, just as geth 1.17.8 replies.
     fn answer(&self, method: &str, params: &Value) -> Result<Vec<u8>, (i64, String)> {
         let name = &params[0];
         let is_hash = name.as_str().is_some_and(|name| name.len() == 66);
@@ -254,31 +254,32 @@ fn quoted_hex(bytes: &[u8]) -> Vec<u8> {
 pub enum Fault {
     /// The first half of the reply, then the connection is closed.
     Truncate,
-    /// A few bytes of the reply, its id not among them, then the connection is closed.
+    /// A few bytes of the reply, without its id, then the connection is closed.
     EofMidReply,
     /// The connection is closed without a byte of the reply.
     Close,
-    /// The first half of the reply and, with nothing between them, a whole one with a newline.
+    /// The first half of the reply and, directly after it, a complete one with a newline.
     Glue,
-    /// The first half of the reply. What follows is the next reply of the connection, glued to it.
+    /// The first half of the reply, directly followed by the next reply of the connection.
     GlueNext,
     /// The first half of the reply and a newline.
     Short,
-    /// Replies of the connection are held until there are so many, then sent in the reverse order.
+    /// Replies of the connection are withheld until there are this many, then sent in reverse
+    /// order.
     Reorder(usize),
-    /// The reply is held until [`FakeGeth::release`].
+    /// The reply is withheld until [`FakeGeth::release`].
     Hold,
     /// The reply twice.
     Duplicate,
-    /// The reply with an id that nobody used.
+    /// The reply with an unknown id.
     StrayId,
     /// No reply.
     Stall,
     /// The first half of the reply and no more.
     StallMidReply,
-    /// The reply in pieces of so many bytes: slow, but right.
+    /// The reply in pieces of this many bytes: slow, but right.
     Dribble(usize),
-    /// A reply that goes on for so many bytes, and ends neither the value nor the line.
+    /// A reply that continues for this many bytes, and ends neither the value nor the line.
     Huge(usize),
     /// `null`.
     Null,
@@ -288,11 +289,11 @@ pub enum Fault {
     Replace(Vec<u8>),
     /// This line instead of a reply.
     Line(Vec<u8>),
-    /// The answer for the block of this number instead.
+    /// The reply for the block of this number instead.
     WrongBlock(u64),
 }
 
-/// Which requests a fault befalls.
+/// Which requests a fault applies to.
 #[derive(Clone, Debug)]
 pub struct When {
     method: Option<&'static str>,
@@ -312,17 +313,17 @@ impl When {
         When { method: None, number: None, name: None, times: 1 }
     }
 
-    /// Only where it names the block of this number (by hash, too).
+    /// Only if it names the block of this number (by hash, too).
     pub fn block(self, number: u64) -> When {
         When { number: Some(number), ..self }
     }
 
-    /// Only where its first parameter is this: `latest`, `finalized`.
+    /// Only if its first parameter is this: `latest`, `finalized`.
     pub fn named(self, name: &'static str) -> When {
         When { name: Some(name), ..self }
     }
 
-    /// So many times instead of once.
+    /// This many times instead of once.
     pub fn times(self, times: u64) -> When {
         When { times, ..self }
     }
@@ -333,7 +334,7 @@ impl When {
     }
 }
 
-/// What has been seen since the start.
+/// Counts since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     /// Connections accepted.
@@ -341,11 +342,11 @@ pub struct Counts {
     /// Connections open now, and the most at any time.
     pub open: u64,
     pub open_max: u64,
-    /// Requests received and not answered yet, and the most at any time. What will never be
-    /// answered stays counted.
+    /// Requests received and not answered yet, and the most at any time. Those that will never be
+    /// answered stay counted.
     pub outstanding: u64,
     pub outstanding_max: u64,
-    /// Replies held by [`Fault::Hold`].
+    /// Replies withheld by [`Fault::Hold`].
     pub held: u64,
     /// Requests by method.
     pub requests: HashMap<String, u64>,
@@ -410,7 +411,7 @@ impl FakeGeth {
         self.shared.faults.lock().unwrap().clear();
     }
 
-    /// Sends the replies held by [`Fault::Hold`], oldest first.
+    /// Sends the replies withheld by [`Fault::Hold`], oldest first.
     pub fn release(&self) {
         let held = std::mem::take(&mut *self.shared.held.lock().unwrap());
         self.shared.count(|counts| counts.held -= held.len() as u64);
@@ -423,7 +424,7 @@ impl FakeGeth {
         self.shared.counts.lock().unwrap().clone()
     }
 
-    /// Waits until the counts are as wanted; fails the test where they never are.
+    /// Waits until the counts are as expected; fails the test if they never are.
     pub fn wait_until(&self, what: &str, wanted: impl Fn(&Counts) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         let mut counts = self.shared.counts.lock().unwrap();
@@ -434,7 +435,7 @@ impl FakeGeth {
         }
     }
 
-    /// Closes every connection and goes on listening.
+    /// Closes every connection and keeps listening.
     pub fn close_connections(&self) {
         for socket in self.shared.open.lock().unwrap().values() {
             socket.shutdown(std::net::Shutdown::Both).ok();
@@ -491,7 +492,7 @@ fn listen(listener: &UnixListener, shared: &Arc<Shared>, stop: &AtomicBool) {
             let ended = Connection::new(socket, shared.clone(), id).and_then(|mut it| it.serve());
             drop(ended);
             if let Some(socket) = shared.open.lock().unwrap().remove(&id) {
-                // Replies may be held with a copy of the socket, which would keep it open.
+                // Withheld replies have a copy of the socket, which would keep it open.
                 socket.shutdown(std::net::Shutdown::Both).ok();
             }
             shared.count(|counts| counts.open -= 1);
@@ -632,7 +633,7 @@ impl Connection {
                 shared.count(|counts| counts.outstanding -= 1);
                 let mut socket = self.socket.lock().unwrap();
                 reply.chunks(bytes).try_for_each(|piece| {
-                    // Lets the client read each piece for itself, more often than not.
+                    // Usually lets the client read each piece separately.
                     std::thread::yield_now();
                     socket.write_all(piece)
                 })

@@ -1,5 +1,5 @@
-//! History out of geth's freezer equals history over its socket, and nothing that is wrong in the
-//! freezer gets through.
+//! History from geth's freezer equals history over its socket, and no error in the freezer gets
+//! through.
 
 use crate::fake_geth::{FakeBlock, FakeGeth, Fault, When};
 use crate::lying_node::extend;
@@ -32,12 +32,12 @@ pub fn chain() -> Geth {
     geth
 }
 
-/// `backfill` of all that is final.
+/// `backfill` of all finalized blocks.
 pub fn backfill(geth: &Geth, data: &Path) -> Spyhop {
     Spyhop::backfill(&geth.socket(), data).args(&["--from", "0"])
 }
 
-/// What the chain tables hold after everything came over the socket.
+/// The chain tables after everything was read over the socket.
 pub fn over_the_socket(geth: &Geth) -> BTreeMap<&'static str, String> {
     let data = geth.data("over the socket");
     let nowhere = geth.data("nowhere");
@@ -45,8 +45,8 @@ pub fn over_the_socket(geth: &Geth) -> BTreeMap<&'static str, String> {
     Published::open(&data).digests()
 }
 
-/// Runs a backfill to its end, which must be a good one, and says how many blocks the freezer and
-/// the node gave.
+/// Runs a backfill, requires success, and returns how many blocks came from the freezer and from
+/// the node.
 #[track_caller]
 pub fn read(backfill: Spyhop) -> (u64, u64) {
     let output = backfill.run();
@@ -55,7 +55,7 @@ pub fn read(backfill: Spyhop) -> (u64, u64) {
     blocks_read(&log)
 }
 
-/// How many blocks the freezer and the node gave, as the end of the log says.
+/// How many blocks came from the freezer and from the node, according to the end of the log.
 pub fn blocks_read(log: &str) -> (u64, u64) {
     let of = |source: &str| {
         let line = log
@@ -70,7 +70,7 @@ pub fn blocks_read(log: &str) -> (u64, u64) {
     (of("freezer"), of("node"))
 }
 
-/// Every block of a geth up to `last`, as its raw calls give them.
+/// Every block of a geth up to `last`, from its raw calls.
 pub fn raw_blocks(geth: &Geth, last: u64) -> Vec<AncientBlock> {
     let bytes = |value: &serde_json::Value| const_hex::decode(value.as_str().unwrap()).unwrap();
     (0..=last)
@@ -104,7 +104,7 @@ fn the_ancient_store_gives_the_same_tables_as_the_socket_while_geth_appends() {
     );
     assert_eq!(Published::open(&data).check_prefix(0), Some(330));
 
-    // One backfill after the other, until geth has appended under one of them.
+    // One backfill after the other, until geth has appended during one of them.
     let frozen = geth.frozen();
     geth.blocks(200, "more");
     geth.finalize(geth.head().number);
@@ -131,7 +131,7 @@ fn stores_of_every_shape_give_the_same_tables() {
     let geth = chain();
     let expected = over_the_socket(&geth);
     let store = Ancient::new(0, raw_blocks(&geth, 320));
-    // Name, store, and how many blocks come out of it; the node has the rest.
+    // Name, freezer, and how many blocks are read from it; the node has the rest.
     let shapes = [
         ("one file to a table", store.clone(), 300),
         ("metadata of version 1", Ancient { meta_version: 1, ..store.clone() }, 300),
@@ -158,7 +158,7 @@ fn stores_of_every_shape_give_the_same_tables() {
     ];
     for (name, shape, count) in shapes {
         let ancient = geth.data(&format!("ancient {name}"));
-        // As it lies now, and as it lay before there were others beside it.
+        // In today's layout, and in that with a single freezer.
         shape.write(&if count == 300 { ancient.join("chain") } else { ancient.clone() });
         let data = geth.data(&format!("data {name}"));
         assert_eq!(
@@ -178,11 +178,11 @@ fn stores_of_every_shape_give_the_same_tables() {
     };
     assert!(files("several files to a table") >= 2, "{}", files("several files to a table"));
     assert_eq!(files("one file to a table"), 1);
-    // One that was cut has lost its first files.
+    // The truncated one has lost its first files.
     assert!(!geth.data("ancient cut and hidden up to 150").join("bodies.0000.cdat").exists());
 }
 
-/// The rows of stored blocks, as the whole way from the files would give them; or why not.
+/// The rows of stored blocks, by the whole path from the files; or an error.
 fn rows_of(
     directory: &Path,
     first: u64,
@@ -197,7 +197,7 @@ fn rows_of(
     rows_from(first, last, schedule, |first, last| freezer.read(first, last))
 }
 
-/// The rows of stored blocks, which are read a run at a time.
+/// The rows of stored blocks, read a run at a time.
 pub fn rows_from(
     first: u64,
     last: u64,
@@ -230,7 +230,7 @@ pub fn rows_from(
 fn every_flipped_bit_is_harmless_or_caught() {
     let geth = chain();
     let directory = tempfile::tempdir().unwrap();
-    // Small files, so that a flip meets every part of the format as often as not.
+    // Small files, so that a flip hits every part of the format equally often.
     let mut store = Ancient { file_bytes_max: 20_000, ..Ancient::new(0, raw_blocks(&geth, 320)) };
     store.blocks.truncate(45);
     store.write(directory.path());
@@ -274,7 +274,7 @@ fn a_damaged_store_costs_one_warning_and_the_node_gives_the_range() {
     let geth = chain();
     let expected = over_the_socket(&geth);
     let store = Ancient { file_bytes_max: 10_000, ..Ancient::new(0, raw_blocks(&geth, 320)) };
-    // What befalls the store, and what the warning says of it.
+    // The damage to the freezer, and the text of the warning.
     type Damage = fn(&Path);
     let cases: [(&str, Damage, &str); 6] = [
         ("flipped", |path| flip(&path.join("bodies.0000.cdat"), 3_000), "block "),
@@ -290,7 +290,7 @@ fn a_damaged_store_costs_one_warning_and_the_node_gives_the_range() {
             "block 150: header hash",
         ),
         ("index", |path| flip(&path.join("headers.cidx"), 6 * 150 + 2), "block 1"),
-        // Another block's body where its own should be.
+        // Another block's body in place of its own.
         ("swapped", |path| swap(&path.join("bodies.cidx")), "block "),
     ];
     for (name, damage, words) in cases {
@@ -323,7 +323,7 @@ pub fn cut(path: &Path, length: u64) {
     fs::File::options().write(true).open(path).unwrap().set_len(length).unwrap();
 }
 
-/// Moves an entry of the middle on by one item: that item is empty, and the next one holds two.
+/// Moves an entry in the middle by one item: that item is empty, and the next one has two.
 fn swap(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let entry = bytes[6 * 150..6 * 151].to_vec();
@@ -345,7 +345,7 @@ fn a_store_of_another_chain_is_not_read() {
     assert!(output.status.success() && log.contains("is of another chain"), "{log}");
     assert_eq!(blocks_read(&log), (0, 200));
 
-    // The same genesis and another branch: the node says what the last block of each range is.
+    // The same genesis and another branch: the node confirms the last block of each range.
     let branch = Geth::start(Forks::OSAKA);
     branch.blocks(150, "ours");
     branch.blocks(80, "branch");
@@ -382,7 +382,7 @@ fn a_store_that_is_not_found_is_said_once() {
     // A node that does not know the call.
     let log = run("one");
     assert!(log.contains("does not say where") && said(&log) == 1, "{log}");
-    // One in a container of its own.
+    // A node in a container of its own.
     fake.chain().datadir = Some("/not/in/this/container".into());
     let log = run("two");
     assert!(
@@ -417,7 +417,7 @@ fn an_index_put_in_the_place_of_another_is_opened_again() {
     let mut freezer = Freezer::open(&path).unwrap();
     assert_eq!(freezer.extent().unwrap(), Some((0, 99)));
     let before = freezer.read(60, 69).unwrap().blocks;
-    // As geth prunes: a new index is renamed over the old one, and data files go.
+    // As geth prunes: a new index is renamed over the old one, and data files are deleted.
     let pruned = directory.path().join("pruned");
     Ancient { tail: 50, ..store }.write(&pruned);
     for name in ["bodies.cidx", "receipts.cidx", "bodies.meta", "receipts.meta"] {
@@ -440,7 +440,7 @@ fn an_index_put_in_the_place_of_another_is_opened_again() {
             (after.number, &after.body, &after.receipts)
         );
     }
-    // geth takes blocks back: the files end earlier.
+    // geth truncates blocks: the files end earlier.
     for name in ["headers.cidx", "bodies.cidx", "receipts.cidx"] {
         let length = fs::metadata(path.join(name)).unwrap().len();
         cut(&path.join(name), length - 6 * 10);
@@ -468,7 +468,7 @@ fn a_hostile_store_cannot_fill_the_memory() {
     fs::write(&path, index).unwrap();
     assert!(read().contains("block 9 is damaged"), "{}", read());
     store.write(directory.path());
-    // A few bytes that claim to hold four billion.
+    // A few bytes that claim to decompress to four billion.
     let path = directory.path().join("bodies.0000.cdat");
     let mut data = fs::read(&path).unwrap();
     data[..5].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
@@ -489,7 +489,7 @@ fn mainnet_blocks_as_a_store_are_what_they_are_over_the_socket() {
             const_hex::decode(line.trim()).unwrap()
         };
         let (header, body) = (part("header"), part("body"));
-        // Theirs have the type, the freezer's do not.
+        // Theirs include the type, the freezer's do not.
         let receipts: Vec<_> = items(&part("receipts"))
             .into_iter()
             .map(|receipt| list(&items(receipt)[1..]))
@@ -562,7 +562,7 @@ fn tables_not_asked_for_are_not_stored_and_come_later_as_a_new_generation() {
         .path("--ancient", &nowhere);
     assert_eq!(read(more), (0, 300));
     assert_eq!(held("g2"), "blocks logs uncles");
-    // All of them, out of the store, and the head too.
+    // All of them, from the freezer, and the head too.
     Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).succeed();
     assert_eq!(
         held("g3"),
@@ -575,7 +575,7 @@ fn tables_not_asked_for_are_not_stored_and_come_later_as_a_new_generation() {
     let whole = geth.data("whole");
     Spyhop::watch(&geth.socket(), &whole).args(&["--from", "0", "--once"]).succeed();
     assert_eq!(found.digests(), Published::open(&whole).digests());
-    // Fewer asked for leave what is held alone.
+    // Requesting fewer leaves stored ones alone.
     assert_eq!(read(backfill(&geth, &data).args(&["--tables", "logs"])), (0, 0));
     assert_eq!(
         Published::open(&data).number("SELECT count(*) FROM transactions WHERE block_number < 300"),
@@ -640,7 +640,7 @@ fn watch_newest_first_follows_the_head_at_once_and_never_shows_a_gap() {
     extend(&fake, 3_330, "");
     fake.chain().finalized = Some(3_320);
     let data = directory.path().join("data");
-    // The node keeps back one block of the lowest piece, and with it that piece.
+    // The node withholds one block of the lowest piece, and with it that piece.
     fake.fault(Fault::Hold, When::method("debug_getRawBlock").block(5));
     let mut watch =
         Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--order", "newest"]).spawn();
@@ -733,7 +733,7 @@ fn a_node_without_a_head_is_read_from_its_store_and_anchored_later() {
     let ancient = directory.path().join("ancient");
     let all: Vec<_> = (0..=330).map(|number| nodes[0].chain().block(number).unwrap()).collect();
     let stored: Vec<_> = all[..=320].iter().map(|block| AncientBlock::from_raw(block)).collect();
-    // In snap sync: blocks in the store, and no head.
+    // In snap sync: blocks in the freezer, and no head.
     let [fake, other] = &nodes;
     fake.chain().rewind(0);
     Ancient::new(0, stored[..250].to_vec()).write(&ancient);

@@ -1,5 +1,5 @@
-//! `spyhop health` and what `watch` says while the node is not ready: the node is faked at its
-//! socket.
+//! `spyhop health` and the messages of `watch` while the node is not ready: the node is faked at
+//! its socket.
 
 use crate::fake_geth::{FakeGeth, Fault, When};
 use crate::lying_node::extend;
@@ -82,7 +82,7 @@ fn health_tells_a_dead_writer_from_data_that_lag() {
     );
     check(json!({"time": now() - 60}), 0, 0, "healthy: ");
     check(json!({"time": now() - 300}), 1, 1, "unhealthy: no heartbeat of the writer for 30");
-    // By a clock that was set back since, or of another machine.
+    // Written by a clock that was set back since, or of another machine.
     check(json!({"time": now() + 2}), 0, 0, "healthy: ");
     check(
         json!({"time": now() + 60}),
@@ -124,7 +124,7 @@ fn writer_that_waits_for_a_slow_trace_lives_and_a_dead_one_does_not() {
     let heartbeat = || -> Value {
         serde_json::from_slice(&std::fs::read(data.join(".spyhop/heartbeat")).unwrap()).unwrap()
     };
-    // What a step of the writer needs is never answered.
+    // The writer's step never gets its reply.
     fake.fault(Fault::Stall, When::method("debug_getRawBlock").always());
     extend(&fake, 11, "");
     let busy = wait_for("a heartbeat without a step", || {
@@ -135,7 +135,7 @@ fn writer_that_waits_for_a_slow_trace_lives_and_a_dead_one_does_not() {
     let (code, line) = health(&fake, &data, &lag);
     assert!(code == Some(0) && line.starts_with("healthy: block 10"), "{line}");
     watch.kill();
-    // Though its heartbeat is young, or of a time to come.
+    // Even if its heartbeat is recent, or in the future.
     let mut future = heartbeat();
     assert!(
         health(&fake, &data, &lag).1.starts_with("unhealthy: the writer is gone"),

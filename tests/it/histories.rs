@@ -1,8 +1,7 @@
-//! What the planner, merging, the tail and reorganisations come to over random histories, against
-//! simple models.
+//! The planner, merging, the tail and reorganisations over random histories, against simple models.
 //!
-//! `SPYHOP_HISTORIES` says how many of each are tried, and then they are other ones each time unless
-//! `SPYHOP_SEED` is set. Without it they are the same ones each time: whether a commit passes is not
+//! `SPYHOP_HISTORIES` sets how many of each are tried, different ones each time unless
+//! `SPYHOP_SEED` is set. By default they are the same each time: whether a commit passes is not
 //! left to chance.
 
 use crate::fake_geth::FakeGeth;
@@ -19,13 +18,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Histories of each kind where nothing else is said.
+/// Default number of histories of each kind.
 const FEW: u32 = 256;
 
-/// Which those are.
+/// The default seed.
 const SEED: u64 = 0x5b4d_0001;
 
-/// A share of as many as are wanted, with the count said.
+/// A share of the requested number, which is printed.
 fn histories(name: &str, share: u32) -> Config {
     let number = |name: &str| {
         let text = std::env::var(name).ok()?;
@@ -38,7 +37,7 @@ fn histories(name: &str, share: u32) -> Config {
         None if wanted.is_some() => RngSeed::Random,
         None => RngSeed::Fixed(SEED),
     };
-    // Not by `println`, which the test harness keeps to itself where all is well.
+    // Not with `println`, which the test harness captures in a successful test.
     writeln!(std::io::stderr(), "{name}: {cases} histories").unwrap();
     Config {
         cases,
@@ -49,28 +48,28 @@ fn histories(name: &str, share: u32) -> Config {
     }
 }
 
-/// Something that befalls a node and who follows it.
+/// An event at a node and its follower.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     /// The head rises.
     Grow(u64),
-    /// So many blocks below the head all is final.
+    /// Everything this many blocks below the head is final.
     Finalize(u64),
-    /// The freezer takes in what is final but for so many blocks.
+    /// The freezer takes final blocks, except for this many.
     Freeze(u64),
-    /// The tail takes in up to so many blocks.
+    /// The tail takes up to this many blocks.
     Follow(u64),
     /// A worker starts the next piece.
     Start,
-    /// What was started first is done.
+    /// The oldest piece in progress is done.
     Finish,
     /// It failed.
     Fail,
-    /// What failed is tried again.
+    /// Failed pieces are retried.
     Retry,
-    /// The chain goes back by so many blocks, if they are not final.
+    /// The chain goes back by this many blocks, if they are not final.
     Fork(u64),
-    /// All that is under way is lost.
+    /// All work in progress is lost.
     Restart,
 }
 
@@ -89,7 +88,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// A node, and what is held of its chain.
+/// A node, and what is stored of its chain.
 #[derive(Debug)]
 struct World {
     head: u64,
@@ -99,7 +98,7 @@ struct World {
     order: Order,
     sealed: BTreeSet<(u64, u64)>,
     failed: BTreeSet<(u64, u64)>,
-    /// Whether any piece ever failed: what is above it may then be there first.
+    /// Whether any piece ever failed: blocks above it may then be stored first.
     has_failed: bool,
     under_way: Vec<Piece>,
     tail: Option<(u64, u64)>,
@@ -119,7 +118,7 @@ impl World {
         }
     }
 
-    /// Does it as the loops do. Says whether anything changed.
+    /// Handles an event as the loops do. Returns whether anything changed.
     fn happen(&mut self, event: Event) -> bool {
         match event {
             Event::Grow(blocks) => self.head += blocks,
@@ -155,7 +154,7 @@ impl World {
                     (low <= high).then_some((low, high))
                 });
             }
-            // What is sealed out of the tail has been proved already.
+            // Blocks sealed from the tail have been proved already.
             Event::Fail if self.under_way[0].source == Source::Tail => return false,
             Event::Fail => {
                 let piece = self.under_way.remove(0);
@@ -176,7 +175,7 @@ impl World {
         true
     }
 
-    /// What must be so at every moment.
+    /// Invariants that must always be true.
     fn check(&self) -> Result<(), TestCaseError> {
         let settled: Vec<_> = self.sealed.union(&self.failed).copied().collect();
         for pair in settled.windows(2) {
@@ -185,7 +184,7 @@ impl World {
         if self.order == Order::OldestFirst {
             let mut next = self.wanted_first;
             for (first, last) in &settled {
-                // What failed once is named until it is there.
+                // A failed piece is listed until it is stored.
                 if !self.has_failed {
                     prop_assert_eq!(*first, next, "a hole below {:?}", settled);
                 }
@@ -194,8 +193,8 @@ impl World {
         }
         if let (Some((low, high)), Some((_, last))) = (self.tail, settled.last()) {
             prop_assert!(low <= high);
-            // The newest first, or once more after a failure: what lies between is final, and
-            // planned, as is shown below.
+            // Newest first, or after a failure: the blocks between are final, and planned, as
+            // checked below.
             let comes_later = self.order == Order::NewestFirst || self.has_failed;
             let is_planned = comes_later && self.finalized >= low.checked_sub(1);
             prop_assert!(
@@ -293,7 +292,7 @@ fn range(first: u64, last: u64, tables: Selection) -> Range {
     let hash = |number: u64| B256::left_padding_from(&number.to_be_bytes());
     let table = json!({"rows": 0, "bytes": 1, "covered": [], "blake3": ""});
     let tables = tables.tables().map(|name| (name.name.to_owned(), table.clone()));
-    // As it lies on a volume: fields that came later have defaults.
+    // As on a volume: later fields have defaults.
     let manifest = json!({
         "format": spyhop::store::FORMAT,
         "chain_id": 1,
@@ -347,7 +346,7 @@ proptest! {
         }
         let covered = ranges.values().flat_map(|range| (range.first..range.last).step_by(100));
         prop_assert_eq!(covered.collect::<Vec<_>>(), held.into_iter().collect::<Vec<_>>());
-        // Nothing is left that could be one.
+        // No merge is left.
         for size in [1_000, 10_000] {
             for first in (0..12_000).step_by(size as usize) {
                 let parts: Vec<_> = ranges.range(first..first + size).map(|(_, range)| range).collect();
@@ -391,12 +390,12 @@ proptest! {
     }
 }
 
-/// What is done with a tail.
+/// An operation on a tail.
 #[derive(Clone, Copy, Debug)]
 enum TailEvent {
-    /// So many blocks of the current branch are written.
+    /// This many blocks of the current branch are written.
     Write(u64),
-    /// So many are replaced by the next branch.
+    /// This many are replaced by the next branch.
     Reorganise(u64),
     /// The volume is opened again.
     Open,
@@ -481,13 +480,13 @@ fn a_reorganisation_that_failed_half_way_and_is_tried_again_is_recorded_once() {
     std::fs::remove_dir(&tail).unwrap();
     store.reorganise(&reorg(20, 2)).unwrap();
     assert_eq!(store.reorgs().unwrap(), [reorg(20, 1)]);
-    // There and back again is another.
+    // Going there and back again is another one.
     store.reorganise(&reorg(21, 3)).unwrap();
     store.reorganise(&reorg(20, 4)).unwrap();
     assert_eq!(store.reorgs().unwrap().len(), 3);
 }
 
-/// What befalls a node that is followed by the program itself.
+/// An event at a node that the program itself follows.
 #[derive(Clone, Copy, Debug)]
 enum NodeEvent {
     Grow(u64),
@@ -498,7 +497,7 @@ enum NodeEvent {
     Finalize(u64),
     /// It is followed up to its head.
     Follow,
-    /// The newest file of the tail goes.
+    /// The newest file of the tail is lost.
     LoseTip,
 }
 
@@ -530,7 +529,7 @@ proptest! {
             match event {
                 NodeEvent::Grow(blocks) => extend(&fake, head + blocks, &branch.to_string()),
                 NodeEvent::Fork { depth, blocks } => {
-                    // A node that has no block but block 0 is waited for.
+                    // A node that has only block 0 is waited for.
                     let fork = head.saturating_sub(depth).max(finalized.unwrap_or(0)).max(1);
                     branch += 1;
                     fake.chain().rewind(fork);
@@ -564,8 +563,8 @@ fn a_head_that_goes_back_leaves_every_table_covered_up_to_what_is_stored() {
     }
 }
 
-/// Whether the volume holds the node's chain, or all of it up to a head that went back, and says so
-/// of every table.
+/// Whether the volume stores the node's chain, or all of it up to a head that went back, and
+/// reports that for every table.
 fn check_held(fake: &FakeGeth, data: &Path) -> Result<(), TestCaseError> {
     let head = fake.chain().head().unwrap().number;
     let published = Published::open(data);
@@ -594,7 +593,7 @@ fn check_held(fake: &FakeGeth, data: &Path) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// A directory in memory, where there is one: syncing is not what is tried here.
+/// A directory in memory, if possible: syncing is not tested here.
 fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     tempfile::tempdir_in(if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() })

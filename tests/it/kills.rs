@@ -1,5 +1,5 @@
-//! `kill -9` inside every phase of writing, again and again on one volume: no row is lost, and none
-//! is there twice; and an end that does not wait.
+//! `kill -9` inside every phase of writing, repeatedly on one volume: no row is lost or duplicated;
+//! and exits that do not wait.
 
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
@@ -21,22 +21,21 @@ use std::time::Duration;
 /// Kills inside each phase: 200 in all.
 const EACH: u64 = 40;
 
-/// Tries, before it is said that a phase cannot be hit.
+/// Tries before a phase counts as impossible to hit.
 const TRIES_MAX: u64 = 1_500;
 
-/// A watch that says nothing for so long has nothing more to do.
+/// A watch that has logged nothing for this long is done.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// The kills of one phase.
 struct Kills {
     phase: &'static str,
-    /// Tries in a row, most often: what one needs, the next one finds half done.
+    /// Maximum tries in a row: the next one finds the work of the previous one half done.
     run_max: u64,
     inside: u64,
     /// The phase was over, or never came: these do not count.
     missed: u64,
-    /// A kill comes so long after the phase has begun, at most: longer and longer, until kills miss
-    /// it.
+    /// Maximum delay of a kill after the phase has begun: it grows until kills miss the phase.
     delay_max_us: u64,
     latest_us: u64,
 }
@@ -88,7 +87,7 @@ fn two_hundred_kills_lose_no_row_and_double_none() {
             }
         }
     }
-    // Not by `println`, which the test harness keeps to itself where all is well.
+    // Not with `println`, which the test harness captures in a successful test.
     for Kills { phase, inside, missed, latest_us, .. } in &kills {
         let latest_ms = *latest_us as f64 / 1e3;
         let line = format!(
@@ -114,7 +113,7 @@ fn two_hundred_kills_lose_no_row_and_double_none() {
 }
 
 impl Scene {
-    /// Starts a watch, kills it some time after the phase has begun, and counts that where it was
+    /// Starts a watch, kills it some time after the phase has begun, and counts that if it was
     /// before the phase's end.
     fn kill_inside(&mut self, kills: &mut Kills) {
         let mut skip = self.arrange(kills.phase);
@@ -138,7 +137,7 @@ impl Scene {
             std::thread::sleep(Duration::from_micros(delay_us));
         }
         watch.kill();
-        // What it said before its end is still to be read.
+        // The rest of its log is still to be read.
         let over = std::iter::from_fn(|| watch.line()).any(|line| is(&line, "exit"));
         if began && !over {
             kills.inside += 1;
@@ -153,8 +152,8 @@ impl Scene {
         }
     }
 
-    /// Sees to it that the phase will come when a watch starts, and says how many of its kind come
-    /// before the one to hit.
+    /// Prepares the chain so that the phase will come when a watch starts, and returns how many of
+    /// its kind come before the one to hit.
     fn arrange(&mut self, phase: &str) -> u64 {
         match phase {
             "tail" => {
@@ -168,7 +167,7 @@ impl Scene {
                 if self.final_block < first + 99 {
                     self.grow_above(first + 99);
                     if self.random.within(0..=1) == 0 {
-                        // Sealed out of the tail then, and not read again from the node.
+                        // It will be sealed from the tail, and not fetched again from the node.
                         self.follow();
                     }
                     self.finalize(first + 99);
@@ -190,7 +189,7 @@ impl Scene {
                 0
             }
             "publish" => {
-                // The first is from scratch, and those after it are made from the one before.
+                // The first is from scratch, later ones are incremental.
                 let before = self.random.within(0..=1);
                 self.grow(before * 20);
                 before
@@ -203,7 +202,7 @@ impl Scene {
         }
     }
 
-    /// Lets the chain grow by so many blocks.
+    /// Adds this many blocks to the chain.
     fn grow(&mut self, blocks: u64) {
         for _ in 0..blocks {
             self.made += 1;
@@ -230,7 +229,7 @@ impl Scene {
         }
     }
 
-    /// Lets it grow until there are some blocks above this one.
+    /// Adds blocks until there are some above this one.
     fn grow_above(&mut self, number: u64) {
         let wanted = number + self.random.within(1..=30);
         self.grow(wanted.saturating_sub(self.geth.head().number));
@@ -241,7 +240,7 @@ impl Scene {
         self.geth.finalize(self.final_block);
     }
 
-    /// Replaces some blocks that the volume holds.
+    /// Replaces some stored blocks.
     fn fork(&mut self) {
         let head = self.geth.head().number;
         let held = self.held().filter(|held| *held > self.final_block && held + 10 > head);
@@ -267,7 +266,7 @@ impl Scene {
         read_ranges(&self.data).unwrap().last().map_or(0, |range| range.last + 1)
     }
 
-    /// The highest block in the tail that the node's chain has, too.
+    /// The highest block of the tail that the node's chain has, too.
     fn held(&self) -> Option<u64> {
         let head = self.geth.head().number;
         let paths = tail::paths(&self.data).unwrap_or_default();
@@ -281,7 +280,7 @@ impl Scene {
     }
 }
 
-/// Fills a pipe to the last byte: whoever writes to it then waits.
+/// Fills a pipe completely: further writes block.
 fn fill(pipe: &mut std::io::PipeWriter) {
     let set = |flags: i32| {
         // SAFETY: `fcntl` takes three numbers here, and the descriptor is open.
@@ -292,7 +291,7 @@ fn fill(pipe: &mut std::io::PipeWriter) {
     set(0);
 }
 
-/// A process that is killed when this is dropped.
+/// A process that is killed on drop.
 struct Mortal(Child);
 
 impl Drop for Mortal {
@@ -323,7 +322,7 @@ fn a_second_sigterm_ends_at_once_what_cannot_end_by_itself() {
     wait_for("block 20 in the published file", || {
         (Published::try_open(&data).ok()?.head()?.0 == 20).then_some(())
     });
-    // It cannot say that it stops, and so it does not stop.
+    // It cannot log that it stops, and therefore does not stop.
     fill(&mut writer);
     signal(&watch.0, libc::SIGTERM);
     let process = watch.0.id();
@@ -335,8 +334,7 @@ fn a_second_sigterm_ends_at_once_what_cannot_end_by_itself() {
     };
     wait_for("the first signal to be taken", || (!pending()).then_some(()));
     assert!(watch.0.try_wait().unwrap().is_none(), "it ended after one signal");
-    // One that comes while the first is still being taken is one with it: they go on until it has
-    // ended.
+    // A signal that arrives while the first is pending merges with it: repeat until it has ended.
     let status = wait_for("its end", || {
         let ended = watch.0.try_wait().unwrap();
         if ended.is_none() {

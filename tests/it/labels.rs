@@ -1,4 +1,4 @@
-//! The names of addresses: what ships, the operator's file, and its changes.
+//! Address labels: the built-in list, the operator's file, and its changes.
 
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
@@ -64,7 +64,7 @@ fn labels_of_the_operator_are_read_again_when_they_change_and_bad_lines_are_name
     ];
     until(&mut running, "the labels", || (names()? == expected).then_some(()));
     let found = Published::open(&data);
-    // What ships: one name each, and the operator's stands for its own.
+    // The built-in list: one name each, and the operator's replaces it.
     assert_eq!(
         found.number("SELECT count(*) FROM labels"),
         found.number("SELECT count(DISTINCT address) FROM labels")
@@ -74,7 +74,7 @@ fn labels_of_the_operator_are_read_again_when_they_change_and_bad_lines_are_name
     assert_eq!(found.number("SELECT count(*) FROM labels WHERE category = 'system'"), 7);
     assert_eq!(found.number("SELECT count(*) FROM labels WHERE category = 'precompile'"), 17);
 
-    // Changed while it runs, with no new block; and gone: then they stay.
+    // Changed while it runs, with no new block; and deleted: then they stay.
     fs::write(&file, format!("{exchange},Renamed,exchange\n")).unwrap();
     let renamed = vec!["0x00000000000000000000000000000000000000aa|Renamed|exchange".to_owned()];
     until(&mut running, "the changed labels", || (names()? == renamed).then_some(()));
@@ -152,7 +152,7 @@ fn whatever_is_wrong_with_a_line_of_labels_every_other_line_counts() {
     ];
     assert_eq!(own, expected.map(|(number, name)| (address(number), name.to_owned())));
 
-    // A pipe has no second reading, and may have no writer.
+    // A pipe can be read only once, and may have no writer.
     for (path, name) in [("/dev/null", "null"), (data.to_str().unwrap(), "data")] {
         let error = Spyhop::watch(fake.path(), &data).path("--labels", path.as_ref()).fail(2);
         assert!(error.contains("it is not a file") && error.contains(name), "{error}");

@@ -1,4 +1,4 @@
-//! What a real node cannot be made to do: lie, forget, and know transactions of a later fork.
+//! What a real node cannot be made to do: lie, forget, and send transactions of a later fork.
 
 use crate::fake_geth::{FakeBlock, FakeGeth, Fault, When};
 use crate::rig::{
@@ -89,7 +89,7 @@ fn rows(data: &Path, sql: &str) -> Vec<String> {
     csv.lines().skip(1).map(str::to_owned).collect()
 }
 
-/// Count, least and greatest number of the blocks published.
+/// Count, least and greatest number of the published blocks.
 fn blocks(data: &Path) -> Vec<String> {
     rows(data, "SELECT count(*), min(number), max(number) FROM blocks")
 }
@@ -116,7 +116,7 @@ fn a_block_that_fails_twice_is_quarantined_and_the_rest_is_held() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let fake = node(directory.path(), 350, Some(320));
-    // Another block's body under this header: the transactions root cannot hold.
+    // Another block's body under this header: the transactions root does not match.
     let mut lie = block(150, fake.chain().block(149).unwrap().hash, &[vec![0x7e, 1, 2, 3]], "");
     lie.hash = fake.chain().block(150).unwrap().hash;
     let header_of = |raw: &[u8]| {
@@ -203,7 +203,7 @@ fn a_block_of_another_chain_is_quarantined_however_whole_it_is() {
         let raw = block(number, B256::repeat_byte(7), &[], "stranger").raw_block;
         Fault::Replace(format!("\"{}\"", const_hex::encode_prefixed(raw)).into_bytes())
     };
-    // Between two chunks that are fetched together, and inside one.
+    // Between two fetch batches, and inside one.
     for number in [108, 150] {
         fake.fault(stranger(number), When::method("debug_getRawBlock").block(number).always());
         let error = once(&fake, &data).fail(1);
@@ -217,7 +217,7 @@ fn a_block_of_another_chain_is_quarantined_however_whole_it_is() {
         fake.no_faults();
     }
     assert_eq!(std::fs::read_dir(data.join("quarantine")).unwrap().count(), 2);
-    // At the head, where the node says that our tip is of its chain.
+    // At the head, where the node confirms that our tip is of its chain.
     once(&fake, &data).succeed();
     extend(&fake, 351, "");
     fake.fault(stranger(351), When::method("debug_getRawBlock").block(351).always());
@@ -366,7 +366,7 @@ fn a_bad_block_at_the_head_is_waited_out_and_status_says_unhealthy() {
 
 #[test]
 fn a_gas_price_beyond_a_decimal_keeps_its_digits() {
-    // Straight through the library: no node would take such a transaction.
+    // Directly through the library: no node would accept such a transaction.
     let mut rows = spyhop::rows::Rows::new(&spyhop::rows::withdrawals::TABLE);
     let wide = U256::from(10).pow(U256::from(38));
     rows.integer(1).unwrap();
@@ -387,7 +387,7 @@ fn a_gas_price_beyond_a_decimal_keeps_its_digits() {
     assert!(batch.column_by_name("amount").unwrap().is_null(0));
 }
 
-/// Everything on a volume but what a writer changes while it waits.
+/// Everything on a volume except what a writer changes while it waits.
 fn contents(data: &Path) -> Vec<(std::path::PathBuf, String)> {
     let all = crate::rig::process::listing(data);
     all.into_iter()
@@ -556,7 +556,7 @@ fn what_a_node_contradicts_itself_in_is_named_and_waited_out() {
                     Fault::Replace(head_json(number, foreign, foreign, 1_700_004_212)),
                     when,
                 );
-                // It is asked for with each new head: the same block once more, with another time.
+                // It is requested with each new head: the same block again, with another time.
                 let head = tip(fake);
                 fake.fault(
                     Fault::Replace(head_json(350, head.hash, head.parent_hash, 1_700_004_201)),
@@ -607,7 +607,7 @@ fn a_node_that_goes_on_contradicting_itself_ends_what_ends_by_itself() {
     let hash = B256::repeat_byte(7);
     let when = || When::method("eth_getBlockByNumber").block(20).always();
     let parent = fake.chain().block(19).unwrap().hash;
-    // Said only of its head, and said wherever it names that block.
+    // Only in its head, and wherever it names that block.
     for when in [when().named("latest"), when()] {
         fake.fault(Fault::Replace(head_json(20, hash, parent, 1_700_000_240)), when);
         let error = once(&fake, &data).fail(1);

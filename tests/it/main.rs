@@ -1,6 +1,6 @@
 //! The one test binary.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
-// What must be read although a test passes: the harness keeps what `eprintln` prints to itself.
+// Output that must be seen although a test passes: the harness captures `eprintln`.
 #![allow(clippy::explicit_write)]
 
 mod answers;

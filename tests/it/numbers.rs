@@ -1,4 +1,4 @@
-//! Numbers at the edge of what RLP and the EVM permit.
+//! Numbers at the limits of RLP and the EVM.
 
 use crate::fake_geth::{FakeBlock, FakeGeth};
 use crate::rig::transaction::{sender, wallet};
@@ -21,7 +21,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Places of a header's items.
+/// Indexes of a header's items.
 const PARENT: usize = 0;
 const DIFFICULTY: usize = 7;
 const NUMBER: usize = 8;
@@ -32,7 +32,7 @@ const BASE_FEE: usize = 15;
 const BLOB_GAS_USED: usize = 17;
 const EXCESS_BLOB_GAS: usize = 18;
 
-/// An RLP list of items that are encoded.
+/// An RLP list of encoded items.
 fn list(items: &[Vec<u8>]) -> Vec<u8> {
     let payload = items.concat();
     let mut list = Vec::new();
@@ -40,7 +40,7 @@ fn list(items: &[Vec<u8>]) -> Vec<u8> {
     [list, payload].concat()
 }
 
-/// A header of Cancun for empty lists, with these items instead of the usual ones.
+/// A Cancun header for empty lists, with some items replaced.
 fn header(items: &[(usize, U256)]) -> Vec<Vec<u8>> {
     let (zero, empty) = (encode(B256::ZERO), encode(alloy_trie::EMPTY_ROOT_HASH));
     let mut header =
@@ -59,12 +59,12 @@ fn header(items: &[(usize, U256)]) -> Vec<Vec<u8>> {
     header
 }
 
-/// A chain id that EIP-155 allows and 64 bits do not hold.
+/// A chain id that EIP-155 allows and that exceeds 64 bits.
 fn chain_id() -> U256 {
     (U256::from(1) << 200) + U256::from(5)
 }
 
-/// What a block of these chains may have, beside its place in the chain.
+/// Content of a block of these chains, except its position in the chain.
 #[derive(Default)]
 struct Draft {
     items: Vec<(usize, U256)>,
@@ -100,7 +100,7 @@ impl Draft {
     }
 }
 
-/// A signed envelope: the fields of its list, in their order.
+/// A signed envelope: the fields of its list, in order.
 fn sign(from: usize, kind: u8, fields: &[Vec<u8>]) -> Vec<u8> {
     let mut unsigned = fields.to_vec();
     if kind == 0 {
@@ -120,7 +120,7 @@ fn sign(from: usize, kind: u8, fields: &[Vec<u8>]) -> Vec<u8> {
     prefix.into_iter().chain(list(&signed)).collect()
 }
 
-/// Numbers that are as large as they may be, and no two alike.
+/// Numbers as large as allowed, all different.
 const NONCE: u64 = u64::MAX - 1;
 fn price() -> U256 {
     U256::from(1) << 255
@@ -157,8 +157,7 @@ fn transactions(gas: u64) -> Vec<Vec<u8>> {
     ]
 }
 
-/// A header as the blocks and the uncles here may have it, with every number of it as large as it
-/// may be.
+/// A header for the blocks and uncles here, with every number as large as allowed.
 fn largest() -> Vec<(usize, U256)> {
     let largest = |less: u64| U256::from(u64::MAX - less);
     let amounts = [(DIFFICULTY, U256::MAX), (BASE_FEE, base_fee())];
@@ -166,7 +165,7 @@ fn largest() -> Vec<(usize, U256)> {
     amounts.into_iter().chain(numbers).chain([(EXCESS_BLOB_GAS, largest(4))]).collect()
 }
 
-/// Where numbers of 64 bits need more room, and the seconds of times.
+/// Boundaries for 64-bit numbers and for seconds of timestamps.
 const EDGES: [u64; 9] = [
     0,
     (1 << 53) + 1,
@@ -179,9 +178,9 @@ const EDGES: [u64; 9] = [
     u64::MAX,
 ];
 
-/// Blocks 0 to 130, of which 0 to 99 can be sealed. Block 5 has a transaction of each type, block 6
-/// too, each with gas for 63 bits together; those from 10 on have numbers at the edges; from block
-/// 60 on no `TIMESTAMP` can be the time.
+/// Blocks 0 to 130, of which 0 to 99 can be sealed. Blocks 5 and 6 have a transaction of each type,
+/// in block 6 with 63 bits of gas in total; those from 10 on have numbers at the limits; from block
+/// 60 on the timestamp does not fit a `TIMESTAMP`.
 fn chain_of_large_numbers(directory: &Path) -> FakeGeth {
     let fake = FakeGeth::start(directory);
     let mut parent = B256::ZERO;
@@ -235,7 +234,7 @@ fn verify(data: &Path) -> String {
     Spyhop::new("verify").path("--data", data).args(&["--deep"]).succeed()
 }
 
-/// The rows of a query of these columns, each as its values with blanks between, null as `-`.
+/// The rows of a query of these columns, each as its values separated by spaces, null as `-`.
 #[track_caller]
 fn rows(found: &Published, columns: &str, rest: &str) -> Vec<String> {
     let columns: Vec<_> =
@@ -326,11 +325,11 @@ fn the_largest_numbers_are_stored_digit_for_digit_and_no_view_overflows() {
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["chain_id"], json!(id.to_string()));
     assert!(verify(&data).contains("131 blocks"), "{}", verify(&data));
-    // What is sealed is read again, and goes on.
+    // The sealed range is read again, and following continues.
     once(&fake, &data);
 }
 
-/// Why a block with this one transaction, which used so much gas, cannot be stored.
+/// Why a block with this one transaction, which used this much gas, cannot be stored.
 fn refusal(envelope: Vec<u8>, used: u64) -> String {
     let draft = Draft { transactions: vec![(envelope, used)], ..Draft::default() };
     let FakeBlock { raw_block, raw_receipts, .. } = draft.block(0, B256::ZERO);
@@ -369,7 +368,7 @@ fn what_the_protocol_forbids_is_refused_with_its_reason() {
     );
 }
 
-/// Files of a range as they were before columns were added and numbers had more room.
+/// Files of a range in layout 0, before columns were added or widened.
 fn age(directory: &Path, table: &Table) {
     let path = directory.join(format!("{}.parquet", table.name));
     let mut manifest: Value =
@@ -412,7 +411,7 @@ fn files_with_the_columns_of_before_are_read_verified_and_merged() {
         let time = (TIMESTAMP, U256::from(1_700_000_000 + 12 * number));
         let mut draft = Draft { items: vec![time], ..Draft::default() };
         if number % 50 == 7 {
-            // What the columns of before could hold.
+            // Values that fit the columns of layout 0.
             draft.withdrawals =
                 vec![list(&[encode(number), encode(5u64), encode(Address::ZERO), encode(6u64)])];
             draft.items.extend([

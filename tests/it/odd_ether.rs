@@ -1,6 +1,5 @@
-//! Ether's odd sources, in chains that a real geth has executed: the DAO fork, rewards for work and
-//! for uncles, turns instead of work, and transactions of which only a trace can tell whether they
-//! succeeded.
+//! Odd sources of ether, in chains that a real geth has executed: the DAO fork, rewards for blocks
+//! and uncles, Clique, and transactions whose success only a trace shows.
 
 use crate::ether::{coverage, ledger};
 use crate::rig::premerge::{Premerge, Sealing, Spent};
@@ -13,7 +12,7 @@ use std::path::Path;
 /// Five ether a block, three from Byzantium on.
 const WORK: Sealing = Sealing::Work(&[(0, 5), (8, 3)]);
 
-/// The DAO, its largest child, a third, and who takes what they have: geth `params/dao.go`.
+/// The DAO, its largest child, a third, and the refund contract: geth `params/dao.go`.
 const DRAINED: [&str; 3] = [
     "0xbb9bc244d798123fde783fcc1c72d3bb8c189413",
     "0x304a554a310c7e546dfe434669c62820b7d83490",
@@ -21,7 +20,7 @@ const DRAINED: [&str; 3] = [
 ];
 const REFUND: &str = "0xbf4ed7b27f1d666546e30d74d50d173d20bca754";
 
-/// A transfer that leaves so much of its gas.
+/// A transfer that leaves this much of its gas.
 fn transfer(from: usize, value: u64, gas_left: u64) -> Spent {
     let to = Address::from_low_u64_be(0x7000 + value);
     let transaction =
@@ -29,7 +28,7 @@ fn transfer(from: usize, value: u64, gas_left: u64) -> Spent {
     Spent { transaction: transaction.kind(Kind::LegacyAnyChain), gas_used: 21_000, succeeded: true }
 }
 
-/// A creation that fails, with all its gas.
+/// A creation that fails and uses all its gas.
 fn failing(from: usize, value: u64) -> Spent {
     let transaction = Transaction {
         data: vec![0xfe],
@@ -46,7 +45,7 @@ fn import(chain: &Premerge) -> Geth {
     geth
 }
 
-/// geth's answer, which must be that of the ledger by which the blocks were made.
+/// geth's balance, which must be that of the ledger from which the blocks were made.
 fn balance(geth: &Geth, chain: &Premerge, address: &str) -> U256 {
     let balance =
         serde_json::from_value(geth.call("eth_getBalance", json!([address, "latest"]))).unwrap();
@@ -93,8 +92,8 @@ fn rewards_the_dao_fork_and_assumed_transfers_are_as_geth_has_executed_them() {
     let archive = watch(&geth, &geth.data("traced"), "all");
     let untraced = watch(&geth, &geth.data("untraced"), "off");
 
-    // Of the DAO's ether only the state tells, on a chain that is not mainnet: it is said, and
-    // balances are geth's all the same.
+    // On a chain other than mainnet only the state shows the DAO's ether: `coverage` reports that,
+    // and balances are geth's all the same.
     let reason = "partial what the DAO fork moved is in the state only";
     assert_eq!(
         coverage(&archive, "native_transfers"),
@@ -119,7 +118,7 @@ fn rewards_the_dao_fork_and_assumed_transfers_are_as_geth_has_executed_them() {
     assert!(summed.len() > 40, "{} accounts", summed.len());
 
     // Each kind of reward, by block: 5 ether and 3, seven eighths for an uncle, a thirty-second for
-    // who takes it in.
+    // its includer.
     let rewards = archive.rows(
         "SELECT block_number AS block, kind, value::VARCHAR AS value FROM native_transfers
          WHERE kind LIKE '%_reward' AND block_number IN (3, 4, 8, 12) ORDER BY block_number, transfer_index",
@@ -140,8 +139,8 @@ fn rewards_the_dao_fork_and_assumed_transfers_are_as_geth_has_executed_them() {
         ]
     );
 
-    // Before Byzantium all gas used may mean either; where nobody traced, that is said of each such
-    // transfer, and of no other.
+    // Before Byzantium, using all gas may mean success or failure; without traces each such
+    // transfer is marked, and no other.
     let transfers = |found: &Published, condition: &str| {
         let sql = format!(
             "SELECT count(*) FROM native_transfers WHERE kind = 'transaction' AND {condition}"
@@ -183,7 +182,7 @@ fn where_blocks_are_made_by_turns_no_ether_is_made() {
         12
     );
     assert_eq!(coverage(&found, "native_transfers"), "0-6 held ");
-    // The signer takes the tips; the header does not name it.
+    // The signer gets the tips; the header does not name it.
     let signer = format!("{:?}", sender(signer));
     for (address, sum) in ledger(&found) {
         if address == format!("{:?}", Address::zero()) {

@@ -1,12 +1,12 @@
-//! How much of the machine building takes: the node comes first, but a person who waits for the end
-//! gets there.
+//! How much of the machine building uses: the node comes first, but a build that a person waits for
+//! finishes.
 
 use crate::fake_geth::{FakeGeth, Fault, When};
 use crate::lying_node::extend;
 use crate::rig::{Spyhop, wait_for};
 use std::fs;
 
-/// The nice value and the scheduling policy of the threads that build.
+/// The nice value and the scheduling policy of the building threads.
 fn builders(process: u32) -> Option<Vec<(i32, i32)>> {
     let threads: Vec<_> = fs::read_dir(format!("/proc/{process}/task"))
         .unwrap()

@@ -1,5 +1,5 @@
-//! The ranking of holders, made of some of the ranges and read together with those that are newer,
-//! against one query over all balances.
+//! The ranking of holders, made from some of the ranges and combined with newer ones, against one
+//! query over all balances.
 
 use crate::rig::published::Published;
 use crate::rig::random::Random;
@@ -17,7 +17,7 @@ use spyhop::store::{BlockLink, Identity, Range, RangeWriter, Store, next_merge};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Blocks of a range, and seconds from one block to the next: a day and a week begin within ranges.
+/// Blocks of a range, and the block interval in seconds: a day and a week begin within ranges.
 const BLOCKS: u64 = 100;
 const SECONDS: u64 = 600;
 const GENESIS_TIME: u64 = 1_750_000_000;
@@ -25,8 +25,7 @@ const GENESIS_TIME: u64 = 1_750_000_000;
 /// Holders of an asset.
 const HOLDERS: u64 = 300;
 
-/// Ether, tokens whose holders have all kinds of balances, one whose holders have all the same, one
-/// that few hold.
+/// Ether, tokens with all kinds of balances, one with equal balances, one with few holders.
 fn balances(random: &mut Random, block_number: u64) -> Vec<Balance> {
     let mut balances: Vec<_> = (0..40)
         .map(|_| {
@@ -49,7 +48,7 @@ fn balances(random: &mut Random, block_number: u64) -> Vec<Balance> {
     balances
 }
 
-/// A flow of each whose balance changed.
+/// A flow for each changed balance.
 fn flows(balances: &[Balance], time: u64) -> RecordBatch {
     let count = balances.len();
     let asset =
@@ -81,7 +80,7 @@ fn flows(balances: &[Balance], time: u64) -> RecordBatch {
     RecordBatch::try_new(address_flows::TABLE.schema(), columns).unwrap()
 }
 
-/// Nothing but its number and its time.
+/// Only its number and its time.
 fn block(number: u64, time: u64) -> RecordBatch {
     let mut rows = Rows::new(&blocks::TABLE);
     let mut columns = blocks::TABLE.columns.iter();
@@ -156,7 +155,7 @@ fn publish(store: &Store, ranges: &[Range], ranking: Option<&Ranking>) -> Publis
     Published::open(store.root())
 }
 
-/// All that `whales` says, by one query over every balance and flow.
+/// All of `whales`, by one query over every balance and flow.
 fn brute_force(ranges: &[Range]) -> String {
     let newest = ranges.last().unwrap().manifest.last_timestamp;
     let before = |seconds: u64| {
@@ -204,7 +203,7 @@ fn a_ranking_and_what_is_newer_give_what_all_balances_give() {
     let ranges = store.ranges().unwrap();
     assert_eq!(ranges.len(), 3);
     let expected = brute_force(&ranges);
-    // Nothing but `balances`: that both queries find the same says that this one is right too.
+    // Only `balances`: both queries agree, so this one is right too.
     let found = publish(&store, &ranges, None);
     let holders = count(&found, &expected);
     assert!(holders > 1_000, "{holders}");
@@ -214,12 +213,12 @@ fn a_ranking_and_what_is_newer_give_what_all_balances_give() {
     };
     same(&found, "no ranking");
     for ranked in [1, 6, 9, 12] {
-        // Of more files than are read side by side, and of fewer.
+        // With more files than are read at once, and with fewer.
         let limits = RankLimits { files: 4, ..RankLimits::default() };
         let ranking = Ranking::make(&store, &small[..ranked], limits, &Stop::default()).unwrap();
         let found = publish(&store, &ranges, Some(&ranking));
         same(&found, &format!("{ranked} ranges are ranked"));
-        // What is counted and summed is that of the ranking's last block.
+        // Counts and sums are those of the ranking's last block.
         let last = ranked as u64 * BLOCKS - 1;
         let known = format!(
             "SELECT asset, count(*) AS n, sum(b)::VARCHAR AS b, {last} AS block_number FROM (SELECT asset, address,
@@ -235,7 +234,7 @@ fn a_ranking_and_what_is_newer_give_what_all_balances_give() {
             found.rows(told).len()
         );
     }
-    // Where not all are ranked, those that are have the ranks that all balances give them.
+    // If not all are ranked, those that are have their true ranks.
     for (of_asset, of_all, ranked) in
         [(100, 1_000, 12), (100, 1_000, 11), (100, 150, 10), (50, 60, 12), (60, 1_000, 2)]
     {
@@ -251,7 +250,7 @@ fn a_ranking_and_what_is_newer_give_what_all_balances_give() {
             0,
             "{what}"
         );
-        // And who is told of with a balance of before, or a first block, is told of rightly.
+        // And earlier balances and first blocks are right where present.
         let wrong = count(
             &found,
             &format!(
@@ -289,7 +288,7 @@ fn a_ranking_is_made_again_when_ranges_changed_and_taken_up_where_it_was_left() 
     let ranking = Ranking::make(&store, &ranges, RankLimits::default(), &Stop::default()).unwrap();
     assert!(!Ranking::is_due(Some(&ranking), &ranges, false));
     assert_eq!(Ranking::newest(&store, &ranges).unwrap().as_ref(), Some(&ranking));
-    // It is of blocks that are not held any more.
+    // It is of blocks that are no longer stored.
     assert!(Ranking::newest(&store, &ranges[..1]).unwrap().is_none());
     write(&store, &mut random, 2);
     let ranges = store.ranges().unwrap();
@@ -299,7 +298,7 @@ fn a_ranking_is_made_again_when_ranges_changed_and_taken_up_where_it_was_left() 
     let next = Ranking::make(&store, &ranges, RankLimits::default(), &Stop::default()).unwrap();
     next.collect_others(&store, std::time::Duration::from_secs(600)).unwrap();
     assert!(store.root().join(&ranking.path).exists());
-    // One that is not whole is none.
+    // An incomplete one is ignored.
     std::fs::write(store.root().join(&ranking.path).join("manifest.json"), "{").unwrap();
     assert_eq!(Ranking::newest(&store, &ranges).unwrap(), Some(next));
     ranking::remove_all(&store).unwrap();
@@ -320,7 +319,7 @@ fn ranking_made_by_a_clock_that_was_ahead_is_replaced() {
     let mut manifest: serde_json::Value =
         serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     manifest["made_at"] = (manifest["made_at"].as_u64().unwrap() + 10 * 365 * 86_400).into();
-    // One that is not cheap to make.
+    // One that is expensive to make.
     manifest["seconds"] = 60.0.into();
     std::fs::write(&path, manifest.to_string()).unwrap();
     write(&store, &mut random, 1);
@@ -344,10 +343,10 @@ fn what_may_have_changed_unseen_is_neither_ranked_nor_counted() {
         lacks,
     };
     write(&store, &mut random, 0);
-    // Of one block the movements of ether are not known, of one some holders of tokens.
+    // In one block transfers of ether are not known, in another some token holders.
     let gaps = [gap(150, Lacks::Movements), gap(160, Lacks::TokenBalances)];
     write_with(&store, &mut random, 1, &gaps, |_| true);
-    // One token's contract does not answer any more.
+    // One token's contract no longer replies.
     let silent = Some(Address::repeat_byte(2));
     write_with(&store, &mut random, 2, &[], |balance| balance.asset != silent);
     let ranges = store.ranges().unwrap();
@@ -360,7 +359,7 @@ fn what_may_have_changed_unseen_is_neither_ranked_nor_counted() {
     };
     assert!((150..160).contains(&lowest("ETH")), "{}", lowest("ETH"));
     assert!(lowest(&asset(1)) < 150);
-    // What it was a day before, which is 144 blocks, is known of whom nothing was unseen since.
+    // The balance a day before, which is 144 blocks, is known if nothing changed unobserved since.
     let known = "SELECT count(*) FROM whales WHERE asset = 'ETH' AND change_24h IS NOT NULL";
     assert_eq!((number(known) > 0, number(&known.replace("24h", "7d"))), (true, 0));
     let stale = format!(
@@ -375,7 +374,7 @@ fn what_may_have_changed_unseen_is_neither_ranked_nor_counted() {
                 "SELECT {what} FROM whales AS w JOIN whales_coverage AS c USING (asset) WHERE asset = '{asset}'"
             ))
         });
-        // Some have nothing, and are counted all the same.
+        // Zero balances are counted too.
         assert!(
             shown > 0 && shown <= counted && counted < shown + 60,
             "{asset}: {shown} of {counted}"

@@ -9,9 +9,9 @@ use crate::rig::{
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Opens the file again and again until the file `stop` appears, and checks each time that it shows
-/// whole blocks without a gap. From elsewhere only the tail and the bounded tables are there, as
-/// relative names lead to the sealed ranges.
+/// Opens the file repeatedly until the file `stop` appears, and checks each time that it has
+/// complete blocks without a gap. From another directory only the tail and the bounded tables are
+/// readable, because relative names lead to the sealed ranges.
 const READER: &str = r#"
 import duckdb, os, sys
 file, stop, everything = sys.argv[1], sys.argv[2], sys.argv[3] == "everything"
@@ -124,7 +124,7 @@ fn every_duckdb_opens_the_file_at_any_instant_and_sees_whole_blocks() {
         assert!(counts[0] >= 3 && counts[1] >= 2, "DuckDB {version}: {printed}");
     }
 
-    // The command line, as the README says.
+    // The command line, as in the README.
     let count = geth.head().number + 1;
     for (version, directory) in versions() {
         let duckdb = directory.join("duckdb");
@@ -168,13 +168,13 @@ fn published_path_adds_a_file_with_absolute_names() {
         connection.query_row("SELECT count(*) FROM blocks", [], |row| row.get::<_, u64>(0))
     };
     assert_eq!(count("spyhop-absolute.duckdb").unwrap(), 151, "from any directory");
-    // With relative names a reader from elsewhere gets an error, and never fewer rows.
+    // With relative names a reader in another directory gets an error, and never fewer rows.
     let error = count("spyhop.duckdb").unwrap_err().to_string();
     assert!(error.contains("blocks.parquet"), "{error}");
     geth.blocks(30, "more");
     once().succeed();
     assert_eq!(count("spyhop-absolute.duckdb").unwrap(), 181);
-    // It must be the volume: DuckDB looks at the files when it makes a view.
+    // It must be the volume: DuckDB opens the files when it creates a view.
     let elsewhere = Spyhop::watch(&geth.socket(), &data)
         .args(&["--once"])
         .path("--published-path", Path::new("/elsewhere"));
@@ -187,7 +187,7 @@ fn published_path_adds_a_file_with_absolute_names() {
     );
 }
 
-/// Asks each question, and prints what is answered.
+/// Runs each query, and prints the result.
 const ASK: &str = r#"
 import duckdb, sys
 with duckdb.connect("spyhop.duckdb", read_only=True) as db:

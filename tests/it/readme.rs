@@ -13,8 +13,7 @@ const ERC20: &str = r#"[{"type": "event", "name": "Transfer", "anonymous": false
     {"name": "from", "type": "address", "indexed": true}, {"name": "to", "type": "address", "indexed": true},
     {"name": "value", "type": "uint256", "indexed": false}]}]"#;
 
-/// What runs in the place of `docker`: a container's command runs here, and the files that are
-/// named must exist.
+/// Replaces `docker`: a container's command runs here, and named files must exist.
 const DOCKER: &str = r#"#!/usr/bin/env bash
 set -euo pipefail
 case "$1" in
@@ -50,7 +49,7 @@ fn pages() -> Vec<Page> {
 
 /// A block of a page between two fences.
 struct Block {
-    /// Where it is, for messages: file and line.
+    /// Its file and line, for messages.
     at: String,
     kind: Kind,
     text: String,
@@ -66,7 +65,7 @@ enum Kind {
     Docker,
     /// A script of this project, which is or has a test of its own.
     Script,
-    /// A figure, or the answer to the query before it.
+    /// A figure, or the result of the preceding query.
     Text,
 }
 
@@ -225,7 +224,7 @@ fn every_command_runs() {
             _ => {}
         }
     }
-    // These are about a container that runs already.
+    // These are about a container that is already running.
     docker.iter().for_each(|block| run(&block.at, &block.text));
     assert_eq!(Published::open(&home.join("spyhop-data")).check_prefix(0), Some(150));
 }
@@ -260,7 +259,7 @@ fn every_test_that_the_page_on_security_names_is_there() {
     let mut tests = String::new();
     read(&root().join("tests"), &mut tests);
     let page = std::fs::read_to_string(root().join("docs/security.md")).unwrap();
-    // What is in code marks and has words like a statement is a test, or a column.
+    // In code marks, names with several words are tests, or columns.
     let names = page.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 1);
     let names: Vec<_> = names
         .filter(|name| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric()))
@@ -313,7 +312,7 @@ fn every_flag_that_is_named_exists() {
     let known = words(&help);
     let mut unknown = Vec::new();
     for Page { name, text } in pages() {
-        // In code marks: prose has dashes too.
+        // In code marks only: prose has dashes too.
         for span in text.split('`').skip(1).step_by(2) {
             let flags = words(span).into_iter();
             let flags =

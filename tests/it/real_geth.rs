@@ -1,5 +1,5 @@
-//! Against a real geth: what is stored equals what geth says, whatever happens to the chain, to
-//! geth and to spyhop.
+//! Against a real geth: what is stored equals geth's data, whatever happens to the chain, to geth
+//! and to spyhop.
 
 use crate::rig::expected::{self, Json};
 use crate::rig::mixed::mixed_chain;
@@ -22,7 +22,7 @@ fn once(geth: &Geth, data: &Path) -> Spyhop {
     Spyhop::watch(&geth.socket(), data).args(&["--from", "0", "--once"])
 }
 
-/// What the chain tables hold after one undisturbed run over the chain as it is now.
+/// The chain tables after one undisturbed run over the chain as it is now.
 #[track_caller]
 pub fn undisturbed(geth: &Geth, name: &str) -> BTreeMap<&'static str, String> {
     let data = geth.data(name);
@@ -54,7 +54,7 @@ fn every_field_of_every_block_equals_geths() {
     let blocks: Vec<_> = (0..=130).map(|number| Json::of(&geth, number)).collect();
     expected::check(&found, &blocks);
 
-    // The chain does hold what the test is about.
+    // The chain contains what is tested.
     let types =
         found.rows("SELECT transaction_type AS kind, count(*) AS n FROM transactions GROUP BY ALL ORDER BY ALL");
     let types: Vec<_> = types.iter().map(|row| row["kind"].as_deref().unwrap()).collect();
@@ -75,11 +75,11 @@ fn every_field_of_every_block_equals_geths() {
     }
     assert_ne!(found.number("SELECT count(*) FROM blocks WHERE slot_number IS NOT NULL"), 0);
     assert_ne!(found.number("SELECT count(*) FROM logs WHERE topic0 IS NULL"), 0);
-    // EIP-7708: from Amsterdam on, ether that moves leaves logs. They are no tokens.
+    // EIP-7708: from Amsterdam on, transfers of ether leave logs. They are not tokens.
     let ether = format!("{:?}", Address::from_slice(&[&[0xff; 19][..], &[0xfe]].concat()));
     assert_ne!(found.number(&format!("SELECT count(*) FROM logs WHERE address = '{ether}'")), 0);
     assert_eq!(found.number("SELECT count(*) FROM token_transfers"), 0);
-    // EIP-8037: the sum of the receipts is not what the header says.
+    // EIP-8037: the sum of the receipts' gas differs from the header's.
     let differ = "SELECT count(*) FROM (SELECT sum(receipt_gas_used) AS used, any_value(gas_used) AS header
         FROM transactions JOIN blocks ON number = block_number GROUP BY number HAVING used <> header)";
     assert_ne!(found.number(differ), 0);
@@ -130,7 +130,7 @@ fn ethers_sees_the_same_transactions_and_receipts() {
     }
 }
 
-/// What `ethers` makes of a transaction: its hash and its sender it computes itself.
+/// A transaction as `ethers` decodes it: it computes hash and sender itself.
 fn ethers_row(
     transaction: &ethers::types::Transaction,
     receipt: &ethers::types::TransactionReceipt,
@@ -178,8 +178,8 @@ fn tokens_of_every_standard_become_transfers() {
         log.data = words.iter().flat_map(|word| contracts::word_of(*word)).collect();
         log
     };
-    // The log, the contract it comes from, and the transfers it stands for: standard, operator,
-    // from, to, value, token id.
+    // The log, the contract it comes from, and its transfers: standard, operator, from, to, value,
+    // token id.
     type Expected =
         Vec<(&'static str, Option<Address>, Address, Address, Option<U256>, Option<U256>)>;
     let transfer = "Transfer(address,address,uint256)";
@@ -195,8 +195,8 @@ fn tokens_of_every_standard_become_transfers() {
             event(transfer, 2, &[a, b, U256::zero()]),
             vec![("erc20", None, alice, bob, Some(0.into()), None)],
         ),
-        // The largest amount that fits the column, the smallest that does not, the largest there
-        // is.
+        // The largest amount that fits the column, the smallest that does not, the largest
+        // possible.
         (
             contracts::TOKEN,
             event(transfer, 2, &[a, b, big - 1]),
@@ -222,8 +222,8 @@ fn tokens_of_every_standard_become_transfers() {
             event(transfer, 3, &[a, b, U256::MAX]),
             vec![("erc721", None, alice, bob, None, Some(U256::MAX))],
         ),
-        // Before the standards were settled: less is indexed, and whether it is an amount or an id
-        // is not to be told.
+        // Before the standards were settled: fewer are indexed, and amounts and ids cannot be
+        // distinguished.
         (
             contracts::TOKEN,
             event(transfer, 0, &[a, b, U256::from(9)]),
@@ -239,8 +239,8 @@ fn tokens_of_every_standard_become_transfers() {
             event(single, 3, &[c, a, b, U256::MAX, U256::from(3)]),
             vec![("erc1155", Some(carol), alice, bob, Some(3.into()), Some(U256::MAX))],
         ),
-        // Of a batch too, nothing or less may be indexed: what stands in the data then comes before
-        // the offsets.
+        // A batch too may have fewer or no indexed parameters: those in the data then precede the
+        // offsets.
         (
             contracts::MULTI_TOKEN,
             event(
@@ -269,7 +269,7 @@ fn tokens_of_every_standard_become_transfers() {
             ],
         ),
         (contracts::MULTI_TOKEN, batch(&[], &[]), vec![]),
-        // As many ids as amounts there must be.
+        // There must be as many ids as amounts.
         (contracts::MULTI_TOKEN, batch(&[1.into(), 2.into()], &[3.into()]), vec![]),
         (
             contracts::WETH,
@@ -288,14 +288,14 @@ fn tokens_of_every_standard_become_transfers() {
             event("Approval(address,address,uint256)", 2, &[a, b, U256::from(5)]),
             vec![],
         ),
-        // Words too few, too many, and a broken one.
+        // Too few words, too many, and an invalid one.
         (contracts::TOKEN, event(transfer, 2, &[a, b]), vec![]),
         (contracts::TOKEN, event(transfer, 2, &[a, b, c, c]), vec![]),
         (contracts::TOKEN, Log { data: vec![1; 31], ..event(transfer, 2, &[a, b]) }, vec![]),
         (contracts::TOKEN, Log { topics: vec![], data: vec![0; 96] }, vec![]),
     ];
     let geth = Geth::start(Forks::OSAKA);
-    // All in one block, and once more in a transaction that fails.
+    // All in one block, and again in a transaction that fails.
     let calls = cases.iter().enumerate().map(|(index, (contract, log, _))| {
         Transaction::logs(index % SENDERS, *contract, std::slice::from_ref(log))
     });
@@ -337,7 +337,7 @@ fn tokens_of_every_standard_become_transfers() {
     let rows = found
         .rows(&format!("SELECT {columns} FROM token_transfers ORDER BY log_index, batch_index"));
     expected::check_rows("token_transfers", &expected, &rows);
-    // Where they are is as for their logs.
+    // They are at the positions of their logs.
     let astray = "SELECT count(*) FROM token_transfers AS t ANTI JOIN logs AS l ON t.block_number = l.block_number
         AND t.block_hash = l.block_hash AND t.block_timestamp = l.block_timestamp AND t.log_index = l.log_index
         AND t.transaction_index = l.transaction_index AND t.transaction_hash = l.transaction_hash
@@ -358,7 +358,8 @@ fn reorgs_of_depth_1_3_and_30_leave_the_winning_chain_and_one_row_each() {
 
         let mut watch = Spyhop::watch(&geth.socket(), &data).args(&["--from", "0"]).spawn();
         published(&mut watch, &data, losing[losing.len() - 1]);
-        // All at once: the node goes from one head to the other, and nobody can see it on the way.
+        // All at once: the node switches from one head to the other, and nobody can see it on the
+        // way.
         geth.set_head(winning[winning.len() - 1]);
         published(&mut watch, &data, winning[winning.len() - 1]);
         watch.stop();
@@ -399,7 +400,7 @@ fn reorg_that_comes_block_by_block_is_followed() {
     geth.set_head(base[9]);
     for _ in 0..12 {
         let block = geth.blocks(1, "winning")[0];
-        // At first the new branch is the shorter one; what counts is what the node says.
+        // At first the new branch is shorter; what counts is the node's head.
         published(&mut watch, &data, block);
         Published::open(&data).check_prefix(0);
     }
@@ -417,7 +418,7 @@ fn head_going_backward_and_forward_again_is_no_reorganisation() {
     let mut watch = Spyhop::watch(&geth.socket(), &data).args(&["--from", "0"]).spawn();
     published(&mut watch, &data, blocks[29]);
     geth.set_head(blocks[9]);
-    // It has seen the lower head when its status says so.
+    // Its status shows that it has seen the lower head.
     until(&mut watch, "the lower head in the status", || {
         (status(&data)?.to_string().contains("10")).then_some(())
     });
@@ -471,8 +472,8 @@ fn geth_killed_and_restarted_under_watch_goes_on() {
     assert_eq!(found.digests(), undisturbed(&geth, "undisturbed"));
 }
 
-/// All but what may change when a start is refused: the lock that it tried to take, and the
-/// heartbeat that says so.
+/// Everything but what a refused start may change: the lock that it tried to take, and its
+/// heartbeat.
 fn untouched(data: &Path) -> Vec<(PathBuf, String)> {
     let may_change =
         |path: &Path| path.ends_with(".spyhop/lock") || path.ends_with(".spyhop/heartbeat");
@@ -494,7 +495,7 @@ fn another_chain_on_the_same_data_is_refused_and_nothing_is_touched() {
     let complaint = once(&other, &data).fail(2);
     assert!(complaint.contains("genesis"), "{complaint}");
     assert_eq!(untouched(&data), before);
-    // The chain it belongs to is still welcome.
+    // The right chain is still accepted.
     ours.blocks(1, "more");
     once(&ours, &data).succeed();
     assert_eq!(Published::open(&data).check_prefix(0), Some(121));
@@ -621,7 +622,7 @@ fn from_is_rounded_down_to_a_multiple_of_100() {
     let data = geth.data("default");
     Spyhop::watch(&geth.socket(), &data).args(&["--once"]).succeed();
     assert_eq!(Published::open(&data).check_prefix(0), Some(330));
-    // Older blocks are added to those that are there.
+    // Older blocks are added to the stored ones.
     let data = geth.data("from 250");
     once(&geth, &data).succeed();
     assert_eq!(Published::open(&data).digests(), undisturbed(&geth, "undisturbed"));
@@ -630,8 +631,8 @@ fn from_is_rounded_down_to_a_multiple_of_100() {
 #[test]
 fn keep_drops_ranges_that_are_older() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    // An hour between two blocks, the last of them now: blocks 0 to 99 are 9 to 13 days old, 100 to
-    // 199 are 5 to 9.
+    // Blocks an hour apart, the last of them now: blocks 0 to 99 are 9 to 13 days old, 100 to 199
+    // are 5 to 9.
     let forks = Forks { genesis_time: now - 325 * 3600, block_time: 3600, ..Forks::OSAKA };
     let geth = Geth::start(forks);
     geth.blocks(324, "base");
@@ -723,7 +724,7 @@ fn any_chunking_of_a_chain_gives_equal_tables() {
     }
 }
 
-/// Lets the chain grow, with a reorganisation now and then, never of what is final.
+/// Extends the chain, with a reorganisation now and then, never of finalized blocks.
 fn grow(geth: &Geth, random: &mut Random, round: u64, final_block: &mut u64) {
     let head = geth.head().number;
     let depth = random.within(1..=25).min(head - *final_block);

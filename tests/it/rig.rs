@@ -1,11 +1,12 @@
-//! The test rig: a real geth with a genesis of its own, blocks made to order, and spyhop beside it.
+//! The test rig: a real geth with a genesis of its own, blocks made to order, and spyhop next to
+//! it.
 //!
 //! geth runs alone, without peers and without a beacon node: the rig plays the beacon node over
 //! geth's own socket. Blocks are built by geth (`testing_commitBlockV1`, which is
 //! `testing_buildBlockV1`, `engine_newPayload` and `engine_forkchoiceUpdated` in one), so every
-//! root and receipt in them is geth's. A forkchoice update to a block that is known makes a real
-//! reorganisation in milliseconds. Everything lies in one temporary directory, and everything
-//! started is killed when the rig is dropped.
+//! root and receipt in them is geth's. A forkchoice update to a known block makes a real
+//! reorganisation in milliseconds. Everything is in one temporary directory, and everything started
+//! is killed when the rig is dropped.
 
 pub mod ancient;
 pub mod contracts;
@@ -32,11 +33,10 @@ pub use transaction::{Kind, Transaction};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long a test waits for a value that is bound to come: generous, since two cores may run ten
-/// geths.
+/// How long a test waits for an expected value: generous, since two cores may run ten geths.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Says that a test passes without something; where `CI` is `true`, all must be there and it fails.
+/// Logs that a test passes without something; if `CI` is `true`, it fails instead.
 #[track_caller]
 pub fn pass_without(what: &str) {
     assert!(
@@ -46,7 +46,7 @@ pub fn pass_without(what: &str) {
     println!("passes without: {what}");
 }
 
-/// A folder of what others wrote, where that is there: `SPYHOP_FIXTURES` says where.
+/// A folder of third-party data, if present: `SPYHOP_FIXTURES` says where.
 #[track_caller]
 pub fn fixtures(folder: &str) -> Option<PathBuf> {
     let root = std::env::var_os("SPYHOP_FIXTURES").map(PathBuf::from);
@@ -56,10 +56,10 @@ pub fn fixtures(folder: &str) -> Option<PathBuf> {
     root.map(|root| root.join(folder))
 }
 
-/// Waits until `probe` gives a value.
+/// Waits until `probe` returns a value.
 ///
 /// # Panics
-/// When it does not within [`PATIENCE`].
+/// If it does not within [`PATIENCE`].
 #[track_caller]
 pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();

@@ -1,5 +1,5 @@
-//! `spyhop run`: geth and a writer side by side, their signals, their ends and their lines. Where
-//! it does not matter that it is geth, a shell script takes its place.
+//! `spyhop run`: geth and a writer side by side, their signals, exits and log lines. Where it need
+//! not be geth, a shell script takes its place.
 
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
@@ -12,8 +12,8 @@ use std::process::ChildStderr;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Says what signals come, and ends with code 3 at the second SIGTERM. `orphan` leaves a process
-/// behind that soon ends.
+/// Prints signals as they arrive, and exits with code 3 at the second SIGTERM. `orphan` leaves a
+/// process behind that soon exits.
 const SCRIPT: &str = r#"
     trap 'count=$((count + 1)); echo "got TERM $count" >&2; [ "$count" -lt 2 ] || exit 3' TERM
     trap 'echo "got HUP" >&2' HUP
@@ -72,7 +72,7 @@ fn sigterm_ends_both_and_the_exit_code_is_geths() {
     let mut run = developer_node(directory.path()).spawn();
     run.wait_for(&["spyhop | ", "block 2"]);
     run.signal(libc::SIGTERM);
-    // Either may be the first to end.
+    // Either may exit first.
     let mut ended =
         vec!["the writer exited with code 0", "Blockchain stopped", "geth exited with code 0"];
     while let Some(line) = run.line() {
@@ -237,7 +237,7 @@ fn writer_goes_without_before_geth_does() {
     let nice = |process| stat(process).unwrap()[16].parse::<i32>().unwrap();
     assert_eq!(of(writer, "oom_score_adj").trim(), "1000");
     assert_eq!(data_max(writer), (2048u64 << 20).to_string());
-    // Five behind geth's, wherever that is; 19 is the last there is.
+    // Five above geth's, whatever that is; 19 is the maximum.
     assert_eq!(nice(writer), (nice(geth) + 5).min(19));
     assert_eq!(data_max(geth), data_max(run.id()));
     assert_eq!(of(geth, "oom_score_adj"), of(run.id(), "oom_score_adj"));
@@ -291,7 +291,7 @@ fn reader_that_goes_away_ends_neither() {
     // As `head -1` does.
     BufReader::new(stderr).lines().next().unwrap().unwrap();
     let (geth, killed) = (wait_for("geth", || child(run.id(), "trap")), writer(&run));
-    // Each gives it something to say.
+    // Each makes it log something.
     run.signal(libc::SIGHUP);
     assert!(send(killed, libc::SIGKILL));
     let next =
@@ -299,7 +299,7 @@ fn reader_that_goes_away_ends_neither() {
     run.signal(libc::SIGTERM);
     wait_for("the writer's end", || stat(next).is_none().then_some(()));
     assert!(run.is_running() && child(run.id(), "trap") == Some(geth), "geth is left alone");
-    // Until it has seen two: what it says of them nobody reads.
+    // Until it has seen two: nobody reads what it logs about them.
     wait_for("its end", || {
         run.signal(libc::SIGTERM);
         (!run.is_running()).then_some(())
@@ -307,7 +307,7 @@ fn reader_that_goes_away_ends_neither() {
     assert_eq!(run.wait().code(), Some(3));
 }
 
-/// A node that has said all of four megabytes, which nobody has read.
+/// A node that has written four megabytes, which nobody has read.
 fn unread(directory: &Path) -> (Running, ChildStderr) {
     let marks = directory.join("marks");
     let script = format!(
@@ -359,7 +359,7 @@ fn writer_goes_on_and_ends_whether_anybody_reads_or_not() {
             Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).env("SPYHOP_LOG", "trace");
         let (mut watch, stderr) = watch.spawn_unread();
         let stderr = stays.then_some(stderr);
-        // Longer than a pipe has room for.
+        // More than fits in a pipe.
         wait_for("blocks", || Published::try_open(&data).ok());
         std::thread::sleep(Duration::from_secs(2));
         let started = Instant::now();

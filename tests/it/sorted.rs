@@ -1,5 +1,5 @@
-//! Tables with a key of their own, larger than memory may hold of them: written, merged, and
-//! compared with one query.
+//! Tables with a key of their own, larger than memory: written, merged, and compared with one
+//! query.
 
 use crate::rig::random::Random;
 use alloy_primitives::B256;
@@ -11,14 +11,13 @@ use spyhop::stop::{Stop, Stopped};
 use spyhop::store::{BlockLink, Identity, RangeWriter, Store, next_merge};
 use std::sync::Arc;
 
-/// Rows of one block: more than a hundred thousand in a range are too many for memory.
+/// Rows of one block: a range has more than a hundred thousand, which is too many for memory.
 const ROWS: usize = 1_500;
 
-/// The largest amount there is.
+/// The largest possible amount.
 const MAX: &str = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
 
-/// Flows of a block: few assets, many addresses, amounts that do not fit in 256 bits once they are
-/// summed.
+/// Flows of a block: few assets, many addresses, amounts whose sums exceed 256 bits.
 fn batch(random: &mut Random, block: u64) -> RecordBatch {
     let hex = |number: u64| format!("0x{number:040x}");
     let mut rows: Vec<_> = (0..ROWS)
@@ -96,15 +95,15 @@ fn flows_of_a_merged_range_are_the_sums_of_its_parts() {
     let range = merge.run(&store, &Stop::default()).unwrap();
     assert_eq!((range.first, range.last), (0, 999));
     check(&duckdb, &store.root().join(&range.path), "true");
-    // A merge that is called off leaves nothing.
+    // A merge that is stopped leaves nothing.
     let stopped = Stop::default();
     stopped.set();
     assert!(merge.run(&store, &stopped).unwrap_err().is::<Stopped>());
     assert_eq!(std::fs::read_dir(store.temporary()).unwrap().count(), 0);
 }
 
-/// Checks that a range's file is what one query gives over the rows that went in, in order, and
-/// that nothing else is there.
+/// Checks that a range's file equals one query over the rows that went in, in order, and that there
+/// is nothing else.
 fn check(duckdb: &duckdb::Connection, range: &std::path::Path, condition: &str) {
     let file = range.join("address_flows.parquet");
     let names: Vec<_> =
@@ -127,7 +126,7 @@ fn check(duckdb: &duckdb::Connection, range: &std::path::Path, condition: &str) 
     let unsorted = "SELECT count(*) FROM (SELECT (asset, address, day) <= lag((asset, address, day)) OVER (ORDER BY file_row_number) AS bad
         FROM read_parquet('FILE', file_row_number = true)) WHERE bad";
     assert_eq!(number(&unsorted.replace("FILE", &file.display().to_string())), 0);
-    // Sums of more than 256 bits are among them.
+    // Some sums exceed 256 bits.
     let wide = format!(
         "SELECT count(*) FROM '{}' WHERE amount_in_text::BIGNUM > '{MAX}'::BIGNUM",
         file.display()

@@ -54,7 +54,7 @@ fn answers_are_printed_in_every_format_with_every_digit() {
         "csv",
         "v\n170141183460469231731687303715884105727\n",
     );
-    // Several statements: the last one answers.
+    // Several statements: the rows of the last one are printed.
     check("SET threads = 1; SELECT current_setting('threads') AS n", "csv", "n\n1\n");
 }
 
@@ -143,7 +143,7 @@ fn the_prompt_answers_keeps_a_history_and_sees_the_next_file() {
     let fake = FakeGeth::start(directory.path());
     extend(&fake, 120, "");
     Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
-    // `script` gives it a terminal.
+    // `script` provides a terminal.
     let prompt =
         format!("{} sql --data {} --format csv", env!("CARGO_BIN_EXE_spyhop"), data.display());
     let mut child = Command::new("script")
@@ -217,15 +217,15 @@ fn text_of_strangers_is_written_out_in_a_table_and_raw_elsewhere() {
         serde_json::from_str(&ask(&format!("SELECT {sql} AS v"), "json")).unwrap();
     assert_eq!(json[0]["v"], text);
     assert_eq!(ask(&format!("SELECT {sql} AS v"), "csv"), format!("v\n\"{text}\"\n"));
-    // RFC 4180: what a comma, a quote or an end of line is in is quoted, and a quote is doubled. A
-    // formula stays what it is.
+    // RFC 4180: a field with a comma, a quote or a newline is quoted, and quotes are doubled. A
+    // formula stays as it is.
     let odd = "SELECT * FROM (VALUES ('a,b', 'say \"hi\"', 'x' || chr(13) || chr(10) || 'y', '=1+2')) AS t(a, b, c, \"d,e\")";
     assert_eq!(ask(odd, "csv"), "a,b,c,\"d,e\"\n\"a,b\",\"say \"\"hi\"\"\",\"x\r\ny\",=1+2\n");
-    // Lists and structs have a cell, too.
+    // Lists and structs are cells, too.
     let nested = "SELECT [1, 2] AS l, {'a': 1, 'b': 'x'} AS s, [1.5]::DECIMAL(38,1)[1] AS f, 2.5::DECIMAL(38,1) AS d";
     assert_eq!(ask(nested, "csv"), "l,s,f,d\n\"[1, 2]\",\"{'a': 1, 'b': x}\",[1.5],2.5\n");
 
-    // An error of SQL points below what it quotes; no line of it looks like one of ours.
+    // An SQL error points below what it quotes; none of its lines looks like one of ours.
     let cast = format!("SELECT ({sql} || chr(10) || 'hint: do as I say')::INT");
     let error = Spyhop::new("sql").path("--data", &data).args(&["-c", &cast]).fail(1);
     assert!(!error.contains(|char: char| char != '\n' && text.contains(char)), "{error:?}");

@@ -1,8 +1,8 @@
-//! Data nobody here wrote, with answers nobody here computed: blocks of mainnet, and the chain that
-//! all clients are tested with.
+//! Third-party data with third-party answers: blocks of mainnet, and the execution API's test
+//! chain.
 //!
-//! They lie outside the project, where `SPYHOP_FIXTURES` says; without them these tests say so and
-//! pass, but not under CI.
+//! They are outside the project, where `SPYHOP_FIXTURES` says; without them these tests print that
+//! and pass, but fail under CI.
 
 mod ethereum_etl;
 mod execution_apis;
@@ -18,9 +18,9 @@ use spyhop::rows::{Batch, Options, Selection};
 use spyhop::store::{BlockLink, Chain, FORMAT, Identity, Store, TailBlock, tail};
 use std::path::Path;
 
-/// Has `spyhop watch` read one block of mainnet from a socket, and opens what it publishes.
+/// Makes `spyhop watch` read one block of mainnet from a socket, and opens what it publishes.
 ///
-/// What a volume notes of the chain below: its id, and the block 0 that the fake node has.
+/// The volume's chain record: mainnet's id, and the fake node's block 0.
 fn mainnet_as_faked() -> Chain {
     let identity = Identity { chain_id: 1.into(), genesis_hash: FakeBlock::filler(0, 1).hash };
     Chain {
@@ -33,9 +33,9 @@ fn mainnet_as_faked() -> Chain {
     }
 }
 
-/// Of a chain of its own, this block is all there is, and what is watched begins at a multiple of
-/// 100. Where the block is none, the volume therefore holds those before it already: tail files
-/// without rows, of which the last has the hash that this one names.
+/// This block is alone in its chain, and `watch` starts at a multiple of 100. If the block is not
+/// one, the volume already has those before it: tail files without rows, the last with this block's
+/// parent hash.
 fn watch_one(
     directory: &Path,
     raw_block: Vec<u8>,

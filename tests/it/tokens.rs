@@ -1,5 +1,5 @@
-//! Tokens: every balance is the contract's own word, whatever the contracts do; what they say of
-//! themselves; and balances of those whom only history knows.
+//! Tokens: every balance is the one the contract reports, whatever the contracts do; their
+//! descriptions; and balances of accounts known from history only.
 
 use crate::ether::coverage;
 use crate::real_geth::published;
@@ -80,7 +80,7 @@ fn all() -> Vec<(&'static str, Token)> {
 /// Those without balances are the last four.
 const SILENT: usize = 4;
 
-/// Tokens that the owner deployed first, and what is moved of them.
+/// Tokens that the owner deployed first, and their transfers.
 fn plan(random: &mut Random, number: u64) -> Plan {
     let tokens = all();
     let account = |random: &mut Random| Address::from_low_u64_be(0xacc0 + random.within(0..=7));
@@ -110,11 +110,11 @@ fn plan(random: &mut Random, number: u64) -> Plan {
         )),
         _ => {}
     }
-    // Before they are moved, in the same block; and in a block that moves none of it.
+    // Before the transfers, in the same block; and in a block without transfers of it.
     if number.is_multiple_of(5) {
         transactions.insert(0, tokens::rebase(tokens::address(2)));
     }
-    // What is no such token: nothing is asked of it but what it is called.
+    // Not such a token: only its name is requested.
     let words = [contracts::number(sender(2)), contracts::number(sender(3)), number.into()];
     let nft = contracts::event("Transfer(address,address,uint256)", 3, &words);
     transactions.push(Transaction::logs(4, contracts::COLLECTION, &[nft]));
@@ -140,7 +140,7 @@ fn grow(geth: &Geth, count: u64, branch: &str) {
     }
 }
 
-/// The contract's own answer; `None` if it fails.
+/// The contract's own reply; `None` if it fails.
 fn balance(geth: &Geth, token: &str, holder: &str, at: Value) -> Option<U256> {
     let call = json!({"to": token, "data": tokens::balance_of(holder), "gas": "0xf4240"});
     let answer = geth.try_call("eth_call", json!([call, at])).ok()?;
@@ -156,8 +156,8 @@ fn text(address: Address) -> String {
     format!("{address:?}")
 }
 
-/// Checks every balance of a token against its contract's at its own block, and that each one moved
-/// is there.
+/// Checks every balance of a token against its contract's at its own block, and that each holder
+/// who moved it has one.
 #[track_caller]
 fn check_balances(geth: &Geth, found: &Published) {
     let rows = found.rows(
@@ -197,8 +197,8 @@ fn check_balances(geth: &Geth, found: &Published) {
     assert_eq!(held, expected);
 }
 
-/// Checks the whales of each token against a ranking of the balances at the block that moved them
-/// last.
+/// Checks the whales of each token against a ranking of the balances at the block that last moved
+/// them.
 #[track_caller]
 fn check_whales(geth: &Geth, found: &Published) {
     for (nonce, (what, token)) in all().iter().enumerate() {
@@ -213,7 +213,7 @@ fn check_whales(geth: &Geth, found: &Published) {
         }
         holders.remove(&text(Address::zero()));
         assert!(holders.len() > 5, "{what}");
-        // Of one that changes balances by itself they are those after the last movement.
+        // For a rebasing token they are those after its last transfer.
         let at =
             |block: u64| if token.rebases { json!(format!("{block:#x}")) } else { json!("latest") };
         let mut expected: Vec<_> = holders
@@ -236,8 +236,8 @@ fn check_whales(geth: &Geth, found: &Published) {
     }
 }
 
-/// The first block after which the one who took most of a token has something else than what was
-/// had before, with what came and without what went.
+/// The first block after which the balance of a token's largest recipient is not the previous one
+/// plus what came in minus what went out.
 fn deviates(geth: &Geth, found: &Published, contract: &str) -> Option<String> {
     let rows = found.rows(&format!(
         "SELECT n, holder, hash, parent_hash, i, o FROM blocks JOIN (
@@ -262,7 +262,8 @@ fn deviates(geth: &Geth, found: &Published, contract: &str) -> Option<String> {
     rows.into_iter().find(deviates).map(|row| row["n"].clone().unwrap())
 }
 
-/// What `tokens` has to say of each: symbol, name, decimals, and the first block with a deviation.
+/// The expected row of `tokens` for each: symbol, name, decimals, and the first block with a
+/// deviation.
 #[track_caller]
 fn check_tokens(geth: &Geth, found: &Published) {
     let replaced = "\u{fffd}";
@@ -320,7 +321,7 @@ fn check_tokens(geth: &Geth, found: &Published) {
     assert_eq!(found.number("SELECT count(*) FROM tokens"), all().len() as u64 + 1);
 }
 
-/// Everything that contracts told, in order.
+/// Everything that contracts reported, in order.
 fn told(found: &Published) -> [Vec<Row>; 2] {
     ["SELECT * FROM tokens ORDER BY ALL", "SELECT * FROM balances ORDER BY ALL"]
         .map(|sql| found.rows(sql))
@@ -338,7 +339,7 @@ fn every_token_balance_is_what_its_contract_says() {
     published(&mut watch, &data, geth.head());
     geth.set_head(fork);
     grow(&geth, 7, "winning");
-    // All that there is, at once.
+    // Everything at once.
     let everything =
         balance(&geth, &text(tokens::address(3)), &text(sender(OWNER)), json!("latest")).unwrap();
     let transactions = vec![tokens::transfer(
@@ -362,7 +363,7 @@ fn every_token_balance_is_what_its_contract_says() {
     let digits = found.value(&format!("SELECT balance_text FROM whales WHERE address = '{big}'"));
     assert_eq!(digits, Some(format!("18{}", "0".repeat(37))));
 
-    // Another run tells the same; and one that seals, merges nothing and is started again.
+    // Another run gets the same; and so does one that seals and is restarted.
     let other = geth.data("other");
     let once = || Spyhop::watch(&geth.socket(), &other).args(&["--from", "0", "--once"]);
     once().succeed();
@@ -375,14 +376,14 @@ fn every_token_balance_is_what_its_contract_says() {
     once().succeed();
     let found = Published::open(&other);
     assert_eq!(found.number("SELECT count(*) FROM sealed.tokens"), all().len() as u64 + 1);
-    // What was sealed is ranked.
+    // Sealed balances are ranked.
     assert!(found.number("SELECT count(*) FROM sealed.holders") > 50);
     assert_eq!(found.number("SELECT DISTINCT block_number FROM whales_coverage"), 99);
-    // Asked again by a new process, and the same row for all that.
+    // A new process requested it again, and the row is the same.
     assert!(found.number("SELECT count(*) FROM tail.tokens") > 5);
     check(&found);
     Spyhop::new("verify").path("--data", &other).args(&["--deep"]).succeed();
-    // A damaged file is read into no ranking, and all else goes on.
+    // A damaged file is not read for a ranking, and everything else continues.
     let range = other.join("chain/first=0000000000/last=0000000099/g1/balances.parquet");
     let mut bytes = std::fs::read(&range).unwrap();
     bytes[8..72].fill(0xff);
@@ -418,7 +419,7 @@ fn a_block_with_more_holders_than_are_asked_for_is_named() {
     Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).succeed();
     let found = Published::open(&data);
     assert_eq!(found.number("SELECT count(*) FROM token_transfers WHERE block_number = 2"), 1_100);
-    // Who gave takes part too.
+    // Senders take part too.
     let told = found.rows(
         "SELECT first_block, last_block, status, reason FROM coverage WHERE table_name = 'balances' AND status <> 'held' ORDER BY 1",
     );
@@ -443,7 +444,7 @@ fn a_block_with_more_holders_than_are_asked_for_is_named() {
     let since = |asset: &str| {
         found.number(&format!("SELECT since_block FROM whales_coverage WHERE asset = '{asset}'"))
     };
-    // Of ether nothing is missing.
+    // Ether is complete.
     assert_eq!((since("ETH"), since(&contract)), (0, 3));
 }
 
@@ -470,8 +471,8 @@ fn a_token_that_uses_up_its_gas_is_soon_left_alone_and_named() {
     let rows = |token| {
         found.number(&format!("SELECT count(*) FROM balances WHERE asset = '{}'", text(token)))
     };
-    // Who gave and who took, in two blocks, and the owner at first; and of the other the one for
-    // whom it answers.
+    // Sender and recipient, in two blocks, and the owner at first; for the other token the address
+    // for which it replies.
     assert_eq!((rows(honest), rows(trap)), (5, 2));
     assert_eq!(found.number("SELECT since_block FROM whales_coverage WHERE asset = 'ETH'"), 0);
 }
@@ -567,7 +568,7 @@ fn holders_whom_only_history_knows_are_asked_for_once() {
     geth.block(&Plan { transactions: vec![Token::ordinary("ONE").deploy()], ..Plan::default() });
     let token = tokens::address(0);
     let old = |index: u64| Address::from_low_u64_be(0x01d0 + index);
-    // More than are asked for with one block.
+    // More than are requested with one block.
     let count = 50;
     for index in 0..count {
         let transactions = vec![
@@ -590,7 +591,7 @@ fn holders_whom_only_history_knows_are_asked_for_once() {
         );
         Published::open(&data).number(&sql)
     };
-    // The blocks in which they moved tell nobody's balance: whatever is known was asked for later.
+    // The blocks in which they moved have no balances: all known ones were requested later.
     let sql = format!(
         "SELECT count(*) FROM balances WHERE block_number BETWEEN 1 AND 199 AND address IN ({holders})"
     );
@@ -602,8 +603,7 @@ fn holders_whom_only_history_knows_are_asked_for_once() {
         geth.blocks(1, "more");
         published(&mut watch, &data, geth.head());
     }
-    // There is nobody left to be asked for: a block then has balances of those only whom it
-    // touched.
+    // Nobody is left to request: a block then has balances only of accounts that it touched.
     let of_head = || {
         Published::open(&data).number(
             "SELECT count(*) FROM balances WHERE block_number = (SELECT max(number) FROM blocks)",

@@ -1,6 +1,6 @@
-//! A volume of an earlier version is taken over. The one in `tests/it/volumes` was made by the
-//! first version that wrote format 2, out of a chain that geth makes block for block the same each
-//! time: `tests/make-volume.sh`.
+//! A volume of an earlier version is upgraded. The one in `tests/it/volumes` was made by the first
+//! version that wrote format 2, from a chain that geth reproduces block for block:
+//! `tests/make-volume.sh`.
 
 use crate::ether::busy_block;
 use crate::real_geth::published;
@@ -16,15 +16,14 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Every fork that geth has settled.
+/// Every fork that is final in geth.
 const FORKS: Forks = Forks { amsterdam: None, ..Forks::ALL };
 
-/// Blocks of the volume, and the last that is final.
+/// The last block of the volume, and its last final block.
 const HEAD: u64 = 104;
 const FINAL: u64 = 101;
 
-/// Views whose rows depend on when they were made, or on what a version knows by itself, and
-/// columns that do.
+/// Views whose rows depend on when they were made, or on the version, and such columns.
 const OWN: [&str; 3] = ["coverage", "labels", "events_skipped"];
 const TIMES: [&str; 2] = ["detected_at", "new_hashes"];
 
@@ -35,7 +34,7 @@ fn follow(binary: &Path, geth: &Geth, data: &Path) -> Spyhop {
         .args(&["--from", "0", "--tables", "+traces"])
 }
 
-/// Waits until the blocks up to this hundred are sealed, and readers see them so.
+/// Waits until the blocks up to this hundred are sealed, and readers see that.
 fn sealed(watch: &mut Running, data: &Path, hundreds: u64) {
     until(watch, "ranges that are sealed", || {
         let sealed = Published::try_open(data)
@@ -46,8 +45,7 @@ fn sealed(watch: &mut Running, data: &Path, hundreds: u64) {
     });
 }
 
-/// Tokens, of which one takes fees, one changes balances by itself, and one has amounts of 256
-/// bits.
+/// Tokens: one charges fees, one rebases, and one has amounts of 256 bits.
 fn token_block(number: u64) -> Plan {
     let to = |index: u64| Address::from_low_u64_be(0xacc0 + (number + index) % 5);
     let mut transactions: Vec<_> = (0..4)
@@ -72,7 +70,7 @@ fn token_block(number: u64) -> Plan {
     Plan { transactions, ..Plan::default() }
 }
 
-/// Grows the chain and follows it with this spyhop, as its head moves: every fork, ether moved in
+/// Extends the chain and follows it with this spyhop, as its head moves: every fork, ether moved in
 /// every way, tokens, a reorganisation; at the end blocks 0 to 99 are sealed.
 fn make(binary: &Path, geth: &Geth, data: &Path) {
     let token = Token::ordinary;
@@ -110,7 +108,7 @@ fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
     rows
 }
 
-/// The rows of every table and view that a volume has, without what is of no chain.
+/// The rows of every table and view of a volume, without those that are not of the chain.
 fn rows(data: &Path) -> BTreeMap<&'static str, Vec<Row>> {
     let found = Published::open(data);
     let names = TABLES.iter().map(|table| table.name).filter(|name| !OWN.contains(name));
@@ -122,7 +120,7 @@ fn rows(data: &Path) -> BTreeMap<&'static str, Vec<Row>> {
     rows.collect()
 }
 
-/// Checks that rows are others', as far as these have columns.
+/// Checks that rows equal others, as far as these have columns.
 #[track_caller]
 fn same(found: &BTreeMap<&str, Vec<Row>>, expected: &BTreeMap<&str, Vec<Row>>) {
     for (name, expected) in expected {
@@ -168,7 +166,7 @@ fn volume_of_the_first_version_of_format_2_is_taken_over() {
         "geth makes another chain than it did: make the volume again (tests/make-volume.sh)"
     );
 
-    // Its own rows, and what is said of it before anything is written.
+    // Its own rows, and its status before anything is written.
     let found = Published::open(&fresh);
     let of_file = |table: &&Table| {
         let file = range.join(format!("{}.parquet", table.name));
@@ -183,7 +181,7 @@ fn volume_of_the_first_version_of_format_2_is_taken_over() {
     let before: BTreeMap<_, _> = CHAIN_TABLES.iter().map(of_file).collect();
     assert!(before["balances"].len() > 100 && before["traces"].len() > 100, "{:?}", before.keys());
     assert!(verify(&geth, &old).contains("105 blocks in 1 ranges and 5 tail files"));
-    // It is taken over, and has the rows of one that was made today.
+    // It is upgraded, and has the rows of one made today.
     follow(today, &geth, &old).args(&["--once"]).succeed();
     verify(&geth, &old);
     let found = Published::open(&old);
@@ -192,8 +190,8 @@ fn volume_of_the_first_version_of_format_2_is_taken_over() {
     same(&CHAIN_TABLES.iter().map(of_view).collect(), &before);
     same(&rows(&old), &rows(&fresh));
 
-    // It goes on: what is sealed next has blocks of the tail of then and of now, and ranges of both
-    // are read together.
+    // It continues: the next range has tail blocks of the old and the new version, and ranges of
+    // both are read together.
     let mut watches = [&old, &fresh].map(|data| follow(today, &geth, data).spawn());
     geth.blocks(98, "on");
     for (watch, data) in watches.iter_mut().zip([&old, &fresh]) {

@@ -1,5 +1,5 @@
-//! Command lines and variables that cannot work, or only just: each is refused with a reason, or
-//! does what it says.
+//! Command lines and variables that are invalid, or barely valid: each is refused with a reason, or
+//! works as described.
 
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
@@ -84,7 +84,7 @@ fn socket_that_may_come_is_waited_for() {
         watch.wait_for(&["waiting for geth's socket", &path.display().to_string()]);
         watch.stop();
     }
-    // What it turns out to be counts then, too.
+    // What it turns out to be later is still checked.
     let path = at("later");
     let mut watch = once(&directory, &path).args(&["--from", "0"]).spawn();
     watch.wait_for(&["waiting for geth's socket"]);
@@ -236,7 +236,7 @@ fn variable_that_is_set_to_nothing_is_not_set() {
     .succeed();
     assert!(sql.contains("| 121 "), "{sql}");
     with_all(Spyhop::new("health").path("--data", &data)).fail(1);
-    // What must be named is not, then.
+    // Then a required argument is missing.
     let complaint = Spyhop::new("watch").env("SPYHOP_IPC", "").env("SPYHOP_DATA", "").fail(2);
     assert!(
         complaint.contains("--ipc <PATH>") && complaint.contains("--data <DIR>"),

@@ -1,5 +1,4 @@
-//! `spyhop verify`: what is stored well is proved, and nothing can be changed that it does not
-//! find.
+//! `spyhop verify`: intact data is proved, and it finds every change.
 
 mod change;
 mod damage;
@@ -63,8 +62,8 @@ fn faults(data: &Path, blocks: Option<(u64, u64)>, deep: bool) -> Vec<Fault> {
     faults
 }
 
-/// The columns that a block is rebuilt from: to change one makes it another block, and the check
-/// that fails is named, with the row where a hash is stored that tells. All others are recomputed,
+/// The columns that a block is rebuilt from: a change makes it another block, and the fault names
+/// the failed check, with the row if a stored hash identifies it. All other columns are recomputed,
 /// and named themselves.
 fn is_rebuilt_from(table: &str, column: &str) -> bool {
     let columns = match table {
@@ -95,7 +94,7 @@ fn is_rebuilt_from(table: &str, column: &str) -> bool {
     columns.split_whitespace().any(|name| name == column)
 }
 
-/// Changes a cell of every column in every way that it can be, and returns the columns and ways.
+/// Changes a cell of every column in every possible way, and returns the columns and ways.
 fn change_every_column(data: &Path) -> BTreeSet<String> {
     let mut done = BTreeSet::new();
     let directory = data.join(RANGE).join("g1");
@@ -114,8 +113,8 @@ fn change_every_column(data: &Path) -> BTreeSet<String> {
                 let faults =
                     faults(data, Some((number.saturating_sub(1), (number + 1).min(99))), true);
                 let lines: Vec<_> = faults.iter().map(Fault::to_string).collect();
-                // A row that is not of its block is told there, and here it lacks: in a table with
-                // one row a block that is two faults.
+                // A row of another block is reported there, and missing here: in a table with one
+                // row per block these are two faults.
                 if table.name == "gas_blocks" && faults.len() == 2 {
                     assert!(
                         faults.iter().all(|fault| &fault.place[..] == "gas_blocks"),
@@ -147,8 +146,8 @@ fn change_every_column(data: &Path) -> BTreeSet<String> {
             for change in [Change::Other, Change::Null, Change::Value] {
                 let mut rows = file.candidates(column, change);
                 if column.name.contains("balance") {
-                    // Without state it was not known, and may not have been otherwise: then only
-                    // the manifest's BLAKE3 speaks.
+                    // A balance that was not known may be known now: then only the manifest's
+                    // BLAKE3 protects it.
                     let known = &file.rows["to_balance"];
                     rows.retain(|row| known.is_valid(*row) && change != Change::Null);
                 }
@@ -199,8 +198,8 @@ fn a_single_cell_changed_in_any_column_is_found() {
             assert!(changed, "{}.{} was not changed", table.name, column.name);
         }
     }
-    // What the two chains do not have: no withdrawal and no balance is so large, no time so late,
-    // no blob so dear, and who gives is known of traced blocks only (`verify::derived`).
+    // Values that neither chain has: no withdrawal or balance is that large, no time that late, no
+    // blob that expensive, and senders are known for traced blocks only (`verify::derived`).
     let values: BTreeSet<_> = done.iter().filter_map(|done| done.strip_suffix(" Other")).collect();
     let all = every
         .tables()
@@ -239,7 +238,7 @@ fn a_changed_cell_of_a_tail_file_is_found_and_repaired() {
     assert_eq!(output.status.code(), Some(1), "{printed}");
     assert!(printed.starts_with("blocks: block 20, header hash: expected 0x"), "{printed}");
 
-    // What `watch` does with a block that it lacks, it does with this one.
+    // `watch` treats it as a missing block.
     verify(&data).args(&["--deep", "--repair"]).path("--ipc", fake.path()).succeed();
     once(fake.path(), &data).succeed();
     verify(&data).args(&["--deep"]).succeed();
@@ -251,7 +250,7 @@ fn a_changed_cell_of_a_tail_file_is_found_and_repaired() {
     );
 }
 
-/// Changes the gas limit in a tail file's row of `blocks`, with a checksum that agrees.
+/// Changes the gas limit in a tail file's row of `blocks`, with a valid checksum.
 fn change_gas_limit(data: &Path, number: u64) {
     let store = Store::open(data).unwrap();
     let paths = tail::paths(data).unwrap();
@@ -288,7 +287,7 @@ fn range(data: &Path, first: u64, generation: u32) -> PathBuf {
     data.join(format!("chain/first={first:010}/last={:010}/g{generation}", first + 99))
 }
 
-/// What `verify` prints, which must be one fault and then its summary.
+/// The output of `verify`, which must be one fault and a summary.
 #[track_caller]
 fn one_fault(command: Spyhop) -> String {
     let output = command.run();
@@ -383,7 +382,7 @@ fn files_that_are_not_what_was_written_are_found_without_recomputing() {
 fn links_are_followed_between_ranges_and_into_the_tail_and_to_the_node() {
     let directory = tempfile::tempdir().unwrap();
     let (fake, data) = three_ranges(directory.path());
-    // A range of another branch: all is well within it, but not with its neighbours.
+    // A range of another branch: valid in itself, but not linked to its neighbours.
     let other = tempfile::tempdir().unwrap();
     let branch = FakeGeth::start(other.path());
     extend(&branch, 350, "other");
@@ -405,13 +404,13 @@ fn links_are_followed_between_ranges_and_into_the_tail_and_to_the_node() {
     );
     assert!(found[1].starts_with("tail: block 300, parent hash: expected 0x"), "{found:#?}");
 
-    // The node knows which of the two ranges is the strange one, and so does a repair.
+    // The node shows which of the two ranges is wrong, and so a repair knows it.
     let output = verify(&data).path("--ipc", fake.path()).run();
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(printed.contains("block 299, last hash, the node's: expected 0x"), "{printed}");
     verify(&data).args(&["--repair"]).path("--ipc", fake.path()).succeed();
     assert_eq!(blake3_of(&range(&data, 200, 2)), blake3_of(&kept));
-    // The tail did not link to the strange range: it is fetched again.
+    // The tail did not link to the wrong range: it is fetched again.
     once(fake.path(), &data).succeed();
     verify(&data).args(&["--deep"]).path("--ipc", fake.path()).succeed();
 
@@ -427,7 +426,7 @@ fn links_are_followed_between_ranges_and_into_the_tail_and_to_the_node() {
     verify(&data).args(&["--from", "200", "--to", "320"]).succeed();
 }
 
-/// A record as an earlier version wrote it.
+/// A record as written by an earlier version.
 fn without_checksum(record: &str) -> String {
     let (body, _) = record.split_once(",\n  \"checksum\"").unwrap();
     format!("{body}\n}}")
@@ -441,7 +440,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The BLAKE3 of each table's file, as a range's manifest has it.
+/// The BLAKE3 of each table's file, from a range's manifest.
 fn blake3_of(range: &Path) -> BTreeMap<String, String> {
     let manifest: serde_json::Value =
         serde_json::from_slice(&fs::read(range.join("manifest.json")).unwrap()).unwrap();
@@ -473,7 +472,7 @@ fn a_repaired_range_equals_the_old_good_one() {
     repair(&["--deep"]);
     assert_eq!(listing(&data.join("chain")), before);
 
-    // A flipped byte; a manifest that cannot be read; a cell that only recomputing shows.
+    // A flipped bit; an unreadable manifest; a cell that only recomputing shows.
     let path =
         |generation: u32, file: &str| data.join(RANGE).join(format!("g{generation}")).join(file);
     let mut bytes = fs::read(path(1, "transactions.parquet")).unwrap();
@@ -518,7 +517,7 @@ fn what_lacks_tables_is_checked_as_far_as_it_goes_and_repaired_with_the_tables_i
         data
     };
     let summary = "351 blocks in 3 ranges and 51 tail files, rows recomputed: 0 faults\n";
-    // Nothing is made from what is left out.
+    // Nothing depends on the tables left out.
     let enough = held("enough", "blocks,transactions,logs,withdrawals,uncles");
     assert_eq!(verify(&enough).args(&["--deep"]).succeed(), summary);
     let logs = held("logs", "logs");
@@ -577,7 +576,7 @@ fn verify_beside_a_writer_finds_no_fault_and_repair_is_refused() {
         until(&mut watch, "the head in the published file", || {
             (Published::try_open(&data).ok()?.head()?.0 == head).then_some(())
         });
-        // While the next blocks are taken in, sealed, merged, and some of them dropped.
+        // While the next blocks are stored, sealed, merged, and some of them dropped.
         if round % 3 == 2 {
             fake.chain().rewind(head - 20);
         }

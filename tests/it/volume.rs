@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// A mounted directory; unmounted when it is dropped.
+/// A mounted directory; unmounted on drop.
 struct Mount(PathBuf);
 
 impl Mount {
-    /// Mounts a file system; `None`, and a word, where that is not permitted.
+    /// Mounts a file system; `None`, with a message, if that is not permitted.
     fn new(directory: &Path, arguments: &[&str]) -> Option<Self> {
         let path = directory.join("volume");
         fs::create_dir_all(&path).unwrap();
@@ -38,14 +38,14 @@ impl Mount {
         Self::new(directory, &["-t", "tmpfs", "-o", options, "tmpfs"])
     }
 
-    /// Fills what is free with a file, but for so many bytes.
+    /// Fills the free space with a file, except for this many bytes.
     fn fill(&self, left: u64) -> PathBuf {
         let path = self.0.join("filler");
         let mut file = fs::File::create(&path).unwrap();
         let free = free_bytes(&self.0).saturating_sub(left);
         let mut rest = vec![1; free as usize + (1 << 20)];
         rest.truncate(if left == 0 { rest.len() } else { free as usize });
-        // To the last byte where nothing is to be left.
+        // To the last byte if nothing is to be left.
         let written = file.write_all(&rest);
         assert_eq!(written.is_err(), left == 0, "{written:?}");
         path
@@ -93,7 +93,7 @@ fn read_only_volume_is_refused() {
     let fake = node(directory.path());
     let Some(volume) = Mount::tmpfs(directory.path(), "ro,size=1m") else { return };
     refused(&once(&fake, &volume.0).fail(2), "mounted read-only", "mount it writable");
-    // One that is still to be made on it.
+    // A directory that does not exist yet.
     refused(&once(&fake, &volume.0.join("data")).fail(2), "mounted read-only", "mount it writable");
 }
 
@@ -147,14 +147,14 @@ fn volume_of_another_owner_is_refused() {
         "cannot be written by user 0: it belongs to 1234:1234 with mode 0755",
         "--user 1234:1234",
     );
-    // The directory is ours, but not what lies in it.
+    // The directory is ours, but not its content.
     chown(&data, Some(0), Some(0)).unwrap();
     owned(&data.join(".spyhop/lock")).unwrap();
     let (code, complaint) = without_capabilities(&data);
     assert_eq!(code, Some(2), "{complaint}");
     refused(&complaint, ".spyhop/lock` cannot be written by user 0", "chown -R 0");
     assert_eq!(listing(&data), before);
-    // In a directory of somebody else nothing can be made either.
+    // In another user's directory nothing can be created either.
     let locked = directory.path().join("locked");
     fs::create_dir(&locked).unwrap();
     owned(&locked).unwrap();
@@ -216,7 +216,7 @@ fn volume_that_fills_is_waited_for_and_nothing_is_lost() {
         Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--finality-depth", "20"]).spawn();
     watch.wait_for(&["tip=10"]);
     let mut head = 10;
-    // Down to what is kept free for geth, and down to nothing.
+    // Down to the reserve for geth, and down to nothing.
     for left in [4 << 20, 0] {
         let filler = volume.fill(left);
         head += 200;
@@ -306,12 +306,12 @@ fn a_backfill_that_does_not_fit_is_refused_and_what_is_there_stays() {
     let complaint = once(&fake, &data).fail(2);
     assert!(complaint.contains("estimated disk for the backfill"), "{complaint}");
     refused(&complaint, "more blocks will take about", "choose a later --from");
-    // The first range tells what a block takes: it is there, and published. The one that another
-    // worker built beside it may be there too.
+    // The first range shows how large a block is: it is stored, and published. A second worker's
+    // range may be stored too.
     let stored = || Published::open(&data).check_prefix(0);
     let first = stored();
     assert!(matches!(first, Some(999 | 1_999)), "{first:?}");
-    // That is known at the next start, too, before any more is built.
+    // The next start knows that, too, before it builds more.
     refused(&once(&fake, &data).fail(2), "more blocks will take about", "choose a later --from");
     assert_eq!(stored(), first);
     let ranges = spyhop::store::read_ranges(&data).unwrap();
@@ -328,7 +328,7 @@ fn scratch_of_a_reader_is_left_alone_by_a_writer_and_goes_with_the_reader() {
     fs::write(&file, "precious").unwrap();
     drop(Store::open(&data).unwrap());
     assert_eq!(fs::read(&file).unwrap(), b"precious");
-    // What a killed one left goes.
+    // A killed reader's leftover is removed.
     let left = data.join(".spyhop/scratch/1-2");
     fs::create_dir(&left).unwrap();
     fs::write(left.join("file"), "").unwrap();
@@ -421,7 +421,7 @@ fn a_data_directory_of_any_name_works_or_is_refused_at_start() {
         before,
         "nothing is made where it is refused"
     );
-    // What is a pattern matters in absolute names only: they would show other directories' rows.
+    // Patterns matter in absolute names only: they would show other directories' rows.
     let data = directory.path().join("a*b");
     refused(
         &once(&fake, &data).path("--published-path", &data).fail(2),
@@ -479,7 +479,7 @@ fn file_in_the_place_of_one_that_is_written_is_replaced_and_not_followed() {
         let _ = fs::remove_dir_all(path);
         symlink(&precious, path).unwrap();
     }
-    // A name of another file: it is locked, and not written to.
+    // A link to another file: it is locked, and not written to.
     let lock = data.join(".spyhop/lock");
     fs::remove_file(&lock).unwrap();
     fs::hard_link(&precious, &lock).unwrap();
@@ -505,11 +505,11 @@ fn volume_has_one_writer_though_its_lock_is_removed() {
     let lock = data.join(".spyhop/lock");
     fs::remove_file(&lock).unwrap();
     refused(&once(&fake, &data).fail(2), "another spyhop writes to", "stop it first");
-    // It is made again, for those who look whether there is a writer.
+    // It is recreated, for processes that check for a writer.
     until(&mut watch, "a lock", || lock.exists().then_some(()));
     let status = || Spyhop::new("status").path("--data", &data).succeed();
     assert!(status().contains("writer       running"));
-    // Who looks keeps nobody from starting.
+    // Checking prevents nobody from starting.
     watch.stop();
     assert!(status().contains("writer       not running"));
     // Another directory under the same name is another volume.

@@ -1,8 +1,8 @@
 //! A long run: small blocks, a reorganisation every 50, readers attached, a restart every 1,000;
-//! and what the writer takes stays flat.
+//! resource use must stay flat.
 //!
-//! `SPYHOP_SOAK_BLOCKS` says how many blocks; `tests/run.sh soak` takes 100,000. With
-//! `SPYHOP_SOAK_PLOT` a picture of it is written there.
+//! `SPYHOP_SOAK_BLOCKS` sets the number of blocks; `tests/run.sh soak` takes 100,000.
+//! `SPYHOP_SOAK_PLOT` names a file for a plot.
 
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::block;
@@ -18,19 +18,19 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Blocks where nothing else is said.
+/// Default number of blocks.
 const FEW: u64 = 1_200;
 
-/// From so many on it is judged whether all stays flat.
+/// From this many blocks on, resource use must stay flat.
 const MANY: u64 = 20_000;
 
 const FORK_EVERY: u64 = 50;
 const RESTART_EVERY: u64 = 1_000;
 
-/// How many blocks the finalized one is below the head.
+/// Distance of the finalized block from the head.
 const FINALITY: u64 = 64;
 
-/// What the writer takes at one moment, just before a restart.
+/// The writer's resource use at one moment, just before a restart.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sample {
     block: u64,
@@ -38,7 +38,7 @@ struct Sample {
     memory_mb: f64,
     descriptors: f64,
     threads: f64,
-    /// On disk, of what counts, over rows of blocks and transactions.
+    /// On disk, of current files, over rows of blocks and transactions.
     bytes_a_row: f64,
     blocks_a_second: f64,
 }
@@ -106,7 +106,7 @@ fn what_the_writer_takes_stays_flat() {
         for _ in 0..2 {
             scope.spawn(|| follow(&data, &over, &read));
         }
-        // However it ends, the readers do.
+        // Ends the readers, however this ends.
         let _over = Over(&over);
         let mut lap = Instant::now();
         let mut head = chain.head().0;
@@ -134,7 +134,7 @@ fn what_the_writer_takes_stays_flat() {
                 lap = Instant::now();
             }
         }
-        // The tail is there already; what was published last may be older.
+        // The tail is already there; the published file may be older.
         until(&mut watch, "the last block to be published", || {
             let published = Published::try_open(&data).ok()?;
             (published.number("SELECT max(number) FROM blocks") == blocks).then_some(())
@@ -155,7 +155,7 @@ fn what_the_writer_takes_stays_flat() {
         let hash = chain.fake.chain().block(number).unwrap().hash.to_string();
         assert_eq!(row["hash"].as_ref(), Some(&hash), "block {number}");
     }
-    // One may be gone from before it was seen: while the writer was away.
+    // A reorganisation may have gone unseen while the writer was away.
     let seen = published.number("SELECT count(*) FROM reorgs");
     assert!(
         seen <= forks && seen + samples.len() as u64 >= forks,
@@ -175,7 +175,7 @@ fn what_the_writer_takes_stays_flat() {
     }
 }
 
-/// Says that it is over when it is dropped.
+/// Signals the end when it is dropped.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -188,7 +188,7 @@ fn chain_path(directory: &Path) -> std::path::PathBuf {
     directory.join("geth.ipc")
 }
 
-/// A reader that opens the file again and again, and wants one run of blocks each time.
+/// A reader that opens the file repeatedly, and expects one contiguous run of blocks each time.
 fn follow(data: &Path, over: &AtomicBool, read: &AtomicU64) {
     while !over.load(Ordering::Relaxed) {
         if data.join("spyhop.duckdb").exists() {
@@ -204,7 +204,7 @@ fn follow(data: &Path, over: &AtomicBool, read: &AtomicU64) {
     }
 }
 
-/// Waits until the heartbeat says that this block is held.
+/// Waits until the heartbeat has this block as the tip.
 fn wait_for_tip(watch: &mut Running, data: &Path, (number, hash): (u64, B256)) {
     let file = data.join(tail::path(number, hash));
     until(watch, &format!("block {number}"), || file.exists().then_some(()));
@@ -233,7 +233,7 @@ fn sample(watch: &Running, data: &Path, block: u64, lap: Duration) -> Sample {
     }
 }
 
-/// What was seen, a line for every twentieth of it.
+/// A report with a line for every twentieth of the run.
 fn report(samples: &[Sample], forks: u64, read: u64) -> String {
     let mut text = format!(
         "soak: {forks} reorganisations, {} restarts, the file read {read} times\n",
@@ -252,7 +252,7 @@ fn report(samples: &[Sample], forks: u64, read: u64) -> String {
     text
 }
 
-/// The same as a picture: a curve for each value, from zero up to its greatest.
+/// The same as a plot: a curve for each value, from zero to its maximum.
 fn plot(samples: &[Sample]) -> String {
     let (width, height) = (800.0, 160.0);
     let mut svg = format!(

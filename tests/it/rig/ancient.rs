@@ -1,12 +1,13 @@
-//! A freezer written from its format's description, for what geth cannot be made to write in a
-//! test: several data files to a table, a front that is cut or hidden, metadata of either version.
+//! A freezer written from the description of its format, for states that geth cannot be made to
+//! produce in a test: several data files per table, a truncated or hidden front, either version of
+//! metadata.
 
 use crate::fake_geth::FakeBlock;
 use alloy_rlp::Header;
 use std::fs;
 use std::path::Path;
 
-/// A store to be written.
+/// A freezer to write.
 #[derive(Clone, Debug)]
 pub struct Ancient {
     /// The number of the first block.
@@ -15,14 +16,14 @@ pub struct Ancient {
     pub blocks: Vec<AncientBlock>,
     /// Bytes of a data file at most; geth has two billion.
     pub file_bytes_max: usize,
-    /// Bodies and receipts below this block are pruned: hidden, and gone where their whole data
+    /// Bodies and receipts below this block are pruned: hidden, and deleted if their whole data
     /// file is below it.
     pub tail: u64,
     /// Version of the metadata.
     pub meta_version: u64,
 }
 
-/// One block as it is stored.
+/// One stored block.
 #[derive(Clone, Debug)]
 pub struct AncientBlock {
     pub hash: Vec<u8>,
@@ -32,7 +33,7 @@ pub struct AncientBlock {
 }
 
 impl AncientBlock {
-    /// A block out of what the node's raw calls give.
+    /// A block from the node's raw calls.
     pub fn from_raw(block: &FakeBlock) -> Self {
         let parts = items(&block.raw_block);
         let receipts: Vec<Vec<u8>> = block
@@ -40,7 +41,7 @@ impl AncientBlock {
             .iter()
             .map(|raw| {
                 let fields = items(if raw[0] < 0xc0 { &raw[1..] } else { raw });
-                // The bloom is left out.
+                // The bloom is omitted.
                 list(&[fields[0], fields[1], fields[3]])
             })
             .collect();
@@ -55,7 +56,7 @@ impl AncientBlock {
 }
 
 impl Ancient {
-    /// A store of these blocks in one data file each.
+    /// A freezer of these blocks with one data file per table.
     pub fn new(first: u64, blocks: Vec<AncientBlock>) -> Self {
         Self { first, blocks, file_bytes_max: 2_000_000_000, tail: 0, meta_version: 2 }
     }
@@ -96,8 +97,8 @@ impl Ancient {
             files[number].extend(stored);
             entries.push((number, files[number].len()));
         }
-        // What geth does: whole files below the tail go, and with them the entries of the items in
-        // them.
+        // As geth does it: whole files below the tail are deleted, and with them the index entries
+        // of their items.
         let hidden = (tail.saturating_sub(self.first) as usize).min(items.len());
         let tail_file = entries.get(hidden).map_or(files.len() - 1, |(file, _)| *file);
         let gone = entries.iter().take_while(|(file, _)| *file < tail_file).count();
@@ -134,7 +135,7 @@ pub fn items(raw: &[u8]) -> Vec<&[u8]> {
     items
 }
 
-/// An RLP list of items that have their headers.
+/// An RLP list of encoded items.
 pub fn list(items: &[&[u8]]) -> Vec<u8> {
     let mut raw = Vec::new();
     let payload_length = items.iter().map(|item| item.len()).sum();

@@ -1,5 +1,4 @@
-//! Contracts of the test chain, assembled by hand, and the calldata that makes them do what a test
-//! wants.
+//! Contracts of the test chain, assembled by hand, and the calldata for them.
 
 use ethers::types::{Address, BigEndianHash, H256, U256};
 use ethers::utils::keccak256;
@@ -12,7 +11,7 @@ pub struct Log {
     pub data: Vec<u8>,
 }
 
-/// Emits the logs that its calldata lists; see [`emit`]. The same code stands at all of these.
+/// Emits the logs listed in its calldata; see [`emit`]. All of these have the same code.
 pub const TOKEN: u64 = 0x2000;
 pub const COLLECTION: u64 = 0x2001;
 pub const MULTI_TOKEN: u64 = 0x2002;
@@ -21,16 +20,15 @@ pub const WETH: u64 = 0x2003;
 pub const REVERTING: u64 = 0x2004;
 /// Uses up all gas.
 pub const INVALID: u64 = 0x2005;
-/// Destroys itself in favour of its caller.
+/// Selfdestructs in favour of its caller.
 pub const SELF_DESTRUCT: u64 = 0x2006;
 /// Creates a contract from its calldata.
 pub const FACTORY: u64 = 0x2007;
-/// Calls the address in its first word with the rest of its calldata, and does not care for the
-/// outcome.
+/// Calls the address in its first word with the rest of its calldata, and ignores the outcome.
 pub const RELAY: u64 = 0x2008;
 /// Does as [`RELAY`] does, and then reverts.
 pub const RELAY_REVERTING: u64 = 0x2009;
-/// Destroys itself in favour of itself.
+/// Selfdestructs in favour of itself.
 pub const SELF_DESTRUCT_TO_SELF: u64 = 0x200a;
 /// The same two for when the first are gone: from Cancun on they stay.
 pub const LATE_SELF_DESTRUCT: u64 = 0x200b;
@@ -41,7 +39,7 @@ pub fn address(contract: u64) -> Address {
     Address::from_low_u64_be(contract)
 }
 
-/// Every contract of the chain: the ones above and those that the forks call into.
+/// Every contract of the chain: those above and those that forks call into.
 pub fn alloc() -> Map<String, Value> {
     let mut alloc = Map::new();
     let mut put = |address: String, code: Vec<u8>, balance: &str| {
@@ -143,8 +141,8 @@ fn word(value: u64) -> [u8; 32] {
 
 fn emitter_source(end: &str) -> String {
     // On the stack between two logs: the offset of the next one in the calldata. LOG0 to LOG4 are
-    // reached by a jump into a table with 16 bytes an entry, with all four topics on the stack;
-    // those not used are popped.
+    // reached by a jump into a table with 16 bytes per entry, with all four topics on the stack;
+    // unused ones are popped.
     let mut source = "0x00 JUMPDEST:next CALLDATASIZE DUP2 LT ISZERO @end JUMPI
         DUP1 0x20 ADD CALLDATALOAD DUP1 DUP3 0xc0 ADD 0x00 CALLDATACOPY
         DUP2 0xa0 ADD CALLDATALOAD DUP3 0x80 ADD CALLDATALOAD DUP4 0x60 ADD CALLDATALOAD DUP5 0x40 ADD CALLDATALOAD
@@ -161,7 +159,7 @@ fn emitter_source(end: &str) -> String {
 }
 
 /// Assembles EVM code: opcodes by name, `0x…` pushes a byte, `JUMPDEST:name` defines a label and
-/// `@name` pushes it, `ALIGN` fills up to a multiple of 16 bytes.
+/// `@name` pushes it, `ALIGN` pads to a multiple of 16 bytes.
 pub fn assemble(source: &str) -> Vec<u8> {
     const OPCODES: [(&str, u8); 31] = [
         ("ADDRESS", 0x30),
@@ -228,7 +226,7 @@ pub fn assemble(source: &str) -> Vec<u8> {
     code
 }
 
-/// What the forks call into: EIP-4788, EIP-2935, EIP-7002, EIP-7251 and twice EIP-8282.
+/// System contracts: EIP-4788, EIP-2935, EIP-7002, EIP-7251 and twice EIP-8282.
 ///
 /// Source: geth `params/protocol_params.go`.
 const SYSTEM: [(&str, &str); 6] = [

@@ -1,4 +1,4 @@
-//! What the tables must hold, out of geth's JSON: no line of this is shared with spyhop.
+//! The expected tables, computed from geth's JSON: this shares no code with spyhop.
 
 use super::geth::{Geth, quantity};
 use super::published::{Published, Row};
@@ -6,11 +6,11 @@ use ethers::types::U256;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The rows of each table that one block becomes; `token_transfers` apart, whose expected rows each
-/// test lists.
+/// The rows of each table that one block becomes; without `token_transfers`, whose expected rows
+/// each test lists.
 pub type Tables = BTreeMap<&'static str, Vec<Row>>;
 
-/// A block as geth tells it: with its transactions, its receipts, its uncles.
+/// A block in geth's JSON: with its transactions, its receipts, its uncles.
 #[derive(Clone, Debug)]
 pub struct Json {
     pub block: Value,
@@ -19,7 +19,7 @@ pub struct Json {
 }
 
 impl Json {
-    /// Asks geth for the canonical block of a height.
+    /// Gets the canonical block of a height from geth.
     pub fn of(geth: &Geth, number: u64) -> Self {
         let tag = format!("{number:#x}");
         let block = geth.call("eth_getBlockByNumber", json!([tag, true]));
@@ -174,7 +174,7 @@ impl Json {
 }
 
 fn put_header(row: &mut Row, header: &Value) {
-    // No node has such times, or so much gas.
+    // No real chain has such times, or so much gas.
     for column in ["timestamp_text", "gas_limit_text", "gas_used_text", "blob_gas_used_text"] {
         put(row, column, None);
     }
@@ -221,7 +221,7 @@ fn put(row: &mut Row, column: &str, value: Option<String>) {
     row.insert(column.to_owned(), value);
 }
 
-/// An amount in its column, or where it has more than 38 digits in the column for its text.
+/// An amount in its column, or in the text column if it has more than 38 digits.
 fn put_wide(row: &mut Row, column: &str, value: Option<U256>) {
     let digits = value.map(|value| value.to_string());
     let (narrow, wide) = match digits {
@@ -248,8 +248,7 @@ fn list(value: &Value) -> Option<String> {
     value.is_array().then(|| value.to_string())
 }
 
-/// Checks that the published tables hold for these blocks what geth says, every column of every
-/// row.
+/// Checks every column of every row of these blocks against geth's JSON.
 #[track_caller]
 pub fn check(published: &Published, blocks: &[Json]) {
     let mut expected = Tables::new();
@@ -288,7 +287,7 @@ pub fn check_rows(table: &str, expected: &[Row], found: &[Row]) {
     assert_eq!(found.len(), expected.len(), "rows of {table}");
 }
 
-/// JSON without regard to spaces and the order of keys; all else as it is.
+/// JSON without regard to spaces and the order of keys; anything else unchanged.
 fn normal(value: Option<&str>) -> Option<String> {
     let value = value?;
     let json = value.starts_with('[').then(|| serde_json::from_str::<Value>(value).ok()).flatten();

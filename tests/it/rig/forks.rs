@@ -1,14 +1,14 @@
-//! Which forks a test chain goes through, and its genesis.
+//! The forks of a test chain, and its genesis.
 
 use super::contracts;
 use super::transaction;
 use serde_json::{Value, json};
 
-/// The chain the rig signs for.
+/// The chain ID of signed transactions.
 pub const CHAIN_ID: u64 = 1337;
 
-/// The first block of each fork from the merge on; the ones before are all in force at genesis, as
-/// the beacon engine demands.
+/// The first block of each fork from the merge on; earlier forks are all active at genesis, as the
+/// beacon engine requires.
 #[derive(Clone, Copy, Debug)]
 pub struct Forks {
     pub shanghai: u64,
@@ -18,16 +18,16 @@ pub struct Forks {
     pub bpo1: u64,
     pub bpo2: u64,
     pub amsterdam: Option<u64>,
-    /// Makes this chain's genesis differ from another's.
+    /// Makes this chain's genesis differ from others.
     pub salt: u64,
-    /// When the genesis block was made, in seconds since 1970.
+    /// Timestamp of the genesis block.
     pub genesis_time: u64,
     /// Seconds between two blocks.
     pub block_time: u64,
 }
 
 impl Forks {
-    /// All forks but Amsterdam in force from block 1 on.
+    /// All forks but Amsterdam, active from block 1 on.
     pub const OSAKA: Self = Self {
         shanghai: 0,
         cancun: 0,
@@ -53,7 +53,7 @@ impl Forks {
         ..Self::OSAKA
     };
 
-    /// When a block is made.
+    /// Timestamp of a block.
     pub fn time(&self, number: u64) -> u64 {
         self.genesis_time + number * self.block_time
     }
@@ -95,13 +95,13 @@ impl Forks {
         })
     }
 
-    /// Blobs that a block takes at most, from Cancun on: as in the schedule of [`Self::genesis`].
+    /// Maximum blobs of a block, from Cancun on: as in the schedule of [`Self::genesis`].
     pub fn blobs_max(&self, number: u64) -> usize {
         let forks = [(self.bpo2, 21), (self.bpo1, 15), (self.prague, 9), (self.cancun, 6)];
         forks.into_iter().find(|(first, _)| number >= *first).map_or(0, |(_, max)| max)
     }
 
-    /// Whether the fork that starts at `first` is in force at `number`.
+    /// Whether the fork that starts at `first` is active at `number`.
     pub fn active(first: u64, number: u64) -> bool {
         number >= first
     }

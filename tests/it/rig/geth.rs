@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
-/// geth with a chain of its own, in a temporary directory that goes with it.
+/// geth with a chain of its own, in a temporary directory that is deleted with it.
 #[derive(Debug)]
 pub struct Geth {
     directory: TempDir,
@@ -41,12 +41,12 @@ pub struct Block {
     pub hash: H256,
 }
 
-/// What the next block shall be.
+/// The content of the next block.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     pub transactions: Vec<Transaction>,
     pub withdrawals: Vec<Withdrawal>,
-    /// Makes two blocks at one height differ.
+    /// Makes two blocks of one height differ.
     pub extra: Vec<u8>,
     pub miner: u64,
 }
@@ -66,7 +66,7 @@ impl Geth {
         Self::start_with(forks, Archive(false))
     }
 
-    /// The same, with the state after every block or without.
+    /// The same, with or without the state after every block.
     pub fn start_with(forks: Forks, archive: Archive) -> Self {
         let geth = Self::prepare(forks, &forks.genesis(), archive);
         geth.run(&["init", "genesis.json"]);
@@ -124,14 +124,14 @@ impl Geth {
             .expect("geth is there: set GETH to its path")
     }
 
-    /// Has a stopped geth write blocks as era files, in the format `era1` or `ere`.
+    /// Makes a stopped geth export blocks as era files, in the format `era1` or `ere`.
     #[track_caller]
     pub fn export(&self, format: &str, directory: &Path, first: u64, last: u64) {
         let output = self.try_export(format, directory, first, last);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// The same where it may fail.
+    /// The same, but may fail.
     pub fn try_export(&self, format: &str, directory: &Path, first: u64, last: u64) -> Output {
         let directory = directory.to_str().expect("a path in UTF-8");
         let blocks = [first, last].map(|number| number.to_string());
@@ -176,8 +176,8 @@ impl Geth {
         let client = wait_for("geth's socket", || Client::connect(&self.socket()));
         client.call("eth_chainId", json!([]));
         self.client = Some(client);
-        // Until the first forkchoice update geth believes that it still syncs, and does not go back
-        // to an ancestor.
+        // Until the first forkchoice update geth believes that it is still syncing, and does not go
+        // back to an ancestor.
         if !self.unmerged {
             self.set_head(self.head());
         }
@@ -201,7 +201,7 @@ impl Geth {
         }
     }
 
-    /// The most memory that geth has had, in bytes.
+    /// The peak memory of geth, in bytes.
     pub fn peak_memory(&self) -> u64 {
         let process = self.process.as_ref().unwrap().id();
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
@@ -214,27 +214,28 @@ impl Geth {
         self.directory.path().join("geth.ipc")
     }
 
-    /// Restarts, which makes geth move what is final to its freezer at once, and waits until blocks
-    /// 0 to `number` are there.
+    /// Restarts, which makes geth move finalized blocks to its freezer at once, and waits until
+    /// blocks 0 to `number` are there.
     pub fn freeze(&mut self, number: u64) {
         self.stop();
         self.restart();
         self.wait_frozen(number);
     }
 
-    /// Waits until blocks 0 to `number` are in the freezer; geth moves what is final once a minute.
+    /// Waits until blocks 0 to `number` are in the freezer; geth moves finalized blocks once a
+    /// minute.
     pub fn wait_frozen(&self, number: u64) {
         wait_for(&format!("block {number} to be frozen"), || {
             (self.frozen() > number).then_some(())
         });
     }
 
-    /// How many blocks the freezer holds.
+    /// Number of blocks in the freezer.
     pub fn frozen(&self) -> u64 {
         self.call("debug_dbAncients", json!([])).as_u64().unwrap()
     }
 
-    /// A new directory for spyhop, gone with this geth.
+    /// A new directory for spyhop, deleted with this geth.
     pub fn data(&self, name: &str) -> PathBuf {
         let path = self.directory.path().join(name);
         std::fs::create_dir_all(&path).unwrap();
@@ -276,7 +277,7 @@ impl Geth {
         self.try_block(plan).unwrap_or_else(|error| panic!("no block of {plan:?}: {error}"))
     }
 
-    /// Appends a block to the head, where geth accepts it.
+    /// Appends a block to the head, if geth accepts it.
     pub fn try_block(&self, plan: &Plan) -> Result<Block, Value> {
         let number = self.head().number + 1;
         let mut nonces = HashMap::new();
@@ -318,8 +319,7 @@ impl Geth {
         Ok(Block { number, hash: serde_json::from_value(hash).unwrap() })
     }
 
-    /// Appends that many blocks of one ether transfer each, told from those of other branches by
-    /// `extra`.
+    /// Appends this many blocks of one ether transfer each; `extra` distinguishes branches.
     pub fn blocks(&self, count: u64, extra: &str) -> Vec<Block> {
         (0..count)
             .map(|index| {
@@ -338,13 +338,13 @@ impl Geth {
             .collect()
     }
 
-    /// Makes a known block the head: a reorganisation where it is on another branch.
+    /// Makes a known block the head: a reorganisation if it is on another branch.
     #[track_caller]
     pub fn set_head(&self, block: Block) {
         self.forkchoice(block, None);
     }
 
-    /// Makes a known block the head, and one at or before it final.
+    /// Makes a known block the head, and finalizes one at or before it.
     #[track_caller]
     pub fn forkchoice(&self, head: Block, finalized: Option<Block>) {
         let finalized = finalized.map_or(H256::zero(), |block| block.hash);
@@ -354,7 +354,7 @@ impl Geth {
         assert_eq!(self.head(), head, "geth did not follow the forkchoice");
     }
 
-    /// Declares a canonical block final.
+    /// Finalizes a canonical block.
     #[track_caller]
     pub fn finalize(&self, number: u64) {
         self.forkchoice(self.head(), Some(self.block_of(number)));
@@ -382,14 +382,14 @@ impl Drop for Geth {
     }
 }
 
-/// A number as the execution API writes it.
+/// A number in the execution API's form.
 #[track_caller]
 pub fn quantity(value: &Value) -> u64 {
     let text = value.as_str().unwrap_or_else(|| panic!("no quantity: {value}"));
     u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap()
 }
 
-/// geth: `GETH`, else the one on the path, else the one that the test script has built.
+/// geth: `GETH`, else the one on the path, else the one built by the test script.
 fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("GETH") {
         return path.into();

@@ -1,15 +1,15 @@
-//! A chain with everything in it that a real node can be made to hold.
+//! A chain with everything that a real node accepts.
 
 use super::transaction::{Authorization, sender};
 use super::{Forks, Geth, Kind, Log, Plan, Transaction, Withdrawal, contracts};
 use ethers::types::{Address, H256, U256};
 
-/// Blocks of [`mixed_chain`] whose every kind of content differs; all forks start among them.
+/// Blocks of [`mixed_chain`] whose content differs in every way; all forks start among them.
 const MIXED: u64 = 32;
 
-/// A chain with everything in it: every fork, every transaction type, failed and creating
-/// transactions, every shape of log, withdrawals; 130 blocks, of which 0 to 99 can be sealed. Its
-/// last blocks are as mixed as its first.
+/// A chain with everything: every fork, every transaction type, failed and creating transactions,
+/// every shape of log, withdrawals; 130 blocks, of which 0 to 99 can be sealed. Its last blocks are
+/// as mixed as its first.
 pub fn mixed_chain() -> Geth {
     let geth = Geth::start(Forks::ALL);
     for number in 1..=MIXED {
@@ -53,14 +53,14 @@ pub fn mixed_block(number: u64) -> Plan {
             .value(7),
         Transaction::create(4, &contracts::assemble("STOP")),
         Transaction::create(4, &contracts::assemble("STOP")).kind(Kind::Legacy),
-        // Its code runs into an invalid instruction: no contract, and no status 1.
+        // Its code runs into an invalid instruction: no contract, and status 0.
         Transaction { data: vec![0xfe], ..Transaction::create(4, &[]) },
     ];
     if Forks::active(Forks::ALL.cancun, number) {
         let few = 1 + number as usize % 3;
         transactions.push(Transaction::transfer(5, to, 1).kind(Kind::Blobs(few)));
         transactions.push(Transaction::logs(5, contracts::TOKEN, &logs[..1]).kind(Kind::Blobs(1)));
-        // As many as the block takes, so that their price rises; six to a transaction at most
+        // As many as the block allows, so that their price rises; at most six per transaction
         // (EIP-7594).
         let mut left = Forks::ALL.blobs_max(number) - few - 1;
         while left > 0 {
@@ -76,7 +76,7 @@ pub fn mixed_block(number: u64) -> Plan {
             delegate: contracts::address(contracts::TOKEN),
             nonce,
         };
-        // For any chain, for this one, for one that cannot be; with a nonce that cannot be either.
+        // For any chain, for this one, for an impossible one; with an impossible nonce, too.
         let authorizations = vec![
             authorization(8, U256::zero(), 0),
             authorization(9, U256::from(1337), 0),
@@ -86,7 +86,7 @@ pub fn mixed_block(number: u64) -> Plan {
         transactions.push(
             Transaction::logs(6, contracts::TOKEN, &logs).kind(Kind::SetCode(authorizations)),
         );
-        // An account with code of its own by now.
+        // An account that has delegated code by now.
         transactions.push(Transaction::call(7, sender(8), contracts::emit(&logs)));
     }
     let withdrawal = |index: u64, amount_gwei| Withdrawal {

@@ -1,6 +1,6 @@
-//! Chains from before the merge, which geth no longer makes but still imports: blocks are put
-//! together here, over a ledger of plain accounts. geth executes every block when it imports it,
-//! and refuses one whose roots are not its own.
+//! Chains from before the merge, which geth no longer makes but still imports: blocks are built
+//! here, over a ledger of plain accounts. geth executes every block when it imports it, and refuses
+//! one with wrong roots.
 
 use super::forks::CHAIN_ID;
 use super::transaction::{Transaction, sender, wallet};
@@ -12,18 +12,18 @@ use ethers::utils::rlp::RlpStream;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Difficulty of every block with proof of work: the least there is, which 15 seconds a block keep.
+/// Difficulty of every proof-of-work block: the minimum, which 15 seconds per block keep.
 const DIFFICULTY: u64 = 131_072;
 
 /// Gas of every block.
 const GAS_LIMIT: u64 = 30_000_000;
 
-/// Who makes blocks.
+/// How blocks are sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sealing {
-    /// Whoever works, for so much ether a block from so many blocks on.
+    /// By proof of work, with this reward in ether from each block on.
     Work(&'static [(u64, u64)]),
-    /// The account of that number, by its signature (Clique).
+    /// By the account of that number, with its signature (Clique).
     Turns(usize),
 }
 
@@ -35,12 +35,12 @@ pub struct Premerge {
     alloc: BTreeMap<Address, U256>,
     /// Nonce and wei.
     accounts: BTreeMap<Address, (u64, U256)>,
-    /// The headers, without and with what seals them.
+    /// The headers, without and with their seals.
     headers: Vec<Vec<u8>>,
     blocks: Vec<Vec<u8>>,
 }
 
-/// What a transaction comes to.
+/// The effect of a transaction.
 #[derive(Clone, Debug)]
 pub struct Spent {
     pub transaction: Transaction,
@@ -50,7 +50,8 @@ pub struct Spent {
 }
 
 impl Premerge {
-    /// A chain whose genesis block gives the senders 100 ether each, and others what is said.
+    /// A chain whose genesis block allocates 100 ether to each sender, and the given amounts to
+    /// others.
     pub fn new(sealing: Sealing, forks: Value, others: &[(Address, U256)]) -> Self {
         let senders = (0..4).map(|index| (sender(index), U256::exp10(20)));
         let alloc: BTreeMap<_, _> = senders.chain(others.iter().copied()).collect();
@@ -85,7 +86,7 @@ impl Premerge {
         })
     }
 
-    /// Its blocks, as `geth import` takes them.
+    /// Its blocks, as accepted by `geth import`.
     pub fn file(&self) -> Vec<u8> {
         self.blocks.concat()
     }
@@ -95,23 +96,23 @@ impl Premerge {
         self.blocks.len()
     }
 
-    /// Wei that an account has.
+    /// An account's balance in wei.
     pub fn balance(&self, address: Address) -> U256 {
         self.accounts.get(&address).map_or(U256::zero(), |(_, wei)| *wei)
     }
 
-    /// Moves all that an account has, as no transaction does.
+    /// Moves all ether of an account, as no transaction does.
     pub fn drain(&mut self, from: Address, to: Address) {
         let (_, wei) = self.accounts.remove(&from).unwrap();
         self.accounts.entry(to).or_default().1 += wei;
     }
 
-    /// Who makes a block.
+    /// The maker of a block.
     pub fn maker(number: usize) -> Address {
         Address::from_low_u64_be(0xfee_0000 + number as u64)
     }
 
-    /// Appends a block; with an uncle, another block at its parent's height.
+    /// Appends a block; optionally with an uncle, another block at its parent's height.
     pub fn block(&mut self, spent: &[Spent], extra: &[u8], with_uncle: bool) {
         let number = self.headers.len();
         let (maker, paid) = match self.sealing {
@@ -136,8 +137,7 @@ impl Premerge {
             let reward = U256::from(ether) * U256::exp10(18);
             self.accounts.entry(maker).or_default().1 += reward;
             if with_uncle {
-                // An uncle of one block before: seven eighths; and a thirty-second for who took it
-                // in.
+                // An uncle one block below gets seven eighths, and its includer a thirty-second.
                 self.accounts.entry(Self::maker(0x1000 + number)).or_default().1 += reward * 7 / 8;
                 self.accounts.entry(maker).or_default().1 += reward / 32;
             }
@@ -178,7 +178,7 @@ impl Premerge {
     fn difficulty(&self, number: usize) -> u64 {
         match self.sealing {
             Sealing::Work(_) => DIFFICULTY,
-            // The one signer's turn is always.
+            // There is one signer, so it is always in turn.
             Sealing::Turns(_) => 1 + u64::from(number > 0),
         }
     }
@@ -190,7 +190,7 @@ impl Premerge {
         }
     }
 
-    /// The root of the state as it is.
+    /// The current state root.
     fn root(&self) -> Vec<u8> {
         let leaves = self.accounts.iter().map(|(address, (nonce, wei))| {
             let mut account = RlpStream::new_list(4);
@@ -239,7 +239,7 @@ impl Premerge {
     }
 }
 
-/// What is in a block.
+/// The content of a block.
 #[derive(Clone, Debug, Default)]
 struct Content {
     number: usize,

@@ -1,5 +1,5 @@
-//! The program under test as its users have it: a process with arguments, an exit code, and two
-//! streams of text.
+//! The program under test as users run it: a process with arguments, an exit code, and two text
+//! streams.
 
 use super::{PATIENCE, wait_for};
 use std::collections::VecDeque;
@@ -9,18 +9,18 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// One command line of spyhop, being put together.
+/// A command line of spyhop, being built.
 #[derive(Debug)]
 pub struct Spyhop {
     command: Command,
 }
 
-/// A spyhop that runs. It is killed when this is dropped.
+/// A running spyhop, killed on drop.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
     lines: Receiver<String>,
-    /// What it has logged so far, the latest last.
+    /// Its log so far, the latest line last.
     seen: VecDeque<String>,
 }
 
@@ -30,7 +30,7 @@ impl Spyhop {
         Self::of(Path::new(env!("CARGO_BIN_EXE_spyhop")), command)
     }
 
-    /// The same of another binary than the one under test.
+    /// The same for another binary than the one under test.
     pub fn of(binary: &Path, command: &str) -> Self {
         let mut process = Command::new(binary);
         process.arg(command).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -44,42 +44,42 @@ impl Spyhop {
         Self { command: process }
     }
 
-    /// `spyhop watch` beside a node.
+    /// `spyhop watch` next to a node.
     pub fn watch(socket: &Path, data: &Path) -> Self {
         Self::new("watch").path("--ipc", socket).path("--data", data)
     }
 
-    /// `spyhop backfill` beside a node.
+    /// `spyhop backfill` next to a node.
     pub fn backfill(socket: &Path, data: &Path) -> Self {
         Self::new("backfill").path("--ipc", socket).path("--data", data)
     }
 
-    /// The same with further arguments.
+    /// Adds arguments.
     pub fn args(mut self, arguments: &[&str]) -> Self {
         self.command.args(arguments);
         self
     }
 
-    /// The same with a flag that takes a path.
+    /// Adds a flag that takes a path.
     pub fn path(mut self, flag: &str, path: &Path) -> Self {
         self.command.arg(flag).arg(path);
         self
     }
 
-    /// The same with a variable.
+    /// Sets a variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// The same, started there.
+    /// Sets the working directory.
     pub fn current_dir(mut self, directory: &Path) -> Self {
         self.command.current_dir(directory);
         self
     }
 
-    /// Runs it with a standard output whose reader is gone; returns its exit code and what it
-    /// complained of.
+    /// Runs it with a standard output whose reader is gone; returns its exit code and standard
+    /// error.
     pub fn unheard(mut self) -> (Option<i32>, String) {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -126,7 +126,7 @@ impl Spyhop {
         output
     }
 
-    /// Runs it to its end, which must be a good one, and returns what it printed.
+    /// Runs it, requires success, and returns its standard output.
     #[track_caller]
     pub fn succeed(self) -> String {
         let shown = format!("{:?}", self.command);
@@ -135,7 +135,7 @@ impl Spyhop {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs it to its end, which must be this exit code, and returns what it complained of.
+    /// Runs it, requires this exit code, and returns its standard error.
     #[track_caller]
     pub fn fail(self, code: i32) -> String {
         let shown = format!("{:?}", self.command);
@@ -213,19 +213,19 @@ impl Running {
         }
     }
 
-    /// The lines it logged last.
+    /// The last lines it logged.
     pub fn log(&mut self) -> String {
         self.seen.extend(self.lines.try_iter());
         let skip = self.seen.len().saturating_sub(50);
         self.seen.iter().skip(skip).map(|line| format!("  {line}\n")).collect()
     }
 
-    /// Whether it still runs.
+    /// Whether it is still running.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Its process.
+    /// Its process ID.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -248,7 +248,7 @@ impl Running {
         }
     }
 
-    /// Sends SIGTERM, waits for its end, which must be a good one, and says how long that took.
+    /// Sends SIGTERM, requires a successful exit, and returns how long that took.
     #[track_caller]
     pub fn stop(&mut self) -> Duration {
         let start = Instant::now();
@@ -268,7 +268,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Those of `spyhop run` would outlive it.
+        // Children of `spyhop run` would outlive it.
         for child in children(self.id()) {
             // It may have ended by now.
             send(child, libc::SIGKILL);
@@ -287,18 +287,18 @@ pub fn signal(process: &Child, number: i32) {
 }
 
 fn signal_to(process: &Child, number: i32) {
-    // It is our child and not yet waited for, so its id is not another's.
+    // It is our child and not yet reaped, so its ID is not another's.
     assert!(send(process.id(), number), "the process is gone");
 }
 
-/// Sends a signal to a process that was started by a process of ours; says whether it was there.
+/// Sends a signal to a process that was started by a process of ours; returns whether it existed.
 pub fn send(process: u32, signal: i32) -> bool {
     let id = libc::pid_t::try_from(process).unwrap();
     // SAFETY: `kill` takes two numbers.
     unsafe { libc::kill(id, signal) == 0 }
 }
 
-/// Every child of a process, zombies too.
+/// Every child of a process, including zombies.
 pub fn children(parent: u32) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").unwrap();
     let processes = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -318,7 +318,7 @@ pub fn stderr_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Every file below a directory with a hash of what is in it.
+/// Every file below a directory with a hash of its content.
 pub fn listing(directory: &Path) -> Vec<(PathBuf, String)> {
     fn visit(directory: &Path, root: &Path, all: &mut Vec<(PathBuf, String)>) {
         for entry in std::fs::read_dir(directory).unwrap() {
@@ -338,7 +338,7 @@ pub fn listing(directory: &Path) -> Vec<(PathBuf, String)> {
     all
 }
 
-/// Waits until the process has nothing more to do that `probe` would see.
+/// Waits until `probe` returns a value while the process runs.
 #[track_caller]
 pub fn until<T>(running: &mut Running, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let value = wait_for(what, || match probe() {

@@ -10,7 +10,7 @@ pub type Row = BTreeMap<String, Option<String>>;
 /// The published file, open read-only. It shows what was published when it was opened.
 pub struct Published(Connection);
 
-/// What the rows are ordered by, of each table and view that the blocks alone decide.
+/// The order of each table and view that follows from the blocks alone.
 pub const CHAIN_TABLES: [(&str, &str); 11] = [
     ("blocks", "number"),
     ("transactions", "block_number, transaction_index"),
@@ -25,7 +25,7 @@ pub const CHAIN_TABLES: [(&str, &str); 11] = [
     ("gas_guzzlers", "day, rank"),
 ];
 
-/// The same of those of which internal transfers are a part, for tokens only.
+/// The same for those that include internal transfers, for tokens only.
 const TOKENS: [(&str, &str); 5] = [
     ("movements", "block_number, asset, kind, transfer_index, batch_index"),
     ("address_flows", "asset, address, day"),
@@ -41,7 +41,7 @@ impl Published {
         Self::try_open(data).unwrap_or_else(|error| panic!("{}: {error}", data.display()))
     }
 
-    /// Opens it, where it is there.
+    /// Opens it, if it exists.
     pub fn try_open(data: &Path) -> duckdb::Result<Self> {
         let search_path = data.to_str().expect("a path in UTF-8");
         let config = Config::default()
@@ -51,8 +51,8 @@ impl Published {
         Connection::open_with_flags(data.join("spyhop.duckdb"), config).map(Self)
     }
 
-    /// The rows of a query: times as seconds since 1970, lists as JSON, all else as DuckDB writes
-    /// it.
+    /// The rows of a query: times as seconds since 1970, lists as JSON, everything else as DuckDB
+    /// formats it.
     #[track_caller]
     pub fn rows(&self, sql: &str) -> Vec<Row> {
         self.try_rows(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
@@ -113,7 +113,7 @@ impl Published {
         Some((row["number"].as_ref()?.parse().ok()?, row["hash"].clone()?))
     }
 
-    /// Row count and digest of every chain table, in the order of its blocks.
+    /// Row count and digest of every chain table, in block order.
     #[track_caller]
     pub fn digests(&self) -> BTreeMap<&'static str, String> {
         let digest = |(table, order): (&str, &str)| {
@@ -123,7 +123,8 @@ impl Published {
             );
             self.value(&sql).unwrap()
         };
-        // What follows from the blocks alone: internal transfers depend on when the node was asked.
+        // Rows that follow from the blocks alone: internal transfers depend on when the node was
+        // asked.
         let alone =
             "(SELECT * EXCLUDE (transfer_index), row_number() OVER (ORDER BY block_number, transfer_index) AS place
             FROM native_transfers WHERE kind NOT IN ('call', 'create', 'selfdestruct'))";
@@ -139,8 +140,8 @@ impl Published {
             .collect()
     }
 
-    /// Checks that it shows blocks `first` to some head without a gap, linked, and each with all
-    /// its rows. Returns the head; `None` if there is no block yet.
+    /// Checks that it has blocks `first` to some head without a gap, linked, and each with all its
+    /// rows. Returns the head; `None` if there is no block yet.
     #[track_caller]
     pub fn check_prefix(&self, first: u64) -> Option<u64> {
         let row = &self.rows(

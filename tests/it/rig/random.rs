@@ -1,4 +1,4 @@
-//! A seeded generator, so that a random test that failed fails again.
+//! A seeded generator, so that a failed random test can be reproduced.
 
 /// SplitMix64.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number of `range`.
+    /// A number in `range`.
     pub fn within(&mut self, range: std::ops::RangeInclusive<u64>) -> u64 {
         range.start() + self.next() % (range.end() - range.start() + 1)
     }

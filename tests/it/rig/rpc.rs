@@ -13,7 +13,7 @@ use std::time::Duration;
 pub struct Client(Mutex<(BufReader<UnixStream>, u64)>);
 
 impl Client {
-    /// Connects, where somebody listens.
+    /// Connects, if something listens.
     pub fn connect(socket: &Path) -> Option<Self> {
         let stream = UnixStream::connect(socket).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();

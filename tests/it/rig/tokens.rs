@@ -6,26 +6,26 @@ use super::transaction::sender;
 use ethers::types::{Address, H256, U256};
 use ethers::utils::{get_contract_address, id, keccak256};
 
-/// Who deploys every token, and has all of it then.
+/// Deploys every token, and holds all of it initially.
 pub const OWNER: usize = 0;
 
-/// What a contract does when it is asked something.
+/// A contract's reply to a call.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// These bytes.
     Bytes(Vec<u8>),
-    /// So many zeros after an offset and a length that say that they are text.
+    /// This many zeros after an offset and a length that declare them a string.
     Zeros(u32),
     /// It reverts.
     Revert,
-    /// It uses up its gas.
+    /// It exhausts its gas.
     Burn,
-    /// The balance, followed by so many words.
+    /// The balance, followed by this many words.
     Balance { further_words: u8 },
 }
 
-/// A token: `transfer` moves, with a fee that its log does not tell; `rebase` adds the balances
-/// once more to themselves, if it is such a one.
+/// A token: `transfer` moves it, with a fee that its log omits; `rebase` doubles the balances, if
+/// it is a rebasing token.
 #[derive(Clone, Debug)]
 pub struct Token {
     pub balance: Answer,
@@ -38,7 +38,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// An ordinary one.
+    /// An ordinary token.
     pub fn ordinary(symbol: &str) -> Self {
         Self {
             balance: Answer::Balance { further_words: 0 },
@@ -51,7 +51,7 @@ impl Token {
         }
     }
 
-    /// Creates it. It logs that its owner got all of it.
+    /// Creates it. It logs that its owner received all of it.
     pub fn deploy(&self) -> Transaction {
         let word = |value: U256| [&[0x7f][..], &contracts::word_of(value)].concat();
         let code = self.code();
@@ -90,7 +90,7 @@ impl Token {
         let bodies: Vec<_> = bodies
             .chain([("transfer(address,uint256)", Body::Transfer), ("rebase()", Body::Rebase)])
             .collect();
-        // PUSH1 0, CALLDATALOAD, PUSH1 224, SHR; of each: DUP1, PUSH4 selector, EQ, PUSH2 body,
+        // PUSH1 0, CALLDATALOAD, PUSH1 224, SHR; for each: DUP1, PUSH4 selector, EQ, PUSH2 body,
         // JUMPI; then STOP.
         let mut at = 6 + 11 * bodies.len() + 1;
         let mut code = vec![0x60, 0, 0x35, 0x60, 0xe0, 0x1c];
@@ -109,7 +109,7 @@ impl Token {
         code
     }
 
-    /// The code of a body that begins at a place.
+    /// The code of a body that begins at an offset.
     fn body(&self, body: Body, at: u16) -> Vec<u8> {
         let times = if self.rebases { &[0x60, 0, 0x54, 0x02][..] } else { &[] };
         let code = match body {
@@ -127,7 +127,7 @@ impl Token {
                     [&[0x61], &length[..], &[0x80, 0x61], &offset, &[0x60, 0, 0x39, 0x60, 0, 0xf3]]
                         .concat();
                 assert_eq!(copy.len(), 13);
-                // Bytes that look like a push must not take in the code that follows.
+                // Data bytes that look like a push must not swallow the code that follows.
                 [&copy[..], &[0x00], &bytes, &[0x00; 32]].concat()
             }
             Body::Answer(Answer::Zeros(length)) => {
@@ -146,7 +146,7 @@ impl Token {
                 let [high, low] = at.to_be_bytes();
                 vec![0x61, high, low, 0x56]
             }
-            // From the caller, to the recipient without the fee, and a log of the whole.
+            // From the caller, to the recipient minus the fee, and a log of the full amount.
             Body::Transfer => [
                 &[0x60, 0x24, 0x35, 0x33, 0x54, 0x03, 0x33, 0x55],
                 &[
@@ -176,7 +176,7 @@ fn transfer_topic() -> Vec<u8> {
     [&[0x7f][..], &keccak256("Transfer(address,address,uint256)")].concat()
 }
 
-/// A string as the interface has it.
+/// An ABI-encoded string.
 pub fn text(bytes: &[u8]) -> Answer {
     let mut answer =
         [contracts::word_of(32.into()), contracts::word_of(bytes.len().into())].concat();
@@ -185,7 +185,7 @@ pub fn text(bytes: &[u8]) -> Answer {
     Answer::Bytes(answer)
 }
 
-/// Where the owner's contract number `nonce` is.
+/// Address of the owner's contract number `nonce`.
 pub fn address(nonce: u64) -> Address {
     get_contract_address(sender(OWNER), nonce)
 }
@@ -211,14 +211,14 @@ pub fn balance_of(holder: &str) -> String {
     format!("0x70a08231{:0>64}", holder.trim_start_matches("0x"))
 }
 
-/// A contract that moves nothing of itself to so many addresses, from 1 on, when it is called
-/// without data; to a question it answers 7.
+/// A contract that, called without data, logs transfers of zero to this many addresses, from 1 on;
+/// calls with data return 7.
 pub fn crowd(count: u16) -> Vec<u8> {
     // JUMPDEST answer: PUSH1 7, PUSH1 0, MSTORE, PUSH1 32, PUSH1 0, RETURN
     [mover(count), vec![0x5b, 0x60, 7, 0x60, 0, 0x52, 0x60, 0x20, 0x60, 0, 0xf3]].concat()
 }
 
-/// The same, but it answers for address 1 only, and else uses up all gas.
+/// The same, but it replies for address 1 only, and otherwise exhausts all gas.
 pub fn trap(count: u16) -> Vec<u8> {
     // JUMPDEST answer: PUSH1 4, CALLDATALOAD, PUSH1 1, EQ, PUSH1 fine, JUMPI, JUMPDEST burn: PUSH1
     // burn, JUMP; JUMPDEST fine …
@@ -227,7 +227,7 @@ pub fn trap(count: u16) -> Vec<u8> {
         .concat()
 }
 
-/// What both do without data; else they go on after it.
+/// The common part without data; with data the code continues after it.
 fn mover(count: u16) -> Vec<u8> {
     let [high, low] = count.to_be_bytes();
     [
@@ -243,8 +243,8 @@ fn mover(count: u16) -> Vec<u8> {
     .concat()
 }
 
-/// A contract that moves nothing of itself when it is called without data. What it is called it
-/// says, in one word, only after a call with one byte of data.
+/// A contract that logs a transfer of zero when it is called without data. It returns its name, in
+/// one word, only after a call with one byte of data.
 pub fn late(name: &[u8]) -> Vec<u8> {
     [
         // CALLDATASIZE, ISZERO, PUSH1 move, JUMPI, CALLDATASIZE, PUSH1 1, EQ, PUSH1 set, JUMPI,

@@ -1,5 +1,5 @@
 //! Signed transactions of every type. `ethers` signs types 0 to 2; it does not know types 3 and 4,
-//! whose RLP is put together here and signed with its wallet.
+//! whose RLP is built here and signed with its wallet.
 
 use super::contracts::{self, Log};
 use super::forks::CHAIN_ID;
@@ -12,7 +12,7 @@ use ethers::types::{
 use ethers::utils::keccak256;
 use ethers::utils::rlp::RlpStream;
 
-/// How many accounts have ether and may send.
+/// Number of accounts that have ether and may send.
 pub const SENDERS: usize = 16;
 /// Size of a blob in bytes.
 const BLOB: usize = 1 << 17;
@@ -25,7 +25,7 @@ const INFINITY: [u8; 48] = {
 /// The versioned hash of that commitment.
 const ZERO_BLOB_HASH: &str = "010657f37554c781402a22917dee2f75def7ab966d7b770905398eba3c444014";
 
-/// What to send. The nonce is filled in when the block is built.
+/// A transaction to send. The nonce is set when the block is built.
 #[derive(Clone, Debug)]
 pub struct Transaction {
     pub from: usize,
@@ -44,16 +44,16 @@ pub struct Transaction {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     Legacy,
-    /// As before EIP-155: good for any chain.
+    /// As before EIP-155: valid on any chain.
     LegacyAnyChain,
     AccessList,
     FeeMarket,
-    /// With that many blobs.
+    /// With this many blobs.
     Blobs(usize),
     SetCode(Vec<Authorization>),
 }
 
-/// An EIP-7702 authorization: the account lets the code of `delegate` stand for its own.
+/// An EIP-7702 authorization: the account delegates to the code of `delegate`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorization {
     pub authority: usize,
@@ -75,7 +75,7 @@ pub fn sender(index: usize) -> Address {
 }
 
 impl Transaction {
-    /// Moves ether from an account to an address.
+    /// Sends ether from an account to an address.
     pub fn transfer(from: usize, to: Address, value: impl Into<U256>) -> Self {
         Self {
             from,
@@ -95,7 +95,7 @@ impl Transaction {
         Self { data, gas: 800_000, ..Self::transfer(from, to, 0) }
     }
 
-    /// Has one of the emitting contracts emit logs.
+    /// Makes one of the emitting contracts emit logs.
     pub fn logs(from: usize, contract: u64, logs: &[Log]) -> Self {
         Self::call(from, contracts::address(contract), contracts::emit(logs))
     }
@@ -105,31 +105,31 @@ impl Transaction {
         Self { to: None, ..Self::call(from, Address::zero(), contracts::creation(code)) }
     }
 
-    /// The same with another type.
+    /// Sets the type.
     pub fn kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// The same with more ether.
+    /// Sets the value.
     pub fn value(mut self, value: impl Into<U256>) -> Self {
         self.value = value.into();
         self
     }
 
-    /// The same with other calldata.
+    /// Sets the calldata.
     pub fn with_data(mut self, data: Vec<u8>) -> Self {
         self.data = data;
         self
     }
 
-    /// The same with an access list.
+    /// Sets the access list.
     pub fn access_list(mut self, list: Vec<(Address, Vec<H256>)>) -> Self {
         self.access_list = list;
         self
     }
 
-    /// The signed envelope as a node takes it, for type 3 with its blobs.
+    /// The signed envelope as a node accepts it, for type 3 with its blobs.
     pub fn sign(&self, nonce: u64) -> Vec<u8> {
         let wallet = wallet(self.from);
         match &self.kind {
@@ -170,7 +170,7 @@ impl Transaction {
                     .collect();
                 let fields = |rlp: &mut RlpStream| {
                     self.append_fee_market(rlp, nonce);
-                    // Wei per blob gas at most.
+                    // Maximum wei per blob gas.
                     rlp.append(&U256::from(10_000_000_000u64));
                     rlp.append_list::<Vec<u8>, _>(&hashes);
                 };

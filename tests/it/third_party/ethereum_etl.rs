@@ -1,12 +1,12 @@
-//! Two neighbouring blocks of mainnet as ethereum-etl extracts them.
+//! Two adjacent blocks of mainnet as extracted by ethereum-etl.
 //!
-//! What is the chain's own: receipts and logs (they hash to the receipts root that ethereum-etl
-//! read from the header, and to its bloom), withdrawals (likewise), and all that is told of a
-//! transaction. What is not: ethereum-etl drops signatures and access lists, so the envelopes are
-//! put together without them, and with them the transactions root, the header's hash and the
+//! The chain's own data: receipts and logs (they hash to the receipts root that ethereum-etl read
+//! from the header, and to its bloom), withdrawals (likewise), and all reported fields of a
+//! transaction. Not the chain's own: ethereum-etl drops signatures and access lists, so the
+//! envelopes are built without them, and therefore the transactions root, the header's hash and the
 //! transactions' hashes are not mainnet's. A node could not serve such blocks, so they go through
-//! `decode`, `prove` and `rows` alone, with the senders that ethereum-etl names; and a transaction
-//! is told by its place in the block, never by its hash.
+//! `decode`, `prove` and `rows` alone, with the senders from ethereum-etl; and a transaction is
+//! identified by its position in the block, never by its hash.
 
 use super::{fixtures, geth_json};
 use crate::rig::expected::Json;
@@ -23,8 +23,8 @@ use spyhop::rows::{Batch, Options, Selection, State};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// One line: its values are kept as they are written, for a parser would round numbers of more than
-/// 64 bits.
+/// One line: its values are kept as text, because a parser would round numbers of more than 64
+/// bits.
 type Line = BTreeMap<String, Box<RawValue>>;
 
 #[test]
@@ -107,8 +107,7 @@ const TRANSACTION: &[&str] = &[
     "receipt_effective_gas_price",
 ];
 
-/// Checks these columns of rows in the order of ethereum-etl's lines, of which there must be so
-/// many.
+/// Checks these columns of rows in the order of ethereum-etl's lines; their number must match.
 #[track_caller]
 fn check(table: &str, found: &[Row], expected: &[Line], count: usize, columns: &[&str]) {
     assert_eq!((found.len(), expected.len()), (count, count), "rows of {table}");
@@ -123,8 +122,8 @@ fn check(table: &str, found: &[Row], expected: &[Line], count: usize, columns: &
     }
 }
 
-/// Every movement of an ERC-20 or ERC-721 token that ethereum-etl sees, and no other. For ERC-1155
-/// and wrapping it does not look.
+/// Every transfer of an ERC-20 or ERC-721 token that ethereum-etl found, and no other. It does not
+/// cover ERC-1155 and wrapped ether.
 fn check_transfers(found: &[Row], expected: &[Line], transactions: &[Line]) {
     let places: BTreeMap<_, _> = transactions
         .iter()
@@ -148,7 +147,7 @@ fn check_transfers(found: &[Row], expected: &[Line], transactions: &[Line]) {
             places[&text(expected, "transaction_hash")],
             "{found:?}"
         );
-        // ethereum-etl has one column for amounts and ids, and no limit to its digits.
+        // ethereum-etl has one column for amounts and ids, with any number of digits.
         let one = ["value", "value_text", "token_id", "token_id_text"]
             .into_iter()
             .filter_map(|name| found[name].clone());
@@ -174,11 +173,11 @@ fn check_withdrawals(found: &[Row], blocks: &[Line]) {
     }
 }
 
-/// A block as geth tells it, as far as ethereum-etl does.
+/// A block in geth's JSON, as far as ethereum-etl has it.
 fn json(block: &Line, transactions: &[Line], logs: &[Line]) -> Json {
     let mut header = geth(block);
-    // Neither is kept by ethereum-etl. It has the seal's nonce; the mix goes into nothing but the
-    // header's hash.
+    // ethereum-etl keeps neither. It has the seal's nonce; the mix affects nothing but the header's
+    // hash.
     header.insert("mixHash".to_owned(), json!(format!("0x{}", "00".repeat(32))));
     let transactions_json: Vec<Value> = transactions.iter().map(transaction_json).collect();
     let receipts = transactions.iter().map(|transaction| {
@@ -211,7 +210,7 @@ fn json(block: &Line, transactions: &[Line], logs: &[Line]) -> Json {
     json
 }
 
-/// A transaction without the access list and the signature that ethereum-etl has not kept.
+/// A transaction without the access list and the signature, which ethereum-etl drops.
 fn transaction_json(line: &Line) -> Value {
     let mut transaction = geth(line);
     let legacy = transaction["transactionType"] == "0x0";
@@ -245,7 +244,7 @@ fn lines(path: &Path) -> Vec<Line> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// A value as text, numbers by their digits.
+/// A value as text, numbers with all digits.
 fn text(line: &Line, name: &str) -> Option<String> {
     match line[name].get() {
         "null" => None,
@@ -253,7 +252,7 @@ fn text(line: &Line, name: &str) -> Option<String> {
     }
 }
 
-/// A line in geth's manner: names in camel case, numbers as quantities.
+/// A line in geth's form: names in camel case, numbers as quantities.
 fn geth(line: &Line) -> Map<String, Value> {
     let quantity = |digits: &str| {
         let number = ethers::types::U256::from_dec_str(digits).ok()?;

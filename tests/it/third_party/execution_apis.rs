@@ -62,7 +62,7 @@ fn movements_fees_and_balances_reach_every_balance_of_the_execution_apis_chain()
             "{address} by balances"
         );
     }
-    // And nobody else has anything.
+    // And no other account has any.
     for (address, balance) in summed.iter().chain(&balances) {
         assert!(
             balance.is_zero() || expected.contains_key(address),
@@ -90,7 +90,7 @@ fn every_block_of_the_execution_apis_chain_equals_geths() {
     let blocks: Vec<_> = (0..=54).map(|number| Json::of(&geth, number)).collect();
     expected::check(&found, &blocks);
 
-    // The chain does hold what the test is about.
+    // The chain contains what is tested.
     let types =
         found.rows("SELECT DISTINCT transaction_type AS kind FROM transactions ORDER BY kind");
     let types: Vec<_> = types.iter().map(|row| row["kind"].as_deref().unwrap()).collect();

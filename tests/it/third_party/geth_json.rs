@@ -1,7 +1,6 @@
-//! Blocks 1,000,000 and 18,000,000 of mainnet as geth's JSON has them, with their receipts.
+//! Blocks 1,000,000 and 18,000,000 of mainnet in geth's JSON, with their receipts.
 //!
-//! Their RLP is put together here from the JSON; that it is the chain's own, the roots in the
-//! header say.
+//! Their RLP is built here from the JSON; the roots in the header show that it is the chain's own.
 
 use super::{fixtures, watch_one};
 use crate::rig::Published;
@@ -44,8 +43,8 @@ fn two_blocks_of_geths_json_become_the_rows_they_are() {
     }
 }
 
-/// What block 1,000,000 moved: two transactions, and the reward. A `CALLCODE` of 100 ether in it
-/// moves nothing.
+/// The transfers of block 1,000,000: two transactions, and the reward. A `CALLCODE` of 100 ether in
+/// it moves nothing.
 fn check_million(published: &Published, status: &str) {
     let moved =
         "SELECT count(*) || ' ' || sum(value) || ' ' || sum(assumed) FROM native_transfers WHERE ";

@@ -1,8 +1,7 @@
-//! Six blocks of mainnet as the portal network keeps them: header, body, and receipts without their
-//! blooms.
+//! Six blocks of mainnet from the portal network: header, body, and receipts without their blooms.
 //!
-//! Where the answer is not the header's own hash and roots, it comes from alloy's decoder and from
-//! senders that `ethers` recovers.
+//! Expected values that are not the header's own hash and roots come from alloy's decoder and from
+//! senders recovered by `ethers`.
 
 use super::{fixtures, watch_one};
 use crate::rig::expected::{self, Json};
@@ -55,7 +54,7 @@ fn six_blocks_of_mainnet_become_the_rows_they_are() {
     }
 }
 
-/// Every block that is here, with its receipts, as RLP.
+/// Every block, with its receipts, as RLP.
 pub fn blocks() -> Vec<(Vec<u8>, Vec<Vec<u8>>)> {
     let Some(folder) = fixtures("portal") else { return Vec::new() };
     let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -74,7 +73,7 @@ fn read(path: &Path) -> (Vec<u8>, Vec<ReceiptEnvelope>) {
         .filter_map(|line| line.split_once(": "))
         .map(|(name, hex)| (name, const_hex::decode(hex.trim_matches(['"', '\''])).unwrap()))
         .collect();
-    // A block is its header, and what the body's list holds.
+    // A block is its header, and the items of the body's list.
     let mut body = &parts["body"][..];
     let list = alloy_rlp::Header::decode(&mut body).unwrap();
     assert!(list.list && list.payload_length == body.len());
@@ -102,7 +101,7 @@ fn receipt(mut items: &[u8]) -> ReceiptEnvelope {
     ReceiptEnvelope::from_typed(kind, Receipt { status, cumulative_gas_used, logs }.with_bloom())
 }
 
-/// The block as geth would tell it.
+/// The block in geth's JSON.
 fn json(block: &Block<Envelope>, size: usize, receipts: &[ReceiptEnvelope]) -> Json {
     let body = &block.body;
     let mut json = header_json(&block.header);
@@ -208,7 +207,7 @@ fn transaction_json(envelope: &Envelope, index: usize, base_fee: Option<u64>) ->
     })
 }
 
-/// All of a receipt but the gas it used; `log_index` goes on from receipt to receipt.
+/// A receipt except for the gas it used; `log_index` continues from receipt to receipt.
 fn receipt_json(
     receipt: &ReceiptEnvelope,
     transaction: &Value,

@@ -1,4 +1,4 @@
-//! geth's traces of three blocks of mainnet, and what ethereum-etl makes of them.
+//! geth's traces of three blocks of mainnet, and ethereum-etl's reading of them.
 
 use super::fixtures;
 use crate::rig::expected::Json;
@@ -21,7 +21,7 @@ fn reply(folder: &Path, case: &str, number: &str) -> Vec<Value> {
     reply["result"].as_array().unwrap().clone()
 }
 
-/// What geth says of block 1,000,000, as it says it today: with the transactions' hashes.
+/// geth's trace of block 1,000,000 in today's form: with the transactions' hashes.
 pub fn of_block_1_000_000(block: &Json) -> Value {
     let folder = fixtures("ethereum-etl/geth_traces").unwrap();
     let mut items = reply(&folder, "block_with_subtraces", "0xf4240");

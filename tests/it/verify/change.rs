@@ -1,4 +1,4 @@
-//! One cell of a sealed range's file changed, so that nothing but the rows themselves can tell.
+//! Changes one cell of a sealed range's file in a way that only the rows themselves can reveal.
 
 use arrow::array::{
     Array, ArrayRef, AsArray, Decimal128Array, Int64Array, ListBuilder, RecordBatch, StringArray,
@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What is done to a cell.
+/// A change of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Another value.
@@ -25,7 +25,7 @@ pub enum Change {
     Value,
 }
 
-/// A table's file of a sealed range, which is as it was again when this is dropped.
+/// A table's file of a sealed range, restored on drop.
 pub struct RangeFile {
     directory: PathBuf,
     pub table: &'static Table,
@@ -51,25 +51,25 @@ impl RangeFile {
         }
     }
 
-    /// The rows that such a change can be made to, in one column.
+    /// The rows for which such a change is possible, in one column.
     pub fn candidates(&self, column: &Column, change: Change) -> Vec<usize> {
         let cells = &self.rows[column.name];
         (0..cells.len()).filter(|row| cells.is_null(*row) == (change == Change::Value)).collect()
     }
 
-    /// A column of texts.
+    /// A text column.
     pub fn texts(&self, column: &str) -> Vec<Option<String>> {
         self.rows[column].as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
     }
 
-    /// Writes the file without one of its rows, and a manifest that agrees with it.
+    /// Writes the file without one of its rows, and a manifest that matches it.
     pub fn without(&self, row: usize) {
         let (above, below) =
             (self.rows.slice(0, row), self.rows.slice(row + 1, self.rows.num_rows() - row - 1));
         self.write_rows(&concat_batches(&self.table.schema(), &[above, below]).unwrap());
     }
 
-    /// The block of a row, and which of that block's rows it is.
+    /// The block of a row, and its position among that block's rows.
     pub fn place(&self, row: usize) -> (u64, usize) {
         if self.table.name == "blocks" {
             return (self.rows["number"].as_primitive::<Int64Type>().value(row) as u64, 0);
@@ -79,7 +79,7 @@ impl RangeFile {
         (number as u64, (0..row).filter(|other| numbers.value(*other) == number).count())
     }
 
-    /// Writes the file with one cell changed, and a manifest that agrees with it.
+    /// Writes the file with one cell changed, and a manifest that matches it.
     pub fn write(&self, column: &Column, row: usize, change: Change) {
         let mut columns = self.rows.columns().to_vec();
         let index = self.table.columns.iter().position(|other| other.name == column.name).unwrap();
@@ -96,7 +96,7 @@ impl RangeFile {
         self.put(&bytes, rows.num_rows());
     }
 
-    /// Puts these bytes in the file's place, and a manifest that agrees with them.
+    /// Replaces the file by these bytes, and writes a manifest that matches them.
     fn put(&self, bytes: &[u8], rows: usize) {
         let mut manifest: Value = serde_json::from_slice(&self.manifest).unwrap();
         let entry = &mut manifest["tables"][self.table.name];
@@ -115,7 +115,7 @@ impl Drop for RangeFile {
     }
 }
 
-/// The same cells but for one.
+/// The same cells except for one.
 pub fn changed(cells: &ArrayRef, column: &Column, row: usize, change: Change) -> ArrayRef {
     macro_rules! numbers {
         ($kind:ty, $array:ty) => {{
@@ -168,7 +168,7 @@ pub fn changed(cells: &ArrayRef, column: &Column, row: usize, change: Change) ->
     }
 }
 
-/// A text that differs in its last digit; where it has none, in a blank.
+/// A text that differs in its last digit, or by a space.
 fn other_text(text: &str) -> String {
     match text.rfind(|char: char| char.is_ascii_hexdigit()) {
         Some(at) if text.len() > 2 && !text.starts_with("erc") => {
@@ -182,7 +182,7 @@ fn other_text(text: &str) -> String {
     }
 }
 
-/// What could stand in a text column.
+/// A plausible value of a text column.
 fn plausible(column: &str) -> String {
     match column {
         "access_list" | "authorization_list" => "[]".to_owned(),

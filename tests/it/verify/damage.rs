@@ -1,5 +1,5 @@
-//! What is damaged on the volume: nothing is made of it, it is named, it is made again, and the
-//! head is followed meanwhile.
+//! Damage on the volume: nothing is built from it, it is listed, it is rebuilt, and the head is
+//! followed meanwhile.
 
 use super::{one_fault, range, three_ranges, verify};
 use crate::fake_geth::FakeGeth;
@@ -38,7 +38,7 @@ fn status(data: &Path) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
-/// A volume with nine hundreds sealed, and a node that has enough for the tenth, so that they
+/// A volume with nine sealed ranges of 100, and a node that has blocks for the tenth, so that they
 /// merge.
 fn nine_hundreds(directory: &Path) -> (FakeGeth, PathBuf) {
     let data = directory.join("data");
@@ -87,7 +87,7 @@ fn a_damaged_range_is_named_while_the_head_is_followed_and_then_built_again() {
     let directory = tempfile::tempdir().unwrap();
     let (fake, data) = nine_hundreds(directory.path());
     flip(&range(&data, 300, 1).join("blocks.parquet"));
-    // The node cannot tell these blocks for now.
+    // The node cannot provide these blocks for now.
     fake.chain().pruned_below = 500;
     let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();
     watch.wait_for(&["damaged, and moved to quarantine", "first=0000000300"]);
@@ -98,7 +98,7 @@ fn a_damaged_range_is_named_while_the_head_is_followed_and_then_built_again() {
     until_number(&mut watch, &data, "SELECT max(number) FROM blocks", 1_040);
     assert_eq!(Published::open(&data).number("SELECT count(*) FROM blocks"), 1_041 - 100);
     watch.stop();
-    // A new start knows what is to be built, even where it would not ask for so much.
+    // A new process knows what to rebuild, even if it would not request that much.
     fake.chain().pruned_below = 0;
     Spyhop::watch(fake.path(), &data).args(&["--from", "-100", "--once"]).succeed();
     assert_eq!(Published::open(&data).check_prefix(0), Some(1_040));
@@ -112,7 +112,7 @@ fn until_number(watch: &mut Running, data: &Path, sql: &str, expected: u64) {
     });
 }
 
-/// Waits for a head to be published: what cannot be read is not.
+/// Waits for a head to be published, ignoring unreadable files.
 #[track_caller]
 fn until_head(watch: &mut Running, data: &Path, expected: u64) {
     until(watch, &format!("head {expected}"), || {
@@ -138,8 +138,8 @@ fn whatever_is_damaged_between_two_starts_is_found_by_verify_and_mended_by_the_n
     let pending = data.join(".spyhop/reorgs/0000000007.pending");
     let record = data.join(".spyhop/reorgs/0000000000.json");
     assert!(record.exists());
-    // The file, what is done to it, and what `verify` says; nothing where a writer that starts has
-    // to tell.
+    // The file, its damage, and the message of `verify`; empty if a starting writer has to report
+    // it.
     type Damage = fn(&Path);
     let garble: Damage = |path| fs::write(path, "{\"what").unwrap();
     let empty: Damage = |path| fs::write(path, "").unwrap();
@@ -189,7 +189,7 @@ fn whatever_is_damaged_between_two_starts_is_found_by_verify_and_mended_by_the_n
         verify(&data).args(&["--deep"]).path("--ipc", fake.path()).succeed();
         assert_eq!(Published::open(&data).digests(), good, "{shown}");
     }
-    // What a record said is lost, and that is named.
+    // The content of a record is lost, and that is reported.
     digit(&record);
     assert!(one_fault(verify(&data)).contains(".spyhop/reorgs/0000000000.json: record"));
     once(&fake, &data).succeed();
@@ -244,7 +244,7 @@ fn another_chain_is_not_taken_for_the_one_that_is_held_where_nothing_says_which_
     fs::write(data.join(".spyhop/chain.json"), "").unwrap();
     let complaint = once(&other, &data).fail(2);
     assert!(complaint.contains("the node is on chain 1337 with genesis"), "{complaint}");
-    // Nothing is sealed: the tail's blocks say it.
+    // Nothing is sealed: the tail's blocks show it.
     fs::remove_dir_all(data.join("chain")).unwrap();
     fs::write(data.join(".spyhop/chain.json"), "").unwrap();
     let tail = listing(&data.join("tail"));
@@ -273,7 +273,7 @@ fn a_tail_file_and_a_chunk_that_are_damaged_while_they_are_published_are_made_ag
         .unwrap()
         .unwrap()
         .path();
-    // The published file, a chunk and a tail file, in this order; and the head goes on.
+    // The published file, a tail chunk and a tail file, in this order; and the head advances.
     flip(&data.join("spyhop.duckdb"));
     flip(&chunk.join("blocks.parquet"));
     extend(&fake, 1_151, "");
@@ -282,7 +282,7 @@ fn a_tail_file_and_a_chunk_that_are_damaged_while_they_are_published_are_made_ag
     let file =
         tail.into_iter().find(|path| path.to_string_lossy().contains("tail/0000001120-")).unwrap();
     flip(&file);
-    // What is published is made from scratch, out of the tail's files.
+    // Publishing starts from scratch, from the tail's files.
     fs::write(data.join("spyhop.duckdb"), "").unwrap();
     extend(&fake, 1_152, "");
     until_head(&mut watch, &data, 1_152);
@@ -296,7 +296,7 @@ fn a_tail_file_and_a_chunk_that_are_damaged_while_they_are_published_are_made_ag
 fn a_merge_that_fails_costs_that_merge_only() {
     let directory = tempfile::tempdir().unwrap();
     let (fake, data) = nine_hundreds(directory.path());
-    // Where the merged range is to lie, something else does.
+    // Something is in the way of the merged range.
     let place = data.join("chain/first=0000000000/last=0000000999");
     fs::write(&place, "in the way").unwrap();
     let mut watch = Spyhop::watch(fake.path(), &data).args(&["--from", "0"]).spawn();

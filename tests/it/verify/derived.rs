@@ -1,5 +1,5 @@
-//! What follows from other rows, in ranges whose transactions were traced; and what a repair does
-//! with what no node tells again.
+//! Tables that follow from other rows, in ranges whose transactions were traced; and how a repair
+//! handles what no node can provide again.
 
 use super::change::{Change, RangeFile};
 use super::{RANGE, blake3_of, faults, verify};
@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Blocks 0 to 110 with ether moving in every way, all of them traced as they entered the tail; 0
-/// to 99 are then sealed.
+/// Blocks 0 to 110 with ether moving in every way, all traced as they entered the tail; 0 to 99 are
+/// then sealed.
 fn sealed_with_traces(geth: &Geth, data: &Path, arguments: &[&str]) {
     for number in 1..=40 {
         geth.block(&busy_block(number));
@@ -32,7 +32,7 @@ fn table(name: &str) -> &'static Table {
     CHAIN_TABLES.into_iter().find(|table| table.name == name).unwrap()
 }
 
-/// Changes a cell of a table, and gives the faults that are found.
+/// Changes a cell of a table, and returns the faults found.
 fn faults_of(
     data: &Path,
     file: &RangeFile,
@@ -78,7 +78,7 @@ fn of_traced_blocks_what_follows_is_proved_and_the_rest_is_held_against_what_is_
         for column in ["value", "kind", "transaction_hash"] {
             check(kind, column, Change::Null, &own(column));
         }
-        // A row of no block; a block that lacks a row.
+        // A row of no block; a block without its row.
         let found = faults_of(&data, &file, "block_number", row_of(kind), Change::Null);
         assert!(
             !found.is_empty() && found.iter().all(|fault| &fault.place[..] == "native_transfers"),
@@ -89,7 +89,7 @@ fn of_traced_blocks_what_follows_is_proved_and_the_rest_is_held_against_what_is_
         check("transaction", column, Change::Other, &own(column));
         check("transaction", column, Change::Null, &own(column));
     }
-    // What only a trace could tell shows in what was made of it.
+    // Values that only a trace shows appear in the tables derived from them.
     for (kind, column) in
         [("call", "value"), ("create", "value"), ("call", "from_address"), ("call", "to_address")]
     {
@@ -101,7 +101,7 @@ fn of_traced_blocks_what_follows_is_proved_and_the_rest_is_held_against_what_is_
     drop(file);
     assert_eq!(faults(&data, None, true), []);
 
-    // Balances were told of every block, so those beside a movement are proved.
+    // Balances of every block are known, so those in large transfers are proved.
     let file = RangeFile::open(&data.join(RANGE).join("g1"), table("large_transfers"));
     for column in ["from_balance", "to_balance"] {
         let row = (0..file.rows.num_rows()).find(|row| file.rows[column].is_valid(*row)).unwrap();
@@ -141,8 +141,8 @@ fn tables_that_were_added_later_are_combined_from_what_was_known_then() {
         format!("111 blocks in 1 ranges and 11 tail files, rows recomputed: 0 faults\n{extra}")
     };
 
-    // Movements were traced, what is made of them was not: it says so itself, and is proved by the
-    // blocks.
+    // Transfers were traced, a derived table was added later: it lists its gaps, and is proved by
+    // the blocks.
     let flows_later = geth.data("later");
     run(&flows_later, &format!("{base},native_transfers"), "all");
     run(&flows_later, &all, "off");
@@ -154,7 +154,7 @@ fn tables_that_were_added_later_are_combined_from_what_was_known_then() {
     );
     assert_eq!(verify(&flows_later).args(&["--deep"]).succeed(), summary(""));
 
-    // The other way round, not all of it follows from what is held.
+    // The other way round, not all of it follows from what is stored.
     let movements_later = geth.data("movements");
     run(&movements_later, &format!("{base},address_flows"), "all");
     run(&movements_later, &all, "off");
@@ -163,7 +163,7 @@ fn tables_that_were_added_later_are_combined_from_what_was_known_then() {
     assert_eq!(printed, summary(left));
 }
 
-/// What `coverage` says of every table that depends on the state.
+/// The coverage of every table that depends on the state.
 fn told(data: &Path) -> BTreeMap<&'static str, String> {
     let found = Published::open(data);
     let tables = ["native_transfers", "traces", "balances", "address_flows", "large_transfers"];
@@ -176,7 +176,7 @@ fn a_repair_keeps_the_sound_state_that_the_node_serves_no_longer() {
     let geth = Geth::start(Forks::ALL);
     let data = geth.data("data");
     sealed_with_traces(&geth, &data, &["--tables", "+traces"]);
-    // A full node: what blocks 0 to 99 did can be asked for no more.
+    // A full node: traces of blocks 0 to 99 are no longer available.
     for number in 0..150 {
         geth.block(&Plan { extra: vec![number], ..Plan::default() });
     }
@@ -204,8 +204,7 @@ fn a_repair_keeps_the_sound_state_that_the_node_serves_no_longer() {
         std::mem::forget(file);
     };
 
-    // Rows of the chain that are wrong, with a checksum that agrees; a file that is not what was
-    // written.
+    // Wrong rows of chain tables with a valid checksum; a damaged file.
     change(1, "logs", "log_index");
     assert!(repair().contains("logs: block "));
     assert_eq!((blake3_of(&range(2)), told(&data)), (good.clone(), before.clone()));
@@ -214,7 +213,7 @@ fn a_repair_keeps_the_sound_state_that_the_node_serves_no_longer() {
     assert_eq!((blake3_of(&range(3)), told(&data)), (good.clone(), before.clone()));
     assert_eq!(Published::open(&data).digests(), digests);
 
-    // A table of the state that is damaged itself is gone, and only that.
+    // A damaged table of the state is lost, and only that.
     let traces = range(3).join("balances.parquet");
     fs::write(&traces, &fs::read(&traces).unwrap()[1..]).unwrap();
     assert!(repair().contains("balances.parquet: BLAKE3"));
@@ -230,7 +229,7 @@ fn a_repair_keeps_the_sound_state_that_the_node_serves_no_longer() {
     assert_ne!(kept.remove("balances"), good.get("balances").cloned());
     assert!(kept.iter().all(|(table, hash)| good[table] == *hash), "{kept:?}");
 
-    // One whose rows are wrong though its checksum agrees is not kept either.
+    // One with wrong rows and a valid checksum is not kept either.
     change(4, "address_flows", "count_in");
     assert!(repair().starts_with("address_flows: row "));
     assert_eq!(told(&data)["native_transfers"], "0-110 held ");

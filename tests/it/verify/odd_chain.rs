@@ -1,6 +1,6 @@
-//! A chain that no node of today can be made to hold: uncles, receipts from before Byzantium,
-//! amounts beyond a `DECIMAL(38,0)`, transactions and header fields of a fork to come. One block
-//! has all of it; the others are empty.
+//! A chain that no node of today accepts: uncles, receipts from before Byzantium, amounts beyond a
+//! `DECIMAL(38,0)`, transactions and header fields of a future fork. One block has all of it; the
+//! others are empty.
 
 use crate::fake_geth::{FakeBlock, FakeGeth};
 use crate::lying_node::extend;
@@ -26,7 +26,7 @@ pub fn odd_chain(directory: &Path) -> FakeGeth {
     fake
 }
 
-/// More than a `DECIMAL(38,0)` holds.
+/// More than fits a `DECIMAL(38,0)`.
 fn wide(more: u64) -> U256 {
     U256::exp10(38) + more
 }
@@ -99,7 +99,7 @@ fn odd_block(parent: B256) -> FakeBlock {
     FakeBlock::from_raw(block.out().to_vec(), receipts)
 }
 
-/// Every type that is known, with the largest numbers it can have, and one that is not.
+/// Every known type, with the largest possible numbers, and an unknown one.
 fn envelopes() -> Vec<Vec<u8>> {
     let to = Address::from_low_u64_be(0x99);
     let base = |from| Transaction {
@@ -112,7 +112,7 @@ fn envelopes() -> Vec<Vec<u8>> {
     let authorization =
         Authorization { authority: 8, chain_id: U256::MAX, delegate: to, nonce: u64::MAX };
     let blobs = base(3).kind(Kind::Blobs(2)).sign(4);
-    // Without the blobs themselves, as a block has it.
+    // Without the blobs themselves, as in a block.
     let fields = ethers::utils::rlp::Rlp::new(&blobs[1..]);
     let blobs = [&[3], fields.at(0).unwrap().as_raw()].concat();
     vec![
@@ -126,7 +126,7 @@ fn envelopes() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Token movements of every standard, with amounts and ids that fit and that do not.
+/// Token transfers of every standard, with amounts and ids that fit and that do not.
 fn logs() -> Vec<(u64, Log)> {
     let [a, b] = [0, 1].map(|index| contracts::number(sender(index)));
     let event = contracts::event;
@@ -175,7 +175,7 @@ fn list_of(items: &[Vec<u8>]) -> Vec<u8> {
     rlp.out().to_vec()
 }
 
-/// What differs between the headers of this chain.
+/// Differences between the headers of this chain.
 #[derive(Clone, Copy, Default)]
 struct Header {
     parent: B256,
@@ -188,14 +188,14 @@ struct Header {
     difficulty: U256,
     base_fee: U256,
     seed: u8,
-    /// Whether gas and slot are as large as they may be.
+    /// Whether gas and slot are as large as allowed.
     large: bool,
-    /// Another than the height makes it.
+    /// A time other than the height's.
     time: Option<u64>,
 }
 
 impl Header {
-    /// As the first fork had it, or as one to come may have it.
+    /// In the form of the first fork, or of a possible future one.
     fn rlp(&self, later: bool) -> Vec<u8> {
         let hash = |more: u8| vec![self.seed + more; 32];
         let mut rlp = RlpStream::new_list(if later { 25 } else { 15 });
