@@ -36,12 +36,14 @@ mod volume;
 pub use block_link::BlockLink;
 pub(crate) use checksums::{CheckedFiles, Hash, check_file, hash_of, missing_or_cut};
 pub(crate) use damaged::Damaged;
-pub use durable::{create_aside, free_bytes, replace_file, sync_directory};
+pub use durable::free_bytes;
+pub(crate) use durable::{create_aside, replace_file, sync_directory};
 pub(crate) use entries::{for_each_batch, for_each_entry};
 pub(crate) use lock::is_locked;
 pub use manifest::{Identity, Manifest, TableManifest};
 pub use merge::{Merge, next_merge};
-pub use range::{Range, Unreadable, unlinked};
+pub use range::Range;
+pub(crate) use range::{Unreadable, unlinked};
 pub use range_writer::{Finished, RangeWriter};
 pub use scratch::Scratch;
 pub(crate) use sorted::{

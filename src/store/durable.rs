@@ -6,14 +6,14 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// Makes the names in a directory durable.
-pub fn sync_directory(path: &Path) -> Result<()> {
+pub(crate) fn sync_directory(path: &Path) -> Result<()> {
     File::open(path)
         .and_then(|directory| directory.sync_all())
         .with_context(|| format!("failed to sync directory: `{}`", path.display()))
 }
 
 /// Creates a file that will be renamed into place, replacing any leftover. It follows no link.
-pub fn create_aside(path: &Path) -> io::Result<File> {
+pub(crate) fn create_aside(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => File::create_new(path),
@@ -21,7 +21,7 @@ pub fn create_aside(path: &Path) -> io::Result<File> {
 }
 
 /// Replaces a file by one with these bytes: a reader sees the complete old or new file.
-pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let aside = path.with_extension("new");
     create_aside(&aside)
         .and_then(|mut file| {

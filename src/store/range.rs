@@ -50,7 +50,7 @@ impl Range {
 
 /// A range whose manifest cannot be read.
 #[derive(Debug)]
-pub struct Unreadable {
+pub(crate) struct Unreadable {
     /// First block.
     pub first: u64,
     /// Last block.
@@ -162,7 +162,7 @@ pub(super) fn list(root: &Path) -> Result<Vec<Range>> {
 }
 
 /// The pairs of neighbours that do not link, among ranges that are ascending and do not overlap.
-pub fn unlinked(ranges: &[Range]) -> impl Iterator<Item = (&Range, &Range)> {
+pub(crate) fn unlinked(ranges: &[Range]) -> impl Iterator<Item = (&Range, &Range)> {
     let neighbours = ranges.windows(2).map(|pair| (&pair[0], &pair[1]));
     neighbours.filter(|(below, above)| {
         below.last + 1 == above.first
