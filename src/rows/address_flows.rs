@@ -9,7 +9,6 @@ use crate::prove::Proved;
 use alloy_primitives::{Address, U512};
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
-use std::cmp::Ordering;
 
 /// The table.
 pub const TABLE: Table = Table {
@@ -57,13 +56,6 @@ pub(super) struct Flow {
     count_out: u64,
     first_block: u64,
     last_block: u64,
-}
-
-impl Flow {
-    fn key(&self) -> (bool, Option<Address>, Address, Option<u64>) {
-        // As text: `0x…` sorts before `ETH`.
-        (self.asset.is_none(), self.asset, self.address, self.day)
-    }
 }
 
 impl Entry for Flow {
@@ -116,12 +108,9 @@ impl Entry for Flow {
         rows.integer(self.last_block)
     }
 
-    fn order(&self, other: &Self) -> Ordering {
-        self.key().cmp(&other.key())
-    }
-
-    fn is_of_group(&self, other: &Self) -> bool {
-        self.key() == other.key()
+    fn key(&self) -> impl Ord {
+        // As text: `0x…` sorts before `ETH`.
+        (self.asset.is_none(), self.asset, self.address, self.day)
     }
 
     fn reduce(group: &mut Vec<Self>) {

@@ -9,7 +9,6 @@ use crate::prove::Proved;
 use alloy_primitives::{Address, U256};
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 /// The table.
@@ -76,10 +75,8 @@ impl Entry for Balance {
         Ok(())
     }
 
-    fn order(&self, other: &Self) -> Ordering {
-        let key =
-            |entry: &Self| (entry.asset.is_none(), entry.asset, entry.address, entry.block_number);
-        key(self).cmp(&key(other))
+    fn key(&self) -> impl Ord {
+        (self.asset.is_none(), self.asset, self.address, self.block_number)
     }
 
     /// All rows are kept, so that an account's balance at any time can be queried.

@@ -28,11 +28,19 @@ pub trait Entry: std::fmt::Debug + Sized + Send + 'static {
     /// Appends a row.
     fn push(&self, rows: &mut Rows) -> Result<()>;
 
-    /// The order of the rows in a file: total, except for rows that are combined into one.
-    fn order(&self, other: &Self) -> Ordering;
+    /// What the rows of a file are sorted by: different for any two, except for rows that are
+    /// combined into one.
+    fn key(&self) -> impl Ord;
+
+    /// The order of the rows in a file.
+    fn order(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
 
     /// Whether two neighbours belong to the same group.
-    fn is_of_group(&self, other: &Self) -> bool;
+    fn is_of_group(&self, other: &Self) -> bool {
+        self.order(other).is_eq()
+    }
 
     /// Combines a complete group, in order.
     fn reduce(group: &mut Vec<Self>);

@@ -7,7 +7,6 @@ use super::{Options, Rows, State, Table, address_flows::day_of, column, fees};
 use crate::prove::Proved;
 use alloy_primitives::{Address, U512};
 use anyhow::{Context, Result};
-use std::cmp::Ordering;
 
 /// The table.
 pub(crate) const TABLE: Table = Table {
@@ -47,12 +46,6 @@ pub(super) struct GasFlow {
     fees: U512,
     first_block: u64,
     last_block: u64,
-}
-
-impl GasFlow {
-    fn key(&self) -> (Option<u64>, Role, Address) {
-        (self.day, self.role, self.address)
-    }
 }
 
 impl Entry for GasFlow {
@@ -114,12 +107,8 @@ impl Entry for GasFlow {
         rows.integer(self.last_block)
     }
 
-    fn order(&self, other: &Self) -> Ordering {
-        self.key().cmp(&other.key())
-    }
-
-    fn is_of_group(&self, other: &Self) -> bool {
-        self.key() == other.key()
+    fn key(&self) -> impl Ord {
+        (self.day, self.role, self.address)
     }
 
     fn reduce(group: &mut Vec<Self>) {

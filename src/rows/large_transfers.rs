@@ -7,7 +7,7 @@ use super::{Options, Rows, State, Table, address_flows::day_of, column, movement
 use crate::prove::Proved;
 use alloy_primitives::{Address, B256, U256};
 use anyhow::{Context, Result};
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 
 /// The table.
 pub(crate) const TABLE: Table = Table {
@@ -92,10 +92,6 @@ impl Large {
         // As text: `0x…` sorts before `ETH`.
         (self.asset.is_none(), self.asset, self.day())
     }
-
-    fn place(&self) -> (u64, &str, u64, u64) {
-        (self.block_number, self.kind, self.index, self.batch_index)
-    }
 }
 
 impl Entry for Large {
@@ -154,12 +150,9 @@ impl Entry for Large {
         Ok(())
     }
 
-    fn order(&self, other: &Self) -> Ordering {
-        let by_amount = || other.amount.cmp(&self.amount);
-        self.group()
-            .cmp(&other.group())
-            .then_with(by_amount)
-            .then_with(|| self.place().cmp(&other.place()))
+    fn key(&self) -> impl Ord {
+        let place = (self.block_number, self.kind, self.index, self.batch_index);
+        (self.group(), Reverse(self.amount), place)
     }
 
     fn is_of_group(&self, other: &Self) -> bool {

@@ -81,8 +81,8 @@ impl Entry for Token {
         rows.integer(self.deviates_block)
     }
 
-    fn order(&self, other: &Self) -> Ordering {
-        (self.contract, self.block_number).cmp(&(other.contract, other.block_number))
+    fn key(&self) -> impl Ord {
+        (self.contract, self.block_number)
     }
 
     fn is_of_group(&self, other: &Self) -> bool {
