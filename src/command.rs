@@ -106,7 +106,7 @@ impl Command {
 
 /// Arguments that `watch` and `backfill` share.
 #[derive(Args, Debug)]
-struct Reading {
+struct IngestArguments {
     /// geth's IPC socket.
     #[arg(long, value_name = "PATH", env = "SPYHOP_IPC", overrides_with = "ipc")]
     ipc: PathBuf,
@@ -174,7 +174,7 @@ struct Reading {
 const WORKER_MIB: u64 = 256;
 const REST_MIB: u64 = 512;
 
-impl Reading {
+impl IngestArguments {
     /// One worker per core, as far as memory allows.
     fn workers(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

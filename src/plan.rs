@@ -49,9 +49,9 @@ pub struct Piece {
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     /// The first requested block, a multiple of [`RANGE_MIN`].
-    pub wanted_first: u64,
+    pub requested_first: u64,
     /// The last requested block; `None` for all that can be sealed.
-    pub wanted_last: Option<u64>,
+    pub requested_last: Option<u64>,
     /// The last block that can be sealed.
     pub finalized: Option<u64>,
     /// What can be read from geth's freezer and the era files next to it, ascending.
@@ -63,7 +63,7 @@ pub struct Known {
     /// Sealed ranges that lack a requested table, ascending.
     pub lacking: Vec<(u64, u64)>,
     /// Pieces being built.
-    pub under_way: Vec<Piece>,
+    pub in_progress: Vec<Piece>,
     /// The tail.
     pub tail: Option<(u64, u64)>,
     /// Which pieces come first.
@@ -94,13 +94,13 @@ impl Known {
     }
 
     /// The damaged ranges to rebuild.
-    pub(crate) fn mends(&self) -> impl Iterator<Item = Piece> {
+    pub(crate) fn rebuilds(&self) -> impl Iterator<Item = Piece> {
         self.once_more(&self.damaged)
     }
 
     /// Whether damaged ranges are rebuilt before new ones, except for a few pieces that the tail
     /// waits for.
-    pub(crate) fn mends_first(&self) -> bool {
+    pub(crate) fn rebuilds_first(&self) -> bool {
         const FEW: usize = 10;
         !self.tail_waits() || self.pieces().nth(FEW).is_some()
     }
@@ -108,7 +108,7 @@ impl Known {
     /// Complete ranges that can be sealed again and are not in progress.
     fn once_more<'a>(&'a self, ranges: &'a [(u64, u64)]) -> impl Iterator<Item = Piece> {
         let is_final = |last: u64| self.finalized.is_some_and(|finalized| last <= finalized);
-        let started = |first| self.under_way.iter().any(|piece| piece.first == first);
+        let started = |first| self.in_progress.iter().any(|piece| piece.first == first);
         let ranges = ranges.iter().filter(move |(first, last)| is_final(*last) && !started(*first));
         ranges.map(|&(first, last)| self.piece(first, last))
     }
@@ -120,13 +120,13 @@ impl Known {
         }
         let after_settled = self.settled.last().map(|(_, last)| last.saturating_add(1));
         match (self.order, after_settled) {
-            (_, Some(next)) => next.max(self.wanted_first),
-            (Order::OldestFirst, None) => self.wanted_first,
+            (_, Some(next)) => next.max(self.requested_first),
+            (Order::OldestFirst, None) => self.requested_first,
             // Nothing below needs to be stored: it begins where nothing can be sealed.
             (Order::NewestFirst, None) => self
                 .last()
                 .map_or(0, |last| (last + 1) / RANGE_MIN * RANGE_MIN)
-                .max(self.wanted_first),
+                .max(self.requested_first),
         }
     }
 
@@ -138,7 +138,7 @@ impl Known {
         // From the piece on that may contain the next block: there may be millions below it.
         let gaps = self.gaps().into_iter().filter(|(_, last)| *last >= next);
         let gaps = gaps.map(|(first, last)| (first.max(next / BACKFILL * BACKFILL), last));
-        self.under_way.iter().any(waits_for)
+        self.in_progress.iter().any(waits_for)
             || gaps.flat_map(|gap| self.ascending(gap)).any(|piece| waits_for(&piece))
     }
 
@@ -151,17 +151,17 @@ impl Known {
     /// The last requested block that can be sealed.
     fn last(&self) -> Option<u64> {
         let finalized = self.finalized?;
-        Some(self.wanted_last.map_or(finalized, |last| last.min(finalized)).min(BLOCK_MAX))
+        Some(self.requested_last.map_or(finalized, |last| last.min(finalized)).min(BLOCK_MAX))
     }
 
     /// Requested blocks that are neither settled nor in progress, ascending.
     fn gaps(&self) -> Vec<(u64, u64)> {
         let Some(limit) = self.last() else { return Vec::new() };
         let mut taken = self.settled.clone();
-        taken.extend(self.under_way.iter().map(|piece| (piece.first, piece.last)));
+        taken.extend(self.in_progress.iter().map(|piece| (piece.first, piece.last)));
         taken.sort_unstable();
         let mut gaps = Vec::new();
-        let mut next = self.wanted_first;
+        let mut next = self.requested_first;
         for (first, last) in taken {
             if next < first && next <= limit {
                 gaps.push((next, limit.min(first - 1)));

@@ -14,7 +14,7 @@ use crate::rows::{
 };
 use crate::sql::{literal, quoted};
 use crate::store::{
-    BlockLink, NAME_SYNTAX, Store, check_name, create_aside, sync_directory, table_path, tail,
+    BlockLink, NAME_SYNTAX, Store, check_name, create_temporary, sync_directory, table_path, tail,
 };
 use alloy_primitives::B256;
 use anyhow::{Context, Result};
@@ -424,7 +424,7 @@ fn replace_file<T>(
             .read(true)
             .custom_flags(OFlags::NOFOLLOW.bits() as i32)
             .open(copied)
-            .and_then(|mut copied| io::copy(&mut copied, &mut create_aside(&aside)?))
+            .and_then(|mut copied| io::copy(&mut copied, &mut create_temporary(&aside)?))
             .with_context(|| format!("failed to copy: `{}`", copied.display()))?;
     }
     let written = write(&aside)

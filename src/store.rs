@@ -37,7 +37,7 @@ pub use block_link::BlockLink;
 pub(crate) use checksums::{CheckedFiles, Hash, check_file, hash_of, missing_or_cut};
 pub(crate) use damaged::Damaged;
 pub use durable::free_bytes;
-pub(crate) use durable::{create_aside, replace_file, sync_directory};
+pub(crate) use durable::{create_temporary, replace_file, sync_directory};
 pub(crate) use entries::{for_each_batch, for_each_entry};
 pub(crate) use lock::is_locked;
 pub use manifest::{Identity, Manifest, TableManifest};
@@ -159,12 +159,12 @@ impl Store {
 
     /// Restores the chain record from the sealed ranges if it is damaged or missing.
     fn restore_chain(&self) -> Result<()> {
-        let noted = noted_chain(&self.root)?;
-        if let Noted::Chain(_) = noted {
+        let noted = read_chain_record(&self.root)?;
+        if let ChainRecord::Chain(_) = noted {
             return Ok(());
         }
         let chain = self.chain()?;
-        if let Noted::Damaged(reason) = noted {
+        if let ChainRecord::Damaged(reason) = noted {
             self.quarantine_damaged(CHAIN.as_ref(), &reason)?;
         }
         if let Some(chain) = chain {
@@ -220,7 +220,7 @@ impl Store {
         if path.with_extension("").is_dir() {
             self.quarantine_damaged(".spyhop/heartbeat".as_ref(), "it is a directory")?;
         }
-        create_aside(&path)
+        create_temporary(&path)
             .and_then(|mut file| file.write_all(&bytes))
             .and_then(|()| fs::rename(&path, path.with_extension("")))
             .with_context(|| format!("failed to write: `{}`", path.display()))
@@ -297,19 +297,19 @@ pub(crate) fn read_chain(root: &Path) -> Result<Option<Chain>> {
         );
         return Err(Refused::new(what, hint).into());
     }
-    match noted_chain(root)? {
-        Noted::Chain(chain) => Ok(Some(*chain)),
-        Noted::Nothing | Noted::Damaged(_) => chain_of_ranges(root),
+    match read_chain_record(root)? {
+        ChainRecord::Chain(chain) => Ok(Some(*chain)),
+        ChainRecord::Missing | ChainRecord::Damaged(_) => chain_of_ranges(root),
     }
 }
 
 /// The record of a volume's chain.
 #[derive(Debug)]
-pub(crate) enum Noted {
+pub(crate) enum ChainRecord {
     /// The chain.
     Chain(Box<Chain>),
     /// There is none.
-    Nothing,
+    Missing,
     /// It fails its checksum, or cannot be parsed.
     Damaged(String),
 }
@@ -318,11 +318,11 @@ pub(crate) enum Noted {
 ///
 /// # Errors
 /// If it cannot be read.
-pub(crate) fn noted_chain(root: &Path) -> Result<Noted> {
+pub(crate) fn read_chain_record(root: &Path) -> Result<ChainRecord> {
     match record::read(&root.join(CHAIN)) {
-        Ok(chain) => Ok(Noted::Chain(chain)),
-        Err(error) if is_missing(&error) => Ok(Noted::Nothing),
-        Err(error) => error.downcast().map(|Damaged { reason, .. }| Noted::Damaged(reason)),
+        Ok(chain) => Ok(ChainRecord::Chain(chain)),
+        Err(error) if is_missing(&error) => Ok(ChainRecord::Missing),
+        Err(error) => error.downcast().map(|Damaged { reason, .. }| ChainRecord::Damaged(reason)),
     }
 }
 

@@ -91,7 +91,7 @@ pub struct Report {
 pub fn check(
     settings: &Request,
     bar: &ProgressBar,
-    tell: &mut (dyn FnMut(&Fault) + Send),
+    on_fault: &mut (dyn FnMut(&Fault) + Send),
 ) -> Result<Report> {
     let root = &settings.data;
     let (from, to) = settings.blocks();
@@ -106,12 +106,12 @@ pub fn check(
         store::read_chain(root)?.with_context(|| format!("no data in `{}` yet", root.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let client = settings.ipc.as_ref().map(|ipc| Client::new(ipc, Limits::default()));
-    let told = match &client {
+    let from_node = match &client {
         Some(client) => runtime.block_on(node::rules(client, chain.identity))?,
         None => None,
     };
-    let client = client.filter(|_| told.is_some());
-    let rules = if settings.deep { Some(rules(&chain, told)?) } else { None };
+    let client = client.filter(|_| from_node.is_some());
+    let rules = if settings.deep { Some(rules(&chain, from_node)?) } else { None };
     let scratch = Scratch::new(root);
     let mut pass = Pass {
         settings,
@@ -120,31 +120,31 @@ pub fn check(
         scratch,
         broken: None,
         bar,
-        tell,
+        on_fault,
         report: Report::default(),
     };
     let pool = rayon::ThreadPoolBuilder::new().build()?;
-    let held = pool.install(|| pass.held())?;
+    let current = pool.install(|| pass.current())?;
     if let Some(client) = &client {
-        for (range, fault) in runtime.block_on(node::ranges(client, &held.ranges))? {
-            pass.tell(vec![fault]);
+        for (range, fault) in runtime.block_on(node::ranges(client, &current.ranges))? {
+            pass.add_faults(vec![fault]);
             pass.report.faulty.add_range(range);
         }
-        let fault = runtime.block_on(node::tail(client, &held.tail))?;
-        pass.tell(fault.into_iter().collect());
+        let fault = runtime.block_on(node::tail(client, &current.tail))?;
+        pass.add_faults(fault.into_iter().collect());
     }
-    for (below, above) in &held.apart {
+    for (below, above) in &current.apart {
         let faulty = &mut pass.report.faulty;
         if ![below, above].iter().any(|range| faulty.has_range(range)) {
             faulty.add_range(below);
             faulty.add_range(above);
         }
     }
-    pass.count(&held, contiguity::holes(root)?);
+    pass.count(&current, contiguity::holes(root)?);
     pass.report.lost_reorgs = store::lost_reorgs(root)?;
     let is_all = settings.from.is_none() && settings.to.is_none();
     for (fault, path) in if is_all { small::check(root)? } else { Vec::new() } {
-        pass.tell(vec![fault]);
+        pass.add_faults(vec![fault]);
         pass.report.faulty.small.extend(path);
         pass.report.faulty.is_unpublished = true;
     }
@@ -155,9 +155,9 @@ pub fn check(
 }
 
 /// What the rows depend on besides the blocks.
-fn rules(chain: &Chain, told: Option<(BlobSchedule, Issuance)>) -> Result<Rules> {
+fn rules(chain: &Chain, from_node: Option<(BlobSchedule, Issuance)>) -> Result<Rules> {
     let (schedule, issuance) =
-        chain.blob_schedule.clone().zip(chain.issuance).or(told).ok_or_else(|| {
+        chain.blob_schedule.clone().zip(chain.issuance).or(from_node).ok_or_else(|| {
             Refused::new(
                 "this chain's blob schedule and issuance are not recorded: the data was written \
             before they were",

@@ -1,6 +1,6 @@
 //! `spyhop backfill`
 
-use super::{OrderName, Reading, parse_block, parse_from};
+use super::{IngestArguments, OrderName, parse_block, parse_from};
 use crate::store::RANGE_MIN;
 use crate::watch::{self, From, Settings, Task};
 use anyhow::Result;
@@ -10,7 +10,7 @@ use clap::Args;
 #[derive(Args, Debug)]
 pub(super) struct Backfill {
     #[command(flatten)]
-    reading: Reading,
+    reading: IngestArguments,
     /// First block: N, -N for N blocks below the head, or `earliest`; rounded down to a multiple of
     /// 100.
     #[arg(long, value_name = "BLOCK", env = "SPYHOP_FROM", value_parser = parse_from, allow_hyphen_values = true)]

@@ -1,7 +1,7 @@
 //! `spyhop run`
 
 use super::watch::Watch;
-use crate::supervise::node::{self, Defaults, Node};
+use crate::supervise::node::{self, Defaults, Invocation};
 use crate::supervise::{self, Plan};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -30,14 +30,15 @@ pub(super) fn run(arguments: &Run) -> Result<ExitCode> {
     let datadir =
         env::var_os("SPYHOP_GETH_DATADIR").filter(|path| !path.is_empty()).map(PathBuf::from);
     let defaults = Defaults { socket: arguments.watch.socket(), datadir: datadir.as_deref() };
-    let (node, socket) = match Node::read(&arguments.node, defaults, |name| env::var_os(name))? {
-        Node::Alone => return Err(supervise::replace(&arguments.node)),
-        Node::Unread => (arguments.node.clone(), defaults.socket.to_owned()),
-        Node::Beside { command, socket } => {
-            node::prepare(&socket)?;
-            (command, socket)
-        }
-    };
+    let (node, socket) =
+        match Invocation::read(&arguments.node, defaults, |name| env::var_os(name))? {
+            Invocation::Alone => return Err(supervise::replace(&arguments.node)),
+            Invocation::NotGeth => (arguments.node.clone(), defaults.socket.to_owned()),
+            Invocation::Beside { command, socket } => {
+                node::prepare(&socket)?;
+                (command, socket)
+            }
+        };
     let program = env::current_exe().context("failed to find this program's own file")?;
     let flags = env::args_os().skip(2).take_while(|word| word != "--");
     // If given twice, the last one counts.

@@ -1,6 +1,6 @@
 //! `spyhop watch`
 
-use super::{OrderName, Reading, parse_from};
+use super::{IngestArguments, OrderName, parse_from};
 use crate::watch::{self, From, Settings, Task};
 use anyhow::Result;
 use clap::Args;
@@ -11,7 +11,7 @@ use std::path::Path;
 #[derive(Args, Debug)]
 pub(super) struct Watch {
     #[command(flatten)]
-    reading: Reading,
+    reading: IngestArguments,
     /// First block: N, -N for N blocks below the head, or `earliest`; rounded down to a multiple of
     /// 100.
     #[arg(long, value_name = "BLOCK", env = "SPYHOP_FROM", default_value = "-50400", value_parser = parse_from, allow_hyphen_values = true)]

@@ -143,7 +143,7 @@ fn run(
     let plain = Bytes::from(plain);
     let blocks = places.into_iter().map(|(number, [header, body, receipts])| {
         let header = plain.slice(header);
-        let noted = noted_hash(freezer.as_deref_mut(), number);
+        let noted = geth_hash(freezer.as_deref_mut(), number);
         let hash = noted.unwrap_or_else(|| keccak256(&header));
         Stored { number, hash, header, body: plain.slice(body), receipts: plain.slice(receipts) }
     });
@@ -154,7 +154,7 @@ fn run(
 fn check(era: &mut Era, freezer: Option<&mut Freezer>) -> Result<(), Error> {
     let first = era.first;
     let found = era.hash(first)?;
-    match noted_hash(freezer, first).filter(|noted| *noted != found) {
+    match geth_hash(freezer, first).filter(|noted| *noted != found) {
         Some(noted) => {
             Err(era
                 .damaged(first, format!("it is of another chain: expected {noted}, found {found}")))
@@ -164,7 +164,7 @@ fn check(era: &mut Era, freezer: Option<&mut Freezer>) -> Result<(), Error> {
 }
 
 /// geth's hash of a block; pruning leaves it.
-fn noted_hash(freezer: Option<&mut Freezer>, number: u64) -> Option<B256> {
+fn geth_hash(freezer: Option<&mut Freezer>, number: u64) -> Option<B256> {
     freezer?.hash(number).ok()
 }
 

@@ -41,13 +41,13 @@ impl<'de> Deserialize<'de> for ChainId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
-        enum Written {
+        enum Encoded {
             Number(u64),
             Text(String),
         }
-        match Written::deserialize(deserializer)? {
-            Written::Number(id) => Ok(Self::from(id)),
-            Written::Text(digits) => {
+        match Encoded::deserialize(deserializer)? {
+            Encoded::Number(id) => Ok(Self::from(id)),
+            Encoded::Text(digits) => {
                 U256::from_str_radix(&digits, 10).map(Self).map_err(serde::de::Error::custom)
             }
         }

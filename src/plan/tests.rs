@@ -4,14 +4,14 @@ use super::{Known, Order, Piece, Source};
 
 /// `settled`, `tail` as intervals; the expected pieces as [`shown`].
 fn check(
-    wanted_first: u64,
+    requested_first: u64,
     finalized: Option<u64>,
     settled: &[(u64, u64)],
     tail: Option<(u64, u64)>,
     expected: &str,
 ) {
     let known =
-        Known { wanted_first, finalized, settled: settled.to_vec(), tail, ..Known::default() };
+        Known { requested_first, finalized, settled: settled.to_vec(), tail, ..Known::default() };
     assert_eq!(shown(known.pieces()), expected, "{known:?}");
 }
 
@@ -29,7 +29,7 @@ fn shown(pieces: impl Iterator<Item = Piece>) -> String {
 }
 
 #[test]
-fn pieces_are_aligned_final_and_not_held() {
+fn pieces_are_aligned_final_and_not_stored() {
     check(0, None, &[], None, "");
     check(0, Some(98), &[], None, "");
     check(0, Some(99), &[], None, "0-99");
@@ -79,7 +79,7 @@ fn pieces_in_the_tail_are_sealed_from_it_in_hundreds() {
 #[test]
 fn the_tail_waits_for_the_ranges_below_it() {
     let known = |finalized, settled: &[(u64, u64)], tail| Known {
-        wanted_first: 0,
+        requested_first: 0,
         finalized: Some(finalized),
         settled: settled.to_vec(),
         tail,
@@ -138,8 +138,8 @@ fn hundreds(range: std::ops::Range<u64>, source: &str) -> String {
 fn newest_first_is_the_same_pieces_from_the_top() {
     let check = |wanted: (u64, Option<u64>), settled: &[(u64, u64)], expected: &str| {
         let known = |order| Known {
-            wanted_first: wanted.0,
-            wanted_last: wanted.1,
+            requested_first: wanted.0,
+            requested_last: wanted.1,
             finalized: Some(3_350),
             settled: settled.to_vec(),
             order,
@@ -178,23 +178,23 @@ fn the_tail_waits_for_history_only_where_it_is_built_upwards() {
 }
 
 #[test]
-fn what_is_under_way_is_not_planned_again_and_is_waited_for() {
-    let under_way = |pieces: &[Piece]| Known {
+fn pieces_in_progress_are_not_planned_again_and_are_waited_for() {
+    let in_progress = |pieces: &[Piece]| Known {
         finalized: Some(2_999),
         in_freezer: vec![(0, 2_999)],
-        under_way: pieces.to_vec(),
+        in_progress: pieces.to_vec(),
         ..Known::default()
     };
     let piece = |first, last| Piece { first, last, source: Source::Freezer };
-    let known = under_way(&[piece(0, 999)]);
+    let known = in_progress(&[piece(0, 999)]);
     assert_eq!(shown(known.pieces()), "1000-1999f 2000-2999f");
-    let known = under_way(&[piece(1_000, 1_999), piece(0, 999), piece(2_000, 2_999)]);
+    let known = in_progress(&[piece(1_000, 1_999), piece(0, 999), piece(2_000, 2_999)]);
     assert_eq!(shown(known.pieces()), "");
     assert_eq!(known.tail_next(), 0);
     assert!(known.tail_waits());
     let sealing = Known {
         tail: Some((0, 3_100)),
-        ..under_way(&[Piece { source: Source::Tail, ..piece(0, 99) }])
+        ..in_progress(&[Piece { source: Source::Tail, ..piece(0, 99) }])
     };
     assert!(!sealing.tail_waits());
 }
@@ -206,7 +206,7 @@ fn ranges_that_lack_a_table_are_built_again_as_they_are() {
         in_freezer: vec![(0, 12_000)],
         settled: vec![(0, 9_999), (10_000, 14_999)],
         lacking: vec![(0, 9_999), (12_000, 12_999), (14_900, 14_999)],
-        under_way: vec![Piece { first: 14_900, last: 14_999, source: Source::Node }],
+        in_progress: vec![Piece { first: 14_900, last: 14_999, source: Source::Node }],
         ..Known::default()
     };
     assert_eq!(shown(known.pieces()), "");
@@ -214,7 +214,7 @@ fn ranges_that_lack_a_table_are_built_again_as_they_are() {
 }
 
 #[test]
-fn whatever_number_a_node_names_planning_ends() {
+fn planning_ends_for_any_numbers_of_a_node() {
     for number in [1 << 40, i64::MAX as u64, u64::MAX - 1, u64::MAX] {
         for order in [Order::OldestFirst, Order::NewestFirst] {
             for (settled, tail) in [
@@ -223,15 +223,15 @@ fn whatever_number_a_node_names_planning_ends() {
                 (vec![(0, 999), (number - 99, number)], None),
                 (vec![], Some((number - 5, number))),
             ] {
-                for wanted_first in [0, 300, number / 100 * 100] {
-                    let wanted_last = [None, Some(number)];
-                    for wanted_last in wanted_last {
+                for requested_first in [0, 300, number / 100 * 100] {
+                    let requested_last = [None, Some(number)];
+                    for requested_last in requested_last {
                         let settled = settled.clone();
                         let finalized = Some(number);
                         let frozen = vec![(0, 500), (number - 1, number)];
                         let known = Known {
-                            wanted_first,
-                            wanted_last,
+                            requested_first,
+                            requested_last,
                             finalized,
                             in_freezer: frozen,
                             settled,
@@ -262,9 +262,9 @@ fn blocks_left_are_those_of_all_pieces() {
         (9_999, vec![(0, 999), (5_000, 5_099)]),
         (250, vec![(100, 199)]),
     ] {
-        for wanted_first in [0, 100, 1_300, 20_000] {
+        for requested_first in [0, 100, 1_300, 20_000] {
             let known = Known {
-                wanted_first,
+                requested_first,
                 finalized: Some(finalized),
                 settled: settled.clone(),
                 ..Known::default()
@@ -292,19 +292,19 @@ fn damaged_ranges_are_built_again_as_they_were_and_before_long_work() {
     };
     let held = known(15_000, Some((15_000, 15_020)));
     assert_eq!(
-        (shown(held.pieces()), shown(held.mends())),
+        (shown(held.pieces()), shown(held.rebuilds())),
         (String::new(), "0-9999 12000-12999".to_owned())
     );
-    assert!(held.mends_first());
+    assert!(held.rebuilds_first());
     // The head is followed first, where that takes little.
-    assert!(!known(15_250, Some((15_000, 15_020))).mends_first());
-    assert!(known(90_000, Some((15_000, 15_020))).mends_first());
+    assert!(!known(15_250, Some((15_000, 15_020))).rebuilds_first());
+    assert!(known(90_000, Some((15_000, 15_020))).rebuilds_first());
     // What is not final is not sealed, whatever was there.
-    assert_eq!(shown(known(12_500, None).mends()), "0-9999");
+    assert_eq!(shown(known(12_500, None).rebuilds()), "0-9999");
 }
 
 #[test]
-fn what_the_tail_has_of_a_piece_comes_from_there_and_so_the_rest_from_the_node() {
+fn a_piece_partly_in_the_tail_is_completed_from_the_node() {
     let known = |tail| Known {
         finalized: Some(2_350),
         in_freezer: vec![(0, 2_350)],

@@ -86,7 +86,7 @@ pub(super) fn gap(block: &Proved, state: &State, options: Options) -> Option<Str
         return state
             .genesis
             .is_none()
-            .then(|| "the node does not tell the genesis allocation".to_owned());
+            .then(|| "the node does not report the genesis allocation".to_owned());
     }
     if options.issuance.dao_fork == Some(block.header.number)
         && block.header.number != dao_fork::BLOCK
@@ -98,8 +98,9 @@ pub(super) fn gap(block: &Proved, state: &State, options: Options) -> Option<Str
 
 /// Why not all parties of a block's transfers are known; none if they are.
 pub(super) fn untraced(block: &Proved, state: &State) -> Option<String> {
-    let told_by_logs = |transaction: &Transaction| logs_tell(block) && transaction.fields.is_some();
-    if block.transactions.iter().all(told_by_logs) {
+    let shown_by_logs =
+        |transaction: &Transaction| logs_show_transfers(block) && transaction.fields.is_some();
+    if block.transactions.iter().all(shown_by_logs) {
         return None;
     }
     let Err(reason) = &state.frames else { return None };
@@ -165,7 +166,7 @@ fn made(kind: &'static str, to: Address, value: U256) -> NativeTransfer {
 
 /// Whether logs show every transfer within the block's transactions (EIP-7708, in force with
 /// EIP-7928).
-pub(crate) fn logs_tell(block: &Proved) -> bool {
+pub(crate) fn logs_show_transfers(block: &Proved) -> bool {
     block.header.block_access_list_hash.is_some()
 }
 

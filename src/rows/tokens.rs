@@ -93,7 +93,8 @@ impl Entry for Token {
     /// was requested.
     fn reduce(group: &mut Vec<Self>) {
         let deviates_block = group.iter().filter_map(|token| token.deviates_block).min();
-        let told = group.iter().min_by_key(|token| (token.untold(), token.block_number)).cloned();
+        let told =
+            group.iter().min_by_key(|token| (token.missing_fields(), token.block_number)).cloned();
         group.clear();
         group.extend(told.map(|token| Self { deviates_block, ..token }));
     }
@@ -101,10 +102,10 @@ impl Entry for Token {
 
 impl Token {
     /// How many fields are missing.
-    fn untold(&self) -> usize {
+    fn missing_fields(&self) -> usize {
         [self.symbol.is_none(), self.name.is_none(), self.decimals.is_none()]
             .into_iter()
-            .filter(|untold| *untold)
+            .filter(|missing_fields| *missing_fields)
             .count()
     }
 

@@ -95,7 +95,7 @@ impl Store {
     ) -> Result<u64> {
         let path = table_path(directory, table);
         if hash == Hash::New
-            && let Written::Perhaps(stamp) = look(&self.root().join(&path), known)?
+            && let QuickCheck::MayMatch(stamp) = quick_check(&self.root().join(&path), known)?
             && self.checked.0.lock().expect("nothing panics while holding it").get(&path)
                 == Some(&(stamp, known.blake3.clone()))
         {
@@ -123,9 +123,9 @@ pub(crate) fn check_file(
         path: directory.to_owned(),
         reason: format!("{table}.parquet: {reason}"),
     };
-    let stamp = match look(&path, known)? {
-        Written::Perhaps(stamp) => stamp,
-        Written::Not(reason) => return Err(damaged(reason).into()),
+    let stamp = match quick_check(&path, known)? {
+        QuickCheck::MayMatch(stamp) => stamp,
+        QuickCheck::Differs(reason) => return Err(damaged(reason).into()),
     };
     let found = hash_of(&path).with_context(|| format!("failed to read: `{}`", path.display()))?;
     if found != known.blake3 {
@@ -135,35 +135,35 @@ pub(crate) fn check_file(
 }
 
 /// What a file's metadata shows, without reading it.
-enum Written {
+enum QuickCheck {
     /// It may match.
-    Perhaps(Stamp),
+    MayMatch(Stamp),
     /// It does not match: it does not exist or has another length.
-    Not(String),
+    Differs(String),
 }
 
 /// Compares a file's metadata with its manifest entry.
-fn look(path: &Path, known: &TableManifest) -> Result<Written> {
+fn quick_check(path: &Path, known: &TableManifest) -> Result<QuickCheck> {
     let found = match fs::metadata(path) {
         Ok(found) => found,
         Err(error) if is_gone(&error) => {
-            return Ok(Written::Not(format!("expected a file, found none ({error})")));
+            return Ok(QuickCheck::Differs(format!("expected a file, found none ({error})")));
         }
         Err(error) => {
             return Err(error).with_context(|| format!("failed to open: `{}`", path.display()));
         }
     };
     if !found.is_file() {
-        return Ok(Written::Not("expected a file, found something else".to_owned()));
+        return Ok(QuickCheck::Differs("expected a file, found something else".to_owned()));
     }
     if found.len() != known.bytes {
-        return Ok(Written::Not(format!(
+        return Ok(QuickCheck::Differs(format!(
             "length: expected {}, found {}",
             known.bytes,
             found.len()
         )));
     }
-    Ok(Written::Perhaps(Stamp::of(&found)))
+    Ok(QuickCheck::MayMatch(Stamp::of(&found)))
 }
 
 /// Whether the file cannot exist.
@@ -182,7 +182,9 @@ pub(crate) fn missing_or_cut(
     manifest: &Manifest,
 ) -> Result<Option<String>> {
     for (name, table) in &manifest.tables {
-        if let Written::Not(reason) = look(&table_path(&root.join(directory), name), table)? {
+        if let QuickCheck::Differs(reason) =
+            quick_check(&table_path(&root.join(directory), name), table)?
+        {
             return Ok(Some(format!("{name}.parquet: {reason}")));
         }
     }

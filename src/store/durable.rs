@@ -13,7 +13,7 @@ pub(crate) fn sync_directory(path: &Path) -> Result<()> {
 }
 
 /// Creates a file that will be renamed into place, replacing any leftover. It follows no link.
-pub(crate) fn create_aside(path: &Path) -> io::Result<File> {
+pub(crate) fn create_temporary(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => File::create_new(path),
@@ -23,7 +23,7 @@ pub(crate) fn create_aside(path: &Path) -> io::Result<File> {
 /// Replaces a file by one with these bytes: a reader sees the complete old or new file.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let aside = path.with_extension("new");
-    create_aside(&aside)
+    create_temporary(&aside)
         .and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_all()

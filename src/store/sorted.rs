@@ -64,15 +64,15 @@ pub(crate) fn merge(
     writer: &mut TableWriter,
     stop: &Stop,
 ) -> Result<()> {
-    struct Merge<'a>(&'a [MergeInput], &'a mut TableWriter, &'a Stop);
-    impl Work for Merge<'_> {
+    struct MergeWork<'a>(&'a [MergeInput], &'a mut TableWriter, &'a Stop);
+    impl Work for MergeWork<'_> {
         type Output = Result<()>;
 
         fn run<E: Entry>(self) -> Self::Output {
             merge_files::<E>(self.0, self.1, self.2)
         }
     }
-    combined::with_entries(table, Merge(sources, writer, stop))
+    combined::with_entries(table, MergeWork(sources, writer, stop))
         .context("its rows have no order of their own")?
 }
 

@@ -5,7 +5,7 @@
 //! all that.
 
 use super::block_link::BlockLink;
-use super::{Damaged, Store, create_aside, sync_directory};
+use super::{Damaged, Store, create_temporary, sync_directory};
 use crate::error::Refused;
 use crate::rows::{Gap, Selection, Table};
 use alloy_primitives::B256;
@@ -63,7 +63,7 @@ pub fn write(store: &Store, blocks: &[TailBlock]) -> Result<()> {
     let mut written = Vec::new();
     for block in blocks {
         let aside = store.temporary().join(name(block.link.number, block.link.hash));
-        create_aside(&aside)
+        create_temporary(&aside)
             .and_then(|mut file| {
                 file.write_all(&encode(block).map_err(std::io::Error::other)?)?;
                 file.sync_all()

@@ -43,7 +43,7 @@ const COMMANDS: [&str; 25] = [
 
 /// What a command line runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Node {
+pub(crate) enum Invocation {
     /// One of geth's own commands, or a request for help.
     Alone,
     /// A node.
@@ -54,7 +54,7 @@ pub(crate) enum Node {
         socket: PathBuf,
     },
     /// A program that is not called `geth`: its arguments are not parsed.
-    Unread,
+    NotGeth,
 }
 
 /// What applies if geth's command line does not say.
@@ -66,7 +66,7 @@ pub(crate) struct Defaults<'a> {
     pub datadir: Option<&'a Path>,
 }
 
-impl Node {
+impl Invocation {
     /// Parses a command line, and geth's variables.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Node {
         let is_geth = |program: &OsStr| Path::new(program).file_name() == Some("geth".as_ref());
         let Some((geth, arguments)) = command.split_first().filter(|(program, _)| is_geth(program))
         else {
-            return Ok(Self::Unread);
+            return Ok(Self::NotGeth);
         };
         let Some(flags) = Flags::read(arguments, variable) else { return Ok(Self::Alone) };
         if flags.is_ipc_disabled {

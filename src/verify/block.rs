@@ -148,7 +148,7 @@ impl StoredBlock {
     /// Compares what the block becomes with what is stored.
     fn compare(&self, proved: &Proved, rules: &Rules) -> Result<Checked, Fault> {
         let options = |tables| Options { weth: rules.weth, issuance: rules.issuance, tables };
-        let mut state = State::missing("not asked for");
+        let mut state = State::missing("not requested");
         if !self.balances.is_empty() {
             let of_ether = self.balances.iter().filter(|balance| balance.asset.is_none());
             state.balances =
@@ -196,7 +196,7 @@ impl StoredBlock {
             self.partial.covers(options.tables) && !self.partial.has(&native_transfers::TABLE);
         let mut batch = Batch::new(options);
         let pushed = if alone {
-            batch.push(proved, &State::missing("not asked for"))
+            batch.push(proved, &State::missing("not requested"))
         } else {
             batch.push(proved, state)
         };

@@ -77,7 +77,7 @@ impl<'a> Combined<'a> {
             sink.finish(&|_| Vec::new())?;
             let rebuilt = file(self.directory, table);
             if table.name == large_transfers::TABLE.name {
-                tell_balances(&rebuilt, &file(stored, &balances::TABLE))?;
+                copy_balances(&rebuilt, &file(stored, &balances::TABLE))?;
             }
             faults.append(&mut differing(table, &rebuilt, &file(stored, table), range)?);
             fs::remove_file(&rebuilt)
@@ -89,25 +89,25 @@ impl<'a> Combined<'a> {
 
 /// Copies the balances of both parties from a file of balances, if there is one, into a file of
 /// large transfers.
-fn tell_balances(large: &Path, balances: &Path) -> Result<()> {
+fn copy_balances(large: &Path, balances: &Path) -> Result<()> {
     let mut entries: Vec<Large> = Vec::new();
     for_each_entry(large, |entry| entries.push(entry))?;
     let parties = |entry: &Large| {
         [entry.from, entry.to].map(|party| Some((entry.asset, party?, entry.block_number)))
     };
-    let wanted = entries.iter().flat_map(parties).flatten().map(|key| (key, None));
-    let mut told: HashMap<_, Option<U256>> = wanted.collect();
+    let unknown = entries.iter().flat_map(parties).flatten().map(|key| (key, None));
+    let mut found: HashMap<_, Option<U256>> = unknown.collect();
     if balances.exists() {
         for_each_entry(balances, |balance: Balance| {
-            if let Some(told) =
-                told.get_mut(&(balance.asset, balance.address, balance.block_number))
+            if let Some(found) =
+                found.get_mut(&(balance.asset, balance.address, balance.block_number))
             {
-                *told = Some(balance.balance);
+                *found = Some(balance.balance);
             }
         })?;
     }
     for entry in &mut entries {
-        entry.balances = parties(entry).map(|key| told[&key?]);
+        entry.balances = parties(entry).map(|key| found[&key?]);
     }
     fs::remove_file(large)?;
     let mut sink = create_table(large, &large_transfers::TABLE, GroupLimit::of_range(0))?;

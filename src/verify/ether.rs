@@ -29,7 +29,7 @@ pub(super) fn expected(
     partial: bool,
     options: Options,
 ) -> Result<Vec<NativeTransfer>, Fault> {
-    let alone = movements(block, &State::missing("not asked for"), options);
+    let alone = movements(block, &State::missing("not requested"), options);
     let number = block.header.number;
     let any = |is: &dyn Fn(&Row) -> bool| rows(&TABLE, number, stored).any(|row| is(&row));
     // Only the DAO fork's transfers may be missing, or only those of one transaction.

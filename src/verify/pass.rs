@@ -33,12 +33,12 @@ pub(super) struct Pass<'a> {
     /// Advanced by each block.
     pub bar: &'a ProgressBar,
     /// Called with each fault.
-    pub tell: &'a mut (dyn FnMut(&Fault) + Send),
+    pub on_fault: &'a mut (dyn FnMut(&Fault) + Send),
     pub report: Report,
 }
 
 /// The current blocks on the volume, ascending.
-pub(super) struct Held {
+pub(super) struct CurrentBlocks {
     pub ranges: Vec<Range>,
     /// Neighbours that do not link: the node knows which of them is wrong.
     pub apart: Vec<(Range, Range)>,
@@ -48,7 +48,7 @@ pub(super) struct Held {
 
 impl Pass<'_> {
     /// Verifies everything on the volume, and returns the current blocks.
-    pub(super) fn held(&mut self) -> Result<Held> {
+    pub(super) fn current(&mut self) -> Result<CurrentBlocks> {
         // The tail before the ranges: a block that is sealed meanwhile is then seen in at least one
         // of them.
         let mut links = self.tail()?;
@@ -58,12 +58,12 @@ impl Pass<'_> {
         let (ranges, unreadable) = self.ranges()?;
         for range in unreadable {
             let place = range.path.join("manifest.json").display().to_string();
-            self.tell(vec![Fault::new(place, "manifest", "a readable file", range.reason)]);
+            self.add_faults(vec![Fault::new(place, "manifest", "a readable file", range.reason)]);
             self.report.faulty.ranges.push((range.first, range.last, range.path));
         }
         let mut apart = Vec::new();
         for (below, above, fault) in links::between(&ranges) {
-            self.tell(vec![fault]);
+            self.add_faults(vec![fault]);
             apart.push((below.clone(), above.clone()));
         }
         let sealed = ranges.last().map(|range| (range.last, range.manifest.last_hash));
@@ -74,10 +74,10 @@ impl Pass<'_> {
             links = self.tail_blocks()?.into_par_iter().filter_map(check).collect();
             unlinked = links::tail(&links, sealed);
         }
-        self.tell(unlinked);
+        self.add_faults(unlinked);
         links.retain(|link| sealed.is_none_or(|(number, _)| link.number > number));
         links.sort_unstable_by_key(|link| link.number);
-        Ok(Held { ranges, apart, tail: links })
+        Ok(CurrentBlocks { ranges, apart, tail: links })
     }
 
     /// Verifies the current ranges, including those that replace others meanwhile, and returns the
@@ -111,7 +111,7 @@ impl Pass<'_> {
             Err(_) if !root.join(&path).exists() => false,
             Err(error) => {
                 let place = path.join("manifest.json").display().to_string();
-                self.tell(vec![Fault::new(
+                self.add_faults(vec![Fault::new(
                     place,
                     "manifest",
                     "a readable file",
@@ -141,7 +141,12 @@ impl Pass<'_> {
             && self.settings.data.join(&range.path).exists()
         {
             let place = range.path.display().to_string();
-            self.tell(vec![Fault::new(place, "files", "readable files", format!("{error:#}"))]);
+            self.add_faults(vec![Fault::new(
+                place,
+                "files",
+                "readable files",
+                format!("{error:#}"),
+            )]);
         }
         self.bar.set_position(start + range.blocks());
         self.report.faults > before
@@ -152,19 +157,19 @@ impl Pass<'_> {
         let faults = files::check(root, range, self.chain.identity)?;
         // Rows of a damaged file are not checked.
         if !faults.is_empty() {
-            self.tell(if root.join(&range.path).exists() { faults } else { Vec::new() });
+            self.add_faults(if root.join(&range.path).exists() { faults } else { Vec::new() });
             return Ok(());
         }
         let before = self.report.faults;
         let lacking = range::lacking(range.tables());
         match &self.rules {
             Some(rules) if lacking.is_empty() => {
-                let mut tell = |faults: Vec<Fault>| {
+                let mut on_faults = |faults: Vec<Fault>| {
                     self.report.faults += faults.len() as u64;
                     let tables =
                         faults.iter().map(|fault| (range.path.clone(), fault.place.to_string()));
                     self.report.faulty.contradicted.extend(tables);
-                    faults.iter().for_each(&mut *self.tell);
+                    faults.iter().for_each(&mut *self.on_fault);
                 };
                 let blocks = self.settings.blocks();
                 let (mut follow, mut left) = combined::of_range(range);
@@ -175,7 +180,7 @@ impl Pass<'_> {
                     *self.report.not_combined.entry(table.name).or_default() += range.blocks();
                 }
                 let made = (&self.scratch, follow);
-                match range::check(root, range, blocks, rules, made, self.bar, &mut tell) {
+                match range::check(root, range, blocks, rules, made, self.bar, &mut on_faults) {
                     Ok(()) => {}
                     Err(Unverified::ToRead(error)) => return Err(error),
                     // A range that is deleted meanwhile was superseded.
@@ -188,14 +193,14 @@ impl Pass<'_> {
             Some(_) => {
                 self.report.lacks(lacking, range.blocks());
                 if !lacking.has(&blocks::TABLE) {
-                    self.tell(range::check_headers(root, range, self.settings.blocks())?);
+                    self.add_faults(range::check_headers(root, range, self.settings.blocks())?);
                 }
             }
             None => {}
         }
         // If a cell is wrong, its effect on links and counts need not be reported too.
         if self.report.faults == before && range.tables().has(&blocks::TABLE) {
-            self.tell(links::inside(root, range)?);
+            self.add_faults(links::inside(root, range)?);
         }
         Ok(())
     }
@@ -211,7 +216,7 @@ impl Pass<'_> {
             }
             let path = path.strip_prefix(&self.settings.data)?.to_owned();
             let place = path.display().to_string();
-            self.tell(vec![Fault::new(place, "file", "a file", "something else")]);
+            self.add_faults(vec![Fault::new(place, "file", "a file", "something else")]);
             self.report.faulty.tail.push(path);
         }
         for round in blocks.chunks(TAIL_ROUND) {
@@ -227,7 +232,7 @@ impl Pass<'_> {
                 if !seen.faults.is_empty() {
                     self.report.faulty.tail.push(store::tail::path(*number, *hash));
                 }
-                self.tell(seen.faults);
+                self.add_faults(seen.faults);
             }
             self.bar.inc(round.len() as u64);
         }
@@ -248,20 +253,21 @@ impl Pass<'_> {
     }
 
     /// Reports faults.
-    pub(super) fn tell(&mut self, faults: Vec<Fault>) {
+    pub(super) fn add_faults(&mut self, faults: Vec<Fault>) {
         self.report.faults += faults.len() as u64;
-        faults.iter().for_each(&mut *self.tell);
+        faults.iter().for_each(&mut *self.on_fault);
     }
 
     /// Counts stored blocks; gaps between them are recorded, and are faults if those blocks were
     /// requested or are in `lost`.
-    pub(super) fn count(&mut self, held: &Held, lost: Vec<(u64, u64)>) {
-        self.report.ranges = held.ranges.len();
-        self.report.tail = held.tail.len();
+    pub(super) fn count(&mut self, current: &CurrentBlocks, lost: Vec<(u64, u64)>) {
+        self.report.ranges = current.ranges.len();
+        self.report.tail = current.tail.len();
         let (from, to) = self.settings.blocks();
-        let intervals = held.ranges.iter().map(|range| (range.first.max(from), range.last.min(to)));
+        let intervals =
+            current.ranges.iter().map(|range| (range.first.max(from), range.last.min(to)));
         let intervals: Vec<_> =
-            intervals.chain(held.tail.iter().map(|link| (link.number, link.number))).collect();
+            intervals.chain(current.tail.iter().map(|link| (link.number, link.number))).collect();
         let mut next =
             self.settings.from.or(intervals.first().map(|(first, _)| *first)).unwrap_or(0);
         for (first, last) in intervals {
@@ -285,7 +291,7 @@ impl Pass<'_> {
         for (first, last) in faults {
             let fault =
                 Fault::new("coverage", "stored blocks", format!("blocks {first} to {last}"), found);
-            self.tell(vec![fault.of_block(first)]);
+            self.add_faults(vec![fault.of_block(first)]);
         }
     }
 }

@@ -56,10 +56,11 @@ pub(super) fn check(
     rules: &Rules,
     (scratch, tables): (&Scratch, Selection),
     bar: &ProgressBar,
-    tell: &mut (dyn FnMut(Vec<Fault>) + Send),
+    on_faults: &mut (dyn FnMut(Vec<Fault>) + Send),
 ) -> Result<(), Unverified> {
     let reader = |alone| RangeReader::open(root, range, blocks, (tables, alone));
-    let mut faults = recompute(reader(Selection::of_known([]))?, range, rules, scratch, bar, tell)?;
+    let mut faults =
+        recompute(reader(Selection::of_known([]))?, range, rules, scratch, bar, on_faults)?;
     // From Amsterdam on, logs of untraced blocks show everything but transfers of an account to
     // itself: a table added later was built from that.
     let names = [address_flows::TABLE.name, large_transfers::TABLE.name];
@@ -68,7 +69,7 @@ pub(super) fn check(
         let again = recompute(alone, range, rules, scratch, &ProgressBar::hidden(), &mut |_| {})?;
         faults.retain(|fault| again.iter().any(|other| other.place == fault.place));
     }
-    tell(faults);
+    on_faults(faults);
     Ok(())
 }
 
@@ -79,7 +80,7 @@ fn recompute(
     rules: &Rules,
     scratch: &Scratch,
     bar: &ProgressBar,
-    tell: &mut (dyn FnMut(Vec<Fault>) + Send),
+    on_faults: &mut (dyn FnMut(Vec<Fault>) + Send),
 ) -> Result<Vec<Fault>, Unverified> {
     let mut combined = Combined::create(scratch, reader.combined, range.blocks());
     let (mut round, mut ready) = (reader.round()?, Vec::new());
@@ -99,16 +100,16 @@ fn recompute(
         let (next, (checked, pushed)) = rayon::join(read, || rayon::join(recompute, combine));
         combined = pushed.and(combined);
         sound &= round.faults.is_empty() && checked.iter().all(|checked| checked.faults.is_empty());
-        tell(std::mem::take(&mut round.faults));
+        on_faults(std::mem::take(&mut round.faults));
         for Checked { faults, combined } in checked {
-            tell(faults);
+            on_faults(faults);
             ready.push(combined);
         }
         round = next?;
     }
     // If a row is wrong, so are the tables combined from it.
     sound &= round.faults.is_empty();
-    tell(round.faults);
+    on_faults(round.faults);
     if !sound {
         return Ok(Vec::new());
     }

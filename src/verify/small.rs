@@ -4,7 +4,7 @@
 use super::fault::Fault;
 use crate::answers::ranking;
 use crate::publish;
-use crate::store::{self, CHAIN, Damaged, Noted};
+use crate::store::{self, CHAIN, ChainRecord, Damaged};
 use crate::watch::Heartbeat;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -20,12 +20,12 @@ pub(super) fn check(root: &Path) -> Result<Vec<(Fault, Option<PathBuf>)>> {
         Fault::new(path.display().to_string(), check, expected, found)
     };
     let whole = "an intact file";
-    match store::noted_chain(root)? {
-        Noted::Chain(_) => {}
+    match store::read_chain_record(root)? {
+        ChainRecord::Chain(_) => {}
         // A new writer recreates it before anything else.
-        Noted::Nothing => faults
+        ChainRecord::Missing => faults
             .push((fault(CHAIN.as_ref(), "file", "an existing file", "none".to_owned()), None)),
-        Noted::Damaged(reason) => {
+        ChainRecord::Damaged(reason) => {
             faults.push((fault(CHAIN.as_ref(), "record", whole, reason), None))
         }
     }

@@ -2,7 +2,7 @@
 
 use super::builder::Job;
 use super::error::FetchError;
-use super::mend;
+use super::rebuild;
 use super::sealed::GRACE;
 use super::session::Session;
 use super::space::is_disk_full;
@@ -56,7 +56,7 @@ impl Session {
             self.jobs.estimate.add(&range);
         }
         let act = match (&job.adds_to, job.piece.source) {
-            _ if job.mends.is_some() => "mended",
+            _ if job.rebuilds.is_some() => "rebuilt",
             (Some(_), _) => "completed",
             (None, Source::Tail) => "sealed",
             (None, Source::Freezer | Source::Node) => "read",
@@ -68,7 +68,7 @@ impl Session {
         let above = self.tail.links.first().filter(|link| link.number == last + 1);
         if above.is_some_and(|link| link.parent_hash != last_hash) {
             // The finalized block decides.
-            self.take_back(last, last_hash, Vec::new())?;
+            self.rewind(last, last_hash, Vec::new())?;
         }
         self.committed(&what)?;
         self.publish(self.settings.follows())?;
@@ -107,7 +107,7 @@ impl Session {
         if !self.is_filling() {
             if self.settings.follows()
                 && let Some(damage) =
-                    self.tail.hydration.go_on(&self.sealed.ranges, &self.jobs.builder).await
+                    self.tail.hydration.advance(&self.sealed.ranges, &self.jobs.builder).await
             {
                 self.take_damage(damage)?;
             }
@@ -142,12 +142,12 @@ impl Session {
         }
         let known = self.known();
         let is_traced = self.node.is_traced();
-        let (first, then) = if known.mends_first() {
-            (Some(known.mends()), None)
+        let (first, then) = if known.rebuilds_first() {
+            (Some(known.rebuilds()), None)
         } else {
-            (None, Some(known.mends()))
+            (None, Some(known.rebuilds()))
         };
-        let [first, then] = [first, then].map(|mends| mends.into_iter().flatten());
+        let [first, then] = [first, then].map(|rebuilds| rebuilds.into_iter().flatten());
         let pieces =
             first.chain(known.pieces().take(AHEAD_MAX)).chain(then).chain(known.additions());
         let mut pieces = pieces.map(|piece| self.jobs.source(piece, is_traced));
@@ -172,23 +172,23 @@ impl Session {
             tables: self.settings.tables,
             links: Vec::new(),
             adds_to: None,
-            mends: self
+            rebuilds: self
                 .sealed
-                .mends
+                .rebuilds
                 .iter()
-                .find(|mend| (mend.first, mend.last) == (first, last))
+                .find(|rebuild| (rebuild.first, rebuild.last) == (first, last))
                 .cloned(),
             replaces: None,
         };
         let stored =
             self.sealed.ranges.iter().find(|range| (range.first, range.last) == (first, last));
-        if let Some(mend) = &job.mends {
-            job.tables = job.tables.with(mend.tables);
+        if let Some(rebuild) = &job.rebuilds {
+            job.tables = job.tables.with(rebuild.tables);
         } else if let Some(range) = stored {
             job.tables = job.tables.with(range.tables());
             if self.node.is_to_be_asked(range) {
                 job.replaces = Some(range.clone());
-                job.adds_to = mend::without_state(range);
+                job.adds_to = rebuild::without_state(range);
             } else {
                 job.adds_to = Some(range.clone());
             }

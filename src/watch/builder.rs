@@ -3,9 +3,9 @@
 use super::error::FetchError;
 use super::fetch::Fetcher;
 use super::limits::lower_priority;
-use super::mend::Mend;
 use super::meter::Meter;
 use super::pressure::Gate;
+use super::rebuild::Rebuild;
 use crate::freezer::Places;
 use crate::log::phase;
 use crate::plan::Piece;
@@ -29,7 +29,7 @@ pub(super) struct Job {
     /// The existing range that gets a new generation with more tables.
     pub adds_to: Option<Range>,
     /// The damaged range that it replaces.
-    pub mends: Option<Mend>,
+    pub rebuilds: Option<Rebuild>,
     /// The range that it replaces to request its state again.
     pub replaces: Option<Range>,
 }

@@ -30,7 +30,7 @@ pub(super) struct Found {
     /// Its genesis allocation, if the node reports it.
     pub genesis: Option<Allocation>,
     /// The first requested block, a multiple of [`RANGE_MIN`].
-    pub wanted_first: u64,
+    pub requested_first: u64,
     pub freezer: FreezerLookup,
 }
 
@@ -47,19 +47,24 @@ pub(super) async fn connect(
     let mut freezer = FreezerLookup::new(settings.freezer.clone(), settings.era.clone());
     loop {
         let mut unhealthy = None;
-        match look(client, store, settings, &mut freezer).await {
-            Ok(Look::Ready { chain, rules: (schedule, issuance), genesis, wanted_first }) => {
+        match check_node(client, store, settings, &mut freezer).await {
+            Ok(NodeCheck::Ready {
+                chain,
+                rules: (schedule, issuance),
+                genesis,
+                requested_first,
+            }) => {
                 client.expect(chain.identity.into());
                 return Ok(Found {
                     chain: *chain,
                     schedule,
                     issuance,
                     genesis,
-                    wanted_first,
+                    requested_first,
                     freezer,
                 });
             }
-            Ok(Look::NotYet(why)) => reporter.log_state(why),
+            Ok(NodeCheck::NotYet(why)) => reporter.log_state(why),
             Err(FetchError::Away(error)) => {
                 geth::check_socket(client.path())
                     .map_err(|refused| FetchError::Other(refused.into()))?;
@@ -86,25 +91,25 @@ pub(super) async fn connect(
 }
 
 /// The result of polling the node.
-enum Look {
+enum NodeCheck {
     /// It has blocks, of the volume's chain.
     Ready {
         chain: Box<Chain>,
         /// Its blob schedule and block rewards.
         rules: (BlobSchedule, Issuance),
         genesis: Option<Allocation>,
-        wanted_first: u64,
+        requested_first: u64,
     },
     /// It has only its genesis block, and why.
     NotYet(String),
 }
 
-async fn look(
+async fn check_node(
     client: &Client,
     store: &Store,
     settings: &Settings,
     freezer: &mut FreezerLookup,
-) -> Result<Look, FetchError> {
+) -> Result<NodeCheck, FetchError> {
     let version = client.client_version().await.map_err(FetchError::Away)?;
     let chain_id = client.chain_id().await.map_err(FetchError::Away)?;
     let genesis_hash = client.head(Tag::Number(0)).await.map_err(FetchError::Away)?.hash;
@@ -150,7 +155,7 @@ async fn look(
         freezer.look(client, genesis_hash).await?;
         let below_head = matches!(settings.from, From::BelowHead(_));
         if below_head || freezer.extents.last().is_none_or(|(_, last)| *last == 0) {
-            return Ok(Look::NotYet(before_first_block(client).await?));
+            return Ok(NodeCheck::NotYet(before_first_block(client).await?));
         }
         tracing::info!("the node has no head yet: its freezer is read, but not yet anchored");
     }
@@ -178,7 +183,7 @@ async fn look(
     chain.blob_schedule = Some(rules.0.clone());
     chain.issuance = Some(rules.1);
     chain.weth = settings.weth.or(chain.weth).or(known_weth(chain_id));
-    let wanted_first = match settings.from {
+    let requested_first = match settings.from {
         From::Block(number) => number / RANGE_MIN * RANGE_MIN,
         From::BelowHead(depth) => head.number.saturating_sub(depth) / RANGE_MIN * RANGE_MIN,
         // A range that is half pruned could never be complete.
@@ -193,9 +198,9 @@ async fn look(
             earliest.next_multiple_of(RANGE_MIN)
         }
     };
-    if settings.ends() && wanted_first > head.number {
+    if settings.ends() && requested_first > head.number {
         let what = format!(
-            "the node's head is block {}, below the first requested block {wanted_first}",
+            "the node's head is block {}, below the first requested block {requested_first}",
             head.number
         );
         return Err(FetchError::Other(
@@ -206,8 +211,9 @@ async fn look(
     if held.as_ref() != Some(&chain) {
         store.set_chain(&chain)?;
     }
-    tracing::info!(node = version, %chain_id, head = head.number, from = wanted_first, "node found");
-    Ok(Look::Ready { chain: Box::new(chain), rules, genesis, wanted_first })
+    let head = head.number;
+    tracing::info!(node = version, %chain_id, head, from = requested_first, "node found");
+    Ok(NodeCheck::Ready { chain: Box::new(chain), rules, genesis, requested_first })
 }
 
 /// The genesis allocation, if the node reports it.

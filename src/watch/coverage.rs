@@ -63,23 +63,23 @@ impl Coverage<'_> {
                 reason: Some(failure.reason.clone()),
                 lacks: Some(Lacks::Rows),
             });
-            let mends = sealed
-                .wanted_mends()
-                .filter(|mend| !sealed.failures.contains_key(&(mend.first, mend.last)));
-            let mends = mends.map(|mend| Interval {
+            let rebuilds = sealed
+                .rebuilds_requested()
+                .filter(|rebuild| !sealed.failures.contains_key(&(rebuild.first, rebuild.last)));
+            let rebuilds = rebuilds.map(|rebuild| Interval {
                 table: table.name,
-                first: mend.first,
-                last: mend.last,
+                first: rebuild.first,
+                last: rebuild.last,
                 status: "missing",
                 reason: Some(format!(
                     "damaged, being rebuilt; the old files are in `{}`",
-                    mend.path.display()
+                    rebuild.path.display()
                 )),
                 lacks: Some(Lacks::Rows),
             });
             known.sort_unstable_by_key(|interval| interval.first);
             let new: Vec<_> =
-                failures.chain(mends).flat_map(|failure| outside(failure, &known)).collect();
+                failures.chain(rebuilds).flat_map(|failure| outside(failure, &known)).collect();
             known.extend(new);
         }
         if node.is_traced() {
@@ -93,9 +93,9 @@ impl Coverage<'_> {
         let lowest = ranges.first().map(|range| range.first).or(tail.first());
         let is_cut = ranges.len() < sealed.ranges.len();
         let mut next = match lowest {
-            Some(lowest) if is_cut => sealed.wanted_first.max(lowest),
-            Some(lowest) => sealed.wanted_first.min(lowest),
-            None => sealed.wanted_first,
+            Some(lowest) if is_cut => sealed.requested_first.max(lowest),
+            Some(lowest) => sealed.requested_first.min(lowest),
+            None => sealed.requested_first,
         };
         let mut whole: Vec<Interval> = Vec::new();
         for interval in known {
@@ -121,14 +121,15 @@ impl Coverage<'_> {
 
     /// Appends a gap, clipped to the requested blocks.
     fn push_missing(&self, whole: &mut Vec<Interval>, table: &Table, first: u64, last: u64) {
-        let wanted_first = self.sealed.wanted_first;
-        let wanted_end = self.sealed.wanted_last.map_or(u64::MAX, |last| last + 1);
+        let requested_first = self.sealed.requested_first;
+        let requested_end = self.sealed.requested_last.map_or(u64::MAX, |last| last + 1);
         let mut next = first;
-        for end in [wanted_first, wanted_end, u64::MAX] {
+        for end in [requested_first, requested_end, u64::MAX] {
             let end = end.min(last + 1);
             if next < end {
-                let wanted = (wanted_first..wanted_end).contains(&next) && self.tables.has(table);
-                let reason = if wanted { "not read yet" } else { "not asked for" };
+                let wanted =
+                    (requested_first..requested_end).contains(&next) && self.tables.has(table);
+                let reason = if wanted { "not read yet" } else { "not requested" };
                 let reason = Some(reason.to_owned());
                 let lacks = Some(Lacks::Rows);
                 whole.push(Interval {
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_is_taken_out() {
+    fn intervals_of_others_are_subtracted() {
         let check = |others: &[(u64, u64)], expected: &str| {
             let others: Vec<_> = others.iter().map(|(first, last)| held(*first, *last)).collect();
             assert_eq!(shown(&outside(held(100, 199), &others)), expected, "{others:?}");
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_cut_what_is_held() {
+    fn gaps_cut_stored_intervals() {
         let check = |gaps: &[(u64, u64)], expected: &str| {
             let gap = |&(first, last): &(u64, u64)| Gap {
                 table: TABLE.to_owned(),

@@ -9,7 +9,7 @@ use crate::store::BlockLink;
 impl Session {
     /// Extends the tail towards the node's head. Returns whether anything was done.
     pub(super) async fn follow(&mut self, head: Head) -> Result<bool, FetchError> {
-        self.tail.take_up(&self.sealed, &self.node).await?;
+        self.tail.load(&self.sealed, &self.node).await?;
         let hole = self.tail.hole;
         if !self.node.is_anchored() || !(self.settings.follows() || hole.is_some()) {
             return Ok(false);
@@ -83,9 +83,9 @@ impl Session {
 
     /// Loads all of the tail, and fetches its missing blocks as far as the node has them.
     pub(super) async fn fill_tail(&mut self, head: Head) -> Result<(), FetchError> {
-        self.tail.take_up(&self.sealed, &self.node).await?;
+        self.tail.load(&self.sealed, &self.node).await?;
         while self.tail.hole.is_some() && self.follow(head).await? {
-            self.tail.take_up(&self.sealed, &self.node).await?;
+            self.tail.load(&self.sealed, &self.node).await?;
         }
         self.tail.hole = None;
         Ok(())

@@ -74,7 +74,7 @@ impl Builder {
                 links.clear();
             }
         }
-        let mut under_way = VecDeque::new();
+        let mut in_progress = VecDeque::new();
         // Blocks that the node executes again may each be large.
         let count = if self.fetcher.state.is_traced() { 1 } else { BATCH_BLOCKS };
         let mut parts = parts(piece, &links, count).into_iter();
@@ -82,18 +82,18 @@ impl Builder {
         let mut ahead = Ahead::up_to(BATCHES_MAX);
         loop {
             self.gate.wait().await;
-            while under_way.len() < ahead.get()
+            while in_progress.len() < ahead.get()
                 && let Some((first, last, link)) = parts.next()
             {
                 let fetcher = self.fetcher.clone();
-                under_way.push_back(AbortOnDrop::spawn(async move {
+                in_progress.push_back(AbortOnDrop::spawn(async move {
                     match link {
                         Some(link) => fetcher.of_tail(link).await,
                         None => fetcher.fetch(first, last, Near::Finalized).await,
                     }
                 }));
             }
-            let Some(batch) = under_way.pop_front() else { return Ok(()) };
+            let Some(batch) = in_progress.pop_front() else { return Ok(()) };
             let batch = self.linked(below, batch.await??).await?;
             ahead.note(batch.weight());
             below = batch.links.last().copied();

@@ -150,7 +150,7 @@ impl Pulse {
         let beating = Arc::downgrade(&pulse);
         let thread = thread::Builder::new()
             .name("heartbeat".to_owned())
-            .spawn(move || Self::go_on(&beating));
+            .spawn(move || Self::repeat(&beating));
         if let Err(error) = thread {
             tracing::warn!(%error, "no thread for the heartbeat: a long step will look like a \
                 dead writer");
@@ -159,7 +159,7 @@ impl Pulse {
     }
 
     /// Repeats the heartbeat until its owner is dropped.
-    fn go_on(pulse: &Weak<Self>) {
+    fn repeat(pulse: &Weak<Self>) {
         loop {
             thread::sleep(BEAT_EVERY);
             let Some(pulse) = pulse.upgrade() else { return };

@@ -46,12 +46,12 @@ pub(super) struct Hydration {
     asked: VecDeque<(B256, Arc<[Account]>)>,
     /// Ranges already read, as runs of blocks, ascending and never adjacent.
     read: Vec<(u64, u64)>,
-    reading: Option<Reading>,
+    reading: Option<RangeRead>,
 }
 
 /// A range that is being read.
 #[derive(Debug)]
-struct Reading {
+struct RangeRead {
     blocks: (u64, u64),
     task: AbortOnDrop<Result<Vec<Account>, FetchError>>,
 }
@@ -59,12 +59,12 @@ struct Reading {
 impl Hydration {
     /// Handles a range that was read, and starts the next one if no accounts are waiting. Returns
     /// damage if it found any.
-    pub(super) async fn go_on(
+    pub(super) async fn advance(
         &mut self,
         ranges: &[Range],
         builder: &Builder,
     ) -> Option<anyhow::Error> {
-        if let Some(Reading { blocks, task }) =
+        if let Some(RangeRead { blocks, task }) =
             self.reading.take_if(|reading| reading.task.is_finished())
         {
             self.note_read(blocks);
@@ -103,7 +103,7 @@ impl Hydration {
                 accounts(&range.file(store.root(), &large_transfers::TABLE), &lacking)
             });
             let task = AbortOnDrop::spawn(async move { Ok(task.await??) });
-            self.reading = Some(Reading { blocks, task });
+            self.reading = Some(RangeRead { blocks, task });
             return None;
         }
         None
@@ -143,7 +143,7 @@ impl Hydration {
     }
 
     /// Undoes what blocks added that a reorganisation dropped.
-    pub(super) fn take_back(&mut self, hashes: &[B256]) {
+    pub(super) fn forget_blocks(&mut self, hashes: &[B256]) {
         let Self { asked, seen, waiting, .. } = self;
         asked.retain(|(hash, accounts)| {
             let stays = !hashes.contains(hash);

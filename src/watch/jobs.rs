@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Jobs {
     pub builder: Builder,
     /// Ranges being built, in planned order.
-    under_way: Vec<UnderWay>,
+    in_progress: Vec<InProgress>,
     merging: Option<Merging>,
     /// Failed merges, by first and last block.
     unmerged: BTreeMap<(u64, u64), Failure>,
@@ -39,14 +39,14 @@ pub(super) struct Jobs {
 
 /// A range being built.
 #[derive(Debug)]
-struct UnderWay {
+struct InProgress {
     job: Job,
     task: AbortOnDrop<Result<Finished, FetchError>>,
     /// Set when it no longer needs the node and is only being written.
     drained: Arc<AtomicBool>,
 }
 
-impl UnderWay {
+impl InProgress {
     fn is_drained(&self) -> bool {
         self.drained.load(Ordering::Relaxed)
     }
@@ -66,7 +66,7 @@ impl Jobs {
     pub(super) fn new(builder: Builder, ranges: &[Range]) -> Self {
         Self {
             builder,
-            under_way: Vec::new(),
+            in_progress: Vec::new(),
             merging: None,
             unmerged: BTreeMap::new(),
             ranking: None,
@@ -80,13 +80,13 @@ impl Jobs {
 
     /// Starts building a range, after those in progress.
     pub(super) fn start(&mut self, job: Job) {
-        self.start_at(self.under_way.len(), job);
+        self.start_at(self.in_progress.len(), job);
     }
 
     fn start_at(&mut self, index: usize, job: Job) {
         let drained = Arc::new(AtomicBool::new(false));
         let task = AbortOnDrop::spawn(self.builder.clone().build(job.clone(), drained.clone()));
-        self.under_way.insert(index, UnderWay { job, task, drained });
+        self.in_progress.insert(index, InProgress { job, task, drained });
     }
 
     /// The next finished range that can be committed: the first in progress if `in_order`,
@@ -96,7 +96,7 @@ impl Jobs {
         in_order: bool,
     ) -> Option<(Job, Result<Finished, FetchError>)> {
         while let Some(index) = self.ended(in_order) {
-            let UnderWay { job, task, .. } = self.under_way.remove(index);
+            let InProgress { job, task, .. } = self.in_progress.remove(index);
             match task.await.unwrap_or_else(|error| Err(error.into())) {
                 Err(FetchError::Freezer(reason)) => {
                     let Piece { first, last, .. } = job.piece;
@@ -119,26 +119,29 @@ impl Jobs {
 
     fn ended(&self, in_order: bool) -> Option<usize> {
         let candidates = if in_order { 1 } else { usize::MAX };
-        self.under_way.iter().take(candidates).position(|under_way| under_way.task.is_finished())
+        self.in_progress
+            .iter()
+            .take(candidates)
+            .position(|in_progress| in_progress.task.is_finished())
     }
 
     /// The pieces in progress.
     pub(super) fn pieces(&self) -> impl Iterator<Item = Piece> {
-        self.under_way.iter().map(|under_way| under_way.job.piece)
+        self.in_progress.iter().map(|in_progress| in_progress.job.piece)
     }
 
     /// Whether a worker is free.
     pub(super) fn has_worker(&self, workers: usize) -> bool {
         // One that is only being written needs no core.
-        self.under_way.iter().filter(|under_way| !under_way.is_drained()).count() < workers
+        self.in_progress.iter().filter(|in_progress| !in_progress.is_drained()).count() < workers
     }
 
     /// Whether another range may be built from the node or the tail. Such a range keeps every core
     /// busy, so there is one at a time; the next may start while it is only being written.
     pub(super) fn has_node(&self) -> bool {
         let mut others =
-            self.under_way.iter().filter(|other| other.job.piece.source != Source::Freezer);
-        others.clone().count() <= 1 && others.all(UnderWay::is_drained)
+            self.in_progress.iter().filter(|other| other.job.piece.source != Source::Freezer);
+        others.clone().count() <= 1 && others.all(InProgress::is_drained)
     }
 
     /// The source of a piece, given what failed before: traced pieces, and those that the freezer
@@ -162,11 +165,12 @@ impl Jobs {
         if self.merging.is_some() {
             return None;
         }
-        let resting: Vec<_> = self.unmerged.iter().filter(|(_, failure)| failure.rests()).collect();
-        let rests = |range: &&Range| {
+        let resting: Vec<_> =
+            self.unmerged.iter().filter(|(_, failure)| failure.is_resting()).collect();
+        let is_resting = |range: &&Range| {
             resting.iter().any(|((first, last), _)| *first <= range.first && range.last <= *last)
         };
-        let ranges: Vec<_> = ranges.iter().filter(|range| !rests(range)).cloned().collect();
+        let ranges: Vec<_> = ranges.iter().filter(|range| !is_resting(range)).cloned().collect();
         next_merge(&ranges, tables)
     }
 
@@ -233,7 +237,7 @@ impl Jobs {
 
     /// Whether ranges are being built or merged.
     pub(super) fn is_building(&self) -> bool {
-        !self.under_way.is_empty() || self.merging.is_some()
+        !self.in_progress.is_empty() || self.merging.is_some()
     }
 
     /// Whether it is time to delete unused files. Never while a job reads ranges.
@@ -241,7 +245,7 @@ impl Jobs {
         const EVERY: Duration = Duration::from_secs(60);
         if self.merging.is_some()
             || self.is_ranking()
-            || self.under_way.iter().any(|under_way| under_way.job.adds_to.is_some())
+            || self.in_progress.iter().any(|in_progress| in_progress.job.adds_to.is_some())
             || self.collected_at.is_some_and(|at| at.elapsed() < EVERY)
         {
             return false;
@@ -254,7 +258,7 @@ impl Jobs {
     pub(super) async fn wait(&self, in_order: bool) {
         const LOOK_EVERY: Duration = Duration::from_millis(20);
         let count_drained =
-            || self.under_way.iter().filter(|under_way| under_way.is_drained()).count();
+            || self.in_progress.iter().filter(|in_progress| in_progress.is_drained()).count();
         let drained = count_drained();
         let merged = || self.merging.as_ref().is_some_and(|merging| merging.task.is_finished());
         let ranked = || self.ranking.as_ref().is_some_and(AbortOnDrop::is_finished);
@@ -269,7 +273,7 @@ impl Jobs {
         /// How long to wait for a merge before it is dropped.
         const DRAIN: Duration = Duration::from_secs(1);
         self.builder.stop.set();
-        self.under_way.clear();
+        self.in_progress.clear();
         let Merging { blocks, task } = self.merging.take()?;
         // Its thread has idle priority and may never be scheduled to see the stop.
         let merged =

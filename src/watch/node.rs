@@ -3,8 +3,8 @@
 use super::error::FetchError;
 use super::freezer::FreezerLookup;
 use super::heartbeat::age_s;
-use super::mend::was_not_asked;
 use super::pressure::{ANSWER_MAX, Gate, Pressure};
+use super::rebuild::was_not_asked;
 use super::settings::{Settings, Traces};
 use crate::error::Refused;
 use crate::freezer::Places;

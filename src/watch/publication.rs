@@ -126,7 +126,7 @@ impl Publication {
     }
 
     /// Whether it failed recently.
-    pub(super) fn rests(&self) -> bool {
+    pub(super) fn is_resting(&self) -> bool {
         const RETRY: Duration = Duration::from_secs(10);
         self.failed.as_ref().is_some_and(|(_, at)| at.elapsed() < RETRY)
     }

@@ -23,13 +23,12 @@ impl Session {
     /// found by that goes to quarantine, and publishing is retried once from scratch; if that fails
     /// too, readers keep the old file, and it is retried later.
     pub(super) fn publish(&mut self, now: bool) -> Result<()> {
-        if self.publication.rests() && !self.settings.ends() {
+        if self.publication.is_resting() && !self.settings.ends() {
             return Ok(());
         }
-        let is_to_be_mended =
-            |error: &anyhow::Error| !is_disk_full(error) && !error.is::<Refused>();
+        let is_repairable = |error: &anyhow::Error| !is_disk_full(error) && !error.is::<Refused>();
         let mut published = self.try_publish(now);
-        if let Some(error) = published.as_ref().err().filter(|error| is_to_be_mended(error)) {
+        if let Some(error) = published.as_ref().err().filter(|error| is_repairable(error)) {
             tracing::warn!(
                 error = format!("{error:#}"),
                 "publishing failed, retrying from scratch"
@@ -40,7 +39,7 @@ impl Session {
         let failure = published
             .as_ref()
             .err()
-            .filter(|error| is_to_be_mended(error))
+            .filter(|error| is_repairable(error))
             .map(|error| format!("{error:#}"));
         self.publication.note_failure(failure.clone());
         match failure {
@@ -75,7 +74,7 @@ impl Session {
     fn publish_without_damage(&mut self, error: &anyhow::Error) -> Result<()> {
         let read_first = self.kept().first().map(|range| range.path.clone());
         let damaged = self.sealed.damage_met(error, read_first.as_deref())?;
-        self.sealed.set_aside_all(&damaged)?;
+        self.sealed.quarantine_all(&damaged)?;
         self.publication.dirty = true;
         self.try_publish(true)
     }
@@ -84,7 +83,7 @@ impl Session {
     /// Returns any other error.
     pub(super) fn take_damage(&mut self, error: anyhow::Error) -> Result<()> {
         let Some(damaged) = error.downcast_ref::<Damaged>().cloned() else { return Err(error) };
-        if !self.sealed.set_aside(&damaged)? {
+        if !self.sealed.quarantine(&damaged)? {
             return Ok(());
         }
         self.publication.dirty = true;

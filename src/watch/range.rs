@@ -4,7 +4,7 @@
 
 use super::builder::{Builder, Job};
 use super::error::FetchError;
-use super::mend::{Mend, covers_as_much, is_of_state};
+use super::rebuild::{Rebuild, covers_as_much, is_of_state};
 use crate::geth::Tag;
 use crate::log::phase;
 use crate::plan::Source;
@@ -23,8 +23,8 @@ impl Builder {
         mut job: Job,
         drained: Arc<AtomicBool>,
     ) -> Result<Finished, FetchError> {
-        if let Some(mend) = &job.mends {
-            job.adds_to = self.sound_state(mend).await?;
+        if let Some(rebuild) = &job.rebuilds {
+            job.adds_to = self.sound_state(rebuild).await?;
         }
         let held = job.adds_to.as_ref().map_or(Selection::of_known([]), Range::tables);
         self.fetcher.state.options.tables = job.tables.without(held);
@@ -49,7 +49,7 @@ impl Builder {
         if let Some(range) = &job.replaces {
             covers_as_much(finished.manifest(), &range.manifest)?;
         }
-        if let (Some(range), None) = (&job.adds_to, &job.mends) {
+        if let (Some(range), None) = (&job.adds_to, &job.rebuilds) {
             let (held, added) = (&range.manifest, finished.manifest());
             if (held.first_parent_hash, held.last_hash)
                 != (added.first_parent_hash, added.last_hash)
@@ -67,8 +67,8 @@ impl Builder {
     /// The damaged range reduced to intact state-dependent tables that the node could not provide
     /// again; these are reused. `None` if there are none, or if the range is not of the node's
     /// chain.
-    async fn sound_state(&self, mend: &Mend) -> Result<Option<Range>, FetchError> {
-        let Mend { first, last, ref path, .. } = *mend;
+    async fn sound_state(&self, rebuild: &Rebuild) -> Result<Option<Range>, FetchError> {
+        let Rebuild { first, last, ref path, .. } = *rebuild;
         let root = self.fetcher.store.root();
         let Ok(mut manifest) = Manifest::read(&root.join(path)) else { return Ok(None) };
         let node = self.fetcher.client.head(Tag::Number(last)).await.map_err(FetchError::Away)?;
@@ -78,7 +78,7 @@ impl Builder {
         manifest.tables.retain(|name, table| {
             let file = table_path(&root.join(path), name);
             let as_written = || hash_of(&file).is_ok_and(|hash| hash == table.blake3);
-            is_of_state(name) && !mend.contradicted.contains(name) && as_written()
+            is_of_state(name) && !rebuild.contradicted.contains(name) && as_written()
         });
         manifest.gaps.retain(|gap| manifest.tables.contains_key(&gap.table));
         let path = path.clone();

@@ -55,7 +55,7 @@ impl Session {
             client.check_chain().await.map_err(FetchError::Away)?;
         }
         new_hashes.reverse();
-        self.take_back(fork_block, fork_hash, new_hashes)
+        self.rewind(fork_block, fork_hash, new_hashes)
     }
 
     /// Checks that the node has the first block of the other branch, before ours is given up for
@@ -88,13 +88,13 @@ impl Session {
     }
 
     /// Drops the tail above a block, to be replaced, and records the reorganisation.
-    pub(super) fn take_back(
+    pub(super) fn rewind(
         &mut self,
         fork_block: u64,
         fork_hash: B256,
         new_hashes: Vec<B256>,
     ) -> Result<(), FetchError> {
-        let dropped = self.tail.take_back(fork_block, fork_hash, new_hashes)?;
+        let dropped = self.tail.rewind(fork_block, fork_hash, new_hashes)?;
         if dropped > 0 {
             self.committed(&format!("reorganisation of {dropped} blocks above {fork_block}"))?;
         }

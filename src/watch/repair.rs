@@ -6,7 +6,7 @@
 use super::builder::Job;
 use super::connect::connect;
 use super::error::FetchError;
-use super::mend::Mend;
+use super::rebuild::Rebuild;
 use super::reporter::Reporter;
 use super::session::Session;
 use super::settings::{From, Settings, Task, Traces};
@@ -146,19 +146,19 @@ async fn rebuild(
     // It was computed from faulty files.
     session.publication.ranking = None;
     // Unreadable ranges went to quarantine when the session was opened.
-    let mut mends = session.sealed.mends.clone();
+    let mut rebuilds = session.sealed.rebuilds.clone();
     for range in faulty.ranges {
         if session.sealed.ranges.iter().any(|held| held.path == range.2) {
-            let mut mend = Mend::new(store.root(), range)?;
-            let contradicted = faulty.contradicted.iter().filter(|(path, _)| *path == mend.path);
-            mend.contradicted = contradicted.map(|(_, table)| table.clone()).collect();
-            mends.push(mend);
+            let mut rebuild = Rebuild::new(store.root(), range)?;
+            let contradicted = faulty.contradicted.iter().filter(|(path, _)| *path == rebuild.path);
+            rebuild.contradicted = contradicted.map(|(_, table)| table.clone()).collect();
+            rebuilds.push(rebuild);
         }
     }
-    for mend in &mends {
-        let what = format!("blocks {} to {}", mend.first, mend.last);
+    for rebuild in &rebuilds {
+        let what = format!("blocks {} to {}", rebuild.first, rebuild.last);
         session.reporter.log_state(format!("rebuilding {what}"));
-        let range = session.build_again(mend.clone()).await;
+        let range = session.build_again(rebuild.clone()).await;
         let range = range.map_err(error).with_context(|| format!("failed to rebuild {what}"))?;
         session.sealed.add(range);
     }
@@ -166,16 +166,16 @@ async fn rebuild(
     session.fill_tail(head).await?;
     session.publication.dirty = true;
     session.publish(true)?;
-    for mend in mends.iter().filter(|mend| !mend.path.starts_with("quarantine")) {
-        store.quarantine_path(&mend.path, label)?;
+    for rebuild in rebuilds.iter().filter(|rebuild| !rebuild.path.starts_with("quarantine")) {
+        store.quarantine_path(&rebuild.path, label)?;
     }
     Ok(ranking::remove_all(&store)?)
 }
 
 impl Session {
     /// Rebuilds a range, and commits it.
-    async fn build_again(&mut self, mend: Mend) -> Result<Range, FetchError> {
-        let old = fs::read_dir(self.store.root().join(&mend.path))?
+    async fn build_again(&mut self, rebuild: Rebuild) -> Result<Range, FetchError> {
+        let old = fs::read_dir(self.store.root().join(&rebuild.path))?
             .map(|entry| Ok(entry?.metadata()?.len()));
         if !self.has_room(old.sum::<Result<u64>>()?)? {
             return Err(FetchError::Other(anyhow!(
@@ -183,14 +183,14 @@ impl Session {
                 self.reporter.state()
             )));
         }
-        let piece = Piece { first: mend.first, last: mend.last, source: Source::Node };
-        let tables = mend.tables;
+        let piece = Piece { first: rebuild.first, last: rebuild.last, source: Source::Node };
+        let tables = rebuild.tables;
         let job = Job {
             piece,
             tables,
             links: Vec::new(),
             adds_to: None,
-            mends: Some(mend),
+            rebuilds: Some(rebuild),
             replaces: None,
         };
         let finished =

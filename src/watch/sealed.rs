@@ -1,6 +1,6 @@
 //! Stored history: the sealed ranges, those that are damaged, and pieces that could not be built.
 
-use super::mend::{self, Mend};
+use super::rebuild::{self, Rebuild};
 use super::settings::{Settings, Task};
 use crate::clock::now;
 use crate::error::Refused;
@@ -35,7 +35,7 @@ impl Failure {
     }
 
     /// Whether it is too early to retry.
-    pub(super) fn rests(&self) -> bool {
+    pub(super) fn is_resting(&self) -> bool {
         self.retry_at > Instant::now()
     }
 }
@@ -46,13 +46,13 @@ pub(super) struct Sealed {
     store: Arc<Store>,
     keep_days: Option<u64>,
     /// The first requested block, a multiple of [`RANGE_MIN`].
-    pub wanted_first: u64,
+    pub requested_first: u64,
     /// The last requested block, if there is a limit.
-    pub wanted_last: Option<u64>,
+    pub requested_last: Option<u64>,
     /// Sealed ranges, ascending.
     pub ranges: Vec<Range>,
     /// Damaged ranges in quarantine, to be rebuilt.
-    pub mends: Vec<Mend>,
+    pub rebuilds: Vec<Rebuild>,
     /// Pieces that could not be built, by first and last block.
     pub failures: BTreeMap<(u64, u64), Failure>,
 }
@@ -62,26 +62,26 @@ impl Sealed {
     pub(super) fn open(
         store: Arc<Store>,
         identity: Identity,
-        wanted_first: u64,
+        requested_first: u64,
         settings: &Settings,
     ) -> Result<Self> {
-        let wanted_last = match settings.task {
+        let requested_last = match settings.task {
             Task::Backfill { last } => last,
             Task::Follow { .. } => None,
         };
-        if let Some(last) = wanted_last.filter(|last| *last < wanted_first) {
-            let range = format!("blocks {wanted_first} to {last} are an empty range");
+        if let Some(last) = requested_last.filter(|last| *last < requested_first) {
+            let range = format!("blocks {requested_first} to {last} are an empty range");
             return Err(Refused::new(range, "give a `--to` that is not below `--from`").into());
         }
-        let (ranges, mends) = mend::open(&store, identity)?;
+        let (ranges, rebuilds) = rebuild::open(&store, identity)?;
         let keep_days = settings.keep_days;
         Ok(Self {
             store,
             keep_days,
-            wanted_first,
-            wanted_last,
+            requested_first,
+            requested_last,
             ranges,
-            mends,
+            rebuilds,
             failures: BTreeMap::new(),
         })
     }
@@ -105,9 +105,9 @@ impl Sealed {
                 .map(|stored_first| stored_first.min(run_first / RANGE_MIN * RANGE_MIN));
         }
         if let Some(stored_first) = stored_first
-            && (self.keep_days.is_some() || stored_first < self.wanted_first)
+            && (self.keep_days.is_some() || stored_first < self.requested_first)
         {
-            self.wanted_first = stored_first;
+            self.requested_first = stored_first;
         }
     }
 
@@ -172,7 +172,7 @@ impl Sealed {
     /// Adds a committed range, replacing those within it and clearing failures there.
     pub(super) fn add(&mut self, range: Range) {
         self.failures.retain(|(first, last), _| *last < range.first || *first > range.last);
-        self.mends.retain(|mend| !mend.overlaps(range.first, range.last));
+        self.rebuilds.retain(|rebuild| !rebuild.overlaps(range.first, range.last));
         self.ranges.retain(|stored| stored.first < range.first || stored.last > range.last);
         let at = self.ranges.partition_point(|stored| stored.first < range.first);
         self.ranges.insert(at, range);
@@ -190,8 +190,8 @@ impl Sealed {
     }
 
     /// Whether a piece failed and it is too early to retry.
-    pub(super) fn rests(&self, blocks: (u64, u64)) -> bool {
-        self.failures.get(&blocks).is_some_and(Failure::rests)
+    pub(super) fn is_resting(&self, blocks: (u64, u64)) -> bool {
+        self.failures.get(&blocks).is_some_and(Failure::is_resting)
     }
 
     /// The first piece that failed its check.
@@ -206,21 +206,24 @@ impl Sealed {
         let mut settled: Vec<_> =
             self.ranges.iter().map(|range| (range.first, range.last)).collect();
         settled.extend(
-            self.failures.iter().filter(|(_, failure)| failure.rests()).map(|(blocks, _)| *blocks),
+            self.failures
+                .iter()
+                .filter(|(_, failure)| failure.is_resting())
+                .map(|(blocks, _)| *blocks),
         );
-        settled.extend(self.wanted_mends().map(|mend| (mend.first, mend.last)));
+        settled.extend(self.rebuilds_requested().map(|rebuild| (rebuild.first, rebuild.last)));
         settled.sort_unstable();
         settled.dedup();
         settled
     }
 
     /// The requested ranges that are to be rebuilt.
-    pub(super) fn wanted_mends(&self) -> impl Iterator<Item = &Mend> {
+    pub(super) fn rebuilds_requested(&self) -> impl Iterator<Item = &Rebuild> {
         let lowest = self
             .ranges
             .first()
-            .map_or(self.wanted_first, |range| range.first.min(self.wanted_first));
-        self.mends.iter().filter(move |mend| mend.first >= lowest)
+            .map_or(self.requested_first, |range| range.first.min(self.requested_first));
+        self.rebuilds.iter().filter(move |rebuild| rebuild.first >= lowest)
     }
 
     /// Where a tail begins whose lowest file is of this block: above everything that is sealed,
@@ -234,8 +237,11 @@ impl Sealed {
     ) -> u64 {
         let hundred = lowest / RANGE_MIN * RANGE_MIN;
         let settled = self.settled().last().map(|(_, last)| last + 1);
-        let wanted =
-            if settled.is_some() { self.wanted_first } else { self.wanted_first.min(hundred) };
+        let wanted = if settled.is_some() {
+            self.requested_first
+        } else {
+            self.requested_first.min(hundred)
+        };
         let built = match finalized {
             Some(finalized) => finalized.saturating_add(1) / RANGE_MIN * RANGE_MIN,
             // The node will report it later.
@@ -269,15 +275,15 @@ impl Sealed {
         let gone = self.ranges.iter().take_while(is_old).count();
         for range in self.ranges.drain(..gone) {
             self.store.delete_directory(&range.path)?;
-            self.wanted_first = range.last + 1;
+            self.requested_first = range.last + 1;
         }
-        self.mends.retain(|mend| gone == 0 || mend.first >= self.wanted_first);
+        self.rebuilds.retain(|rebuild| gone == 0 || rebuild.first >= self.requested_first);
         Ok(gone > 0)
     }
 
     /// Moves a damaged range to quarantine and records that it is to be rebuilt. Returns whether it
     /// still existed: others may have replaced it.
-    pub(super) fn set_aside(&mut self, damaged: &Damaged) -> Result<bool> {
+    pub(super) fn quarantine(&mut self, damaged: &Damaged) -> Result<bool> {
         let Some(range) = self.ranges.iter().find(|range| range.path == damaged.path).cloned()
         else {
             return Ok(false);
@@ -297,21 +303,21 @@ impl Sealed {
             }
         }
         self.ranges = self.store.readable_ranges()?.0;
-        let mend = Mend::new(self.store.root(), (range.first, range.last, moved))?;
-        if !self.ranges.iter().any(|range| mend.overlaps(range.first, range.last)) {
-            self.mends.push(mend);
+        let rebuild = Rebuild::new(self.store.root(), (range.first, range.last, moved))?;
+        if !self.ranges.iter().any(|range| rebuild.overlaps(range.first, range.last)) {
+            self.rebuilds.push(rebuild);
         }
         Ok(true)
     }
 
     /// Moves ranges that publishing found damaged to quarantine, and records that they are to be
     /// rebuilt.
-    pub(super) fn set_aside_all(&mut self, damaged: &[Damaged]) -> Result<()> {
+    pub(super) fn quarantine_all(&mut self, damaged: &[Damaged]) -> Result<()> {
         for Damaged { path, reason } in damaged {
             let at = self.ranges.iter().position(|range| range.path == *path);
             let Some(range) = at.map(|at| self.ranges.remove(at)) else { continue };
             let moved = self.store.quarantine_damaged(&range.path, reason)?;
-            self.mends.push(Mend::new(self.store.root(), (range.first, range.last, moved))?);
+            self.rebuilds.push(Rebuild::new(self.store.root(), (range.first, range.last, moved))?);
         }
         Ok(())
     }
@@ -391,14 +397,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(directory.path()).unwrap());
         let ranges = ranges.iter().map(|(first, last)| range(*first, *last)).collect();
-        let (mends, failures) = (Vec::new(), BTreeMap::new());
+        let (rebuilds, failures) = (Vec::new(), BTreeMap::new());
         check(&mut Sealed {
             store,
             keep_days: None,
-            wanted_first: 0,
-            wanted_last: None,
+            requested_first: 0,
+            requested_last: None,
             ranges,
-            mends,
+            rebuilds,
             failures,
         });
     }
@@ -408,11 +414,11 @@ mod tests {
     }
 
     #[test]
-    fn a_range_takes_the_place_of_those_it_holds_and_of_what_failed_there() {
+    fn a_range_replaces_those_within_it_and_clears_failures_there() {
         with(&[(0, 99), (100, 199), (1_000, 1_099)], |sealed| {
             sealed.note_failure((200, 299), "failed", "a reason".to_owned());
             sealed.note_failure((1_100, 1_199), "missing", "pruned".to_owned());
-            assert!(sealed.rests((200, 299)) && !sealed.rests((300, 399)));
+            assert!(sealed.is_resting((200, 299)) && !sealed.is_resting((300, 399)));
             assert_eq!(
                 sealed.settled(),
                 [(0, 99), (100, 199), (200, 299), (1_000, 1_099), (1_100, 1_199)]
@@ -442,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_begins_above_what_is_sealed_or_final() {
+    fn a_tail_begins_above_sealed_and_final_blocks() {
         let check = |ranges: &[(u64, u64)], lowest, finalized, finalized_seen, expected| {
             with(ranges, |sealed| {
                 assert_eq!(sealed.tail_start(lowest, finalized, finalized_seen), expected)
@@ -461,13 +467,13 @@ mod tests {
     }
 
     #[test]
-    fn the_run_of_blocks_that_is_stored_stays_wanted() {
+    fn the_stored_run_of_blocks_stays_requested() {
         let check = |ranges: &[(u64, u64)], wanted, tail_first, run_first, expected| {
             with(ranges, |sealed| {
-                sealed.wanted_first = wanted;
+                sealed.requested_first = wanted;
                 sealed.want_what_is_stored(tail_first, run_first);
                 assert_eq!(
-                    sealed.wanted_first, expected,
+                    sealed.requested_first, expected,
                     "{ranges:?} {wanted} {tail_first:?} {run_first:?}"
                 );
             });
@@ -482,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_what_is_kept_is_not_published() {
+    fn ranges_older_than_keep_are_not_published() {
         with(&[(0, 99), (100, DAY_S), (DAY_S + 1, 2 * DAY_S)], |sealed| {
             let tip = sealed.top();
             assert_eq!(sealed.kept(tip).len(), 3);

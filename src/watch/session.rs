@@ -61,8 +61,8 @@ impl Session {
         reporter: Reporter,
         stop: Stop,
     ) -> Result<Self, FetchError> {
-        let Found { chain, schedule, issuance, genesis, wanted_first, freezer } = found;
-        let mut sealed = Sealed::open(store.clone(), chain.identity, wanted_first, &settings)?;
+        let Found { chain, schedule, issuance, genesis, requested_first, freezer } = found;
+        let mut sealed = Sealed::open(store.clone(), chain.identity, requested_first, &settings)?;
         let labels = Labels::open(chain.identity.chain_id, chain.weth, settings.labels.clone())?;
         let events = Events::open(settings.abi.clone())?;
         let state = StateAsker {
@@ -138,23 +138,23 @@ impl Session {
 
     /// The planner's input.
     pub(super) fn known(&self) -> Known {
-        let Sealed { wanted_first, wanted_last, ref ranges, .. } = self.sealed;
+        let Sealed { requested_first, requested_last, ref ranges, .. } = self.sealed;
         let lacking = ranges.iter().filter(|range| {
             (!range.tables().covers(self.settings.tables) || self.node.is_to_be_asked(range))
-                && range.first >= wanted_first
-                && wanted_last.is_none_or(|last| range.last <= last)
+                && range.first >= requested_first
+                && requested_last.is_none_or(|last| range.last <= last)
         });
         let lacking = lacking.map(|range| (range.first, range.last));
-        let damaged = self.sealed.wanted_mends().map(|mend| (mend.first, mend.last));
+        let damaged = self.sealed.rebuilds_requested().map(|rebuild| (rebuild.first, rebuild.last));
         Known {
-            wanted_first,
-            wanted_last,
+            requested_first,
+            requested_last,
             finalized: self.node.last_final(),
             in_freezer: self.node.in_freezer(),
-            damaged: damaged.filter(|blocks| !self.sealed.rests(*blocks)).collect(),
-            lacking: lacking.filter(|blocks| !self.sealed.rests(*blocks)).collect(),
+            damaged: damaged.filter(|blocks| !self.sealed.is_resting(*blocks)).collect(),
+            lacking: lacking.filter(|blocks| !self.sealed.is_resting(*blocks)).collect(),
             settled: self.sealed.settled(),
-            under_way: self.jobs.pieces().collect(),
+            in_progress: self.jobs.pieces().collect(),
             tail: self.tail.blocks(),
             order: self.settings.order,
         }
@@ -176,7 +176,7 @@ impl Session {
         let head = self.node.head.map_or(0, |head| head.number);
         let tip = self.tip().map_or(0, |tip| tip.number);
         Position::Head {
-            first: self.sealed.wanted_first,
+            first: self.sealed.requested_first,
             tip,
             head,
             lag: head.saturating_sub(tip),
@@ -221,8 +221,8 @@ impl Session {
             if let Some(reason) = self.publication.failure() {
                 return Some(format!("not published, will be retried: {reason}"));
             }
-            if let Some(mend) = self.sealed.wanted_mends().next() {
-                let (first, last, path) = (mend.first, mend.last, mend.path.display());
+            if let Some(rebuild) = self.sealed.rebuilds_requested().next() {
+                let (first, last, path) = (rebuild.first, rebuild.last, rebuild.path.display());
                 return Some(format!(
                     "blocks {first} to {last} were damaged and are being rebuilt; the old files \
                     are in `{path}`"
@@ -236,11 +236,11 @@ impl Session {
     /// Requested blocks that are sealed, and those still to be sealed.
     fn sealed_and_left(&self) -> (u64, u64) {
         let length = |piece: Piece| piece.last - piece.first + 1;
-        let under_way: u64 = self.jobs.pieces().map(length).sum();
+        let in_progress: u64 = self.jobs.pieces().map(length).sum();
         let left = self.known().blocks_left();
         let wanted =
-            self.sealed.ranges.iter().filter(|range| range.first >= self.sealed.wanted_first);
-        (wanted.map(Range::blocks).sum(), left + under_way)
+            self.sealed.ranges.iter().filter(|range| range.first >= self.sealed.requested_first);
+        (wanted.map(Range::blocks).sum(), left + in_progress)
     }
 
     /// Progress of building, while ranges are being built.

@@ -99,7 +99,7 @@ impl StateAsker {
     /// The state of these blocks if the node need not be asked for it; otherwise none.
     async fn unasked(&self, blocks: &[Proved], near: Near) -> Result<Option<State>, FetchError> {
         if !self.options.tables.needs_state() {
-            return Ok(Some(State::missing("not asked for")));
+            return Ok(Some(State::missing("not requested")));
         }
         if near == Near::Finalized && self.traces != Traces::All {
             return Ok(Some(self.unasked_state()));
@@ -151,7 +151,7 @@ impl StateAsker {
         block: &Proved,
         memory: &Mutex<TokenMemory>,
     ) -> Result<State, FetchError> {
-        let mut state = State::missing("not asked for");
+        let mut state = State::missing("not requested");
         let tables = self.options.tables;
         if tables.needs_traces() {
             let traced = or_reason(self.trace(block).await)?
@@ -236,7 +236,7 @@ impl StateAsker {
         let mut traced = Traced::of(Err(reason));
         if moving.iter().all(Result::is_ok) {
             traced.moving = Some(moving);
-        } else if !native_transfers::logs_tell(block) {
+        } else if !native_transfers::logs_show_transfers(block) {
             let changes = match self
                 .ask_trace(|client| async move { client.trace_changes(hash).await })
                 .await

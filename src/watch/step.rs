@@ -26,7 +26,7 @@ impl Session {
         self.finish_jobs().await?;
         self.publication.refresh();
         let head = self.look().await?;
-        self.publication.dirty |= self.tail.mend().await?;
+        self.publication.dirty |= self.tail.refetch_lost().await?;
         let followed = self.follow(head).await;
         let advanced = match &followed {
             Ok(advanced) => *advanced,
@@ -82,14 +82,14 @@ impl Session {
     fn is_complete(&self, head: Head) -> bool {
         let known = self.known();
         known.pieces().next().is_none()
-            && known.mends().next().is_none()
+            && known.rebuilds().next().is_none()
             && known.additions().next().is_none()
             && (!self.settings.follows() || known.tail_next() > head.number)
     }
 
     /// Warns if a backfill ended without a block.
     fn warn_of_nothing(&self) {
-        let from = self.sealed.wanted_first;
+        let from = self.sealed.requested_first;
         if !self.settings.follows() && self.sealed.ranges.iter().all(|range| range.last < from) {
             let finalized =
                 self.node.finalized.map_or("none yet".to_owned(), |number| number.to_string());

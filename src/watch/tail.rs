@@ -38,7 +38,7 @@ pub(super) struct Tail {
     /// Its files that are not loaded yet, ascending, with their gaps.
     loose: Vec<(BlockLink, Vec<Gap>)>,
     /// Whether they were looked at, and the hole below the lowest of them.
-    taken_up: bool,
+    is_loaded: bool,
     pub hole: Option<(u64, u64)>,
     /// A block whose file is damaged, to be fetched again.
     lost: Option<BlockLink>,
@@ -73,7 +73,7 @@ impl Tail {
             links: Vec::new(),
             gaps: Vec::new(),
             loose,
-            taken_up: false,
+            is_loaded: false,
             hole: None,
             lost: None,
             hydration: Hydration::default(),
@@ -98,10 +98,10 @@ impl Tail {
 
     /// Loads its files, each when it links to the block below. Those left over are above a hole,
     /// which must be filled first.
-    pub(super) async fn take_up(&mut self, sealed: &Sealed, node: &Node) -> Result<(), FetchError> {
-        if !self.taken_up || !self.loose.is_empty() {
+    pub(super) async fn load(&mut self, sealed: &Sealed, node: &Node) -> Result<(), FetchError> {
+        if !self.is_loaded || !self.loose.is_empty() {
             self.hole = self.next_hole(sealed, node).await?;
-            self.taken_up = true;
+            self.is_loaded = true;
         } else {
             self.hole = None;
         }
@@ -160,7 +160,7 @@ impl Tail {
 
     /// Whether a hole in it is being filled: meanwhile nothing is published or built.
     pub(super) fn is_filling(&self, node: &Node) -> bool {
-        !self.taken_up || (self.hole.is_some() && node.is_anchored())
+        !self.is_loaded || (self.hole.is_some() && node.is_anchored())
     }
 
     /// Describes the hole, while there is one.
@@ -178,13 +178,13 @@ impl Tail {
         let hydrated: Vec<_> =
             (0..=last - first).map(|index| self.hydration.of_block(index as usize)).collect();
         let mut wanted = (first..=last).zip(&hydrated);
-        let mut under_way = VecDeque::new();
+        let mut in_progress = VecDeque::new();
         let mut blocks = Vec::new();
         let mut bytes = 0;
         loop {
             // Prefetched blocks are dropped if those before them are large enough by themselves.
             let more = if bytes < TAIL_BYTES { self.ahead.get() } else { 0 };
-            under_way.extend(wanted.by_ref().take(more.saturating_sub(under_way.len())).map(
+            in_progress.extend(wanted.by_ref().take(more.saturating_sub(in_progress.len())).map(
                 |(number, hydrated)| {
                     let mut fetcher = self.fetcher.clone();
                     fetcher.state.hydrated = hydrated.clone();
@@ -193,7 +193,9 @@ impl Tail {
                     )
                 },
             ));
-            let Some(request) = under_way.pop_front().filter(|_| bytes < TAIL_BYTES) else { break };
+            let Some(request) = in_progress.pop_front().filter(|_| bytes < TAIL_BYTES) else {
+                break;
+            };
             let batch = request.await??;
             self.ahead.note(batch.weight());
             bytes += batch.weight();
@@ -209,7 +211,7 @@ impl Tail {
             let batches = parts.into_iter().map(Part::rows).collect::<Result<_>>()?;
             blocks.push(TailBlock { link, tables: self.fetcher.options().tables, batches, gaps });
         }
-        drop(under_way);
+        drop(in_progress);
         {
             let _phase = phase("tail");
             tail::write(&self.fetcher.store, &blocks)?;
@@ -242,7 +244,7 @@ impl Tail {
 
     /// Drops the blocks above one, to be replaced by another branch, and records that. Returns how
     /// many there were.
-    pub(super) fn take_back(
+    pub(super) fn rewind(
         &mut self,
         fork_block: u64,
         fork_hash: B256,
@@ -261,7 +263,7 @@ impl Tail {
         }
         self.links.truncate(kept);
         self.trim_gaps();
-        self.hydration.take_back(&reorg.old_hashes);
+        self.hydration.forget_blocks(&reorg.old_hashes);
         self.forget_tokens();
         Ok(reorg.old_hashes.len())
     }
@@ -315,7 +317,7 @@ impl Tail {
     }
 
     /// Fetches the block whose file is damaged. Returns whether there was one.
-    pub(super) async fn mend(&mut self) -> Result<bool, FetchError> {
+    pub(super) async fn refetch_lost(&mut self) -> Result<bool, FetchError> {
         let Some(lost) = self.lost.filter(|lost| self.links.contains(lost)) else {
             return Ok(false);
         };

@@ -164,7 +164,7 @@ impl Allowance {
 
 /// One token of a block, and what to request about it.
 #[derive(Clone, Debug)]
-struct Look {
+struct TokenRequest {
     token: Moved,
     /// The block, its parent, and its height.
     block: (B256, B256, u64),
@@ -195,15 +195,18 @@ impl TokenAsker {
         memory: &Mutex<TokenMemory>,
     ) -> Result<TokenAnswers, AskError> {
         let hash = block.header.hash;
-        let looks = self.looks(block, memory);
-        let looked =
-            side_by_side(self, looks.clone(), |asker, look| async move { asker.look(look).await })
-                .await?;
+        let requests = self.requests(block, memory);
+        let replies = side_by_side(self, requests.clone(), |asker, request| async move {
+            asker.request(request).await
+        })
+        .await?;
         let (mut answered, mut others) = (Vec::new(), Vec::new());
         let mut tokens = Vec::new();
-        let mut left_out = looks.iter().any(|look| look.asked_less);
+        let mut left_out = requests.iter().any(|request| request.asked_less);
         let mut allowances = HashMap::new();
-        for (Look { token, allowance, .. }, (balance, description)) in looks.iter().zip(looked) {
+        for (TokenRequest { token, allowance, .. }, (balance, description)) in
+            requests.iter().zip(replies)
+        {
             tokens.extend(description);
             allowances.insert(token.contract, allowance.clone());
             let Some((first, rest)) = token.holders.split_first() else { continue };
@@ -219,7 +222,8 @@ impl TokenAsker {
         if !self.wants(&balances::TABLE) {
             return Ok(TokenAnswers { tokens, ..TokenAnswers::default() });
         }
-        let large = looks.first().map_or_else(new_large, |look| look.allowance.large.clone());
+        let large =
+            requests.first().map_or_else(new_large, |request| request.allowance.large.clone());
         for (asset, address) in self.hydrated.iter() {
             let Some(contract) = *asset else { continue };
             let allowance = || Allowance { burnt: Arc::default(), large: large.clone() };
@@ -254,12 +258,12 @@ impl TokenAsker {
     }
 
     /// What to request about each token that a block moved.
-    fn looks(&self, block: &Proved, memory: &Mutex<TokenMemory>) -> Vec<Look> {
+    fn requests(&self, block: &Proved, memory: &Mutex<TokenMemory>) -> Vec<TokenRequest> {
         let mut memory = memory.lock().expect("nothing panics while holding it");
         let described = self.wants(&tokens::TABLE);
         let mut left = DESCRIBED_MAX;
         let large = new_large();
-        let look = |mut token: Moved| {
+        let request = |mut token: Moved| {
             let describe =
                 described && left > 0 && memory.describe(token.contract, block.header.number);
             left -= usize::from(describe);
@@ -271,9 +275,9 @@ impl TokenAsker {
             }
             let block = (block.header.hash, block.header.parent_hash, block.header.number);
             let allowance = Allowance { burnt: Arc::default(), large: large.clone() };
-            Look { block, token, describe, compare, asked_less, allowance }
+            TokenRequest { block, token, describe, compare, asked_less, allowance }
         };
-        tokens::moved(block, self.options).into_iter().map(look).collect()
+        tokens::moved(block, self.options).into_iter().map(request).collect()
     }
 
     fn wants(&self, table: &Table) -> bool {
@@ -282,13 +286,16 @@ impl TokenAsker {
 
     /// The balance of the holder who received most of a token, and the contract's name if that is
     /// requested.
-    async fn look(&self, look: Look) -> Result<(Option<U256>, Option<Token>), AskError> {
-        let Look {
+    async fn request(
+        &self,
+        request: TokenRequest,
+    ) -> Result<(Option<U256>, Option<Token>), AskError> {
+        let TokenRequest {
             token: Moved { contract, standard, holders },
             block: (block, parent, number),
             ..
-        } = look;
-        let Look { describe, compare, allowance, .. } = look;
+        } = request;
+        let TokenRequest { describe, compare, allowance, .. } = request;
         let mut balance = None;
         let mut deviates = false;
         if let Some(holder) = holders.first() {

@@ -53,7 +53,7 @@ fn outcome<T>(result: &Result<T, Error>) -> &'static str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_call_gives_what_the_node_has() {
+async fn every_call_returns_the_nodes_data() {
     let (_dir, fake, client) = node(Limits::default());
     fake.chain().finalized = Some(4);
     let block = fake.chain().block(7).unwrap();
@@ -77,7 +77,7 @@ async fn every_call_gives_what_the_node_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_node_does_not_have_is_missing_and_never_empty() {
+async fn blocks_the_node_does_not_have_are_missing_and_never_empty() {
     let (_dir, fake, client) = node(one_lane());
     let unknown = At::Hash(B256::repeat_byte(0xab));
     let missing = [
@@ -304,7 +304,7 @@ async fn small_answers_do_not_wait_for_large_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_reply_breaks_what_else_is_pending_on_its_connection() {
+async fn a_late_reply_fails_all_pending_calls_of_its_connection() {
     let (_dir, fake, client) = node(Limits { reply_timeout: Duration::from_secs(2), ..one_lane() });
     fake.fault(Fault::Stall, When::method(RAW_BLOCK).block(1));
     fake.fault(Fault::Hold, When::method(RAW_BLOCK).block(2));
@@ -326,7 +326,7 @@ async fn a_late_reply_breaks_what_else_is_pending_on_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reply_of_100_mib_is_searched_once_whatever_pieces_it_comes_in() {
+async fn a_reply_of_100_mib_is_searched_once_in_pieces_of_any_size() {
     let (_dir, fake, client) = node(Limits {
         reply_bytes_max: 128 << 20,
         // However busy the machine is.
@@ -458,7 +458,7 @@ async fn a_node_that_is_away_is_unreachable_until_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_callers_of_a_node_that_is_away_are_all_told() {
+async fn many_callers_of_an_unreachable_node_all_get_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let client = Client::new(dir.path().join("geth.ipc"), Limits::default());
     let mut calls = JoinSet::new();

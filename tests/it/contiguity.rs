@@ -112,7 +112,7 @@ fn a_lost_range_comes_back() {
 }
 
 #[test]
-fn what_the_node_no_longer_has_of_the_tail_is_named() {
+fn pruned_blocks_of_the_tail_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let (fake, data) = sealed_and_tail(directory.path());
     fs::remove_file(tail_file(&data, 310)).unwrap();
@@ -170,7 +170,7 @@ fn a_file_of_the_tail_that_cannot_be_read_is_not_a_damaged_one() {
 }
 
 #[test]
-fn what_is_damaged_again_and_again_is_quarantined_each_time() {
+fn repeated_damage_is_quarantined_each_time() {
     let directory = tempfile::tempdir().unwrap();
     let (fake, data) = sealed_and_tail(directory.path());
     let before = listing(&data.join("tail"));
@@ -192,7 +192,7 @@ fn what_is_damaged_again_and_again_is_quarantined_each_time() {
 }
 
 #[test]
-fn state_of_a_lost_block_is_asked_for_while_the_node_has_it() {
+fn state_of_a_lost_block_is_requested_while_the_node_has_it() {
     let geth = Geth::start(Forks::OSAKA);
     let data = geth.data("data");
     let run = || Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).succeed();
@@ -271,7 +271,7 @@ fn ranges_that_do_not_link_are_refused_at_every_start() {
 }
 
 #[test]
-fn a_tail_that_does_not_link_to_what_is_sealed_is_not_taken_up() {
+fn a_tail_that_does_not_link_to_the_sealed_ranges_is_not_loaded() {
     let directory = tempfile::tempdir().unwrap();
     let (fake, data) = sealed_and_tail(directory.path());
     let before = (listing(&data.join("tail")), Published::open(&data).digests());
@@ -291,7 +291,7 @@ fn a_tail_that_does_not_link_to_what_is_sealed_is_not_taken_up() {
 }
 
 #[test]
-fn rewind_takes_the_losers_of_what_it_moves_along() {
+fn rewind_also_moves_superseded_ranges() {
     let directory = tempfile::tempdir().unwrap();
     let fake = FakeGeth::start(directory.path());
     extend(&fake, 1_010, "");

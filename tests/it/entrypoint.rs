@@ -158,7 +158,7 @@ fn arguments_of_another_program_are_not_read() {
 }
 
 #[test]
-fn what_cannot_work_is_explained() {
+fn invalid_command_lines_are_explained() {
     let directory = programs(&["geth"]);
     let file = directory.path().join("geth").join("x.ipc").display().to_string();
     let check = |environment: &[(&str, &str)], arguments: &[&str], expected: &str| {

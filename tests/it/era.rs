@@ -59,7 +59,7 @@ fn coverage(data: &Path) -> Vec<String> {
 }
 
 #[test]
-fn era_files_give_what_a_node_has_pruned() {
+fn era_files_provide_pruned_history() {
     let mut geth = chain();
     let expected = over_the_socket(&geth);
     let blocks = raw_blocks(&geth, 320);
@@ -107,7 +107,7 @@ fn era_files_give_what_a_node_has_pruned() {
 }
 
 #[test]
-fn what_is_neither_in_the_store_nor_in_an_era_file_is_named() {
+fn blocks_neither_in_the_freezer_nor_in_an_era_file_are_in_coverage() {
     let mut geth = chain();
     let blocks = raw_blocks(&geth, 320);
     geth.freeze(320);
@@ -212,7 +212,7 @@ fn chain_from_before_the_merge() -> Option<(Geth, u64)> {
 }
 
 #[test]
-fn era1_files_give_what_a_node_has_pruned_from_before_the_merge() {
+fn era1_files_provide_pruned_history_from_before_the_merge() {
     let Some((mut geth, merge)) = chain_from_before_the_merge() else { return };
     let data = geth.data("over the socket");
     assert_eq!(read(backfill(&geth, &data).path("--ancient", &geth.data("nowhere"))), (0, 200));

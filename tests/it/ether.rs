@@ -432,7 +432,7 @@ fn ether_that_may_have_moved_unseen_is_in_no_ranking() {
 }
 
 #[test]
-fn a_trace_that_would_be_huge_hides_no_movement_and_is_not_asked_for() {
+fn a_trace_that_would_be_huge_is_not_requested_and_hides_no_transfer() {
     let geth = Geth::start(Forks::OSAKA);
     // Loops of calls that each pass 128 KB of the same memory, nothing, 2 MB, and 128 KB to a
     // precompile; as long as the gas lasts. In between the second hashes 4 KB: it has few frames
@@ -536,7 +536,7 @@ fn a_trace_that_would_be_huge_hides_no_movement_and_is_not_asked_for() {
 }
 
 #[test]
-fn history_nobody_asked_about_in_time_is_partial_and_coverage_says_why() {
+fn history_not_requested_in_time_is_partial_and_coverage_says_why() {
     let geth = Geth::start(Forks::OSAKA);
     geth.blocks(330, "base");
     let data = geth.data("data");
@@ -638,7 +638,7 @@ fn state_of_the_tail_stays_where_only_a_part_of_a_hundred_was_in_it() {
 }
 
 #[test]
-fn what_was_not_traced_is_traced_when_all_is_asked_for_or_said_to_need_another_node() {
+fn untraced_ranges_are_traced_with_traces_all_or_reported_to_need_another_node() {
     for archive in [true, false] {
         let geth = Geth::start_with(Forks::OSAKA, Archive(archive));
         let data = geth.data("data");

@@ -372,7 +372,7 @@ fn ones() -> Vec<u8> {
 }
 
 #[test]
-fn a_log_that_is_not_what_the_abi_says_is_a_row_with_nulls() {
+fn a_log_that_does_not_match_the_abi_is_a_row_with_nulls() {
     let geth = Geth::start(Forks::OSAKA);
     let (data_directory, abi) = (geth.data("data"), geth.data("abi"));
     let words = event(
@@ -547,7 +547,7 @@ fn a_log_that_is_not_what_the_abi_says_is_a_row_with_nulls() {
 }
 
 #[test]
-fn whatever_a_log_holds_every_query_ends_and_what_ethers_decodes_is_decoded() {
+fn every_query_of_any_log_ends_and_logs_that_ethers_decodes_are_decoded() {
     let geth = Geth::start(Forks::OSAKA);
     let (data_directory, abi) = (geth.data("data"), geth.data("abi"));
     let mut generator = Random::new("whatever_a_log_holds");
@@ -826,7 +826,7 @@ fn view_names(found: &Published) -> Vec<String> {
 }
 
 #[test]
-fn an_event_is_told_by_the_canonical_names_of_its_types_or_named_as_skipped() {
+fn an_event_is_identified_by_its_canonical_types_or_listed_as_skipped() {
     let geth = Geth::start(Forks::OSAKA);
     let (data_directory, abi) = (geth.data("data"), geth.data("abi"));
     let of = |kind: &str, source: &str, parts: &[(&str, &str)]| {
@@ -1021,7 +1021,7 @@ fn an_event_is_told_by_the_canonical_names_of_its_types_or_named_as_skipped() {
 }
 
 #[test]
-fn whatever_lies_in_the_directory_has_views_or_is_named() {
+fn every_file_in_the_abi_directory_has_views_or_is_listed() {
     let directory = tempfile::tempdir().unwrap();
     let (data_directory, abi) = (directory.path().join("data"), directory.path().join("abi"));
     let fake = crate::fake_geth::FakeGeth::start(directory.path());

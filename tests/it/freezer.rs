@@ -477,7 +477,7 @@ fn a_hostile_store_cannot_fill_the_memory() {
 }
 
 #[test]
-fn mainnet_blocks_as_a_store_are_what_they_are_over_the_socket() {
+fn mainnet_blocks_from_a_freezer_equal_those_over_the_socket() {
     let Some(folder) = fixtures("portal") else { return };
     let mut checked = 0;
     for entry in fs::read_dir(folder).unwrap() {
@@ -521,7 +521,7 @@ fn mainnet_blocks_as_a_store_are_what_they_are_over_the_socket() {
 }
 
 #[test]
-fn tables_not_asked_for_are_not_stored_and_come_later_as_a_new_generation() {
+fn tables_not_selected_are_not_stored_and_added_later_as_a_new_generation() {
     let mut geth = chain();
     let expected = over_the_socket(&geth);
     geth.freeze(320);
@@ -554,7 +554,7 @@ fn tables_not_asked_for_are_not_stored_and_come_later_as_a_new_generation() {
         rows[0]["lines"].clone().unwrap()
     };
     assert_eq!(coverage(&found, "logs"), "0-299 held ; 300-330 missing not read yet");
-    assert_eq!(coverage(&found, "transactions"), "0-330 missing not asked for");
+    assert_eq!(coverage(&found, "transactions"), "0-330 missing not requested");
 
     // Over the socket, one more.
     let more = backfill(&geth, &data)
@@ -608,7 +608,7 @@ fn backfill_and_watch_exclude_each_other_and_say_so() {
 }
 
 #[test]
-fn backfill_builds_newest_first_or_oldest_first_and_only_what_was_asked_for() {
+fn backfill_builds_newest_or_oldest_first_and_only_requested_blocks() {
     let directory = tempfile::tempdir().unwrap();
     let fake = FakeGeth::start(directory.path());
     extend(&fake, 2_330, "");

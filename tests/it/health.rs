@@ -23,7 +23,7 @@ fn now() -> u64 {
 }
 
 #[test]
-fn health_tells_a_dead_writer_from_data_that_lag() {
+fn health_distinguishes_a_dead_writer_from_lag() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     std::fs::create_dir_all(data.join(".spyhop")).unwrap();

@@ -94,24 +94,24 @@ struct World {
     head: u64,
     finalized: Option<u64>,
     frozen: Option<u64>,
-    wanted_first: u64,
+    requested_first: u64,
     order: Order,
     sealed: BTreeSet<(u64, u64)>,
     failed: BTreeSet<(u64, u64)>,
     /// Whether any piece ever failed: blocks above it may then be stored first.
     has_failed: bool,
-    under_way: Vec<Piece>,
+    in_progress: Vec<Piece>,
     tail: Option<(u64, u64)>,
 }
 
 impl World {
     fn known(&self) -> Known {
         Known {
-            wanted_first: self.wanted_first,
+            requested_first: self.requested_first,
             finalized: self.finalized,
             in_freezer: self.frozen.map(|last| (0, last)).into_iter().collect(),
             settled: self.sealed.union(&self.failed).copied().collect(),
-            under_way: self.under_way.clone(),
+            in_progress: self.in_progress.clone(),
             tail: self.tail,
             order: self.order,
             ..Known::default()
@@ -139,15 +139,16 @@ impl World {
                 self.tail = Some((first, self.head.min(next + blocks - 1)));
             }
             Event::Start => {
-                let Some(piece) = self.known().pieces().next().filter(|_| self.under_way.len() < 3)
+                let Some(piece) =
+                    self.known().pieces().next().filter(|_| self.in_progress.len() < 3)
                 else {
                     return false;
                 };
-                self.under_way.push(piece);
+                self.in_progress.push(piece);
             }
-            Event::Finish | Event::Fail if self.under_way.is_empty() => return false,
+            Event::Finish | Event::Fail if self.in_progress.is_empty() => return false,
             Event::Finish => {
-                let Piece { first, last, .. } = self.under_way.remove(0);
+                let Piece { first, last, .. } = self.in_progress.remove(0);
                 self.sealed.insert((first, last));
                 self.tail = self.tail.and_then(|(low, high)| {
                     let low = if (first..=last).contains(&low) { last + 1 } else { low };
@@ -155,9 +156,9 @@ impl World {
                 });
             }
             // Blocks sealed from the tail have been proved already.
-            Event::Fail if self.under_way[0].source == Source::Tail => return false,
+            Event::Fail if self.in_progress[0].source == Source::Tail => return false,
             Event::Fail => {
-                let piece = self.under_way.remove(0);
+                let piece = self.in_progress.remove(0);
                 self.failed.insert((piece.first, piece.last));
                 self.has_failed = true;
             }
@@ -170,7 +171,7 @@ impl World {
                     .tail
                     .and_then(|(low, high)| (low <= fork).then_some((low, high.min(fork))));
             }
-            Event::Restart => self.under_way.clear(),
+            Event::Restart => self.in_progress.clear(),
         }
         true
     }
@@ -182,7 +183,7 @@ impl World {
             prop_assert!(pair[0].1 < pair[1].0, "overlap: {settled:?}");
         }
         if self.order == Order::OldestFirst {
-            let mut next = self.wanted_first;
+            let mut next = self.requested_first;
             for (first, last) in &settled {
                 // A failed piece is listed until it is stored.
                 if !self.has_failed {
@@ -216,7 +217,7 @@ impl World {
                 "{piece:?}"
             );
             prop_assert!(
-                piece.first >= self.wanted_first && Some(piece.last) <= self.finalized,
+                piece.first >= self.requested_first && Some(piece.last) <= self.finalized,
                 "{piece:?}"
             );
             let is_of = |interval: Option<(u64, u64)>| {
@@ -241,15 +242,15 @@ impl World {
             }
         }
         let taken = |hundred: u64| {
-            let under_way = self.under_way.iter().map(|piece| (piece.first, piece.last));
+            let in_progress = self.in_progress.iter().map(|piece| (piece.first, piece.last));
             settled
                 .iter()
                 .copied()
-                .chain(under_way)
+                .chain(in_progress)
                 .any(|(first, last)| first <= hundred + 99 && hundred <= last)
         };
         let end = self.finalized.map_or(0, |last| last + 1);
-        let open = (self.wanted_first..end)
+        let open = (self.requested_first..end)
             .step_by(100)
             .filter(|hundred| hundred + 100 <= end && !taken(*hundred));
         prop_assert_eq!(planned, open.collect::<BTreeSet<_>>());
@@ -267,8 +268,8 @@ proptest! {
     ) {
         let order = if newest { Order::NewestFirst } else { Order::OldestFirst };
         let mut world = World {
-            head: 0, finalized: None, frozen: None, wanted_first: wanted * 100, order, sealed: BTreeSet::new(),
-            failed: BTreeSet::new(), has_failed: false, under_way: Vec::new(), tail: None,
+            head: 0, finalized: None, frozen: None, requested_first: wanted * 100, order, sealed: BTreeSet::new(),
+            failed: BTreeSet::new(), has_failed: false, in_progress: Vec::new(), tail: None,
         };
         for event in events {
             world.happen(event);
@@ -551,7 +552,7 @@ proptest! {
 }
 
 #[test]
-fn a_head_that_goes_back_leaves_every_table_covered_up_to_what_is_stored() {
+fn a_head_that_goes_back_leaves_every_table_covered_up_to_the_last_stored_block() {
     let directory = scratch();
     let data = directory.path().join("data");
     let fake = FakeGeth::start(directory.path());

@@ -302,7 +302,7 @@ impl Drop for Mortal {
 }
 
 #[test]
-fn a_second_sigterm_ends_at_once_what_cannot_end_by_itself() {
+fn a_second_sigterm_ends_a_stuck_process_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let fake = FakeGeth::start(directory.path());

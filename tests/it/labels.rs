@@ -90,7 +90,7 @@ fn labels_of_the_operator_are_read_again_when_they_change_and_bad_lines_are_name
 }
 
 #[test]
-fn whatever_is_wrong_with_a_line_of_labels_every_other_line_counts() {
+fn a_bad_line_of_labels_affects_no_other_line() {
     let directory = tempfile::tempdir().unwrap();
     let (data, file) = (directory.path().join("data"), directory.path().join("labels.csv"));
     let fake = FakeGeth::start(directory.path());

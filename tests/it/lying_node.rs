@@ -112,7 +112,7 @@ fn until_published(running: &mut Running, data: &Path, sql: &str, expected: &str
 }
 
 #[test]
-fn a_block_that_fails_twice_is_quarantined_and_the_rest_is_held() {
+fn a_block_that_fails_twice_is_quarantined_and_the_rest_is_stored() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let fake = node(directory.path(), 350, Some(320));
@@ -474,7 +474,7 @@ fn head_json(number: u64, hash: B256, parent_hash: B256, timestamp: u64) -> Vec<
 }
 
 #[test]
-fn what_a_node_contradicts_itself_in_is_named_and_waited_out() {
+fn a_contradiction_of_the_node_is_reported_and_waited_out() {
     let foreign = B256::repeat_byte(7);
     let latest = || When::method("eth_getBlockByNumber").named("latest").always();
     let check = |case: &str, lie: &dyn Fn(&FakeGeth), named: &str| {
@@ -569,7 +569,7 @@ fn what_a_node_contradicts_itself_in_is_named_and_waited_out() {
 }
 
 #[test]
-fn a_head_far_above_what_the_node_has_makes_nothing_final() {
+fn a_head_far_above_the_nodes_blocks_makes_nothing_final() {
     for lie in [1_000_000, u64::MAX / 4, u64::MAX] {
         for order in ["oldest", "newest"] {
             let directory = tempfile::tempdir().unwrap();
@@ -600,7 +600,7 @@ fn a_head_far_above_what_the_node_has_makes_nothing_final() {
 }
 
 #[test]
-fn a_node_that_goes_on_contradicting_itself_ends_what_ends_by_itself() {
+fn a_node_that_keeps_contradicting_itself_fails_a_command_that_ends_by_itself() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let fake = node(directory.path(), 20, None);

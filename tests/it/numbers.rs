@@ -336,13 +336,13 @@ fn refusal(envelope: Vec<u8>, used: u64) -> String {
     let receipts = raw_receipts.into_iter().map(Into::into).collect();
     let stored = Block::decode(raw_block.into(), receipts, Depth::Fields).and_then(|block| {
         let block = prove(block, &Expected::default(), &BlobSchedule::default()).unwrap();
-        Batch::new(Options::default()).push(&block, &State::missing("not asked for"))
+        Batch::new(Options::default()).push(&block, &State::missing("not requested"))
     });
     format!("{:#}", stored.unwrap_err())
 }
 
 #[test]
-fn what_the_protocol_forbids_is_refused_with_its_reason() {
+fn blocks_the_protocol_forbids_are_refused_with_a_reason() {
     let fields = |nonce: &[u8], price: &[u8], gas: u64| {
         let rest = [encode(gas), encode(Address::ZERO), encode(1u64), encode(&b""[..])];
         sign(0, 0, &[&[encode(nonce), encode(price)], &rest[..]].concat())

@@ -185,7 +185,7 @@ fn count(found: &Published, sql: &str) -> u64 {
 }
 
 #[test]
-fn a_ranking_and_what_is_newer_give_what_all_balances_give() {
+fn a_ranking_plus_newer_balances_equals_a_query_over_all_balances() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("data")).unwrap();
     let mut random = Random::new("ranking");
@@ -273,7 +273,7 @@ fn a_ranking_and_what_is_newer_give_what_all_balances_give() {
 }
 
 #[test]
-fn a_ranking_is_made_again_when_ranges_changed_and_taken_up_where_it_was_left() {
+fn a_ranking_is_repeated_when_ranges_changed_and_reused_otherwise() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("data")).unwrap();
     let mut random = Random::new("rankings");
@@ -331,7 +331,7 @@ fn ranking_made_by_a_clock_that_was_ahead_is_replaced() {
 }
 
 #[test]
-fn what_may_have_changed_unseen_is_neither_ranked_nor_counted() {
+fn balances_that_may_have_changed_unobserved_are_neither_ranked_nor_counted() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("data")).unwrap();
     let mut random = Random::new("unseen");

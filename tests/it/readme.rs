@@ -243,7 +243,7 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
-fn every_test_that_the_page_on_security_names_is_there() {
+fn every_test_named_in_the_security_page_exists() {
     fn read(directory: &Path, text: &mut String) {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();

@@ -42,7 +42,7 @@ fn published(names: &[&str]) -> Vec<(String, String, Vec<Column>)> {
 }
 
 #[test]
-fn schema_prints_what_the_published_file_has() {
+fn schema_prints_the_columns_of_the_published_file() {
     let schema = Spyhop::new("schema").succeed();
     let names: Vec<&str> =
         schema.split("\n\n").filter_map(|part| Some(part.split_once(':')?.0.trim())).collect();

@@ -328,7 +328,7 @@ fn told(found: &Published) -> [Vec<Row>; 2] {
 }
 
 #[test]
-fn every_token_balance_is_what_its_contract_says() {
+fn every_token_balance_is_the_one_its_contract_reports() {
     let geth = geth();
     let data = geth.data("data");
     grow(&geth, 5, "");
@@ -405,7 +405,7 @@ fn every_token_balance_is_what_its_contract_says() {
 }
 
 #[test]
-fn a_block_with_more_holders_than_are_asked_for_is_named() {
+fn a_block_with_more_holders_than_are_requested_is_in_coverage() {
     let geth = Geth::start(Forks::OSAKA);
     geth.block(&Plan {
         transactions: vec![Transaction::create(OWNER, &tokens::crowd(1_100))],
@@ -466,7 +466,8 @@ fn a_token_that_uses_up_its_gas_is_soon_left_alone_and_named() {
     }
     watch.stop();
     let found = Published::open(&data);
-    let reason = "contracts of tokens use up the gas for an answer: some of their holders were not asked for";
+    let reason =
+        "token contracts used up their gas limit: balances of some holders were not requested";
     assert_eq!(coverage(&found, "balances"), format!("0-1 held  ; 2-3 partial {reason}"));
     let rows = |token| {
         found.number(&format!("SELECT count(*) FROM balances WHERE asset = '{}'", text(token)))
@@ -478,7 +479,7 @@ fn a_token_that_uses_up_its_gas_is_soon_left_alone_and_named() {
 }
 
 #[test]
-fn a_token_that_has_no_name_is_asked_again_when_it_moves() {
+fn a_token_without_a_name_is_asked_again_when_it_moves() {
     let geth = Geth::start(Forks::OSAKA);
     let data = geth.data("data");
     let token = tokens::address(0);
@@ -563,7 +564,7 @@ fn check_row(found: &Published, table: &str, token: &Address, holder: Address, b
 }
 
 #[test]
-fn holders_whom_only_history_knows_are_asked_for_once() {
+fn balances_known_from_history_only_are_requested_once() {
     let geth = Geth::start(Forks::OSAKA);
     geth.block(&Plan { transactions: vec![Token::ordinary("ONE").deploy()], ..Plan::default() });
     let token = tokens::address(0);

@@ -94,7 +94,7 @@ fn socket_that_may_come_is_waited_for() {
 }
 
 #[test]
-fn socket_is_reached_by_whatever_path() {
+fn socket_is_reached_by_any_path() {
     let (directory, fake) = node();
     let at = |name: &str| directory.path().join(name);
     let odd = at("a dir with \"quotes\" and 'more'");
@@ -165,7 +165,7 @@ fn flags_out_of_range_are_refused() {
 }
 
 #[test]
-fn flags_at_the_edge_do_what_they_say() {
+fn boundary_values_of_flags_work_as_described() {
     let (directory, fake) = node();
     let check = |arguments: &[&str]| {
         let output = once(&directory, fake.path()).args(&["--from", "0"]).args(arguments).run();
@@ -245,7 +245,7 @@ fn variable_that_is_set_to_nothing_is_not_set() {
 }
 
 #[test]
-fn commands_whose_reader_is_gone_end_by_what_they_found() {
+fn commands_without_a_reader_still_return_their_exit_code() {
     let (directory, fake) = node();
     let data = directory.path().join("data");
     Spyhop::watch(fake.path(), &data).args(&["--once", "--from", "0"]).succeed();

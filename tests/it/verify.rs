@@ -301,7 +301,7 @@ fn one_fault(command: Spyhop) -> String {
 }
 
 #[test]
-fn files_that_are_not_what_was_written_are_found_without_recomputing() {
+fn damaged_files_are_found_without_recomputing() {
     let directory = tempfile::tempdir().unwrap();
     let (fake, data) = three_ranges(directory.path());
     let summary = verify(&data).path("--ipc", fake.path()).succeed();
@@ -506,7 +506,7 @@ fn a_repaired_range_equals_the_old_good_one() {
 }
 
 #[test]
-fn what_lacks_tables_is_checked_as_far_as_it_goes_and_repaired_with_the_tables_it_had() {
+fn a_range_without_some_tables_is_checked_and_repaired_with_those_it_has() {
     let directory = tempfile::tempdir().unwrap();
     let fake = FakeGeth::start(directory.path());
     extend(&fake, 350, "");
@@ -546,7 +546,7 @@ fn what_lacks_tables_is_checked_as_far_as_it_goes_and_repaired_with_the_tables_i
 }
 
 #[test]
-fn a_damaged_chunk_of_a_long_tail_is_found_and_made_again() {
+fn a_damaged_tail_chunk_is_found_and_rebuilt() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let fake = FakeGeth::start(directory.path());
@@ -592,7 +592,7 @@ fn verify_beside_a_writer_finds_no_fault_and_repair_is_refused() {
 }
 
 #[test]
-fn a_node_of_another_chain_and_a_node_that_is_away_are_told() {
+fn a_node_of_another_chain_and_an_unreachable_node_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let fake = FakeGeth::start(directory.path());

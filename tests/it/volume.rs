@@ -296,7 +296,7 @@ fn copy_of_the_sealed_files_is_a_backup() {
 }
 
 #[test]
-fn a_backfill_that_does_not_fit_is_refused_and_what_is_there_stays() {
+fn a_backfill_that_does_not_fit_is_refused_and_stored_blocks_stay() {
     let directory = directory();
     let Some(volume) = Mount::tmpfs(directory.path(), "size=12m") else { return };
     let data = volume.0.join("data");
@@ -528,7 +528,7 @@ fn volume_has_one_writer_though_its_lock_is_removed() {
 }
 
 #[test]
-fn what_is_written_has_the_same_modes_whatever_the_umask() {
+fn files_have_the_same_modes_with_any_umask() {
     let directory = directory();
     let fake = FakeGeth::start(directory.path());
     extend(&fake, 120, "");

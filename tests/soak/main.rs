@@ -86,7 +86,7 @@ impl Chain {
 }
 
 #[test]
-fn what_the_writer_takes_stays_flat() {
+fn resource_use_stays_flat() {
     let blocks = std::env::var("SPYHOP_SOAK_BLOCKS")
         .map_or(FEW, |text| text.parse().expect("a number of blocks"));
     let directory = tempfile::tempdir().unwrap();

@@ -169,7 +169,7 @@ fn frames_nest_as_deep_as_the_evm_calls() {
 }
 
 #[test]
-fn what_is_no_frame_is_refused() {
+fn malformed_frames_are_refused() {
     let good = frame(None, &[frame(None, &[])]).to_string();
     assert!(frames(&good).is_ok());
     for end in 0..good.len() {

@@ -121,7 +121,7 @@ fn until_head(watch: &mut Running, data: &Path, expected: u64) {
 }
 
 #[test]
-fn whatever_is_damaged_between_two_starts_is_found_by_verify_and_mended_by_the_next_start() {
+fn damage_between_two_starts_is_found_by_verify_and_repaired_by_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let (fake, data) = three_ranges(directory.path());
     // A reorganisation, for its record.
@@ -209,7 +209,7 @@ fn whatever_is_damaged_between_two_starts_is_found_by_verify_and_mended_by_the_n
 }
 
 #[test]
-fn a_repair_mends_what_is_damaged_of_every_kind_at_once() {
+fn one_repair_fixes_damage_of_every_kind() {
     let directory = tempfile::tempdir().unwrap();
     let (fake, data) = three_ranges(directory.path());
     let good = Published::open(&data).digests();
@@ -233,7 +233,7 @@ fn a_repair_mends_what_is_damaged_of_every_kind_at_once() {
 }
 
 #[test]
-fn another_chain_is_not_taken_for_the_one_that_is_held_where_nothing_says_which_that_is() {
+fn another_chain_is_refused_even_without_a_chain_record() {
     let directory = tempfile::tempdir().unwrap();
     let (_fake, data) = three_ranges(directory.path());
     let strange = tempfile::tempdir().unwrap();
@@ -255,7 +255,7 @@ fn another_chain_is_not_taken_for_the_one_that_is_held_where_nothing_says_which_
 }
 
 #[test]
-fn a_tail_file_and_a_chunk_that_are_damaged_while_they_are_published_are_made_again() {
+fn a_tail_file_and_a_chunk_damaged_while_published_are_rebuilt() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let fake = FakeGeth::start(directory.path());

@@ -46,7 +46,7 @@ fn faults_of(
 }
 
 #[test]
-fn of_traced_blocks_what_follows_is_proved_and_the_rest_is_held_against_what_is_made_of_it() {
+fn traced_blocks_are_proved_and_traces_compared_with_derived_tables() {
     let geth = Geth::start(Forks::ALL);
     let data = geth.data("data");
     sealed_with_traces(&geth, &data, &[]);
@@ -124,7 +124,7 @@ fn of_traced_blocks_what_follows_is_proved_and_the_rest_is_held_against_what_is_
 }
 
 #[test]
-fn tables_that_were_added_later_are_combined_from_what_was_known_then() {
+fn tables_added_later_are_combined_from_stored_data() {
     let geth = Geth::start_with(Forks::ALL, Archive(true));
     for number in 1..=40 {
         geth.block(&busy_block(number));

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// A sealed range to rebuild.
 #[derive(Clone, Debug)]
-pub(super) struct Mend {
+pub(super) struct Rebuild {
     pub first: u64,
     pub last: u64,
     /// The tables it needs.
@@ -26,7 +26,7 @@ pub(super) struct Mend {
     pub contradicted: BTreeSet<String>,
 }
 
-impl Mend {
+impl Rebuild {
     /// The range in a directory, with all its tables.
     pub(super) fn new(root: &Path, (first, last, path): (u64, u64, PathBuf)) -> Result<Self> {
         let tables = tables_of(&root.join(&path))?;
@@ -44,7 +44,7 @@ impl Mend {
 ///
 /// # Errors
 /// If no range is of this chain, or one cannot be read for a reason other than its content.
-pub(super) fn open(store: &Store, identity: Identity) -> Result<(Vec<Range>, Vec<Mend>)> {
+pub(super) fn open(store: &Store, identity: Identity) -> Result<(Vec<Range>, Vec<Rebuild>)> {
     let root = store.root();
     let ranges = loop {
         let (ranges, unreadable) = store.readable_ranges()?;
@@ -78,16 +78,16 @@ pub(super) fn open(store: &Store, identity: Identity) -> Result<(Vec<Range>, Vec
             store.quarantine_damaged(&path, &reason)?;
         }
     };
-    let mut mends: Vec<Mend> = Vec::new();
+    let mut rebuilds: Vec<Rebuild> = Vec::new();
     // If a range was damaged more than once, take the latest.
     for range in in_quarantine(root)?.ranges.into_iter().rev() {
-        let mend = Mend::new(root, range)?;
-        let is_held = ranges.iter().any(|range| mend.overlaps(range.first, range.last));
-        if !is_held && !mends.iter().any(|other| mend.overlaps(other.first, other.last)) {
-            mends.push(mend);
+        let rebuild = Rebuild::new(root, range)?;
+        let is_held = ranges.iter().any(|range| rebuild.overlaps(range.first, range.last));
+        if !is_held && !rebuilds.iter().any(|other| rebuild.overlaps(other.first, other.last)) {
+            rebuilds.push(rebuild);
         }
     }
-    Ok((ranges, mends))
+    Ok((ranges, rebuilds))
 }
 
 /// Whether a range lacks state-dependent rows because the node was never asked.
