@@ -1,20 +1,20 @@
 # geth and spyhop in one image: `docker build -t spyhop .`
 #
-# Building needs BuildKit, which is Docker's default. The first build compiles DuckDB and takes its time; a binary that is built
-# already goes in with `--build-arg BINARY=built`, being the file `spyhop` beside this one, with `spyhop.cdx.json` where there is one.
+# Building needs BuildKit, which is Docker's default. The first build compiles DuckDB, which takes long; a binary that is already built
+# is used with `--build-arg BINARY=built`, from the file `spyhop` next to this one, with `spyhop.cdx.json` if present.
 
 ARG GETH_IMAGE=ethereum/client-go:v1.17.8
 ARG RUST_IMAGE=rust:1.95-bookworm
 # `build`, or `built`.
 ARG BINARY=build
 
-# Static, on glibc: compiled on Debian, it runs on alpine, and in an empty root.
+# Static, on glibc: compiled on Debian, it runs on alpine and in an empty root.
 FROM ${RUST_IMAGE} AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends clang && rm -rf /var/lib/apt/lists/*
 ENV CC=clang CXX=clang++
 RUN cargo install --locked cargo-cyclonedx@0.5.9
 WORKDIR /build
-# The dependencies, DuckDB among them, are a layer of their own: a change of spyhop's source leaves it alone.
+# The dependencies, including DuckDB, are a layer of their own, which a change of spyhop's source does not invalidate.
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 RUN mkdir -p src tests/it tests/bench \
@@ -22,21 +22,21 @@ RUN mkdir -p src tests/it tests/bench \
     && echo 'fn main() {}' >src/main.rs \
     && cargo build --release --locked --bins
 COPY src src
-# What is compiled again is decided by time, and the copied files may be older than the empty ones.
+# cargo decides by modification time, and the copied files may be older than the empty ones.
 RUN touch src/lib.rs src/main.rs \
     && cargo build --release --locked --bins \
     && strip --output-file /spyhop target/*/release/spyhop
-# What is in it, in CycloneDX.
+# Its software bill of materials, in CycloneDX.
 RUN SOURCE_DATE_EPOCH=0 cargo cyclonedx --format json --no-build-deps --override-filename spyhop.cdx && mv spyhop.cdx.json /
 
 FROM scratch AS built
-# The pattern is for a file that need not be there.
+# The pattern allows the file to be absent.
 COPY spyhop spyhop.cdx.jso[n] /
 
 FROM ${BINARY} AS binary
 
-# spyhop alone, for a container beside one of geth: `docker build --target alone`. It must run as geth's user, for the socket is
-# open to that one only.
+# spyhop alone, for a container next to one of geth: `docker build --target alone`. It must run as geth's user, because the
+# socket is open to that user only.
 FROM scratch AS alone
 COPY --from=binary /spyhop /spyhop.cdx.jso[n] /
 COPY LICENSE /LICENSE
@@ -55,7 +55,7 @@ LABEL org.opencontainers.image.title="spyhop" \
     org.opencontainers.image.licenses="MIT" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
-# Open to any user, as /tmp is: which one it will be is not known here. A new named volume takes this over.
+# Writable by any user, like /tmp, because the user is not known here. A new named volume inherits this.
 RUN mkdir -p /run/geth /data && chmod 1777 /run/geth /data
 COPY --from=binary /spyhop /usr/local/bin/spyhop
 COPY --from=binary /spyhop.cdx.jso[n] /usr/local/share/spyhop/

@@ -1,15 +1,15 @@
 #!/bin/sh
-# `docker run IMAGE ARGUMENTS` runs geth with these arguments, as in the official image, and spyhop beside it; `spyhop …` runs
+# `docker run IMAGE ARGUMENTS` runs geth with these arguments, as in the official image, and spyhop next to it; `spyhop …` runs
 # spyhop alone. `spyhop run` reads geth's arguments, and runs geth's own commands (`attach`, `init` …) alone.
 set -eu
 
-# A variable that is set to nothing, as files of Compose leave it, is not set.
+# A variable set to the empty string, as Compose files leave it, counts as unset.
 : "${SPYHOP_IPC:=/run/geth/geth.ipc}" "${SPYHOP_DATA:=/data/spyhop}"
 export SPYHOP_IPC SPYHOP_DATA
 
 [ "${1-}" != spyhop ] || exec "$@"
 
-# A volume of the official image, mounted where that has it, is geth's data directory.
+# A volume mounted where the official image has it is geth's data directory.
 [ ! -d /root/.ethereum ] || : "${SPYHOP_GETH_DATADIR:=/root/.ethereum}"
 export SPYHOP_GETH_DATADIR="${SPYHOP_GETH_DATADIR:-/data/geth}"
 # For whoever sees the volume under the same path, inside this container or in another.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demonstration: a real `geth --dev` with whale traffic, spyhop beside it, and answers in SQL while both run.
+# The demonstration: a real `geth --dev` with whale traffic, spyhop next to it, and answers in SQL while both run.
 set -euo pipefail
 
 usage() {
@@ -47,22 +47,22 @@ cd "$(dirname "$0")/.."
 # shellcheck source=tests/env.sh
 source tests/env.sh
 
-# What is asked, again and again: a title, then SQL.
+# The queries, repeated in turn: a title, then SQL.
 questions=(
     "The newest blocks, and the gas they used"
     "SELECT number, timestamp, transaction_count, gas_used, round(100.0 * gas_used / gas_limit, 1) AS percent_full
      FROM blocks ORDER BY number DESC LIMIT 5"
 
-    "The biggest transfers of ether"
+    "The largest transfers of ether"
     "SELECT rank, round(amount / 1e18, 3) AS ether, coalesce(from_label, from_address) AS sender,
             coalesce(to_label, to_address) AS receiver, round(to_balance / 1e18, 3) AS receiver_has
      FROM large_transfers WHERE asset = 'ETH' ORDER BY day DESC, rank LIMIT 5"
 
-    "Who has most"
+    "The largest holders"
     "SELECT rank, coalesce(label, address) AS holder, round(balance / 1e18, 3) AS ether, first_block, last_block
      FROM whales WHERE asset = 'ETH' AND label IS NOT NULL ORDER BY rank LIMIT 5"
 
-    "What went in and out of exchanges"
+    "Exchange flows"
     "SELECT day, round(amount_in / 1e18, 3) AS ether_in, round(amount_out / 1e18, 3) AS ether_out, round(amount_net / 1e18, 3) AS net
      FROM exchange_flows WHERE category = 'exchange' AND asset = 'ETH' ORDER BY day DESC"
 
@@ -70,44 +70,44 @@ questions=(
     "SELECT token_address, standard, count(*) AS transfers, count(DISTINCT to_address) AS receivers, max(value) AS biggest
      FROM token_transfers GROUP BY ALL ORDER BY transfers DESC LIMIT 5"
 
-    "What was paid for gas: burnt, and to the block's maker"
+    "Gas fees: burnt, and paid to the block's fee recipient"
     "SELECT count(*) AS transactions, count(*) FILTER (receipt_status = 0) AS failed, sum(receipt_gas_used) AS gas,
             round(sum(fee_burnt) / 1e18, 9) AS burnt_ether, round(sum(fee_tip) / 1e18, 9) AS tip_ether
      FROM transactions"
 
-    "What is held"
+    "What is stored"
     "SELECT table_name, first_block, last_block, status, reason FROM coverage ORDER BY table_name, first_block LIMIT 10"
 )
 
-ending=      # set by the signal that ends all this
-failed=      # what went wrong, if anything did
-traffic_pid= # of the three that run beside this script
+ending=      # set by a signal to stop
+failed=      # what went wrong, if anything
+traffic_pid= # the three child processes
 watch_pid=
 geth_pid=
 
 running() { [[ -n "$1" ]] && kill -0 "$1" 2>/dev/null; }
 
-# wait_for SECONDS WHAT COMMAND...: until the command succeeds, a signal ends all, or geth or spyhop is gone.
+# wait_for SECONDS WHAT COMMAND...: waits until the command succeeds, a signal arrives, or geth or spyhop exits.
 wait_for() {
     local deadline=$((SECONDS + $1)) what="$2"
     shift 2
     until "$@"; do
         [[ -z "$ending" ]] || return 1
         if ! running "$geth_pid" || { [[ -n "$watch_pid" ]] && ! running "$watch_pid"; } || ((SECONDS >= deadline)); then
-            failed="waited in vain for $what"
+            failed="timed out waiting for $what"
             return 1
         fi
         sleep 0.1
     done
 }
 
-# end PID: asks with SIGTERM; its exit code.
+# end PID: sends SIGTERM and returns the exit code.
 end() {
     running "$1" && kill -TERM "$1"
     wait "$1"
 }
 
-# Ends the three in the reverse order of their start. Each has a session of its own, so that Ctrl-C reaches this script only and
+# Stops the three in reverse order. Each has a session of its own, so that Ctrl-C reaches this script only and
 # each of them gets one signal.
 finish() {
     local code=0
@@ -131,13 +131,13 @@ finish() {
     printf 'or with DuckDB: cd %q && duckdb spyhop.duckdb\n' "$data"
 }
 
-# ask TITLE SQL: prints both and the answer.
+# ask TITLE SQL: prints both and the result.
 ask() {
     printf '\n-- %s\n%s;\n' "$1" "$(sed 's/^     //' <<<"$2")"
     "$spyhop" sql --data "$data" -c "$2" || [[ -n "$ending" ]]
 }
 
-# Whether there is a published file with whale traffic in it.
+# Whether there is a published file with whale traffic.
 answers() {
     [[ -e "$data/spyhop.duckdb" ]] && "$spyhop" sql --data "$data" --format csv -c "SELECT min(1) FROM token_transfers" 2>/dev/null | grep -q '^1'
 }

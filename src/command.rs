@@ -30,7 +30,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
-/// Whale analysis beside your own geth: proved blocks in Parquet, queried with DuckDB.
+/// Whale analysis next to your own geth: proved blocks in Parquet, queried with DuckDB.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Command {
@@ -44,7 +44,7 @@ enum Which {
     Watch(watch::Watch),
     /// Build history without following the head, while no `watch` runs.
     Backfill(backfill::Backfill),
-    /// Run geth, and `watch` beside it, as the main process of a container.
+    /// Run geth, and `watch` next to it, as the main process of a container.
     Run(run::Run),
     /// Query the data in SQL.
     Sql(sql::Sql),
@@ -61,8 +61,8 @@ enum Which {
     Schema(schema::Schema),
 }
 
-/// Runs the command that the command line and the environment name, and returns the exit code: 0
-/// done or signalled, 1 failed, 2 wrong usage or set-up.
+/// Runs the command given by the command line and the environment, and returns the exit code: 0
+/// done or signalled, 1 failed, 2 wrong usage or setup.
 pub fn run() -> ExitCode {
     log::report_panics();
     let code = Command::read().run().unwrap_or_else(|error| report(&error));
@@ -122,7 +122,7 @@ struct IngestArguments {
     /// If there is none, all blocks come over the socket.
     #[arg(long, value_name = "DIR", env = "SPYHOP_ANCIENT")]
     ancient: Option<PathBuf>,
-    /// Directory of era files, for history that geth has pruned [default: `era` beside the
+    /// Directory of era files, for history that geth has pruned [default: `era` next to the
     /// freezer's tables].
     ///
     /// The default is where `geth download-era` puts them. It is searched once a minute.

@@ -274,7 +274,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// Wei per blob gas in a block with so much excess, on a chain of this configuration.
+    /// Wei per blob gas in a block with this excess, on a chain of this configuration.
     fn blob_price(config: &Value, excess: u64) -> Option<U256> {
         BlobSchedule::from_config(config).price(1_700_000_000, excess)
     }
@@ -311,7 +311,7 @@ mod tests {
             4_000_000,
         );
         check(&[("amsterdam", 0, 4_000_000), ("bpo5", 0, 9_000_000)], 4_000_000);
-        // One of a newer geth comes after all that are known here; none is in force before its time.
+        // A fork of a newer geth comes after all known ones; none applies before its time.
         check(&[("afork", 0, 4_000_000), ("bpo2", 0, 9_000_000)], 4_000_000);
         check(
             &[
@@ -336,7 +336,7 @@ mod tests {
                 BlobSchedule::from_config(&config).fault(&config).unwrap().contains("1600000000"),
                 "{fraction}"
             );
-            // One that is still to come changes nothing, nor does one without a time.
+            // A future fork changes nothing, nor does one without a time.
             let expected = blob_price(&forks(&[("cancun", 0, 3_338_477)]), 60_000_000);
             for time in [json!(u64::MAX), json!(null)] {
                 config["pragueTime"] = time;

@@ -42,7 +42,7 @@ const MEMORY_LIMIT: &str = "256MB";
 /// A directory of Parquet files: a sealed range, or a tail chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
-    /// Where it is, relative to the volume.
+    /// Its path, relative to the volume.
     pub path: PathBuf,
     /// Its tables.
     pub tables: Selection,

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Runs the tests; installs what is missing first.
 #
-# Usage: tests/run.sh                       every test, and a little of each of the following
-#        tests/run.sh faults [COUNT]        every fault, one at a time, or so many of each scene and kind
-#        tests/run.sh histories [COUNT]     so many random histories of each kind [10000]
-#        tests/run.sh fuzz [SECONDS]        changed inputs, so long for each target [600]
-#        tests/run.sh soak [BLOCKS]         a long run [100000]; SPYHOP_SOAK_PLOT names a file for a picture of it
+# Usage: tests/run.sh                       all tests, and a little of each of the following
+#        tests/run.sh faults [COUNT]        every fault, one at a time, or this many of each scene and kind
+#        tests/run.sh histories [COUNT]     this many random histories of each kind [10000]
+#        tests/run.sh fuzz [SECONDS]        mutated inputs, this long for each target [600]
+#        tests/run.sh soak [BLOCKS]         a long run [100000]; SPYHOP_SOAK_PLOT names a file for a plot
 #
-# Under CI=true a test fails where elsewhere it passes because something is missing.
+# With CI=true a test fails if something is missing; otherwise it passes with a message.
 #
 # Everything uses the release profile: DuckDB's C++ is most of the build, and a second profile would compile it a second time.
 set -euo pipefail
@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 source tests/env.sh
 
 # need_duckdb VERSION [CLI-VERSION]: a virtual environment of its own in the cache, with DuckDB's Python package and command line;
-# exported as SPYHOP_TEST_DUCKDB_x_y, the directory that holds `python` and, where there is one, `duckdb`.
+# exported as SPYHOP_TEST_DUCKDB_x_y, the directory with `python` and, if available, `duckdb`.
 need_duckdb() {
     local home="$cache/python/duckdb-$1"
     if ! "$home/bin/python" -c 'import duckdb' 2>/dev/null || [[ -n "${2:-}" && ! -x "$home/bin/duckdb" ]]; then
@@ -41,9 +41,9 @@ need_geth
 need_python
 need file file
 need rsync rsync
-# Mounting is root's, and so is the test of what is mounted with it.
+# Only root may mount, so tests that mount need root.
 [[ "$(id -u)" != 0 ]] || need bindfs bindfs
-# The package index has no command line of 2.0; spyhop's own `sql` is one.
+# The package index has no command line of 2.0; spyhop's own `sql` replaces it.
 need_duckdb 2.0.0
 need_duckdb 1.5.6 1.5.6
 need_duckdb 1.4.5 1.4.4.post2

@@ -35,8 +35,7 @@ pub(super) const TABLE: Table = Table {
     ],
 };
 
-/// Its query. Each range has its own largest transfers: the largest of all of them are taken, in
-/// the order of `Large`.
+/// Its query: the largest of all ranges' own largest transfers, in the order of `Large`.
 pub(super) fn body() -> String {
     format!(
         "SELECT asset, day, rank, amount, amount_text, kind, from_address, f.name AS from_label, from_balance, from_balance_text,

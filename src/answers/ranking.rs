@@ -190,7 +190,7 @@ pub fn remove_all(store: &Store) -> Result<()> {
     paths.into_iter().try_for_each(|path| store.delete_directory(&path))
 }
 
-/// The damaged rankings of the volume at `root`; each is made again.
+/// The damaged rankings of the volume at `root`; each will be made again.
 ///
 /// # Errors
 /// If they cannot be listed.

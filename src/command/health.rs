@@ -55,7 +55,7 @@ enum Finding {
     Unhealthy(String),
 }
 
-/// Runs the command: exit code 1 where it is unhealthy.
+/// Runs the command: exit code 1 if it is unhealthy.
 pub(super) fn run(arguments: &Health) -> Result<ExitCode> {
     if let Some(ipc) = &arguments.ipc {
         check_socket(ipc)?;

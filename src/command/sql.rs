@@ -32,7 +32,7 @@ pub(super) struct Sql {
     /// The data directory.
     #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
     data: PathBuf,
-    /// Run this and exit; without it there is a prompt, or standard input is run if that is not a
+    /// Run this and exit; without it there is a prompt, or standard input is run if it is not a
     /// terminal.
     #[arg(short, long, value_name = "SQL", allow_hyphen_values = true)]
     command: Option<String>,
@@ -55,8 +55,8 @@ enum Format {
 /// Rows that a frame shows.
 const TABLE_ROWS_MAX: usize = 1_000;
 
-/// Memory of the database, which runs beside a node; larger queries spill to the system's temporary
-/// directory.
+/// Memory of the database, which runs next to a node; larger queries spill to the system's
+/// temporary directory.
 const MEMORY_LIMIT: &str = "1GB";
 
 /// Runs the command.

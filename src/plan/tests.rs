@@ -2,7 +2,7 @@
 
 use super::{Known, Order, Piece, Source};
 
-/// `settled`, `tail` as intervals; the expected pieces as [`shown`].
+/// Checks the expected pieces, in the format of [`shown`], given `settled` and `tail` as intervals.
 fn check(
     requested_first: u64,
     finalized: Option<u64>,
@@ -15,7 +15,7 @@ fn check(
     assert_eq!(shown(known.pieces()), expected, "{known:?}");
 }
 
-/// Pieces as `first-last`, with `t` where the tail holds them and `f` where the freezer does.
+/// Pieces as `first-last`, with `t` if they come from the tail and `f` from the freezer.
 fn shown(pieces: impl Iterator<Item = Piece>) -> String {
     let source = |piece: &Piece| match piece.source {
         Source::Tail => "t",
@@ -89,9 +89,9 @@ fn the_tail_waits_for_the_ranges_below_it() {
     assert!(!known(2_000, &[(0, 1_999)], None).tail_waits());
     assert!(!known(2_050, &[(0, 1_999)], Some((2_000, 2_040))).tail_waits());
     assert!(!known(2_150, &[(0, 1_999)], Some((2_000, 2_160))).tail_waits());
-    // After a long pause the tail is far below what is final: ranges are built from the node.
+    // After a long pause the tail is far below the finalized block: ranges are built from the node.
     assert!(known(9_000, &[(0, 1_999)], Some((2_000, 2_040))).tail_waits());
-    // A gap far below does not hold up the tail.
+    // A gap far below does not delay the tail.
     assert!(!known(2_050, &[(1_000, 1_999)], Some((2_000, 2_040))).tail_waits());
     assert_eq!(known(2_000, &[(0, 1_999)], None).tail_next(), 2_000);
     assert_eq!(known(2_000, &[(0, 1_999)], Some((2_000, 2_040))).tail_next(), 2_041);
@@ -106,7 +106,7 @@ fn a_thousand_comes_out_of_one_source_or_in_hundreds() {
     };
     check((0, 2_350), None, "0-999f 1000-1999f 2000-2099f 2100-2199f 2200-2299f");
     check((0, 2_150), None, "0-999f 1000-1999f 2000-2099f 2100-2199 2200-2299");
-    // A store that ends within a hundred has nothing of it.
+    // A freezer that ends within a hundred has nothing of it.
     check((0, 1_050), None, "0-999f 1000-1999 2000-2099 2100-2199 2200-2299");
     // One that was pruned up to a block begins with the next hundred.
     check(
@@ -158,7 +158,7 @@ fn newest_first_is_the_same_pieces_from_the_top() {
     check((800, None), &[], "3200-3299 3100-3199 3000-3099 2000-2999 1000-1999 900-999 800-899");
     check((0, Some(2_199)), &[], "2100-2199 2000-2099 1000-1999 0-999");
     check((0, Some(9_999)), &[], "3200-3299 3100-3199 3000-3099 2000-2999 1000-1999 0-999");
-    // What is above all that is stored comes first, from the bottom: the tail waits for it.
+    // Blocks above everything stored come first, from the bottom: the tail waits for them.
     check((0, None), &[(1_000, 1_999)], "2000-2999 3000-3099 3100-3199 3200-3299 0-999");
     check((0, None), &[(1_000, 1_999), (3_200, 3_299)], "3100-3199 3000-3099 2000-2999 0-999");
     check((5_000, None), &[], "");
@@ -239,7 +239,7 @@ fn planning_ends_for_any_numbers_of_a_node() {
                             order,
                             ..Known::default()
                         };
-                        // The first few: there may be as many as there are numbers.
+                        // Only the first few: there may be very many.
                         assert!(
                             known.pieces().take(3).all(|piece| piece.first <= piece.last),
                             "{known:?}"
@@ -296,10 +296,10 @@ fn damaged_ranges_are_built_again_as_they_were_and_before_long_work() {
         (String::new(), "0-9999 12000-12999".to_owned())
     );
     assert!(held.rebuilds_first());
-    // The head is followed first, where that takes little.
+    // The head is followed first, if that takes little.
     assert!(!known(15_250, Some((15_000, 15_020))).rebuilds_first());
     assert!(known(90_000, Some((15_000, 15_020))).rebuilds_first());
-    // What is not final is not sealed, whatever was there.
+    // Blocks that are not final are not sealed, whatever was stored before.
     assert_eq!(shown(known(12_500, None).rebuilds()), "0-9999");
 }
 

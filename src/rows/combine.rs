@@ -28,8 +28,7 @@ pub trait Entry: std::fmt::Debug + Sized + Send + 'static {
     /// Appends a row.
     fn push(&self, rows: &mut Rows) -> Result<()>;
 
-    /// What the rows of a file are sorted by: different for any two, except for rows that are
-    /// combined into one.
+    /// The sort key of a file's rows: unique, except for rows that are combined into one.
     fn key(&self) -> impl Ord;
 
     /// The order of the rows in a file.

@@ -130,7 +130,7 @@ pub(crate) fn in_quarantine(root: &Path) -> Result<InQuarantine> {
 /// Where something on the volume is, and where files of the same name are in quarantine.
 pub(super) fn places(root: &Path, path: &Path) -> Result<Vec<PathBuf>> {
     let quarantine = root.join("quarantine");
-    // Besides directories there are the bytes of blocks, a file each.
+    // Besides directories there is one file for each quarantined block.
     let mut places: Vec<_> = names(&quarantine)?.iter().map(|name| quarantine.join(name)).collect();
     places.retain(|place| place.is_dir());
     places.iter_mut().for_each(|place| place.push(path));

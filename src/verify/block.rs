@@ -24,7 +24,7 @@ pub(super) struct Rules {
     pub weth: Option<Address>,
 }
 
-/// A block as it is stored.
+/// A block as stored.
 #[derive(Debug)]
 pub(super) struct StoredBlock {
     /// Its height, from its place in the file or the file's name.

@@ -41,7 +41,7 @@ pub(super) const UNASKED: [&str; 3] = [OFF, HEAD_ONLY[0], HEAD_ONLY[1]];
 /// Why the genesis allocation is missing.
 const NO_ALLOCATION: &str = "the node does not report the genesis allocation";
 
-/// Where the requested blocks are.
+/// The position of the requested blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Near {
     /// Finalized: block and receipts at once, by number.
@@ -96,7 +96,7 @@ impl StateAsker {
         Ok(states)
     }
 
-    /// The state of these blocks if the node need not be asked for it; otherwise none.
+    /// The state of these blocks if no request is needed for it; otherwise none.
     async fn unasked(&self, blocks: &[Proved], near: Near) -> Result<Option<State>, FetchError> {
         if !self.options.tables.needs_state() {
             return Ok(Some(State::missing("not requested")));
@@ -111,7 +111,7 @@ impl StateAsker {
                 Ok(Some(State::missing("the node does not serve state that old")))
             }
             Err(error) if error.is_passing() => Err(FetchError::Away(error)),
-            // An older geth does not report this: it is asked for the state itself.
+            // An older geth does not report this: the state itself is requested.
             _ => Ok(None),
         }
     }

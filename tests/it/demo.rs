@@ -18,7 +18,7 @@ fn the_demonstration_answers_and_ends_cleanly() {
     // An answer with rows to each question it got to.
     for words in [
         "-- The newest blocks",
-        "-- The biggest transfers of ether",
+        "-- The largest transfers of ether",
         "-- The tokens",
         "erc20",
         "Ended.",
