@@ -26,6 +26,18 @@ fn event(name: &str, anonymous: bool, inputs: &[Value]) -> Value {
     json!({"type": "event", "name": name, "anonymous": anonymous, "inputs": inputs})
 }
 
+/// An event as Solidity declares it: `Transfer(address indexed to, uint256 value) anonymous`.
+fn declared(text: &str) -> Value {
+    let (name, rest) = text.split_once('(').unwrap();
+    let (inputs, rest) = rest.split_once(')').unwrap();
+    let input = |input: &str| match input.split(' ').collect::<Vec<_>>()[..] {
+        [kind, "indexed", name] => indexed(name, kind),
+        [kind, name] => data(name, kind),
+        _ => panic!("{text}"),
+    };
+    event(name, rest == " anonymous", &inputs.split(", ").map(input).collect::<Vec<_>>())
+}
+
 fn data(name: &str, kind: &str) -> Value {
     parameter(name, kind, false, &[])
 }
@@ -203,31 +215,9 @@ fn all_kinds() -> Vec<Value> {
         event("Uints", false, &family("uint", bits())),
         event("Ints", false, &family("int", bits())),
         event("FixedBytes", false, &family("bytes", (1..=32).collect())),
-        event(
-            "Indexed1",
-            false,
-            &[
-                indexed("a", "uint256"),
-                indexed("b", "int256"),
-                indexed("c", "address"),
-                data("d", "bool"),
-            ],
-        ),
-        event(
-            "Indexed2",
-            false,
-            &[
-                indexed("a", "bool"),
-                data("b", "bool"),
-                indexed("c", "bytes5"),
-                indexed("d", "int24"),
-            ],
-        ),
-        event(
-            "Indexed3",
-            false,
-            &[indexed("a", "uint64"), indexed("b", "uint8"), indexed("c", "bytes32")],
-        ),
+        declared("Indexed1(uint256 indexed a, int256 indexed b, address indexed c, bool d)"),
+        declared("Indexed2(bool indexed a, bool b, bytes5 indexed c, int24 indexed d)"),
+        declared("Indexed3(uint64 indexed a, uint8 indexed b, bytes32 indexed c)"),
         event(
             "Dynamic",
             false,
@@ -375,24 +365,10 @@ fn ones() -> Vec<u8> {
 fn a_log_that_does_not_match_the_abi_is_a_row_with_nulls() {
     let geth = Geth::start(Forks::OSAKA);
     let (data_directory, abi) = (geth.data("data"), geth.data("abi"));
-    let words = event(
-        "Words",
-        false,
-        &[
-            indexed("who", "address"),
-            data("yes", "bool"),
-            data("n", "uint8"),
-            data("i", "int16"),
-            data("b", "bytes3"),
-            data("w", "int128"),
-        ],
-    );
-    let text = event("Text", false, &[data("s", "string"), data("l", "uint256[]")]);
-    let deep = event(
-        "Deep",
-        false,
-        &[data("t", "string[]"), data("g", "uint8[2][2]"), indexed("h", "string")],
-    );
+    let words =
+        declared("Words(address indexed who, bool yes, uint8 n, int16 i, bytes3 b, int128 w)");
+    let text = declared("Text(string s, uint256[] l)");
+    let deep = declared("Deep(string[] t, uint8[2][2] g, string indexed h)");
     write(&abi, "Odd.json", &json!({"abi": [words, text, deep], "bytecode": "0x00"}));
     let (words, text, deep) = (read(&words), read(&text), read(&deep));
 
@@ -612,48 +588,16 @@ fn every_query_of_any_log_ends_and_logs_that_ethers_decodes_are_decoded() {
 fn files_bind_to_addresses_and_are_read_again_when_they_change() {
     let geth = Geth::start(Forks::OSAKA);
     let (data_directory, abi) = (geth.data("data"), geth.data("abi"));
-    let transfer = event(
-        "Transfer",
-        false,
-        &[indexed("from", "address"), indexed("to", "address"), data("value", "uint256")],
+    let transfer = declared("Transfer(address indexed from, address indexed to, uint256 value)");
+    let longer =
+        declared("Transfer(address indexed from, address indexed to, uint256 value, bytes )");
+    let clashing = declared(
+        "Clash(address address, uint256 value, uint8 value_text, bool VALUE, bool decoded)",
     );
-    let longer = event(
-        "Transfer",
-        false,
-        &[
-            indexed("from", "address"),
-            indexed("to", "address"),
-            data("value", "uint256"),
-            data("", "bytes"),
-        ],
-    );
-    let clashing = event(
-        "Clash",
-        false,
-        &[
-            data("address", "address"),
-            data("value", "uint256"),
-            data("value_text", "uint8"),
-            data("VALUE", "bool"),
-            data("decoded", "bool"),
-        ],
-    );
-    let note = event(
-        "Note",
-        true,
-        &[indexed("a", "uint8"), indexed("b", "address"), data("data", "uint8")],
-    );
-    let too_many = event(
-        "TooMany",
-        false,
-        &[
-            indexed("a", "uint8"),
-            indexed("b", "uint8"),
-            indexed("c", "uint8"),
-            indexed("d", "uint8"),
-        ],
-    );
-    let unknown = event("Unknown", false, &[data("a", "uint7")]);
+    let note = declared("Note(uint8 indexed a, address indexed b, uint8 data) anonymous");
+    let too_many =
+        declared("TooMany(uint8 indexed a, uint8 indexed b, uint8 indexed c, uint8 indexed d)");
+    let unknown = declared("Unknown(uint7 a)");
     let evil = event("Evil", false, &[data("a\" FROM x; --", "uint8")]);
     let other_item = json!({"type": "something new", "name": "x"});
     write(
@@ -920,11 +864,7 @@ fn an_event_is_identified_by_its_canonical_types_or_listed_as_skipped() {
             ],
         )
     };
-    let again = event(
-        "Transfer",
-        false,
-        &[indexed("src", "address"), indexed("dst", "address"), data("wad", "uint256")],
-    );
+    let again = declared("Transfer(address indexed src, address indexed dst, uint256 wad)");
     write(
         &abi,
         "Both.json",
@@ -1026,7 +966,7 @@ fn every_file_in_the_abi_directory_has_views_or_is_listed() {
     let (data_directory, abi) = (directory.path().join("data"), directory.path().join("abi"));
     let fake = crate::fake_geth::FakeGeth::start(directory.path());
     crate::lying_node::extend(&fake, 3, "");
-    let ping = event("Ping", false, &[indexed("who", "address"), data("n", "uint256")]);
+    let ping = declared("Ping(address indexed who, uint256 n)");
     let array =
         json!([json!({"type": "constructor", "inputs": []}), ping, json!({"type": "fallback"})]);
     let text = array.to_string();
@@ -1101,7 +1041,7 @@ fn every_file_in_the_abi_directory_has_views_or_is_listed() {
             json!([event("N", false, &[data("x", &format!("uint8{}", "[2]".repeat(62)))])]),
             "is too large",
         ),
-        ("Large", json!([event("N", false, &[data("x", "uint8[1048577]")])]), "is too large"),
+        ("Large", json!([declared("N(uint8[1048577] x)")]), "is too large"),
         ("Nested", json!([event("N", false, &[nested])]), "recursion limit"),
         ("Many", json!([event("N", false, &many)]), "more than 1000 parameters"),
     ];
@@ -1135,11 +1075,8 @@ fn every_file_in_the_abi_directory_has_views_or_is_listed() {
     ];
     named.extend(odd.map(|(name, reason)| (format!("{name}.json"), reason)));
     // Lines are counted within a file.
-    fs::write(
-        abi.join("Lines.json"),
-        format!("[\n{ping},\n\n{},\n7]", event("Bad", false, &[data("x", "uint7")])),
-    )
-    .unwrap();
+    fs::write(abi.join("Lines.json"), format!("[\n{ping},\n\n{},\n7]", declared("Bad(uint7 x)")))
+        .unwrap();
     named.extend([
         ("Lines.json".to_owned(), "line 4: parameter 1: there is no type `uint7`"),
         ("Lines.json".to_owned(), "line 5: it is not an ABI item"),
@@ -1189,7 +1126,7 @@ fn a_view_that_duckdb_refuses_costs_itself() {
     let data_directory = directory.path().join("data");
     let store = spyhop::store::Store::open(&data_directory).unwrap();
     let abi = directory.path().join("abi");
-    write(&abi, "Fine.json", &json!([event("Ping", false, &[data("n", "uint256")])]));
+    write(&abi, "Fine.json", &json!([declared("Ping(uint256 n)")]));
     let labels = spyhop::answers::Labels::open(1.into(), None, None).unwrap();
     let mut events = Events::open(Some(abi)).unwrap();
     let mut publisher = Publisher::new(&store, None).unwrap();
