@@ -1,7 +1,7 @@
 //! Stored blocks are one run up to the tip: lost ones are restored, and listed until then.
 
 use crate::fake_geth::FakeGeth;
-use crate::lying_node::extend;
+use crate::lying_node::{extend, once};
 use crate::rig::process::{listing, stderr_of};
 use crate::rig::{Forks, Geth, Published, Spyhop};
 use std::fs;
@@ -18,10 +18,6 @@ fn sealed_and_tail(directory: &Path) -> (FakeGeth, PathBuf) {
     let data = directory.join("data");
     once(&fake, &data).succeed();
     (fake, data)
-}
-
-fn once(fake: &FakeGeth, data: &Path) -> Spyhop {
-    Spyhop::watch(fake.path(), data).args(&["--from", "0", "--once"])
 }
 
 /// The file of a block of the tail.
@@ -138,24 +134,7 @@ fn a_file_of_the_tail_that_cannot_be_read_is_not_a_damaged_one() {
     let (fake, data) = sealed_and_tail(directory.path());
     let (file, before) = (tail_file(&data, 320), listing(&data.join("tail")));
     fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
-    // As in a container without capabilities: there root is a user like any other.
-    let output = Command::new("setpriv")
-        .args([
-            "--bounding-set=-all",
-            env!("CARGO_BIN_EXE_spyhop"),
-            "watch",
-            "--from",
-            "0",
-            "--once",
-            "--ipc",
-        ])
-        .arg(fake.path())
-        .arg("--data")
-        .arg(&data)
-        .output()
-        .expect("setpriv is there");
-    let said = stderr_of(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let said = once(&fake, &data).without_capabilities().fail(1);
     assert!(
         said.contains("failed to read, nothing was touched") && said.contains("Permission denied"),
         "{said}"

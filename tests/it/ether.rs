@@ -518,7 +518,7 @@ fn a_trace_that_would_be_huge_is_not_requested_and_hides_no_transfer() {
         assert_eq!(sum, balance(&geth, &address, json!("latest")), "{address}");
     }
     check_balances(&geth, &found);
-    Spyhop::new("verify").path("--data", &data).args(&["--deep"]).succeed();
+    Spyhop::verify(&data).succeed();
 
     // geth's count of inputs omits those of precompiles.
     let transactions = vec![honest(0x5151, 7_000), run(3, 980_000)];
@@ -630,11 +630,7 @@ fn state_of_the_tail_stays_where_only_a_part_of_a_hundred_was_in_it() {
         let held = told.iter().find(|(first, last, ..)| (*first..=*last).contains(&120)).unwrap();
         assert_eq!((held.0, held.1, &held.2[..]), (100, 140, "held"), "{table}: {told:?}");
     }
-    Spyhop::new("verify")
-        .path("--data", &data)
-        .args(&["--deep"])
-        .path("--ipc", &geth.socket())
-        .succeed();
+    Spyhop::verify(&data).path("--ipc", &geth.socket()).succeed();
 }
 
 #[test]
@@ -673,11 +669,7 @@ fn untraced_ranges_are_traced_with_traces_all_or_reported_to_need_another_node()
             );
             assert!(named.contains("`spyhop watch --traces all"), "{named}");
         }
-        Spyhop::new("verify")
-            .path("--data", &data)
-            .args(&["--deep"])
-            .path("--ipc", &geth.socket())
-            .succeed();
+        Spyhop::verify(&data).path("--ipc", &geth.socket()).succeed();
     }
 }
 

@@ -78,7 +78,8 @@ pub fn extend(fake: &FakeGeth, head: u64, extra: &str) {
     }
 }
 
-fn once(fake: &FakeGeth, data: &Path) -> Spyhop {
+/// Catches up with a fake node, from block 0 on.
+pub fn once(fake: &FakeGeth, data: &Path) -> Spyhop {
     Spyhop::watch(fake.path(), data).args(&["--from", "0", "--once"])
 }
 

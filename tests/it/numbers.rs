@@ -231,7 +231,7 @@ fn once(fake: &FakeGeth, data: &Path) -> String {
 }
 
 fn verify(data: &Path) -> String {
-    Spyhop::new("verify").path("--data", data).args(&["--deep"]).succeed()
+    Spyhop::verify(data).succeed()
 }
 
 /// The rows of a query of these columns, each as its values separated by spaces, null as `-`.

@@ -57,7 +57,7 @@ fn watch(geth: &Geth, data: &Path, traces: &str) -> Published {
     Spyhop::watch(&geth.socket(), data)
         .args(&["--from", "0", "--once", "--traces", traces])
         .succeed();
-    Spyhop::new("verify").path("--data", data).args(&["--deep"]).succeed();
+    Spyhop::verify(data).succeed();
     Published::open(data)
 }
 

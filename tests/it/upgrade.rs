@@ -137,11 +137,7 @@ fn same(found: &BTreeMap<&str, Vec<Row>>, expected: &BTreeMap<&str, Vec<Row>>) {
 }
 
 fn verify(geth: &Geth, data: &Path) -> String {
-    Spyhop::new("verify")
-        .path("--data", data)
-        .path("--ipc", &geth.socket())
-        .args(&["--deep"])
-        .succeed()
+    Spyhop::verify(data).path("--ipc", &geth.socket()).succeed()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! with mounts, which only root may do.
 
 use crate::fake_geth::FakeGeth;
-use crate::lying_node::extend;
+use crate::lying_node::{extend, once};
 use crate::rig::process::{listing, stderr_of, until};
 use crate::rig::{Published, Spyhop, pass_without};
 use spyhop::store::{Scratch, Store};
@@ -73,10 +73,6 @@ fn directory() -> TempDir {
     tempfile::Builder::new().prefix("spy").tempdir().unwrap()
 }
 
-fn once(fake: &FakeGeth, data: &Path) -> Spyhop {
-    Spyhop::watch(fake.path(), data).args(&["--from", "0", "--once"])
-}
-
 #[track_caller]
 fn refused(complaint: &str, message: &str, hint: &str) {
     assert!(complaint.contains(message), "{message:?} in {complaint}");
@@ -114,25 +110,7 @@ fn volume_of_another_owner_is_refused() {
     let fake = node(directory.path());
     let data = directory.path().join("data");
     once(&fake, &data).succeed();
-    // As in a container without capabilities: there root is a user like any other.
-    let without_capabilities = |data: &Path| {
-        let output = Command::new("setpriv")
-            .args([
-                "--bounding-set=-all",
-                env!("CARGO_BIN_EXE_spyhop"),
-                "watch",
-                "--from",
-                "0",
-                "--once",
-                "--ipc",
-            ])
-            .arg(fake.path())
-            .arg("--data")
-            .arg(data)
-            .output()
-            .expect("setpriv is there");
-        (output.status.code(), stderr_of(&output))
-    };
+    let without_capabilities = |data: &Path| once(&fake, data).without_capabilities().fail(2);
     let owned = |path: &Path| chown(path, Some(1234), Some(1234));
     if owned(&data).is_err() {
         pass_without("permission to give a file away");
@@ -140,8 +118,7 @@ fn volume_of_another_owner_is_refused() {
     }
     fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
     let before = listing(&data);
-    let (code, complaint) = without_capabilities(&data);
-    assert_eq!(code, Some(2), "{complaint}");
+    let complaint = without_capabilities(&data);
     refused(
         &complaint,
         "cannot be written by user 0: it belongs to 1234:1234 with mode 0755",
@@ -150,8 +127,7 @@ fn volume_of_another_owner_is_refused() {
     // The directory is ours, but not its content.
     chown(&data, Some(0), Some(0)).unwrap();
     owned(&data.join(".spyhop/lock")).unwrap();
-    let (code, complaint) = without_capabilities(&data);
-    assert_eq!(code, Some(2), "{complaint}");
+    let complaint = without_capabilities(&data);
     refused(&complaint, ".spyhop/lock` cannot be written by user 0", "chown -R 0");
     assert_eq!(listing(&data), before);
     // In another user's directory nothing can be created either.
@@ -159,7 +135,7 @@ fn volume_of_another_owner_is_refused() {
     fs::create_dir(&locked).unwrap();
     owned(&locked).unwrap();
     refused(
-        &without_capabilities(&locked.join("data")).1,
+        &without_capabilities(&locked.join("data")),
         "cannot be written by user 0",
         "--user 1234:1234",
     );
@@ -536,24 +512,7 @@ fn files_have_the_same_modes_with_any_umask() {
     let modes = |umask: &str| {
         let data = directory.path().join(format!("data{umask}"));
         let script = format!("umask {umask}; exec \"$@\"");
-        let output = Command::new("sh")
-            .args([
-                "-c",
-                &script,
-                "sh",
-                env!("CARGO_BIN_EXE_spyhop"),
-                "watch",
-                "--from",
-                "0",
-                "--once",
-                "--ipc",
-            ])
-            .arg(fake.path())
-            .arg("--data")
-            .arg(&data)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", stderr_of(&output));
+        once(&fake, &data).by("sh", &["-c", &script, "sh"]).succeed();
         let mut modes = Vec::new();
         let mut left = vec![data];
         while let Some(path) = left.pop() {

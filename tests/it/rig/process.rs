@@ -54,6 +54,30 @@ impl Spyhop {
         Self::new("backfill").path("--ipc", socket).path("--data", data)
     }
 
+    /// `spyhop verify --deep`.
+    pub fn verify(data: &Path) -> Self {
+        Self::new("verify").path("--data", data).args(&["--deep"])
+    }
+
+    /// The same, run by another program that is given its command line.
+    pub fn by(self, program: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command }
+    }
+
+    /// The same without capabilities, as in a container: there root is a user like any other.
+    pub fn without_capabilities(self) -> Self {
+        self.by("setpriv", &["--bounding-set=-all"])
+    }
+
     /// Adds arguments.
     pub fn args(mut self, arguments: &[&str]) -> Self {
         self.command.args(arguments);

@@ -3,16 +3,12 @@
 
 use super::{one_fault, range, three_ranges, verify};
 use crate::fake_geth::FakeGeth;
-use crate::lying_node::extend;
+use crate::lying_node::{extend, once};
 use crate::rig::process::{listing, until};
 use crate::rig::{Published, Running, Spyhop};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-fn once(fake: &FakeGeth, data: &Path) -> Spyhop {
-    Spyhop::watch(fake.path(), data).args(&["--from", "0", "--once"])
-}
 
 /// Flips a bit in the middle of a file.
 fn flip(path: &Path) {
