@@ -45,6 +45,13 @@ pub(super) fn check(root: &Path) -> Result<()> {
         not_a_link(&root.join(name))?;
         writable(&root.join(name))?;
     }
+    let lock = root.join(".spyhop/lock");
+    if lock.is_dir() {
+        return refuse(
+            format!("`{}` is a directory, not a file", lock.display()),
+            "remove it: the file is created again",
+        );
+    }
     read_chain(root).map(drop)
 }
 

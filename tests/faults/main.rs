@@ -322,10 +322,11 @@ impl Scene {
         let repair = ["verify", "--repair", "--deep", "--ipc", &ipc].map(str::to_owned).to_vec();
         for step in is_named.then_some(&repair).into_iter().chain([&self.finish]) {
             let mut ended = plain(step, data);
-            // A link in place of spyhop's files is refused until the operator has removed it, as
-            // the hint says.
-            if ended.said.contains("is a symbolic link") && ended.said.contains("hint: remove it") {
-                std::fs::remove_file(data.join(file)).unwrap();
+            // A link or a directory in place of spyhop's files is refused until the operator has
+            // removed it, as the hint says.
+            if ended.said.contains("hint: remove it") {
+                let file = data.join(file);
+                std::fs::remove_file(&file).or_else(|_| std::fs::remove_dir(&file)).unwrap();
                 ended = plain(step, data);
             }
             must_end_well(&format!("then {}", step[0]), &ended, &mut outcome);
