@@ -231,7 +231,7 @@ impl Files {
             let body = view::of(contract, event)?;
             ensure!(
                 self.sql_bytes + body.len() <= SQL_BYTES_MAX,
-                "the views before it take up all the space for views"
+                "earlier views have used up the space for views"
             );
             Ok(body)
         };

@@ -361,7 +361,7 @@ impl Client {
                 pool.note_gas_limit(reply::gas_limit(result));
                 match (tag, head) {
                     (Tag::Number(asked), Some(head)) if head.number != asked => {
-                        Err(format!("asked for block {asked}, received block {}", head.number))
+                        Err(format!("requested block {asked}, received block {}", head.number))
                     }
                     _ => Ok(head),
                 }

@@ -122,7 +122,7 @@ impl BlobSchedule {
                 "the entry from time {time} on cannot be read: blob prices are null from then on"
             )),
             None if self.update_fractions.is_empty() && !config["cancunTime"].is_null() => {
-                Some("it is missing: Cancun's is used".to_owned())
+                Some("it is missing; using Cancun's".to_owned())
             }
             None => None,
         }

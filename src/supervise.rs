@@ -181,7 +181,7 @@ impl Supervisor<'_> {
         self.signal_all(if signal == SIGINT { Signal::INT } else { Signal::TERM });
         tracing::info!(
             "{}, forwarded to geth and the writer",
-            if again { "asked to stop again" } else { "asked to stop" }
+            if again { "received a second stop signal" } else { "asked to stop" }
         );
     }
 

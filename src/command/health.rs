@@ -81,7 +81,7 @@ fn geth_answers(arguments: &Health, heartbeat: Option<&Heartbeat>) -> Result<Res
     let used =
         heartbeat.map(|heartbeat| heartbeat.ipc.as_path()).filter(|ipc| *ipc != Path::new(""));
     let ipc =
-        used.or(arguments.ipc.as_deref()).context("no socket is known: give it with --ipc")?;
+        used.or(arguments.ipc.as_deref()).context("the socket is unknown: give it with --ipc")?;
     let client = Client::new(
         ipc,
         Limits { connections: 1, in_flight_max: 1, reply_timeout: ANSWER, ..Limits::default() },

@@ -26,7 +26,7 @@ pub(super) struct Status {
 pub(super) fn run(arguments: &Status) -> Result<()> {
     let root = &arguments.data;
     let chain = read_chain(root)?.with_context(|| {
-        format!("no data in `{}` yet; `spyhop watch` puts it there", root.display())
+        format!("no data in `{}` yet; `spyhop watch` creates it", root.display())
     })?;
     let (ranges, unreadable) = read_readable_ranges(root)?;
     let tail: Vec<_> = tail::paths(root)?.iter().filter_map(|path| tail::number_of(path)).collect();

@@ -23,7 +23,7 @@ impl Meta {
         match number()? {
             1 => Ok(Self { virtual_tail: number()?, flush_offset: None }),
             2 => Ok(Self { virtual_tail: number()?, flush_offset: Some(number()?) }),
-            version => Err(format!("it is of version {version}, 1 and 2 are known")),
+            version => Err(format!("version {version} is not supported, only 1 and 2 are")),
         }
     }
 }

@@ -317,7 +317,7 @@ impl Pool {
     pub(super) fn drop_connections(&self) {
         for slot in &self.slots {
             if let Some(connection) = slot.current().as_ref() {
-                connection.end("a fresh one was asked for");
+                connection.end("a fresh one was requested");
             }
         }
     }

@@ -91,7 +91,7 @@ pub(super) fn gap(block: &Proved, state: &State, options: Options) -> Option<Str
     if options.issuance.dao_fork == Some(block.header.number)
         && block.header.number != dao_fork::BLOCK
     {
-        return Some("what the DAO fork moved is in the state only".to_owned());
+        return Some("the DAO fork's transfers are in the state only".to_owned());
     }
     untraced(block, state)
 }

@@ -242,5 +242,5 @@ fn probe(path: &Path, aside: &Path) -> Result<Option<&'static str>> {
         return Ok(Some("a rename changes files that are already open"));
     }
     let directory = path.parent().context("the probe is in a directory")?;
-    Ok(sync_directory(directory).is_err().then_some("names cannot be made durable"))
+    Ok(sync_directory(directory).is_err().then_some("directory entries cannot be synced"))
 }

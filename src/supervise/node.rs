@@ -106,8 +106,8 @@ impl Invocation {
             (Some(name), Some(datadir)) => Path::new(&datadir).join(name),
             (Some(name), None) => {
                 let what = format!(
-                    "where `{}` is depends on geth's data directory, which only a configuration \
-                    file, or geth, knows",
+                    "the location of `{}` depends on geth's data directory, which only a \
+                    configuration file, or geth, knows",
                     name.display()
                 );
                 return Err(Refused::new(what, "give --ipcpath an absolute path").into());

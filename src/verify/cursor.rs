@@ -141,7 +141,7 @@ impl Cursor {
                     Fault::new(
                         self.table.name,
                         "block of a row",
-                        "one that is here",
+                        "a block of this range",
                         format!("{number} {hash}"),
                     )
                     .of_block(block),

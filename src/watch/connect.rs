@@ -192,7 +192,7 @@ async fn check_node(
             if earliest > head.number {
                 let (first, head) = (earliest, head.number);
                 return Err(FetchError::Doubt(format!(
-                    "the node's first block is said to be {first}, and its head is {head}"
+                    "the node reports its first block as {first}, but its head as {head}"
                 )));
             }
             earliest.next_multiple_of(RANGE_MIN)

@@ -151,7 +151,7 @@ fn lost(count: usize, covered: &[Interval]) -> Option<Interval> {
     let first = covered.iter().map(|interval| interval.first).min()?;
     let last = covered.iter().map(|interval| interval.last).max()?;
     let reason =
-        format!("{count} records of reorganisations were damaged or are gone: see `quarantine/`");
+        format!("{count} records of reorganisations were damaged or deleted: see `quarantine/`");
     let (reason, lacks) = (Some(reason), Some(Lacks::Rows));
     (count > 0).then(|| Interval {
         first,

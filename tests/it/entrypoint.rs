@@ -174,7 +174,7 @@ fn invalid_command_lines_are_explained() {
     check(&[], &["--ipcdisable"], "no IPC socket");
     check(&[], &["--sepolia", "-ipcdisable=true"], "no IPC socket");
     check(&[("GETH_IPCDISABLE", "1")], &[], "no IPC socket");
-    check(&[], &["--ipcpath", &file], "cannot be made");
+    check(&[], &["--ipcpath", &file], "cannot be created");
     check(&[], &["--config=/etc/geth.toml", "--ipcpath=y.ipc"], "configuration file");
 }
 

@@ -94,7 +94,7 @@ fn rewards_the_dao_fork_and_assumed_transfers_are_as_geth_has_executed_them() {
 
     // On a chain other than mainnet only the state shows the DAO's ether: `coverage` reports that,
     // and balances are geth's all the same.
-    let reason = "partial what the DAO fork moved is in the state only";
+    let reason = "partial the DAO fork's transfers are in the state only";
     assert_eq!(
         coverage(&archive, "native_transfers"),
         format!("0-4 held  ; 5-5 {reason} ; 6-12 held ")
