@@ -253,7 +253,7 @@ bad read-only 'mounted read-only' --volume "$work/volumes/ro:/data/spyhop:ro"
 bad owned 'cannot be written by user 1234: it belongs to 4321:0' --user 1234 --volume "$work/volumes/owned:/data/spyhop"
 bad newer 'written by a newer spyhop (format 99' --volume "$work/volumes/newer:/data/spyhop"
 # Another gas limit makes another genesis block.
-bad other 'holds chain 1337 with genesis' --volume root:/data --env GETH_DEV_GASLIMIT=20000000
+bad other 'stores chain 1337 with genesis' --volume root:/data --env GETH_DEV_GASLIMIT=20000000
 
 say "two containers"
 docker volume create --opt type=tmpfs --opt device=tmpfs --opt o=mode=1777 socket >/dev/null

@@ -192,7 +192,7 @@ fn rows(block: anyhow::Result<Block>) -> String {
         Err(failed) => return format!("not proved: {}", failed.0),
     };
     let mut batch = Batch::new(Options::default());
-    match batch.push(&proved, &State::missing("not asked")).and_then(|()| batch.finish()) {
+    match batch.push(&proved, &State::missing("not requested")).and_then(|()| batch.finish()) {
         Ok(_) => format!("rows, {recovered:?}"),
         Err(error) => format!("no rows: {error:#}"),
     }

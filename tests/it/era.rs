@@ -267,7 +267,7 @@ fn rows_of_raw(blocks: &[FakeBlock], schedule: &BlobSchedule) -> Vec<RecordBatch
         block.recover_senders().unwrap();
         let block =
             prove(block, &Expected { number: *number, ..Expected::default() }, schedule).unwrap();
-        batch.push(&block, &State::missing("not asked")).unwrap();
+        batch.push(&block, &State::missing("not requested")).unwrap();
     }
     batch.finish().unwrap()
 }

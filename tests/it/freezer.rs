@@ -218,7 +218,7 @@ pub fn rows_from(
             let block = prove(block, &expected, schedule).map_err(|failed| failed.0.to_string())?;
             below = Some(block.header.hash);
             batch
-                .push(&block, &State::missing("not asked"))
+                .push(&block, &State::missing("not requested"))
                 .map_err(|error| format!("{error:#}"))?;
             next = number + 1;
         }
@@ -513,7 +513,7 @@ fn mainnet_blocks_from_a_freezer_equal_those_over_the_socket() {
         block.recover_senders().unwrap();
         let block = prove(block, &Expected { number, ..Expected::default() }, &schedule).unwrap();
         let mut batch = Batch::new(Options::default());
-        batch.push(&block, &State::missing("not asked")).unwrap();
+        batch.push(&block, &State::missing("not requested")).unwrap();
         assert!(found == batch.finish().unwrap(), "block {number}");
         checked += 1;
     }

@@ -158,7 +158,7 @@ fn flags_out_of_range_are_refused() {
     );
     check_refused(
         &backfill().args(&["--from", "100", "--to", "1"]).fail(2),
-        "blocks 100 to 99 are none",
+        "blocks 100 to 99 are an empty range",
     );
     let log = once(&directory, fake.path()).args(&["--from", "0"]).env("SPYHOP_LOG", "spyhop=loud");
     check_refused(&log.fail(2), "SPYHOP_LOG is not a valid filter");

@@ -55,7 +55,7 @@ fn token_transfers_logs_receipts_and_withdrawals_equal_ethereum_etls() {
         let proved =
             prove(block, &Expected { number, ..Expected::default() }, &BlobSchedule::default());
         let proved = proved.unwrap_or_else(|failed| panic!("{}", failed.0));
-        batch.push(&proved, &State::missing("not asked")).unwrap();
+        batch.push(&proved, &State::missing("not requested")).unwrap();
     }
     let tables: BTreeMap<_, _> = Selection::default()
         .tables()
