@@ -386,7 +386,7 @@ fn a_store_that_is_not_found_is_said_once() {
     fake.chain().datadir = Some("/not/in/this/container".into());
     let log = run("two");
     assert!(
-        log.contains("no freezer is found at `/not/in/this/container`") && said(&log) == 1,
+        log.contains("no freezer found at `/not/in/this/container`") && said(&log) == 1,
         "{log}"
     );
     assert_eq!(blocks_read(&log), (0, 200));

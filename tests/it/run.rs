@@ -132,7 +132,7 @@ fn exit_code_is_that_of_the_command() {
     check(&["sh", "-c", "exit 7"], 7);
     check(&["sh", "-c", "kill -TERM $$"], 143);
     check(&["sh", "-c", "kill -KILL $$"], 137);
-    assert!(check(&["/no/such/geth"], 2).contains("hint: what follows `--`"));
+    assert!(check(&["/no/such/geth"], 2).contains("hint: after `--`"));
     // Wrong usage.
     assert!(check(&[], 2).contains("Usage"));
 }

@@ -340,7 +340,7 @@ fn damaged_files_are_found_without_recomputing() {
         &|_| fs::write(&file, fs::read(&file).unwrap().split_last().unwrap().1).unwrap(),
         "logs.parquet: BLAKE3",
     );
-    check(&|_| fs::remove_file(&file).unwrap(), "logs.parquet: file: expected one that is there");
+    check(&|_| fs::remove_file(&file).unwrap(), "logs.parquet: file: expected an existing file");
     let manifest = |from: &'static str, to: &'static str| {
         move |directory: &Path| {
             let path = directory.join("manifest.json");
@@ -365,7 +365,7 @@ fn damaged_files_are_found_without_recomputing() {
         &manifest("\"last_timestamp\": 17", "\"last_timestamp\": 18"),
         "manifest.json: last timestamp",
     );
-    check(&manifest("{", "["), "manifest.json: manifest: expected one that can be read");
+    check(&manifest("{", "["), "manifest.json: manifest: expected a readable file");
     let flip_digit = |directory: &Path| {
         let path = directory.join("manifest.json");
         let text = fs::read_to_string(&path).unwrap();
@@ -373,7 +373,7 @@ fn damaged_files_are_found_without_recomputing() {
     };
     check(
         &flip_digit,
-        "manifest.json: manifest: expected one that can be read, found its checksum does not match",
+        "manifest.json: manifest: expected a readable file, found its checksum does not match",
     );
     verify(&data).succeed();
 }
