@@ -372,11 +372,8 @@ impl Client {
             .call(Method::BlockByNumber, &reply::tag_params(tag), read(self.pool.clone()))
             .await;
         let (Err(Error::Pruned { .. }), Tag::Number(number)) = (&head, tag) else { return head };
-        match self
-            .pool
-            .call(Method::HeaderByNumber, &reply::header_params(number), read(self.pool.clone()))
-            .await
-        {
+        let params = reply::at_params(At::Number(number));
+        match self.pool.call(Method::HeaderByNumber, &params, read(self.pool.clone())).await {
             Err(Error::Node { .. }) => head,
             header => header,
         }

@@ -18,7 +18,7 @@ use super::connection::{Connection, Lost, backoff};
 use super::counters::Counters;
 use super::method::Method;
 use super::reply::{self, Answer};
-use super::{ChainId, ChainOf, Error, Limits, Tag, Traffic};
+use super::{At, ChainId, ChainOf, Error, Limits, Tag, Traffic};
 
 /// The share of calls in flight that is reserved for small replies: one in this many.
 const SMALL_SHARE: usize = 8;
@@ -135,7 +135,7 @@ impl Pool {
             .await
         {
             Err(pruned @ Error::Pruned { .. }) => {
-                let header = reply::header_params(0);
+                let header = reply::at_params(At::Number(0));
                 let header = self
                     .ask_on(connection, Method::HeaderByNumber, &header, reply::head, in_flight)
                     .await;

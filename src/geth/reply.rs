@@ -300,7 +300,7 @@ fn hash(text: &str) -> Result<B256, String> {
     text.parse().map_err(|_| format!("`{text}` is not a hash of 32 bytes in hexadecimal"))
 }
 
-/// The parameter that names a block in the raw calls.
+/// The parameter that names a block in the raw calls and in `eth_getHeaderByNumber`.
 pub(super) fn at_params(at: At) -> String {
     match at {
         At::Number(number) => format!(r#"["{number:#x}"]"#),
@@ -375,11 +375,6 @@ pub(super) fn call_params(contract: Address, question: Question, block: B256, ga
 /// (`core/rawdb/schema.go`, `genesisPrefix`).
 pub(super) fn genesis_params(genesis: B256) -> String {
     format!(r#"["0x{}{genesis:x}"]"#, const_hex::encode("ethereum-genesis-"))
-}
-
-/// The parameter of `eth_getHeaderByNumber`.
-pub(super) fn header_params(number: u64) -> String {
-    format!(r#"["{number:#x}"]"#)
 }
 
 /// The parameters of `eth_getBlockByNumber` without its transactions.
