@@ -1,7 +1,8 @@
 //! spyhop runs next to geth, reads the chain from that node, proves every block against its header,
 //! and writes files that anybody can query with DuckDB while it runs.
 //!
-//! The modules, in the order of the data flow. Each uses only itself and the modules before it.
+//! The binary is [`run`]; what else is public is what the tests use. The modules, in the order of
+//! the data flow. Each uses only itself and the modules before it.
 //!
 //! - [`error`]: the error that callers distinguish from others.
 //! - [`text`]: how untrusted text is shown to people.
