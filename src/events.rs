@@ -93,9 +93,6 @@ impl Events {
     }
 
     /// Checks that the directory can be read.
-    ///
-    /// # Errors
-    /// If it cannot.
     pub(crate) fn check(directory: &Path) -> Result<(), Refused> {
         list(directory).map(drop).map_err(|error| {
             Refused::new(

@@ -365,9 +365,6 @@ fn file(root: Option<&Path>, range: &Path, table: &str) -> String {
 }
 
 /// Removes a published file, if it exists.
-///
-/// # Errors
-/// If it cannot be removed.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -379,9 +376,6 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
 
 /// Reads every table of the published file of the volume at `root`, if there is one, which verifies
 /// DuckDB's checksum of each block.
-///
-/// # Errors
-/// If it cannot be read.
 pub(crate) fn read_through(root: &Path) -> Result<()> {
     let path = root.join(FILE);
     if fs::symlink_metadata(&path).is_err() {

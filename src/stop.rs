@@ -63,9 +63,6 @@ impl Stop {
     }
 
     /// An error once the process is to stop, for work that is abandoned then.
-    ///
-    /// # Errors
-    /// [`Stopped`], and nothing else.
     pub(crate) fn check(&self) -> Result<(), Stopped> {
         if self.is_set() { Err(Stopped) } else { Ok(()) }
     }

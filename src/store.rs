@@ -315,9 +315,6 @@ pub(crate) enum ChainRecord {
 }
 
 /// Reads the record of the chain of the volume at `root`.
-///
-/// # Errors
-/// If it cannot be read.
 pub(crate) fn read_chain_record(root: &Path) -> Result<ChainRecord> {
     match record::read(&root.join(CHAIN)) {
         Ok(chain) => Ok(ChainRecord::Chain(chain)),
@@ -370,9 +367,6 @@ pub(crate) fn damaged_reorgs(root: &Path) -> Result<Vec<Damaged>> {
 }
 
 /// How many reorganisation records the volume at `root` has lost.
-///
-/// # Errors
-/// If they cannot be listed.
 pub(crate) fn lost_reorgs(root: &Path) -> Result<usize> {
     reorg_log::lost(root)
 }

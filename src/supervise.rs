@@ -57,9 +57,6 @@ pub(crate) struct Plan {
 /// Runs both until geth exits.
 ///
 /// Returns geth's exit code; 128 plus the signal's number if a signal killed it.
-///
-/// # Errors
-/// If geth cannot be started.
 pub(crate) fn run(plan: &Plan) -> Result<u8> {
     // Before anything is started, so that no exit is missed.
     let events = signals()?;

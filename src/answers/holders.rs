@@ -81,10 +81,6 @@ pub(super) struct RankedHolder {
 }
 
 impl RankedHolder {
-    /// Appends the row.
-    ///
-    /// # Errors
-    /// If a block's number exceeds a `BIGINT`.
     pub(super) fn push(&self, asset: Option<Address>, rows: &mut Rows) -> Result<()> {
         rows.asset(asset);
         rows.hex(self.address);
@@ -110,10 +106,6 @@ pub(super) struct Asset {
 }
 
 impl Asset {
-    /// Appends the row.
-    ///
-    /// # Errors
-    /// If the count exceeds a `BIGINT`.
     pub(super) fn push(&self, rows: &mut Rows) -> Result<()> {
         rows.asset(self.asset);
         rows.integer(self.address_count)?;

@@ -182,9 +182,6 @@ impl Labels {
     }
 
     /// Checks that the operator's file can be read.
-    ///
-    /// # Errors
-    /// If it cannot.
     pub(crate) fn check(file: &Path) -> Result<(), Refused> {
         Stamp::read(file).and_then(|_| File::open(file)).map(drop).map_err(|error| {
             Refused::new(

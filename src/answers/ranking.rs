@@ -86,9 +86,6 @@ impl Ranking {
     }
 
     /// Whether its files match their checksums; if not, it is removed.
-    ///
-    /// # Errors
-    /// If they cannot be read.
     pub(crate) fn is_sound(&self, store: &Store) -> Result<bool> {
         for (name, file) in &self.manifest.files {
             if let Err(error) = store.check_file(&self.path, name, file, Hash::New) {
@@ -191,9 +188,6 @@ pub fn remove_all(store: &Store) -> Result<()> {
 }
 
 /// The damaged rankings of the volume at `root`; each will be made again.
-///
-/// # Errors
-/// If they cannot be listed.
 pub(crate) fn damaged(root: &Path) -> Result<Vec<Damaged>> {
     Ok(list(root)?.1)
 }

@@ -145,9 +145,6 @@ fn see(path: &Path, ranked: &mut [Ranked], stop: &Stop) -> Result<()> {
 }
 
 /// Writes the tables of a ranking.
-///
-/// # Errors
-/// If the volume cannot be written.
 pub(super) fn write(
     directory: &Path,
     ranked: &[Ranked],

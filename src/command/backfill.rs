@@ -23,7 +23,6 @@ pub(super) struct Backfill {
     order: OrderName,
 }
 
-/// Runs the command.
 pub(super) fn run(arguments: &Backfill) -> Result<()> {
     let Backfill { reading, from, to, order } = arguments;
     let last = to.map(|to| to / RANGE_MIN * RANGE_MIN + RANGE_MIN - 1);

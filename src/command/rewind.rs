@@ -20,7 +20,6 @@ pub(super) struct Rewind {
     to: u64,
 }
 
-/// Runs the command.
 pub(super) fn run(arguments: &Rewind) -> Result<()> {
     anyhow::ensure!(
         arguments.data.is_dir(),

@@ -24,7 +24,6 @@ enum SchemaFormat {
     Markdown,
 }
 
-/// Runs the command.
 pub(super) fn run(arguments: &Schema) -> Result<()> {
     let mut out = String::new();
     for table in TABLES {

@@ -59,7 +59,6 @@ const TABLE_ROWS_MAX: usize = 1_000;
 /// temporary directory.
 const MEMORY_LIMIT: &str = "1GB";
 
-/// Runs the command.
 pub(super) fn run(arguments: &Sql) -> Result<()> {
     let mut session = SqlSession::open(&arguments.data)?;
     let outcome = match &arguments.command {

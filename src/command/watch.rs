@@ -41,7 +41,6 @@ impl Watch {
     }
 }
 
-/// Runs the command.
 pub(super) fn run(arguments: &Watch) -> Result<()> {
     let Watch { reading, from, order, keep, once } = arguments;
     watch::run(Settings {

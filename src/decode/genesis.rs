@@ -32,9 +32,6 @@ struct GenesisAccount {
 
 impl Allocation {
     /// Decodes the genesis block's state from geth's database.
-    ///
-    /// # Errors
-    /// If it is not JSON of that shape.
     pub(crate) fn decode(json: &[u8]) -> Result<Self> {
         let accounts: BTreeMap<String, GenesisAccount> =
             serde_json::from_slice(json).context("genesis allocation")?;

@@ -103,9 +103,6 @@ type MovingFrame = (String, Address, Address, String, String);
 /// Output of the tracer without input and output ([`crate::geth::Client::trace_moving`]): the
 /// successful frames that move ether, or create or destroy a contract, the transaction's own first;
 /// and how many bytes of input and output all frames have. No frames if the transaction failed.
-///
-/// # Errors
-/// If the text is not what the tracer returns.
 pub(crate) fn moving(json: &str) -> Result<(Vec<Frame>, u64)> {
     let (bytes, frames): (u64, Option<Vec<MovingFrame>>) = serde_json::from_str(json)?;
     let frame = |(index, (kind, from, to, value, path)): (usize, MovingFrame)| {

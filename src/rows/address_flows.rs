@@ -42,7 +42,6 @@ pub(super) fn day_of(seconds: u64) -> Option<u64> {
     timestamp(seconds).map(|seconds| seconds / DAY_S * DAY_S)
 }
 
-/// One row.
 #[derive(Clone, Debug)]
 pub(super) struct Flow {
     /// `None` for ether.
@@ -130,9 +129,6 @@ impl Entry for Flow {
 pub(crate) const SEEN: [&str; 4] = ["asset", "address", "first_block", "last_block"];
 
 /// Passes on the asset, the address, and the first and the last block of each row of [`SEEN`].
-///
-/// # Errors
-/// If the rows are not those of a range.
 pub(crate) fn seen(
     batch: &RecordBatch,
     mut take: impl FnMut(Option<Address>, Address, (u64, u64)),

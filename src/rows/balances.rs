@@ -11,7 +11,6 @@ use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
 use std::collections::BTreeSet;
 
-/// The table.
 pub(crate) const TABLE: Table = Table {
     name: "balances",
     comment: "One row per account touched by a block, and per holder of a token transferred in \

@@ -86,9 +86,6 @@ pub enum Part {
 
 impl Part {
     /// The rows as they are stored.
-    ///
-    /// # Errors
-    /// If a counter exceeds a `BIGINT`.
     pub(crate) fn rows(self) -> Result<RecordBatch> {
         match self {
             Self::Rows(rows) => Ok(rows),

@@ -4,7 +4,6 @@ use super::Kind::{Integer, Text};
 use super::{Lacks, Rows, Table, column};
 use anyhow::Result;
 
-/// The table.
 pub(crate) const TABLE: Table = Table {
     name: "coverage",
     comment: "One row per table and interval of blocks: what is stored, what is missing, and why.",
@@ -52,7 +51,6 @@ impl Interval {
     }
 }
 
-/// Appends one row.
 pub(crate) fn push(rows: &mut Rows, interval: &Interval) -> Result<()> {
     rows.text(interval.table);
     rows.integer(interval.first)?;

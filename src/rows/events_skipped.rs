@@ -4,7 +4,6 @@ use super::Kind::Text;
 use super::{Rows, Table, column};
 use anyhow::Result;
 
-/// The table.
 pub(crate) const TABLE: Table = Table {
     name: "events_skipped",
     comment: "One row per event of your ABI files (`--abi`) that has no view, or file that has none, with the reason.",
@@ -29,7 +28,6 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// Appends one row.
 pub(crate) fn push(rows: &mut Rows, skipped: &Skipped) -> Result<()> {
     rows.text(skipped.file.as_str());
     rows.text(skipped.event.as_deref());

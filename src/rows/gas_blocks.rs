@@ -6,7 +6,6 @@ use crate::prove::Proved;
 use alloy_primitives::{U256, U512};
 use anyhow::Result;
 
-/// The table.
 pub(crate) const TABLE: Table = Table {
     name: "gas_blocks",
     comment: "One row per block: the cost of gas in it. Tips are quantiles over its transactions, \

@@ -8,7 +8,6 @@ use crate::prove::Proved;
 use alloy_primitives::{Address, U512};
 use anyhow::{Context, Result};
 
-/// The table.
 pub(crate) const TABLE: Table = Table {
     name: "gas_flows",
     comment: "One row per UTC day, role and address: the gas of its transactions.",
@@ -33,7 +32,6 @@ enum Role {
     Sender,
 }
 
-/// One row.
 #[derive(Clone, Debug)]
 pub(super) struct GasFlow {
     /// Seconds since 1970.

@@ -5,7 +5,6 @@ use super::{Rows, Table, column};
 use alloy_primitives::Address;
 use anyhow::Result;
 
-/// The table.
 pub(crate) const TABLE: Table = Table {
     name: "labels",
     comment: "One row per named address: a short list from the protocol, and the operator's own.",
@@ -30,7 +29,6 @@ pub struct Label {
     pub source: &'static str,
 }
 
-/// Appends one row.
 pub(crate) fn push(rows: &mut Rows, label: &Label) -> Result<()> {
     rows.hex(label.address);
     rows.text(label.name.as_str());

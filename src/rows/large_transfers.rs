@@ -9,7 +9,6 @@ use alloy_primitives::{Address, B256, U256};
 use anyhow::{Context, Result};
 use std::cmp::Reverse;
 
-/// The table.
 pub(crate) const TABLE: Table = Table {
     name: "large_transfers",
     comment: "One row per large transfer: the 100 largest of each asset and UTC day, and all of \
@@ -60,7 +59,6 @@ const COUNT_MAX: usize = 100;
 /// 100 ether, in wei: every transfer of at least that is large.
 const ETHER_LARGE: U256 = U256::from_limbs([0x6bc7_5e2d_6310_0000, 5, 0, 0]);
 
-/// One row.
 #[derive(Clone, Debug)]
 pub(crate) struct Large {
     /// `None` for ether.

@@ -55,9 +55,6 @@ impl Table {
     }
 
     /// Converts rows of any layout to today's.
-    ///
-    /// # Errors
-    /// If they are not of this table.
     pub(crate) fn conform(&self, batch: RecordBatch) -> Result<RecordBatch> {
         if self.has_columns(LAYOUT, batch.schema_ref()) {
             return Ok(batch);

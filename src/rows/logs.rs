@@ -5,7 +5,6 @@ use super::{Rows, Table, column};
 use crate::prove::Proved;
 use anyhow::Result;
 
-/// The table.
 pub(crate) const TABLE: Table = Table {
     name: "logs",
     comment: "One row per log.",

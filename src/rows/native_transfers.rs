@@ -17,7 +17,6 @@ use alloy_primitives::{Address, U256};
 use anyhow::Result;
 use std::collections::{BTreeMap, HashSet};
 
-/// The table.
 pub(crate) const TABLE: Table = Table {
     name: "native_transfers",
     comment: "One row per transfer of ether, without fees; coverage says where internal transfers \

@@ -6,7 +6,6 @@ use alloy_primitives::B256;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-/// The table.
 pub(crate) const TABLE: Table = Table {
     name: "reorgs",
     comment: "One row per reorganisation seen while following the chain.",
@@ -39,7 +38,6 @@ pub struct Reorg {
     pub new_hashes: Vec<B256>,
 }
 
-/// Appends one row.
 pub(crate) fn push(rows: &mut Rows, reorg: &Reorg) -> Result<()> {
     rows.time(reorg.detected_at);
     rows.integer(reorg.fork_block)?;

@@ -10,7 +10,6 @@ use crate::prove::Proved;
 use alloy_primitives::{Address, B256, U256, address, b256};
 use anyhow::Result;
 
-/// The table.
 pub(crate) const TABLE: Table = Table {
     name: "token_transfers",
     comment: "One row per transfer of a token: ERC-20, ERC-721, ERC-1155, and wrapped ether.",

@@ -13,7 +13,6 @@ use anyhow::{Context, Result};
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, HashMap};
 
-/// The table.
 pub(crate) const TABLE: Table = Table {
     name: "tokens",
     comment: "One row per contract whose token was transferred in a block of the tail: how it \

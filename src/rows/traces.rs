@@ -6,7 +6,6 @@ use crate::decode::trace::trace_address;
 use crate::prove::Proved;
 use anyhow::Result;
 
-/// The table.
 pub(crate) const TABLE: Table = Table {
     name: "traces",
     comment: "One row per call frame, as traced by the node; only with --tables +traces, and \

@@ -9,7 +9,6 @@ use alloy_primitives::{Address, B256, U256};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-/// The table.
 pub(crate) const TABLE: Table = Table {
     name: "transactions",
     comment: "One row per transaction, with its signature and its receipt.",

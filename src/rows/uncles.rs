@@ -5,7 +5,6 @@ use super::{Rows, Table, blocks, column, concat};
 use crate::prove::Proved;
 use anyhow::Result;
 
-/// The table.
 pub(crate) const TABLE: Table = Table {
     name: "uncles",
     comment: "One row per uncle header included in a block; none since the merge.",

@@ -173,9 +173,6 @@ fn is_gone(error: &std::io::Error) -> bool {
 }
 
 /// Finds missing or truncated files of a range without reading them; `None` if there are none.
-///
-/// # Errors
-/// If their metadata cannot be read.
 pub(crate) fn missing_or_cut(
     root: &Path,
     directory: &Path,
@@ -192,9 +189,6 @@ pub(crate) fn missing_or_cut(
 }
 
 /// BLAKE3 of a file.
-///
-/// # Errors
-/// If it cannot be read.
 pub(crate) fn hash_of(path: &Path) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(File::open(path)?)?;

@@ -12,9 +12,6 @@ use std::path::Path;
 const BATCH_ROWS: usize = 8_192;
 
 /// Passes every entry of a file to `take`, in order, with one batch in memory at a time.
-///
-/// # Errors
-/// If the file cannot be read.
 pub(crate) fn for_each_entry<E: Entry>(path: &Path, mut take: impl FnMut(E)) -> Result<()> {
     let mut read = || -> Result<()> {
         for batch in ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.build()? {

@@ -107,9 +107,6 @@ pub(crate) struct InQuarantine {
 }
 
 /// Damaged items in quarantine, without those that are regenerated automatically.
-///
-/// # Errors
-/// If it cannot be listed.
 pub(crate) fn in_quarantine(root: &Path) -> Result<InQuarantine> {
     let quarantine = root.join("quarantine");
     let mut found = InQuarantine::default();

@@ -150,9 +150,6 @@ impl RangeDirectory {
 
 /// The current ranges: of overlapping ones the largest, of equal ones the highest generation;
 /// ascending.
-///
-/// # Errors
-/// If the manifest of one cannot be read.
 pub(super) fn list(root: &Path) -> Result<Vec<Range>> {
     let (ranges, unreadable) = list_readable(root)?;
     match unreadable.into_iter().next() {

@@ -41,7 +41,6 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Its manifest.
     pub(crate) fn manifest(&self) -> &Manifest {
         &self.manifest
     }

@@ -49,9 +49,6 @@ impl Drop for Scratch {
 }
 
 /// Removes what killed readers left.
-///
-/// # Errors
-/// If something cannot be removed.
 pub(super) fn clear_stale(root: &Path) -> Result<()> {
     let parent = parent(root);
     let clear = || -> std::io::Result<()> {

@@ -53,7 +53,6 @@ impl GroupLimit {
 
 /// A table's file being written.
 pub(crate) trait Sink: Send {
-    /// Appends rows.
     fn write(&mut self, part: Part) -> Result<()>;
 
     /// Writes the rest and makes the file durable. `covered` lists the blocks with complete rows.
@@ -109,7 +108,6 @@ impl TableWriter {
         })
     }
 
-    /// Appends rows.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());

@@ -11,9 +11,6 @@ use std::fs::File;
 use std::path::Path;
 
 /// Every fault of the manifest and of the files that it names.
-///
-/// # Errors
-/// If an existing file cannot be read.
 pub(super) fn check(root: &Path, range: &Range, identity: Identity) -> Result<Vec<Fault>> {
     let mut faults = manifest(range, identity);
     let tables: Vec<_> = range.manifest.tables.iter().collect();

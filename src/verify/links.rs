@@ -36,9 +36,6 @@ const COUNTED: [(&str, &str); 4] = [
 
 /// Checks that the blocks of a range are consecutive, match its manifest, and have as many rows in
 /// all tables as they say.
-///
-/// # Errors
-/// If the file cannot be read.
 pub(super) fn inside(root: &Path, range: &Range) -> Result<Vec<Fault>> {
     let path = range.file(root, &blocks::TABLE);
     let file =

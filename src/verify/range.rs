@@ -46,9 +46,6 @@ pub(super) fn lacking(held: Selection) -> Selection {
 /// Recomputes the blocks `from` to `to` of a range that lacks no table and whose files match its
 /// manifest, and passes on the faults of each round; if there are none, also the `tables` combined
 /// over all its blocks.
-///
-/// # Errors
-/// See [`Unverified`].
 pub(super) fn check(
     root: &Path,
     range: &Range,
@@ -122,9 +119,6 @@ fn recompute(
 
 /// Recomputes the headers `from` to `to` of a range that has `blocks` but lacks other tables needed
 /// to rebuild a block.
-///
-/// # Errors
-/// If the file cannot be read.
 pub(super) fn check_headers(
     root: &Path,
     range: &Range,

@@ -11,9 +11,6 @@ use std::path::{Path, PathBuf};
 
 /// Faults, each with the path, relative to the volume, that a repair moves to quarantine; none if
 /// it is replaced.
-///
-/// # Errors
-/// If a directory cannot be listed.
 pub(super) fn check(root: &Path) -> Result<Vec<(Fault, Option<PathBuf>)>> {
     let mut faults = Vec::new();
     let fault = |path: &Path, check: &str, expected: &str, found: String| {

@@ -13,9 +13,6 @@ use std::time::Duration;
 
 /// First and last block of each part that is missing from the run of blocks left by the last
 /// writer.
-///
-/// # Errors
-/// If the volume cannot be read.
 pub(crate) fn holes(root: &Path) -> Result<Vec<(u64, u64)>> {
     /// Attempts, because a running writer may be between two steps.
     const LOOKS: usize = 3;

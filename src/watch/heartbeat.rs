@@ -73,9 +73,6 @@ impl Heartbeat {
     }
 
     /// Reads the heartbeat, and fails if it is damaged.
-    ///
-    /// # Errors
-    /// If it exists and cannot be read.
     pub(crate) fn read_strictly(root: &Path) -> Result<Option<Self>> {
         match std::fs::read(root.join(".spyhop/heartbeat")) {
             Ok(bytes) => {

@@ -135,9 +135,6 @@ impl Pace {
     }
 
     /// Waits, on a worker's thread, until the node is between two blocks.
-    ///
-    /// # Errors
-    /// If the process is to stop.
     pub(super) fn wait_between_blocks(&self, stop: &Stop) -> Result<(), Stopped> {
         while self.activity() == Activity::AtWork && !stop.is_set() {
             std::thread::sleep(LOOK_EVERY);
@@ -175,9 +172,6 @@ impl Gate {
     }
 
     /// Waits, on a worker's thread, until it is open.
-    ///
-    /// # Errors
-    /// If the process is to stop.
     pub(super) fn wait_on_thread(&self, stop: &Stop) -> Result<(), Stopped> {
         let mut closed = self.closed.lock().expect("nothing panics while holding it");
         while *closed && !stop.is_set() {

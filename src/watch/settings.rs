@@ -16,7 +16,6 @@ pub(crate) enum From {
     Earliest,
 }
 
-/// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
     /// Build finalized blocks, follow the head, and with `once` end when it is reached.
