@@ -42,6 +42,7 @@ pub(crate) use entries::{for_each_batch, for_each_entry};
 pub(crate) use lock::is_locked;
 pub use manifest::{Identity, Manifest, TableManifest};
 pub use merge::{Merge, next_merge};
+pub(crate) use quarantine::in_quarantine;
 pub use range::Range;
 pub(crate) use range::{Unreadable, unlinked};
 pub use range_writer::{Finished, RangeWriter};
@@ -370,8 +371,6 @@ pub(crate) fn damaged_reorgs(root: &Path) -> Result<Vec<Damaged>> {
 pub(crate) fn lost_reorgs(root: &Path) -> Result<usize> {
     reorg_log::lost(root)
 }
-
-pub(crate) use quarantine::in_quarantine;
 
 /// The current sealed ranges of the volume at `root`, for readers.
 pub fn read_ranges(root: &Path) -> Result<Vec<Range>> {
