@@ -2,13 +2,18 @@
 //!
 //! `N.pending` is written and made durable before any tail file is dropped; when all are gone it
 //! becomes `N.json`. After a kill in between, the next start finishes it, and the reorganisation is
-//! recorded once.
+//! recorded once. How many there were is in a file of its own, so that the loss of the newest is
+//! noticed too.
 
 use super::{Damaged, Store, in_quarantine, record, sync_directory, tail};
 use crate::rows::reorgs::Reorg;
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// Where the count of the records lies, relative to the volume.
+const COUNT: &str = ".spyhop/reorgs/count.json";
 
 pub(super) fn append(store: &Store, reorg: &Reorg) -> Result<()> {
     let directory = store.root().join(".spyhop/reorgs");
@@ -20,9 +25,10 @@ pub(super) fn append(store: &Store, reorg: &Reorg) -> Result<()> {
         // It was recorded, and then an error such as a full volume was waited out.
         return finish(store, path, &noted);
     }
-    let number = last.map_or(0, |(number, _)| number + 1);
+    let number = last.map_or(0, |(number, _)| number + 1).max(count(store.root()));
     let path = directory.join(format!("{number:010}.pending"));
     record::write(&path, reorg)?;
+    write_count(store, number + 1)?;
     finish(store, &path, reorg)
 }
 
@@ -35,6 +41,10 @@ pub(super) fn finish_pending(store: &Store) -> Result<()> {
         {
             finish(store, &path, &reorg)?;
         }
+    }
+    let recorded = entries(store.root())?.last().map_or(0, |(number, _)| number.saturating_add(1));
+    if recorded > count(store.root()) {
+        write_count(store, recorded)?;
     }
     Ok(())
 }
@@ -76,6 +86,24 @@ pub(super) fn damaged(root: &Path) -> Result<Vec<Damaged>> {
     Ok(records.flatten().filter_map(|error| error.downcast().ok()).collect())
 }
 
+/// How many reorganisations were ever recorded.
+#[derive(Deserialize, Serialize)]
+struct Count {
+    count: u64,
+}
+
+/// How many reorganisations were ever recorded, as far as that is known.
+fn count(root: &Path) -> u64 {
+    record::read(&root.join(COUNT)).map_or(0, |Count { count }| count)
+}
+
+fn write_count(store: &Store, count: u64) -> Result<()> {
+    if store.root().join(COUNT).is_dir() {
+        store.quarantine_damaged(COUNT.as_ref(), "it is a directory")?;
+    }
+    record::write(&store.root().join(COUNT), &Count { count })
+}
+
 /// How many records were lost: those in quarantine, and missing numbers.
 pub(super) fn lost(root: &Path) -> Result<usize> {
     let quarantined = in_quarantine(root)?.reorgs;
@@ -83,11 +111,12 @@ pub(super) fn lost(root: &Path) -> Result<usize> {
     numbers.extend(quarantined.iter().filter_map(|path| number_of(path)));
     numbers.sort_unstable();
     numbers.dedup();
-    let left_out = numbers.last().map_or(0, |last| last.saturating_add(1)) - numbers.len() as u64;
+    let recorded = numbers.last().map_or(0, |last| last.saturating_add(1)).max(count(root));
+    let left_out = recorded - numbers.len() as u64;
     Ok(quarantined.len() + left_out as usize)
 }
 
-fn number_of(path: &Path) -> Option<u64> {
+pub(super) fn number_of(path: &Path) -> Option<u64> {
     path.file_stem()?.to_str()?.parse().ok()
 }
 

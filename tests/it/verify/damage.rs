@@ -185,6 +185,15 @@ fn damage_between_two_starts_is_found_by_verify_and_repaired_by_the_next_start()
         verify(&data).args(&["--deep"]).path("--ipc", fake.path()).succeed();
         assert_eq!(Published::open(&data).digests(), good, "{shown}");
     }
+    // A deleted record is reported, though it is the newest, so that no number is left out.
+    let saved = fs::read(&record).unwrap();
+    fs::remove_file(&record).unwrap();
+    let lost = "SELECT count(*) FROM coverage WHERE table_name = 'reorgs' AND status = 'partial'";
+    once(&fake, &data).succeed();
+    assert_eq!(Published::open(&data).number(lost), 1);
+    fs::write(&record, saved).unwrap();
+    once(&fake, &data).succeed();
+    assert_eq!(Published::open(&data).digests(), good);
     // The content of a record is lost, and that is reported.
     digit(&record);
     assert!(one_fault(verify(&data)).contains(".spyhop/reorgs/0000000000.json: record"));
@@ -195,7 +204,6 @@ fn damage_between_two_starts_is_found_by_verify_and_repaired_by_the_next_start()
         "{}",
         status(&data).1
     );
-    let lost = "SELECT count(*) FROM coverage WHERE table_name = 'reorgs' AND status = 'partial'";
     assert_eq!(Published::open(&data).number(lost), 1);
     let printed = verify(&data).succeed();
     assert!(
