@@ -57,7 +57,12 @@ impl<'a> Combined<'a> {
     pub(super) fn create(scratch: &'a Scratch, tables: Selection, blocks: u64) -> Result<Self> {
         let directory = if tables.is_empty() { Path::new("") } else { scratch.directory()? };
         let create = |table: &'static Table| {
-            Ok((table, create_table(&file(directory, table), table, GroupLimit::of_range(blocks))?))
+            let path = file(directory, table);
+            // An attempt that failed before may have left it.
+            if path.exists() {
+                fs::remove_file(&path)?;
+            }
+            Ok((table, create_table(&path, table, GroupLimit::of_range(blocks))?))
         };
         Ok(Self { directory, tables: tables.tables().map(create).collect::<Result<_>>()? })
     }
