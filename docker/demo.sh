@@ -142,13 +142,23 @@ answers() {
     [[ -e "$data/spyhop.duckdb" ]] && "$spyhop" sql --data "$data" --format csv -c "SELECT min(1) FROM token_transfers" 2>/dev/null | grep -q '^1'
 }
 
+# lap WHAT: what took how long.
+laps=
+lap() {
+    laps+="${laps:+, }$1 $((SECONDS - lapped)) s"
+    lapped=$SECONDS
+}
+lapped=$SECONDS
 need_compilers
 need_rust
-need_geth
 need_python
-say "building spyhop"
-cargo build --release --locked
+lap "tools"
+need_geth
+lap "geth"
+say "building spyhop: on two cores about ten minutes the first time, DuckDB's C++ most of them, and seconds from then on"
+build build
 spyhop="$(binary)"
+lap "spyhop"
 
 [[ -n "$volume" ]] || volume="$(mktemp -d -t spyhop-demo.XXXXXX)"
 data="$volume/spyhop"
@@ -170,7 +180,9 @@ traffic_pid=$!
 setsid "$spyhop" watch --ipc "$socket" --data "$data" --from earliest --labels docker/demo/labels.csv </dev/null >>"$volume/spyhop.log" 2>&1 &
 watch_pid=$!
 wait_for 120 "the first published rows" answers || exit
+lap "the first answer"
 
+say "from nothing to the first answer: $laps"
 say "answers${seconds:+ for $seconds seconds}; Ctrl-C ends everything"
 started=$SECONDS
 index=0

@@ -3,8 +3,9 @@
 #
 # Usage: tests/docker.sh SPYHOP GETH [RESTARTS]
 #
-# SPYHOP and GETH are static binaries. The base image is a stand-in like the official one: busybox and geth, no bash, no glibc. The
-# daemon is one of this test's own, without a network; where none can be started, that is said and nothing is tested.
+# SPYHOP is a static binary. The base image is a stand-in like the official one: busybox and geth, no bash, and no library that geth
+# does not need. The daemon is one of this test's own, without a network. Where the kernel lets none run, that is said in capitals, and
+# nothing is tested.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tests/env.sh
@@ -35,18 +36,31 @@ finish() {
 trap finish EXIT
 trap 'exit 1' INT TERM
 
-# start_daemon: whether there is one now.
+# skip WHY: what nobody must overlook.
+skip() {
+    printf '== THE IMAGE IS NOT TESTED: %s\n' "$*" >&2
+    exit 0
+}
+
+# start_daemon FLAG...: whether there is one now.
 start_daemon() {
-    [[ "$(id -u)" == 0 ]] || return 1
-    command -v dockerd >/dev/null || install docker.io
     setsid dockerd --host "$DOCKER_HOST" --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/docker.pid" \
-        --iptables=false --bridge=none >"$work/docker.log" 2>&1 </dev/null &
-    for _ in $(seq 100); do
+        --iptables=false --bridge=none "$@" >"$work/docker.log" 2>&1 </dev/null &
+    for _ in $(seq 300); do
         docker info >/dev/null 2>&1 && return
         kill -0 $! 2>/dev/null || return 1
         sleep 0.1
     done
+    kill $!
     return 1
+}
+
+# A kernel may let a daemon run and no container.
+runs_containers() {
+    mkdir -p "$work/probe"
+    cp /bin/busybox "$work/probe/"
+    printf 'FROM scratch\nCOPY busybox /busybox\nRUN ["/busybox", "true"]\n' >"$work/probe/Dockerfile"
+    docker build --quiet --network none "$work/probe" >>"$work/docker.log" 2>&1
 }
 
 passed=0
@@ -100,6 +114,8 @@ host_count() {
 import duckdb
 print(duckdb.connect('${2:-spyhop.duckdb}', read_only=True).sql('SELECT count(*) FROM blocks').fetchone()[0])")
 }
+# It is published after the other one.
+absolute_has_blocks() { (($(host_count "$1" spyhop-absolute.duckdb) > 3)); }
 node_head() { docker exec "$1" geth attach --datadir /tmp --exec eth.blockNumber /run/geth/geth.ipc; }
 # grows CONTAINER HEAD: whether geth has gone on since it was at HEAD.
 grows() {
@@ -108,25 +124,31 @@ grows() {
     head="$(node_head "$1")" && [[ "$head" =~ ^[0-9]+$ ]] && ((head > $2))
 }
 
-if ! start_daemon; then
-    say "no Docker daemon can be started here: the image is not tested"
-    tail -n 3 "$work/docker.log" >&2 || true
-    exit 0
+[[ "$(id -u)" == 0 ]] || skip "only root can start a Docker daemon"
+for tool in dockerd:docker.io busybox:busybox-static mkfs.ext4:e2fsprogs; do
+    (need "${tool%:*}" "${tool#*:}") || skip "there is no \`${tool%:*}\`, and no package for it"
+done
+if ! start_daemon && ! start_daemon --storage-driver=vfs || ! runs_containers; then
+    tail -n 5 "$work/docker.log" >&2 || true
+    skip "no Docker daemon can be started here, or none of its containers, see above"
 fi
-need busybox busybox-static
 python="${SPYHOP_TEST_DUCKDB_1_5:-$cache/python/duckdb-1.5.6/bin}/python"
 "$python" -c 'import duckdb' || fail "no DuckDB for Python: tests/run.sh installs it"
 
 say "building"
 mkdir -p "$work/base" "$work/context" "$work/volumes"
-cp /bin/busybox "$geth" "$work/base/"
-mv "$work/base/$(basename "$geth")" "$work/base/geth" 2>/dev/null || true
+cp /bin/busybox "$work/base/"
+cp "$geth" "$work/base/geth"
+mkdir "$work/base/libraries"
+# A static one has none.
+for library in $(ldd "$geth" 2>/dev/null | grep -o '/[^ ]*' || true); do cp --parents --dereference "$library" "$work/base/libraries/"; done
 cat >"$work/base/Dockerfile" <<'END'
 FROM scratch
 COPY busybox /bin/busybox
 RUN ["/bin/busybox", "sh", "-c", "/bin/busybox mkdir -p /usr/local/bin /usr/bin /usr/sbin /sbin /etc /run && /bin/busybox --install -s"]
 RUN mkdir -m 0700 /root && mkdir -m 1777 /tmp && echo 'root:x:0:0:root:/root:/bin/sh' >/etc/passwd && echo 'root:x:0:' >/etc/group
 ENV PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
+COPY libraries /
 COPY geth /usr/local/bin/geth
 EXPOSE 8545 8546 30303 30303/udp
 ENTRYPOINT ["geth"]
@@ -148,7 +170,7 @@ pass "both images are built from a binary that was built before"
 docker history --format '{{.Size}}	{{.CreatedBy}}' spyhop | head -n 12
 added="$(gzip --stdout "$spyhop" | wc -c)"
 printf 'what spyhop adds, compressed: %s bytes\n' "$added"
-((added < 32000000)) || fail "the layer is 32 MB or more, compressed"
+[[ "$spyhop" == */quick/* ]] || ((added < 32000000)) || fail "the layer is 32 MB or more, compressed"
 if [[ -e "$work/context/spyhop.cdx.json" ]]; then
     expect "the image holds a CycloneDX list of what is in it" bash -c '/usr/bin/docker run --rm --network none --entrypoint cat spyhop \
         /usr/local/share/spyhop/spyhop.cdx.json | grep -e "\"name\": \"libduckdb-sys\"" >/dev/null'
@@ -177,8 +199,7 @@ life() {
     pass "$name: the host's DuckDB reads the volume while it is written"
 
     # Bounded tables and the tail are in the file itself, so that this one can be asked here too, where the volume has another path.
-    (($(host_count "$name" spyhop-absolute.duckdb) > 3)) || fail "$name: the file with absolute names lacks blocks"
-    pass "$name: a second file has absolute names"
+    within 60 "$name: a second file has absolute names" absolute_has_blocks "$name"
 
     docker exec "$name" sh -c 'kill -STOP $(pidof geth)'
     within 60 "$name: health becomes unhealthy when geth hangs" health_is "$name" unhealthy
@@ -268,4 +289,4 @@ docker stop alone geth >/dev/null
 [[ "$(exit_code alone)" == 0 ]] || lament "alone: exit code $(exit_code alone)"
 pass "alone: docker stop ends with 0"
 
-printf '%s passed, 0 failed\n' "$passed"
+printf '%s passed, 0 failed, in %s s\n' "$passed" "$SECONDS"

@@ -1,12 +1,17 @@
 # shellcheck shell=bash
 # What tests/run.sh and docker/demo.sh share; it is sourced from the project's root, not run.
 #
-# Both build with the same compilers into the same directory outside the checkout, so that DuckDB's C++ is compiled once for
-# both and stays compiled. Whoever changes CC, CXX or RUSTFLAGS for one of them makes the other compile all of it again.
+# Both build with the same profile and compilers into the same directory outside the checkout, so that DuckDB's C++ is compiled once
+# for both and stays compiled. Whoever changes CC, CXX or RUSTFLAGS for one of them makes the other compile all of it again.
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/spyhop"
-export CC=clang CXX=clang++
+export CC=clang CXX="${CXX:-pch-clangxx}"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}"
+profile="${SPYHOP_PROFILE:-quick}"
+# Found by its name, so that it has the same one in every checkout.
+mkdir -p "$cache/bin"
+cmp -s docker/pch-clangxx "$cache/bin/pch-clangxx" || cp docker/pch-clangxx "$cache/bin/"
+PATH="$PATH:$cache/bin"
 
 geth_version=1.17.8
 go_version=1.26.8
@@ -99,5 +104,31 @@ need_python() {
     at_least 3.11 "$(python3 -c 'import platform; print(platform.python_version())')" || fail "Python 3.11 or later is needed"
 }
 
-# Prints where the release build puts the binary.
-binary() { printf '%s/%s/release/spyhop\n' "$CARGO_TARGET_DIR" "$(rustc -vV | sed -n 's/^host: //p')"; }
+# Prints where the build puts the binary.
+binary() { printf '%s/%s/%s/spyhop\n' "$CARGO_TARGET_DIR" "$(rustc -vV | sed -n 's/^host: //p')" "$profile"; }
+
+# build ARGUMENT...: `cargo` with these arguments and the profile; says how far DuckDB, most of the work, is, and what it all took.
+build() {
+    local code=0 progress
+    follow_duckdb </dev/null >/dev/null &
+    progress=$!
+    TIMEFORMAT="== cargo $1 took %0lR, and %0U s of CPU"
+    time cargo "$1" --profile "$profile" --locked "${@:2}" || code=$?
+    kill "$progress" 2>/dev/null
+    wait "$progress" 2>/dev/null || true
+    return "$code"
+}
+
+# Says every 20 seconds how much of DuckDB is compiled, while that goes on. Its units come in the order of their names: those that
+# are called `ub_…` come last, and each of them takes as long as ten of the others.
+follow_duckdb() {
+    local start=$SECONDS built all elapsed
+    while sleep 20 2>/dev/null; do
+        elapsed=$((SECONDS - start))
+        built="$(find "$CARGO_TARGET_DIR" -path "*/$profile/build/libduckdb-sys-*" -name '*.o' -newermt "-$elapsed seconds" | weight)"
+        all="$(cat "$CARGO_TARGET_DIR"/*/duckdb-sources/*/duckdb/manifest.json 2>/dev/null | grep -oE '"[^"]+\.(cpp|cc)"' | weight)"
+        ((0 < built && built < all)) || continue
+        say "compiling DuckDB: $((100 * built / all)) %, for about $((elapsed * (all - built) / built / 60 + 1)) more minutes; then spyhop itself"
+    done
+}
+weight() { awk '{ sum += /ub_/ ? 10 : 1 } END { print sum + 0 }'; }

@@ -9,7 +9,8 @@
 #
 # With CI=true a test fails if something is missing; otherwise it passes with a message.
 #
-# Everything uses the release profile: DuckDB's C++ is most of the build, and a second profile would compile it a second time.
+# Everything uses one profile, `quick` of Cargo.toml: DuckDB's C++ is most of the build, and a second profile would compile it a
+# second time. SPYHOP_PROFILE=release tests what ships.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tests/env.sh
@@ -54,7 +55,7 @@ else
     say "no ../shared/fixtures: the tests on third-party cases pass without them, but not under CI"
 fi
 
-it() { cargo test --release --locked --lib --test it -- "$@"; }
+it() { build test --lib --test it -- "$@"; }
 
 case "$what" in
     faults)
@@ -82,9 +83,9 @@ esac
 say "cargo fmt"
 cargo fmt --check
 say "cargo clippy"
-cargo clippy --release --locked --all-targets -- -D warnings
+build clippy --all-targets -- -D warnings
 say "cargo doc"
-RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
+RUSTDOCFLAGS="-D warnings" build doc --no-deps
 if command -v cargo-deny >/dev/null; then
     say "cargo deny"
     cargo deny --all-features check bans licenses sources
@@ -93,3 +94,5 @@ else
 fi
 say "cargo test"
 it
+say "the image"
+tests/docker.sh "$(binary)" "$(command -v "$GETH")"

@@ -6,7 +6,10 @@ use std::process::{Command, Stdio};
 #[test]
 fn the_demonstration_answers_and_ends_cleanly() {
     let directory = tempfile::tempdir().unwrap();
+    // What the tests were built with is built already.
+    let profile = Path::new(env!("CARGO_BIN_EXE_spyhop")).parent().unwrap().file_name().unwrap();
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/demo.sh"))
+        .env("SPYHOP_PROFILE", profile)
         .args(["--seconds", "20", "--data"])
         .arg(directory.path())
         .stdin(Stdio::null())
