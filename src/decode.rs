@@ -12,6 +12,7 @@ mod genesis;
 mod header;
 mod receipt;
 pub(crate) mod rlp;
+mod signature;
 mod stored;
 pub mod trace;
 mod transaction;
@@ -20,6 +21,7 @@ pub(crate) use bloom::BloomBits;
 pub(crate) use genesis::Allocation;
 pub(crate) use header::Header;
 pub(crate) use receipt::{Log, Outcome, Receipt};
+pub use signature::Signature;
 pub use trace::Frame;
 pub(crate) use transaction::{Authorization, Fields, Transaction};
 

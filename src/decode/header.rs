@@ -1,7 +1,7 @@
 //! Block headers, Frontier to Amsterdam.
 
+use super::Signature;
 use super::rlp::Items;
-use super::transaction::recover;
 use alloy_primitives::{Address, B64, B256, Bloom, Bytes, U256, keccak256};
 use alloy_rlp::Encodable;
 use anyhow::{Context, Result};
@@ -111,7 +111,12 @@ impl Header {
         let mut list = Vec::new();
         alloy_rlp::Header { list: true, payload_length: signed.len() }.encode(&mut list);
         list.extend_from_slice(&signed);
-        let (compact, parity) = seal.split_first_chunk::<64>()?;
-        recover(compact, parity == [1], keccak256(list)).ok()
+        let signature = Signature {
+            hash: keccak256(list),
+            r: U256::from_be_slice(&seal[..32]),
+            s: U256::from_be_slice(&seal[32..64]),
+            y_parity: seal[64] == 1,
+        };
+        signature.signer().ok()
     }
 }

@@ -1,13 +1,9 @@
 //! Transactions of types 0 to 4, and the sender of each.
 
-use super::{Depth, rlp::Items};
+use super::{Depth, Signature, rlp::Items};
 use alloy_primitives::{Address, B256, Bytes, U256, U512, keccak256};
 use alloy_rlp::{Encodable, Header};
 use anyhow::{Context, Result, bail, ensure};
-use secp256k1::{
-    Message,
-    ecdsa::{RecoverableSignature, RecoveryId},
-};
 
 /// One transaction of a block.
 #[derive(Debug)]
@@ -91,7 +87,7 @@ impl Transaction {
     /// Recovers [`Self::sender`] with libsecp256k1; does nothing for an unknown type.
     pub(super) fn recover_sender(&mut self) -> Result<()> {
         if let Some(fields) = &self.fields {
-            self.sender = Some(fields.recover()?);
+            self.sender = Some(fields.signature().signer()?);
         }
         Ok(())
     }
@@ -176,20 +172,10 @@ impl Fields {
         })
     }
 
-    fn recover(&self) -> Result<Address> {
-        let mut compact = [0; 64];
-        compact[..32].copy_from_slice(&self.r.to_be_bytes::<32>());
-        compact[32..].copy_from_slice(&self.s.to_be_bytes::<32>());
-        recover(&compact, self.y_parity, self.signing_hash)
+    /// The signature, and the hash that was signed.
+    pub(crate) fn signature(&self) -> Signature {
+        Signature { hash: self.signing_hash, r: self.r, s: self.s, y_parity: self.y_parity }
     }
-}
-
-/// The signer of a hash, given `r` and `s` concatenated.
-pub(super) fn recover(compact: &[u8; 64], y_parity: bool, signing_hash: B256) -> Result<Address> {
-    let recovery_id = if y_parity { RecoveryId::One } else { RecoveryId::Zero };
-    let signature = RecoverableSignature::from_compact(compact, recovery_id)?;
-    let key = signature.recover_ecdsa(Message::from_digest(signing_hash.0))?;
-    Ok(Address::from_slice(&keccak256(&key.serialize_uncompressed()[1..])[12..]))
 }
 
 /// The next item as a list of values of fixed length.
