@@ -14,6 +14,8 @@
 //!   everything.
 //! - [`freezer`]: the reader of geth's freezer (ancient store) and of era files.
 //! - [`decode`]: RLP to typed blocks and receipts, with recovered senders.
+//! - [`recover`]: the signers of many signatures at once: our own code where the processor has
+//!   AVX-512 IFMA, libsecp256k1 elsewhere.
 //! - [`prove`]: header hash, roots and blooms; only a proved block goes on.
 //! - [`rows`]: the rows a block becomes, one file per table; the single description of every stored
 //!   table and column.
@@ -81,6 +83,7 @@ mod log;
 pub mod plan;
 pub mod prove;
 pub mod publish;
+pub mod recover;
 pub mod rows;
 mod sql;
 pub mod stop;

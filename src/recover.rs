@@ -1,0 +1,205 @@
+//! The signers of many signatures at once: most of what a block costs, and so a stage of its own.
+//!
+//! Where the processor has AVX-512 IFMA, our own code recovers 128 signatures side by side, about
+//! ten times as fast as libsecp256k1, and gives bit for bit what that gives. libsecp256k1 recovers
+//! them elsewhere, where they are few, where one is invalid (so that the reasons are its own), and
+//! where one leads through an addition that is an exception, as only crafted ones do. Why the
+//! batch is believed stands in [`trust`].
+//!
+//! # The way of a chunk
+//!
+//! A signature is a lane of a register; everything is done in eight lanes at once, and in no lane
+//! otherwise than in another, so that there are no branches. The key is Q = (s / r) R - (z / r) G
+//! for the hash z and the point R whose x is r (SEC 1 version 2, section 4.1.6).
+//!
+//! - `chunk` fills a [`group`] for each eight signatures and runs the stages.
+//! - `scalars`: s / r and -z / r, with one inversion for the whole chunk; the first is split in
+//!   two halves (`glv`), both are cut in odd signed digits (`digits`).
+//! - `lift`: R's y, a square root.
+//! - `sums`: the table of R's odd multiples, and the entries of G's fixed tables (`generator`)
+//!   added up in a tree. All are affine additions that share an `inversion`.
+//! - `pairs`: of each digit's two entries, for both halves, one point.
+//! - `ladder`: five doublings and an addition for each digit, 25 times.
+//! - `addresses`: the keys, hashed (`keccak`).
+//!
+//! Below these are `point`s and their table entries (`packed`), the `field` and the `scalar`s, both
+//! made of `limbs` of 52 bits, and the `lanes`, of which there are two kinds: `ifma` and, in plain
+//! Rust, `portable`, with which the tests see to it that no limb grows too large.
+//!
+//! Nothing here takes the same time whatever the numbers are, and need not: all of them are public.
+
+mod addresses;
+mod chunk;
+mod digits;
+mod field;
+mod generator;
+mod glv;
+mod group;
+#[cfg(target_arch = "x86_64")]
+mod ifma;
+mod inversion;
+mod keccak;
+mod ladder;
+mod lanes;
+mod lift;
+mod limbs;
+mod packed;
+mod pairs;
+mod point;
+#[cfg(test)]
+mod portable;
+mod scalar;
+mod scalars;
+mod sums;
+#[cfg(test)]
+mod tests;
+mod trust;
+
+use crate::decode::Signature;
+use alloy_primitives::Address;
+use group::Work;
+use lanes::{LANES, Lanes};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, Mutex};
+use trust::Trust;
+
+/// Signatures of a chunk: enough to make its inversions cheap, and what it works with stays in a
+/// second cache of 1 MiB.
+pub const CHUNK: usize = 128;
+
+/// Groups of eight signatures of a chunk.
+const GROUPS: usize = CHUNK / LANES;
+
+/// Groups that are worked at side by side.
+const QUAD: usize = 4;
+
+/// Bits of a digit of half of s / r, its digits, and the odd multiples of R that they choose from.
+const R_WIDTH: u32 = 5;
+const R_WINDOWS: usize = 26;
+const R_ENTRIES: usize = 1 << (R_WIDTH - 1);
+
+/// For fewer signatures than these, libsecp256k1 is as fast: a chunk is filled up to 32.
+const BATCH_MIN: usize = 8;
+
+/// Who made a signature, or why nobody can have.
+pub type Signer = Result<Address, secp256k1::Error>;
+
+/// What recovers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Our own code for AVX-512 IFMA.
+    Ifma,
+    /// The same in plain Rust, of the tests.
+    #[cfg(test)]
+    Portable,
+    /// libsecp256k1, one at a time.
+    Libsecp256k1,
+}
+
+impl Backend {
+    /// The fastest of this processor.
+    pub fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if ifma::Ifma::is_available() {
+            return Self::Ifma;
+        }
+        Self::Libsecp256k1
+    }
+
+    /// What it is called in logs and benchmarks.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ifma => "AVX-512 IFMA",
+            #[cfg(test)]
+            Self::Portable => "portable",
+            Self::Libsecp256k1 => "libsecp256k1",
+        }
+    }
+
+    /// Recovers with this backend, whatever is in use, and without any check; libsecp256k1 is asked
+    /// where the backend leaves it to that.
+    ///
+    /// # Panics
+    /// If the processor has not what the backend needs.
+    pub fn recover(self, signatures: &[Signature]) -> Vec<Signer> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Ifma => {
+                static IDLE: Mutex<Vec<Work<ifma::Ifma>>> = Mutex::new(Vec::new());
+                assert!(ifma::Ifma::is_available(), "this processor has no AVX-512 IFMA");
+                in_chunks(&IDLE, signatures)
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Ifma => panic!("this processor has no AVX-512 IFMA"),
+            #[cfg(test)]
+            Self::Portable => {
+                static IDLE: Mutex<Vec<Work<portable::Portable>>> = Mutex::new(Vec::new());
+                in_chunks(&IDLE, signatures)
+            }
+            Self::Libsecp256k1 => signatures.iter().map(Signature::signer).collect(),
+        }
+    }
+}
+
+/// Recovers with what was left idle by others, or anew: as much memory is used as chunks are worked
+/// at at one time.
+fn in_chunks<L: Lanes>(idle: &Mutex<Vec<Work<L>>>, signatures: &[Signature]) -> Vec<Signer> {
+    let lock = || idle.lock().expect("nothing panics while holding it");
+    let mut work = lock().pop().unwrap_or_else(Work::new);
+    let mut signers = vec![None; signatures.len()];
+    for (signatures, signers) in signatures.chunks(CHUNK).zip(signers.chunks_mut(CHUNK)) {
+        work.recover(signatures, signers);
+    }
+    lock().push(work);
+    let recovered = signatures.iter().zip(signers);
+    recovered.map(|(signature, signer)| signer.map_or_else(|| signature.signer(), Ok)).collect()
+}
+
+/// What is known of the backend in use.
+static TRUST: Trust = Trust::new();
+
+/// Whether batches are switched off.
+static OFF: AtomicBool = AtomicBool::new(false);
+
+/// The fastest backend, which passes its self-test first.
+static TESTED: LazyLock<Backend> = LazyLock::new(|| {
+    let backend = Backend::detect();
+    if backend != Backend::Libsecp256k1 {
+        TRUST.test(|chunk| backend.recover(chunk));
+    }
+    backend
+});
+
+/// What [`signers`] uses.
+pub fn backend() -> Backend {
+    if OFF.load(Ordering::Relaxed) {
+        return Backend::Libsecp256k1;
+    }
+    let tested = *TESTED;
+    if TRUST.is_whole() { tested } else { Backend::Libsecp256k1 }
+}
+
+/// From here on, libsecp256k1 recovers everything in this process.
+pub fn use_libsecp256k1_alone() {
+    OFF.store(true, Ordering::Relaxed);
+}
+
+/// How often in this process a batch was not what libsecp256k1 gives. Above zero, batches are not
+/// used any more.
+pub fn differences() -> u64 {
+    TRUST.differences()
+}
+
+/// Recovers who made each signature: on the calling thread, best many at a time. A share is checked
+/// against libsecp256k1.
+pub fn signers(signatures: &[Signature]) -> Vec<Signer> {
+    let mut signers = Vec::with_capacity(signatures.len());
+    for chunk in signatures.chunks(CHUNK) {
+        let backend = if chunk.len() < BATCH_MIN { Backend::Libsecp256k1 } else { backend() };
+        signers.extend(match backend {
+            Backend::Libsecp256k1 => backend.recover(chunk),
+            _ => TRUST.recover(chunk, |chunk| backend.recover(chunk)),
+        });
+    }
+    signers
+}

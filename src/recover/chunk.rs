@@ -1,0 +1,74 @@
+//! A chunk of signatures, from the first to the last stage.
+
+use super::addresses::Addresses;
+use super::group::Work;
+use super::ladder::Ladder;
+use super::lanes::{LANES, Lanes};
+use super::lift::Lift;
+use super::limbs::limbs;
+use super::pairs::Pairs;
+use super::scalar::N;
+use super::scalars::Scalars;
+use super::sums::sum;
+use super::{CHUNK, QUAD};
+use crate::decode::Signature;
+use alloy_primitives::{Address, U256};
+
+/// What stands in the place of a signature that is not valid, or of none.
+const DUMMY: [U256; 3] = [super::generator::X, U256::from_limbs([2, 0, 0, 0]), U256::ONE];
+
+impl<L: Lanes> Work<L> {
+    /// Recovers who made up to [`CHUNK`] signatures. `None` says that libsecp256k1 is to be asked:
+    /// the signature is invalid, or leads through an addition that is an exception.
+    pub(super) fn recover(&mut self, signatures: &[Signature], signers: &mut [Option<Address>]) {
+        assert!(signatures.len() <= CHUNK && signatures.len() == signers.len());
+        if signatures.is_empty() {
+            return;
+        }
+        self.fill(signatures);
+        L::call::<Scalars, _>(self);
+        L::call::<Lift, _>(self);
+        sum(self);
+        L::call::<Pairs, _>(self);
+        L::call::<Ladder, _>(self);
+        L::call::<Addresses, _>(self);
+        for (at, signer) in signers.iter_mut().enumerate() {
+            let (number, lane) = (at / LANES, at % LANES);
+            let group = &self.groups[number];
+            let good = group.valid & !self.inversion.exceptional[number];
+            *signer = (good >> lane & 1 == 1).then(|| group.addresses[lane]);
+        }
+    }
+
+    /// A signature a lane; groups are filled up to a multiple of [`QUAD`].
+    pub(super) fn fill(&mut self, signatures: &[Signature]) {
+        self.groups_len = signatures.len().div_ceil(LANES).next_multiple_of(QUAD);
+        self.inversion.exceptional.fill(0);
+        for (number, group) in self.groups[..self.groups_len].iter_mut().enumerate() {
+            let mut lanes = [[[0; LANES]; 5]; 3];
+            (group.valid, group.y_parity) = (0, 0);
+            for lane in 0..LANES {
+                let mut numbers = DUMMY;
+                if let Some(signature) = signatures.get(LANES * number + lane)
+                    && in_range(&signature.r)
+                    && in_range(&signature.s)
+                {
+                    numbers = [signature.r, signature.s, signature.hash.into()];
+                    group.valid |= 1 << lane;
+                    group.y_parity |= u8::from(signature.y_parity) << lane;
+                }
+                for (lanes, number) in lanes.iter_mut().zip(numbers) {
+                    for (lanes, limb) in lanes.iter_mut().zip(limbs(&number)) {
+                        lanes[lane] = limb;
+                    }
+                }
+            }
+            [group.r, group.s, group.hash] = lanes.map(|limbs| limbs.map(|lanes| L::load(&lanes)));
+        }
+    }
+}
+
+/// Whether it is of 1 to n - 1 (SEC 1 version 2, section 4.1.6).
+fn in_range(number: &U256) -> bool {
+    !number.is_zero() && *number < N
+}

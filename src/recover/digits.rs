@@ -1,0 +1,39 @@
+//! Scalars in odd signed digits: none is zero, so that every lane does the same.
+//!
+//! Of a number k below 2^(w m) with unsigned digits d of w bits, 2 k + 1 - 2^(w m) has the m digits
+//! 2 d - (2^w - 1), which are odd and between plus and minus 2^w - 1. So what is to be multiplied
+//! by, u, is turned into k first: half of u, less half of one, and with an offset that is the
+//! caller's.
+//!
+//! Source: Joye and Tunstall, "Exponent Recoding and Regular Exponentiation Algorithms" (2009).
+
+use super::lanes::{LANES, Lanes, Mask};
+use super::limbs::BITS;
+
+/// One digit of each lane.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Digit {
+    /// Which odd multiple: 0 for once, 1 for three times, and so on.
+    pub(super) index: [u8; LANES],
+    /// Which lanes' is negative.
+    pub(super) negative: Mask,
+}
+
+/// Cuts a number's carried limbs in digits of `WIDTH` bits, the lowest first. A limb of zeros stands
+/// behind the last.
+#[inline(always)]
+pub(super) fn cut<const WIDTH: u32, L: Lanes>(limbs: &[L], digits: &mut [Digit]) {
+    let half = 1 << (WIDTH - 1);
+    for (at, digit) in (0..).step_by(WIDTH as usize).zip(digits) {
+        let (limb, bit) = ((at / BITS) as usize, at % BITS);
+        let bits = limbs[limb] >> bit | limbs[limb + 1] << (BITS - bit);
+        let bits = bits & L::splat(2 * half - 1);
+        let negative = bits.below(L::splat(half));
+        let magnitude = L::choose(negative, bits ^ L::splat(2 * half - 1), bits);
+        let index = (magnitude & L::splat(half - 1)).store();
+        for (to, from) in digit.index.iter_mut().zip(index) {
+            *to = from as u8;
+        }
+        digit.negative = negative;
+    }
+}

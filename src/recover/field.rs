@@ -1,0 +1,169 @@
+//! secp256k1's field, the numbers modulo p = 2^256 - 2^32 - 977, eight elements at a time.
+//!
+//! An [`Element`] has limbs below 2^52, as IFMA takes them. Most are *tight* too: the last limb is
+//! below 2^48 + 2^12, so that the number is below 2^256 + 2^220. Every multiplication gives a tight
+//! one. What stands between, [`Limbs`], is a sum that was not carried yet; its limbs are never
+//! negative, for enough of p is added wherever something is taken off.
+//!
+//! Source: SEC 2 version 2, section 2.4.1, for p. The reduction is that of a pseudo-Mersenne prime,
+//! Handbook of Applied Cryptography, algorithm 14.47: what stands above 2^260 (or 2^256) is
+//! multiplied by 2^260 mod p (2^256 mod p) and added below.
+
+use super::lanes::{Lanes, Mask};
+use super::limbs::{self, BITS, Columns, Limbs, TOP_BITS, carry, product, product_onto};
+use alloy_primitives::{U256, uint};
+
+/// The field's prime.
+pub(super) const P: U256 =
+    uint!(0xfffffffffffffffffffffffffffffffffffffffffffffffffffffffefffffc2f_U256);
+const P_LIMBS: [u64; 5] = limbs::limbs(&P);
+
+/// 2^256 mod p.
+const FOLD_256: u64 = 0x1_0000_03d1;
+
+/// 2^260 mod p.
+const FOLD_260: u64 = FOLD_256 << 4;
+
+/// The largest last limb of a number below 2^256.
+const TOP_MAX: u64 = (1 << TOP_BITS) - 1;
+
+/// A number of each lane, with limbs below 2^52.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(super) struct Element<L>(pub(super) Limbs<L>);
+
+impl<L: Lanes> Element<L> {
+    /// The same number in each lane.
+    #[inline(always)]
+    pub(super) fn splat(number: &U256) -> Self {
+        Self(limbs::splat(&limbs::limbs(number)))
+    }
+
+    /// One.
+    #[inline(always)]
+    pub(super) fn one() -> Self {
+        Self::splat(&U256::ONE)
+    }
+
+    /// Copies limb by limb: a copy of the whole is left to `memcpy`, which costs more than the
+    /// copy.
+    #[inline(always)]
+    pub(super) fn put(&self, to: &mut Self) {
+        for i in 0..5 {
+            to.0[i] = self.0[i];
+        }
+    }
+
+    /// `self times other`, tight.
+    #[inline(always)]
+    pub(super) fn times(&self, other: &Self) -> Self {
+        finish(self.times_open(other))
+    }
+
+    /// The square, tight.
+    #[inline(always)]
+    pub(super) fn squared(&self) -> Self {
+        finish(self.squared_open())
+    }
+
+    /// `self times other`, of which limbs are below 2^57.
+    #[inline(always)]
+    pub(super) fn times_open(&self, other: &Self) -> Limbs<L> {
+        fold(product(&self.0, &other.0))
+    }
+
+    /// The square, of which limbs are below 2^57.
+    #[inline(always)]
+    pub(super) fn squared_open(&self) -> Limbs<L> {
+        fold(limbs::square(&self.0))
+    }
+
+    /// `self times other + columns`, tight.
+    #[inline(always)]
+    pub(super) fn times_plus(&self, other: &Self, columns: Columns<L>) -> Self {
+        finish(fold(product_onto(columns, &self.0, &other.0)))
+    }
+
+    /// `self - other`; both are tight. The result is not.
+    #[inline(always)]
+    pub(super) fn minus(&self, other: &Self) -> Self {
+        Self(carry(minus::<2, 1, L>(self.0, &other.0)))
+    }
+
+    /// `-self`, tight. Limbs may be below 2^53 in the place of 2^52.
+    #[inline(always)]
+    pub(super) fn negated(&self) -> Self {
+        finish(minus::<4, 1, L>([L::splat(0); 5], &self.0))
+    }
+
+    /// The number below p, where limbs are below 2^53.
+    #[inline(always)]
+    pub(super) fn canonical(&self) -> Self {
+        let below_2_256 = finish(self.0).0;
+        // Where adding 2^256 - p reaches 2^256, the number was p or more.
+        let mut reduced = below_2_256;
+        reduced[0] = reduced[0] + L::splat(FOLD_256);
+        let mut reduced = carry(reduced);
+        let below_p = reduced[4].below(L::splat(TOP_MAX + 1));
+        reduced[4] = reduced[4] & L::splat(TOP_MAX);
+        Self(limbs::choose(below_p, &below_2_256, &reduced))
+    }
+
+    /// Which lanes are zero modulo p.
+    #[inline(always)]
+    pub(super) fn zero(&self) -> Mask {
+        let [a, b, c, d, e] = self.canonical().0;
+        (a | b | c | d | e).zero()
+    }
+}
+
+/// Ten columns of a number below 2^520 and a few more to five limbs, not carried, each below 2^57.
+#[inline(always)]
+pub(super) fn fold<L: Lanes>(columns: Columns<L>) -> Limbs<L> {
+    let by = L::splat(FOLD_260);
+    let mut z = columns;
+    for i in 6..10 {
+        z[i] = z[i] + (z[i - 1] >> BITS);
+        z[i - 1] = z[i - 1].factor();
+    }
+    // The last column is a factor itself; its upper half stands at 2^260 again.
+    let over = L::splat(0).add_high(z[9], by);
+    [
+        z[0].add_low(z[5], by).add_low(over, by),
+        z[1].add_high(z[5], by).add_low(z[6], by).add_high(over, by),
+        z[2].add_high(z[6], by).add_low(z[7], by),
+        z[3].add_high(z[7], by).add_low(z[8], by),
+        z[4].add_high(z[8], by).add_low(z[9], by),
+    ]
+}
+
+/// Carries limbs below 2^63 and folds what is above 2^256: tight.
+#[inline(always)]
+pub(super) fn finish<L: Lanes>(limbs: Limbs<L>) -> Element<L> {
+    let above = limbs[4] >> TOP_BITS;
+    let lowest = limbs[0].add_low(above, L::splat(FOLD_256));
+    let top = limbs[4] & L::splat(TOP_MAX);
+    Element(carry([lowest, limbs[1], limbs[2], limbs[3], top]))
+}
+
+/// `a + b`, limb by limb.
+#[inline(always)]
+pub(super) fn plus<L: Lanes>(a: Limbs<L>, b: &Limbs<L>) -> Limbs<L> {
+    let mut sum = a;
+    for (sum, b) in sum.iter_mut().zip(b) {
+        *sum = *sum + *b;
+    }
+    sum
+}
+
+/// `a + M p - K b`, limb by limb, K a power of two. No limb is negative if M is at least 2 K and b
+/// tight, or M is at least 4 K and b's limbs are below 2^53.
+#[inline(always)]
+pub(super) fn minus<const M: u64, const K: u64, L: Lanes>(a: Limbs<L>, b: &Limbs<L>) -> Limbs<L> {
+    let mut difference = a;
+    for i in 0..5 {
+        let taken = if K == 1 { b[i] } else { b[i] << K.trailing_zeros() };
+        difference[i] = a[i] + L::splat(M * P_LIMBS[i]) - taken;
+    }
+    difference
+}

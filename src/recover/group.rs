@@ -1,0 +1,99 @@
+//! What is known of eight signatures on the way to their signers, a lane each.
+
+use super::digits::Digit;
+use super::field::{Element, finish};
+use super::generator::{self, Generator};
+use super::glv::BETA;
+use super::inversion::Inversion;
+use super::lanes::{LANES, Lanes, Mask};
+use super::limbs::Limbs;
+use super::packed::{Packed, scatter};
+use super::point::{Affine, Jacobian};
+use super::{GROUPS, R_ENTRIES, R_WINDOWS};
+use alloy_primitives::Address;
+
+/// Eight signatures.
+pub(super) struct Group<L> {
+    /// r, of 1 to n - 1.
+    pub(super) r: Limbs<L>,
+    /// s, of 1 to n - 1.
+    pub(super) s: Limbs<L>,
+    /// The hash, below 2^256.
+    pub(super) hash: Limbs<L>,
+    /// Where R's y is odd.
+    pub(super) y_parity: Mask,
+    /// Which are valid as far as is known.
+    pub(super) valid: Mask,
+    /// The digits of both halves of s / r.
+    pub(super) r_digits: [[Digit; R_WINDOWS]; 2],
+    /// The digits of -hash / r.
+    pub(super) g_digits: [Digit; generator::WINDOWS],
+    /// R, and those of its multiples up to 16 R that are needed, by their number.
+    pub(super) multiples: [Affine<L>; 17],
+    /// The odd multiples of R, and of λ R, up to 31, a lane each.
+    pub(super) tables: [[[Packed; LANES]; R_ENTRIES]; 2],
+    /// Of each window, the sum of both halves' entries.
+    pub(super) pairs: [Affine<L>; R_WINDOWS],
+    /// The entries of G, added up in pairs until the first is the sum of all.
+    pub(super) leaves: [Affine<L>; generator::WINDOWS / 2],
+    /// The public key, or its negative.
+    pub(super) key: Jacobian<L>,
+    /// The signers.
+    pub(super) addresses: [Address; LANES],
+}
+
+/// A chunk's groups, and what they share.
+pub(super) struct Work<L> {
+    /// So many as are worked at: a multiple of [`super::QUAD`].
+    pub(super) groups_len: usize,
+    /// All groups.
+    pub(super) groups: Vec<Group<L>>,
+    /// Denominators of all groups.
+    pub(super) inversion: Inversion<L>,
+    /// The fixed tables.
+    pub(super) generator: &'static Generator,
+}
+
+impl<L: Lanes> Group<L> {
+    /// Puts an odd multiple of R, and λ times it, in the tables.
+    #[inline(always)]
+    pub(super) fn tabulate(&mut self, number: usize, point: &Affine<L>) {
+        let (x, y) = (finish(point.x.0), finish(point.y.0));
+        let image = finish(x.times(&Element::splat(&BETA)).0);
+        let [entries, images] = &mut self.tables;
+        scatter(&x, &y, &mut entries[number / 2]);
+        scatter(&image, &y, &mut images[number / 2]);
+    }
+
+    fn new() -> Self {
+        let one = Element::one();
+        let point = Affine { x: one, y: one };
+        Self {
+            r: one.0,
+            s: one.0,
+            hash: one.0,
+            y_parity: 0,
+            valid: 0,
+            r_digits: [[Digit::default(); R_WINDOWS]; 2],
+            g_digits: [Digit::default(); generator::WINDOWS],
+            multiples: [point; 17],
+            tables: [[[Packed::default(); LANES]; R_ENTRIES]; 2],
+            pairs: [point; R_WINDOWS],
+            leaves: [point; generator::WINDOWS / 2],
+            key: Jacobian { x: one, y: one, z: one },
+            addresses: [Address::ZERO; LANES],
+        }
+    }
+}
+
+impl<L: Lanes> Work<L> {
+    /// For a whole chunk: about 1.3 MB.
+    pub(super) fn new() -> Self {
+        Self {
+            groups_len: 0,
+            groups: (0..GROUPS).map(|_| Group::new()).collect(),
+            inversion: Inversion::new(128),
+            generator: Generator::get::<L>(),
+        }
+    }
+}
