@@ -27,7 +27,6 @@ pub(crate) use transaction::{Authorization, Fields, Transaction};
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use anyhow::{Context, Result, ensure};
-use rayon::iter::{IndexedParallelIterator, IntoParallelRefMutIterator, ParallelIterator};
 use rlp::Items;
 
 /// How much of a block's transactions is decoded.
@@ -44,7 +43,7 @@ pub enum Depth {
 pub struct Block {
     /// The header, with its hash.
     pub header: Header,
-    /// Transactions in block order; senders are empty until [`Block::recover_senders`].
+    /// Transactions in block order; senders are empty until they are recovered.
     pub transactions: Vec<Transaction>,
     /// Receipts in block order, one per transaction.
     pub receipts: Vec<Receipt>,
@@ -143,24 +142,6 @@ impl Block {
             blooms_are_made,
         }
     }
-
-    /// Recovers the sender of every transaction on all threads of the pool it runs in: about 64 µs
-    /// each, nearly all of the cost of a block.
-    ///
-    /// # Errors
-    /// If a signature of a known type has no public key: such a block cannot be of the chain.
-    pub fn recover_senders(&mut self) -> Result<()> {
-        self.transactions.par_iter_mut().enumerate().try_for_each(recover)
-    }
-
-    /// The same on the calling thread alone, for workers that each have a block of their own.
-    pub fn recover_senders_alone(&mut self) -> Result<()> {
-        self.transactions.iter_mut().enumerate().try_for_each(recover)
-    }
-}
-
-fn recover((index, transaction): (usize, &mut Transaction)) -> Result<()> {
-    transaction.recover_sender().with_context(|| format!("sender of transaction {index}"))
 }
 
 fn ensure_one_each(receipts: usize, transactions: usize) -> Result<()> {

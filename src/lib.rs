@@ -13,7 +13,7 @@
 //! - [`geth`]: the client for the node's socket, with a compiled-in list of methods and limits on
 //!   everything.
 //! - [`freezer`]: the reader of geth's freezer (ancient store) and of era files.
-//! - [`decode`]: RLP to typed blocks and receipts, with recovered senders.
+//! - [`decode`]: RLP to typed blocks and receipts.
 //! - [`recover`]: the signers of many signatures at once: our own code where the processor has
 //!   AVX-512 IFMA, libsecp256k1 elsewhere.
 //! - [`prove`]: header hash, roots and blooms; only a proved block goes on.
@@ -35,7 +35,7 @@
 //! # The path of a block
 //!
 //! [`watch`] fetches a block and its receipts from the node, or reads old ones from the
-//! [`freezer`]; [`decode`] and [`prove`] turn bytes into a proved block; [`rows`] turns it into
+//! [`freezer`]; [`decode`], [`recover`] and [`prove`] turn bytes into a proved block; [`rows`] turns it into
 //! rows of each table. A block at the head becomes one file of the tail. A hundred finalized blocks
 //! become a sealed range, a directory of Parquet files, one per table; ten ranges merge into one of
 //! the next size. Tables per address or asset (`balances`, `address_flows`, `tokens`) are sorted by

@@ -50,6 +50,7 @@ mod point;
 mod portable;
 mod scalar;
 mod scalars;
+mod senders;
 mod sums;
 #[cfg(test)]
 mod tests;
@@ -62,6 +63,8 @@ use lanes::{LANES, Lanes};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex};
 use trust::Trust;
+
+pub use senders::{senders, senders_by_libsecp256k1, senders_in_parallel, senders_of};
 
 /// Signatures of a chunk: enough to make its inversions cheap, and what it works with stays in a
 /// second cache of 1 MiB.

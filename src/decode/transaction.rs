@@ -84,14 +84,6 @@ impl Transaction {
         Ok(Self { hash: keccak256(&raw), raw, kind, fields, sender: None })
     }
 
-    /// Recovers [`Self::sender`] with libsecp256k1; does nothing for an unknown type.
-    pub(super) fn recover_sender(&mut self) -> Result<()> {
-        if let Some(fields) = &self.fields {
-            self.sender = Some(fields.signature().signer()?);
-        }
-        Ok(())
-    }
-
     /// Number of its blobs.
     pub(crate) fn blob_count(&self) -> u64 {
         self.fields

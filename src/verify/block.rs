@@ -7,6 +7,7 @@ use super::fault::Fault;
 use super::rebuild::{self, RebuiltBlock};
 use crate::decode::{Block, Depth};
 use crate::prove::{BlobSchedule, Expected, Mismatch, Proved, prove};
+use crate::recover;
 use crate::rows::balances::Balance;
 use crate::rows::{Batch, Issuance, Options, Part, Selection, State, Table, native_transfers};
 use crate::store::BlockLink;
@@ -91,7 +92,7 @@ impl StoredBlock {
         };
         let mut block = Block::decode_stored(header, body, &receipts, Depth::Fields)
             .map_err(|error| unreadable("rebuilt RLP", error))?;
-        let recovered = block.recover_senders();
+        let recovered = recover::senders_by_libsecp256k1(&mut block);
         // The hash of the header columns, the row's hash and the hash from elsewhere: two that
         // agree are right.
         let hash = block.header.hash;

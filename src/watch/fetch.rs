@@ -9,6 +9,7 @@ use crate::decode::rlp::Items;
 use crate::decode::{Block, Depth};
 use crate::geth::{self, At, Client};
 use crate::prove::{BlobSchedule, Expected, Proved, prove};
+use crate::recover;
 use crate::rows::{Batch, Gap, Options, Part};
 use crate::store::{BlockLink, Damaged, Store, TailBlock, tail};
 use alloy_primitives::{B256, Bytes};
@@ -218,12 +219,20 @@ impl Fetcher {
         }
     }
 
-    /// Decodes and proves each block by itself.
+    /// Decodes all blocks, recovers their senders together, and proves each by itself.
     fn prove_all(&self, raws: Vec<(u64, Raw)>) -> (Vec<Proved>, Vec<(u64, Raw, String)>) {
+        let depth = self.options().depth();
+        let decode = |(_, (block, receipts)): &(u64, Raw)| {
+            Block::decode(block.clone(), receipts.clone(), depth)
+        };
+        let mut blocks: Vec<_> = raws.iter().map(decode).collect();
+        if depth == Depth::Fields {
+            recover::senders_in_parallel(&mut blocks);
+        }
         let mut proved = Vec::with_capacity(raws.len());
         let mut failed = Vec::new();
-        for (number, raw) in raws {
-            match self.prove_one(number, raw.clone()) {
+        for ((number, raw), block) in raws.into_iter().zip(blocks) {
+            match self.prove_one(number, block) {
                 Ok(block) => proved.push(block),
                 Err(reason) => failed.push((number, raw, reason)),
             }
@@ -231,15 +240,8 @@ impl Fetcher {
         (proved, failed)
     }
 
-    fn prove_one(&self, number: u64, (raw_block, raw_receipts): Raw) -> Result<Proved, String> {
-        let depth = self.options().depth();
-        let decoded = Block::decode(raw_block, raw_receipts, depth).and_then(|mut block| {
-            if depth == Depth::Fields {
-                block.recover_senders()?;
-            }
-            Ok(block)
-        });
-        let block = decoded.map_err(|error| format!("block {number}: {error:#}"))?;
+    fn prove_one(&self, number: u64, block: anyhow::Result<Block>) -> Result<Proved, String> {
+        let block = block.map_err(|error| format!("block {number}: {error:#}"))?;
         let expected = Expected { number, hash: None, parent_hash: None };
         prove(block, &expected, &self.schedule).map_err(|failed| failed.0.to_string())
     }

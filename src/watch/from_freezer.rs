@@ -13,12 +13,17 @@ use crate::freezer::{FreezerRun, History, Stored};
 use crate::geth::Tag;
 use crate::log::phase;
 use crate::prove::{Expected, Proved, prove};
+use crate::recover;
 use crate::rows::Batch;
 use crate::store::{BlockLink, Finished, RangeWriter};
 use alloy_primitives::B256;
 use anyhow::Result;
 use rayon::prelude::*;
 use std::sync::mpsc::{self, Receiver};
+
+/// Blocks whose senders are recovered together: enough of them to fill chunks even where each has
+/// few transactions, and few enough that a run keeps every core busy.
+const GROUP_BLOCKS: usize = 16;
 
 /// The blocks of a run, in order, each proved or failed.
 struct ProvedRun {
@@ -78,14 +83,14 @@ impl Builder {
         Ok(range.finish()?)
     }
 
-    /// Decodes and proves the blocks of a run in the background, each by itself, on any free core.
+    /// Decodes and proves the blocks of a run in the background, some at a time, on any free core.
     fn prove_aside(&self, run: FreezerRun) -> Receiver<ProvedRun> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let builder = self.clone();
         self.fetcher.pool.spawn(move || {
             let bytes = run.bytes;
-            let blocks =
-                run.blocks.into_par_iter().map(|stored| builder.prove_one(stored)).collect();
+            let groups = run.blocks.into_par_iter().chunks(GROUP_BLOCKS);
+            let blocks = groups.flat_map_iter(|group| builder.prove_group(group)).collect();
             // The receiver is gone only if the range was given up.
             let _ = sender.send(ProvedRun { blocks, bytes });
         });
@@ -123,27 +128,41 @@ impl Builder {
         Ok(())
     }
 
-    fn prove_one(&self, stored: Stored) -> Result<Proved, FetchError> {
-        self.gate.wait_on_thread(&self.stop)?;
-        self.fetcher.pace.wait_between_blocks(&self.stop)?;
-        let number = stored.number;
-        let expected = Expected { number, hash: Some(stored.hash), parent_hash: None };
-        let block = self
-            .decode(stored)
-            .map_err(|error| FetchError::Freezer(format!("block {number}: {error:#}")))?;
-        prove(block, &expected, &self.fetcher.schedule)
-            .map_err(|failed| FetchError::Freezer(failed.0.to_string()))
-    }
-
-    fn decode(&self, Stored { header, body, receipts, .. }: Stored) -> Result<Block> {
+    /// Decodes some blocks, recovers their senders together, and proves each by itself.
+    fn prove_group(&self, group: Vec<Stored>) -> Vec<Result<Proved, FetchError>> {
         let depth = self.fetcher.options().depth();
-        let mut block = Block::decode_stored(header, body, &receipts, depth)?;
+        let expected = |stored: &Stored| Expected {
+            number: stored.number,
+            hash: Some(stored.hash),
+            parent_hash: None,
+        };
+        let expected: Vec<_> = group.iter().map(expected).collect();
+        let mut blocks = Vec::with_capacity(group.len());
+        for Stored { header, body, receipts, .. } in group {
+            if let Err(stopped) = self.wait() {
+                return vec![Err(stopped)];
+            }
+            blocks.push(Block::decode_stored(header, body, &receipts, depth));
+        }
         if depth == Depth::Fields {
             let start = thread_time();
-            block.recover_senders_alone()?;
+            recover::senders(&mut blocks);
             self.meter.recovered(thread_time().saturating_sub(start));
         }
-        Ok(block)
+        let proved = blocks.into_iter().zip(expected).map(|(block, expected)| {
+            let number = expected.number;
+            let block =
+                block.map_err(|error| FetchError::Freezer(format!("block {number}: {error:#}")))?;
+            prove(block, &expected, &self.fetcher.schedule)
+                .map_err(|failed| FetchError::Freezer(failed.0.to_string()))
+        });
+        proved.collect()
+    }
+
+    fn wait(&self) -> Result<(), FetchError> {
+        self.gate.wait_on_thread(&self.stop)?;
+        self.fetcher.pace.wait_between_blocks(&self.stop)?;
+        Ok(())
     }
 }
 

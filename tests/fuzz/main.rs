@@ -24,6 +24,7 @@ use spyhop::events::Events;
 use spyhop::freezer::{History, Places, Stored};
 use spyhop::geth::{At, Client, Limits, Tag};
 use spyhop::prove::{BlobSchedule, Expected, prove};
+use spyhop::recover;
 use spyhop::rows::{Batch, Options, State};
 use spyhop::store::{Manifest, tail};
 use std::collections::HashSet;
@@ -183,7 +184,7 @@ fn rows(block: anyhow::Result<Block>) -> String {
         Ok(block) => block,
         Err(error) => return format!("{error:#}"),
     };
-    let recovered = block.recover_senders_alone();
+    let recovered = recover::senders_of(&mut block);
     let number = block.header.number;
     let proved =
         prove(block, &Expected { number, ..Expected::default() }, &BlobSchedule::default());

@@ -259,7 +259,7 @@ fn rows_of_raw(blocks: &[FakeBlock], schedule: &BlobSchedule) -> Vec<RecordBatch
     for FakeBlock { number, raw_block, raw_receipts, .. } in blocks {
         let receipts = raw_receipts.iter().map(|raw| raw.clone().into()).collect();
         let mut block = Block::decode(raw_block.clone().into(), receipts, Depth::Fields).unwrap();
-        block.recover_senders().unwrap();
+        spyhop::recover::senders_of(&mut block).unwrap();
         let block =
             prove(block, &Expected { number: *number, ..Expected::default() }, schedule).unwrap();
         batch.push(&block, &State::missing("not requested")).unwrap();

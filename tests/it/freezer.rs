@@ -213,7 +213,7 @@ pub fn rows_from(
         {
             let block = Block::decode_stored(header, body, &receipts, Depth::Fields);
             let mut block = block.map_err(|error| format!("{error:#}"))?;
-            block.recover_senders_alone().map_err(|error| format!("{error:#}"))?;
+            spyhop::recover::senders_of(&mut block).map_err(|error| format!("{error:#}"))?;
             let expected = Expected { number, hash: Some(hash), parent_hash: below };
             let block = prove(block, &expected, schedule).map_err(|failed| failed.0.to_string())?;
             below = Some(block.header.hash);
@@ -510,7 +510,7 @@ fn mainnet_blocks_from_a_freezer_equal_those_over_the_socket() {
         let raw_receipts =
             Block::decode_stored(header, body, &receipts, Depth::Hashes).unwrap().raw_receipts;
         let mut block = Block::decode(Bytes::from(raw_block), raw_receipts, Depth::Fields).unwrap();
-        block.recover_senders().unwrap();
+        spyhop::recover::senders_of(&mut block).unwrap();
         let block = prove(block, &Expected { number, ..Expected::default() }, &schedule).unwrap();
         let mut batch = Batch::new(Options::default());
         batch.push(&block, &State::missing("not requested")).unwrap();
