@@ -37,3 +37,33 @@ pub(super) fn cut<const WIDTH: u32, L: Lanes>(limbs: &[L], digits: &mut [Digit])
         digit.negative = negative;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::portable::Portable;
+    use super::*;
+    use alloy_primitives::aliases::I512;
+    use alloy_primitives::{U256, keccak256};
+
+    #[test]
+    fn digits_are_odd_and_make_the_number() {
+        for seed in 0..200u8 {
+            let number = U256::from_be_bytes(keccak256([seed]).0);
+            let mut limbs = super::super::limbs::limbs(&number).to_vec();
+            limbs.push(0);
+            let limbs: Vec<_> = limbs.into_iter().map(Portable::splat).collect();
+            let mut digits = [Digit::default(); 32];
+            cut::<8, Portable>(&limbs, &mut digits);
+            let sum = digits.iter().rev().fold(I512::ZERO, |sum, digit| {
+                let magnitude = i64::from(digit.index[3]) * 2 + 1;
+                let negative = digit.negative >> 3 & 1 == 1;
+                let digit = if negative { -magnitude } else { magnitude };
+                sum * I512::try_from(256).unwrap() + I512::try_from(digit).unwrap()
+            });
+            // 2 k + 1 - 2^256
+            let one = I512::ONE;
+            let number = I512::from_raw(alloy_primitives::U512::from(number));
+            assert_eq!(sum, number + number + one - (one << 256));
+        }
+    }
+}

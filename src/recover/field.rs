@@ -167,3 +167,49 @@ pub(super) fn minus<const M: u64, const K: u64, L: Lanes>(a: Limbs<L>, b: &Limbs
     }
     difference
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::limbs::MAX;
+    use super::super::portable::Portable;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn element(number: &U256) -> Element<Portable> {
+        Element::splat(number)
+    }
+
+    fn number(element: Element<Portable>) -> U256 {
+        limbs::first(&element.canonical().0)
+    }
+
+    /// Any number below 2^256, often one with limbs that are as large or as small as can be.
+    fn numbers() -> impl Strategy<Value = U256> {
+        let limb = prop_oneof![Just(0), Just(MAX), Just(MAX - 1), any::<u64>()];
+        let extreme = proptest::array::uniform5(limb).prop_map(|limbs| {
+            let words: [Portable; 5] = limbs.map(|limb| Portable::splat(limb & MAX));
+            limbs::first(&[
+                words[0],
+                words[1],
+                words[2],
+                words[3],
+                words[4] & Portable::splat(TOP_MAX),
+            ])
+        });
+        let near = (0..40u64).prop_map(|offset| P - U256::from(20) + U256::from(offset));
+        prop_oneof![extreme, near, any::<[u64; 4]>().prop_map(U256::from_limbs)]
+    }
+
+    proptest! {
+        #[test]
+        fn elements_are_the_numbers_modulo_p(a in numbers(), b in numbers()) {
+            let (x, y) = (element(&a), element(&b));
+            prop_assert_eq!(number(x.times(&y)), a.mul_mod(b, P));
+            prop_assert_eq!(number(x.squared()), a.mul_mod(a, P));
+            prop_assert_eq!(number(x.minus(&y)), a.add_mod(P - b.reduce_mod(P), P));
+            prop_assert_eq!(number(x.negated()), (P - a.reduce_mod(P)).reduce_mod(P));
+            prop_assert_eq!(number(x), a.reduce_mod(P));
+            prop_assert_eq!(x.zero() != 0, a.reduce_mod(P).is_zero());
+        }
+    }
+}

@@ -74,7 +74,7 @@ impl<L: Lanes> Build<L> {
         let mut windows = [[[Packed::default(); LANES]; QUAD]; 2];
         for (twice, groups) in windows.iter_mut().enumerate() {
             for (window, entry) in groups.as_flattened_mut().iter_mut().enumerate() {
-                *entry = power_of_two(WIDTH as usize * window + twice);
+                *entry = multiple(U256::ONE << (WIDTH as usize * window + twice));
             }
         }
         let [reached, steps] = windows;
@@ -87,10 +87,9 @@ impl<L: Lanes> Build<L> {
     }
 }
 
-/// 2^exponent G.
-fn power_of_two(exponent: usize) -> Packed {
-    let scalar = (U256::ONE << exponent).to_be_bytes();
-    let key = SecretKey::from_secret_bytes(scalar).expect("powers of two up to 2^255 are below n");
+/// G times a scalar of 1 to n - 1.
+fn multiple(scalar: U256) -> Packed {
+    let key = SecretKey::from_secret_bytes(scalar.to_be_bytes()).expect("it is in range");
     let key = PublicKey::from_secret_key(&key).serialize_uncompressed();
     let mut words = [0; 8];
     let (x, y) = words.split_at_mut(4);
@@ -120,6 +119,31 @@ impl<L: Lanes> Stage<Build<L>> for AddUp {
             work.inversion.invert();
             let inverses = work.inversion.pop();
             point::add(work.reached.each_mut(), work.steps.each_ref(), &inverses);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::portable::Portable;
+    use super::super::scalar::N;
+    use super::*;
+
+    #[test]
+    fn the_offset_is_half_of_the_digits_own() {
+        let offset = U256::MAX.reduce_mod(N);
+        assert_eq!(OFFSET.add_mod(OFFSET, N), offset);
+    }
+
+    #[test]
+    fn entries_are_odd_multiples() {
+        let tables = &Generator::get::<Portable>().0;
+        assert_eq!(tables.len(), WINDOWS);
+        for (window, table) in tables.iter().enumerate() {
+            for entry in [0, 1, 2, 3, window, 64, 126, 127] {
+                let scalar = (U256::from(2 * entry + 1)).mul_mod(U256::ONE << (8 * window), N);
+                assert_eq!(table[entry].0, multiple(scalar).0, "{window} {entry}");
+            }
         }
     }
 }

@@ -97,3 +97,39 @@ fn offset_difference<L: Lanes>(a: &Half<L>, b: &Half<L>) -> Half<L> {
     let l2 = l2.signed_add(L::splat(1 << (HALF_BITS - 1 - 2 * BITS)));
     [l0 & max, l1 & max, l2 & max]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::field::P;
+    use super::super::portable::Portable;
+    use super::super::scalar::N;
+    use super::*;
+    use alloy_primitives::keccak256;
+
+    const LAMBDA: U256 =
+        uint!(0x5363ad4cc05c30e0a5261c028812645a122e22ea20816678df02967c1b23bd72_U256);
+
+    #[test]
+    fn beta_and_lambda_are_cube_roots_of_one() {
+        assert_eq!(BETA.pow_mod(U256::from(3), P), U256::ONE);
+        assert_eq!(LAMBDA.pow_mod(U256::from(3), N), U256::ONE);
+    }
+
+    #[test]
+    fn halves_make_the_scalar_and_have_130_bits() {
+        let random = (0..2_000u16).map(|seed| keccak256(seed.to_be_bytes()));
+        let random = random.map(|hash| U256::from_be_bytes(hash.0).reduce_mod(N));
+        let powers = (0..256).map(|bit: usize| (U256::ONE << bit).reduce_mod(N));
+        let edges = [U256::ZERO, U256::ONE, N - U256::ONE, LAMBDA, N - LAMBDA];
+        for k in random.chain(powers).chain(edges) {
+            let halves = split::<Portable>(&limbs::splat(&limbs::limbs(&k)));
+            let [first, second] = halves.map(|[a, b, c]| {
+                let zero = Portable::splat(0);
+                let half = limbs::first(&[a, b, c, zero, zero]);
+                assert!(half.bit_len() <= HALF_BITS as usize, "{k}");
+                half.add_mod(N - (U256::ONE << (HALF_BITS as usize - 1)), N)
+            });
+            assert_eq!(first.add_mod(second.mul_mod(LAMBDA, N), N), k);
+        }
+    }
+}

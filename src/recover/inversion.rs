@@ -147,3 +147,39 @@ impl<L: Lanes> Stage<Inversion<L>> for Mend {
 }
 
 const _: () = assert!(LANES == 8, "three steps multiply eight lanes");
+
+#[cfg(test)]
+mod tests {
+    use super::super::portable::Portable;
+    use super::*;
+
+    fn lanes(numbers: [u64; LANES]) -> Element<Portable> {
+        let zero = Portable::splat(0);
+        Element([Portable::load(&numbers), zero, zero, zero, zero])
+    }
+
+    #[test]
+    fn each_denominator_is_inverted_and_zeros_are_named() {
+        let mut inversion = Inversion::<Portable>::new(20);
+        let number = |step, group, lane| match (step, group, lane) {
+            (7, 2, 3) | (11, 1, 0) => 0,
+            _ => (1 + step * 32 + group * 8 + lane) as u64,
+        };
+        let element = |step, group| lanes(std::array::from_fn(|lane| number(step, group, lane)));
+        inversion.clear();
+        for step in 0..20 {
+            inversion.push([4, 5, 6, 7], &[0, 1, 2, 3].map(|group| element(step, group)));
+        }
+        inversion.invert();
+        for step in (0..20).rev() {
+            for (group, inverse) in inversion.pop().iter().enumerate() {
+                let product = inverse.times(&element(step, group)).canonical().0[0].store();
+                let expected = |lane| u64::from(number(step, group, lane) != 0);
+                assert_eq!(product, std::array::from_fn(expected), "{step} {group}");
+            }
+        }
+        let mut exceptional = [0; GROUPS];
+        (exceptional[5], exceptional[6]) = (1 << 0, 1 << 3);
+        assert_eq!(inversion.exceptional, exceptional);
+    }
+}

@@ -81,3 +81,30 @@ fn round<L: Lanes>(s: &mut [L; 25], constant: u64) {
     // ι
     s[0] = s[0] ^ L::splat(constant);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::portable::Portable;
+    use super::*;
+
+    #[test]
+    fn digests_are_those_of_alloy() {
+        for seed in 0..50u8 {
+            let mut message = [0; 64];
+            message.fill_with({
+                let mut byte = seed;
+                move || {
+                    byte = byte.wrapping_mul(17).wrapping_add(3);
+                    byte
+                }
+            });
+            let (words, _) = message.as_chunks::<8>();
+            let mut lanes = [Portable::splat(0); LANES];
+            for (lane, word) in lanes.iter_mut().zip(words) {
+                *lane = Portable::splat(u64::from_le_bytes(*word));
+            }
+            let digest = keccak256(lanes).map(|word| word.store()[5].to_le_bytes());
+            assert_eq!(*digest.as_flattened(), alloy_primitives::keccak256(message).0);
+        }
+    }
+}

@@ -66,3 +66,53 @@ pub(super) fn half_inverse<L: Lanes>(x: &Limbs<L>) -> Limbs<L> {
         montgomery(&limbs::splat(&limbs::limbs(&inverse)), &limbs::splat(&limbs::limbs(&HALF_R_R)));
     montgomery(&others, &inverse)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::portable::Portable;
+    use super::*;
+    use alloy_primitives::keccak256;
+
+    fn power_of_two(exponent: u64) -> U256 {
+        U256::from(2).pow_mod(U256::from(exponent), N)
+    }
+
+    fn numbers() -> impl Iterator<Item = U256> {
+        let random = (0..200u8).map(|seed| U256::from_be_bytes(keccak256([seed]).0).reduce_mod(N));
+        [U256::ONE, U256::from(2), N - U256::ONE, N - U256::from(2)].into_iter().chain(random)
+    }
+
+    #[test]
+    fn constants_are_what_they_are_named() {
+        assert_eq!(N_LIMBS[0].wrapping_mul(N_INVERSE_NEGATED) & limbs::MAX, limbs::MAX);
+        assert_eq!(HALF_R_R, power_of_two(519));
+    }
+
+    #[test]
+    fn products_are_divided_by_r() {
+        for (a, b) in numbers().zip(numbers().skip(1)) {
+            let [x, y] = [a, b].map(|number| limbs::splat::<Portable>(&limbs::limbs(&number)));
+            let product = limbs::first(&reduce_once(montgomery(&x, &y)));
+            assert_eq!(product.mul_mod(power_of_two(260), N), a.mul_mod(b, N));
+        }
+    }
+
+    #[test]
+    fn each_lane_has_its_own_inverse() {
+        let numbers: Vec<_> = numbers().collect();
+        for lanes in numbers.chunks_exact(8) {
+            let mut x = [[0; 8]; 5];
+            for (lane, number) in lanes.iter().enumerate() {
+                for (limbs, limb) in x.iter_mut().zip(limbs::limbs(number)) {
+                    limbs[lane] = limb;
+                }
+            }
+            let mut inverse = half_inverse(&x.map(|limbs| Portable::load(&limbs)));
+            for number in lanes {
+                let half_inverse = limbs::first(&reduce_once(inverse));
+                assert_eq!(half_inverse.mul_mod(*number, N), power_of_two(259));
+                inverse = rotate::<1, Portable>(&inverse);
+            }
+        }
+    }
+}

@@ -63,3 +63,14 @@ impl<L: Lanes> Stage<Work<L>> for Scalars {
 }
 
 const OFFSET_LIMBS: [u64; 5] = limbs::limbs(&OFFSET);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_offset_is_half_of_the_digits_own() {
+        let lambda = uint!(0x5363ad4cc05c30e0a5261c028812645a122e22ea20816678df02967c1b23bd72_U256);
+        assert_eq!(OFFSET.add_mod(OFFSET, N), N - lambda - U256::ONE);
+    }
+}

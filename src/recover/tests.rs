@@ -46,7 +46,7 @@ impl Random {
 const RANDOM: u64 = 60_000;
 
 /// The portable backend is tried on one in so many.
-const PORTABLE: u64 = 50;
+const PORTABLE: u64 = 100;
 
 fn random_count() -> u64 {
     std::env::var("SPYHOP_RECOVER_RANDOM")
