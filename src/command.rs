@@ -13,6 +13,7 @@ mod watch;
 use crate::error::{Failed, Refused};
 use crate::log;
 use crate::plan::Order;
+use crate::recover;
 use crate::rows::{CHAIN_TABLES, Selection};
 use crate::text;
 use crate::watch::{From, Settings, Task, Traces};
@@ -36,6 +37,17 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 struct Command {
     #[command(subcommand)]
     which: Which,
+    /// What recovers senders, to measure or to rule it out.
+    #[arg(long, global = true, hide = true, value_name = "WHAT", env = "SPYHOP_RECOVER")]
+    recover: Option<Recover>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Recover {
+    /// The fastest that the processor has, checked.
+    Batch,
+    /// libsecp256k1 alone.
+    Libsecp256k1,
 }
 
 #[derive(Debug, Subcommand)]
@@ -78,7 +90,8 @@ impl Command {
             arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
         };
         let unset = |arg: Arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg };
-        let command = Self::command().mut_subcommands(|command| command.mut_args(unset));
+        let command =
+            Self::command().mut_args(unset).mut_subcommands(|command| command.mut_args(unset));
         Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
     }
 
@@ -89,6 +102,9 @@ impl Command {
             log::put_in_front("spyhop | ");
         }
         log_to_stderr(!is_run && std::io::stderr().is_terminal())?;
+        if matches!(self.recover, Some(Recover::Libsecp256k1)) {
+            recover::use_libsecp256k1_alone();
+        }
         match &self.which {
             Which::Run(run) => return run::run(run),
             Which::Health(health) => return health::run(health),

@@ -53,6 +53,8 @@ pub struct Request {
     pub to: Option<u64>,
     /// Whether the rows are recomputed, too.
     pub deep: bool,
+    /// Whether senders are recovered in batches for that, and not by libsecp256k1 alone.
+    pub fast: bool,
     /// geth's socket, if there is a node to compare with.
     pub ipc: Option<PathBuf>,
 }
@@ -111,7 +113,7 @@ pub fn check(
         None => None,
     };
     let client = client.filter(|_| from_node.is_some());
-    let rules = if settings.deep { Some(rules(&chain, from_node)?) } else { None };
+    let rules = if settings.deep { Some(rules(&chain, from_node, settings.fast)?) } else { None };
     let scratch = Scratch::new(root);
     let mut pass = Pass {
         settings,
@@ -155,7 +157,11 @@ pub fn check(
 }
 
 /// What the rows depend on besides the blocks.
-fn rules(chain: &Chain, from_node: Option<(BlobSchedule, Issuance)>) -> Result<Rules> {
+fn rules(
+    chain: &Chain,
+    from_node: Option<(BlobSchedule, Issuance)>,
+    is_fast: bool,
+) -> Result<Rules> {
     let (schedule, issuance) =
         chain.blob_schedule.clone().zip(chain.issuance).or(from_node).ok_or_else(|| {
             Refused::new(
@@ -164,7 +170,7 @@ fn rules(chain: &Chain, from_node: Option<(BlobSchedule, Issuance)>) -> Result<R
                 "give --ipc, or run `spyhop watch` once",
             )
         })?;
-    Ok(Rules { schedule, issuance, weth: chain.weth })
+    Ok(Rules { schedule, issuance, weth: chain.weth, is_fast })
 }
 
 impl Report {

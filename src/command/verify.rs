@@ -29,6 +29,10 @@ pub(super) struct Verify {
     /// of every table.
     #[arg(long)]
     deep: bool,
+    /// With --deep, recover senders in batches like `watch` and `backfill`, not with libsecp256k1
+    /// alone.
+    #[arg(long, requires = "deep")]
+    fast: bool,
     /// Rebuild faulty ranges from the node, publish, and move the old ones to quarantine.
     #[arg(long, requires = "ipc")]
     repair: bool,
@@ -108,9 +112,15 @@ pub(super) fn run(arguments: &Verify) -> Result<()> {
 }
 
 fn check(arguments: &Verify) -> Result<Report> {
-    let Verify { data, from, to, deep, ipc, .. } = arguments;
-    let settings =
-        Request { data: data.clone(), from: *from, to: *to, deep: *deep, ipc: ipc.clone() };
+    let Verify { data, from, to, deep, fast, ipc, .. } = arguments;
+    let settings = Request {
+        data: data.clone(),
+        from: *from,
+        to: *to,
+        deep: *deep,
+        fast: *fast,
+        ipc: ipc.clone(),
+    };
     let style = ProgressStyle::with_template(
         "spyhop [{bar:40}] {human_pos}/{human_len} blocks  {per_sec}  ETA {eta}",
     );

@@ -54,7 +54,7 @@ fn mixed_chain_with_tokens() -> Geth {
 /// The faults of some blocks, as the command would print them.
 fn faults(data: &Path, blocks: Option<(u64, u64)>, deep: bool) -> Vec<Fault> {
     let (from, to) = blocks.unzip();
-    let settings = Request { data: data.to_owned(), from, to, deep, ipc: None };
+    let settings = Request { data: data.to_owned(), from, to, deep, fast: false, ipc: None };
     let mut faults = Vec::new();
     let report =
         check(&settings, &ProgressBar::hidden(), &mut |fault| faults.push(fault.clone())).unwrap();
