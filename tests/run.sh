@@ -4,6 +4,7 @@
 # Usage: tests/run.sh                       all tests, and a little of each of the following
 #        tests/run.sh faults [COUNT]        every fault, one at a time, or this many of each scene and kind
 #        tests/run.sh histories [COUNT]     this many random histories of each kind [10000]
+#        tests/run.sh recover [COUNT]       so many random signatures, and as many crafted ones [10000000]
 #        tests/run.sh fuzz [SECONDS]        mutated inputs, this long for each target [600]
 #        tests/run.sh soak [BLOCKS]         a long run [100000]; SPYHOP_SOAK_PLOT names a file for a plot
 #
@@ -32,7 +33,7 @@ need_duckdb() {
 
 what="${1:-tests}"
 case "$what" in
-    tests | faults | histories | fuzz | soak) ;;
+    tests | faults | histories | recover | fuzz | soak) ;;
     *) fail "there is no \`$what\`: see the head of $0" ;;
 esac
 
@@ -66,6 +67,11 @@ case "$what" in
     histories)
         export SPYHOP_HISTORIES="${2:-10000}"
         it --nocapture histories::
+        exit
+        ;;
+    recover)
+        export SPYHOP_RECOVER_RANDOM="${2:-10000000}"
+        cargo test --release --locked --lib -- --nocapture recover::
         exit
         ;;
     fuzz)

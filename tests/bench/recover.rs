@@ -19,7 +19,7 @@ struct Arguments {
     #[arg(long, default_value_t = 25)]
     rounds: usize,
     /// Signatures of a round
-    #[arg(long, default_value_t = 1_024)]
+    #[arg(long, default_value_t = 4_096)]
     signatures: usize,
     /// Signatures given at once: 128 fill a chunk
     #[arg(long, default_value_t = 128)]

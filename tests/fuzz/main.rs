@@ -15,16 +15,18 @@ use crate::rig::mixed::mixed_chain;
 use crate::rig::random::Random;
 use crate::rig::{AncientBlock, fixtures};
 use crate::third_party::portal;
-use alloy_primitives::{Bytes, U256};
+use alloy_primitives::{Bytes, U256, keccak256};
 use mutate::mutate;
+use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
+use secp256k1::{Message, SecretKey};
 use serde_json::json;
 use spyhop::answers::Labels;
-use spyhop::decode::{Block, Depth, contract, trace};
+use spyhop::decode::{Block, Depth, Signature, contract, trace};
 use spyhop::events::Events;
 use spyhop::freezer::{History, Places, Stored};
 use spyhop::geth::{At, Client, Limits, Tag};
 use spyhop::prove::{BlobSchedule, Expected, prove};
-use spyhop::recover;
+use spyhop::recover::{self, Backend, CHUNK};
 use spyhop::rows::{Batch, Options, State};
 use spyhop::store::{Manifest, tail};
 use std::collections::HashSet;
@@ -295,6 +297,43 @@ fn files_of_the_ancient_store() {
 fn era_files() {
     let from = real().directory.path().join("era");
     fuzz_history("era", &from, |place| Places { tables: None, eras: Some(place.to_owned()) });
+}
+
+/// Signatures in one input, of 97 bytes each: hash, r, s and the parity.
+#[test]
+fn signatures_recovered_in_batches() {
+    let signature = |numbers: [U256; 3], parity: u8| {
+        let numbers = numbers.map(|number| number.to_be_bytes::<32>());
+        [numbers.as_flattened(), &[parity]].concat()
+    };
+    let signed = |number: u64| {
+        let hash = keccak256(number.to_be_bytes());
+        let key = SecretKey::from_secret_bytes(keccak256(hash).0).unwrap();
+        let signature =
+            RecoverableSignature::sign_ecdsa_recoverable(Message::from_digest(hash.0), &key);
+        let (id, compact) = signature.serialize_compact();
+        [&hash[..], &compact, &[u8::from(id == RecoveryId::One)]].concat()
+    };
+    let small = |number: u64| signature([1, number, 2].map(U256::from), 1);
+    let largest = signature([U256::MAX; 3], 0);
+    let seeds = vec![
+        (0..CHUNK as u64).flat_map(signed).collect(),
+        (0..40).flat_map(signed).chain((0..40).flat_map(small)).collect(),
+        [signed(7).repeat(9), largest].concat(),
+    ];
+    fuzz("recover", seeds, |input| {
+        let signature = |bytes: &[u8]| {
+            let mut padded = [0; 97];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            let number = |at: usize| U256::from_be_slice(&padded[at..at + 32]);
+            let hash = number(0).into();
+            Signature { hash, r: number(32), s: number(64), y_parity: padded[96] % 2 == 1 }
+        };
+        let signatures: Vec<_> = input.chunks(97).take(2 * CHUNK).map(signature).collect();
+        let expected = Backend::Libsecp256k1.recover(&signatures);
+        assert_eq!(Backend::detect().recover(&signatures), expected);
+        format!("{} valid", letter(expected.iter().flatten().count() % 26))
+    });
 }
 
 #[test]
