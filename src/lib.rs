@@ -14,8 +14,8 @@
 //!   everything.
 //! - [`freezer`]: the reader of geth's freezer (ancient store) and of era files.
 //! - [`decode`]: RLP to typed blocks and receipts.
-//! - [`recover`]: the signers of many signatures at once: our own code where the processor has
-//!   AVX-512 IFMA, libsecp256k1 elsewhere.
+//! - [`recover`]: recovers senders, many at once, with code of our own where the processor has
+//!   AVX-512 IFMA and with libsecp256k1 elsewhere.
 //! - [`prove`]: header hash, roots and blooms; only a proved block goes on.
 //! - [`rows`]: the rows a block becomes, one file per table; the single description of every stored
 //!   table and column.
@@ -35,18 +35,26 @@
 //! # The path of a block
 //!
 //! [`watch`] fetches a block and its receipts from the node, or reads old ones from the
-//! [`freezer`]; [`decode`], [`recover`] and [`prove`] turn bytes into a proved block; [`rows`] turns it into
-//! rows of each table. A block at the head becomes one file of the tail. A hundred finalized blocks
-//! become a sealed range, a directory of Parquet files, one per table; ten ranges merge into one of
-//! the next size. Tables per address or asset (`balances`, `address_flows`, `tokens`) are sorted by
-//! key and combined along the way; to add one, write a file in `rows` that implements
-//! [`rows::combine::Entry`], and add a line to [`rows::CHAIN_TABLES`] and one to
-//! `rows/combined.rs`. After each commit [`publish`] replaces `spyhop.duckdb`: the tail as rows,
-//! the ranges as views over their files, and the [`answers`] as views over both. `watch/follow.rs`
-//! detects a reorganisation, when the node's head no longer links to the tail, and `watch/reorg.rs`
-//! undoes the losing blocks: [`store::Store::reorganise`] records it and drops their files, the new
-//! branch is fetched, and the next publication shows it. A reorganisation never touches sealed
-//! ranges, and answers hold no state, so nothing else has to be undone.
+//! [`freezer`]; [`decode`], [`recover`] and [`prove`] turn bytes into a proved block; [`rows`]
+//! turns it into rows of each table. A block at the head becomes one file of the tail. A hundred
+//! finalized blocks become a sealed range, a directory of Parquet files, one per table; ten
+//! neighbours merge into one ten times as long. Tables per address or asset (`balances`,
+//! `address_flows`, `tokens`) are sorted by a key, and rows of equal keys are combined when ranges
+//! are sealed and merged. After each commit, which is one rename, [`publish`] replaces
+//! `spyhop.duckdb`: the tail's rows, views over the files of the ranges, and the [`answers`] as
+//! views over both.
+//!
+//! To add a table per address, write a file in `rows` that implements [`rows::combine::Entry`]; add
+//! it at the end of [`rows::CHAIN_TABLES`], to `rows/combined.rs`, and to `rows/dependencies.rs`
+//! (what it needs, which `coverage` follows); make it public in `answers.rs` (`TABLES` and
+//! `LASTING`) with its view in `answers/combined.rs`; and list it in `verify/rebuild.rs`,
+//! `verify/combined.rs` and README.
+//!
+//! `watch/follow.rs` detects a reorganisation when the node's head no longer links to the tail, and
+//! `watch/reorg.rs` removes the losing blocks: [`store::Store::reorganise`] records it and deletes
+//! their files, then the new branch is fetched, and the next publication shows it. A sealed range
+//! that the node contradicts is never changed: the writer refuses to continue. Answers are views,
+//! so no stored analysis has to be undone.
 //!
 //! # The path of a log
 //!
@@ -64,12 +72,13 @@
 //! # The path of a signal
 //!
 //! In the container [`supervise`] is PID 1: it forwards SIGTERM to geth and the writer, waits for
-//! both, and exits with geth's code. In the writer [`stop`] receives it: `watch` drops the current
-//! step, which is safe at any point between two commits; merges and the ranking are abandoned; a
-//! range that no longer needs the node gets one second to finish; the last heartbeat records the
-//! stop, and the process exits with 0. Unfinished files are in `.spyhop/tmp`, which the next start
-//! clears. A second signal, or 30 seconds, ends the process at once; only unfinished work is lost,
-//! because every commit is one rename.
+//! both, and exits with geth's code; once geth has exited, the writer gets 8 more seconds. In the
+//! writer [`stop`] receives it: `watch` drops the current step, which is safe at any point between
+//! two commits, and the ranges being built and the ranking with it; a merge gets one second to
+//! finish. Then the writer publishes once more, records the stop in the heartbeat, and exits with
+//! 0. Unfinished files are in `.spyhop/tmp`, which the next start clears. A second signal ends the
+//! process at once, and so do 30 seconds without an exit; only unfinished work is lost, because
+//! every commit is one rename.
 
 pub mod answers;
 mod clock;

@@ -28,6 +28,9 @@
 //!
 //! Nothing here takes the same time whatever the numbers are, and need not: all of them are public.
 
+// Loops over indices, for iterators and closures do not inline where a target feature begins.
+#![allow(clippy::needless_range_loop)]
+
 mod addresses;
 mod chunk;
 mod digits;
@@ -53,6 +56,7 @@ mod scalars;
 mod senders;
 mod sums;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 mod trust;
 

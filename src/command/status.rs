@@ -81,6 +81,13 @@ pub(super) fn run(arguments: &Status) -> Result<()> {
             writeln!(text, "node's head  {}{age}", number(head))?;
             writeln!(text, "lag          {} blocks behind the node", number(lag_blocks))?;
         }
+        let differences = heartbeat.as_ref().map_or(0, |heartbeat| heartbeat.sender_differences);
+        if differences > 0 {
+            writeln!(
+                text,
+                "senders      recovered by libsecp256k1 only: {differences} batches were wrong, see the log"
+            )?;
+        }
         for path in &lost_reorgs {
             writeln!(
                 text,

@@ -39,6 +39,7 @@ pub(super) fn cut<const WIDTH: u32, L: Lanes>(limbs: &[L], digits: &mut [Digit])
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::portable::Portable;
     use super::*;

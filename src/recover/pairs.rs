@@ -68,4 +68,4 @@ fn entries<L: Lanes>(group: &Group<L>, half: usize, window: usize) -> [&Packed; 
     entries
 }
 
-const _: () = assert!(R_WINDOWS % 2 == 0);
+const _: () = assert!(R_WINDOWS.is_multiple_of(2));

@@ -114,6 +114,7 @@ fn digest(signers: &[Signer]) -> B256 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

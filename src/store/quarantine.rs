@@ -1,6 +1,6 @@
 //! Files that failed a check, kept for the operator and never deleted by spyhop.
 
-use super::{range, reorg_log, replace_file, sync_directory};
+use super::{range, replace_file, sync_directory};
 use crate::clock::now;
 use alloy_primitives::Bytes;
 use anyhow::{Context, Result};
@@ -119,8 +119,9 @@ pub(crate) fn in_quarantine(root: &Path) -> Result<InQuarantine> {
             found.ranges.extend(moved);
         }
         let reorgs = relative.join(".spyhop/reorgs");
-        let records = names(&root.join(&reorgs))?.into_iter().map(|name| reorgs.join(name));
-        found.reorgs.extend(records.filter(|path| reorg_log::number_of(path).is_some()));
+        let records = names(&root.join(&reorgs))?.into_iter();
+        let numbered = records.filter(|name| name.starts_with(|char: char| char.is_ascii_digit()));
+        found.reorgs.extend(numbered.map(|name| reorgs.join(name)));
     }
     Ok(found)
 }

@@ -116,7 +116,7 @@ pub(super) fn lost(root: &Path) -> Result<usize> {
     Ok(quarantined.len() + left_out as usize)
 }
 
-pub(super) fn number_of(path: &Path) -> Option<u64> {
+fn number_of(path: &Path) -> Option<u64> {
     path.file_stem()?.to_str()?.parse().ok()
 }
 

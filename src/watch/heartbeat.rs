@@ -51,6 +51,9 @@ pub(crate) struct Heartbeat {
     pub lag_blocks: Option<u64>,
     /// Age of the node's head, in seconds: the node's own lag. A genesis block has none.
     pub node_lag_s: Option<u64>,
+    /// How often a batch of recovered senders differed from libsecp256k1 since the writer's start.
+    #[serde(default)]
+    pub sender_differences: u64,
     /// What is wrong, if anything.
     pub unhealthy: Option<String>,
     /// geth's socket.

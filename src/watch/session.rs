@@ -25,6 +25,7 @@ use crate::freezer::Places;
 use crate::geth::Client;
 use crate::plan::{Known, Piece};
 use crate::publish::Publisher;
+use crate::recover;
 use crate::rows::Options;
 use crate::stop::Stop;
 use crate::store::{BlockLink, Range, Store};
@@ -194,6 +195,7 @@ impl Session {
             sealed: self.sealed.top().map(|sealed| sealed.number),
             lag_blocks: head.map(|head| head.saturating_sub(tip.map_or(0, |tip| tip.number))),
             node_lag_s: self.node.head.and_then(age_s),
+            sender_differences: recover::differences(),
             unhealthy: self.wrong(),
             // While a hole is filled, the run still begins where it did before.
             run_first: match self.is_filling() {

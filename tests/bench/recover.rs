@@ -26,12 +26,15 @@ struct Arguments {
     batch: usize,
 }
 
+/// What recovers a batch.
+type Recover<'a> = dyn Fn(&[Signature]) -> Vec<Signer> + 'a;
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let backend = Backend::detect();
     let signatures = signed(arguments.signatures)?;
     let expected = Backend::Libsecp256k1.recover(&signatures);
-    let contenders: [(&str, &dyn Fn(&[Signature]) -> Vec<Signer>); 3] = [
+    let contenders: [(&str, &Recover); 3] = [
         ("libsecp256k1", &|batch| Backend::Libsecp256k1.recover(batch)),
         ("alone", &|batch| backend.recover(batch)),
         ("checked", &|batch| recover::signers(batch)),
