@@ -50,7 +50,7 @@ pub(crate) fn split(
         }
         if !held.exists() {
             let mut chunk =
-                RangeWriter::create(store, identity, first.number, last.number, tables)?;
+                RangeWriter::create_chunk(store, identity, first.number, last.number, tables)?;
             for link in group {
                 let block = tail::read(store.root(), link.number, link.hash)?;
                 chunk.push_tail(block)?;
@@ -99,4 +99,41 @@ pub fn paths(root: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::rows::{Batch, Options};
+    use crate::store::TailBlock;
+    use alloy_primitives::B256;
+
+    #[test]
+    fn a_range_is_sealed_while_its_blocks_become_a_chunk() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let identity = Identity { chain_id: 1u64.into(), genesis_hash: B256::ZERO };
+        let hash = |number: u64| B256::left_padding_from(&(number + 1).to_be_bytes());
+        let tables = Options::default().tables;
+        let block = |number: u64| TailBlock {
+            link: BlockLink {
+                number,
+                hash: hash(number),
+                parent_hash: number.checked_sub(1).map_or(B256::ZERO, hash),
+                timestamp: number,
+            },
+            tables,
+            batches: Batch::new(Options::default()).finish().unwrap(),
+            gaps: Vec::new(),
+        };
+        let blocks: Vec<_> = (0..=ROWS_MAX as u64).map(block).collect();
+        let links: Vec<_> = blocks.iter().map(|block| block.link).collect();
+        tail::write(&store, &blocks).unwrap();
+        let mut range = RangeWriter::create(&store, identity, 0, 99, tables).unwrap();
+        assert_eq!(split(&store, identity, &links, tables).unwrap().blocks, 100);
+        blocks.into_iter().take(100).try_for_each(|block| range.push_tail(block)).unwrap();
+        let range = range.finish().unwrap().commit(&store).unwrap();
+        assert_eq!((range.first, range.last), (0, 99));
+    }
 }

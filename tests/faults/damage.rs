@@ -107,7 +107,7 @@ pub fn kind(path: &Path) -> String {
             Some((number, rest)) if is_number(number) && part.contains('.') => format!("#.{rest}"),
             _ => part
                 .split_once('-')
-                .filter(|(name, _)| ["range", "merge"].contains(name))
+                .filter(|(name, _)| ["range", "merge", "chunk"].contains(name))
                 .map_or(part, |(name, _)| name)
                 .to_owned(),
         };
