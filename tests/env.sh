@@ -1,13 +1,14 @@
 # shellcheck shell=bash
 # What tests/run.sh and docker/demo.sh share; it is sourced from the project's root, not run.
 #
-# Both build with the same profile and compilers into the same directory outside the checkout, so that DuckDB's C++ is compiled once
-# for both and stays compiled. Whoever changes CC, CXX or RUSTFLAGS for one of them makes the other compile all of it again.
+# Both build into the same directory outside the checkout, where DuckDB's C++ stays compiled, once for each profile. Changing CC, CXX
+# or RUSTFLAGS compiles all of it again.
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/spyhop"
-export CC=clang CXX="${CXX:-pch-clangxx}"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}"
 profile="${SPYHOP_PROFILE:-quick}"
+export CC=clang CXX=clang++
+[[ "$profile" != quick ]] || CXX=pch-clangxx
 # Found by its name, so that it has the same one in every checkout.
 mkdir -p "$cache/bin"
 cmp -s docker/pch-clangxx "$cache/bin/pch-clangxx" || cp docker/pch-clangxx "$cache/bin/"
