@@ -422,7 +422,10 @@ fn links_are_followed_between_ranges_and_into_the_tail_and_to_the_node() {
         "coverage: block 100, stored blocks: expected blocks 100 to 199, found none; `spyhop watch` fetches them again"
     );
     let fault = one_fault(verify(&data).args(&["--from", "150", "--to", "250"]));
-    assert_eq!(fault, "coverage: block 150, held: expected blocks 150 to 199, found none of them");
+    assert_eq!(
+        fault,
+        "coverage: block 150, stored blocks: expected blocks 150 to 199, found none of them"
+    );
     verify(&data).args(&["--from", "200", "--to", "320"]).succeed();
 }
 
