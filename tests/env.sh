@@ -126,7 +126,7 @@ follow_duckdb() {
     local start=$SECONDS built all elapsed
     while sleep 20 2>/dev/null; do
         elapsed=$((SECONDS - start))
-        built="$(find "$CARGO_TARGET_DIR" -path "*/$profile/build/libduckdb-sys-*" -name '*.o' -newermt "-$elapsed seconds" | weight)" || continue
+        built="$(find "$CARGO_TARGET_DIR" -path "*/$profile/build/libduckdb-sys-*" -name '*.o' -newermt "-$elapsed seconds" 2>/dev/null | weight)" || continue
         all="$(cat "$CARGO_TARGET_DIR"/*/duckdb-sources/*/duckdb/manifest.json 2>/dev/null | grep -oE '"[^"]+\.(cpp|cc)"' | weight)" || continue
         ((0 < built && built < all)) || continue
         say "compiling DuckDB: $((100 * built / all)) %, for about $((elapsed * (all - built) / built / 60 + 1)) more minutes; then spyhop itself"
