@@ -7,6 +7,7 @@
 #        tests/run.sh recover [COUNT]       so many random signatures, and as many crafted ones [10000000]
 #        tests/run.sh fuzz [SECONDS]        mutated inputs, this long for each target [600]
 #        tests/run.sh soak [BLOCKS]         a long run [100000]; SPYHOP_SOAK_PLOT names a file for a plot
+#        tests/run.sh image                 the image, in a Docker daemon of its own
 #
 # With CI=true a test fails if something is missing; otherwise it passes with a message.
 #
@@ -34,7 +35,7 @@ need_duckdb() {
 
 what="${1:-tests}"
 case "$what" in
-    tests | faults | histories | recover | fuzz | soak) ;;
+    tests | faults | histories | recover | fuzz | soak | image) ;;
     *) fail "there is no \`$what\`: see the head of $0" ;;
 esac
 
@@ -60,6 +61,11 @@ fi
 it() { build test --lib --test it -- "$@"; }
 
 case "$what" in
+    image)
+        build build
+        tests/docker.sh "$(binary)" "$(command -v "$GETH")"
+        exit
+        ;;
     faults)
         export SPYHOP_FAULTS="${2:-every}"
         it --nocapture faults::
@@ -101,5 +107,3 @@ else
 fi
 say "cargo test"
 it
-say "the image"
-tests/docker.sh "$(binary)" "$(command -v "$GETH")"
