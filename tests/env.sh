@@ -115,7 +115,7 @@ build() {
     progress=$!
     TIMEFORMAT="== cargo $1 took %0lR, and %0U s of CPU"
     time cargo "$1" --profile "$profile" --locked "${@:2}" || code=$?
-    kill "$progress" 2>/dev/null
+    kill "$progress" 2>/dev/null || true
     wait "$progress" 2>/dev/null || true
     return "$code"
 }
