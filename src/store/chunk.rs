@@ -49,8 +49,13 @@ pub(crate) fn split(
             store.delete_directory(&path)?;
         }
         if !held.exists() {
-            let mut chunk =
-                RangeWriter::create_chunk(store, identity, first.number, last.number, tables)?;
+            let mut chunk = RangeWriter::create_as(
+                "chunk",
+                store,
+                identity,
+                (first.number, last.number),
+                tables,
+            )?;
             for link in group {
                 let block = tail::read(store.root(), link.number, link.hash)?;
                 chunk.push_tail(block)?;

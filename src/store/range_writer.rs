@@ -60,30 +60,19 @@ impl<'a> RangeWriter<'a> {
         last: u64,
         tables: Selection,
     ) -> Result<Self> {
-        let name = format!("range-{first}-{last}");
-        Self::create_named(&name, store, identity, (first, last), tables)
+        Self::create_as("range", store, identity, (first, last), tables)
     }
 
-    /// Starts the tail chunk of these blocks, which may be sealed as a range at the same time.
-    pub(super) fn create_chunk(
-        store: &'a Store,
-        identity: Identity,
-        first: u64,
-        last: u64,
-        tables: Selection,
-    ) -> Result<Self> {
-        let name = format!("chunk-{first}-{last}");
-        Self::create_named(&name, store, identity, (first, last), tables)
-    }
-
-    fn create_named(
-        name: &str,
+    /// The same for `kind`, a range or a tail chunk: one may be built beside the other of the same
+    /// blocks.
+    pub(super) fn create_as(
+        kind: &str,
         store: &'a Store,
         identity: Identity,
         (first, last): (u64, u64),
         tables: Selection,
     ) -> Result<Self> {
-        let directory = store.temporary().join(name);
+        let directory = store.temporary().join(format!("{kind}-{first}-{last}"));
         if directory.exists() {
             fs::remove_dir_all(&directory)?;
         }

@@ -25,10 +25,10 @@ pub(super) fn append(store: &Store, reorg: &Reorg) -> Result<()> {
         // It was recorded, and then an error such as a full volume was waited out.
         return finish(store, path, &noted);
     }
-    let number = last.map_or(0, |(number, _)| number + 1).max(count(store.root()));
+    let number = last.map_or(0, |(number, _)| number.saturating_add(1)).max(count(store.root()));
     let path = directory.join(format!("{number:010}.pending"));
     record::write(&path, reorg)?;
-    write_count(store, number + 1)?;
+    write_count(store, number.saturating_add(1))?;
     finish(store, &path, reorg)
 }
 
@@ -113,7 +113,7 @@ pub(super) fn lost(root: &Path) -> Result<usize> {
     numbers.dedup();
     let recorded = numbers.last().map_or(0, |last| last.saturating_add(1)).max(count(root));
     let left_out = recorded - numbers.len() as u64;
-    Ok(quarantined.len() + left_out as usize)
+    Ok(quarantined.len().saturating_add(left_out as usize))
 }
 
 fn number_of(path: &Path) -> Option<u64> {
