@@ -1,15 +1,16 @@
-//! The signers of many signatures at once: most of what a block costs, and so a stage of its own.
+//! Recovers the signers of many signatures at once. It is most of the cost of a block, hence a
+//! stage of its own.
 //!
 //! Where the processor has AVX-512 IFMA, our own code recovers 128 signatures side by side, about
-//! ten times as fast as libsecp256k1, and gives bit for bit what that gives. libsecp256k1 recovers
-//! them elsewhere, where they are few, where one is invalid (so that the reasons are its own), and
-//! where one leads through an addition that is an exception, as only crafted ones do. Why the
-//! batch is believed stands in [`trust`].
+//! ten times as fast as libsecp256k1, with bit-for-bit the same result. libsecp256k1 is used on
+//! other processors, for small batches, for invalid signatures (so that the errors are its own),
+//! and for signatures that lead to an exceptional addition, as only crafted ones do. [`trust`]
+//! explains why the result of a batch is trusted.
 //!
-//! # The way of a chunk
+//! # The path of a chunk
 //!
-//! A signature is a lane of a register; everything is done in eight lanes at once, and in no lane
-//! otherwise than in another, so that there are no branches. The key is Q = (s / r) R - (z / r) G
+//! A signature is a lane of a register. All eight lanes go through the same operations, without
+//! branches. The key is Q = (s / r) R - (z / r) G
 //! for the hash z and the point R whose x is r (SEC 1 version 2, section 4.1.6).
 //!
 //! - `chunk` fills a [`group`] for each eight signatures and runs the stages.
@@ -24,9 +25,9 @@
 //!
 //! Below these are `point`s and their table entries (`packed`), the `field` and the `scalar`s, both
 //! made of `limbs` of 52 bits, and the `lanes`, of which there are two kinds: `ifma` and, in plain
-//! Rust, `portable`, with which the tests see to it that no limb grows too large.
+//! Rust, `portable`, with which the tests check that no limb grows too large.
 //!
-//! Nothing here takes the same time whatever the numbers are, and need not: all of them are public.
+//! Nothing here runs in constant time, and nothing has to: all inputs are public.
 
 // Loops over indices, for iterators and closures do not inline where a target feature begins.
 #![allow(clippy::needless_range_loop)]

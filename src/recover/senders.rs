@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 
 /// Recovers the senders of all blocks, on the calling thread alone: for workers that each have
-/// blocks of their own. A block with a signature of nobody becomes an error, for it cannot be of
-/// the chain; what was an error stays one.
+/// blocks of their own. A block with an invalid signature becomes an error, because it cannot be part
+/// of the chain; an error stays one.
 pub fn senders(blocks: &mut [Result<Block>]) {
     recover_all(blocks, signers);
 }
@@ -20,7 +20,7 @@ pub fn senders_in_parallel(blocks: &mut [Result<Block>]) {
 /// Recovers the senders of one block, on all threads of the pool.
 ///
 /// # Errors
-/// If a signature is of nobody. The other senders are recovered all the same.
+/// If a signature is invalid. The other senders are recovered nevertheless.
 pub fn senders_of(block: &mut Block) -> Result<()> {
     let signers = in_parallel(&signatures([&*block]));
     assign(block, &mut signers.into_iter())

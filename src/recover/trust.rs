@@ -1,7 +1,7 @@
-//! Why batches are believed: before the first one, a fixed chunk has to come out as libsecp256k1
-//! had it; and of each one, a share is recovered by libsecp256k1 as well. Which share nobody can
-//! foresee, not even who writes the transactions. One difference, and this process never uses a
-//! batch again.
+//! Why batches are trusted: before the first one, a fixed chunk must give the result that
+//! libsecp256k1 gave for it, and a share of each batch is recovered by libsecp256k1 as well. The
+//! author of a transaction cannot predict which share. After one difference, this process never
+//! uses batches again.
 
 use super::Signer;
 use crate::decode::Signature;
@@ -95,7 +95,7 @@ fn sample(len: usize) -> impl Iterator<Item = usize> {
         .filter(move |at| *at < len)
 }
 
-/// Signatures that are always the same. Half of them are of nobody, for their r is no point's x.
+/// Fixed signatures. About half of them are invalid, because their r is not the x of a point.
 fn self_test() -> Vec<Signature> {
     let number = |index: usize, what: u8| keccak256([index as u8, what]);
     (0..SELF_TEST)
