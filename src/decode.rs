@@ -17,7 +17,7 @@ mod stored;
 pub mod trace;
 mod transaction;
 
-pub(crate) use bloom::BloomBits;
+pub(crate) use bloom::blooms;
 pub(crate) use genesis::Allocation;
 pub(crate) use header::Header;
 pub(crate) use receipt::{Log, Outcome, Receipt};
@@ -160,16 +160,10 @@ struct Body {
 impl Body {
     /// Decodes the items of `parts`, which are slices of `raw`.
     fn decode(raw: &Bytes, mut parts: Items<'_>, depth: Depth) -> Result<Self> {
-        let transactions = Items::list(parts.next_item().context("transactions")?)
+        let envelopes = Items::list(parts.next_item().context("transactions")?)
             .context("transactions")?
-            .enumerate()
-            .map(|(index, item)| {
-                item.and_then(|item| {
-                    Transaction::decode(raw.slice_ref(rlp::unwrap_string(item)?), depth)
-                })
-                .with_context(|| format!("transaction {index}"))
-            })
-            .collect::<Result<Vec<_>>>()?;
+            .map(|item| Ok(raw.slice_ref(rlp::unwrap_string(item?)?)));
+        let transactions = Transaction::decode_all(envelopes, depth)?;
         let uncles_list = parts.next_item().context("uncles")?;
         let uncles = Items::list(uncles_list)
             .context("uncles")?

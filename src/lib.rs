@@ -13,6 +13,7 @@
 //! - [`geth`]: the client for the node's socket, with a compiled-in list of methods and limits on
 //!   everything.
 //! - [`freezer`]: the reader of geth's freezer (ancient store) and of era files.
+//! - [`keccak`]: Keccak-256 of many messages at once.
 //! - [`decode`]: RLP to typed blocks and receipts.
 //! - [`recover`]: recovers senders, many at once, with code of our own where the processor has
 //!   AVX-512 IFMA and with libsecp256k1 elsewhere.
@@ -88,6 +89,7 @@ mod error;
 pub mod events;
 pub mod freezer;
 pub mod geth;
+mod keccak;
 mod log;
 pub mod plan;
 pub mod prove;

@@ -4,9 +4,11 @@
 //! requested hash or the one that the next block refers to, its body and receipts hash to the roots
 //! in the header, and its logs to the blooms. This stage does no I/O and reads no clock.
 
-use crate::decode::{Block, BloomBits, Log};
+mod root;
+
+use crate::decode::{Block, Log, blooms};
 use alloy_primitives::{B256, Bloom, U256, U512};
-use alloy_trie::root::ordered_trie_root_encoded;
+use root::ordered_root;
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
 
@@ -208,21 +210,15 @@ fn first_mismatch(block: &Block, expected: &Expected) -> Option<(&'static str, S
         .or_else(|| {
             let raw: Vec<_> =
                 block.transactions.iter().map(|transaction| &transaction.raw).collect();
-            hash("transactions root", header.transactions_root, ordered_trie_root_encoded(&raw))
+            hash("transactions root", header.transactions_root, ordered_root(&raw))
         })
-        .or_else(|| {
-            hash(
-                "receipts root",
-                header.receipts_root,
-                ordered_trie_root_encoded(&block.raw_receipts),
-            )
-        })
+        .or_else(|| hash("receipts root", header.receipts_root, ordered_root(&block.raw_receipts)))
         .or_else(|| hash("uncles hash", header.uncles_hash, block.uncles_hash))
         .or_else(|| match (header.withdrawals_root, &block.withdrawals) {
             (None, None) => None,
             (Some(root), Some(withdrawals)) => {
                 let raw: Vec<_> = withdrawals.iter().map(|withdrawal| &withdrawal.raw).collect();
-                hash("withdrawals root", root, ordered_trie_root_encoded(&raw))
+                hash("withdrawals root", root, ordered_root(&raw))
             }
             (root, withdrawals) => {
                 let word = |there| if there { "withdrawals" } else { "no withdrawals" };
@@ -235,15 +231,15 @@ fn first_mismatch(block: &Block, expected: &Expected) -> Option<(&'static str, S
 
 /// Every receipt's bloom against its logs, and the header's against all of them.
 fn bloom_mismatch(block: &Block) -> Option<(&'static str, String, String)> {
-    let mut bits = BloomBits::default();
-    let mut all = Bloom::ZERO;
-    for receipt in &block.receipts {
-        let found = if block.blooms_are_made { receipt.logs_bloom } else { bits.of(&receipt.logs) };
-        if found != receipt.logs_bloom {
-            return Some(("receipt bloom", receipt.logs_bloom.to_string(), found.to_string()));
+    if !block.blooms_are_made {
+        let found = blooms(block.receipts.iter().map(|receipt| &receipt.logs[..]));
+        for (receipt, found) in block.receipts.iter().zip(found) {
+            if found != receipt.logs_bloom {
+                return Some(("receipt bloom", receipt.logs_bloom.to_string(), found.to_string()));
+            }
         }
-        all |= found;
     }
+    let all = block.receipts.iter().fold(Bloom::ZERO, |all, receipt| all | receipt.logs_bloom);
     (all != block.header.logs_bloom)
         .then(|| ("logs bloom", block.header.logs_bloom.to_string(), all.to_string()))
 }

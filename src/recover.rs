@@ -21,7 +21,7 @@
 //!   added up in a tree. All are affine additions that share an `inversion`.
 //! - `pairs`: of each digit's two entries, for both halves, one point.
 //! - `ladder`: five doublings and an addition for each digit, 25 times.
-//! - `addresses`: the keys, hashed (`keccak`).
+//! - `addresses`: the keys, hashed ([`crate::keccak`]).
 //!
 //! Below these are `point`s and their table entries (`packed`), the `field` and the `scalar`s, both
 //! made of `limbs` of 52 bits, and the `lanes`, of which there are two kinds: `ifma` and, in plain
@@ -42,7 +42,6 @@ mod group;
 #[cfg(target_arch = "x86_64")]
 mod ifma;
 mod inversion;
-mod keccak;
 mod ladder;
 mod lanes;
 mod lift;

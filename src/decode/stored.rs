@@ -6,8 +6,9 @@
 //!
 //! Source: geth `core/types/receipt.go`, `ReceiptForStorage`.
 
+use super::bloom::blooms;
 use super::rlp::Items;
-use super::{BloomBits, Log, Outcome, Receipt, Transaction, ensure_one_each};
+use super::{Log, Outcome, Receipt, Transaction, ensure_one_each};
 use alloy_primitives::{Bloom, Bytes};
 use alloy_rlp::{Encodable, Header};
 use anyhow::{Context, Result, ensure};
@@ -36,8 +37,7 @@ pub(super) fn receipts(
         receipts.push(receipt);
         stored.push(items);
     }
-    let mut bits = BloomBits::default();
-    let blooms: Vec<_> = receipts.iter().map(|receipt| bits.of(&receipt.logs)).collect();
+    let blooms = blooms(receipts.iter().map(|receipt| &receipt.logs[..]));
     // Each grows by a bloom and a few bytes.
     let mut encoded = Vec::with_capacity(raw.len() + receipts.len() * (size_of::<Bloom>() + 16));
     let mut parts = Vec::with_capacity(receipts.len());

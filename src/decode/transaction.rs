@@ -1,7 +1,8 @@
 //! Transactions of types 0 to 4, and the sender of each.
 
 use super::{Depth, Signature, rlp::Items};
-use alloy_primitives::{Address, B256, Bytes, U256, U512, keccak256};
+use crate::keccak::keccak256_each;
+use alloy_primitives::{Address, B256, Bytes, U256, U512};
 use alloy_rlp::{Encodable, Header};
 use anyhow::{Context, Result, bail, ensure};
 
@@ -69,19 +70,49 @@ pub struct Authorization {
 }
 
 impl Transaction {
-    /// Decodes one envelope. An unknown type is not an error: it keeps its bytes.
-    pub(super) fn decode(raw: Bytes, depth: Depth) -> Result<Self> {
+    /// Decodes a block's envelopes, and hashes all of them together.
+    pub(super) fn decode_all(
+        envelopes: impl Iterator<Item = Result<Bytes>>,
+        depth: Depth,
+    ) -> Result<Vec<Self>> {
+        let mut signed = Vec::new();
+        let mut ends = vec![0];
+        let decode = |(index, raw): (usize, Result<Bytes>)| {
+            let transaction = raw
+                .and_then(|raw| Self::decode(raw, depth, &mut signed))
+                .with_context(|| format!("transaction {index}"))?;
+            ends.extend(transaction.fields.is_some().then_some(signed.len()));
+            Ok(transaction)
+        };
+        let mut transactions = envelopes.enumerate().map(decode).collect::<Result<Vec<_>>>()?;
+        let envelopes = transactions.iter().map(|transaction| &transaction.raw[..]);
+        let signed = ends.windows(2).map(|ends| &signed[ends[0]..ends[1]]);
+        let hashes = keccak256_each(&envelopes.chain(signed).collect::<Vec<_>>());
+        let (of_envelopes, of_signed) = hashes.split_at(transactions.len());
+        for (transaction, hash) in transactions.iter_mut().zip(of_envelopes) {
+            transaction.hash = *hash;
+        }
+        let fields = transactions.iter_mut().filter_map(|transaction| transaction.fields.as_mut());
+        for (fields, hash) in fields.zip(of_signed) {
+            fields.signing_hash = *hash;
+        }
+        Ok(transactions)
+    }
+
+    /// Decodes one envelope, still without hashes, and appends what was signed. An unknown type is
+    /// not an error: it keeps its bytes.
+    fn decode(raw: Bytes, depth: Depth, signed: &mut Vec<u8>) -> Result<Self> {
         let kind = match raw.first().context("empty transaction")? {
             0xc0.. => 0,
             kind => *kind,
         };
         let fields = match (depth, kind) {
             (Depth::Fields, 0..=4) => {
-                Some(Fields::decode(&raw, kind).with_context(|| format!("type {kind}"))?)
+                Some(Fields::decode(&raw, kind, signed).with_context(|| format!("type {kind}"))?)
             }
             _ => None,
         };
-        Ok(Self { hash: keccak256(&raw), raw, kind, fields, sender: None })
+        Ok(Self { hash: B256::ZERO, raw, kind, fields, sender: None })
     }
 
     /// Number of its blobs.
@@ -94,8 +125,8 @@ impl Transaction {
 }
 
 impl Fields {
-    /// Decodes the list of a known type; the signing hash is computed from the list's own bytes.
-    fn decode(raw: &Bytes, kind: u8) -> Result<Self> {
+    /// Decodes the list of a known type; what was signed consists of the list's own bytes.
+    fn decode(raw: &Bytes, kind: u8, signed: &mut Vec<u8>) -> Result<Self> {
         let mut items = Items::list(if kind == 0 { raw } else { &raw[1..] })?;
         let payload = items.rest();
         let dynamic = kind >= 2;
@@ -141,7 +172,7 @@ impl Fields {
             (_, Some(parity @ (0 | 1))) => parity == 1,
             _ => bail!("the signature's parity is {v}, neither 0 nor 1 (EIP-2718)"),
         };
-        let signing_hash = signing_hash(kind, unsigned, chain_id.filter(|_| kind == 0));
+        append_signed(kind, unsigned, chain_id.filter(|_| kind == 0), signed);
         Ok(Self {
             chain_id,
             nonce,
@@ -159,7 +190,7 @@ impl Fields {
             v,
             r,
             s,
-            signing_hash,
+            signing_hash: B256::ZERO,
             y_parity,
         })
     }
@@ -205,20 +236,17 @@ fn authorization_list(items: &mut Items) -> Result<Vec<Authorization>> {
     Items::list(items.next_item()?)?.map(signed).collect()
 }
 
-/// The hash that was signed: of the list without its last three items, and for a legacy transaction
+/// Appends what was signed: the list without its last three items, and for a legacy transaction
 /// with a chain id (EIP-155) with that id and two zeros in their place.
-fn signing_hash(kind: u8, unsigned: &[u8], chain_id: Option<U256>) -> B256 {
-    let mut suffix = Vec::new();
-    if let Some(chain_id) = chain_id {
-        chain_id.encode(&mut suffix);
-        suffix.extend_from_slice(&[0x80, 0x80]);
-    }
-    let mut message = Vec::with_capacity(unsigned.len() + suffix.len() + 10);
+fn append_signed(kind: u8, unsigned: &[u8], chain_id: Option<U256>, signed: &mut Vec<u8>) {
     if kind != 0 {
-        message.push(kind);
+        signed.push(kind);
     }
-    Header { list: true, payload_length: unsigned.len() + suffix.len() }.encode(&mut message);
-    message.extend_from_slice(unsigned);
-    message.extend_from_slice(&suffix);
-    keccak256(&message)
+    let suffix_length = chain_id.map_or(0, |chain_id| chain_id.length() + 2);
+    Header { list: true, payload_length: unsigned.len() + suffix_length }.encode(signed);
+    signed.extend_from_slice(unsigned);
+    if let Some(chain_id) = chain_id {
+        chain_id.encode(signed);
+        signed.extend_from_slice(&[0x80, 0x80]);
+    }
 }

@@ -3,9 +3,9 @@
 use super::QUAD;
 use super::field::Element;
 use super::group::{Group, Work};
-use super::keccak::keccak256;
 use super::lanes::{LANES, Lanes, Stage};
 use super::limbs::pack;
+use crate::keccak::{RATE, permute};
 
 /// The addresses of all signers.
 pub(super) struct Addresses;
@@ -37,12 +37,16 @@ fn hash<L: Lanes>(group: &mut Group<L>, inverse: &Element<L>) {
     let square = inverse.squared();
     let x = group.key.x.times(&square).canonical();
     let y = group.key.y.times(&square.times(inverse)).negated().canonical();
-    let mut message = [L::splat(0); LANES];
-    for (word, number) in message.iter_mut().rev().zip([pack(&y.0), pack(&x.0)].as_flattened()) {
+    let mut state = [L::splat(0); 25];
+    let words = [pack(&y.0), pack(&x.0)];
+    for (word, number) in state[..LANES].iter_mut().rev().zip(words.as_flattened()) {
         *word = number.swap_bytes();
     }
-    let digest = keccak256(message);
-    let words = [digest[1].store(), digest[2].store(), digest[3].store()];
+    // Keccak's padding.
+    state[LANES] = L::splat(0x01);
+    state[RATE / 8 - 1] = L::splat(0x80 << 56);
+    permute(&mut state);
+    let words = [state[1].store(), state[2].store(), state[3].store()];
     for (lane, address) in group.addresses.iter_mut().enumerate() {
         address[..4].copy_from_slice(&words[0][lane].to_le_bytes()[4..]);
         address[4..12].copy_from_slice(&words[1][lane].to_le_bytes());

@@ -43,6 +43,7 @@ pub(super) fn cut<const WIDTH: u32, L: Lanes>(limbs: &[L], digits: &mut [Digit])
 mod tests {
     use super::super::portable::Portable;
     use super::*;
+    use crate::keccak::Word;
     use alloy_primitives::aliases::I512;
     use alloy_primitives::{U256, keccak256};
 

@@ -173,6 +173,7 @@ mod tests {
     use super::super::limbs::MAX;
     use super::super::portable::Portable;
     use super::*;
+    use crate::keccak::Word;
     use proptest::prelude::*;
 
     fn element(number: &U256) -> Element<Portable> {

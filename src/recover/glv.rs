@@ -104,6 +104,7 @@ mod tests {
     use super::super::portable::Portable;
     use super::super::scalar::N;
     use super::*;
+    use crate::keccak::Word;
     use alloy_primitives::keccak256;
 
     const LAMBDA: U256 =

@@ -6,6 +6,7 @@
 //! 52 bits.
 
 use super::lanes::{LANES, Lanes, Mask, Stage};
+use crate::keccak::Word;
 use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, BitOr, BitXor, Shl, Shr, Sub};
 
@@ -71,12 +72,19 @@ impl Shr<u32> for Ifma {
     }
 }
 
-impl Lanes for Ifma {
+impl Word for Ifma {
     #[inline(always)]
     fn splat(number: u64) -> Self {
         Self(lanes!(_mm512_set1_epi64(number as i64)))
     }
 
+    #[inline(always)]
+    fn rotate_left(self, bits: u32) -> Self {
+        Self(lanes!(_mm512_rolv_epi64(self.0, _mm512_set1_epi64(i64::from(bits)))))
+    }
+}
+
+impl Lanes for Ifma {
     #[inline(always)]
     fn load(numbers: &[u64; LANES]) -> Self {
         Self(lanes!(_mm512_loadu_si512(numbers.as_ptr().cast())))
@@ -141,11 +149,6 @@ impl Lanes for Ifma {
     #[inline(always)]
     fn rotate_lanes<const BY: i32>(self) -> Self {
         Self(lanes!(_mm512_alignr_epi64::<BY>(self.0, self.0)))
-    }
-
-    #[inline(always)]
-    fn rotate_left(self, bits: u32) -> Self {
-        Self(lanes!(_mm512_rolv_epi64(self.0, _mm512_set1_epi64(i64::from(bits)))))
     }
 
     #[inline(always)]

@@ -152,6 +152,7 @@ const _: () = assert!(LANES == 8, "three steps multiply eight lanes");
 mod tests {
     use super::super::portable::Portable;
     use super::*;
+    use crate::keccak::Word;
 
     fn lanes(numbers: [u64; LANES]) -> Element<Portable> {
         let zero = Portable::splat(0);

@@ -6,7 +6,8 @@
 //! [`Portable`]: super::portable::Portable
 //! [`Ifma`]: super::ifma::Ifma
 
-use std::ops::{Add, BitAnd, BitOr, BitXor, Shl, Shr, Sub};
+use crate::keccak::Word;
+use std::ops::{Add, BitOr, Shl, Shr, Sub};
 
 /// Four results of an expression, for `k` from 0 to 3: written out, for a closure would not be
 /// inlined, and an array to begin with would be copied.
@@ -48,21 +49,16 @@ pub(super) type Mask = u8;
 /// processor's features, and such a call costs more than what is called. [`Lanes::call`] is the one
 /// border.
 pub(super) trait Lanes:
-    Copy
+    Word
     + Send
     + Sync
     + 'static
     + Add<Output = Self>
     + Sub<Output = Self>
-    + BitAnd<Output = Self>
     + BitOr<Output = Self>
-    + BitXor<Output = Self>
     + Shl<u32, Output = Self>
     + Shr<u32, Output = Self>
 {
-    /// The same number in each lane.
-    fn splat(number: u64) -> Self;
-
     /// A number for each lane.
     fn load(numbers: &[u64; LANES]) -> Self;
 
@@ -102,9 +98,6 @@ pub(super) trait Lanes:
 
     /// Moves each lane's number to the lane so many before it, the first ones' to the end.
     fn rotate_lanes<const BY: i32>(self) -> Self;
-
-    /// Rotates each number's bits to the left.
-    fn rotate_left(self, bits: u32) -> Self;
 
     /// Reverses the order of each number's bytes.
     fn swap_bytes(self) -> Self;

@@ -10,6 +10,7 @@
 //! compiler minutes.
 
 use super::lanes::{LANES, Lanes, Mask, Stage};
+use crate::keccak::Word;
 use std::array::from_fn;
 use std::ops::{Add, BitAnd, BitOr, BitXor, Shl, Shr, Sub};
 
@@ -70,12 +71,18 @@ impl Shr<u32> for Portable {
     }
 }
 
-impl Lanes for Portable {
+impl Word for Portable {
     #[inline(never)]
     fn splat(number: u64) -> Self {
         Self([number; LANES])
     }
 
+    fn rotate_left(self, bits: u32) -> Self {
+        self.map(Self::splat(bits.into()), |a, bits| a.rotate_left(bits as u32))
+    }
+}
+
+impl Lanes for Portable {
     fn load(numbers: &[u64; LANES]) -> Self {
         Self(*numbers)
     }
@@ -132,10 +139,6 @@ impl Lanes for Portable {
     #[inline(never)]
     fn rotate_lanes<const BY: i32>(self) -> Self {
         Self(from_fn(|lane| self.0[(lane + BY as usize) % LANES]))
-    }
-
-    fn rotate_left(self, bits: u32) -> Self {
-        self.map(Self::splat(bits.into()), |a, bits| a.rotate_left(bits as u32))
     }
 
     fn swap_bytes(self) -> Self {

@@ -1,9 +1,17 @@
-//! Keccak-256 of eight messages of 64 bytes: public keys.
+//! The permutation Keccak-f[1600], of one state or of several side by side.
 //!
-//! Source: the Keccak reference, version 3.0, section 1.2, with its padding (0x01, not SHA-3's), at
-//! a rate of 136 bytes.
+//! Source: the Keccak reference, version 3.0, section 1.2.
 
-use super::lanes::{LANES, Lanes};
+use std::ops::{BitAnd, BitXor};
+
+/// A word of the state, or the same word of several states.
+pub(crate) trait Word: Copy + BitAnd<Output = Self> + BitXor<Output = Self> {
+    /// The same number in each state.
+    fn splat(number: u64) -> Self;
+
+    /// Rotates each number's bits to the left.
+    fn rotate_left(self, bits: u32) -> Self;
+}
 
 const ROUND_CONSTANTS: [u64; 24] = [
     0x0000000000000001,
@@ -32,21 +40,16 @@ const ROUND_CONSTANTS: [u64; 24] = [
     0x8000000080008008,
 ];
 
-/// The four words of each digest, of messages of eight words; bytes are in little-endian order.
+/// Permutes a state. Inlined, so that it is compiled for the features of the caller's processor.
 #[inline(always)]
-pub(super) fn keccak256<L: Lanes>(message: [L; LANES]) -> [L; 4] {
-    let mut state = [L::splat(0); 25];
-    state[..LANES].copy_from_slice(&message);
-    state[8] = L::splat(1);
-    state[16] = L::splat(1 << 63);
+pub(crate) fn permute<W: Word>(state: &mut [W; 25]) {
     for constant in ROUND_CONSTANTS {
-        round(&mut state, constant);
+        round(state, constant);
     }
-    [state[0], state[1], state[2], state[3]]
 }
 
 #[inline(always)]
-fn round<L: Lanes>(s: &mut [L; 25], constant: u64) {
+fn round<W: Word>(s: &mut [W; 25], constant: u64) {
     // θ
     let mut columns = [s[0]; 5];
     for x in 0..5 {
@@ -71,7 +74,7 @@ fn round<L: Lanes>(s: &mut [L; 25], constant: u64) {
         13 12 25, 12 2 43, 2 20 62, 20 14 18, 14 22 39, 22 9 61, 9 6 20, 6 1 44,
     }
     // χ
-    let ones = L::splat(u64::MAX);
+    let ones = W::splat(u64::MAX);
     for y in 0..5 {
         for x in 0..5 {
             let (next, after) = (moved[5 * y + (x + 1) % 5], moved[5 * y + (x + 2) % 5]);
@@ -79,32 +82,5 @@ fn round<L: Lanes>(s: &mut [L; 25], constant: u64) {
         }
     }
     // ι
-    s[0] = s[0] ^ L::splat(constant);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::portable::Portable;
-    use super::*;
-
-    #[test]
-    fn digests_are_those_of_alloy() {
-        for seed in 0..50u8 {
-            let mut message = [0; 64];
-            message.fill_with({
-                let mut byte = seed;
-                move || {
-                    byte = byte.wrapping_mul(17).wrapping_add(3);
-                    byte
-                }
-            });
-            let (words, _) = message.as_chunks::<8>();
-            let mut lanes = [Portable::splat(0); LANES];
-            for (lane, word) in lanes.iter_mut().zip(words) {
-                *lane = Portable::splat(u64::from_le_bytes(*word));
-            }
-            let digest = keccak256(lanes).map(|word| word.store()[5].to_le_bytes());
-            assert_eq!(*digest.as_flattened(), alloy_primitives::keccak256(message).0);
-        }
-    }
+    s[0] = s[0] ^ W::splat(constant);
 }
