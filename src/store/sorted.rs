@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::{io, mem, vec};
 
 /// Entries kept in memory before they are combined, at least and at most.
-const PENDING: std::ops::RangeInclusive<usize> = 50_000..=150_000;
+const PENDING: std::ops::RangeInclusive<usize> = 16_384..=150_000;
 
 /// Entries that may remain after that; more are written to a file and combined at the end.
 const RUN: usize = 100_000;
