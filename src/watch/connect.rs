@@ -13,6 +13,7 @@ use crate::error::Refused;
 use crate::geth::{self, ChainId, Client, Head, Tag};
 use crate::plan::BLOCK_MAX;
 use crate::prove::BlobSchedule;
+use crate::recover;
 use crate::rows::Issuance;
 use crate::stop::Stop;
 use crate::store::{Chain, FORMAT, Identity, RANGE_MIN, Store, tail};
@@ -212,7 +213,8 @@ async fn check_node(
         store.set_chain(&chain)?;
     }
     let head = head.number;
-    tracing::info!(node = version, %chain_id, head, from = requested_first, "node found");
+    let senders = recover::backend().name();
+    tracing::info!(node = version, %chain_id, head, from = requested_first, senders, "node found");
     Ok(NodeCheck::Ready { chain: Box::new(chain), rules, genesis, requested_first })
 }
 

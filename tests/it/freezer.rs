@@ -14,6 +14,7 @@ use serde_json::json;
 use spyhop::decode::{Block, Depth};
 use spyhop::freezer::{Error, Freezer, FreezerRun, Stored};
 use spyhop::prove::{BlobSchedule, Expected, prove};
+use spyhop::recover::Backend;
 use spyhop::rows::{Batch, Options, State};
 use std::collections::BTreeMap;
 use std::fs;
@@ -124,6 +125,32 @@ fn the_ancient_store_gives_the_same_tables_as_the_socket_while_geth_appends() {
     let data = geth.data("all over the socket");
     assert_eq!(read(backfill(&geth, &data).path("--ancient", &geth.data("nowhere"))), (0, 500));
     assert_eq!(Published::open(&data).digests(), appended.digests());
+}
+
+#[test]
+fn senders_are_the_same_with_batches_switched_off() {
+    let mut geth = chain();
+    geth.freeze(320);
+    let run = |name: &str, recover: Option<&str>| {
+        let data = geth.data(name);
+        let backfill = backfill(&geth, &data);
+        let backfill = match recover {
+            Some(recover) => backfill.env("SPYHOP_RECOVER", recover),
+            None => backfill,
+        };
+        let output = backfill.run();
+        let log = stderr_of(&output);
+        assert!(output.status.success(), "{log}");
+        (Published::open(&data).digests(), log)
+    };
+    let (batches, log) = run("batches", None);
+    let says = |log: &str, backend: &str| {
+        assert!(log.contains(&format!("senders=\"{backend}\"")), "{log}");
+    };
+    says(&log, Backend::detect().name());
+    let (one_by_one, log) = run("one by one", Some("libsecp256k1"));
+    says(&log, "libsecp256k1");
+    assert_eq!(one_by_one, batches);
 }
 
 #[test]

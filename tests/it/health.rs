@@ -114,6 +114,23 @@ fn health_distinguishes_a_dead_writer_from_lag() {
 }
 
 #[test]
+fn status_says_that_batches_of_senders_were_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let fake = FakeGeth::start(directory.path());
+    extend(&fake, 10, "");
+    let data = directory.path().join("data");
+    Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
+    let status = || Spyhop::new("status").path("--data", &data).succeed();
+    let line = "senders      recovered by libsecp256k1 only: 2 batches were wrong, see the log";
+    assert!(!status().contains("senders "), "{}", status());
+    let path = data.join(".spyhop/heartbeat");
+    let mut heartbeat: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    heartbeat["sender_differences"] = json!(2);
+    std::fs::write(&path, heartbeat.to_string()).unwrap();
+    assert!(status().contains(line), "{}", status());
+}
+
+#[test]
 fn writer_that_waits_for_a_slow_trace_lives_and_a_dead_one_does_not() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");

@@ -51,14 +51,24 @@ fn mixed_chain_with_tokens() -> Geth {
     geth
 }
 
-/// The faults of some blocks, as the command would print them.
+/// The faults of some blocks, as the command would print them. With `deep`, senders are recovered
+/// one by one and then in batches, with the same result.
 fn faults(data: &Path, blocks: Option<(u64, u64)>, deep: bool) -> Vec<Fault> {
     let (from, to) = blocks.unzip();
-    let settings = Request { data: data.to_owned(), from, to, deep, fast: false, ipc: None };
-    let mut faults = Vec::new();
-    let report =
-        check(&settings, &ProgressBar::hidden(), &mut |fault| faults.push(fault.clone())).unwrap();
-    assert_eq!(report.faults, faults.len() as u64);
+    let found = |fast| {
+        let settings = Request { data: data.to_owned(), from, to, deep, fast, ipc: None };
+        let mut faults = Vec::new();
+        let report =
+            check(&settings, &ProgressBar::hidden(), &mut |fault| faults.push(fault.clone()))
+                .unwrap();
+        assert_eq!(report.faults, faults.len() as u64);
+        faults
+    };
+    let faults = found(false);
+    if deep {
+        let lines = |faults: &[Fault]| faults.iter().map(Fault::to_string).collect::<Vec<_>>();
+        assert_eq!(lines(&found(true)), lines(&faults), "with --fast");
+    }
     faults
 }
 
