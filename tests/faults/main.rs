@@ -3,7 +3,8 @@
 //! lost, duplicated, or silently wrong.
 //!
 //! `SPYHOP_FAULTS` sets how many faults of each scene and kind are tried; `every` tries all, as
-//! `tests/run.sh faults` does; by default a few are tried. `SPYHOP_FAULTS_SECONDS` limits the time,
+//! `tests/run.sh faults` does; `places` tries those at the first, a middle and the last call on each
+//! kind of file; by default a few are tried. `SPYHOP_FAULTS_SECONDS` limits the time,
 //! and then prints the table of what was tried. The N-th fault of a kind is at a fixed place in an
 //! undisturbed run, and shifts when threads race; what counts is that all are tried. `SPYHOP_SCENE`
 //! names a scene, `SPYHOP_FAULT_KIND` a row of the table, and `SPYHOP_SEED` sets which faults are
@@ -40,6 +41,17 @@ const KILLS: u64 = 5;
 enum Trial {
     Fault(Fault),
     Damage { damage: Damage, file: PathBuf, is_verified_first: bool },
+}
+
+/// How many faults of a scene and kind are tried.
+#[derive(Clone, Copy, Debug)]
+enum Extent {
+    /// So many.
+    Few(u64),
+    /// Those at the first, a middle and the last call on each kind of file.
+    Places,
+    /// All, and a few more: threads race.
+    Every,
 }
 
 /// The result of one trial.
@@ -341,8 +353,8 @@ impl Scene {
         outcome
     }
 
-    /// Possible trials of a scene: `few` of each kind, or all.
-    fn trials(&self, few: Option<u64>, data: &Path, random: &mut Random) -> Vec<Trial> {
+    /// Possible trials of a scene.
+    fn trials(&self, extent: Extent, data: &Path, random: &mut Random) -> Vec<Trial> {
         self.set(data);
         let ended = tracer::run(&mut command(&self.act, data), data, &Fault::none(), LIMIT);
         let calls = ended.calls;
@@ -350,13 +362,15 @@ impl Scene {
         let fault =
             |calls: Vec<Call>, nth, act| Trial::Fault(Fault { calls, nth, act, clock: None });
         for call in Call::ALL {
-            // Some more than there were: threads race.
             let count = calls.iter().filter(|(other, _)| *other == call).count() as u64;
             let places =
                 places(calls.iter().filter(|(other, _)| *other == call).map(|(_, path)| path));
             for (index, &error) in call.errors().iter().enumerate() {
-                let few = if index == 0 { few } else { few.or(Some(5)) };
-                for nth in chosen(few, count, &places, random) {
+                let extent = match extent {
+                    Extent::Every if index > 0 => Extent::Few(5),
+                    extent => extent,
+                };
+                for nth in chosen(extent, count, &places, random) {
                     trials.push(fault(vec![call], nth, Act::Fail { error, times: 1 }));
                 }
             }
@@ -364,7 +378,11 @@ impl Scene {
         let changes: Vec<_> = Call::ALL.into_iter().filter(|call| call.changes()).collect();
         let count = calls.iter().filter(|(call, _)| call.changes()).count() as u64;
         let places = places(calls.iter().filter(|(call, _)| call.changes()).map(|(_, path)| path));
-        for nth in chosen(few.map(|few| few * KILLS), count, &places, random) {
+        let extent = match extent {
+            Extent::Few(few) => Extent::Few(few * KILLS),
+            extent => extent,
+        };
+        for nth in chosen(extent, count, &places, random) {
             trials.push(fault(changes.clone(), nth, Act::Kill));
         }
         if self.act[0] == "watch" {
@@ -384,7 +402,7 @@ impl Scene {
     }
 
     /// Damage of every kind to every kind of file.
-    fn damages(&self, few: Option<u64>, data: &Path, random: &mut Random) -> Vec<Trial> {
+    fn damages(&self, extent: Extent, data: &Path, random: &mut Random) -> Vec<Trial> {
         self.set(data);
         let mut kinds = BTreeMap::<_, Vec<_>>::new();
         for file in damage::files(data) {
@@ -399,8 +417,7 @@ impl Scene {
                     of_kind.push(Trial::Damage { damage, file, is_verified_first });
                 }
             }
-            let wanted = few.map_or(of_kind.len(), |few| few as usize);
-            while of_kind.len() > wanted {
+            while matches!(extent, Extent::Few(few) if of_kind.len() as u64 > few) {
                 of_kind.remove(random.within(0..=of_kind.len() as u64 - 1) as usize);
             }
             trials.append(&mut of_kind);
@@ -425,14 +442,22 @@ fn places<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> BTreeMap<String, Vec<
     places
 }
 
-/// Some of them, from different places if possible, or all and some more.
+/// The calls at which a fault is tried: for a few, from different places if possible.
 fn chosen(
-    few: Option<u64>,
+    extent: Extent,
     count: u64,
     places: &BTreeMap<String, Vec<u64>>,
     random: &mut Random,
 ) -> Vec<u64> {
-    let Some(few) = few else { return (1..=count + 2).collect() };
+    let few = match extent {
+        Extent::Few(few) => few,
+        Extent::Places => {
+            let ends =
+                |calls: &Vec<u64>| [calls[0], calls[calls.len() / 2], calls[calls.len() - 1]];
+            return places.values().flat_map(ends).collect::<BTreeSet<_>>().into_iter().collect();
+        }
+        Extent::Every => return (1..=count + 2).collect(),
+    };
     let mut left: Vec<_> = places.values().collect();
     let mut chosen = BTreeSet::new();
     while (chosen.len() as u64) < few.min(count) {
@@ -459,10 +484,13 @@ fn row(trial: &Trial) -> String {
 
 #[test]
 fn no_fault_loses_a_row_or_passes_in_silence() {
-    let few = match std::env::var("SPYHOP_FAULTS") {
-        Ok(text) if text == "every" => None,
-        Ok(text) => Some(text.parse().expect("SPYHOP_FAULTS is a number or `every`")),
-        Err(_) => Some(1),
+    let extent = match std::env::var("SPYHOP_FAULTS").as_deref() {
+        Ok("every") => Extent::Every,
+        Ok("places") => Extent::Places,
+        Ok(few) => {
+            Extent::Few(few.parse().expect("SPYHOP_FAULTS is a number, `places` or `every`"))
+        }
+        Err(_) => Extent::Few(1),
     };
     let is_told = std::env::var_os("SPYHOP_FAULTS").is_some();
     let only = std::env::var("SPYHOP_SCENE").ok();
@@ -472,12 +500,12 @@ fn no_fault_loses_a_row_or_passes_in_silence() {
     let data = stage.directory.path().canonicalize().unwrap();
     let mut trials = Vec::new();
     for scene in &stage.scenes {
-        let of_scene = scene.trials(few, &data.join("counted"), &mut random);
+        let of_scene = scene.trials(extent, &data.join("counted"), &mut random);
         trials.extend(of_scene.into_iter().map(|trial| (scene, trial)));
     }
     // It has a file of every kind that an intact volume has.
     for scene in stage.scenes.iter().filter(|scene| scene.name == "rewind") {
-        let of_scene = scene.damages(few, &data.join("counted"), &mut random);
+        let of_scene = scene.damages(extent, &data.join("counted"), &mut random);
         trials.extend(of_scene.into_iter().map(|trial| (scene, trial)));
     }
     if let Ok(kind) = std::env::var("SPYHOP_FAULT_KIND") {
