@@ -2,12 +2,13 @@
 # Runs the tests; installs what is missing first.
 #
 # Usage: tests/run.sh                       all tests, and a little of each of the following
-#        tests/run.sh faults [COUNT]        every fault, one at a time, or this many of each scene and kind
+#        tests/run.sh faults [COUNT]        every fault, one at a time, or this many of each scene and kind, or with `places` those
+#                                           at the first, a middle and the last call on each kind of file
 #        tests/run.sh histories [COUNT]     this many random histories of each kind [10000]
 #        tests/run.sh recover [COUNT]       so many random signatures, and as many crafted ones [10000000]
 #        tests/run.sh fuzz [SECONDS]        mutated inputs, this long for each target [600]
 #        tests/run.sh soak [BLOCKS]         a long run [100000]; SPYHOP_SOAK_PLOT names a file for a plot
-#        tests/run.sh image                 the image, in a Docker daemon of its own
+#        tests/run.sh image                 only the image, in a Docker daemon of its own
 #
 # With CI=true a test fails if something is missing; otherwise it passes with a message.
 #
@@ -59,11 +60,14 @@ else
 fi
 
 it() { build test --lib --test it -- "$@"; }
+image() {
+    build build
+    tests/docker.sh "$(binary)" "$(command -v "$GETH")"
+}
 
 case "$what" in
     image)
-        build build
-        tests/docker.sh "$(binary)" "$(command -v "$GETH")"
+        image
         exit
         ;;
     faults)
@@ -107,3 +111,5 @@ else
 fi
 say "cargo test"
 it
+say "the image"
+image
