@@ -1,35 +1,36 @@
-//! Recovers the signers of many signatures at once. It is most of the cost of a block, hence a
+//! Recovers the signers of many signatures at once. This is most of the cost of a block, so it is a
 //! stage of its own.
 //!
-//! Where the processor has AVX-512 IFMA, our own code recovers 128 signatures side by side, about
-//! ten times as fast as libsecp256k1, with bit-for-bit the same result. libsecp256k1 is used on
-//! other processors, for small batches, for invalid signatures (so that the errors are its own),
-//! and for signatures that lead to an exceptional addition, as only crafted ones do. [`trust`]
-//! explains why the result of a batch is trusted.
+//! On processors with AVX-512 IFMA, our own code recovers 128 signatures side by side, about ten
+//! times as fast as libsecp256k1, with bit-for-bit the same result. libsecp256k1 is used on other
+//! processors, for small batches, for invalid signatures (so that errors are its own), and for
+//! signatures that lead to an exceptional addition, as only crafted ones do. [`trust`] explains why
+//! the result of a batch is trusted.
 //!
 //! # The path of a chunk
 //!
-//! A signature is a lane of a register. All eight lanes go through the same operations, without
-//! branches. The key is Q = (s / r) R - (z / r) G
-//! for the hash z and the point R whose x is r (SEC 1 version 2, section 4.1.6).
+//! Each signature occupies a lane of a register. All eight lanes go through the same operations,
+//! without branches. The key is Q = (s / r) R - (z / r) G for the hash z and the point R whose x is
+//! r (SEC 1 version 2, section 4.1.6).
 //!
-//! - `chunk` fills a [`group`] for each eight signatures and runs the stages.
-//! - `scalars`: s / r and -z / r, with one inversion for the whole chunk; the first is split in
-//!   two halves (`glv`), both are cut in odd signed digits (`digits`).
+//! - `chunk` fills one [`group`] per eight signatures and runs the stages.
+//! - `scalars`: s / r and -z / r, with one inversion for the whole chunk; the first is split into
+//!   two halves (`glv`), and both are cut into odd signed digits (`digits`).
 //! - `lift`: R's y, a square root.
-//! - `sums`: the table of R's odd multiples, and the entries of G's fixed tables (`generator`)
-//!   added up in a tree. All are affine additions that share an `inversion`.
-//! - `pairs`: of each digit's two entries, for both halves, one point.
-//! - `ladder`: five doublings and an addition for each digit, 25 times.
+//! - `sums`: the table of R's odd multiples, and the sum of G's fixed-table entries (`generator`),
+//!   as a tree. All are affine additions that share an `inversion`.
+//! - `pairs`: adds the two halves' entries of each window into one point.
+//! - `ladder`: five doublings and one addition per window, 25 times.
 //! - `addresses`: the keys, hashed ([`crate::keccak`]).
 //!
 //! Below these are `point`s and their table entries (`packed`), the `field` and the `scalar`s, both
-//! made of `limbs` of 52 bits, and the `lanes`, of which there are two kinds: `ifma` and, in plain
-//! Rust, `portable`, with which the tests check that no limb grows too large.
+//! made of 52-bit `limbs`, and the `lanes`, which have two backends: `ifma` and, in plain Rust,
+//! `portable`, with which the tests check that no limb grows too large.
 //!
-//! Nothing here runs in constant time, and nothing has to: all inputs are public.
+//! Nothing here runs in constant time, nor needs to: all inputs are public.
 
-// Loops over indices, for iterators and closures do not inline where a target feature begins.
+// Loops over indices, because iterators and closures are not inlined across a target-feature
+// boundary.
 #![allow(clippy::needless_range_loop)]
 
 mod addresses;
@@ -70,33 +71,33 @@ use trust::Trust;
 
 pub use senders::{senders, senders_by_libsecp256k1, senders_in_parallel, senders_of};
 
-/// Signatures of a chunk: enough to make its inversions cheap, and what it works with stays in a
-/// second cache of 1 MiB.
+/// Signatures of a chunk: enough to make its inversions cheap, while its working set fits in an L2
+/// cache of 1 MiB.
 pub const CHUNK: usize = 128;
 
-/// Groups of eight signatures of a chunk.
+/// Groups of eight signatures in a chunk.
 const GROUPS: usize = CHUNK / LANES;
 
-/// Groups that are worked at side by side.
+/// Groups processed side by side.
 const QUAD: usize = 4;
 
-/// Bits of a digit of half of s / r, its digits, and the odd multiples of R that they choose from.
+/// For half of s / r: bits of a digit, number of digits, and odd multiples of R they choose from.
 const R_WIDTH: u32 = 5;
 const R_WINDOWS: usize = 26;
 const R_ENTRIES: usize = 1 << (R_WIDTH - 1);
 
-/// For fewer signatures than these, libsecp256k1 is as fast: a chunk is filled up to 32.
+/// Below this many signatures libsecp256k1 is as fast, because a chunk is padded to 32.
 const BATCH_MIN: usize = 8;
 
-/// Who made a signature, or why nobody can have.
+/// The signer of a signature, or why it has none.
 pub type Signer = Result<Address, secp256k1::Error>;
 
-/// What recovers.
+/// The code that recovers signers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// Our own code for AVX-512 IFMA.
     Ifma,
-    /// The same in plain Rust, of the tests.
+    /// The same in plain Rust, for tests.
     #[cfg(test)]
     Portable,
     /// libsecp256k1, one at a time.
@@ -104,7 +105,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// The fastest of this processor.
+    /// The fastest backend on this processor.
     pub fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         if ifma::Ifma::is_available() {
@@ -113,7 +114,7 @@ impl Backend {
         Self::Libsecp256k1
     }
 
-    /// What it is called in logs and benchmarks.
+    /// Its name in logs and benchmarks.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ifma => "AVX-512 IFMA",
@@ -123,11 +124,11 @@ impl Backend {
         }
     }
 
-    /// Recovers with this backend, whatever is in use, and without any check; libsecp256k1 is asked
-    /// where the backend leaves it to that.
+    /// Recovers with this backend, whichever is in use, without any check. Signatures that it
+    /// leaves to libsecp256k1 are recovered by that.
     ///
     /// # Panics
-    /// If the processor has not what the backend needs.
+    /// If the processor lacks the features the backend needs.
     pub fn recover(self, signatures: &[Signature]) -> Vec<Signer> {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -148,8 +149,8 @@ impl Backend {
     }
 }
 
-/// Recovers with what was left idle by others, or anew: as much memory is used as chunks are worked
-/// at at one time.
+/// Recovers in an idle `Work`, or a new one: there are only as many as chunks recovered at the same
+/// time.
 fn in_chunks<L: Lanes>(idle: &Mutex<Vec<Work<L>>>, signatures: &[Signature]) -> Vec<Signer> {
     let lock = || idle.lock().expect("nothing panics while holding it");
     let mut work = lock().pop().unwrap_or_else(Work::new);
@@ -162,13 +163,13 @@ fn in_chunks<L: Lanes>(idle: &Mutex<Vec<Work<L>>>, signatures: &[Signature]) -> 
     recovered.map(|(signature, signer)| signer.map_or_else(|| signature.signer(), Ok)).collect()
 }
 
-/// What is known of the backend in use.
+/// Counts where the backend differed from libsecp256k1.
 static TRUST: Trust = Trust::new();
 
 /// Whether batches are switched off.
 static OFF: AtomicBool = AtomicBool::new(false);
 
-/// The fastest backend, which passes its self-test first.
+/// The fastest backend; passes its self-test before first use.
 static TESTED: LazyLock<Backend> = LazyLock::new(|| {
     let backend = Backend::detect();
     if backend != Backend::Libsecp256k1 {
@@ -177,7 +178,7 @@ static TESTED: LazyLock<Backend> = LazyLock::new(|| {
     backend
 });
 
-/// What [`signers`] uses.
+/// The backend that [`signers`] uses.
 pub fn backend() -> Backend {
     if OFF.load(Ordering::Relaxed) {
         return Backend::Libsecp256k1;
@@ -186,19 +187,19 @@ pub fn backend() -> Backend {
     if TRUST.is_whole() { tested } else { Backend::Libsecp256k1 }
 }
 
-/// From here on, libsecp256k1 recovers everything in this process.
+/// From now on, libsecp256k1 recovers everything in this process.
 pub fn use_libsecp256k1_alone() {
     OFF.store(true, Ordering::Relaxed);
 }
 
-/// How often in this process a batch was not what libsecp256k1 gives. Above zero, batches are not
-/// used any more.
+/// How many batches in this process differed from libsecp256k1. If any did, batches are no longer
+/// used.
 pub fn differences() -> u64 {
     TRUST.differences()
 }
 
-/// Recovers who made each signature: on the calling thread, best many at a time. A share is checked
-/// against libsecp256k1.
+/// Recovers the signer of each signature on the calling thread, best many at a time. A share is
+/// checked against libsecp256k1.
 pub fn signers(signatures: &[Signature]) -> Vec<Signer> {
     let mut signers = Vec::with_capacity(signatures.len());
     for chunk in signatures.chunks(CHUNK) {

@@ -1,4 +1,4 @@
-//! From the keys to addresses: the last 20 bytes of the hash of x and y (yellow paper, appendix F).
+//! Turns keys into addresses: the last 20 bytes of the hash of x and y (yellow paper, appendix F).
 
 use super::QUAD;
 use super::field::Element;
@@ -30,8 +30,8 @@ impl<L: Lanes> Stage<Work<L>> for Addresses {
     }
 }
 
-/// Both coordinates with the inverse of z, big-endian, and their hash. The ladder left the key
-/// negated.
+/// Makes the key affine with the inverse of z, and hashes its big-endian coordinates. The ladder
+/// left the key negated.
 #[inline(always)]
 fn hash<L: Lanes>(group: &mut Group<L>, inverse: &Element<L>) {
     let square = inverse.squared();

@@ -1,4 +1,4 @@
-//! A chunk of signatures, from the first to the last stage.
+//! Runs a chunk of signatures through all stages.
 
 use super::addresses::Addresses;
 use super::group::Work;
@@ -14,12 +14,12 @@ use super::{CHUNK, QUAD};
 use crate::decode::Signature;
 use alloy_primitives::{Address, U256};
 
-/// What stands in the place of a signature that is not valid, or of none.
+/// Stands in for an invalid or missing signature.
 const DUMMY: [U256; 3] = [super::generator::X, U256::from_limbs([2, 0, 0, 0]), U256::ONE];
 
 impl<L: Lanes> Work<L> {
-    /// Recovers who made up to [`CHUNK`] signatures. `None` says that libsecp256k1 is to be asked:
-    /// the signature is invalid, or leads through an addition that is an exception.
+    /// Recovers the signers of up to [`CHUNK`] signatures. `None` leaves a signature to
+    /// libsecp256k1: it is invalid or leads to an exceptional addition.
     pub(super) fn recover(&mut self, signatures: &[Signature], signers: &mut [Option<Address>]) {
         assert!(signatures.len() <= CHUNK && signatures.len() == signers.len());
         if signatures.is_empty() {
@@ -40,7 +40,7 @@ impl<L: Lanes> Work<L> {
         }
     }
 
-    /// A signature a lane; groups are filled up to a multiple of [`QUAD`].
+    /// Loads one signature per lane, and pads the groups to a multiple of [`QUAD`].
     pub(super) fn fill(&mut self, signatures: &[Signature]) {
         self.groups_len = signatures.len().div_ceil(LANES).next_multiple_of(QUAD);
         self.inversion.exceptional.fill(0);
@@ -68,7 +68,7 @@ impl<L: Lanes> Work<L> {
     }
 }
 
-/// Whether it is of 1 to n - 1 (SEC 1 version 2, section 4.1.6).
+/// Whether a number is in [1, n - 1] (SEC 1 version 2, section 4.1.6).
 fn in_range(number: &U256) -> bool {
     !number.is_zero() && *number < N
 }

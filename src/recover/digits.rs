@@ -1,9 +1,8 @@
-//! Scalars in odd signed digits: none is zero, so that every lane does the same.
+//! Scalars as odd signed digits: none is zero, so every lane does the same work.
 //!
-//! Of a number k below 2^(w m) with unsigned digits d of w bits, 2 k + 1 - 2^(w m) has the m digits
-//! 2 d - (2^w - 1), which are odd and between plus and minus 2^w - 1. So what is to be multiplied
-//! by, u, is turned into k first: half of u, less half of one, and with an offset that is the
-//! caller's.
+//! For a number k below 2^(w m) with unsigned digits d of w bits, 2 k + 1 - 2^(w m) has the m
+//! digits 2 d - (2^w - 1), which are odd and between plus and minus 2^w - 1. To represent a scalar
+//! u, the caller therefore cuts k = u / 2 + offset, with an offset of its own that includes -1/2.
 //!
 //! Source: Joye and Tunstall, "Exponent Recoding and Regular Exponentiation Algorithms" (2009).
 
@@ -13,14 +12,14 @@ use super::limbs::BITS;
 /// One digit of each lane.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Digit {
-    /// Which odd multiple: 0 for once, 1 for three times, and so on.
+    /// Index of the odd multiple: 0 for 1, 1 for 3, and so on.
     pub(super) index: [u8; LANES],
-    /// Which lanes' is negative.
+    /// Lanes whose digit is negative.
     pub(super) negative: Mask,
 }
 
-/// Cuts a number's carried limbs in digits of `WIDTH` bits, the lowest first. A limb of zeros stands
-/// behind the last.
+/// Cuts a number's carried limbs into digits of `WIDTH` bits, lowest first. `limbs` ends with an
+/// extra zero limb.
 #[inline(always)]
 pub(super) fn cut<const WIDTH: u32, L: Lanes>(limbs: &[L], digits: &mut [Digit]) {
     let half = 1 << (WIDTH - 1);

@@ -1,13 +1,13 @@
 //! secp256k1's field, the numbers modulo p = 2^256 - 2^32 - 977, eight elements at a time.
 //!
-//! An [`Element`] has limbs below 2^52, as IFMA takes them. Most are *tight* too: the last limb is
-//! below 2^48 + 2^12, so that the number is below 2^256 + 2^220. Every multiplication gives a tight
-//! one. What stands between, [`Limbs`], is a sum that was not carried yet; its limbs are never
-//! negative, for enough of p is added wherever something is taken off.
+//! An [`Element`] has limbs below 2^52, as IFMA requires. Most are also *tight*: the last limb is
+//! below 2^48 + 2^12, so the number is below 2^256 + 2^220. Multiplication always returns a tight
+//! element. [`Limbs`] in between are sums that are not carried yet; they are never negative,
+//! because every subtraction adds a large enough multiple of p.
 //!
 //! Source: SEC 2 version 2, section 2.4.1, for p. The reduction is that of a pseudo-Mersenne prime,
-//! Handbook of Applied Cryptography, algorithm 14.47: what stands above 2^260 (or 2^256) is
-//! multiplied by 2^260 mod p (2^256 mod p) and added below.
+//! Handbook of Applied Cryptography, algorithm 14.47: the part above 2^260 (or 2^256) is multiplied
+//! by 2^260 mod p (2^256 mod p) and added to the part below.
 
 use super::lanes::{Lanes, Mask};
 use super::limbs::{self, BITS, Columns, Limbs, TOP_BITS, carry, product, product_onto};
@@ -27,7 +27,7 @@ const FOLD_260: u64 = FOLD_256 << 4;
 /// The largest last limb of a number below 2^256.
 const TOP_MAX: u64 = (1 << TOP_BITS) - 1;
 
-/// A number of each lane, with limbs below 2^52.
+/// One number per lane, with limbs below 2^52.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(super) struct Element<L>(pub(super) Limbs<L>);
@@ -45,8 +45,8 @@ impl<L: Lanes> Element<L> {
         Self::splat(&U256::ONE)
     }
 
-    /// Copies limb by limb: a copy of the whole is left to `memcpy`, which costs more than the
-    /// copy.
+    /// Copies limb by limb: copying the whole compiles to a call of `memcpy`, which costs more than
+    /// the copy.
     #[inline(always)]
     pub(super) fn put(&self, to: &mut Self) {
         for i in 0..5 {
@@ -54,7 +54,7 @@ impl<L: Lanes> Element<L> {
         }
     }
 
-    /// `self times other`, tight.
+    /// `self * other`, tight.
     #[inline(always)]
     pub(super) fn times(&self, other: &Self) -> Self {
         finish(self.times_open(other))
@@ -66,41 +66,41 @@ impl<L: Lanes> Element<L> {
         finish(self.squared_open())
     }
 
-    /// `self times other`, of which limbs are below 2^57.
+    /// `self * other`, with limbs below 2^57.
     #[inline(always)]
     pub(super) fn times_open(&self, other: &Self) -> Limbs<L> {
         fold(product(&self.0, &other.0))
     }
 
-    /// The square, of which limbs are below 2^57.
+    /// The square, with limbs below 2^57.
     #[inline(always)]
     pub(super) fn squared_open(&self) -> Limbs<L> {
         fold(limbs::square(&self.0))
     }
 
-    /// `self times other + columns`, tight.
+    /// `self * other + columns`, tight.
     #[inline(always)]
     pub(super) fn times_plus(&self, other: &Self, columns: Columns<L>) -> Self {
         finish(fold(product_onto(columns, &self.0, &other.0)))
     }
 
-    /// `self - other`; both are tight. The result is not.
+    /// `self - other`, not tight. Both must be tight.
     #[inline(always)]
     pub(super) fn minus(&self, other: &Self) -> Self {
         Self(carry(minus::<2, 1, L>(self.0, &other.0)))
     }
 
-    /// `-self`, tight. Limbs may be below 2^53 in the place of 2^52.
+    /// `-self`, tight. Accepts limbs below 2^53.
     #[inline(always)]
     pub(super) fn negated(&self) -> Self {
         finish(minus::<4, 1, L>([L::splat(0); 5], &self.0))
     }
 
-    /// The number below p, where limbs are below 2^53.
+    /// The same number reduced below p. Accepts limbs below 2^53.
     #[inline(always)]
     pub(super) fn canonical(&self) -> Self {
         let below_2_256 = finish(self.0).0;
-        // Where adding 2^256 - p reaches 2^256, the number was p or more.
+        // If adding 2^256 - p reaches 2^256, the number was at least p.
         let mut reduced = below_2_256;
         reduced[0] = reduced[0] + L::splat(FOLD_256);
         let mut reduced = carry(reduced);
@@ -109,7 +109,7 @@ impl<L: Lanes> Element<L> {
         Self(limbs::choose(below_p, &below_2_256, &reduced))
     }
 
-    /// Which lanes are zero modulo p.
+    /// Lanes that are zero modulo p.
     #[inline(always)]
     pub(super) fn zero(&self) -> Mask {
         let [a, b, c, d, e] = self.canonical().0;
@@ -117,7 +117,8 @@ impl<L: Lanes> Element<L> {
     }
 }
 
-/// Ten columns of a number below 2^520 and a few more to five limbs, not carried, each below 2^57.
+/// Folds ten columns, of a number below or barely above 2^520, into five uncarried limbs below
+/// 2^57.
 #[inline(always)]
 pub(super) fn fold<L: Lanes>(columns: Columns<L>) -> Limbs<L> {
     let by = L::splat(FOLD_260);
@@ -126,7 +127,7 @@ pub(super) fn fold<L: Lanes>(columns: Columns<L>) -> Limbs<L> {
         z[i] = z[i] + (z[i - 1] >> BITS);
         z[i - 1] = z[i - 1].factor();
     }
-    // The last column is a factor itself; its upper half stands at 2^260 again.
+    // The last column is itself a factor; the high half of its product lands at 2^260 again.
     let over = L::splat(0).add_high(z[9], by);
     [
         z[0].add_low(z[5], by).add_low(over, by),
@@ -137,7 +138,7 @@ pub(super) fn fold<L: Lanes>(columns: Columns<L>) -> Limbs<L> {
     ]
 }
 
-/// Carries limbs below 2^63 and folds what is above 2^256: tight.
+/// Carries limbs below 2^63 and folds the part above 2^256; the result is tight.
 #[inline(always)]
 pub(super) fn finish<L: Lanes>(limbs: Limbs<L>) -> Element<L> {
     let above = limbs[4] >> TOP_BITS;
@@ -156,8 +157,8 @@ pub(super) fn plus<L: Lanes>(a: Limbs<L>, b: &Limbs<L>) -> Limbs<L> {
     sum
 }
 
-/// `a + M p - K b`, limb by limb, K a power of two. No limb is negative if M is at least 2 K and b
-/// tight, or M is at least 4 K and b's limbs are below 2^53.
+/// `a + M p - K b`, limb by limb, for K a power of two. No limb is negative if M >= 2 K and b is
+/// tight, or if M >= 4 K and b's limbs are below 2^53.
 #[inline(always)]
 pub(super) fn minus<const M: u64, const K: u64, L: Lanes>(a: Limbs<L>, b: &Limbs<L>) -> Limbs<L> {
     let mut difference = a;
@@ -184,7 +185,7 @@ mod tests {
         limbs::first(&element.canonical().0)
     }
 
-    /// Any number below 2^256, often one with limbs that are as large or as small as can be.
+    /// Any number below 2^256, often one whose limbs are at their minimum or maximum.
     fn numbers() -> impl Strategy<Value = U256> {
         let limb = prop_oneof![Just(0), Just(MAX), Just(MAX - 1), any::<u64>()];
         let extreme = proptest::array::uniform5(limb).prop_map(|limbs| {

@@ -1,8 +1,8 @@
-//! The fixed tables: the odd multiples of 2^(8 j) G, for each of the 32 digits of 8 bits of a
-//! scalar. With them, a multiple of G takes 31 additions and no doubling.
+//! Fixed tables: the odd multiples of 2^(8 j) G for each of a scalar's 32 digits of 8 bits. With
+//! them, multiplying G takes 31 additions and no doubling.
 //!
-//! The first of each table and twice that come from libsecp256k1; the others are added up, a window
-//! a lane.
+//! The first entry of each table and its double come from libsecp256k1; the others are computed by
+//! additions, one window per lane.
 
 use super::QUAD;
 use super::digits::Digit;
@@ -25,13 +25,13 @@ pub(super) const Y: U256 =
 /// Bits of a digit.
 pub(super) const WIDTH: u32 = 8;
 
-/// Digits of a scalar, and tables.
+/// Digits of a scalar, and number of tables.
 pub(super) const WINDOWS: usize = 32;
 
 /// Entries of a table.
 const ENTRIES: usize = 1 << (WIDTH - 1);
 
-/// (2^256 - 1) / 2 mod n. With it added to half of a scalar, the digits are the scalar's, see
+/// (2^256 - 1) / 2 mod n. Added to half of a scalar, it makes the digits represent the scalar; see
 /// [`super::digits`].
 pub(super) const OFFSET: U256 = uint!(0xa2a8918ca85bafe22016d0b997e4df5f_U256);
 
@@ -49,7 +49,7 @@ impl Generator {
         })
     }
 
-    /// Each lane's entry for a digit of the window.
+    /// Each lane's entry for its digit in the window.
     #[inline(always)]
     pub(super) fn entries(&self, window: usize, digit: &Digit) -> [&Packed; LANES] {
         let table = &self.0[window];
@@ -61,7 +61,7 @@ impl Generator {
     }
 }
 
-/// Of each window, eight to a group: the odd multiple that was reached, and twice the first.
+/// For each window, eight to a group: the odd multiple reached so far, and twice the first.
 struct Build<L> {
     reached: [Affine<L>; QUAD],
     steps: [Affine<L>; QUAD],
@@ -87,7 +87,7 @@ impl<L: Lanes> Build<L> {
     }
 }
 
-/// G times a scalar of 1 to n - 1.
+/// `scalar * G`, for a scalar in [1, n - 1].
 fn multiple(scalar: U256) -> Packed {
     let key = SecretKey::from_secret_bytes(scalar.to_be_bytes()).expect("it is in range");
     let key = PublicKey::from_secret_key(&key).serialize_uncompressed();

@@ -1,8 +1,8 @@
-//! The split of a scalar into two of half its length, by the curve's endomorphism.
+//! Splits a scalar into two halves with the curve's endomorphism.
 //!
-//! λ (x, y) = (β x, y) for a cube root of one modulo n and one modulo p. k = k₁ + k₂ λ (mod n) with
-//! both below 2^128 in absolute value: (k, 0) minus the nearest vector, nearly, of the lattice of
-//! the pairs that are zero, whose short basis is (a₁, b₁), (a₂, b₂).
+//! λ (x, y) = (β x, y), for a cube root of one λ modulo n and β modulo p. k = k₁ + k₂ λ (mod n),
+//! with both below 2^128 in absolute value: (k₁, k₂) is (k, 0) minus an almost closest vector of
+//! the lattice of pairs that represent zero, whose short basis is (a₁, b₁), (a₂, b₂).
 //!
 //! Source: Gallant, Lambert, Vanstone, "Faster Point Multiplication on Elliptic Curves with
 //! Efficient Endomorphisms" (2001); constants and the rounding by 2^384 as in libsecp256k1
@@ -26,16 +26,16 @@ uint! {
     const B1_NEGATED: U256 = 0xe4437ed6010e88286f547fa90abfe4c3_U256;
 }
 
-/// A half of a scalar, with 2^129 added, so that it is never negative: below 2^130.
+/// One half of a split scalar, plus 2^129 so that it is never negative; below 2^130.
 pub(super) type Half<L> = [L; 3];
 
 /// Bits of a half.
 pub(super) const HALF_BITS: u32 = 130;
 
-/// `k = k₁ + k₂ λ`, for a k below n.
+/// Splits `k = k₁ + k₂ λ`, for k below n.
 #[inline(always)]
 pub(super) fn split<L: Lanes>(k: &Limbs<L>) -> [Half<L>; 2] {
-    // c₁ and c₂, how often each vector of the basis is taken off.
+    // c₁ and c₂: the multiples of the basis vectors to subtract.
     let c1 = times_g(k, &G1);
     let c2 = times_g(k, &G2);
     let zero = [L::splat(0); 3];
@@ -47,8 +47,8 @@ pub(super) fn split<L: Lanes>(k: &Limbs<L>) -> [Half<L>; 2] {
     ]
 }
 
-/// `k g / 2^384`, rounded to the nearest integer or the one beside it, which costs the halves no
-/// more than a bit: the columns below the fifth are left out, but for what they carry at most.
+/// `k g / 2^384`, rounded to the nearest integer or one next to it, which costs the halves at most
+/// one bit: columns 0 to 4 are skipped, which loses at most their carry.
 #[inline(always)]
 fn times_g<L: Lanes>(k: &Limbs<L>, g: &U256) -> Half<L> {
     let g: Limbs<L> = limbs::splat(&limbs::limbs(g));
@@ -61,7 +61,7 @@ fn times_g<L: Lanes>(k: &Limbs<L>, g: &U256) -> Half<L> {
             z[i + j + 1] = z[i + j + 1].add_high(k[i], g[j]);
         }
     }
-    // 384 = 7 × 52 + 20, and a half of that is added.
+    // 384 = 7 × 52 + 20; adding 2^383 rounds to nearest.
     z[6] = z[6] + (z[5] >> BITS);
     z[7] = z[7] + (z[6] >> BITS) + L::splat(1 << 19);
     z[8] = z[8] + (z[7] >> BITS);

@@ -1,4 +1,4 @@
-//! What is known of eight signatures on the way to their signers, a lane each.
+//! The state of eight signatures during recovery, one per lane.
 
 use super::digits::Digit;
 use super::field::{Element, finish};
@@ -14,27 +14,27 @@ use alloy_primitives::Address;
 
 /// Eight signatures.
 pub(super) struct Group<L> {
-    /// r, of 1 to n - 1.
+    /// r, in [1, n - 1].
     pub(super) r: Limbs<L>,
-    /// s, of 1 to n - 1.
+    /// s, in [1, n - 1].
     pub(super) s: Limbs<L>,
     /// The hash, below 2^256.
     pub(super) hash: Limbs<L>,
-    /// Where R's y is odd.
+    /// Lanes in which R's y is odd.
     pub(super) y_parity: Mask,
-    /// Which are valid as far as is known.
+    /// Lanes whose signature has not been found invalid so far.
     pub(super) valid: Mask,
     /// The digits of both halves of s / r.
     pub(super) r_digits: [[Digit; R_WINDOWS]; 2],
     /// The digits of -hash / r.
     pub(super) g_digits: [Digit; generator::WINDOWS],
-    /// R, and those of its multiples up to 16 R that are needed, by their number.
+    /// Multiples of R by number: R, and those up to 16 R that are needed.
     pub(super) multiples: [Affine<L>; 17],
-    /// The odd multiples of R, and of λ R, up to 31, a lane each.
+    /// The odd multiples of R and of λ R up to 31, with an entry per lane.
     pub(super) tables: [[[Packed; LANES]; R_ENTRIES]; 2],
-    /// Of each window, the sum of both halves' entries.
+    /// For each window, the sum of both halves' entries.
     pub(super) pairs: [Affine<L>; R_WINDOWS],
-    /// The entries of G, added up in pairs until the first is the sum of all.
+    /// G's entries, added in pairs until the first is the sum of all.
     pub(super) leaves: [Affine<L>; generator::WINDOWS / 2],
     /// The public key, or its negative.
     pub(super) key: Jacobian<L>,
@@ -44,18 +44,18 @@ pub(super) struct Group<L> {
 
 /// A chunk's groups, and what they share.
 pub(super) struct Work<L> {
-    /// So many as are worked at: a multiple of [`super::QUAD`].
+    /// Groups in use: a multiple of [`super::QUAD`].
     pub(super) groups_len: usize,
     /// All groups.
     pub(super) groups: Vec<Group<L>>,
-    /// Denominators of all groups.
+    /// Batch inversion of all groups' denominators.
     pub(super) inversion: Inversion<L>,
-    /// The fixed tables.
+    /// The fixed tables of G.
     pub(super) generator: &'static Generator,
 }
 
 impl<L: Lanes> Group<L> {
-    /// Puts an odd multiple of R, and λ times it, in the tables.
+    /// Stores an odd multiple of R, and λ times it, in the tables.
     #[inline(always)]
     pub(super) fn tabulate(&mut self, number: usize, point: &Affine<L>) {
         let (x, y) = (finish(point.x.0), finish(point.y.0));
@@ -87,7 +87,7 @@ impl<L: Lanes> Group<L> {
 }
 
 impl<L: Lanes> Work<L> {
-    /// For a whole chunk: about 1.3 MB.
+    /// Allocates a full chunk: about 1.3 MB.
     pub(super) fn new() -> Self {
         Self {
             groups_len: 0,

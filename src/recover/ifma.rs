@@ -1,5 +1,5 @@
-//! The fast backend: AVX-512 with IFMA, whose two instructions multiply 52 bits by 52 and add the
-//! lower or the upper half to what is there, in each of eight lanes.
+//! The fast backend: AVX-512 with IFMA, whose two instructions multiply 52 bits by 52 bits and add
+//! the low or the high half to an accumulator, in each of eight lanes.
 //!
 //! Source: Intel's Software Developer's Manual, `VPMADD52LUQ` and `VPMADD52HUQ`; Gueron and
 //! Krasnov, "Accelerating Big Integer Arithmetic Using Intel IFMA Extensions" (2016), for limbs of
@@ -10,13 +10,13 @@ use crate::keccak::Word;
 use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, BitOr, BitXor, Shl, Shr, Sub};
 
-/// Eight lanes in a register. To be used only where [`Ifma::is_available`].
+/// Eight lanes in a register. Use only if [`Ifma::is_available`].
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(super) struct Ifma(__m512i);
 
 impl Ifma {
-    /// Whether this processor has what the backend is compiled for.
+    /// Whether this processor has the target features of this backend.
     pub(super) fn is_available() -> bool {
         is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512dq")
@@ -28,9 +28,9 @@ impl Ifma {
 /// An operation made of intrinsics.
 macro_rules! lanes {
     ($intrinsics:expr) => {
-        // SAFETY: the intrinsics used here ask nothing but that the processor has their feature;
-        // lanes of this type exist only where `is_available` has found it. What they load is a
-        // reference to as many bytes as they read.
+        // SAFETY: these intrinsics require only their target feature, and values of this type exist
+        // only where `is_available` has detected it. Loads go through a reference to as many bytes
+        // as they read.
         unsafe { $intrinsics }
     };
 }
@@ -92,7 +92,7 @@ impl Lanes for Ifma {
 
     #[inline(always)]
     fn store(self) -> [u64; LANES] {
-        // SAFETY: both are 64 bytes, and any bits are numbers.
+        // SAFETY: both types are 64 bytes, and every bit pattern is valid for integers.
         unsafe { std::mem::transmute::<__m512i, [u64; LANES]>(self.0) }
     }
 
@@ -159,8 +159,7 @@ impl Lanes for Ifma {
         }))
     }
 
-    /// Three rounds of eight instructions, each of which puts numbers together that belong
-    /// together and were 1, 2 and 4 rows apart.
+    /// Three rounds of eight shuffles, which bring together numbers 1, 2 and 4 rows apart.
     #[inline(always)]
     fn transpose(rows: [Self; LANES]) -> [Self; LANES] {
         let mut pairs = rows;
@@ -192,7 +191,7 @@ impl Lanes for Ifma {
         fn compiled<S: Stage<W>, W>(work: &mut W) {
             S::run(work);
         }
-        // SAFETY: stages of this backend run only where `is_available` has found these features.
+        // SAFETY: stages of this backend run only where `is_available` has detected these features.
         unsafe { compiled::<S, W>(work) }
     }
 }

@@ -1,10 +1,9 @@
-//! Many inversions for the price of one: the denominators are multiplied one after the other, the
-//! product is inverted, and on the way back each gets its own inverse out of it, for three
-//! multiplications.
+//! Batch inversion (Montgomery's trick): the denominators are multiplied together, the product is
+//! inverted, and a pass backwards extracts each inverse, at three multiplications per denominator.
 //!
-//! A denominator that is zero would take all others of its lane with it. It means that two points
-//! that are added are the same, or each other's negative, which happens only to who tries. Such a
-//! signature is found, named in [`Inversion::exceptional`], and its denominator becomes one.
+//! A zero denominator would spoil every other inverse. It means that two points to be added are
+//! equal or opposite, which happens only in crafted signatures. Such a signature is flagged in
+//! [`Inversion::exceptional`], and its denominator is replaced by one.
 //!
 //! Source: Montgomery, "Speeding the Pollard and Elliptic Curve Methods of Factorization" (1987),
 //! section 10.3.1.
@@ -15,28 +14,28 @@ use super::limbs::{self, rotate};
 use super::{GROUPS, QUAD};
 use alloy_primitives::U256;
 
-/// One denominator each of four groups, or of four times the same.
+/// Four denominators, and the group of each.
 struct Step<L> {
     denominators: [Element<L>; QUAD],
-    /// The product of all before.
+    /// The product of all earlier denominators.
     before: [Element<L>; QUAD],
     groups: [usize; QUAD],
 }
 
-/// Denominators, first gathered and then, from the last to the first, inverted.
+/// Denominators: pushed first, then popped as inverses in reverse order.
 pub(super) struct Inversion<L> {
     steps: Vec<Step<L>>,
-    /// How many steps are gathered and not yet taken.
+    /// Steps pushed and not yet popped.
     len: usize,
-    /// While they are gathered: the product of all. Then: the inverse of the product of all not yet
-    /// taken.
+    /// While pushing, the product of all denominators; while popping, the inverse of the product of
+    /// those not yet popped.
     running: [Element<L>; QUAD],
-    /// Whose denominator was zero, of each group.
+    /// For each group, the lanes in which a denominator was zero.
     pub(super) exceptional: [Mask; GROUPS],
 }
 
 impl<L: Lanes> Inversion<L> {
-    /// For so many steps.
+    /// Allocates this many steps.
     pub(super) fn new(steps: usize) -> Self {
         let ones = [Element::one(); QUAD];
         let step = |_| Step { denominators: ones, before: ones, groups: [0; QUAD] };
@@ -48,14 +47,14 @@ impl<L: Lanes> Inversion<L> {
         }
     }
 
-    /// Begins anew.
+    /// Starts a new batch.
     #[inline(always)]
     pub(super) fn clear(&mut self) {
         self.len = 0;
         self.running = [Element::one(); QUAD];
     }
 
-    /// Adds denominators, and says of which group each is.
+    /// Adds four denominators, and the group of each.
     #[inline(always)]
     pub(super) fn push(&mut self, groups: [usize; QUAD], denominators: &[Element<L>; QUAD]) {
         let step = &mut self.steps[self.len];
@@ -68,13 +67,13 @@ impl<L: Lanes> Inversion<L> {
         self.len += 1;
     }
 
-    /// Inverts all that was added.
+    /// Inverts everything pushed.
     #[inline(always)]
     pub(super) fn invert(&mut self) {
         L::call::<Invert, _>(self);
     }
 
-    /// The inverses of what was added last and not taken yet.
+    /// The inverses of the last step not yet popped.
     #[inline(always)]
     pub(super) fn pop(&mut self) -> [Element<L>; QUAD] {
         self.len -= 1;
@@ -108,8 +107,8 @@ fn product<L: Lanes>([a, b, c, d]: &[Element<L>; QUAD]) -> Element<L> {
     a.times(b).times(&c.times(d))
 }
 
-/// Each lane's inverse, none being zero, with one inversion for all: the lanes' product is made in
-/// three steps, and the product of the others takes its inverse to the lane's.
+/// Each lane's inverse, with a single inversion for all; no lane may be zero. Three steps multiply
+/// all lanes, and the inverse of that product times the other lanes is the lane's inverse.
 #[inline(always)]
 fn inverse<L: Lanes>(x: &Element<L>) -> Element<L> {
     let fours = Element(rotate::<4, L>(&x.0));
@@ -123,7 +122,7 @@ fn inverse<L: Lanes>(x: &Element<L>) -> Element<L> {
     others.times(&Element::splat(&inverse))
 }
 
-/// Finds the denominators that are zero and puts one in their place.
+/// Replaces zero denominators by one, and flags their lanes.
 struct Mend;
 
 impl<L: Lanes> Stage<Inversion<L>> for Mend {

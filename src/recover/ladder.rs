@@ -1,12 +1,12 @@
-//! The doublings: from the topmost window down, five and an addition for each; then the multiple of
-//! G is added, and the key is there.
+//! The main loop: five doublings and one addition per window, from the top window down; then adding
+//! the multiple of G gives the key.
 
 use super::group::Work;
 use super::lanes::{Lanes, Stage};
 use super::point::{add_negated, double_negated};
 use super::{R_WIDTH, R_WINDOWS};
 
-/// The keys; as each step gives the negative, so that of the key in the end.
+/// Computes the keys, negated because each step returns the negative.
 pub(super) struct Ladder;
 
 impl<L: Lanes> Stage<Work<L>> for Ladder {
@@ -16,8 +16,8 @@ impl<L: Lanes> Stage<Work<L>> for Ladder {
             let top = R_WINDOWS - 1;
             let mut keys = [g0.pairs[top].jacobian(), g1.pairs[top].jacobian()];
             for window in (0..top).rev() {
-                // Five times negated and once more: the sum is what it was, and the pairs are
-                // negated.
+                // Six negations cancel in the sum; the pairs are stored negated, because they take
+                // part in only one.
                 for _ in 0..R_WIDTH {
                     double_negated(&mut keys);
                 }

@@ -1,7 +1,7 @@
-//! Eight numbers of 64 bits side by side: what the algorithm needs of a backend, and no more.
+//! Eight 64-bit numbers side by side: exactly what the algorithm needs from a backend.
 //!
-//! The algorithm is written once, generic over this, and compiled for each backend: [`Portable`]
-//! checks what it is given, [`Ifma`] is fast.
+//! The algorithm is written once, generic over this trait, and compiled for each backend:
+//! [`Portable`] checks its inputs, [`Ifma`] is fast.
 //!
 //! [`Portable`]: super::portable::Portable
 //! [`Ifma`]: super::ifma::Ifma
@@ -9,8 +9,8 @@
 use crate::keccak::Word;
 use std::ops::{Add, BitOr, Shl, Shr, Sub};
 
-/// Four results of an expression, for `k` from 0 to 3: written out, for a closure would not be
-/// inlined, and an array to begin with would be copied.
+/// An expression evaluated for `k` from 0 to 3. Written out, because a closure would not be
+/// inlined, and filling an array would copy it.
 macro_rules! four {
     ($k:ident => $result:expr) => {
         [
@@ -35,19 +35,18 @@ macro_rules! four {
 }
 pub(super) use four;
 
-/// How many lanes there are.
+/// Number of lanes.
 pub(super) const LANES: usize = 8;
 
-/// A bit for each lane, the first lane's lowest.
+/// One bit per lane, the first lane's lowest.
 pub(super) type Mask = u8;
 
-/// Eight unsigned numbers, one a lane. Sums and differences stay within 64 bits, or the portable
-/// backend panics.
+/// Eight unsigned numbers, one per lane. Sums and differences must stay within 64 bits; the
+/// portable backend panics otherwise.
 ///
-/// Everything that computes with lanes is `#[inline(always)]` and uses loops in the place of
-/// closures: neither a function nor a closure is inlined into one that is compiled for more of the
-/// processor's features, and such a call costs more than what is called. [`Lanes::call`] is the one
-/// border.
+/// Everything that computes with lanes is `#[inline(always)]` and uses loops instead of closures:
+/// neither functions nor closures are inlined into a caller with more target features, and the call
+/// costs more than the callee. [`Lanes::call`] is the only such boundary.
 pub(super) trait Lanes:
     Word
     + Send
@@ -59,59 +58,59 @@ pub(super) trait Lanes:
     + Shl<u32, Output = Self>
     + Shr<u32, Output = Self>
 {
-    /// A number for each lane.
+    /// Loads one number per lane.
     fn load(numbers: &[u64; LANES]) -> Self;
 
-    /// Each lane's number.
+    /// The number in each lane.
     fn store(self) -> [u64; LANES];
 
-    /// `self + a b mod 2^52`. Both factors are below 2^52.
+    /// `self + (a b mod 2^52)`. Both factors must be below 2^52.
     fn add_low(self, a: Self, b: Self) -> Self;
 
-    /// `self + a b / 2^52`, rounded down. Both factors are below 2^52.
+    /// `self + floor(a b / 2^52)`. Both factors must be below 2^52.
     fn add_high(self, a: Self, b: Self) -> Self;
 
-    /// The number modulo 2^52, to be a factor and nothing else: IFMA drops the bits above by
-    /// itself, so that there nothing is done.
+    /// The number modulo 2^52, to be used only as a factor: IFMA ignores the higher bits, so its
+    /// backend does nothing here.
     fn factor(self) -> Self;
 
-    /// The sum modulo 2^64, of numbers that may be negative in two's complement.
+    /// The sum modulo 2^64, of numbers that may be negative (two's complement).
     fn signed_add(self, other: Self) -> Self;
 
-    /// The difference modulo 2^64, of numbers that may be negative in two's complement.
+    /// The difference modulo 2^64, of numbers that may be negative (two's complement).
     fn signed_sub(self, other: Self) -> Self;
 
-    /// Divides by a power of two, rounded down, a number in two's complement.
+    /// Divides a two's complement number by a power of two, rounding down.
     fn signed_shr(self, bits: u32) -> Self;
 
-    /// Which lanes are negative in two's complement.
+    /// Lanes that are negative in two's complement.
     fn negative(self) -> Mask;
 
-    /// Which lanes are zero.
+    /// Lanes that are zero.
     fn zero(self) -> Mask;
 
-    /// Which lanes are below a limit.
+    /// Lanes that are below a limit.
     fn below(self, limit: Self) -> Mask;
 
-    /// One number where the mask has the lane's bit, the other elsewhere.
+    /// `then` in the lanes of the mask, `otherwise` in the others.
     fn choose(mask: Mask, then: Self, otherwise: Self) -> Self;
 
-    /// Moves each lane's number to the lane so many before it, the first ones' to the end.
+    /// Moves each lane's number to the lane `BY` before it, wrapping around.
     fn rotate_lanes<const BY: i32>(self) -> Self;
 
     /// Reverses the order of each number's bytes.
     fn swap_bytes(self) -> Self;
 
-    /// Makes rows out of columns.
+    /// Transposes the 8 × 8 matrix.
     fn transpose(rows: [Self; LANES]) -> [Self; LANES];
 
     /// Runs a stage, compiled as a function of its own for this backend.
     fn call<S: Stage<W>, W>(work: &mut W);
 }
 
-/// A part of the algorithm, about as large as a function should be. Its `run` is
+/// A part of the algorithm that makes one function of reasonable size. Its `run` is
 /// `#[inline(always)]`, see [`Lanes`].
 pub(super) trait Stage<W> {
-    /// Does this part.
+    /// Runs this part.
     fn run(work: &mut W);
 }

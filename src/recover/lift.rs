@@ -11,7 +11,8 @@ use super::limbs;
 use super::point::Affine;
 use super::{QUAD, generator};
 
-/// R of all signatures; where there is none, the signature is not valid, and G stands in its place.
+/// Lifts R of all signatures. Where there is no such point, the signature is invalid and G stands
+/// in.
 pub(super) struct Lift;
 
 impl<L: Lanes> Stage<Work<L>> for Lift {
@@ -32,7 +33,7 @@ impl<L: Lanes> Stage<Work<L>> for Lift {
     }
 }
 
-/// Takes that of both roots which has the parity.
+/// Picks the root with the right parity.
 #[inline(always)]
 fn choose<L: Lanes>(group: &mut Group<L>, square: &Element<L>, root: &Element<L>) {
     let on_curve = root.squared().minus(square).zero();
@@ -69,7 +70,7 @@ fn square_roots<L: Lanes>(a: &[Element<L>; QUAD]) -> [Element<L>; QUAD] {
     roots
 }
 
-/// `from^(2^squarings) by`.
+/// `from^(2^squarings) * by`.
 #[inline(always)]
 fn raise<L: Lanes>(
     from: &[Element<L>; QUAD],

@@ -1,7 +1,7 @@
-//! Numbers of 256 bits as five limbs of 52, a number a lane.
+//! 256-bit numbers as five limbs of 52 bits, one number per lane.
 //!
-//! What is carried has limbs below 2^52, as factors must be; sums and differences leave limbs that
-//! are larger, up to 64 bits, and are carried before the next multiplication.
+//! Carried limbs are below 2^52, as factors must be. Sums and differences leave larger limbs, up to
+//! 64 bits, which are carried before the next multiplication.
 
 use super::lanes::{Lanes, Mask};
 use alloy_primitives::U256;
@@ -12,10 +12,10 @@ pub(super) const BITS: u32 = 52;
 /// The largest limb.
 pub(super) const MAX: u64 = (1 << BITS) - 1;
 
-/// The bits of 256 that are left for the last limb.
+/// Bits of the last limb of a 256-bit number.
 pub(super) const TOP_BITS: u32 = 48;
 
-/// Five limbs of each lane, the lowest first.
+/// Five limbs per lane, lowest first.
 pub(super) type Limbs<L> = [L; 5];
 
 /// The ten columns of a product.
@@ -43,7 +43,7 @@ pub(super) fn splat<L: Lanes>(limbs: &[u64; 5]) -> Limbs<L> {
     all
 }
 
-/// Four words of 64 bits to limbs.
+/// Converts four 64-bit words to limbs.
 #[inline(always)]
 pub(super) fn unpack<L: Lanes>(words: &[L]) -> Limbs<L> {
     let max = L::splat(MAX);
@@ -56,7 +56,7 @@ pub(super) fn unpack<L: Lanes>(words: &[L]) -> Limbs<L> {
     ]
 }
 
-/// Carried limbs of numbers below 2^256 to four words of 64 bits.
+/// Converts carried limbs of numbers below 2^256 to four 64-bit words.
 #[inline(always)]
 pub(super) fn pack<L: Lanes>(limbs: &Limbs<L>) -> [L; 4] {
     [
@@ -67,7 +67,7 @@ pub(super) fn pack<L: Lanes>(limbs: &Limbs<L>) -> [L; 4] {
     ]
 }
 
-/// The first lane's number, of carried limbs of a number below 2^256.
+/// The first lane's number, from carried limbs of a number below 2^256.
 #[inline(always)]
 pub(super) fn first<L: Lanes>(limbs: &Limbs<L>) -> U256 {
     let words = pack(limbs);
@@ -78,7 +78,7 @@ pub(super) fn first<L: Lanes>(limbs: &Limbs<L>) -> U256 {
     U256::from_limbs(number)
 }
 
-/// One number where the mask has the lane's bit, the other elsewhere.
+/// `then` in the lanes of the mask, `otherwise` in the others.
 #[inline(always)]
 pub(super) fn choose<L: Lanes>(mask: Mask, then: &Limbs<L>, otherwise: &Limbs<L>) -> Limbs<L> {
     let mut chosen = *otherwise;
@@ -88,7 +88,7 @@ pub(super) fn choose<L: Lanes>(mask: Mask, then: &Limbs<L>, otherwise: &Limbs<L>
     chosen
 }
 
-/// Every lane's number in the lane so many before it.
+/// Moves each lane's number to the lane `BY` before it, wrapping around.
 #[inline(always)]
 pub(super) fn rotate<const BY: i32, L: Lanes>(limbs: &Limbs<L>) -> Limbs<L> {
     let mut rotated = *limbs;
@@ -98,7 +98,7 @@ pub(super) fn rotate<const BY: i32, L: Lanes>(limbs: &Limbs<L>) -> Limbs<L> {
     rotated
 }
 
-/// The columns of a product, schoolbook, added to what is there: each grows by less than 2^55.4.
+/// Adds the columns of a schoolbook product to `columns`: each grows by less than 2^55.4.
 #[inline(always)]
 pub(super) fn product_onto<L: Lanes>(
     columns: Columns<L>,
@@ -123,7 +123,7 @@ pub(super) fn product<L: Lanes>(a: &Limbs<L>, b: &Limbs<L>) -> Columns<L> {
     product_onto([L::splat(0); 10], a, b)
 }
 
-/// The columns of a square: what is there twice is computed once, and doubled.
+/// The columns of a square: cross terms are computed once and doubled.
 #[inline(always)]
 pub(super) fn square<L: Lanes>(a: &Limbs<L>) -> Columns<L> {
     let mut columns = [L::splat(0); 10];
@@ -143,7 +143,7 @@ pub(super) fn square<L: Lanes>(a: &Limbs<L>) -> Columns<L> {
     columns
 }
 
-/// Carries limbs; the last keeps what came.
+/// Carries limbs; the last one keeps its excess.
 #[inline(always)]
 pub(super) fn carry<L: Lanes>(limbs: Limbs<L>) -> Limbs<L> {
     let max = L::splat(MAX);
@@ -154,7 +154,7 @@ pub(super) fn carry<L: Lanes>(limbs: Limbs<L>) -> Limbs<L> {
     [limbs[0] & max, l1 & max, l2 & max, l3 & max, l4]
 }
 
-/// Carries limbs that may be negative; the last keeps the sign.
+/// Carries limbs that may be negative; the last one keeps the sign.
 #[inline(always)]
 pub(super) fn signed_carry<L: Lanes>(limbs: Limbs<L>) -> Limbs<L> {
     let max = L::splat(MAX);

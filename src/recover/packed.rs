@@ -1,20 +1,20 @@
-//! Points of single lanes, as tables keep them.
+//! Points of single lanes, as stored in tables.
 //!
-//! Each lane wants another entry of a table. So an entry is one lane's point in 64 bytes, a line of
-//! the cache, and eight of them are turned into lanes by a transposition, which is faster than
-//! gathering word by word.
+//! Each lane needs a different entry of a table. So an entry is one lane's point in 64 bytes, a
+//! cache line, and eight entries are transposed into lanes, which is faster than gathering word by
+//! word.
 
 use super::field::Element;
 use super::lanes::{LANES, Lanes, Mask};
 use super::limbs::{pack, unpack};
 use super::point::{Affine, negate_where};
 
-/// A point: x and y, four words of 64 bits each, the lowest first.
+/// A point: x and y, four 64-bit words each, lowest first.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
 pub(super) struct Packed(pub(super) [u64; 8]);
 
-/// The points of eight lanes, negated where the mask has the lane's bit.
+/// The points of eight lanes, negated in the lanes of the mask.
 #[inline(always)]
 pub(super) fn gather<L: Lanes>(entries: [&Packed; LANES], negative: Mask) -> Affine<L> {
     let words = transposed(entries);
@@ -22,13 +22,13 @@ pub(super) fn gather<L: Lanes>(entries: [&Packed; LANES], negative: Mask) -> Aff
     Affine { x: Element(unpack(&words[..4])), y: Element(negate_where(negative, &y)) }
 }
 
-/// The same points' x alone.
+/// Only the x of the same points.
 #[inline(always)]
 pub(super) fn gather_x<L: Lanes>(entries: [&Packed; LANES]) -> Element<L> {
     Element(unpack(&transposed::<L>(entries)[..4]))
 }
 
-/// One entry for each lane, of coordinates below 2^256.
+/// Writes one entry per lane, from coordinates below 2^256.
 #[inline(always)]
 pub(super) fn scatter<L: Lanes>(x: &Element<L>, y: &Element<L>, entries: &mut [Packed; LANES]) {
     let (x, y) = (pack(&x.0), pack(&y.0));

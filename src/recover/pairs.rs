@@ -1,5 +1,5 @@
-//! Each window's two entries, of R's table and of λ R's, added to one point, so that between the
-//! doublings one addition is left.
+//! Adds each window's two entries, from the tables of R and of λ R, into one point, which leaves
+//! one addition between the doublings.
 
 use super::group::{Group, Work};
 use super::lanes::{LANES, Lanes, Mask, Stage, four};
@@ -7,14 +7,14 @@ use super::packed::{Packed, gather, gather_x};
 use super::point::{self, Affine};
 use super::{R_ENTRIES, R_WINDOWS};
 
-/// The pairs of all windows.
+/// Computes the pairs of all windows.
 pub(super) struct Pairs;
 
 impl<L: Lanes> Stage<Work<L>> for Pairs {
     #[inline(always)]
     fn run(work: &mut Work<L>) {
         let Work { groups, groups_len, inversion, .. } = work;
-        // Two windows of two groups at a time: the tables of two groups fit the first cache.
+        // Two windows of two groups at a time: the tables of two groups fit in the L1 cache.
         let twos = groups[..*groups_len].as_chunks_mut::<2>().0;
         inversion.clear();
         for (at, two) in twos.iter().enumerate() {
@@ -48,15 +48,15 @@ impl<L: Lanes> Stage<Work<L>> for Pairs {
     }
 }
 
-/// Each lane's point for a digit of the window. The ladder's sum is negated after each window but
-/// the last: so are all entries but the topmost.
+/// Each lane's point for its digit in the window. The ladder's sum is negated when it adds a pair,
+/// so all entries are negated except the top one, where the ladder starts.
 #[inline(always)]
 fn entry<L: Lanes>(group: &Group<L>, half: usize, window: usize) -> Affine<L> {
     let turned = if window == R_WINDOWS - 1 { 0 } else { Mask::MAX };
     gather(entries(group, half, window), group.r_digits[half][window].negative ^ turned)
 }
 
-/// Each lane's entry for a digit of the window.
+/// Each lane's entry for its digit in the window.
 #[inline(always)]
 fn entries<L: Lanes>(group: &Group<L>, half: usize, window: usize) -> [&Packed; LANES] {
     let table = &group.tables[half];

@@ -1,12 +1,12 @@
-//! Points of the curve y² = x³ + 7, and how they are added, eight at a time.
+//! Points of the curve y² = x³ + 7 and their addition, eight at a time.
 //!
-//! Affine points are added where many are at once and share one inversion: 2 multiplications and a
-//! square, and 3 multiplications for the share. Doublings that follow one another are made in
-//! Jacobian coordinates (x = X/Z², y = Y/Z³), and give the negative of the result, which saves
-//! negating; two of them give the result itself.
+//! Affine addition is used where many points are added at once and share one inversion: 2
+//! multiplications and a squaring, plus 3 multiplications for the shared inversion. Consecutive
+//! doublings use Jacobian coordinates (x = X/Z², y = Y/Z³) and return the negative of the result,
+//! which saves negating; two of them return the result itself.
 //!
-//! Several independent ones are computed side by side, line by line: one alone would wait for its
-//! own results, for the processor looks only about four multiplications ahead.
+//! Several independent operations are interleaved, line by line: a single one would wait for its
+//! own results, because the processor looks only about four multiplications ahead.
 //!
 //! Source: the chord and tangent formulas as in Hankerson, Menezes, Vanstone, "Guide to Elliptic
 //! Curve Cryptography", sections 3.1.2 and 3.2; Cohen, Miyaji, Ono, "Efficient Elliptic Curve
@@ -17,8 +17,8 @@ use super::field::{Element, finish, minus, plus};
 use super::lanes::{Lanes, four};
 use super::limbs::{self, carry, product, square};
 
-/// A point that is not infinity. The limbs of y may be below 2^53 in the place of 2^52, where it is
-/// a negated one that was not carried.
+/// A point other than infinity. The limbs of y may be up to 2^53 instead of 2^52 if it was negated
+/// and not carried.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Affine<L> {
     /// Tight.
@@ -34,26 +34,26 @@ pub(super) struct Jacobian<L> {
     pub(super) x: Element<L>,
     /// z³ times the affine y.
     pub(super) y: Element<L>,
-    /// Not zero, but for infinity.
+    /// Zero only for infinity.
     pub(super) z: Element<L>,
 }
 
 impl<L: Lanes> Affine<L> {
-    /// As [`Element::put`].
+    /// See [`Element::put`].
     #[inline(always)]
     pub(super) fn put(&self, to: &mut Self) {
         self.x.put(&mut to.x);
         self.y.put(&mut to.y);
     }
 
-    /// The same coordinates, z being one.
+    /// The same point, with z = 1.
     #[inline(always)]
     pub(super) fn jacobian(&self) -> Jacobian<L> {
         Jacobian { x: self.x, y: self.y, z: Element::one() }
     }
 }
 
-/// `a += b`, with the inverses of `b.x - a.x`.
+/// `a += b`, given the inverses of `b.x - a.x`.
 ///
 /// λ = (b.y - a.y) / (b.x - a.x); x = λ² - a.x - b.x; y = λ (a.x - x) - a.y.
 #[inline(always)]
@@ -69,7 +69,7 @@ pub(super) fn add<L: Lanes>(
     chord(a, b, &slopes);
 }
 
-/// `a -= b`, with the inverses of `b.x - a.x`: b.y is negated.
+/// `a -= b`, given the inverses of `b.x - a.x`: adds b with its y negated.
 #[inline(always)]
 pub(super) fn subtract<L: Lanes>(
     a: [&mut Affine<L>; QUAD],
@@ -83,7 +83,7 @@ pub(super) fn subtract<L: Lanes>(
     chord(a, b, &slopes);
 }
 
-/// The sums, with the slopes.
+/// The sums, given the slopes.
 #[inline(always)]
 fn chord<L: Lanes>(a: [&mut Affine<L>; QUAD], b: [&Affine<L>; QUAD], slopes: &[Element<L>; QUAD]) {
     let x = four!(k => {
@@ -97,7 +97,7 @@ fn chord<L: Lanes>(a: [&mut Affine<L>; QUAD], b: [&Affine<L>; QUAD], slopes: &[E
     }
 }
 
-/// `a = 2 a`, with the inverses of `2 a.y`; a's y are tight.
+/// `a = 2 a`, given the inverses of `2 a.y`. The y of a must be tight.
 ///
 /// λ = 3 a.x² / 2 a.y; x = λ² - 2 a.x; y = λ (a.x - x) - a.y.
 #[inline(always)]
@@ -130,7 +130,7 @@ pub(super) fn double_negated<const N: usize, L: Lanes>(points: &mut [Jacobian<L>
     for k in 0..N {
         b[k] = points[k].y.squared();
     }
-    // Half of these before T and half after, so that there is always something that need not wait.
+    // Half of these before T and half after, so that there is always an operation ready to run.
     for k in 0..N / 2 {
         z[k] = doubled_product(&points[k].y, &points[k].z);
     }
@@ -159,8 +159,8 @@ fn doubled_product<L: Lanes>(a: &Element<L>, b: &Element<L>) -> Element<L> {
     finish(plus(ab, &ab))
 }
 
-/// `points = -(points + others)`. Where the two are equal, or one is the other's negative, z is
-/// zero, as it is where it was zero before.
+/// `points = -(points + others)`. If the two are equal or opposite, z becomes zero; if z is zero,
+/// it stays zero.
 ///
 /// H = x₂ Z² - X, R = y₂ Z³ - Y, V = X H²; X' = R² - H³ - 2 V; Y' = R (X' - V) + Y H³; Z' = Z H.
 #[inline(always)]
@@ -206,7 +206,7 @@ pub(super) fn add_negated<const N: usize, L: Lanes>(
     }
 }
 
-/// Negates y where the mask has the lane's bit, without carrying.
+/// Negates y in the lanes of the mask, without carrying.
 #[inline(always)]
 pub(super) fn negate_where<L: Lanes>(mask: u8, y: &limbs::Limbs<L>) -> limbs::Limbs<L> {
     limbs::choose(mask, &minus::<2, 1, L>([L::splat(0); 5], y), y)

@@ -1,13 +1,11 @@
-//! The backend of the tests: the same algorithm in plain Rust, which checks what the fast one
-//! trusts.
+//! The backend for tests: the same algorithm in plain Rust, which checks what the fast one assumes.
 //!
-//! IFMA drops whatever a factor has above 52 bits without a word, and random inputs may never show
-//! it. So this backend panics at a factor that is too large, and at a sum or a difference
-//! that leaves 64 bits, in every build. It is slower than libsecp256k1, and compiled for the tests
-//! alone.
+//! IFMA silently drops the bits of a factor above 52, and random inputs may never show it. So this
+//! backend panics on a factor that is too large, and on a sum or difference that leaves 64 bits, in
+//! every build. It is slower than libsecp256k1, and compiled only for tests.
 //!
-//! No operation is inlined: a stage has thousands of them, and eight of each would take the
-//! compiler minutes.
+//! No operation is inlined: a stage has thousands of them, and unrolling each eight times would
+//! take the compiler minutes.
 
 use super::lanes::{LANES, Lanes, Mask, Stage};
 use crate::keccak::Word;
@@ -54,7 +52,7 @@ operator!(BitAnd bitand |a, b| a & b);
 operator!(BitOr bitor |a, b| a | b);
 operator!(BitXor bitxor |a, b| a ^ b);
 
-/// As the processor does it: nothing is left of a number that is shifted by all of its bits.
+/// As on the processor, shifting by all bits or more yields zero.
 impl Shl<u32> for Portable {
     type Output = Self;
 

@@ -1,5 +1,5 @@
-//! The numbers modulo n, the order of secp256k1's group, eight scalars at a time, multiplied in
-//! Montgomery's way with R = 2^260.
+//! Numbers modulo n, the order of secp256k1's group, eight scalars at a time, with Montgomery
+//! multiplication for R = 2^260.
 //!
 //! Source: SEC 2 version 2, section 2.4.1, for n; Montgomery, "Modular Multiplication Without Trial
 //! Division" (1985), limb by limb as in Koç, Acar, Kaliski, "Analyzing and Comparing Montgomery
@@ -17,17 +17,17 @@ const N_LIMBS: [u64; 5] = limbs::limbs(&N);
 /// -1 / n mod 2^52.
 const N_INVERSE_NEGATED: u64 = 0xd_ff66_5588_b13f;
 
-/// 2^519 mod n: takes a plain inverse to R / 2 times it.
+/// 2^519 mod n: Montgomery multiplication by it multiplies an inverse by R / 2.
 const HALF_R_R: U256 =
     uint!(0xb38e6ac0e34de2f34bfaf22de683e39d290412bdd65b6a1044603b4c7b60be32_U256);
 
-/// `a b / R`, below n + a b / R, with limbs below 2^52 as those of a and b are.
+/// `a b / R` modulo n, below n + a b / R. Limbs are below 2^52, as those of a and b must be.
 #[inline(always)]
 pub(super) fn montgomery<L: Lanes>(a: &Limbs<L>, b: &Limbs<L>) -> Limbs<L> {
     let n: Limbs<L> = limbs::splat(&N_LIMBS);
     let mut z = product(a, b);
     for i in 0..5 {
-        // What takes column i to a multiple of 2^52.
+        // The multiple of n that makes column i a multiple of 2^52.
         let m = L::splat(0).add_low(z[i].factor(), L::splat(N_INVERSE_NEGATED));
         for j in 0..5 {
             z[i + j] = z[i + j].add_low(m, n[j]);
@@ -38,7 +38,7 @@ pub(super) fn montgomery<L: Lanes>(a: &Limbs<L>, b: &Limbs<L>) -> Limbs<L> {
     limbs::carry([z[5], z[6], z[7], z[8], z[9]])
 }
 
-/// `a - n` where that is not negative, else `a`. The limbs of `a` may be negative and are carried.
+/// `a - n` if that is not negative, else `a`. The limbs of `a` may be negative and uncarried.
 #[inline(always)]
 pub(super) fn reduce_once<L: Lanes>(a: Limbs<L>) -> Limbs<L> {
     let a = signed_carry(a);
@@ -50,8 +50,8 @@ pub(super) fn reduce_once<L: Lanes>(a: Limbs<L>) -> Limbs<L> {
     limbs::choose(reduced[4].negative(), &a, &reduced)
 }
 
-/// Each lane's (R / 2) / x, where x is not zero, with one inversion for all: the lanes' product is
-/// made in three steps, and the product of the others takes its inverse to the lane's.
+/// Each lane's (R / 2) / x, with a single inversion for all; no lane may be zero. Three steps
+/// multiply all lanes, and the inverse of that product times the other lanes is the lane's inverse.
 #[inline(always)]
 pub(super) fn half_inverse<L: Lanes>(x: &Limbs<L>) -> Limbs<L> {
     let fours = rotate::<4, L>(x);

@@ -1,7 +1,7 @@
 //! The scalars: the key is (s / r) R - (hash / r) G.
 //!
-//! All r of a chunk are inverted at once. s / r is split in two halves by the endomorphism, each in
-//! 26 odd signed digits of 5 bits; -hash / r in 32 of 8 bits.
+//! All r of a chunk are inverted in one batch. The endomorphism splits s / r into two halves, each
+//! cut into 26 odd signed digits of 5 bits; -hash / r is cut into 32 of 8 bits.
 //!
 //! Source: SEC 1 version 2, section 4.1.6, for the key.
 
@@ -15,24 +15,24 @@ use super::scalar::{N, half_inverse, montgomery, reduce_once};
 use super::{GROUPS, R_WIDTH, R_WINDOWS};
 use alloy_primitives::{U256, uint};
 
-/// -(1 + λ) / 2 mod n. With it added to half of a scalar, the digits of both halves together are
-/// the scalar's, see [`super::digits`].
+/// -(1 + λ) / 2 mod n. Added to half of a scalar, it makes the digits of both halves together
+/// represent the scalar; see [`super::digits`].
 const OFFSET: U256 = uint!(0x564e29599fd1e78fad6cf1febbf6cdd254405cfe47639ce17067e4085a8941e7_U256);
 
-/// `OFFSET` of G, and n.
+/// G's `OFFSET`, and n.
 const G_OFFSET: [u64; 5] = limbs::limbs(&generator::OFFSET);
 const N_LIMBS: [u64; 5] = limbs::limbs(&N);
 
 const _: () = assert!(HALF_BITS as usize == R_WIDTH as usize * R_WINDOWS);
 
-/// The digits of both scalars.
+/// Computes the digits of both scalars.
 pub(super) struct Scalars;
 
 impl<L: Lanes> Stage<Work<L>> for Scalars {
     #[inline(always)]
     fn run(work: &mut Work<L>) {
         let groups = &mut work.groups[..work.groups_len];
-        // Montgomery's trick, as in `inversion`: here no r is zero.
+        // Montgomery's trick, as in `inversion`, but no r is zero.
         let mut before = [groups[0].r; GROUPS];
         for at in 1..groups.len() {
             before[at] = montgomery(&before[at - 1], &groups[at].r);

@@ -1,32 +1,32 @@
-//! The senders of blocks' transactions, collected across the blocks so that chunks are full.
+//! Recovers the senders of transactions, collected across blocks so that chunks are full.
 
 use super::{Backend, CHUNK, Signer, backend, signers};
 use crate::decode::{Block, Fields, Signature};
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
-/// Recovers the senders of all blocks, on the calling thread alone: for workers that each have
-/// blocks of their own. A block with an invalid signature becomes an error, because it cannot be part
-/// of the chain; an error stays one.
+/// Recovers the senders of all blocks on the calling thread, for workers that each have their own
+/// blocks. A block with an invalid signature becomes an error, because it cannot be part of the
+/// chain; errors stay errors.
 pub fn senders(blocks: &mut [Result<Block>]) {
     recover_all(blocks, signers);
 }
 
-/// The same on all threads of the pool it runs in.
+/// [`senders`], on all threads of the current pool.
 pub fn senders_in_parallel(blocks: &mut [Result<Block>]) {
     recover_all(blocks, in_parallel);
 }
 
-/// Recovers the senders of one block, on all threads of the pool.
+/// Recovers the senders of one block, on all threads of the current pool.
 ///
 /// # Errors
-/// If a signature is invalid. The other senders are recovered nevertheless.
+/// If a signature is invalid. The other senders are still recovered.
 pub fn senders_of(block: &mut Block) -> Result<()> {
     let signers = in_parallel(&signatures([&*block]));
     assign(block, &mut signers.into_iter())
 }
 
-/// [`senders_of`], by libsecp256k1 alone.
+/// [`senders_of`], with libsecp256k1 only.
 ///
 /// # Errors
 /// The same.
@@ -67,8 +67,7 @@ fn signatures<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> Vec<Signature>
         .collect()
 }
 
-/// Takes as many signers as the block has transactions of known types. The first that is an error
-/// is the block's.
+/// Takes one signer for each transaction of a known type. The first error becomes the block's.
 fn assign(block: &mut Block, signers: &mut impl Iterator<Item = Signer>) -> Result<()> {
     let mut assigned = Ok(());
     let transactions = block.transactions.iter_mut().enumerate();

@@ -1,5 +1,5 @@
-//! In six rounds, each with one inversion for the whole chunk: the odd multiples of R up to 31, and
-//! the sum of G's entries, two by two, until one is left.
+//! Six rounds, each with one inversion for the whole chunk, compute the odd multiples of R up to 31
+//! and add G's entries pairwise until one is left.
 
 use super::QUAD;
 use super::field::{Element, plus};
@@ -11,7 +11,7 @@ use super::packed::{Packed, gather, gather_x};
 use super::point::{self, Affine};
 use Operation::{Add, Both, Double};
 
-/// Makes multiples of R, known by their numbers, out of others.
+/// Computes multiples of R from others, all given by number.
 #[derive(Clone, Copy)]
 enum Operation {
     /// 2 a.
@@ -22,7 +22,7 @@ enum Operation {
     Both(usize, usize),
 }
 
-/// Odd multiples, and what leads to them.
+/// The odd multiples, and those needed to reach them.
 const ROUNDS: [&[Operation]; 6] = [
     &[Double(1)],
     &[Double(2)],
@@ -51,7 +51,7 @@ struct Round<'a, L> {
     leaves: usize,
 }
 
-/// One round; in the first, G's entries come from the fixed tables.
+/// One round. In the first, G's entries come from the fixed tables.
 struct Sums<const FIRST: bool>;
 
 impl<L: Lanes, const FIRST: bool> Stage<Round<'_, L>> for Sums<FIRST> {
@@ -98,7 +98,7 @@ impl<L: Lanes, const FIRST: bool> Stage<Round<'_, L>> for Sums<FIRST> {
     }
 }
 
-/// The numbers of a quad's groups.
+/// The indices of a quad's groups.
 #[inline(always)]
 fn numbers(quad: usize) -> [usize; QUAD] {
     let first = QUAD * quad;
@@ -159,7 +159,7 @@ fn copied<L: Lanes>(points: [&Affine<L>; QUAD]) -> [Affine<L>; QUAD] {
     })
 }
 
-/// Keeps a multiple where others are made of it, and in the tables if it is odd.
+/// Stores a multiple where later rounds read it, and in the tables if it is odd.
 #[inline(always)]
 fn keep<L: Lanes>(quad: &mut [Group<L>; QUAD], number: usize, points: &[Affine<L>; QUAD]) {
     for k in 0..QUAD {
@@ -181,7 +181,7 @@ fn entries<'a, L: Lanes>(
     generator.entries(window, &group.g_digits[window])
 }
 
-/// The sums of two windows' entries.
+/// Adds the entries of two windows.
 #[inline(always)]
 fn add_entries<L: Lanes>(
     generator: &Generator,
@@ -206,7 +206,7 @@ fn entry<L: Lanes>(generator: &Generator, group: &Group<L>, window: usize) -> Af
     gather(entries(generator, group, window), group.g_digits[window].negative)
 }
 
-/// Adds one leaf to another, which comes before it.
+/// Adds the leaf `other` to `leaf`, which comes before it.
 #[inline(always)]
 fn add_leaves<L: Lanes>(
     quad: &mut [Group<L>; QUAD],

@@ -1,10 +1,10 @@
-//! Signers recovered in batches are what libsecp256k1 recovers, whatever the signatures are.
+//! Batches recover the same signers as libsecp256k1, whatever the signatures.
 //!
-//! Random ones, and those that somebody would craft: numbers around those that matter, and scalars
-//! that lead through additions of equal or opposite points. The fast backend is tried where the
-//! processor has it; the portable one everywhere, fewer.
+//! The signatures are random, or crafted: numbers around special values, and scalars that lead to
+//! additions of equal or opposite points. The fast backend is tested if the processor supports it;
+//! the portable one always, on fewer signatures.
 //!
-//! `SPYHOP_RECOVER_RANDOM` says how many random ones, and tries as much more of the others.
+//! `SPYHOP_RECOVER_RANDOM` sets the number of random signatures, and scales the others with it.
 
 use super::{Backend, CHUNK};
 use crate::decode::Signature;
@@ -17,7 +17,7 @@ uint! {
     const P: U256 = 0xfffffffffffffffffffffffffffffffffffffffffffffffffffffffefffffc2f_U256;
     const N: U256 = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141_U256;
     const GX: U256 = 0x79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798_U256;
-    /// What the endomorphism multiplies by.
+    /// The endomorphism multiplies by this.
     const LAMBDA: U256 = 0x5363ad4cc05c30e0a5261c028812645a122e22ea20816678df02967c1b23bd72_U256;
 }
 
@@ -42,10 +42,10 @@ impl Random {
     }
 }
 
-/// Random signatures where nothing else is said.
+/// Default number of random signatures.
 const RANDOM: u64 = 60_000;
 
-/// The portable backend is tried on one in so many.
+/// The portable backend is tested on one in this many.
 const PORTABLE: u64 = 100;
 
 fn random_count() -> u64 {
@@ -98,7 +98,7 @@ fn key(number: U256) -> Option<SecretKey> {
     SecretKey::from_secret_bytes(number.to_be_bytes()).ok()
 }
 
-/// What a wallet would sign.
+/// A signature as a wallet makes it.
 fn signed(random: &mut Random) -> Signature {
     loop {
         let Some(key) = key(number(random)) else { continue };
@@ -127,12 +127,12 @@ fn random_signatures_give_the_same_signers_as_libsecp256k1() {
         let mut random = Random::new();
         let mut check = Check::new(backend);
         while check.compared < count {
-            // Whole chunks mostly, but any number.
+            // Mostly full chunks, but also any other number.
             let len = match random.below(4) {
                 0 => 1 + random.below(3 * CHUNK as u64) as usize,
                 _ => 4 * CHUNK,
             };
-            // Of arbitrary numbers half are of nobody, for r is no point's x.
+            // Of arbitrary numbers, half have no signer, because r is not the x of a point.
             let signatures = (0..len).map(|_| match random.below(8) {
                 0 => signed(&mut random),
                 _ => Signature {
@@ -149,7 +149,7 @@ fn random_signatures_give_the_same_signers_as_libsecp256k1() {
     }
 }
 
-/// Numbers around 0, n and p, and at the borders of limbs and halves.
+/// Numbers around 0, n and p, and at the boundaries of limbs and halves.
 fn peculiar() -> Vec<U256> {
     let mut numbers: Vec<_> = (0..12).map(U256::from).collect();
     for middle in [N, P] {
@@ -192,7 +192,7 @@ fn peculiar_numbers_give_the_same_signers_as_libsecp256k1() {
     }
 }
 
-/// Modulo n.
+/// `a * b` modulo n.
 fn times(a: U256, b: U256) -> U256 {
     a.mul_mod(b, N)
 }
@@ -201,7 +201,7 @@ fn negated(a: U256) -> U256 {
     if a.is_zero() { a } else { N - a }
 }
 
-/// The signature of which recovery computes `u1 G + u2 R`, where R is `k G`.
+/// The signature for which recovery computes `u1 G + u2 R`, where R is `k G`.
 fn crafted(k: U256, u1: U256, u2: U256) -> Option<Signature> {
     let point = PublicKey::from_secret_key(&key(k)?).serialize();
     let r = U256::from_be_slice(&point[1..]);
@@ -228,7 +228,7 @@ fn special_scalars(random: &mut Random) -> Vec<U256> {
     scalars
 }
 
-/// Recovery then adds a point to itself, or to its negative, at every place where it adds.
+/// Makes recovery add a point to itself or to its negative at every place where it adds.
 #[test]
 fn crafted_scalars_give_the_same_signers_as_libsecp256k1() {
     let mut random = Random::new();
@@ -259,7 +259,7 @@ fn crafted_scalars_give_the_same_signers_as_libsecp256k1() {
                     signatures.extend(crafted(*k, times(u2, *k), u2));
                 }
             }
-            // Together, and each among ordinary ones, which must not suffer.
+            // All together, then some among ordinary ones, which must not be affected.
             check.run(&signatures);
             for crafted in signatures.chunks(6).step_by(101) {
                 let mut chunk: Vec<_> = (0..CHUNK).map(|_| signed(&mut random)).collect();

@@ -1,7 +1,7 @@
-//! Why batches are trusted: before the first one, a fixed chunk must give the result that
-//! libsecp256k1 gave for it, and a share of each batch is recovered by libsecp256k1 as well. The
-//! author of a transaction cannot predict which share. After one difference, this process never
-//! uses batches again.
+//! Why batches are trusted: before the first one, a fixed chunk must give the same result as
+//! libsecp256k1 once did, and a share of each batch is also recovered by libsecp256k1. The author
+//! of a transaction cannot predict which share. After one difference, this process never uses
+//! batches again.
 
 use super::Signer;
 use crate::decode::Signature;
@@ -9,41 +9,41 @@ use alloy_primitives::{Address, B256, U256, b256, keccak256};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One signature in so many is recovered twice.
+/// One signature in this many is recovered twice.
 const SHARE: usize = 64;
 
-/// Signatures of the self-test.
+/// Number of signatures in the self-test.
 const SELF_TEST: usize = 128;
 
-/// keccak-256 of what libsecp256k1 gives for [`self_test`], one address after the other, zeros
-/// where there is none. One digest is as good as 128 addresses, and to have it as a constant is
-/// better than to ask libsecp256k1 at each start, which would take ten times as long as the test.
+/// keccak-256 of the addresses that libsecp256k1 recovers for [`self_test`], concatenated, with
+/// zeros where there is none. One digest is as good as 128 addresses, and a constant is better than
+/// asking libsecp256k1 at each start, which would take ten times as long as the test.
 const SELF_TEST_ANSWER: B256 =
     b256!("7af8f926925f5919d8f4c725243dbf803de412663d1b90a3e5599291ab7f4af5");
 
-/// How often a batch was found wrong.
+/// Counts the batches found wrong.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
     differences: AtomicU64,
 }
 
 impl Trust {
-    /// Nothing was found yet.
+    /// With no difference found yet.
     pub(super) const fn new() -> Self {
         Self { differences: AtomicU64::new(0) }
     }
 
-    /// How many differences were found.
+    /// How many differences have been found.
     pub(super) fn differences(&self) -> u64 {
         self.differences.load(Ordering::Relaxed)
     }
 
-    /// Whether none was found.
+    /// Whether none has been found.
     pub(super) fn is_whole(&self) -> bool {
         self.differences() == 0
     }
 
-    /// Tries a batch on the self-test.
+    /// Runs the self-test on a batch backend.
     pub(super) fn test(&self, batch: impl Fn(&[Signature]) -> Vec<Signer>) {
         let answer = digest(&batch(&self_test()));
         if answer != SELF_TEST_ANSWER {
@@ -57,8 +57,8 @@ impl Trust {
         }
     }
 
-    /// Recovers a chunk as a batch and a share of it with libsecp256k1; all of it with
-    /// libsecp256k1 if the two differ.
+    /// Recovers a chunk as a batch, and a share of it also with libsecp256k1. If the two differ,
+    /// all of it is recovered with libsecp256k1.
     pub(super) fn recover(
         &self,
         chunk: &[Signature],
@@ -85,9 +85,9 @@ impl Trust {
     }
 }
 
-/// Places in a chunk, each with a chance of one in [`SHARE`].
+/// Indices into a chunk, each with a probability of one in [`SHARE`].
 fn sample(len: usize) -> impl Iterator<Item = usize> {
-    // Keyed by the operating system's random numbers, and differently each time.
+    // Keyed by the operating system's random numbers, differently on each call.
     let random = RandomState::new();
     (0..len)
         .step_by(SHARE)
@@ -122,7 +122,7 @@ mod tests {
         chunk.iter().map(Signature::signer).collect()
     }
 
-    /// What errs at one place of a chunk.
+    /// Recovers with an error at one index.
     fn wrong_at(wrong: usize) -> impl Fn(&[Signature]) -> Vec<Signer> {
         move |chunk| {
             let mut signers = by_libsecp256k1(chunk);
@@ -160,7 +160,7 @@ mod tests {
         let trust = Trust::new();
         let found = (0..10_000)
             .find(|_| trust.recover(&chunk, wrong_at(wrong)) == expected)
-            .expect("the chance to miss it so often is 64/63 to the power of -10,000");
+            .expect("the chance of missing it this often is (63/64)^10,000");
         assert_eq!(trust.differences(), 1, "at try {found}");
     }
 
@@ -171,7 +171,7 @@ mod tests {
             for _ in 0..64_000 {
                 sample(len).for_each(|at| counts[at] += 1);
             }
-            // 1,000 are expected, with a deviation of 31.
+            // 1,000 are expected, with a standard deviation of 31.
             assert!(counts.iter().all(|count| (750..1_250).contains(count)), "{len}: {counts:?}");
         }
     }
