@@ -13,7 +13,7 @@ use alloy_primitives::{B256, keccak256};
 
 pub(crate) use permutation::{Word, permute};
 
-/// How many bytes of a message are absorbed before each permutation.
+/// Bytes of a message absorbed by each permutation.
 pub(crate) const RATE: usize = 136;
 
 /// Hashes each message.
@@ -28,7 +28,7 @@ pub(crate) fn keccak256_each(messages: &[&[u8]]) -> Vec<B256> {
 /// Hashes messages of about the same length together, because eight take as long as the longest.
 #[cfg(target_arch = "x86_64")]
 fn in_eights(messages: &[&[u8]]) -> Vec<B256> {
-    /// As many messages take about as long one by one.
+    /// This few messages are about as fast one by one.
     const FEW: usize = 2;
 
     let mut order: Vec<_> = (0..messages.len()).collect();
@@ -58,7 +58,8 @@ mod tests {
 
     #[test]
     fn digests_are_those_of_alloy() {
-        // Every length around a multiple of the rate, in no order, and every remainder of eight.
+        // Every length around a multiple of the rate, in no order, and every remainder modulo
+        // eight.
         let bytes: Vec<_> = (0..10 * RATE).map(|index| (index * 167 % 251) as u8).collect();
         for count in (0..40).chain([1_000]) {
             let messages: Vec<_> =

@@ -1,7 +1,7 @@
-//! Eight messages side by side, in registers of AVX-512.
+//! Eight messages side by side, in AVX-512 registers.
 //!
-//! Source: the Keccak reference, version 3.0, section 1.1, with Keccak's own padding (0x01, where
-//! SHA-3 has 0x06).
+//! Source: the Keccak reference, version 3.0, section 1.1, with Keccak's own padding (0x01, not
+//! SHA-3's 0x06).
 
 use super::RATE;
 use super::permutation::{Word, permute};
@@ -12,15 +12,15 @@ use std::ops::{BitAnd, BitXor};
 /// How many messages are hashed together.
 pub(super) const LANES: usize = 8;
 
-/// Words that are absorbed at a time.
+/// Words absorbed at a time.
 const RATE_WORDS: usize = RATE / 8;
 
-/// Whether this processor has what [`keccak256`] is compiled for.
+/// Whether this processor has the target feature that [`keccak256`] needs.
 pub(super) fn is_available() -> bool {
     is_x86_feature_detected!("avx512f")
 }
 
-/// A word of each state.
+/// The same word of each state.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct Eight(__m512i);
@@ -30,7 +30,7 @@ impl BitAnd for Eight {
 
     #[inline(always)]
     fn bitand(self, other: Self) -> Self {
-        // SAFETY: words of this type exist only in `hash`.
+        // SAFETY: values of this type exist only in `hash`, which has the target feature.
         Self(unsafe { _mm512_and_si512(self.0, other.0) })
     }
 }
@@ -65,7 +65,7 @@ impl Word for Eight {
 /// If the processor has no AVX-512.
 pub(super) fn keccak256(messages: &[&[u8]; LANES]) -> [B256; LANES] {
     assert!(is_available(), "this processor has no AVX-512");
-    // SAFETY: it has.
+    // SAFETY: the assertion above has checked the target feature.
     unsafe { hash(messages) }
 }
 
@@ -74,7 +74,7 @@ fn hash(messages: &[&[u8]; LANES]) -> [B256; LANES] {
     let longest = messages.iter().map(|message| message.len()).max().unwrap_or(0);
     let mut digests = [B256::ZERO; LANES];
     let mut state = [Eight::splat(0); 25];
-    // A word of each message in a row. What a message that has ended leaves there does not matter.
+    // Each row is a word of every message. Stale words of a message that has ended do not matter.
     let mut block = [[0; LANES]; RATE_WORDS];
     for start in (0..=longest).step_by(RATE) {
         for (lane, message) in messages.iter().enumerate() {
@@ -91,17 +91,17 @@ fn hash(messages: &[&[u8]; LANES]) -> [B256; LANES] {
             }
         }
         for (word, row) in state.iter_mut().zip(&block) {
-            // SAFETY: a row is 64 bytes.
+            // SAFETY: a row is 64 bytes, as many as are read.
             *word = *word ^ Eight(unsafe { _mm512_loadu_si512(row.as_ptr().cast()) });
         }
         permute(&mut state);
         for (lane, digest) in digests.iter_mut().enumerate() {
-            // The one block that the message ends in.
+            // A digest is taken after the block in which its message ends.
             if messages[lane].len() / RATE != start / RATE {
                 continue;
             }
             for (bytes, word) in digest.0.as_chunks_mut::<8>().0.iter_mut().zip(&state) {
-                // SAFETY: both are 64 bytes, and any bits are numbers.
+                // SAFETY: both types are 64 bytes, and every bit pattern is valid for integers.
                 let numbers: [u64; LANES] = unsafe { std::mem::transmute(word.0) };
                 *bytes = numbers[lane].to_le_bytes();
             }

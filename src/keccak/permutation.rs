@@ -40,7 +40,7 @@ const ROUND_CONSTANTS: [u64; 24] = [
     0x8000000080008008,
 ];
 
-/// Permutes a state. Inlined, so that it is compiled for the features of the caller's processor.
+/// Permutes a state. Inlined, so that it is compiled with the caller's target features.
 #[inline(always)]
 pub(crate) fn permute<W: Word>(state: &mut [W; 25]) {
     for constant in ROUND_CONSTANTS {
@@ -61,7 +61,7 @@ fn round<W: Word>(s: &mut [W; 25], constant: u64) {
             s[x + 5 * y] = s[x + 5 * y] ^ parity;
         }
     }
-    // ρ and π, one walk through the state; written out, or it would not be one of registers.
+    // ρ and π, one walk through the state, unrolled so that it stays in registers.
     let mut moved = *s;
     macro_rules! walk {
         ($($from:literal $to:literal $bits:literal,)*) => {

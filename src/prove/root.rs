@@ -1,4 +1,4 @@
-//! The root of a trie over a list, whose leaves are hashed together.
+//! The root of a trie over a list, with its leaves hashed together.
 
 use crate::keccak::keccak256_each;
 use alloy_primitives::B256;
@@ -6,15 +6,15 @@ use alloy_trie::nodes::LeafNodeRef;
 use alloy_trie::root::adjust_index_for_rlp;
 use alloy_trie::{HashBuilder, Nibbles};
 
-/// A node that is shorter than its hash stands itself in its parent (yellow paper, appendix D).
+/// A node shorter than its hash is embedded in its parent (yellow paper, appendix D).
 const HASH_BYTES: usize = 32;
 
-/// The root of the trie that maps each index, encoded as RLP, to its value: transactions, receipts
-/// and withdrawals of a block.
+/// The root of the trie that maps each RLP-encoded index to its value: a block's transactions,
+/// receipts or withdrawals.
 ///
-/// Most of a trie's bytes are in its leaves, and where each leaf is depends on the length of the
-/// list alone. So their nodes are encoded and hashed here, all at once, and alloy's builder gets the
-/// hashes for the nodes above.
+/// Most of a trie's bytes are in its leaves, and the place of each leaf depends only on the length
+/// of the list. So leaf nodes are encoded and hashed here, all at once, and alloy's builder gets
+/// their hashes to build the nodes above.
 pub(super) fn ordered_root(values: &[impl AsRef<[u8]>]) -> B256 {
     let key = |position| {
         let index = adjust_index_for_rlp(position, values.len());
@@ -33,7 +33,7 @@ pub(super) fn ordered_root(values: &[impl AsRef<[u8]>]) -> B256 {
         let shared = neighbours.into_iter().flatten().filter_map(|position| {
             keys.get(position).map(|(_, other)| key.common_prefix_length(other))
         });
-        // A leaf hangs below the branch at which its key differs from its neighbours'.
+        // A leaf hangs below the branch where its key diverges from its neighbours'.
         let depth = 1 + shared.max().unwrap_or(0);
         let start = encoded.len();
         let value = values[*index].as_ref();
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn roots_are_those_of_alloy() {
         let bytes: Vec<_> = (0..4_000usize).map(|index| (index * 167 % 251) as u8).collect();
-        // Lengths around each at which the encoding of indices grows; short values and long ones.
+        // Lengths around those at which the encoding of indices grows, with short and long values.
         for length in (0..300).chain([65_535, 65_536, 65_537, 70_000]) {
             for longest in [1, 40, 700] {
                 let values: Vec<_> = (0..length)
