@@ -1,8 +1,8 @@
 //! Splits a scalar into two halves with the curve's endomorphism.
 //!
-//! λ (x, y) = (β x, y), for a cube root of one λ modulo n and β modulo p. k = k₁ + k₂ λ (mod n),
-//! with both below 2^128 in absolute value: (k₁, k₂) is (k, 0) minus an almost closest vector of
-//! the lattice of pairs that represent zero, whose short basis is (a₁, b₁), (a₂, b₂).
+//! λ (x, y) = (β x, y), where λ and β are cube roots of one modulo n and p. k = k₁ + k₂ λ (mod n),
+//! with both below 2^128 in absolute value: (k₁, k₂) is (k, 0) minus a nearly closest vector in the
+//! lattice of pairs that represent zero, whose short basis is (a₁, b₁), (a₂, b₂).
 //!
 //! Source: Gallant, Lambert, Vanstone, "Faster Point Multiplication on Elliptic Curves with
 //! Efficient Endomorphisms" (2001); constants and the rounding by 2^384 as in libsecp256k1

@@ -28,7 +28,7 @@ pub(super) struct Group<L> {
     pub(super) r_digits: [[Digit; R_WINDOWS]; 2],
     /// The digits of -hash / r.
     pub(super) g_digits: [Digit; generator::WINDOWS],
-    /// Multiples of R by number: R, and those up to 16 R that are needed.
+    /// Multiples of R, indexed by factor: R, and those up to 16 R that are needed.
     pub(super) multiples: [Affine<L>; 17],
     /// The odd multiples of R and of λ R up to 31, with an entry per lane.
     pub(super) tables: [[[Packed; LANES]; R_ENTRIES]; 2],

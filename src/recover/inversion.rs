@@ -1,5 +1,5 @@
 //! Batch inversion (Montgomery's trick): the denominators are multiplied together, the product is
-//! inverted, and a pass backwards extracts each inverse, at three multiplications per denominator.
+//! inverted, and a backward pass extracts each inverse, at three multiplications per denominator.
 //!
 //! A zero denominator would spoil every other inverse. It means that two points to be added are
 //! equal or opposite, which happens only in crafted signatures. Such a signature is flagged in

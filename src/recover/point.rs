@@ -17,8 +17,8 @@ use super::field::{Element, finish, minus, plus};
 use super::lanes::{Lanes, four};
 use super::limbs::{self, carry, product, square};
 
-/// A point other than infinity. The limbs of y may be up to 2^53 instead of 2^52 if it was negated
-/// and not carried.
+/// A point other than infinity. The limbs of y are below 2^53 instead of 2^52 if it was negated
+/// without carrying.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Affine<L> {
     /// Tight.
