@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Measures by how much building history slows the node that it is read from, while that imports blocks.
+"""Measures how much building history slows down block imports in the node that it reads from.
 
     tests/bench/beside.py [--rounds 10] [--blocks 80] [--every-ms 100] [--only freezer,ipc,watch]
 
-Each round imports so many blocks of 150 transactions, one every so many milliseconds, alone and beside each contender, in an
-order that turns from round to round. `freezer` is `backfill` from the freezer, `ipc` the same over the socket, `watch` is
-`watch --from 0`; all build at idle priority. A block's time is that of `engine_newPayloadV4` and `engine_forkchoiceUpdatedV3`.
+Each round imports --blocks blocks of 150 transactions, one every --every-ms milliseconds, alone and beside each contender, reversing
+the order from round to round. `freezer` is `backfill` from the freezer, `ipc` the same over the socket, `watch` is `watch --from 0`; all
+build at idle priority. A block's time is that of `engine_newPayloadV4` and `engine_forkchoiceUpdatedV3`.
 
-Needs what run.py needs, and the chain that it makes: the blocks above it are made here once, and kept in the same cache. The node runs on
-a copy.
+Needs what run.py needs, and the chain that it builds. The blocks above that chain are built here once and kept in the same cache. The
+node runs on a copy.
 """
 
 import argparse
@@ -39,7 +39,7 @@ CONTENDERS = {
 
 
 class Engine:
-    """The node's consensus client: imports the blocks that were made beforehand, one after the other."""
+    """The node's consensus client: imports prebuilt blocks, one at a time."""
 
     def __init__(self, ipc, requests):
         self.socket = socket.socket(socket.AF_UNIX)
@@ -66,13 +66,13 @@ class Engine:
         return time.monotonic() - start
 
     def choose(self, finalized):
-        """Makes the last block imported the head, and another final unless that is zero."""
+        """Makes the last imported block the head, and `finalized` final unless it is zero."""
         state = {"headBlockHash": self.hashes[-1], "safeBlockHash": finalized, "finalizedBlockHash": finalized}
         choice = {"jsonrpc": "2.0", "id": 1, "method": "engine_forkchoiceUpdatedV3", "params": [state, None]}
         self.call(json.dumps(choice).encode())
 
     def import_many(self, count, every):
-        """Imports blocks at a steady pace, or as fast as it goes where that is slower; returns the seconds of each."""
+        """Imports blocks at a steady pace, or as fast as possible if that is slower; returns the seconds for each."""
         seconds, due = [], time.monotonic()
         for _ in range(count):
             due = max(due + every, time.monotonic())
@@ -82,7 +82,7 @@ class Engine:
 
 
 class Contender:
-    """spyhop building history as long as the block lasts; `rate` is what it reached."""
+    """spyhop building history for the duration of the `with` block; `rate` is the rate it reached."""
 
     def __init__(self, name, options, geth, work):
         self.work = work / name
@@ -96,7 +96,7 @@ class Contender:
             argv = [str(word) for word in self.argv]
             self.process = subprocess.Popen(argv, cwd=self.work, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + 60
-        # Until it builds: what it does before is not at full speed.
+        # Wait until it builds: before that it does not run at full speed.
         while not any((self.work / "data/.spyhop/tmp").glob("range-*")):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 sys.exit(f"error: it does not build:\n{run.tail(self.work / 'log')}")
@@ -109,7 +109,7 @@ class Contender:
         return int(fields[11]) + int(fields[12])
 
     def measured(self):
-        """Processor seconds per second since it began to build; an error where it had nothing left to build."""
+        """CPU seconds per second since it began to build; exits if it had nothing left to build."""
         if self.process.poll() is not None:
             sys.exit(f"error: history was built before the blocks were imported, make them fewer:\n{run.tail(self.work / 'log')}")
         return (self.cpu() - self.processor) / 100 / (time.monotonic() - self.started)
@@ -124,7 +124,7 @@ class Contender:
 
 
 def prepare_requests(geth, options, datadir, count):
-    """The file of requests that import so many blocks above the chain."""
+    """The file of requests that import `count` blocks above the chain."""
     genesis = hashlib.sha256((datadir.parent / "genesis.json").read_bytes()).hexdigest()
     path = run.CACHE / "bench-import" / f"{CHAIN_BLOCKS}x{run.TRANSACTIONS}-{genesis[:8]}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ def measure(options, geth, engine, work):
     """Mean and median milliseconds of a block, by contender and round; `None` is the node alone."""
     times, rates = {name: [] for name in [None, *options.only]}, {name: [] for name in options.only}
     for turn in range(options.rounds):
-        # There and back: what drifts is cancelled.
+        # Forwards, then backwards, so that drift cancels out.
         for name in [None, *options.only][:: 1 if turn % 2 == 0 else -1]:
             if name is None:
                 seconds = engine.import_many(options.blocks, options.every_ms / 1000)
@@ -168,7 +168,7 @@ def measure(options, geth, engine, work):
 
 
 def interval(values):
-    """Mean, and the 95 % interval of it."""
+    """Mean, and its 95 % confidence interval."""
     mean = statistics.mean(values)
     if len(values) < 2:
         return mean, mean, mean
@@ -192,7 +192,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--blocks", type=int, default=80, help="imported in each round, alone and beside each contender")
-    parser.add_argument("--every-ms", type=int, default=100, help="one block is imported in so many milliseconds, 0 for back to back")
+    parser.add_argument("--every-ms", type=int, default=100, help="milliseconds from one import to the next, 0 for back to back")
     parser.add_argument("--only", default=",".join(CONTENDERS))
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -200,7 +200,7 @@ def main():
     geth = run.find_geth()
     options.binaries = run.prepare_binaries("spyhop", "bench-chain")
     datadir = run.prepare_chain(geth, options.binaries["bench-chain"], CHAIN_BLOCKS, "lab")
-    # Some more to begin with: the first blocks find cold caches.
+    # A few more for warming up: the first blocks find cold caches.
     warm = 20
     requests = prepare_requests(geth, options, datadir, warm + options.rounds * options.blocks * (1 + len(options.only)))
     with tempfile.TemporaryDirectory(prefix="spyhop-bench-") as work:

@@ -3,10 +3,10 @@
 //! transaction, and mixed types and tokens.
 //!
 //! `bench-chain genesis` prints the genesis; `bench-chain build` builds blocks in a running geth
-//! over its socket until the chain has its length, and finalizes all but the last 64; with
-//! `--requests` it records what another geth needs to import them. Everything is a function of the
-//! block's number, so building can be interrupted and continued, and two machines get the same
-//! chain, hash for hash.
+//! over its socket until the chain has its full length, and finalizes all but the last 64; with
+//! `--requests` it records the requests with which another geth imports them. Everything is a
+//! function of the block number, so building can be interrupted and continued, and two machines get
+//! the same chain, hash for hash.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -39,14 +39,14 @@ const NO_HASH: &str = "0x0000000000000000000000000000000000000000000000000000000
 const TOKEN: Address = address!("0x00000000000000000000000000000000000070ce");
 const TRANSFER: B256 = b256!("0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
 
-/// Contracts of the mainnet shape: they emit as many logs as their first word says.
+/// Contracts of the mainnet shape: each call emits as many logs as its first word says.
 const BUSY: u64 = 0x7100;
 const BUSY_COUNT: u64 = 50;
-/// Logs and input bytes of the calls of that shape, in turn.
+/// Logs and input bytes of the calls to them, in turn.
 const CALLS: [(u8, usize); 8] =
     [(1, 164), (2, 264), (3, 364), (4, 496), (5, 564), (8, 664), (3, 764), (4, 684)];
 
-/// What the blocks hold.
+/// What the blocks contain.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Shape {
     Lab,
@@ -54,8 +54,7 @@ enum Shape {
 }
 
 impl Shape {
-    /// To be raised when the content of blocks changes: a cached chain is identified by its
-    /// genesis.
+    /// Must change when the content of blocks does: a cached chain is identified by its genesis.
     fn chain_id(self) -> u64 {
         match self {
             Shape::Lab => 5_000_713,
@@ -76,7 +75,7 @@ struct Arguments {
 enum Command {
     /// Print the genesis, as `geth init` takes it
     Genesis,
-    /// Build the chain in a running geth, to the end or on from where it is
+    /// Build the chain in a running geth, from wherever its head is
     Build {
         #[arg(long)]
         ipc: PathBuf,
@@ -85,7 +84,8 @@ enum Command {
         /// Transactions in a block
         #[arg(long, default_value_t = 150)]
         transactions: u64,
-        /// Write what imports each block into this file, a request a line, and make nothing final
+        /// Write the requests that import the blocks to this file, one per line, and finalize
+        /// nothing
         #[arg(long)]
         requests: Option<PathBuf>,
     },
@@ -161,8 +161,8 @@ fn genesis(shape: Shape) -> Value {
     })
 }
 
-/// The token: whatever it is called with, it performs `transfer(address,uint256)`, without
-/// balances; an indexer sees only the log.
+/// The token: any call performs `transfer(address,uint256)`, without balances; an indexer sees only
+/// the log.
 fn token() -> Vec<u8> {
     let mut code = Vec::new();
     code.extend(hex!("6024355f52")); // memory[0..32] = value: CALLDATALOAD(0x24)
@@ -188,7 +188,7 @@ fn busy_address(token: u64) -> Address {
     Address::left_padding_from(&(BUSY + token).to_be_bytes())
 }
 
-/// Emits transfers from its caller, as many as the first word of its input says, each with the
+/// Emits as many transfers from its caller as the first word of its input says, each with the
 /// second word as the amount.
 fn busy() -> Vec<u8> {
     let mut code = Vec::new();
@@ -203,8 +203,8 @@ fn busy() -> Vec<u8> {
     code
 }
 
-/// The transactions of a block. Senders take turns, so each one's nonces are known from the block's
-/// number alone.
+/// The transactions of a block. Senders take turns, so their nonces follow from the block number
+/// alone.
 fn transactions_of(shape: Shape, block: u64, count: u64, keys: &[SecretKey]) -> Vec<String> {
     let sign = |index: u64| {
         let turn = (block - 1) * count + index;
@@ -278,8 +278,8 @@ fn transactions_of(shape: Shape, block: u64, count: u64, keys: &[SecretKey]) -> 
     (0..count).into_par_iter().map(sign).collect()
 }
 
-/// Words as in typical calls: every second one an amount or an address with its zeros, the others
-/// without any.
+/// Words as in typical calls: every other one is an amount or an address with its zero bytes, the
+/// rest have none.
 fn busy_input(logs: u8, length: usize, amount: U256, random: B256) -> Bytes {
     let mut input = [&B256::with_last_byte(logs)[..], &amount.to_be_bytes::<32>()[..]].concat();
     let mut word = random;
@@ -340,7 +340,7 @@ fn build(shape: Shape, ipc: &Path, blocks: u64, count: u64) -> Result<Value> {
 struct Node {
     socket: BufReader<UnixStream>,
     line: String,
-    /// Where the requests that import blocks are recorded.
+    /// Records the requests that import blocks.
     record: Option<BufWriter<File>>,
 }
 
@@ -375,7 +375,7 @@ impl Node {
         Ok(header)
     }
 
-    /// Makes the node build its chain up to this many blocks. Returns the hash of the last.
+    /// Makes the node build its chain up to this many blocks. Returns the last one's hash.
     fn extend(&mut self, shape: Shape, blocks: u64, count: u64) -> Result<String> {
         let chain_id = self.call("eth_chainId", json!([]))?;
         ensure!(
@@ -410,7 +410,7 @@ impl Node {
         })
     }
 
-    /// Makes the node build, import and choose one block. Returns its hash.
+    /// Makes the node build and import one block, and make it the head. Returns its hash.
     fn append(&mut self, number: u64, parent: &str, transactions: &[String]) -> Result<String> {
         let attributes = json!({
             "timestamp": format!("{:#x}", GENESIS_TIME + 12 * number),
@@ -450,8 +450,8 @@ impl Node {
         Ok(())
     }
 
-    /// The node moves finalized blocks to its freezer once a minute. Benchmarks wait for it, so
-    /// that every contender and every round finds the same files.
+    /// The node moves finalized blocks to its freezer once a minute. Waiting for that gives every
+    /// contender and every round the same files.
     fn wait_for_the_freezer(&mut self, finalized: u64) -> Result<u64> {
         let deadline = Instant::now() + Duration::from_secs(180);
         loop {

@@ -1,10 +1,10 @@
-//! The upper limit for any tool next to this node: drains the raw replies of a range of blocks over
-//! the node's socket, and recovers the senders of their transactions with libsecp256k1 on all
-//! cores. Nothing else: receipts are counted and dropped, of a block only the signatures and what
-//! they sign is read, nothing is proved and nothing is written.
+//! The upper limit for any tool on the same machine as the node: drains the raw replies for a range
+//! of blocks over the node's socket, and recovers the senders of their transactions with
+//! libsecp256k1 on all cores. Nothing else: receipts are counted and dropped, only signatures and
+//! what they sign are read from a block, nothing is proved and nothing is written.
 //!
-//! With `--ancient` the same for the freezer: its files read from front to back, and the senders of
-//! preloaded transactions recovered.
+//! With `--ancient`, the same for the freezer: reads its files from front to back, and recovers the
+//! senders of preloaded transactions.
 //!
 //! The readers mostly sleep, the workers use whatever the node leaves of the cores, and the channel
 //! between them is bounded, so neither side ever waits while there is work for it.
@@ -25,7 +25,7 @@ use secp256k1::Message;
 use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
 use spyhop::freezer::Freezer;
 
-/// Blocks that wait for a worker: about 4 MB.
+/// Blocks queued for the workers: about 4 MB.
 const WAITING_MAX: usize = 64;
 
 #[derive(Parser)]
@@ -44,7 +44,7 @@ struct Arguments {
     /// Requests in flight on each connection
     #[arg(long, default_value_t = 8)]
     window: u64,
-    /// Recover nothing: how fast the replies alone are
+    /// Recover nothing, to measure the replies alone
     #[arg(long)]
     drain_only: bool,
 }
@@ -60,7 +60,7 @@ fn main() -> Result<()> {
     let end = 2 * arguments.last + 2;
     let workers = std::thread::available_parallelism()?.get();
     let (sender, receiver) = sync_channel(WAITING_MAX);
-    // Owned by the workers alone: when the last of them fails, the readers notice.
+    // Owned by the workers only, so that the readers notice when the last of them fails.
     let receiver = Arc::new(Mutex::new(receiver));
 
     let (bytes, recovered) = std::thread::scope(|scope| -> Result<_> {
@@ -167,9 +167,9 @@ fn plain_read(directory: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Keeps one connection's window full until the shared counter is used up. An id is twice the
-/// block's number, plus one for its receipts, so that it identifies a reply by itself. Returns the
-/// bytes drained.
+/// Keeps one connection's window full until the shared counter reaches the end. An id is twice the
+/// block number, plus one for receipts, so that it identifies a reply by itself. Returns the bytes
+/// drained.
 fn drain(
     arguments: &Arguments,
     next: &AtomicU64,
@@ -212,7 +212,7 @@ fn drain(
             in_flight += ask(&mut socket)?;
             in_flight -= 1;
             if let Some(block) = hex_of_block(&buffer[reply..newline])? {
-                // A worker that failed has dropped the receiver, and logs why.
+                // A worker that failed has dropped the receiver, and reports why.
                 if blocks.send(block.to_vec()).is_err() {
                     return Ok(drained);
                 }
@@ -244,7 +244,7 @@ fn hex_of_block(reply: &[u8]) -> Result<Option<&[u8]>> {
     }
 }
 
-/// The workers' results. The sum over the senders' first eight bytes makes two runs comparable, and
+/// The workers' results. The sum of the senders' first eight bytes makes two runs comparable, and
 /// keeps the compiler from removing the work.
 #[derive(Default)]
 struct Recovered {
@@ -260,7 +260,7 @@ impl Recovered {
         self.senders_sum = self.senders_sum.wrapping_add(other.senders_sum);
     }
 
-    /// Recovers the senders of a block; `fields` is before its list of transactions.
+    /// Recovers the senders of a block; `fields` starts at its list of transactions.
     fn block(&mut self, fields: &mut &[u8], scratch: &mut Vec<u8>) -> Result<()> {
         let mut transactions = Header::decode_bytes(fields, true)?;
         while !transactions.is_empty() {
@@ -291,9 +291,9 @@ fn recover(blocks: Arc<Mutex<Receiver<Vec<u8>>>>, drain_only: bool) -> Result<Re
     }
 }
 
-/// Takes one transaction off the list and recovers its sender. The signed data is the transaction's
-/// own bytes without the last three fields (EIP-2718 types), or the first six and the chain id
-/// (EIP-155).
+/// Removes one transaction from the list and recovers its sender. The signed data is the
+/// transaction's own bytes without the last three fields (EIP-2718 types), or the first six and the
+/// chain id (EIP-155).
 fn sender(transactions: &mut &[u8], scratch: &mut Vec<u8>) -> Result<Address> {
     let item = Header::decode(transactions)?;
     let (mut transaction, rest) = transactions.split_at(item.payload_length);

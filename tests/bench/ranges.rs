@@ -1,10 +1,10 @@
-//! Writes sealed ranges of made-up blocks into a volume, to measure what depends on the amount
+//! Writes sealed ranges of synthetic blocks into a volume, to measure what depends on the amount
 //! stored: rows of the real schema, with hashes and addresses that are all different, in real files
-//! with real manifests. Nothing in them can be proved.
+//! with real manifests. None of it can be proved.
 //!
-//! A block has zero to two transactions. `balances` and `address_flows` have this many addresses in
-//! each range, none of them in another one. A new volume becomes one of chain 1; an existing one
-//! keeps its chain.
+//! A block has zero to two transactions. In each range, `balances` and `address_flows` have as many
+//! addresses as requested, none of which occur in another range. A new volume gets chain 1; an
+//! existing one keeps its chain.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use spyhop::store::{self, BlockLink, Chain, FORMAT, Identity, RangeWriter, Store
 /// The first timestamp, as for the chains of chain.rs.
 const GENESIS_TIME: u64 = 1_750_000_000;
 const DAY_S: u64 = 86_400;
-/// Blocks, and rows of a table, that are made together at most.
+/// Blocks, and rows of a table, generated at a time at most.
 const CHUNK: u64 = 5_000;
 const CHUNK_ROWS: u64 = 100_000;
 /// Addresses that take part in transactions.
@@ -46,7 +46,7 @@ struct Arguments {
     /// Blocks of a range
     #[arg(long, default_value_t = 100_000)]
     blocks: u64,
-    /// Blocks from the first of a range to the first of the next: more than it has leaves gaps, and
+    /// Distance between the first blocks of consecutive ranges; above --blocks, gaps remain and
     /// nothing is merged
     #[arg(long)]
     every: Option<u64>,
@@ -139,7 +139,7 @@ fn write(store: &Store, identity: Identity, blocks: Blocks) -> Result<()> {
 }
 
 impl Blocks {
-    /// Which rows of a table are of a block.
+    /// The rows of a table that belong to a block.
     fn rows_of(&self, table: &Table, number: u64) -> Range<u64> {
         let offset = number - self.first;
         let spread = |count: u64| offset * count / self.count..(offset + 1) * count / self.count;
@@ -154,11 +154,11 @@ impl Blocks {
     }
 }
 
-/// Appends a row, filled by the names and kinds of its columns.
+/// Appends a row, with values chosen by the names and kinds of its columns.
 fn push(rows: &mut Rows, table: &Table, number: u64, index: u64) -> Result<()> {
     let mut after_wide = false;
     for column in table.columns {
-        // An amount's text column goes with it.
+        // An amount's text column is written along with it.
         if std::mem::take(&mut after_wide) {
             continue;
         }
@@ -233,8 +233,8 @@ fn hash_of(what: &str, number: u64, index: u64) -> B256 {
     keccak256([what.as_bytes(), &number.to_be_bytes(), &index.to_be_bytes()].concat())
 }
 
-/// Publishes everything stored; returns the seconds from scratch, and incrementally, as at every
-/// block.
+/// Publishes everything stored. Returns the seconds it takes from scratch, and incrementally as
+/// after every block.
 fn publish(store: &Store, identity: Identity) -> Result<(f64, f64)> {
     let ranges = store::read_ranges(store.root())?;
     let held: Vec<_> = ranges

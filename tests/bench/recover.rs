@@ -1,8 +1,8 @@
-//! How much faster senders are recovered in batches than by libsecp256k1, on one core.
+//! Compares recovering senders in batches with libsecp256k1, on one core.
 //!
-//! The thread's CPU time is measured, for wall-clock time on a machine with other work tells
-//! nothing, and the two take turns, so that a change of the clock's rate meets both. Everything is
-//! counted: the hash of the key, and with `checked` the share that is recovered twice.
+//! Measures the thread's CPU time, because wall-clock time is meaningless on a busy machine, and
+//! alternates between contenders, so that changes of clock frequency affect them all. Everything
+//! counts: the hash of the key, and with `checked` the share that is recovered twice.
 
 use alloy_primitives::U256;
 use anyhow::{Result, ensure};
@@ -15,18 +15,18 @@ use std::time::Duration;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Rounds, in each of which every contender recovers all signatures
+    /// Rounds; in each, every contender recovers all signatures
     #[arg(long, default_value_t = 25)]
     rounds: usize,
-    /// Signatures of a round
+    /// Signatures per round
     #[arg(long, default_value_t = 4_096)]
     signatures: usize,
-    /// Signatures given at once: 128 fill a chunk
+    /// Signatures per call: 128 fill a chunk
     #[arg(long, default_value_t = 128)]
     batch: usize,
 }
 
-/// What recovers a batch.
+/// Recovers a batch.
 type Recover<'a> = dyn Fn(&[Signature]) -> Vec<Signer> + 'a;
 
 fn main() -> Result<()> {
@@ -40,7 +40,7 @@ fn main() -> Result<()> {
         ("checked", &|batch| recover::signers(batch)),
     ];
     let mut times = vec![Vec::new(); contenders.len()];
-    // The first round is not counted: in it, tables are made and the self-test is run.
+    // The first round is not counted: it builds tables and runs the self-test.
     for round in 0..=arguments.rounds {
         for ((name, recover), times) in contenders.iter().zip(&mut times) {
             let start = cpu_time();
@@ -95,10 +95,10 @@ fn signed(count: usize) -> Result<Vec<Signature>> {
     Ok(signatures)
 }
 
-/// CPU time that this thread has used.
+/// CPU time used by this thread.
 fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call fills in a live value of the type that it asks for.
+    // SAFETY: the call fills a live value of the right type.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     assert_eq!(result, 0, "every Linux has the thread's clock");
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Measures spyhop beside ethereum-etl, cryo and the limit of the machine, on the same node, in the same run.
+"""Measures spyhop against ethereum-etl, cryo and the limit of the machine, on the same node, in the same run.
 
     tests/bench/run.py [--rounds 5] [--blocks 4000] [--shape lab|mainnet] [--only freezer,spyhop,limit,cryo,etl,…]
                        [--etl-blocks 500] [--cryo-blocks 1000]
 
-`spyhop` is `watch --once` over the socket alone; `freezer` is `backfill` from geth's freezer, on all cores, and `freezer-1`
-on one; `freezer-limit` is what nothing can beat that has to recover the senders, and `freezer-limit-1` that on one core.
-`freezer-logs` asks for the tables that need no sender, and is held against `cryo-logs`.
+`spyhop` is `watch --once` over the socket only; `freezer` is `backfill` from geth's freezer on all cores, `freezer-1` on one core.
+`freezer-limit` is the upper limit for recovering the senders with libsecp256k1, `freezer-limit-1` the same on one core.
+`freezer-logs` builds only tables that need no sender, and is compared with `cryo-logs`.
 
-Needs Python 3.11 (cryo's wheel is for that one), cargo, and geth 1.17.8: $GETH, or the one on the PATH, or the one in the
-cache, or go to install it there. $SPYHOP_BIN, $BENCH_CHAIN and $BENCH_LIMIT name binaries that need not be built.
-The chain and the peers are kept in ${XDG_CACHE_HOME:-~/.cache}/spyhop, and made where they are missing.
+Needs Python 3.11 (for cryo's wheel), cargo, and geth 1.17.8: $GETH, the one on the PATH, the one in the cache, or go to install
+it there. $SPYHOP_BIN, $BENCH_CHAIN and $BENCH_LIMIT name prebuilt binaries.
+The chain and the peers are kept in ${XDG_CACHE_HOME:-~/.cache}/spyhop, and created if they are missing.
 """
 
 import argparse
@@ -39,27 +39,26 @@ TRANSACTIONS = 150
 TIMEOUT_S = 1800
 MIB = 1 << 20
 
-# How far the finalized block stands behind the head in the chain that is built, and how many blocks the smallest range has.
+# Distance of the finalized block from the head of the chain, and the number of blocks in the smallest range.
 FINALITY, RANGE = 64, 100
 # Logs of a block.
 LOGS = {"lab": TRANSACTIONS // 2, "mainnet": 370}
 
-# What one run of a contender gave. `rows` is the rows of the tables that are compared, counted in what was written; `recovery` is
-# the share of its own processor time that went into recovering senders, where the contender says so.
+# The result of one run of a contender. `rows` counts what was written to the compared tables; `recovery` is the share of the
+# contender's own CPU time spent on recovering senders, if it reports that.
 Run = collections.namedtuple("Run", "blocks seconds rows rss fds out cpu geth_cpu recovery")
 
 
 class Killed(Exception):
-    """A contender was ended by a signal: cryo dies with SIGSEGV now and then."""
+    """A contender was killed by a signal: cryo occasionally dies with SIGSEGV."""
 
 
 class Meter:
-    """Runs commands one after the other and measures each while it runs: the peak of its resident memory, its open
-    descriptors every 50 ms, the processor time it took."""
+    """Runs commands one after another and measures them: peak resident memory, open descriptors every 50 ms, and CPU time."""
 
     def __init__(self):
         self.rss, self.cpu, self.fds = 0, 0.0, []
-        # Where not all of the run counts, the part that does.
+        # The part of the run that counts, if not all of it does.
         self.seconds = None
 
     def run(self, argv, cwd, env=None):
@@ -112,7 +111,7 @@ def tail(path, lines=20):
 
 
 class Geth:
-    """geth on the cached chain, until the block ends."""
+    """geth on the cached chain, for the duration of the `with` block."""
 
     def __init__(self, binary, datadir, work):
         self.ipc, self.log, self.datadir = work / "geth.ipc", work / "geth.log", datadir
@@ -125,7 +124,7 @@ class Geth:
 
     def __enter__(self):
         with open(self.log, "wb") as log:
-            # Its own session: an interrupt from the terminal is ours to pass on, after the contender is gone.
+            # In its own session, so that Ctrl-C does not reach it: it is stopped after the contender is gone.
             self.process = subprocess.Popen(self.argv, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 60
         while True:
@@ -169,8 +168,8 @@ def find_geth():
 
 
 def prepare_chain(geth, bench_chain, blocks, shape):
-    """The datadir of a chain of this genesis and this length, built if it is new. What the genesis says decides: a changed
-    builder starts afresh."""
+    """The datadir of a chain with this genesis and length, built if it is missing. A changed genesis, and so a changed
+    builder, starts from scratch."""
     home = CACHE / "bench-chain" / (f"{blocks}x{TRANSACTIONS}" + ("" if shape == "lab" else f"-{shape}"))
     genesis = subprocess.run([bench_chain, "genesis", "--shape", shape], capture_output=True, text=True, check=True).stdout
     written, datadir = home / "genesis.json", home / "geth"
@@ -202,10 +201,10 @@ def prepare_peers():
     say("installing the peers")
     subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
     pip = [VENV / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
-    # duckdb is what counts the rows that were written, spyhop's too.
+    # duckdb counts the rows that were written, including spyhop's.
     peers = ["ethereum-etl==2.4.2", "setuptools<81", "cryo==0.3.2", "duckdb==1.4.*"]
     subprocess.run([*pip, *peers], check=True)
-    # ethereum-etl's own pin imports what Python 3.11 no longer has; pip says that they conflict, and it works.
+    # The version that ethereum-etl pins does not import on Python 3.11; pip reports a conflict, but this one works.
     subprocess.run([*pip, "parsimonious==0.10.0"], check=True, stderr=subprocess.DEVNULL)
     (VENV / "ready").touch()
 
@@ -224,7 +223,7 @@ def prepare_binaries(*names):
 
 
 def run_spyhop(meter, options, geth, work):
-    # An ancient directory with nothing in it: over the socket alone.
+    # No freezer in the ancient directory, so only the socket is used.
     flags = ["--data", work / "data", "--ancient", work, "--from", "0", "--once"]
     meter.run([options.binaries["spyhop"], "watch", "--ipc", geth.ipc, *flags], work)
     return work / "data"
@@ -251,7 +250,7 @@ def freezer_limit(*prefix):
         ancient = geth.datadir / "geth" / "chaindata" / "ancient" / "chain"
         argv = [*prefix, options.binaries["bench-limit"], "--ancient", ancient, "--first", 1, "--last", frozen_blocks(options)]
         meter.run(argv, work)
-        # Loading the transactions beforehand is not part of it.
+        # Preloading the transactions does not count.
         meter.seconds = json.loads((work / "log").read_text().strip().splitlines()[-1])["seconds"]
         return None
 
@@ -259,7 +258,7 @@ def freezer_limit(*prefix):
 
 
 def frozen_blocks(options):
-    """Blocks after the genesis that are final and make whole ranges."""
+    """Blocks after the genesis that are final and fill whole ranges."""
     return (options.blocks - FINALITY + 1) // RANGE * RANGE - 1
 
 
@@ -278,7 +277,7 @@ def run_etl(meter, options, geth, work):
     return out
 
 
-# Its `transactions` come with what it takes from the receipts. Small chunks let its three data sets find a block in geth's cache.
+# Its `transactions` include fields from the receipts. With small chunks, its three data sets find a block in geth's cache.
 CRYO_CALL = """
 import cryo, json, sys
 cryo.freeze(json.loads(sys.argv[2]), **json.loads(sys.argv[1]))
@@ -297,7 +296,7 @@ def cryo(*datasets):
     return run
 
 
-# What runs it, how many blocks it is given, where what it wrote is to be counted, and the tables that are counted.
+# How to run it, its number of blocks, what to count its rows in, and the tables to count.
 TABLES = ["blocks", "transactions", "logs"]
 WITHOUT_SENDERS = "blocks,logs,token_transfers,withdrawals"
 Contender = collections.namedtuple("Contender", "run blocks source tables", defaults=(TABLES,))
@@ -313,9 +312,9 @@ CONTENDERS = {
     "freezer-logs": Contender(backfill("--tables", WITHOUT_SENDERS), frozen_blocks, lambda table: table, ["logs"]),
     "cryo-logs": Contender(cryo("logs"), lambda options: options.cryo_blocks, lambda table: f"'*__{table}__*.parquet'", ["logs"]),
 }
-# Others' programs: where one crashes, the measurement goes on without that round of it.
+# Third-party programs: if one crashes, the measurement continues without that round.
 PEERS = {"cryo", "cryo-logs", "etl"}
-# These are asked for the genesis too.
+# These also write the genesis.
 WITH_GENESIS = {"spyhop", "freezer", "freezer-1", "freezer-logs"}
 
 COUNT = """
@@ -422,7 +421,7 @@ def report(runs, options):
         return
     rss = max(run.rss for run in runs["spyhop"])
     print(f"resident memory {rss / MIB:6.0f} MiB   below 512 MiB    {verdict(rss < 512 * MIB)}")
-    # Constant: what is open in the middle of a run is what is open near its end.
+    # Constant: the same number is open in the middle of a run and near its end.
     drift = max(abs(middle - late) for middle, late in map(thirds, runs["spyhop"]))
     print(f"descriptors     {drift:+6.0f} from the second third of a run to the last   {verdict(drift <= 2)}")
 
@@ -471,7 +470,7 @@ def main():
         with Geth(geth_binary, datadir, work) as geth:
             try:
                 for turn in range(options.rounds):
-                    # Each round begins with another one, so that none always has the node that the same neighbour left.
+                    # Each round starts with a different contender, so that none always runs after the same one.
                     first = turn % max(1, len(options.only))
                     for name in options.only[first:] + options.only[:first]:
                         load = os.getloadavg()[0]

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Measures what must not grow with the history that is held: made-up ranges of ranges.rs stand for it.
+"""Measures what must not grow with the amount of history held, using synthetic ranges from ranges.rs.
 
     tests/bench/scale.py answers [--ranges 270] [--blocks 100000] [--addresses 1000]
     tests/bench/scale.py held [--rounds 5] [--blocks 2000]
     tests/bench/scale.py head [--addresses 100000,20000000] [--blocks 120]
 
-`answers` asks the published file of a volume with one range, and of one with all of them, each question in a new process.
-`held` backfills the same blocks into volumes that hold nothing else, 1,000, 10,000 or 50,000 blocks, and 270 ranges.
-`head` follows a node that makes a block a second, in volumes that know so many addresses; then a hundred blocks become final, and are
-sealed. It says what a block costs, what sealing, ranking and merging cost, and how long a reader waits for whales.
+`answers` queries the published file of a volume with one range and of one with all of them, each query in a new process.
+`held` backfills the same blocks into volumes that hold nothing else, 1,000, 10,000 or 50,000 blocks, or 270 ranges.
+`head` follows a node with one block per second, in volumes with --addresses known addresses; then a hundred blocks become final and are
+sealed. It prints the cost of a block, of sealing, ranking and merging, and how long a reader waits for whales.
 
-Needs what run.py needs; $BENCH_RANGES names a binary of ranges.rs that need not be built. --work names a directory with room for it.
+Needs what run.py needs; $BENCH_RANGES names a prebuilt binary of ranges.rs. --work names a directory with enough space.
 """
 
 import argparse
@@ -37,7 +37,7 @@ SPEAKING = {**os.environ, "SPYHOP_LOG": "info,spyhop::phase=debug"}
 
 
 def generate(options, data, *flags):
-    """Writes ranges into a volume; returns what the generator says of them."""
+    """Writes ranges into a volume; returns the generator's report."""
     argv = [str(word) for word in [options.binaries["bench-ranges"], "--data", data, *flags]]
     done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
@@ -49,7 +49,7 @@ def publications(log):
 
 
 def phases(log, name):
-    """Milliseconds of each phase of that name, by the log's marks of where it begins and ends."""
+    """Milliseconds of each phase of that name, from the log lines that mark its start and end."""
     milliseconds, begun = [], None
     for at, mark in re.findall(rf"^(\S+)Z .*\b(enter|exit) phase={name}$", log, re.MULTILINE):
         at = datetime.datetime.fromisoformat(at).timestamp()
@@ -64,7 +64,7 @@ def phases(log, name):
 
 
 def ask(options, data, sql):
-    """Median seconds of five processes that ask, the first left out, and the answer."""
+    """Median seconds of five processes that run the query, after one for warming up, and the answer."""
     argv = [options.binaries["spyhop"], "sql", "--data", str(data), "--format", "json", "-c", sql]
     times = []
     for _ in range(6):
@@ -151,13 +151,13 @@ def held(options, work):
 
 
 def head(options, work):
-    # One range in every second hundred, so that they stay as they are; up to two ranges below what is followed.
+    # A range in every other hundred blocks, so that none are merged, ending two ranges below the followed blocks.
     ranges, results = 18, {}
     for addresses in map(int, options.known.split(",")):
         with beside_node(options, work) as node:
             data = work / "data"
             spyhop = options.binaries["spyhop"]
-            # Up to the head at full speed: what is measured builds at idle priority.
+            # Catch up at full speed first: the measured process builds at idle priority.
             watch = [spyhop, "watch", "--once", "--ipc", str(node.ipc), "--data", str(data), "--from", "3700"]
             subprocess.run(watch, check=True, capture_output=True)
             made = generate(
@@ -182,11 +182,11 @@ def head(options, work):
 
 
 def merge(options, work):
-    """Prints what it costs to merge ten ranges."""
+    """Prints the cost of merging ten ranges."""
     addresses, blocks = 1_000_000, 100
     with beside_node(options, work) as node:
         data = work / "data"
-        # A range of the node's own lies above them: of which chain they are is not asked.
+        # The node's own range lies above them; whether they belong to its chain is not checked.
         watch = [options.binaries["spyhop"], "watch", "--once", "--ipc", str(node.ipc), "--data", str(data), "--from", "3800"]
         subprocess.run(watch, check=True, capture_output=True)
         generate(options, data, "--first", 2_000, "--ranges", 10, "--blocks", blocks, "--addresses", addresses // 10)
@@ -200,7 +200,7 @@ def merge(options, work):
 
 
 def follow(options, node, data, work):
-    """What a block costs, and what follows from a hundred of them: see the columns that are printed."""
+    """The cost of a block, and of sealing a hundred: see the printed columns."""
     engine = beside.Engine(node.ipc, options.requests)
     argv = [options.binaries["spyhop"], "watch", "--ipc", str(node.ipc), "--data", str(data), "--from", "3700"]
     log = work / "watch.log"
@@ -208,7 +208,7 @@ def follow(options, node, data, work):
         watch = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=SPEAKING)
     try:
         reach(watch, data, beside.CHAIN_BLOCKS, log)
-        # What is left to be ranked belongs to catching up.
+        # Ranking what is left is part of catching up.
         deadline = time.monotonic() + 600
         while not phases(log.read_text(), "ranking") and time.monotonic() < deadline:
             time.sleep(1)
@@ -227,7 +227,7 @@ def follow(options, node, data, work):
         )
         publish = statistics.median(publications(log.read_text())[published:])
         sealed = len(phases(log.read_text(), "range"))
-        # What is final is asked for when the head has moved.
+        # The final block is requested when the head moves.
         engine.choose(engine.hashes[100])
         engine.import_one()
         reach(watch, data, beside.CHAIN_BLOCKS + 99, log, "sealed")
@@ -262,7 +262,7 @@ def cpu(pid):
 
 
 def beside_node(options, work):
-    """A node on a copy of the chain of run.py."""
+    """A node on a copy of run.py's chain."""
     datadir = run.prepare_chain(options.geth, options.binaries["bench-chain"], beside.CHAIN_BLOCKS, "lab")
     options.requests = beside.prepare_requests(options.geth, options, datadir, options.blocks + 1) if options.mode == "head" else None
     shutil.rmtree(work / "geth", ignore_errors=True)
@@ -280,10 +280,10 @@ def main():
     mode.add_argument("--addresses", type=int, default=1_000, help="of a range")
     mode = modes.add_parser("held")
     mode.add_argument("--rounds", type=int, default=5)
-    mode.add_argument("--blocks", type=int, default=2_000, help="that are built, 2,900 at most")
+    mode.add_argument("--blocks", type=int, default=2_000, help="blocks to build, at most 2,900")
     mode = modes.add_parser("head")
     mode.add_argument("--addresses", dest="known", default="100000,20000000")
-    mode.add_argument("--blocks", type=int, default=120, help="that are followed, more than 100")
+    mode.add_argument("--blocks", type=int, default=120, help="blocks to follow, more than 100")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options.binaries = run.prepare_binaries("spyhop", "bench-chain", "bench-ranges")
