@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Tests the image in a real Docker daemon: what the issue of the image asks for, in containers, with volumes, stopped and killed.
+# Tests the image in a real Docker daemon: everything the image must do, in containers, with volumes, stopped and killed.
 #
 # Usage: tests/docker.sh SPYHOP GETH [RESTARTS]
 #
-# SPYHOP is a static binary. The base image is a stand-in like the official one: busybox and geth, no bash, and no library that geth
-# does not need. The daemon is one of this test's own, without a network. Where the kernel lets none run, that is said in capitals, and
-# nothing is tested.
+# SPYHOP is a static binary. The base image is a stand-in like the official one: busybox and geth, no bash, and only the libraries
+# that geth needs. The daemon belongs to this test and has no network. If the kernel does not allow one, a notice in capitals says
+# so, and nothing is tested.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tests/env.sh
@@ -17,7 +17,7 @@ restarts="${3:-5}"
 
 work="$(mktemp -d /tmp/spyhop-docker.XXXXXX)"
 export DOCKER_HOST="unix://$work/docker.sock" DOCKER_BUILDKIT=1
-# Debian's own client, which brings BuildKit along.
+# Debian's own client, which includes BuildKit.
 docker() { /usr/bin/docker "$@"; }
 
 finish() {
@@ -36,13 +36,13 @@ finish() {
 trap finish EXIT
 trap 'exit 1' INT TERM
 
-# skip WHY: what nobody must overlook.
+# skip WHY: prints a notice that nobody can overlook.
 skip() {
     printf '== THE IMAGE IS NOT TESTED: %s\n' "$*" >&2
     exit 0
 }
 
-# start_daemon FLAG...: whether there is one now.
+# start_daemon FLAG...: succeeds if a daemon is running.
 start_daemon() {
     setsid dockerd --host "$DOCKER_HOST" --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/docker.pid" \
         --iptables=false --bridge=none "$@" >"$work/docker.log" 2>&1 </dev/null &
@@ -55,7 +55,7 @@ start_daemon() {
     return 1
 }
 
-# A kernel may let a daemon run and no container.
+# Some kernels run a daemon but no containers.
 runs_containers() {
     mkdir -p "$work/probe"
     cp /bin/busybox "$work/probe/"
@@ -77,7 +77,7 @@ expect() {
     pass "$what"
 }
 
-# within SECONDS WHAT COMMAND...: the command must come to succeed.
+# within SECONDS WHAT COMMAND...: the command must succeed in time.
 within() {
     local deadline=$((SECONDS + $1)) what="$2"
     shift 2
@@ -94,33 +94,33 @@ lament() {
     fail "$*"
 }
 
-# Runs the image without a network. The health check is asked often, for tests do not like to wait.
+# Runs the image without a network, and with frequent health checks so that the tests need not wait.
 run() { docker run --network none --health-interval 1s "$@"; }
 log_has() { docker logs "$1" 2>&1 | grep -e "$2" >/dev/null; }
 health_is() { [[ "$(docker inspect --format '{{.State.Health.Status}}' "$1")" == "$2" ]]; }
 ask() { docker exec "$1" spyhop sql --format csv -c "$2" | tail -n +2; }
 blocks() { ask "$1" "SELECT count(*) FROM blocks"; }
-# has_blocks CONTAINER COUNT: whether there are more, none is missing, and each links to the one below.
+# has_blocks CONTAINER COUNT: whether there are more than COUNT, none is missing, and each links to the one below.
 has_blocks() {
     [[ "$(ask "$1" "SELECT count(*) > $2 AND count(*) = max(number) + 1 AND count(*) - 1 = (
         SELECT count(*) FROM blocks below JOIN blocks above ON below.hash = above.parent_hash) FROM blocks")" == true ]]
 }
 exit_code() { docker inspect --format '{{.State.ExitCode}}' "$1"; }
-# volume NAME: where it lies on the host.
+# volume NAME: its path on the host.
 volume() { docker volume inspect --format '{{.Mountpoint}}' "$1"; }
-# The host's own DuckDB, of another version, on the files as they lie.
+# The host's own DuckDB, of another version, on the files in the volume.
 host_count() {
     (cd "$(volume "$1")/spyhop" && "$python" -c "
 import duckdb
 print(duckdb.connect('${2:-spyhop.duckdb}', read_only=True).sql('SELECT count(*) FROM blocks').fetchone()[0])")
 }
-# It is published after the other one.
+# This file is published after the other one.
 absolute_has_blocks() { (($(host_count "$1" spyhop-absolute.duckdb) > 3)); }
 node_head() { docker exec "$1" geth attach --datadir /tmp --exec eth.blockNumber /run/geth/geth.ipc; }
-# grows CONTAINER HEAD: whether geth has gone on since it was at HEAD.
+# grows CONTAINER HEAD: whether geth has moved past HEAD.
 grows() {
     local head
-    # Until geth answers, this is a complaint.
+    # Until geth answers, this is an error message.
     head="$(node_head "$1")" && [[ "$head" =~ ^[0-9]+$ ]] && ((head > $2))
 }
 
@@ -140,7 +140,7 @@ mkdir -p "$work/base" "$work/context" "$work/volumes"
 cp /bin/busybox "$work/base/"
 cp "$geth" "$work/base/geth"
 mkdir "$work/base/libraries"
-# A static one has none.
+# A static geth has none.
 for library in $(ldd "$geth" 2>/dev/null | grep -o '/[^ ]*' || true); do cp --parents --dereference "$library" "$work/base/libraries/"; done
 cat >"$work/base/Dockerfile" <<'END'
 FROM scratch
@@ -154,10 +154,10 @@ EXPOSE 8545 8546 30303 30303/udp
 ENTRYPOINT ["geth"]
 END
 docker build --quiet --network none --tag base "$work/base" >/dev/null
-# The project's files as they are, and the binary beside them.
+# The project's files as they are, along with the binary.
 cp -r Dockerfile .dockerignore .cargo Cargo.toml Cargo.lock LICENSE entrypoint.sh src "$work/context/"
 cp "$spyhop" "$work/context/spyhop"
-# The same as in the Dockerfile, where that compiles.
+# The same command as in the Dockerfile, for builds that compile there.
 if command -v cargo-cyclonedx >/dev/null; then
     SOURCE_DATE_EPOCH=0 cargo cyclonedx --quiet --format json --no-build-deps --override-filename spyhop.cdx
     mv spyhop.cdx.json "$work/context/"
@@ -183,7 +183,7 @@ expect "--ipcdisable is explained" bash -c '[[ "$(/usr/bin/docker run --rm --net
 expect "a read-only root without a tmpfs is explained" \
     bash -c '[[ "$(/usr/bin/docker run --rm --network none --read-only spyhop --dev 2>&1)" == *"mount a tmpfs"* ]]'
 
-# life NAME FLAG...: the life of a container, from its start to its end.
+# life NAME FLAG...: a container from start to end.
 life() {
     local name="$1" count started
     shift
@@ -198,7 +198,7 @@ life() {
     ((count > 3)) || fail "$name: the host's DuckDB sees $count blocks"
     pass "$name: the host's DuckDB reads the volume while it is written"
 
-    # Bounded tables and the tail are in the file itself, so that this one can be asked here too, where the volume has another path.
+    # Bounded tables and the tail are in the file itself, so it can be queried here too, although the volume has another path.
     within 60 "$name: a second file has absolute names" absolute_has_blocks "$name"
 
     docker exec "$name" sh -c 'kill -STOP $(pidof geth)'
@@ -256,7 +256,7 @@ within 60 "small: it goes on after space is freed" has_blocks small "$head"
 docker rm --force small >/dev/null
 
 say "volumes that cannot be used"
-# bad NAME MESSAGE FLAG...: the message is in the log, with a remedy, and geth lives.
+# bad NAME MESSAGE FLAG...: the log has the message, with a remedy, and geth keeps running.
 bad() {
     local name="$1" message="$2"
     shift 2
@@ -273,7 +273,7 @@ echo '{"format": 99, "chain_id": 1, "genesis_hash": "0x0000000000000000000000000
 bad read-only 'mounted read-only' --volume "$work/volumes/ro:/data/spyhop:ro"
 bad owned 'cannot be written by user 1234: it belongs to 4321:0' --user 1234 --volume "$work/volumes/owned:/data/spyhop"
 bad newer 'written by a newer spyhop (format 99' --volume "$work/volumes/newer:/data/spyhop"
-# Another gas limit makes another genesis block.
+# A different gas limit makes a different genesis block.
 bad other 'stores chain 1337 with genesis' --volume root:/data --env GETH_DEV_GASLIMIT=20000000
 
 say "two containers"

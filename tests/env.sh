@@ -1,15 +1,15 @@
 # shellcheck shell=bash
-# What tests/run.sh and docker/demo.sh share; it is sourced from the project's root, not run.
+# Shared by tests/run.sh and docker/demo.sh: sourced from the project's root, not run.
 #
-# Both build into the same directory outside the checkout, where DuckDB's C++ stays compiled, once for each profile. Changing CC, CXX
-# or RUSTFLAGS compiles all of it again.
+# Both build into the same directory outside the checkout, which keeps DuckDB's C++ compiled, once per profile. Changing CC, CXX or
+# RUSTFLAGS recompiles all of it.
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/spyhop"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}"
 profile="${SPYHOP_PROFILE:-quick}"
 export CC=clang CXX=clang++
 [[ "$profile" != quick ]] || CXX=pch-clangxx
-# Found by its name, so that it has the same one in every checkout.
+# Found by name, so that the name is the same in every checkout.
 mkdir -p "$cache/bin"
 cmp -s docker/pch-clangxx "$cache/bin/pch-clangxx" || cp docker/pch-clangxx "$cache/bin/"
 PATH="$PATH:$cache/bin"
@@ -24,10 +24,10 @@ fail() {
     exit 1
 }
 
-# at_least WANTED HAVE: whether version HAVE is WANTED or later.
+# at_least WANTED HAVE: whether version HAVE is at least WANTED.
 at_least() { [[ -n "$2" && "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" == "$1" ]]; }
 
-# install PACKAGE...: Debian packages, where that is possible.
+# install PACKAGE...: installs Debian packages, where possible.
 install() {
     if [[ "$(id -u)" != 0 ]] || ! command -v apt-get >/dev/null; then
         fail "not installed: $*; install it, or run this as root on Debian"
@@ -38,10 +38,10 @@ install() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
 }
 
-# need COMMAND PACKAGE...: installs the packages where there is no such command.
+# need COMMAND PACKAGE...: installs the packages if the command is missing.
 need() { command -v "$1" >/dev/null || install "${@:2}"; }
 
-# clang for C and C++, cc for what Rust links; Debian's clang is also cc where there is no other.
+# clang for C and C++, cc to link Rust; Debian's clang also provides cc if there is no other.
 need_compilers() {
     need clang++ clang
     need cc gcc
@@ -62,8 +62,8 @@ need_rust() {
     export RUSTUP_TOOLCHAIN="$wanted"
 }
 
-# Sets $go to a Go that can build geth. Debian's own is too old for that, but new enough to fetch a newer one as a module, which
-# is what later versions do by themselves.
+# Sets $go to a Go that can build geth. Debian's own is too old for that, but new enough to fetch a newer one as a module, as later
+# versions do by themselves.
 need_go() {
     local have root
     go="$(command -v go || true)"
@@ -105,10 +105,11 @@ need_python() {
     at_least 3.11 "$(python3 -c 'import platform; print(platform.python_version())')" || fail "Python 3.11 or later is needed"
 }
 
-# Prints where the build puts the binary.
+# Prints the path of the built binary.
 binary() { printf '%s/%s/%s/spyhop\n' "$CARGO_TARGET_DIR" "$(rustc -vV | sed -n 's/^host: //p')" "$profile"; }
 
-# build ARGUMENT...: `cargo` with these arguments and the profile; says how far DuckDB, most of the work, is, and what it all took.
+# build ARGUMENT...: runs `cargo` with these arguments and the profile; reports how far DuckDB, most of the work, is, and the total
+# time.
 build() {
     local code=0 progress
     follow_duckdb </dev/null >/dev/null &
@@ -120,8 +121,8 @@ build() {
     return "$code"
 }
 
-# Says every 20 seconds how much of DuckDB is compiled, while that goes on. Its units come in the order of their names: those that
-# are called `ub_…` come last, and each of them takes as long as ten of the others.
+# Reports every 20 seconds how much of DuckDB is compiled, while it compiles. Its units are compiled in order of name: those named
+# `ub_…` come last, and each takes as long as ten others.
 follow_duckdb() {
     local start=$SECONDS built all elapsed
     while sleep 20 2>/dev/null; do

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes a volume with another version of spyhop, for tests/it/upgrade.rs to take over.
+# Makes a volume with another version of spyhop, for tests/it/upgrade.rs to upgrade.
 #
 # Usage: tests/make-volume.sh SPYHOP [FILE]     the binary of that version, and where the volume goes
 #                                               [tests/it/volumes/format-2.tar.gz]
 #
-# The one that is there was made by commit 6972950.
+# The existing one was made by commit 6972950.
 set -euo pipefail
 spyhop="$(realpath "$1")"
 archive="$(realpath --canonicalize-missing "${2:-$(dirname "$0")/it/volumes/format-2.tar.gz}")"
@@ -18,7 +18,7 @@ need_geth
 volume="$(mktemp -d)"
 trap 'rm -rf "$volume"' EXIT
 SPYHOP_VOLUME_BY="$spyhop" SPYHOP_VOLUME="$volume" cargo test --release --locked --test it -- upgrade::
-# What is published is made again, and is most of it.
+# The published file is most of the volume, and is made again.
 rm "$volume"/*.duckdb
 tar --create --directory "$volume" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner . | gzip -9 --no-name >"$archive"
 say "$(stat --format %s "$archive") bytes in $archive"

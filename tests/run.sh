@@ -5,23 +5,23 @@
 #        tests/run.sh faults [COUNT]        every fault, one at a time, or this many of each scene and kind, or with `places` those
 #                                           at the first, a middle and the last call on each kind of file
 #        tests/run.sh histories [COUNT]     this many random histories of each kind [10000]
-#        tests/run.sh recover [COUNT]       so many random signatures, and as many crafted ones [10000000]
+#        tests/run.sh recover [COUNT]       this many random signatures, and as many crafted ones [10000000]
 #        tests/run.sh fuzz [SECONDS]        mutated inputs, this long for each target [600]
 #        tests/run.sh soak [BLOCKS]         a long run [100000]; SPYHOP_SOAK_PLOT names a file for a plot
 #        tests/run.sh image                 only the image, in a Docker daemon of its own
 #
 # With CI=true a test fails if something is missing; otherwise it passes with a message.
 #
-# Everything uses one profile, because a second one compiles DuckDB's C++ a second time, and tests what ships. SPYHOP_PROFILE=quick,
-# which docker/demo.sh uses, compiles in a third of the time, and then the tests take about twice as long.
+# Everything uses one profile, because a second one would compile DuckDB's C++ again; the default tests what ships.
+# SPYHOP_PROFILE=quick, which docker/demo.sh uses, compiles in a third of the time, but then the tests take about twice as long.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export SPYHOP_PROFILE="${SPYHOP_PROFILE:-release}"
 # shellcheck source=tests/env.sh
 source tests/env.sh
 
-# need_duckdb VERSION [CLI-VERSION]: a virtual environment of its own in the cache, with DuckDB's Python package and command line;
-# exported as SPYHOP_TEST_DUCKDB_x_y, the directory with `python` and, if available, `duckdb`.
+# need_duckdb VERSION [CLI-VERSION]: a virtual environment in the cache with DuckDB's Python package and command line; exports its
+# directory with `python` and, if available, `duckdb` as SPYHOP_TEST_DUCKDB_x_y.
 need_duckdb() {
     local home="$cache/python/duckdb-$1"
     if ! "$home/bin/python" -c 'import duckdb' 2>/dev/null || [[ -n "${2:-}" && ! -x "$home/bin/duckdb" ]]; then
@@ -48,7 +48,7 @@ need file file
 need rsync rsync
 # Only root may mount, so tests that mount need root.
 [[ "$(id -u)" != 0 ]] || need bindfs bindfs
-# The package index has no command line of 2.0; spyhop's own `sql` replaces it.
+# The package index has no 2.0 command line; spyhop's own `sql` replaces it.
 need_duckdb 2.0.0
 need_duckdb 1.5.6 1.5.6
 need_duckdb 1.4.5 1.4.4.post2
