@@ -46,7 +46,7 @@ enum Trial {
 /// How many faults of a scene and kind are tried.
 #[derive(Clone, Copy, Debug)]
 enum Extent {
-    /// So many.
+    /// This many.
     Few(u64),
     /// Those at the first, a middle and the last call on each kind of file.
     Places,
@@ -61,7 +61,7 @@ struct Outcome {
     fired: bool,
     /// The file that it hit.
     hit: Option<PathBuf>,
-    /// Whether the run continued in spite of it, and succeeded.
+    /// Whether the run continued despite it, and succeeded.
     endured: bool,
     /// What is wrong, by the column it counts in, with details.
     wrong: Vec<(Wrong, String)>,
@@ -518,7 +518,7 @@ fn no_fault_loses_a_row_or_passes_in_silence() {
     let seconds =
         seconds.map(|seconds| seconds.parse().expect("SPYHOP_FAULTS_SECONDS is a number"));
     let is_over = || seconds.is_some_and(|seconds| start.elapsed().as_secs() >= seconds);
-    // So that an early end has tried some of everything.
+    // Shuffled, so that a run that ends early has tried some of everything.
     for index in 1..trials.len() {
         trials.swap(index, random.within(0..=index as u64) as usize);
     }
@@ -564,8 +564,8 @@ fn no_fault_loses_a_row_or_passes_in_silence() {
     let table = table.into_inner().unwrap();
     say(&shown_table(&table));
     say(&format!("in {:.0} s", start.elapsed().as_secs_f64()));
-    // For a few, what a fault must never cause; for all, also that each has a remedy and all damage
-    // is repaired.
+    // By default, fails on what a fault must never cause; with `SPYHOP_FAULTS`, also on a missing
+    // remedy and on unrepaired damage.
     let counts =
         |row: &str, kind: Wrong| is_told || kind < Wrong::Stuck && !row.starts_with("damage");
     let of_row = |(row, outcomes): (&String, &Vec<Outcome>)| {
