@@ -5,7 +5,7 @@
 //! of [`crate::rows`] that are combined when ranges are sealed or merged, and an answer combines
 //! those of the ranges and the tail. So a reorganisation undoes nothing, and the order in which
 //! ranges arrive does not matter. Most views never change; those about a period that ends with the
-//! newest block are replaced with each block.
+//! newest block are replaced when the range changes in which the period begins.
 //!
 //! Two answers need more than SQL over the tables. Address labels come from [`labels`]. `whales`
 //! would have to read every balance ever stored, so the [`ranking`] computes it in the background
@@ -39,7 +39,7 @@ pub(crate) use movements::halves as halves_of_movements;
 pub use ranking::Ranking;
 pub use ranks::RankLimits;
 pub(crate) use stored::nothing;
-pub(crate) use windows::BlockRun;
+pub(crate) use windows::{BlockRun, CREATE_NEWEST, fill_newest};
 
 use crate::rows::coverage::Interval;
 use crate::rows::{self, CHAIN_TABLES, Selection, Table};
@@ -98,8 +98,8 @@ const LASTING: [(&Table, Query); 11] = [
     (&gas_ranks::GUZZLERS, gas_ranks::guzzlers),
 ];
 
-/// The query of a view over the whole history; `None` for tables, and for views that are replaced
-/// with each block.
+/// The query of a view over the whole history; `None` for tables, and for views of
+/// [`up_to_newest`].
 pub(crate) fn lasting(table: &Table) -> Option<String> {
     let answer =
         LASTING.iter().find(|(answer, _)| answer.name == table.name).map(|(_, body)| body());
@@ -107,7 +107,7 @@ pub(crate) fn lasting(table: &Table) -> Option<String> {
     answer.or_else(|| is_chain().then(|| stored::both(table)))
 }
 
-/// The views that are replaced with each block, each with its query.
+/// The views about periods that end with the newest block, each with its query.
 pub(crate) fn up_to_newest(
     ranges: &[BlockRun],
     tail: &[BlockLink],

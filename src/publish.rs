@@ -104,6 +104,9 @@ struct LastPublished {
     labels: Option<u64>,
     /// The revision of the views of decoded events.
     events: Option<u64>,
+    /// The views of [`answers::up_to_newest`], as created.
+    windows: Vec<String>,
+    reorgs: Option<Vec<Reorg>>,
     age: u32,
 }
 
@@ -205,7 +208,10 @@ impl Publisher {
             }
         }
         replace(&connection, &rows::coverage::TABLE, state.coverage, rows::coverage::push)?;
-        replace(&connection, &rows::reorgs::TABLE, state.reorgs, rows::reorgs::push)?;
+        let reorgs = Some(state.reorgs.to_vec());
+        if reorgs != last.reorgs {
+            replace(&connection, &rows::reorgs::TABLE, state.reorgs, rows::reorgs::push)?;
+        }
         let labels = Some(state.labels.revision());
         if labels != last.labels {
             replace(&connection, &rows::labels::TABLE, state.labels.list(), rows::labels::push)?;
@@ -215,9 +221,14 @@ impl Publisher {
                 .execute_batch(&sealed_views(state, None))
                 .context("views of the sealed ranges")?;
         }
+        let runs = state.ranges.iter().map(Directory::run);
         connection
-            .execute_batch(&window_views(state))
-            .context("views of the time up to the newest block")?;
+            .execute_batch(&answers::fill_newest(runs, state.tail))
+            .context("newest block")?;
+        let windows = window_views(state);
+        for view in windows.iter().filter(|view| !last.windows.contains(view)) {
+            connection.execute_batch(view).context("views of the time up to the newest block")?;
+        }
         connection.execute_batch("COMMIT")?;
         // From here on failures are isolated.
         for sql in answers::macros().iter().filter(|_| scratch) {
@@ -231,7 +242,7 @@ impl Publisher {
         }
         connection.execute_batch("CHECKPOINT")?;
         connection.close().map_err(|(_, error)| error)?;
-        Ok(LastPublished { ranges, ranking, tail: blocks, labels, events, age })
+        Ok(LastPublished { ranges, ranking, tail: blocks, labels, events, windows, reorgs, age })
     }
 }
 
@@ -438,6 +449,8 @@ fn open(store: &Store, path: &Path) -> Result<Connection> {
         .with("storage_compatibility_version", "v1.4.0")?
         .with("memory_limit", MEMORY_LIMIT)?
         .with("threads", "1")?
+        // A commit then writes the file itself, and not a log of changes first.
+        .with("checkpoint_threshold", "1KB")?
         .with("temp_directory", store.temporary().join("duckdb").display().to_string())?
         .with("autoinstall_known_extensions", "false")?
         .with("autoload_known_extensions", "false")?;
@@ -451,7 +464,7 @@ fn open(store: &Store, path: &Path) -> Result<Connection> {
 }
 
 fn create_tables() -> String {
-    let mut sql = "CREATE SCHEMA tail; CREATE SCHEMA sealed;\n".to_owned();
+    let mut sql = format!("CREATE SCHEMA tail; CREATE SCHEMA sealed;\n{}", answers::CREATE_NEWEST);
     let chain = CHAIN_TABLES.into_iter().map(|table| ("tail", table));
     for (schema, table) in chain.chain(BOUNDED_TABLES.into_iter().map(|table| ("main", table))) {
         let _ = writeln!(sql, "CREATE TABLE {schema}.{} ({});", table.name, table.definitions());
@@ -472,20 +485,16 @@ fn create_views() -> String {
     sql
 }
 
-/// The views whose periods end with the newest block.
-fn window_views(state: &Contents) -> String {
+/// The views whose periods end with the newest block, each with its comments.
+fn window_views(state: &Contents) -> Vec<String> {
     let held: Vec<_> = state.ranges.iter().map(Directory::run).collect();
     let bodies =
         answers::up_to_newest(&held, state.tail, state.tables, state.coverage, state.ranking);
-    bodies
-        .map(|(table, body)| {
-            format!(
-                "CREATE OR REPLACE VIEW main.{} AS {body};\n{}",
-                table.name,
-                comments("VIEW", "main", table)
-            )
-        })
-        .concat()
+    let view = |(table, body): (&Table, String)| {
+        let comments = comments("VIEW", "main", table);
+        format!("CREATE OR REPLACE VIEW main.{} AS {body};\n{comments}", table.name)
+    };
+    bodies.into_iter().map(view).collect()
 }
 
 fn comments(what: &str, schema: &str, table: &Table) -> String {

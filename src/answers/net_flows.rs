@@ -38,15 +38,13 @@ pub(super) fn body(windows: &[Window]) -> String {
 }
 
 fn window(window: &Window) -> Option<String> {
-    let Window { name, start, first, complete, internal_complete, .. } = window;
-    let (start, first) = ((*start)?, *first);
-    let day = start / 86_400 * 86_400;
-    let after = |from: u64, column: &str| format!("{column} > {}", instant(from));
+    let Window { name, start, day, first, complete, internal_complete, .. } = window;
+    let start = start.as_ref()?;
     let of_day = |schema: &str, range: &str| {
         let wanted = format!(
-            "{} AND block_timestamp < make_timestamp({}){range}",
-            after(start, "block_timestamp"),
-            (day + 86_400) * 1_000_000
+            "block_timestamp > {start} AND block_timestamp >= {} AND block_timestamp < {}{range}",
+            instant(*day),
+            instant(day + 86_400)
         );
         let amounts = |taken: &str, given: &str| {
             let [taken, given] = [taken, given].map(|way| {
@@ -68,8 +66,8 @@ fn window(window: &Window) -> Option<String> {
     let later = |schema: &str, range: &str| {
         format!(
             "SELECT asset, address, amount_in, amount_in_text, amount_out, amount_out_text, count_in, count_out
-            FROM {schema}.address_flows WHERE {}{range}",
-            after(day, "day")
+            FROM {schema}.address_flows WHERE day > {}{range}",
+            instant(*day)
         )
     };
     let range = format!(" AND last >= {first}");

@@ -28,10 +28,10 @@ pub(super) const TABLE: Table = Table {
 /// Its query, for the window of a day.
 pub(super) fn body(windows: &[Window]) -> String {
     let day = windows.iter().find(|window| window.name == "24h");
-    let Some((day, start)) = day.and_then(|day| Some((day, day.start?))) else {
+    let Some((day, start)) = day.and_then(|day| Some((day, day.start.as_ref()?))) else {
         return nothing(&TABLE);
     };
-    let after = format!("block_timestamp > {}", instant(start));
+    let after = format!("block_timestamp > {start} AND block_timestamp >= {}", instant(day.day));
     format!(
         "SELECT m.asset, least(f.rank, t.rank) AS rank, kind, amount, amount_text, from_address, fl.name AS from_label, to_address,
             tl.name AS to_label, m.block_number, block_timestamp, transaction_hash

@@ -5,6 +5,7 @@ use super::ranking::Ranking;
 use super::stored::nothing;
 use super::supply::{Supplies, share};
 use super::unseen::Unseen;
+use super::windows::NEWEST;
 use crate::rows::Kind::{Integer, Percent, Text, Wide};
 use crate::rows::coverage::Interval;
 use crate::rows::{Table, balances, column};
@@ -69,12 +70,16 @@ pub(super) fn body(
     let since_block =
         unseen.ether.map(|unseen| unseen + 1).or(first).filter(|since| *since <= newest);
     format!(
-        "SELECT asset, address_count, balance, balance_text, supply, supply_text, {share}, {last}::BIGINT AS block_number,
+        "SELECT asset, address_count, balance, balance_text, supply, supply_text, {share}, {counted}::BIGINT AS block_number,
             CASE WHEN asset = 'ETH' THEN {since_block} ELSE (SELECT max(first_block) FROM main.coverage
-                WHERE table_name = '{balances}' AND status = 'held' AND last_block = {newest}) END::BIGINT AS since_block
+                WHERE table_name = '{balances}' AND status = 'held' AND last_block = (SELECT number FROM {NEWEST}))
+                END::BIGINT AS since_block
         FROM ({assets}) LEFT JOIN ({supplies}) AS s USING (asset)",
         share = share("balance"),
-        last = ranking.map_or(newest, |ranking| ranking.manifest.last),
+        counted = ranking.map_or_else(
+            || format!("(SELECT number FROM {NEWEST})"),
+            |ranking| ranking.manifest.last.to_string()
+        ),
         since_block = since_block.map_or("NULL".to_owned(), |block| block.to_string()),
         balances = balances::TABLE.name,
         supplies = supplies.sql(),

@@ -1,7 +1,9 @@
 //! The periods up to the newest block that `net_flows`, `whales` and `whale_moves` cover.
 //!
-//! Their views are replaced with each block, because they contain times as literals: so a query
-//! opens the files of that period only.
+//! Their views contain the range in which a period begins as a literal, so that a query opens the
+//! files of that period only; they are replaced when that changes. The exact time is read from
+//! `tail.newest`, which has the newest block: a view whose text changed with each block would have
+//! to be parsed and bound for each block.
 
 use super::unseen::Unseen;
 use crate::rows::coverage::Interval;
@@ -28,9 +30,11 @@ pub(crate) struct BlockRun {
 pub(super) struct Window {
     /// Its name.
     pub name: &'static str,
-    /// It contains blocks after this time, in seconds since 1970. `None` if the newest block's time
-    /// does not fit a `TIMESTAMP`: then views by time are empty.
-    pub start: Option<u64>,
+    /// It contains blocks after this time, as SQL. `None` if the newest block's time does not fit a
+    /// `TIMESTAMP`: then views by time are empty.
+    pub start: Option<String>,
+    /// The first second of the day in which it starts, since 1970.
+    pub day: u64,
     /// A lower bound for its first block.
     pub first: u64,
     /// The last block before it, as SQL; null if it is not stored. It is at most `before_max`.
@@ -45,9 +49,33 @@ pub(super) struct Window {
     pub internal_complete: bool,
 }
 
+/// The table with number and time of the newest block, at most one row.
+pub(super) const NEWEST: &str = "tail.newest";
+
+/// Creates [`NEWEST`].
+pub(crate) const CREATE_NEWEST: &str =
+    "CREATE TABLE tail.newest (number BIGINT, timestamp TIMESTAMP);\n";
+
+/// Fills [`NEWEST`] with the newest block of these; the time is null if it does not fit.
+pub(crate) fn fill_newest(
+    ranges: impl DoubleEndedIterator<Item = BlockRun>,
+    tail: &[BlockLink],
+) -> String {
+    let newest = tail.last().map(|link| (link.number, link.timestamp));
+    let newest = newest.or_else(|| ranges.last().map(|run| (run.last, run.last_timestamp)));
+    let row = newest.map_or(String::new(), |(number, seconds)| {
+        let time = timestamp(seconds).map_or("NULL".to_owned(), instant);
+        format!("INSERT INTO {NEWEST} VALUES ({number}, {time});\n")
+    });
+    format!("DELETE FROM {NEWEST};\n{row}")
+}
+
+/// Seconds of a day.
+const DAY_S: u64 = 86_400;
+
 /// The windows' names and lengths, in seconds.
 const WINDOWS: [(&str, u64); 4] =
-    [("1h", 3_600), ("24h", 86_400), ("7d", 7 * 86_400), ("30d", 30 * 86_400)];
+    [("1h", 3_600), ("24h", DAY_S), ("7d", 7 * DAY_S), ("30d", 30 * DAY_S)];
 
 /// The windows that end with the newest block; none if there is no block.
 pub(super) fn of(
@@ -78,7 +106,7 @@ pub(super) fn of(
             Some(_) if !is_told => "NULL".to_owned(),
             Some(_) => format!(
                 "coalesce((SELECT max(number) FROM sealed.blocks WHERE first = {first} AND timestamp <= {}), {below})",
-                instant(start)
+                before_newest(length)
             ),
         };
         let before_max = run.map_or(first, |run| run.last);
@@ -88,17 +116,18 @@ pub(super) fn of(
                 && interval.first <= first
                 && interval.last >= newest.last
         });
-        let complete = complete(&runs, tail, start);
-        let start = is_told.then_some(start);
+        let complete = complete(&runs, tail, start, length);
+        let day = start / DAY_S * DAY_S;
+        let start = is_told.then(|| before_newest(length));
         let unseen = Unseen::in_coverage(coverage, before_max);
-        Window { name, start, first, before, before_max, unseen, complete, internal_complete }
+        Window { name, start, day, first, before, before_max, unseen, complete, internal_complete }
     };
     WINDOWS.into_iter().map(window).collect()
 }
 
 /// Whether all blocks after `start` are stored, with all required tables: they must link down to a
 /// block that is older.
-fn complete(runs: &[BlockRun], tail: &[BlockLink], start: u64) -> String {
+fn complete(runs: &[BlockRun], tail: &[BlockLink], start: u64, length: u64) -> String {
     let needed =
         [&blocks::TABLE, &native_transfers::TABLE, &token_transfers::TABLE, &address_flows::TABLE];
     let mut lowest: Option<&BlockRun> = None;
@@ -120,7 +149,7 @@ fn complete(runs: &[BlockRun], tail: &[BlockLink], start: u64) -> String {
         // Its own first block may be older; its timestamp is in the range's file.
         (Some(BlockRun { first, .. }), _) => format!(
             "(SELECT coalesce(min(timestamp) <= {}, false) FROM sealed.blocks WHERE first = {first})",
-            instant(start)
+            before_newest(length)
         ),
     }
 }
@@ -128,4 +157,9 @@ fn complete(runs: &[BlockRun], tail: &[BlockLink], start: u64) -> String {
 /// A time in SQL, clamped to the largest `TIMESTAMP`.
 pub(super) fn instant(seconds: u64) -> String {
     format!("make_timestamp({})", seconds.min(TIMESTAMP_MAX) * 1_000_000)
+}
+
+/// The time so many seconds before the newest block, in SQL; not before 1970.
+fn before_newest(seconds: u64) -> String {
+    format!("(SELECT greatest(timestamp - to_seconds({seconds}), make_timestamp(0)) FROM {NEWEST})")
 }
