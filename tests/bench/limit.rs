@@ -1,10 +1,11 @@
-//! The upper limit for any tool on the same machine as the node: drains the raw replies for a range
+//! The upper limit for a tool on the same machine as the node: drains the raw replies for a range
 //! of blocks over the node's socket, and recovers the senders of their transactions with
 //! libsecp256k1 on all cores. Nothing else: receipts are counted and dropped, only signatures and
 //! what they sign are read from a block, nothing is proved and nothing is written.
 //!
 //! With `--ancient`, the same for the freezer: reads its files from front to back, and recovers the
-//! senders of preloaded transactions.
+//! senders of preloaded transactions. With `--batch`, senders are recovered in batches by spyhop's
+//! own code, where the processor can.
 //!
 //! The readers mostly sleep, the workers use whatever the node leaves of the cores, and the channel
 //! between them is bounded, so neither side ever waits while there is work for it.
@@ -17,13 +18,13 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use alloy_primitives::{Address, keccak256};
+use alloy_primitives::{U256, keccak256};
 use alloy_rlp::{Decodable, Header};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use secp256k1::Message;
-use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
+use spyhop::decode::Signature;
 use spyhop::freezer::Freezer;
+use spyhop::recover::{self, Signer};
 
 /// Blocks queued for the workers: about 4 MB.
 const WAITING_MAX: usize = 64;
@@ -44,6 +45,9 @@ struct Arguments {
     /// Requests in flight on each connection
     #[arg(long, default_value_t = 8)]
     window: u64,
+    /// Recover the senders of many blocks together, in batches
+    #[arg(long, requires = "ancient")]
+    batch: bool,
     /// Recover nothing, to measure the replies alone
     #[arg(long)]
     drain_only: bool,
@@ -74,7 +78,7 @@ fn main() -> Result<()> {
         let workers: Vec<_> = (0..workers)
             .map(|_| {
                 let blocks = receiver.clone();
-                scope.spawn(|| recover(blocks, arguments.drain_only))
+                scope.spawn(|| recover_each(blocks, arguments.drain_only))
             })
             .collect();
         drop(receiver);
@@ -89,10 +93,16 @@ fn main() -> Result<()> {
         Ok((bytes, recovered))
     })?;
 
-    report(&arguments, start, &recovered, bytes)
+    report(&arguments, start, "libsecp256k1", &recovered, bytes)
 }
 
-fn report(arguments: &Arguments, start: Instant, recovered: &Recovered, bytes: u64) -> Result<()> {
+fn report(
+    arguments: &Arguments,
+    start: Instant,
+    backend: &str,
+    recovered: &Recovered,
+    bytes: u64,
+) -> Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     let blocks = arguments.last - arguments.first + 1;
     ensure!(recovered.blocks == blocks, "{} of {blocks} blocks came", recovered.blocks);
@@ -100,6 +110,7 @@ fn report(arguments: &Arguments, start: Instant, recovered: &Recovered, bytes: u
         "{}",
         serde_json::json!({
             "blocks": blocks,
+            "backend": backend,
             "transactions": recovered.transactions,
             "senders_sum": format!("{:016x}", recovered.senders_sum),
             "bytes": bytes,
@@ -121,8 +132,12 @@ fn frozen(arguments: &Arguments, ancient: &Path) -> Result<()> {
         next += run.blocks.len() as u64;
         bodies.extend(run.blocks.into_iter().map(|block| block.body.to_vec()));
     }
+    // As many blocks as spyhop's own groups.
+    let groups: Vec<_> = bodies.chunks(16).collect();
     let workers = std::thread::available_parallelism()?.get();
     let taken = AtomicUsize::new(0);
+    // The first use makes tables, which takes as long for any number of blocks.
+    let backend = if arguments.batch { recover::backend().name() } else { "libsecp256k1" };
     let start = Instant::now();
     let (bytes, recovered) = std::thread::scope(|scope| -> Result<_> {
         let reader = scope.spawn(|| plain_read(ancient));
@@ -130,10 +145,17 @@ fn frozen(arguments: &Arguments, ancient: &Path) -> Result<()> {
             .map(|_| {
                 scope.spawn(|| -> Result<_> {
                     let mut recovered = Recovered::default();
-                    let mut scratch = Vec::new();
-                    while let Some(body) = bodies.get(taken.fetch_add(1, Ordering::Relaxed)) {
-                        let mut fields = Header::decode_bytes(&mut &body[..], true)?;
-                        recovered.block(&mut fields, &mut scratch)?;
+                    let take = || groups.get(taken.fetch_add(1, Ordering::Relaxed));
+                    while let Some(group) = take() {
+                        let mut signatures = Vec::new();
+                        for body in *group {
+                            let mut fields = Header::decode_bytes(&mut &body[..], true)?;
+                            recovered.read(&mut fields, &mut signatures)?;
+                        }
+                        match arguments.batch {
+                            true => recovered.take(recover::signers(&signatures))?,
+                            false => recovered.take(signatures.iter().map(Signature::signer))?,
+                        }
                     }
                     Ok(recovered)
                 })
@@ -145,7 +167,7 @@ fn frozen(arguments: &Arguments, ancient: &Path) -> Result<()> {
         }
         Ok((reader.join().expect("the reader returns its errors")?, recovered))
     })?;
-    report(arguments, start, &recovered, bytes)
+    report(arguments, start, backend, &recovered, bytes)
 }
 
 /// Reads every file of a directory, and returns the number of bytes.
@@ -260,23 +282,30 @@ impl Recovered {
         self.senders_sum = self.senders_sum.wrapping_add(other.senders_sum);
     }
 
-    /// Recovers the senders of a block; `fields` starts at its list of transactions.
-    fn block(&mut self, fields: &mut &[u8], scratch: &mut Vec<u8>) -> Result<()> {
+    /// Appends the signatures of a block; `fields` starts at its list of transactions.
+    fn read(&mut self, fields: &mut &[u8], signatures: &mut Vec<Signature>) -> Result<()> {
         let mut transactions = Header::decode_bytes(fields, true)?;
         while !transactions.is_empty() {
-            let sender = sender(&mut transactions, scratch)?;
-            let head = sender.first_chunk().expect("an address has 20 bytes");
-            self.senders_sum = self.senders_sum.wrapping_add(u64::from_be_bytes(*head));
-            self.transactions += 1;
+            signatures.push(signature(&mut transactions)?);
         }
         self.blocks += 1;
         Ok(())
     }
+
+    /// Adds the senders of transactions.
+    fn take(&mut self, senders: impl IntoIterator<Item = Signer>) -> Result<()> {
+        for sender in senders {
+            let sender = sender?;
+            let head = sender.first_chunk().expect("an address has 20 bytes");
+            self.senders_sum = self.senders_sum.wrapping_add(u64::from_be_bytes(*head));
+            self.transactions += 1;
+        }
+        Ok(())
+    }
 }
 
-fn recover(blocks: Arc<Mutex<Receiver<Vec<u8>>>>, drain_only: bool) -> Result<Recovered> {
+fn recover_each(blocks: Arc<Mutex<Receiver<Vec<u8>>>>, drain_only: bool) -> Result<Recovered> {
     let mut recovered = Recovered::default();
-    let mut scratch = Vec::new();
     loop {
         let next = blocks.lock().expect("no worker panics while it waits").recv();
         let Ok(hex) = next else { return Ok(recovered) };
@@ -287,20 +316,22 @@ fn recover(blocks: Arc<Mutex<Receiver<Vec<u8>>>>, drain_only: bool) -> Result<Re
         let block = const_hex::decode(&hex).context("failed to decode a block's hex")?;
         let mut fields = Header::decode_bytes(&mut &block[..], true)?;
         Header::decode_bytes(&mut fields, true).context("failed to step over a header")?;
-        recovered.block(&mut fields, &mut scratch)?;
+        let mut signatures = Vec::new();
+        recovered.read(&mut fields, &mut signatures)?;
+        recovered.take(signatures.iter().map(Signature::signer))?;
     }
 }
 
-/// Removes one transaction from the list and recovers its sender. The signed data is the
+/// Removes one transaction from the list and reads its signature. The signed data is the
 /// transaction's own bytes without the last three fields (EIP-2718 types), or the first six and the
 /// chain id (EIP-155).
-fn sender(transactions: &mut &[u8], scratch: &mut Vec<u8>) -> Result<Address> {
+fn signature(transactions: &mut &[u8]) -> Result<Signature> {
     let item = Header::decode(transactions)?;
     let (mut transaction, rest) = transactions.split_at(item.payload_length);
     *transactions = rest;
-    scratch.clear();
+    let mut message = Vec::with_capacity(transaction.len());
     if !item.list {
-        scratch.push(transaction[0]);
+        message.push(transaction[0]);
         transaction = Header::decode_bytes(&mut &transaction[1..], true)?;
     }
 
@@ -324,22 +355,14 @@ fn sender(transactions: &mut &[u8], scratch: &mut Vec<u8>) -> Result<Address> {
     };
     let tail = chain_id.map(alloy_rlp::encode).unwrap_or_default();
     let zeros: &[u8] = if chain_id.is_some() { &[0x80, 0x80] } else { &[] };
-    Header { list: true, payload_length: signed.len() + tail.len() + zeros.len() }.encode(scratch);
-    scratch.extend_from_slice(signed);
-    scratch.extend_from_slice(&tail);
-    scratch.extend_from_slice(zeros);
+    Header { list: true, payload_length: signed.len() + tail.len() + zeros.len() }
+        .encode(&mut message);
+    message.extend_from_slice(signed);
+    message.extend_from_slice(&tail);
+    message.extend_from_slice(zeros);
 
-    let mut compact = [0; 64];
-    for half in compact.chunks_exact_mut(32) {
-        let number = Header::decode_bytes(&mut signature, false)?;
-        ensure!(number.len() <= 32, "a signature longer than 64 bytes");
-        half[32 - number.len()..].copy_from_slice(number);
-    }
-    let parity = if parity == 0 { RecoveryId::Zero } else { RecoveryId::One };
-    let key = RecoverableSignature::from_compact(&compact, parity)?
-        .recover_ecdsa(Message::from_digest(keccak256(&scratch).0))?
-        .serialize_uncompressed();
-    Ok(Address::from_raw_public_key(&key[1..]))
+    let [r, s] = [U256::decode(&mut signature)?, U256::decode(&mut signature)?];
+    Ok(Signature { hash: keccak256(&message), r, s, y_parity: parity != 0 })
 }
 
 fn connect(path: &Path) -> Result<UnixStream> {

@@ -5,11 +5,12 @@
                        [--etl-blocks 500] [--cryo-blocks 1000]
 
 `spyhop` is `watch --once` over the socket only; `freezer` is `backfill` from geth's freezer on all cores, `freezer-1` on one core.
-`freezer-limit` is the upper limit for recovering the senders with libsecp256k1, `freezer-limit-1` the same on one core.
+`freezer-limit` is the upper limit for recovering the senders with libsecp256k1, `freezer-limit-1` the same on one core, and
+`freezer-limit-ifma` the upper limit for recovering them in batches. `recover` compares the two on one core, without a node.
 `freezer-logs` builds only tables that need no sender, and is compared with `cryo-logs`.
 
 Needs Python 3.11 (for cryo's wheel), cargo, and geth 1.17.8: $GETH, the one on the PATH, the one in the cache, or go to install
-it there. $SPYHOP_BIN, $BENCH_CHAIN and $BENCH_LIMIT name prebuilt binaries.
+it there. $SPYHOP_BIN, $BENCH_CHAIN, $BENCH_LIMIT and $BENCH_RECOVER name prebuilt binaries.
 The chain and the peers are kept in ${XDG_CACHE_HOME:-~/.cache}/spyhop, and created if they are missing.
 """
 
@@ -49,8 +50,8 @@ LOGS = {"lab": TRANSACTIONS // 2, "mainnet": 370}
 Run = collections.namedtuple("Run", "blocks seconds rows rss fds out cpu geth_cpu recovery")
 
 
-class Killed(Exception):
-    """A contender was killed by a signal: cryo occasionally dies with SIGSEGV."""
+class Crashed(Exception):
+    """A contender failed: cryo occasionally dies with SIGSEGV."""
 
 
 class Meter:
@@ -81,9 +82,9 @@ class Meter:
         sampler.join()
         self.cpu += usage.ru_utime + usage.ru_stime
         if child.returncode < 0:
-            raise Killed(f"{argv[0]} was ended by {signal.Signals(-child.returncode).name}")
+            raise Crashed(f"{argv[0]} was ended by {signal.Signals(-child.returncode).name}")
         if child.returncode != 0:
-            sys.exit(f"error: {argv[0]} exited with {child.returncode}:\n{tail(cwd / 'log')}")
+            raise Crashed(f"{argv[0]} exited with {child.returncode}:\n{tail(cwd / 'log')}")
 
     def _sample(self, pid, stop):
         while not stop.wait(0.05):
@@ -245,10 +246,10 @@ def run_limit(meter, options, geth, work):
     return None
 
 
-def freezer_limit(*prefix):
+def freezer_limit(*flags, prefix=()):
     def run(meter, options, geth, work):
         ancient = geth.datadir / "geth" / "chaindata" / "ancient" / "chain"
-        argv = [*prefix, options.binaries["bench-limit"], "--ancient", ancient, "--first", 1, "--last", frozen_blocks(options)]
+        argv = [*prefix, options.binaries["bench-limit"], "--ancient", ancient, "--first", 1, "--last", frozen_blocks(options), *flags]
         meter.run(argv, work)
         # Preloading the transactions does not count.
         meter.seconds = json.loads((work / "log").read_text().strip().splitlines()[-1])["seconds"]
@@ -304,7 +305,8 @@ CONTENDERS = {
     "freezer": Contender(backfill(), frozen_blocks, lambda table: table),
     "freezer-1": Contender(backfill("--workers", 1, prefix=("taskset", "-c", "0")), frozen_blocks, lambda table: table),
     "freezer-limit": Contender(freezer_limit(), frozen_blocks, None),
-    "freezer-limit-1": Contender(freezer_limit("taskset", "-c", "0"), frozen_blocks, None),
+    "freezer-limit-1": Contender(freezer_limit(prefix=("taskset", "-c", "0")), frozen_blocks, None),
+    "freezer-limit-ifma": Contender(freezer_limit("--batch"), frozen_blocks, None),
     "spyhop": Contender(run_spyhop, lambda options: options.blocks, lambda table: table),
     "limit": Contender(run_limit, lambda options: options.blocks, None),
     "cryo": Contender(cryo(*TABLES), lambda options: options.cryo_blocks, lambda table: f"'*__{table}__*.parquet'"),
@@ -346,7 +348,7 @@ def measure(name, options, geth, work):
         counts = {"blocks": blocks + (name in WITH_GENESIS), "transactions": blocks * TRANSACTIONS, "logs": blocks * LOGS[options.shape]}
         expected = [counts[table] for table in tables]
         if rows != expected:
-            sys.exit(f"error: {name} wrote {rows} {', '.join(tables)} where {expected} are on the chain")
+            raise Crashed(f"{name} wrote {rows} {', '.join(tables)} where {expected} are on the chain")
         rows = sum(rows)
         size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     recovery = re.search(r"recovery_percent=([0-9.]+)", (work / "log").read_text(errors="replace"))
@@ -391,18 +393,19 @@ def report(runs, options):
     widths = [max(len(row[column]) for row in table) for column in range(len(heads))]
     shape = "half ether, half token transfers" if options.shape == "lab" else "shaped like mainnet's"
     print(f"\n{TRANSACTIONS} transactions and {LOGS[options.shape]} logs a block, {shape}; median of {options.rounds}")
-    print(f"{platform.machine()}, {os.cpu_count()} cores, geth {GETH_VERSION} on the same cores; rows: {' + '.join(TABLES)}\n")
+    print(f"{processor()}, {os.cpu_count()} cores, geth {GETH_VERSION} on the same cores; rows: {' + '.join(TABLES)}\n")
     for row in table:
         print("  ".join([row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]))
 
     print()
     ratios = [
         ("freezer", "freezer-limit", 0, "%"),
+        ("freezer", "freezer-limit-ifma", {"lab": 30, "mainnet": 20}[options.shape], "%"),
         ("freezer", "freezer-1", 1.8, "x"),
         ("freezer-limit", "freezer-limit-1", 0, "x"),
-        ("freezer", "cryo", 5, "x"),
-        ("freezer", "etl", 15, "x"),
-        ("freezer-logs", "cryo-logs", 2.5, "x"),
+        ("freezer", "cryo", 10, "x"),
+        ("freezer", "etl", 45, "x"),
+        ("freezer-logs", "cryo-logs", 4, "x"),
         ("spyhop", "limit", 80, "%"),
         ("spyhop", "cryo", 3, "x"),
         ("spyhop", "etl", 9, "x"),
@@ -411,19 +414,34 @@ def report(runs, options):
         if name in runs and peer in runs:
             ratio = median(name, rate) / median(peer, rate) * (100 if unit == "%" else 1)
             wanted = f"at least {target:>4} {unit}   {verdict(ratio >= target)}" if target else ""
-            print(f"{name} / {peer:13} {ratio:9.1f} {unit}   {wanted}".rstrip())
-    if "freezer" in runs:
-        share, target = median("freezer", lambda run: run.recovery), {"lab": 88, "mainnet": 80}[options.shape]
-        print(f"recovery of freezer's CPU {share:7.1f} %   at least {target:>4} %   {verdict(share >= target)}")
+            print(f"{name} / {peer:18} {ratio:9.1f} {unit}   {wanted}".rstrip())
     if "freezer-logs" in runs:
         print(f"freezer-logs recovers nothing   {verdict(all(run.recovery is None for run in runs['freezer-logs']))}")
+    for name in ["freezer", "spyhop"]:
+        if name in runs:
+            rss = max(run.rss for run in runs[name])
+            print(f"resident memory of {name:7} {rss / MIB:6.0f} MiB   below 512 MiB   {verdict(rss < 512 * MIB)}")
     if "spyhop" not in runs:
         return
-    rss = max(run.rss for run in runs["spyhop"])
-    print(f"resident memory {rss / MIB:6.0f} MiB   below 512 MiB    {verdict(rss < 512 * MIB)}")
     # Constant: the same number is open in the middle of a run and near its end.
     drift = max(abs(middle - late) for middle, late in map(thirds, runs["spyhop"]))
     print(f"descriptors     {drift:+6.0f} from the second third of a run to the last   {verdict(drift <= 2)}")
+
+
+def processor():
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def recover(binary):
+    """Compares our recovery of senders with libsecp256k1's, on one core."""
+    printed = subprocess.run(["taskset", "-c", "0", binary], check=True, capture_output=True, text=True).stdout
+    found = json.loads(printed)
+    ns, alone, checked = (found[key][1] for key in ["checked_ns", "alone_ratio", "checked_ratio"])
+    print(f"\nrecover, one core, {found['in_use']}: {1e6 / ns:,.0f} senders a ms, {checked:.1f} x libsecp256k1   at least 10 x   {verdict(checked >= 10)}")
+    print(f"without the share that is checked by libsecp256k1: {alone:.1f} x")
 
 
 def thirds(run):
@@ -447,9 +465,11 @@ def arguments():
     parser.add_argument("--cryo-blocks", type=int, default=1_000, help="the first blocks only, as rates are per block")
     parser.add_argument("--etl-blocks", type=int, default=500)
     parser.add_argument("--shape", choices=LOGS, default="lab", help="what the blocks hold")
-    parser.add_argument("--only", default=",".join(CONTENDERS), help="which contenders, '' for making the chain alone")
+    parser.add_argument("--only", default=",".join([*CONTENDERS, "recover"]), help="which contenders, '' for making the chain alone")
     options = parser.parse_args()
     options.only = [name for name in options.only.split(",") if name]
+    options.recover = "recover" in options.only
+    options.only = [name for name in options.only if name != "recover"]
     if unknown := set(options.only) - set(CONTENDERS):
         parser.error(f"no such contender: {', '.join(unknown)}")
     options.cryo_blocks = min(options.cryo_blocks, options.blocks)
@@ -461,7 +481,7 @@ def main():
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     geth_binary = find_geth()
-    options.binaries = prepare_binaries("spyhop", "bench-chain", "bench-limit")
+    options.binaries = prepare_binaries("spyhop", "bench-chain", "bench-limit", *["bench-recover"] * options.recover)
     prepare_peers()
     datadir = prepare_chain(geth_binary, options.binaries["bench-chain"], options.blocks, options.shape)
     runs = collections.defaultdict(list)
@@ -476,10 +496,10 @@ def main():
                         load = os.getloadavg()[0]
                         try:
                             run = measure(name, options, geth, work)
-                        except Killed as killed:
+                        except Crashed as crashed:
                             if name not in PEERS:
                                 raise
-                            say(f"round {turn + 1}: {name} is missing: {killed}")
+                            say(f"round {turn + 1}: {name} is missing: {crashed}")
                             continue
                         runs[name].append(run)
                         say(
@@ -492,13 +512,15 @@ def main():
                     child.wait()
     if runs:
         report({name: runs[name] for name in CONTENDERS if name in runs}, options)
+    if options.recover:
+        recover(options.binaries["bench-recover"])
 
 
 if __name__ == "__main__":
     try:
         main()
-    except Killed as killed:
-        sys.exit(f"error: {killed}")
+    except Crashed as crashed:
+        sys.exit(f"error: {crashed}")
     except subprocess.CalledProcessError as error:
         stderr = error.stderr.decode() if isinstance(error.stderr, bytes) else error.stderr or ""
         sys.exit(f"error: {error}\n{stderr}".rstrip())
