@@ -25,7 +25,7 @@ impl Session {
                 Ok(range) => {
                     self.sealed.add(range);
                     self.committed(&format!("merged blocks {} to {}", blocks.0, blocks.1))?;
-                    self.publish(follows)?;
+                    self.publish(!self.settings.ends())?;
                 }
                 Err(FetchError::Other(error)) if error.is::<Damaged>() => {
                     self.take_damage(error)?
@@ -71,7 +71,7 @@ impl Session {
             self.rewind(last, last_hash, Vec::new())?;
         }
         self.committed(&what)?;
-        self.publish(self.settings.follows())?;
+        self.publish(!self.settings.ends())?;
         Ok(())
     }
 

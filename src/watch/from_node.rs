@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 
 /// Blocks per fetch batch.
-const BATCH_BLOCKS: u64 = 8;
+const BATCH_BLOCKS: u64 = 16;
 
 /// Batches in flight: enough to keep every core busy while replies travel.
 const BATCHES_MAX: usize = 8;

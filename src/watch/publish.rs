@@ -14,8 +14,8 @@ use std::time::Duration;
 /// How often to publish while the tail catches up.
 const PUBLISH_EVERY: Duration = Duration::from_secs(2);
 
-/// How often to publish while history is built at full speed: each publication costs some of that
-/// speed.
+/// How often to publish while history is built at full speed, by a command that ends by itself: each
+/// publication costs some of that speed.
 const PUBLISH_BACKFILL_EVERY: Duration = Duration::from_secs(30);
 
 impl Session {
@@ -52,7 +52,7 @@ impl Session {
     }
 
     fn try_publish(&mut self, now: bool) -> Result<()> {
-        let every = if self.settings.follows() { PUBLISH_EVERY } else { PUBLISH_BACKFILL_EVERY };
+        let every = if self.settings.ends() { PUBLISH_BACKFILL_EVERY } else { PUBLISH_EVERY };
         if !self.publication.is_due(if now { Duration::ZERO } else { every }) || self.is_filling() {
             return Ok(());
         }
