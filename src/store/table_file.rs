@@ -245,10 +245,11 @@ fn properties(table: &Table) -> WriterProperties {
                 .set_column_bloom_filter_fpp(path.clone(), 0.01)
                 .set_column_bloom_filter_max_ndv(path.clone(), 150_000);
         }
-        // A dictionary is useless for values that do not repeat.
-        if column.kind == Kind::Wide
-            || matches!(column.name, "hash" | "parent_hash" | "input" | "data" | "r" | "s")
-        {
+        // A dictionary is useless for values that do not repeat, or only in rows next to each other,
+        // where compression finds them.
+        const UNIQUE: [&str; 7] =
+            ["hash", "parent_hash", "transaction_hash", "input", "data", "r", "s"];
+        if column.kind == Kind::Wide || UNIQUE.contains(&column.name) {
             builder = builder.set_column_dictionary_enabled(path, false);
         }
     }

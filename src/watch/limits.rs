@@ -37,7 +37,8 @@ pub(super) fn apply(memory_bytes_max: u64, behind: bool) {
 /// quarter of the memory while history is built.
 fn return_freed_memory() {
     #[cfg(target_env = "gnu")]
-    for (parameter, bytes) in [(libc::M_MMAP_THRESHOLD, 1 << 20), (libc::M_TRIM_THRESHOLD, 4 << 20)]
+    for (parameter, bytes) in
+        [(libc::M_MMAP_THRESHOLD, 1 << 20), (libc::M_TRIM_THRESHOLD, 64 << 20)]
     {
         // SAFETY: it takes two numbers.
         let set = unsafe { libc::mallopt(parameter, bytes) };
