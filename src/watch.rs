@@ -163,10 +163,10 @@ async fn watch(settings: Settings, store: Arc<Store>, stop: Stop) -> Result<(), 
     let mut session = stop.or_stopped(opening).await??;
     session.sealed.check_links()?;
     let ended = follow(&mut session, &stop).await;
-    // Refused, or unable to write: what was committed before that is published if possible.
-    if matches!(ended, Err(FetchError::Other(_))) {
-        if let Err(error) = session.publish(true) {
-            tracing::warn!(error = format!("{error:#}"), "not published; the next start does it");
+    // Unable to write, or a bug: leave the published file as it is.
+    if let Err(FetchError::Other(error)) = &ended {
+        if error.is::<Refused>() {
+            session.publish_committed(true);
         }
         return ended;
     }

@@ -42,9 +42,9 @@ fn window(window: &Window) -> Option<String> {
     let start = start.as_ref()?;
     let of_day = |schema: &str, range: &str| {
         let wanted = format!(
-            "block_timestamp > {start} AND block_timestamp >= {} AND block_timestamp < {}{range}",
+            "block_timestamp > {start} AND block_timestamp >= {} AND block_timestamp < make_timestamp({}){range}",
             instant(*day),
-            instant(day + 86_400)
+            (day + 86_400) * 1_000_000
         );
         let amounts = |taken: &str, given: &str| {
             let [taken, given] = [taken, given].map(|way| {

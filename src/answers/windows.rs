@@ -161,5 +161,7 @@ pub(super) fn instant(seconds: u64) -> String {
 
 /// The time so many seconds before the newest block, in SQL; not before 1970.
 fn before_newest(seconds: u64) -> String {
-    format!("(SELECT greatest(timestamp - to_seconds({seconds}), make_timestamp(0)) FROM {NEWEST})")
+    format!(
+        "(SELECT greatest(timestamp - to_seconds({seconds}), make_timestamp(0)) FROM {NEWEST} WHERE timestamp IS NOT NULL)"
+    )
 }

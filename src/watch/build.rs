@@ -238,6 +238,13 @@ impl Session {
         if !self.jobs.is_collection_due() {
             return Ok(());
         }
+        if self.settings.ends() {
+            // It publishes rarely, and what is published may refer to what would be deleted.
+            self.publish_committed(true);
+            if self.publication.dirty {
+                return Ok(());
+            }
+        }
         self.store.collect_losers(GRACE)?;
         self.publication.collect(&self.store)?;
         let tip = self.tip();

@@ -51,6 +51,15 @@ impl Session {
         }
     }
 
+    /// The same where no step has just checked the tail: if its blocks do not link, or if it fails,
+    /// readers keep the old file.
+    pub(super) fn publish_committed(&mut self, now: bool) {
+        let checked = self.tail.check_links(self.sealed.top());
+        if let Err(error) = checked.and_then(|()| self.publish(now)) {
+            tracing::warn!(error = format!("{error:#}"), "not published, will be retried");
+        }
+    }
+
     fn try_publish(&mut self, now: bool) -> Result<()> {
         let every = if self.settings.ends() { PUBLISH_BACKFILL_EVERY } else { PUBLISH_EVERY };
         if !self.publication.is_due(if now { Duration::ZERO } else { every }) || self.is_filling() {

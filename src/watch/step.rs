@@ -113,6 +113,7 @@ impl Session {
     ) -> Result<(), FetchError> {
         let (state, unhealthy) = match &error {
             FetchError::Away(error) => {
+                self.publish_committed(false);
                 let mut state = format!("waiting for geth: {error}");
                 let mut cause = error.source();
                 while let Some(error) = cause {
