@@ -41,9 +41,9 @@
 //! finalized blocks become a sealed range, a directory of Parquet files, one per table; ten
 //! neighbours merge into one ten times as long. Tables per address or asset (`balances`,
 //! `address_flows`, `tokens`) are sorted by a key, and rows of equal keys are combined when ranges
-//! are sealed and merged. After each commit, which is one rename, [`publish`] replaces
-//! `spyhop.duckdb`: the tail's rows, views over the files of the ranges, and the [`answers`] as
-//! views over both.
+//! are sealed and merged. After each commit, which is one rename, or every 30 seconds in a command
+//! that ends by itself, [`publish`] replaces `spyhop.duckdb`: the tail's rows, views over the files
+//! of the ranges, and the [`answers`] as views over both.
 //!
 //! To add a table per address, write a file in `rows` that implements [`rows::combine::Entry`]; add
 //! it at the end of [`rows::CHAIN_TABLES`], to `rows/combined.rs`, and to `rows/dependencies.rs`

@@ -4,6 +4,7 @@ use super::amounts::{FITS_NOT, split, sum};
 use super::stored::nothing;
 use super::windows::{Window, instant};
 use crate::rows::Kind::{Integer, Text, Wide};
+use crate::rows::address_flows::DAY_S;
 use crate::rows::{Table, column};
 
 pub(super) const TABLE: Table = Table {
@@ -44,7 +45,7 @@ fn window(window: &Window) -> Option<String> {
         let wanted = format!(
             "block_timestamp > {start} AND block_timestamp >= {} AND block_timestamp < make_timestamp({}){range}",
             instant(*day),
-            (day + 86_400) * 1_000_000
+            (day + DAY_S) * 1_000_000
         );
         let amounts = |taken: &str, given: &str| {
             let [taken, given] = [taken, given].map(|way| {

@@ -6,6 +6,7 @@
 //! to be parsed and bound for each block.
 
 use super::unseen::Unseen;
+use crate::rows::address_flows::DAY_S;
 use crate::rows::coverage::Interval;
 use crate::rows::{
     Selection, TIMESTAMP_MAX, address_flows, blocks, native_transfers, timestamp, token_transfers,
@@ -69,9 +70,6 @@ pub(crate) fn fill_newest(
     });
     format!("DELETE FROM {NEWEST};\n{row}")
 }
-
-/// Seconds of a day.
-const DAY_S: u64 = 86_400;
 
 /// The windows' names and lengths, in seconds.
 const WINDOWS: [(&str, u64); 4] =

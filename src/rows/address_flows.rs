@@ -35,7 +35,7 @@ pub const TABLE: Table = Table {
 };
 
 /// Seconds of a day.
-const DAY_S: u64 = 86_400;
+pub(crate) const DAY_S: u64 = 86_400;
 
 /// The first second of a time's day; `None` if the time does not fit a `TIMESTAMP`.
 pub(super) fn day_of(seconds: u64) -> Option<u64> {
