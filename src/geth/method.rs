@@ -37,6 +37,10 @@ pub enum Method {
     Capabilities,
     /// A value of the node's database: used for the genesis allocation and for nothing else.
     DbGet,
+    /// One item of the node's freezer, as stored.
+    DbAncient,
+    /// How many blocks the node's freezer has.
+    DbAncients,
 }
 
 impl Method {
@@ -57,6 +61,8 @@ impl Method {
             Method::Call => "eth_call",
             Method::Capabilities => "eth_capabilities",
             Method::DbGet => "debug_dbGet",
+            Method::DbAncient => "debug_dbAncient",
+            Method::DbAncients => "debug_dbAncients",
         }
     }
 
@@ -72,6 +78,7 @@ impl Method {
                 | Method::Balance
                 | Method::Call
                 | Method::DbGet
+                | Method::DbAncient
         )
     }
 }

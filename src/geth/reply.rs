@@ -169,6 +169,10 @@ pub(super) fn text(result: &[u8]) -> Result<Option<String>, String> {
     json::<Cow<'_, str>>(result).map(|text| Some(text.into_owned()))
 }
 
+pub(super) fn count(result: &[u8]) -> Result<Option<u64>, String> {
+    json(result).map(Some)
+}
+
 pub(super) fn value(result: &[u8]) -> Result<Option<serde_json::Value>, String> {
     json(result).map(Some)
 }
@@ -375,6 +379,11 @@ pub(super) fn call_params(contract: Address, question: Question, block: B256, ga
 /// (`core/rawdb/schema.go`, `genesisPrefix`).
 pub(super) fn genesis_params(genesis: B256) -> String {
     format!(r#"["0x{}{genesis:x}"]"#, const_hex::encode("ethereum-genesis-"))
+}
+
+/// The parameters of `debug_dbAncient`: a table of the freezer (`core/rawdb/ancient_scheme.go`).
+pub(super) fn ancient_params(table: &'static str, number: u64) -> String {
+    format!(r#"["{table}",{number}]"#)
 }
 
 /// The parameters of `eth_getBlockByNumber` without its transactions.

@@ -7,7 +7,7 @@ use super::state::{Near, StateAsker};
 use super::tries::Tries;
 use crate::decode::rlp::Items;
 use crate::decode::{Block, Depth};
-use crate::geth::{self, At, Client};
+use crate::geth::{self, At, Client, FrozenBlock};
 use crate::prove::{BlobSchedule, Expected, Proved, prove};
 use crate::recover;
 use crate::rows::{Batch, Gap, Options, Part};
@@ -86,8 +86,56 @@ pub(super) struct Fetcher {
     pub warned: Arc<Mutex<HashSet<u8>>>,
 }
 
-/// A block's raw bytes and its raw receipts.
-type Raw = (Bytes, Vec<Bytes>);
+/// One block from the node, not yet decoded.
+enum Raw {
+    /// A block's RLP and its receipts' consensus encodings.
+    Block(Bytes, Vec<Bytes>),
+    /// As in the node's freezer.
+    Frozen(FrozenBlock),
+}
+
+impl Raw {
+    /// Length in bytes.
+    fn len(&self) -> usize {
+        match self {
+            Self::Block(block, receipts) => {
+                block.len() + receipts.iter().map(|raw| raw.len()).sum::<usize>()
+            }
+            Self::Frozen(FrozenBlock { header, body, receipts }) => {
+                header.len() + body.len() + receipts.len()
+            }
+        }
+    }
+
+    fn decode(self, depth: Depth) -> Result<Block> {
+        match self {
+            Self::Block(block, receipts) => Block::decode(block, receipts, depth),
+            Self::Frozen(FrozenBlock { header, body, receipts }) => {
+                Block::decode_stored(header, body, &receipts, depth)
+            }
+        }
+    }
+}
+
+/// How to ask the node for a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// As every node serves it.
+    Block(Near),
+    /// As stored in the node's freezer, which costs it least. Blocks that it does not return, and
+    /// those that fail their check, are fetched the other way.
+    Frozen,
+}
+
+impl Ask {
+    /// What else the node is asked about the block.
+    fn near(self) -> Near {
+        match self {
+            Self::Block(near) => near,
+            Self::Frozen => Near::Finalized,
+        }
+    }
+}
 
 impl Fetcher {
     /// Which tables to make, and how to read logs.
@@ -100,38 +148,37 @@ impl Fetcher {
         &self,
         first: u64,
         last: u64,
-        near: Near,
+        ask: Ask,
     ) -> Result<FetchBatch, FetchError> {
+        let near = ask.near();
         let mut raws: Vec<(u64, Raw)> = Vec::new();
         let requests: Vec<_> = (first..=last)
             .map(|number| {
                 let fetcher = self.clone();
-                AbortOnDrop::spawn(async move { fetcher.raw(number, near).await })
+                AbortOnDrop::spawn(async move { fetcher.any_raw(number, ask).await })
             })
             .collect();
         for (number, request) in (first..).zip(requests) {
             raws.push((number, request.await??));
         }
-        let length = |(block, receipts): &Raw| {
-            block.len() + receipts.iter().map(|raw| raw.len()).sum::<usize>()
-        };
-        let bytes = raws.iter().map(|(_, raw)| length(raw) as u64).sum();
+        let bytes = raws.iter().map(|(_, raw)| raw.len() as u64).sum();
         let this = self.clone();
         let (proved, failed) = self.compute(move || this.prove_all(raws)).await?;
         let mut proved = proved;
-        for (number, _, first_reason) in failed {
-            // Retry once, on a fresh connection.
+        for (number, first_reason) in failed {
+            // Retry once, on a fresh connection, and not from the freezer.
             tracing::warn!(
                 block = number,
                 reason = first_reason,
                 "block failed its check, fetching it again"
             );
             self.client.drop_connections();
-            let raw = self.raw(number, near).await?;
+            let (raw_block, raw_receipts) = self.raw(number, near).await?;
             let this = self.clone();
+            let raw = Raw::Block(raw_block.clone(), raw_receipts.clone());
             let (again, failed) = self.compute(move || this.prove_all(vec![(number, raw)])).await?;
             proved.extend(again);
-            if let Some((number, (raw_block, raw_receipts), reason)) = failed.into_iter().next() {
+            if let Some((number, reason)) = failed.into_iter().next() {
                 self.store.quarantine_block(number, &raw_block, &raw_receipts, &reason)?;
                 return Err(FetchError::Bad { number, reason });
             }
@@ -152,6 +199,15 @@ impl Fetcher {
             Ok(FetchBatch { links, gaps: batch.take_gaps(), parts: batch.parts(), bytes })
         })
         .await?
+    }
+
+    /// How many blocks the node's freezer has; none if the node does not say.
+    pub(super) async fn frozen_blocks(&self) -> Result<u64, FetchError> {
+        match Tries::STATE.of("the freezer", || self.client.frozen_blocks()).await {
+            Ok(count) => Ok(count),
+            Err(error) if error.is_passing() => Err(FetchError::Away(error)),
+            Err(_) => Ok(0),
+        }
     }
 
     /// A block of the tail as a batch; fetched from the node if its file is damaged or has other
@@ -175,7 +231,7 @@ impl Fetcher {
                 Err(error) => return Err(error.into()),
             },
         }
-        self.fetch(link.number, link.number, Near::Head).await
+        self.fetch(link.number, link.number, Ask::Block(Near::Head)).await
     }
 
     /// Moves the bytes of a proved block that is not of our chain to quarantine, and returns the
@@ -190,8 +246,20 @@ impl Fetcher {
         Ok(FetchError::Bad { number, reason })
     }
 
-    /// One block's raw bytes, with retries.
-    async fn raw(&self, number: u64, near: Near) -> Result<Raw, FetchError> {
+    /// One block, asked for in this way if the node can answer that.
+    async fn any_raw(&self, number: u64, ask: Ask) -> Result<Raw, FetchError> {
+        if ask == Ask::Frozen {
+            match self.pace.ask_between_blocks(self.client.frozen_block(number)).await {
+                Ok(block) => return Ok(Raw::Frozen(block)),
+                Err(error) => tracing::debug!(block = number, %error, "not from the freezer"),
+            }
+        }
+        let (block, receipts) = self.raw(number, ask.near()).await?;
+        Ok(Raw::Block(block, receipts))
+    }
+
+    /// One block's RLP and its receipts' consensus encodings, with retries.
+    async fn raw(&self, number: u64, near: Near) -> Result<(Bytes, Vec<Bytes>), FetchError> {
         match Tries::BLOCK.of(number, || self.raw_once(number, near)).await {
             Ok(raw) => Ok(raw),
             Err(geth::Error::Pruned { message, .. }) => Err(FetchError::Pruned(message)),
@@ -202,7 +270,7 @@ impl Fetcher {
         }
     }
 
-    async fn raw_once(&self, number: u64, near: Near) -> Result<Raw, geth::Error> {
+    async fn raw_once(&self, number: u64, near: Near) -> Result<(Bytes, Vec<Bytes>), geth::Error> {
         let at = At::Number(number);
         match near {
             Near::Finalized => {
@@ -220,21 +288,19 @@ impl Fetcher {
     }
 
     /// Decodes all blocks, recovers their senders together, and proves each by itself.
-    fn prove_all(&self, raws: Vec<(u64, Raw)>) -> (Vec<Proved>, Vec<(u64, Raw, String)>) {
+    fn prove_all(&self, raws: Vec<(u64, Raw)>) -> (Vec<Proved>, Vec<(u64, String)>) {
         let depth = self.options().depth();
-        let decode = |(_, (block, receipts)): &(u64, Raw)| {
-            Block::decode(block.clone(), receipts.clone(), depth)
-        };
-        let mut blocks: Vec<_> = raws.iter().map(decode).collect();
+        let (numbers, mut blocks): (Vec<_>, Vec<_>) =
+            raws.into_iter().map(|(number, raw)| (number, raw.decode(depth))).unzip();
         if depth == Depth::Fields {
             recover::senders_in_parallel(&mut blocks);
         }
-        let mut proved = Vec::with_capacity(raws.len());
+        let mut proved = Vec::with_capacity(blocks.len());
         let mut failed = Vec::new();
-        for ((number, raw), block) in raws.into_iter().zip(blocks) {
+        for (number, block) in numbers.into_iter().zip(blocks) {
             match self.prove_one(number, block) {
                 Ok(block) => proved.push(block),
-                Err(reason) => failed.push((number, raw, reason)),
+                Err(reason) => failed.push((number, reason)),
             }
         }
         (proved, failed)

@@ -3,7 +3,7 @@
 use super::abort::AbortOnDrop;
 use super::builder::{Builder, Job};
 use super::error::FetchError;
-use super::fetch::{Ahead, FetchBatch};
+use super::fetch::{Ahead, Ask, FetchBatch};
 use super::state::Near;
 use crate::geth::Tag;
 use crate::log::phase;
@@ -74,6 +74,7 @@ impl Builder {
                 links.clear();
             }
         }
+        let frozen = self.fetcher.frozen_blocks().await?;
         let mut in_progress = VecDeque::new();
         // Blocks that the node executes again may each be large.
         let count = if self.fetcher.state.is_traced() { 1 } else { BATCH_BLOCKS };
@@ -89,7 +90,8 @@ impl Builder {
                 in_progress.push_back(AbortOnDrop::spawn(async move {
                     match link {
                         Some(link) => fetcher.of_tail(link).await,
-                        None => fetcher.fetch(first, last, Near::Finalized).await,
+                        None if last < frozen => fetcher.fetch(first, last, Ask::Frozen).await,
+                        None => fetcher.fetch(first, last, Ask::Block(Near::Finalized)).await,
                     }
                 }));
             }
@@ -118,7 +120,8 @@ impl Builder {
         let Some((number, reason)) = unlinked(below, &batch.links) else { return Ok(batch) };
         tracing::warn!(block = number, reason, "block failed its check, fetching it again");
         self.fetcher.client.drop_connections();
-        let batch = self.fetcher.fetch(first.number, last.number, Near::Finalized).await?;
+        let ask = Ask::Block(Near::Finalized);
+        let batch = self.fetcher.fetch(first.number, last.number, ask).await?;
         match unlinked(below, &batch.links) {
             None => Ok(batch),
             Some((number, reason)) => Err(self.fetcher.quarantine(number, reason).await?),

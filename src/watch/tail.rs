@@ -5,7 +5,7 @@
 
 use super::abort::AbortOnDrop;
 use super::error::FetchError;
-use super::fetch::{Ahead, FetchBatch, Fetcher};
+use super::fetch::{Ahead, Ask, FetchBatch, Fetcher};
 use super::hydrate::Hydration;
 use super::node::Node;
 use super::sealed::Sealed;
@@ -188,9 +188,9 @@ impl Tail {
                 |(number, hydrated)| {
                     let mut fetcher = self.fetcher.clone();
                     fetcher.state.hydrated = hydrated.clone();
-                    AbortOnDrop::spawn(
-                        async move { fetcher.fetch(number, number, Near::Head).await },
-                    )
+                    AbortOnDrop::spawn(async move {
+                        fetcher.fetch(number, number, Ask::Block(Near::Head)).await
+                    })
                 },
             ));
             let Some(request) = in_progress.pop_front().filter(|_| bytes < TAIL_BYTES) else {

@@ -97,6 +97,9 @@ pub struct Chain {
     pub traces: HashMap<B256, Value>,
     /// Bodies and receipts below this are pruned (error 4444).
     pub pruned_below: u64,
+    /// Header, body and receipts of the blocks in its freezer, as stored; it does not know the call
+    /// if there are none.
+    pub frozen: BTreeMap<u64, [Vec<u8>; 3]>,
     canonical: BTreeMap<u64, B256>,
     blocks: HashMap<B256, Arc<FakeBlock>>,
 }
@@ -112,6 +115,7 @@ impl Default for Chain {
             finalized: None,
             traces: HashMap::new(),
             pruned_below: 0,
+            frozen: BTreeMap::new(),
             canonical: BTreeMap::new(),
             blocks: HashMap::new(),
         }
@@ -212,6 +216,17 @@ impl Chain {
                     // as `null`.
                     (None, _) if is_hash => Ok(b"[]".to_vec()),
                     (None, _) => Ok(b"null".to_vec()),
+                }
+            }
+            "debug_dbAncients" if !self.frozen.is_empty() => {
+                json(json!(self.frozen.last_key_value().map_or(0, |(number, _)| number + 1)))
+            }
+            "debug_dbAncient" => {
+                let part = ["headers", "bodies", "receipts"].iter().position(|part| name == part);
+                let block = params[1].as_u64().and_then(|number| self.frozen.get(&number));
+                match block.zip(part) {
+                    Some((block, part)) => Ok(quoted_hex(&block[part])),
+                    None => Err((-32000, "out of bounds".to_owned())),
                 }
             }
             "debug_traceBlockByHash" if !self.traces.is_empty() => {

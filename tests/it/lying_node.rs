@@ -2,14 +2,15 @@
 
 use crate::fake_geth::{FakeBlock, FakeGeth, Fault, When};
 use crate::rig::{
-    Forks, Geth, Plan, Running, Spyhop, Transaction, process::stderr_of, transaction::sender,
-    wait_for,
+    Forks, Geth, Plan, Running, Spyhop, Transaction, ancient::AncientBlock, process::stderr_of,
+    transaction::sender, wait_for,
 };
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header};
 use alloy_primitives::{B256, Bloom, Bytes, U256};
 use alloy_rlp::Encodable;
 use alloy_trie::root::ordered_trie_root_encoded;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A block with these envelopes, and one successful receipt without logs for each.
@@ -265,6 +266,34 @@ fn null_is_never_an_empty_block() {
     let error = once(&fake, &data).fail(1);
     assert!(error.contains("block 42"), "{error}");
     assert_eq!(blocks(&data), ["151,100,250"]);
+}
+
+#[test]
+fn what_the_nodes_freezer_lacks_or_has_wrong_is_fetched_the_other_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let fake = node(directory.path(), 350, Some(320));
+    let of_freezer = |number: u64| {
+        let block = fake.chain().block(number).unwrap();
+        let AncientBlock { header, body, receipts, .. } = AncientBlock::from_raw(&block);
+        [header, body, receipts]
+    };
+    let mut frozen: BTreeMap<_, _> = (0..300).map(|number| (number, of_freezer(number))).collect();
+    // One is not there, one has the receipts of a block with a transaction, one is not RLP.
+    frozen.remove(&42);
+    frozen.get_mut(&43).unwrap()[2] = vec![0xc4, 0xc3, 0x80, 0x80, 0xc0];
+    frozen.get_mut(&44).unwrap()[1] = b"none".to_vec();
+    fake.chain().frozen = frozen;
+    let output = once(&fake, &data).run();
+    assert!(output.status.success(), "{}", stderr_of(&output));
+    assert_eq!(blocks(&data), ["351,0,350"]);
+    let said = stderr_of(&output);
+    let refetched =
+        |block| said.contains(&format!("block failed its check, fetching it again block={block}"));
+    assert!(!refetched(42) && refetched(43) && refetched(44), "{said}");
+    // Sixteen blocks are fetched at once, and all in the freezer or none.
+    let counts = fake.counts();
+    assert_eq!(counts.of("debug_getRawReceipts"), 350 - 300 + 1 + 3, "{counts:?}");
 }
 
 #[test]
