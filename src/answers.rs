@@ -32,13 +32,19 @@ mod whales;
 mod whales_coverage;
 mod windows;
 
+pub(crate) use exchange_flows::{TABLE as EXCHANGE_FLOWS, of as exchange_flows_of};
+pub(crate) use gas_prices::{GAS, periods as gas_periods};
 pub(crate) use holders::{ASSETS, HOLDERS};
 pub use labels::Labels;
+pub(crate) use large_transfers::TABLE as LARGE_TRANSFERS;
 pub(crate) use macros::all as macros;
 pub(crate) use movements::halves as halves_of_movements;
+pub(crate) use net_flows::TABLE as NET_FLOWS;
 pub use ranking::Ranking;
 pub use ranks::RankLimits;
 pub(crate) use stored::nothing;
+pub(crate) use whales::TABLE as WHALES;
+pub(crate) use whales_coverage::TABLE as WHALES_COVERAGE;
 pub(crate) use windows::{BlockRun, CREATE_NEWEST, fill_newest};
 
 use crate::rows::coverage::Interval;

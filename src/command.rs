@@ -5,6 +5,7 @@ mod health;
 mod rewind;
 mod run;
 mod schema;
+mod serve;
 mod sql;
 mod status;
 mod verify;
@@ -60,6 +61,8 @@ enum Which {
     Run(run::Run),
     /// Query the data in SQL.
     Sql(sql::Sql),
+    /// Serve a page and an API over HTTP, from the published file.
+    Serve(serve::Serve),
     /// Show progress, lag, and whether anything is wrong.
     Status(status::Status),
     /// Report in one line whether geth answers and the writer keeps up: for a container's health
@@ -111,6 +114,7 @@ impl Command {
             Which::Watch(watch) => watch::run(watch),
             Which::Backfill(backfill) => backfill::run(backfill),
             Which::Sql(sql) => sql::run(sql),
+            Which::Serve(serve) => serve::run(serve),
             Which::Status(status) => status::run(status),
             Which::Verify(verify) => verify::run(verify),
             Which::Rewind(rewind) => rewind::run(rewind),

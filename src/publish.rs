@@ -5,6 +5,10 @@
 //! renamed over it, so a reader sees one complete state of the chain, and keeps the file it has
 //! open. The writer never opens it under its published name.
 
+mod attached;
+
+pub(crate) use attached::{Attached, FileId, SessionLimits, published};
+
 use crate::answers::{self, ASSETS, HOLDERS, Labels, Ranking, TABLES};
 use crate::error::Refused;
 use crate::events::Events;

@@ -7,7 +7,7 @@ use crate::rows::Kind::{Integer, Text, Wide};
 use crate::rows::address_flows::DAY_S;
 use crate::rows::{Table, column};
 
-pub(super) const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "net_flows",
     comment: "One row per period, asset and address: amounts in and out in the time up to the newest block.",
     columns: &[
