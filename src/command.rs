@@ -57,7 +57,8 @@ enum Which {
     Watch(watch::Watch),
     /// Build history without following the head, while no `watch` runs.
     Backfill(backfill::Backfill),
-    /// Run geth, and `watch` next to it, as the main process of a container.
+    /// Run geth, and `watch` next to it, as the main process of a container; with `SPYHOP_HTTP`,
+    /// `serve` too.
     Run(run::Run),
     /// Query the data in SQL.
     Sql(sql::Sql),

@@ -16,7 +16,7 @@ pub(super) const NET_FLOWS: Panel = Panel {
     comment: "One row per address: amounts in and out in the time up to the newest block, largest \
               net first, whether in or out.",
     parameters: &[
-        Parameter::of("period", Kind::Choice(&["1h", "24h", "7d", "30d"]), "24h"),
+        Parameter::of("period", Kind::Choice(&answers::PERIODS), "24h"),
         Parameter::ASSET,
         Parameter::limit("20"),
     ],
@@ -36,12 +36,12 @@ fn net_flows(values: &Values, _: &Snapshot<'_>) -> Result<Vec<String>> {
     let columns = answers::NET_FLOWS.names();
     Ok(vec![format!(
         "SELECT {columns}, labels.name AS label, category
-FROM net_flows LEFT JOIN labels USING (address)
-WHERE period = {} AND asset = {}
+FROM {} LEFT JOIN labels USING (address)
+WHERE asset = {}
 ORDER BY amount_net_text IS NULL, length(ltrim(amount_net_text, '-')) DESC, ltrim(amount_net_text, '-') DESC,
     abs(amount_net) DESC, address
 LIMIT {}",
-        literal(values.text("period")),
+        answers::net_flows_of(values.text("period")),
         literal(values.text("asset")),
         values.limit()
     )])
