@@ -8,6 +8,7 @@
 //! of a query, and the time to receive an answer.
 
 mod api;
+mod cache;
 mod connections;
 mod encode;
 mod events;
@@ -47,6 +48,7 @@ struct App {
     readers: readers::Readers,
     feed: Arc<events::Feed>,
     assets: Vec<page::Asset>,
+    cache: cache::Cache,
 }
 
 /// How long open requests may take to end.
@@ -75,6 +77,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
             readers: readers::Readers::start(&root)?,
             feed: events::Feed::start(&root)?,
             assets: page::assets()?,
+            cache: cache::Cache::default(),
             root,
         });
         let guard = guard::Guard::new(bound, &settings.hosts, settings.token.as_deref());

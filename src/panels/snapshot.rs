@@ -1,6 +1,5 @@
 //! The attached published file as a panel sees it.
 
-use super::reach::rows_of_block;
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
 use duckdb::Connection;
@@ -48,7 +47,7 @@ impl Snapshot<'_> {
 
     /// The hash of a stored block.
     pub(super) fn hash_of(&self, number: u64) -> Result<Option<String>> {
-        self.text(&rows_of_block("blocks", "hash", &number.to_string(), "true"))
+        self.text(&format!("SELECT hash FROM block({number})"))
     }
 
     /// All rows of a query.

@@ -136,16 +136,28 @@ async fn answer(
         let asked = blake3::hash(format!("{name} {format:?} {values:?}").as_bytes()).to_hex();
         move |file: FileId| format!("W/\"{file}-{}\"", &asked[..16])
     };
-    if let Ok(Some(file)) = published(&app.root)
-        && let Some(response) = reply::not_modified(&headers, &etag_of(file))
-    {
-        return response;
-    }
     let takes_gzip = takes_gzip(&headers);
+    if let Ok(Some(file)) = published(&app.root) {
+        let etag = etag_of(file);
+        if let Some(response) = reply::not_modified(&headers, &etag) {
+            return response;
+        }
+        if let Some(content) = app.cache.get(&etag, takes_gzip) {
+            return content.response();
+        }
+    }
+    let shared = Arc::clone(&app);
     let content = app.readers.ask(move |published| {
+        let etag = etag_of(published.file);
+        // Somebody may have asked the same while this waited.
+        if let Some(content) = shared.cache.get(&etag, takes_gzip) {
+            return Ok(content);
+        }
         let answer = panel.answer(&values, &published.snapshot)?;
         let (media_type, body) = written(panel, &answer, published, format)?;
-        Ok(Content::new(media_type, Some(etag_of(published.file)), body, takes_gzip)?)
+        let content = Content::new(media_type, Some(etag), body, takes_gzip)?;
+        shared.cache.put(takes_gzip, &content);
+        Ok(content)
     });
     match content.await {
         Ok(content) => content.response(),
