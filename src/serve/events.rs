@@ -97,11 +97,10 @@ fn look(feed: &Weak<Feed>, session: &mut Session, root: &Path) {
     loop {
         let Some(feed) = feed.upgrade() else { return };
         let found = published(root).ok().flatten();
-        if found.is_some() && found != feed.latest().map(|(file, _)| file) {
-            if let Err(error) = feed.next(session) {
-                tracing::warn!("failed to read the published file: {error:#}");
-                thread::sleep(STATUS_EVERY);
-            }
+        let is_new = found.is_some() && found != feed.latest().map(|(file, _)| file);
+        if is_new && let Err(error) = feed.next(session) {
+            tracing::warn!("failed to read the published file: {error:#}");
+            thread::sleep(STATUS_EVERY);
         }
         if looked.is_none_or(|looked| looked.elapsed() >= STATUS_EVERY) {
             looked = Some(Instant::now());
