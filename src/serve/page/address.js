@@ -1,6 +1,7 @@
 /** The page of one address: what it holds and held, its movements, and with whom. */
 
 import { amountOf, approximate } from './amounts.js';
+import { ask, panelPath, rowsOf } from './api.js';
 import { choices, nameOf, unitOf } from './assets.js';
 import { bars } from './bars.js';
 import { amount, block, count, hash, pair, transaction, who } from './cells.js';
@@ -24,7 +25,7 @@ export function addressPage(address) {
     }),
   });
   const named = ({ rows }) => {
-    const label = rows[0]?.label ?? rows[0]?.name;
+    const label = rows[0]?.label;
     title.replaceChildren(label ? element('bdi', {}, shown(label)) : 'Address');
   };
   const panels = [summary(address, named), balances(address), history(address),
@@ -48,8 +49,26 @@ export function addressPage(address) {
   };
 }
 
-const summary = (address, answered) => ({
-  id: 'summary', title: 'Summary', class: 'half', answered,
+/** When blocks were made, for those that an address was first and last seen in. */
+const made = new Map();
+
+async function learnTimes({ rows: [row] }, panel) {
+  const numbers = [row?.first_block, row?.last_block]
+    .filter((number) => Number.isInteger(number) && !made.has(number));
+  for (const number of new Set(numbers)) {
+    const [found] = rowsOf(await ask(panelPath('block', { block: number })));
+    made.set(number, found?.timestamp ?? null);
+  }
+  if (numbers.length) panel.redraw();
+}
+
+const summary = (address, named) => ({
+  id: 'summary', title: 'Summary', class: 'half',
+  answered: (data, panel) => {
+    named(data);
+    // Without the times, the blocks are shown alone.
+    learnTimes(data, panel).catch(() => {});
+  },
   question: () => ({ name: 'address', parameters: { address } }),
   empty: ({ rows }) => (rows.length && !nothing(rows[0]) ? null
     : 'nothing yet: this address is in none of the blocks stored'),
@@ -59,35 +78,44 @@ const summary = (address, answered) => ({
       ['Category', row.category ? shown(row.category) : null],
       ['First seen', seen(row, 'first'), comments.first_block],
       ['Last seen', seen(row, 'last'), comments.last_block],
-      ['Transactions sent', has(row.transaction_count, count)],
-      ['Transfers in', has(row.count_in, count)],
-      ['Transfers out', has(row.count_out, count)],
-      ['Fees paid', paid(row)],
+      ['Ether received', sum(row, 'ether_in'), comments.ether_in],
+      ['Ether sent', sum(row, 'ether_out'), comments.ether_out],
+      ['Fees paid', sum(row, 'fees'), comments.fees],
+      ['Transactions sent', sent(row), comments.transaction_count],
+      ['Tokens', tokens(row), comments.token_count],
     ]),
   },
 });
 
-const has = (value, show) => (value === null || value === undefined ? null : show(value));
+function sum(row, name) {
+  const value = amountOf(row, name);
+  return value === null ? null : amount(value, 'ETH', { unit: true });
+}
+
+function sent({ transaction_count, failed_count }) {
+  if (transaction_count === null || transaction_count === undefined) return null;
+  return count(transaction_count) + (failed_count ? `, ${count(failed_count)} of them failed` : '');
+}
+
+function tokens({ token_count, tokens_in, tokens_out }) {
+  if (!token_count) return null;
+  return `${count(token_count)}: ${count(tokens_in)} transfers in, ${count(tokens_out)} out`;
+}
+
 const nothing = (row) => [row.first_block, row.last_block, row.label]
   .every((value) => value === null || value === undefined);
 
 function seen(row, which) {
   const number = row[`${which}_block`];
   if (number === null || number === undefined) return null;
-  const time = row[`${which}_timestamp`] ?? row[`${which}_seen`];
+  const time = made.get(number);
   return element('span', {}, 'block ', block(number), time ? ', ' : '', whenInFull(time));
 }
 
-function paid(row) {
-  const fee = amountOf(row, 'fees') ?? amountOf(row, 'fee') ?? amountOf(row, 'fees_paid');
-  return fee === null ? null : amount(fee, 'ETH', { unit: true });
-}
-
-/** The unit of a row that may bring its own symbol and decimals. */
 const holding = (row) => amount(amountOf(row, 'balance'), row.asset, { unit: row.asset === 'ETH' });
 
 const balances = (address) => ({
-  id: 'balances', title: 'Balances', class: 'half', every_ms: 4000,
+  id: 'balances', title: 'Balances', class: 'half', whole: true, every_ms: 4000,
   question: () => ({ name: 'address_balances', parameters: { address } }),
   empty: ({ rows }) => (rows.length ? null
     : 'nothing yet: the node has not reported a balance of this address'),
@@ -107,7 +135,7 @@ const balances = (address) => ({
 });
 
 const history = (address) => ({
-  id: 'history', title: 'Balance over time', class: 'half', first: 'chart', every_ms: 4000,
+  id: 'history', title: 'Balance over time', class: 'half', whole: true, first: 'chart', every_ms: 4000,
   question: () => ({ name: 'address_history', parameters: { address, asset: asset() } }),
   empty: ({ rows }) => (rows.length ? null
     : `nothing yet: no balance of ${nameOf(asset())} is known`),
@@ -179,7 +207,7 @@ const counterparties = (address) => ({
   },
 });
 
-const other = (row) => row.address ?? row.counterparty;
+const other = (row) => row.counterparty ?? row.address;
 const transfers = (row) => (row.count_in ?? 0) + (row.count_out ?? 0) || row.transfers || 0;
 
 const movements = (address) => ({

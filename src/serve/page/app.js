@@ -123,20 +123,24 @@ route();
 const status = strip();
 learnComments().catch(() => {});
 learn();
-const reconnect = follow((name, data) => {
-  if (name === 'status') return status();
-  if (name !== 'published' || !data) return undefined;
-  heard(data);
-  everything();
-  status();
-  return learn();
-}, () => {
-  status();
-  everything();
+follow({
+  heard(name, data) {
+    if (name === 'status') status();
+    if (name !== 'published' || !data) return;
+    heard(data);
+    everything();
+    status();
+    learn();
+  },
+  connected() {
+    status();
+    everything();
+  },
+  lost(words) {
+    for (const panel of page.panels) panel.lost?.(words);
+  },
 });
 document.addEventListener('visibilitychange', () => {
-  if (document.hidden) return;
-  reconnect();
-  everything();
+  if (!document.hidden) everything();
 });
 setInterval(tick, 1000);

@@ -63,20 +63,29 @@ function summary(row) {
       href: link({ block: row.parent_hash }), class: 'hex long',
     }, row.parent_hash) : null],
     ['Fee recipient', who(row.miner, row.miner_label)],
-    ['Transactions', count(row.transaction_count)],
+    ['Transactions', count(row.transaction_count) +
+      (row.failed_count ? `, ${count(row.failed_count)} of them failed` : '')],
     ['Logs', row.log_count === undefined ? null : count(row.log_count)],
     ['Withdrawals', row.withdrawal_count ? count(row.withdrawal_count) : null],
     ['Gas used', `${count(row.gas_used)}${share}`],
     ['Base fee', amountOf(row, 'base_fee_per_gas') === null ? null
       : price(amountOf(row, 'base_fee_per_gas'))],
+    ['Burnt', ether(row, 'burnt')],
+    ['Tips', ether(row, 'tips')],
+    ['Blobs', row.blob_count ? count(row.blob_count) : null],
     ['Blob gas used', row.blob_gas_used ? count(row.blob_gas_used) : null],
     ['Size', row.size === undefined ? null : `${count(row.size)} bytes`],
     ['State root', hash(row.state_root)],
   ]);
 }
 
+function ether(row, name) {
+  const value = amountOf(row, name);
+  return value === null ? null : amount(value, 'ETH', { unit: true });
+}
+
 const transactions = (key) => ({
-  id: 'transactions', title: 'Transactions', class: 'full', every_ms: 10_000,
+  id: 'transactions', title: 'Transactions', class: 'full', whole: true, every_ms: 10_000,
   question: () => ({ name: 'block_transactions', parameters: { block: key, limit: 200 } }),
   empty: ({ rows }) => (rows.length ? null : 'none'),
   views: {

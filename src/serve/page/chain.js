@@ -41,7 +41,7 @@ export const tokens = () => ({
         { name: 'transfers', title: 'Transfers', number: true, cell: (row) => count(row.transfers) },
         { title: 'Holders', cell: (row) => element('a', {
           href: `?asset=${contract(row)}#holders`,
-          'aria-label': `Transfers, holders and flows of ${nameOf(contract(row))}`,
+          'aria-label': `show transfers, holders and flows of ${nameOf(contract(row))}`,
         }, 'show') },
       ],
     }),
@@ -125,7 +125,7 @@ function hashes(list) {
 const NUMBER = (number) => Number(number).toLocaleString('en-US');
 
 export const coverage = () => ({
-  id: 'coverage', title: 'Coverage', class: 'half', first: 'chart', every_ms: 6000,
+  id: 'coverage', title: 'Coverage', class: 'half', whole: true, first: 'chart', every_ms: 6000,
   question: () => ({ name: 'coverage', parameters: {} }),
   empty: ({ rows }) => (rows.length ? null : 'nothing yet: no block is stored'),
   lead: () => element('p', { class: 'keys' }, ['held', 'partial', 'failed', 'missing'].map((status) =>

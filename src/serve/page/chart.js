@@ -3,7 +3,8 @@
 import uPlot from './uplot/uPlot.esm.js';
 import { element } from './dom.js';
 
-const HEIGHT = 240;
+const HEIGHT_MIN = 240;
+const HEIGHT_MAX = 400;
 
 /** The colour behind a custom property, as a canvas takes it. */
 function colour(name) {
@@ -23,8 +24,10 @@ export function chart(place, spec) {
   let drawn = draw(place, spec);
   let current = spec;
   const size = new ResizeObserver(() => {
-    const width = Math.floor(drawn.plot.root.parentElement.clientWidth);
-    if (width > 0 && width !== drawn.plot.width) drawn.plot.setSize({ width, height: HEIGHT });
+    const { width, height } = room(place, drawn.plot.root.parentElement);
+    if (width > 0 && (width !== drawn.plot.width || height !== drawn.plot.height)) {
+      drawn.plot.setSize({ width, height });
+    }
   });
   size.observe(place);
   const redraw = () => {
@@ -46,6 +49,15 @@ export function chart(place, spec) {
       removeEventListener('spyhop:theme', redraw);
       drawn.plot.destroy();
     },
+  };
+}
+
+/** The size of what is left of the view below the legend. */
+function room(place, canvas) {
+  const left = place.clientHeight - canvas.offsetTop - 6;
+  return {
+    width: Math.floor(canvas.clientWidth),
+    height: Math.min(HEIGHT_MAX, Math.max(HEIGHT_MIN, Math.floor(left))),
   };
 }
 
@@ -76,7 +88,7 @@ function draw(place, spec) {
     });
   };
   const plot = new uPlot(
-    options(spec, Math.max(canvas.clientWidth, 200), read),
+    options(() => now, room(place, canvas), read),
     [spec.x, ...spec.series.map((one) => one.values)], canvas);
   read(plot);
   canvas.addEventListener('keydown', (event) => {
@@ -91,7 +103,8 @@ function draw(place, spec) {
   return { plot, follow: (next) => (now = next) };
 }
 
-function options(spec, width, read) {
+function options(now, size, read) {
+  const spec = now();
   const text = colour('muted');
   const line = colour('line');
   const font = '12px system-ui, sans-serif';
@@ -102,15 +115,15 @@ function options(spec, width, read) {
     points: () => null,
   };
   return {
-    width, height: HEIGHT, legend: { show: false }, padding: [8, 12, 0, 4],
+    ...size, legend: { show: false }, padding: [8, 32, 0, 4],
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), 'Etc/UTC'),
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
     scales: {
-      x: { time: Boolean(spec.time), range: (_, min, max) => padded(spec, min, max) },
+      x: { time: Boolean(spec.time), range: () => padded(now()) },
       y: spec.logarithmic ? { distr: 3 } : { range: (_, min, max) => fromZero(spec, min, max) },
     },
     axes: [
-      { ...axis, space: 70, size: 34, ...(spec.time ? {} : { values: whole }) },
+      { ...axis, space: 74, size: 30, values: spec.time ? times : whole },
       { ...axis, size: 68, values: (_, ticks) => ticks.map((tick) =>
         tick === null ? '' : spec.series[0].text(tick, true)) },
     ],
@@ -129,13 +142,25 @@ function options(spec, width, read) {
 const whole = (_, ticks) =>
   ticks.map((tick) => (Number.isInteger(tick) ? tick.toLocaleString('en-US') : ''));
 
-function padded(spec, min, max) {
-  if (min === null) return [0, 1];
-  const least = spec.time ? 1800 : 1;
-  const edge = spec.series.some(({ kind }) => kind === 'bars')
-    ? (max - min) / Math.max(2, 2 * (spec.x.length - 1))
-    : 0;
-  return min === max ? [min - least, max + least] : [min - edge, max + edge];
+/** UTC: the time of day, but the date at its start; seconds or years where ticks are so close. */
+function times(_, ticks, _axis, _space, step) {
+  return ticks.map((tick) => {
+    const iso = new Date(tick * 1000).toISOString();
+    if (step >= 28 * 86400) return iso.slice(0, 7);
+    if (step >= 86400 || iso.slice(11, 19) === '00:00:00') return iso.slice(5, 10);
+    return iso.slice(11, step < 60 ? 19 : 16);
+  });
+}
+
+/** The first and last value, with room for half a bar at both ends. */
+function padded({ x, time, series }) {
+  if (!x.length) return [0, 1];
+  const [min, max] = [x[0], x.at(-1)];
+  const least = time ? 1800 : 1;
+  if (min === max) return [min - least, max + least];
+  const bar = series.some(({ kind }) => kind === 'bars');
+  const edge = bar ? (max - min) / Math.max(2, 2 * (x.length - 1)) : (max - min) * 0.01;
+  return [min - edge, max + edge];
 }
 
 function fromZero(spec, min, max) {

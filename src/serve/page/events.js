@@ -1,6 +1,7 @@
 /**
  * The server's events. `EventSource` cannot send a token, so this reads the stream itself: it
- * connects again with `Last-Event-ID`, ever less often, and at once when the browser is back online.
+ * connects again with `Last-Event-ID`, ever less often, and at once when the browser is back online
+ * or the tab is looked at again.
  */
 
 import { Failure, send } from './api.js';
@@ -9,9 +10,14 @@ import { Failure, send } from './api.js';
 const SILENCE_MAX_MS = 40_000;
 const RETRY_MIN_MS = 1000;
 const RETRY_MAX_MS = 15_000;
+/** A hidden tab gives its connection back after this: a browser has six for each server. */
+const HIDDEN_MAX_MS = 10_000;
 
-/** Calls `heard(name, data)` for each event, and `connected()` after each (re)connection. */
-export function follow(heard, connected) {
+/**
+ * Calls `heard(name, data)` for each event, `connected()` after each (re)connection, and
+ * `lost(words)` when there is none.
+ */
+export function follow({ heard, connected, lost }) {
   let last = null;
   let wait_ms = RETRY_MIN_MS;
   let wake = null;
@@ -41,7 +47,9 @@ export function follow(heard, connected) {
       let least_ms = 0;
       try {
         await once();
+        lost('the server does not answer');
       } catch (error) {
+        if (!document.hidden) lost(error instanceof Failure ? error.message : 'the server does not answer');
         if (error instanceof Failure && error.status === 401) least_ms = Infinity;
         else if (error instanceof Failure) least_ms = (error.retryAfter_s ?? 0) * 1000;
       }
@@ -49,7 +57,7 @@ export function follow(heard, connected) {
       wait_ms = Math.min(wait_ms * 2, RETRY_MAX_MS);
       await new Promise((resolve) => {
         wake = resolve;
-        if (Number.isFinite(pause_ms)) setTimeout(resolve, pause_ms);
+        if (!document.hidden && Number.isFinite(pause_ms)) setTimeout(resolve, pause_ms);
       });
     }
   }
@@ -63,8 +71,13 @@ export function follow(heard, connected) {
     current?.abort();
     again();
   });
+  let hidden = null;
+  document.addEventListener('visibilitychange', () => {
+    clearTimeout(hidden);
+    if (document.hidden) hidden = setTimeout(() => current?.abort(), HIDDEN_MAX_MS);
+    else again();
+  });
   forever();
-  return again;
 }
 
 /** Takes pieces of an event stream and calls back for each event whose data is JSON. */

@@ -3,7 +3,7 @@
 import { amountOf, approximate } from './amounts.js';
 import { amount, block, count, percent, price } from './cells.js';
 import { chart } from './chart.js';
-import { choice } from './dom.js';
+import { choice, element } from './dom.js';
 import { get, set } from './state.js';
 import { table } from './table.js';
 import { when } from './times.js';
@@ -19,7 +19,9 @@ const scope = () => valid(SCOPES, get('gas.scope'));
 const measure = () => valid(MEASURES, get('gas.measure'));
 
 const start = (row) => row.hour ?? row.day;
-const gwei = (number, axis) => `${tidy(number)}${axis ? '' : ' gwei'}`;
+/** On the axis without the unit; of little, as wei. */
+const gwei = (number, axis) => (!axis && number !== 0 && Math.abs(number) < 1e-6
+  ? `${tidy(number * 1e9)} wei` : `${tidy(number)}${axis ? '' : ' gwei'}`);
 const ether = (number, axis) => `${tidy(number)}${axis ? '' : ' ETH'}`;
 const plain = (number) => tidy(number);
 
@@ -81,6 +83,9 @@ export const gas = () => ({
   ],
   empty: ({ rows }) => (rows.length ? null : `nothing yet: no ${scope() === 'hours'
     ? 'hour of the last 48 has' : 'day of the last 90 has'} all of its blocks stored`),
+  lead: ({ rows }) => (rows.some(({ complete }) => complete === 0)
+    ? element('p', {}, `Not every block of ${rows.length === 1 ? 'this' : 'the newest'} ` +
+      `${scope() === 'hours' ? 'hour' : 'day'} is stored yet: its sums are so far.`) : []),
   depends: measure,
   views: {
     chart: (place, { rows }) => {
@@ -92,7 +97,8 @@ export const gas = () => ({
       rows: [...rows].sort((a, b) => (start(a) < start(b) ? 1 : -1)),
       columns: [
         { title: scope() === 'hours' ? 'Hour, UTC' : 'Day, UTC', header: true,
-          cell: (row) => when(start(row), { day: scope() === 'days' }) },
+          cell: (row) => [when(start(row), { day: scope() === 'days' }),
+            row.complete === 0 ? element('span', { class: 'muted' }, ' so far') : null] },
         { name: 'base_fee_min', title: 'Base fee, lowest', number: true, wide: true,
           cell: (row) => price(row.base_fee_min) },
         { name: 'base_fee_50', title: 'Base fee, median', number: true,

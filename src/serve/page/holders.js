@@ -1,13 +1,12 @@
 /** The largest holders among those whose balance is known, and how much that is. */
 
-import { amountOf, approximate } from './amounts.js';
+import { amountOf, approximate, grouped } from './amounts.js';
 import { nameOf, unitOf } from './assets.js';
 import { bars } from './bars.js';
 import { amount, block, percent, who } from './cells.js';
 import { element } from './dom.js';
 import { get } from './state.js';
 import { table } from './table.js';
-import { counted } from './text.js';
 
 const asset = () => get('asset', 'ETH');
 const SHOWN_IN_CHART = 20;
@@ -38,10 +37,10 @@ export const holders = () => ({
         { name: 'rank', title: '#', number: true, cell: (row) => row.rank },
         { name: 'label', title: 'Holder', header: true, cell: (row) => who(row.address, row.label) },
         { name: 'balance', title: unitOf(asset()).symbol, number: true,
-          cell: (row) => amount(amountOf(row, 'balance'), asset()) },
+          cell: (row) => [amount(amountOf(row, 'balance'), asset()),
+            element('span', { class: 'phone' }, change(row))] },
         { name: 'share', title: 'Share', number: true, cell: (row) => percent(row.share) },
-        { name: 'change_24h', title: '24 h', number: true,
-          cell: (row) => amount(amountOf(row, 'change_24h'), asset(), { sign: true }) },
+        { name: 'change_24h', title: '24 h', number: true, wide: true, cell: change },
         { name: 'last_block', title: 'Last move', number: true, wide: true,
           cell: (row) => block(row.last_block) },
       ],
@@ -49,15 +48,16 @@ export const holders = () => ({
   },
 });
 
+const change = (row) => amount(amountOf(row, 'change_24h'), asset(), { sign: true });
+
 function known(coverage) {
   const row = coverage.find((one) => one.asset === asset());
   if (!row) return `No balance of ${nameOf(asset())} is known yet.`;
-  const holders = `${counted(row.address_count, 'address')}`.replace('addresss', 'addresses');
-  const share = row.share === null || row.share === undefined
-    ? 'Knows a part of the supply that cannot be given, for the supply itself is not known'
-    : `Knows ${row.share} % of the supply`;
+  const holders = row.address_count === 1 ? '1 address' : `${grouped(row.address_count)} addresses`;
   const since = row.since_block === null || row.since_block === undefined
-    ? 'but not the balances that the newest blocks changed'
-    : `since block ${row.since_block.toLocaleString('en-US')}`;
-  return `${share}: ${holders}, ${since}.`;
+    ? ', but not the balances that the newest blocks changed'
+    : ` since block ${grouped(row.since_block)}`;
+  return row.share === null || row.share === undefined
+    ? `Knows the balances of ${holders}${since}. The supply is not known, so there are no shares.`
+    : `Knows ${row.share} % of the supply${since}: ${holders}.`;
 }

@@ -22,8 +22,8 @@ const TITLES = { chart: 'Chart', table: 'Table', sql: 'SQL' };
  * `spec`: `id`, `title`, `question()` → `{ name, parameters, also: { key: [name, parameters] } }`,
  * `views` → `{ chart?: { draw(place, data), update? }, table?: (data) => node }`, `empty(data)` →
  * words or null, `lead(data)` → nodes above the view, `controls()` → nodes beside the title,
- * `titles`: other names of the tabs,
- * `depends()` → what else the views depend on, `answered(data)`: called with each answer,
+ * `whole`: the answer should have every row, so say if it has not; `titles`: other names of the tabs,
+ * `depends()` → what else the views depend on, `answered(data, panel)`: called with each answer,
  * `every_ms`: ask at most this often, `first`: the view shown first.
  */
 export class Panel {
@@ -100,7 +100,21 @@ export class Panel {
   /** A newer file is published: asks now, or as soon as it is on screen and not too soon. */
   published() {
     this.dirty = true;
+    if (this.isLost) {
+      this.isLost = false;
+      this.state(this.emptyWords() ? 'empty' : 'ready');
+      this.renderNote();
+    }
     if (this.visible && !document.hidden) this.soon(this.spec.every_ms - (Date.now() - this.at));
+  }
+
+  /** The server is gone: what is shown is from before. `published` follows when it is back. */
+  lost(words) {
+    if (!this.data) return;
+    this.isLost = true;
+    this.failure = new Error(words);
+    this.state('stale');
+    this.renderNote();
   }
 
   soon(wait_ms) {
@@ -130,15 +144,17 @@ export class Panel {
   }
 
   answered(body, also) {
+    this.isLost = false;
     const same = this.data?.body === body && this.state_ !== 'stale' &&
       JSON.stringify(also) === JSON.stringify(this.data.also);
     this.data = same ? this.data : { body, rows: rowsOf(body), also };
-    this.spec.answered?.(this.data);
+    this.spec.answered?.(this.data, this);
     this.state(this.emptyWords() ? 'empty' : 'ready');
     if (!same) this.render();
   }
 
   failed(error) {
+    this.isLost = false;
     this.failure = error;
     const transient = error.status === undefined || error.status === 0 || error.status >= 429;
     if (error.status === 503 && !this.data) this.state('empty');
@@ -225,7 +241,7 @@ export class Panel {
     const parts = [];
     if (published) {
       parts.push(`as of block ${grouped(published.block)}, `, age(published.timestamp, ' old'));
-      if (this.data.body.truncated) parts.push(' · cut: there is more than is shown');
+      if (this.spec.whole && this.data.body.truncated) parts.push(' · cut: there is more than is shown');
     }
     if (this.data && this.failure) {
       const why = server.reachable === false ? 'the server does not answer' : this.failure.message;

@@ -24,6 +24,8 @@ const CHAINS = {
 let status = null;
 let blocks = [];
 let received = null;
+/** Why the server refused to say how things are, or null. */
+let refused = null;
 
 /** Starts the strip; returns `refresh`, to be called at each event. */
 export function strip() {
@@ -35,7 +37,7 @@ export function strip() {
       element('div', { title }, element('dt', {}, name), element('dd', {}, value))));
     const [level, words] = sentence();
     if (banner.textContent !== words) banner.textContent = words;
-    banner.dataset.level = level;
+    document.body.dataset.level = banner.dataset.level = level;
     document.title = document.title.replace(/^(⚠ )?/, level === 'bad' ? '⚠ ' : '');
   };
   const refresh = async () => {
@@ -45,11 +47,12 @@ export function strip() {
     try {
       status = await ask('status');
       received = now();
+      refused = null;
       learnSql(status.sql);
       if (status.published) blocks = rowsOf(await ask(panelPath('coverage')))
         .filter(({ table_name }) => table_name === 'blocks');
-    } catch {
-      // `sentence` says that the server does not answer, or why it refuses.
+    } catch (error) {
+      refused = error.message;
     }
     show();
   };
@@ -64,11 +67,10 @@ export function strip() {
 export const newest = () => status?.published ?? null;
 
 /** `[level, words]`: `good`, `busy`, `warn` or `bad`. */
-export function sentence(state = status, reachable = server.reachable, at = received) {
-  if (reachable === false) {
-    const last = at === null ? '' : ` Last update ${span((now() - at) / 1000)} ago.`;
-    return ['bad', `The server does not answer; trying again.${last}`];
-  }
+function sentence(state = status, at = received) {
+  const last = at === null ? '' : ` Last update ${span((now() - at) / 1000)} ago.`;
+  if (server.reachable === false) return ['bad', `The server does not answer; trying again.${last}`];
+  if (refused) return ['bad', `The server has no status: ${shown(refused)}; trying again.${last}`];
   if (!state) return ['busy', 'Asking the server…'];
   const published = state.published;
   const updated = published

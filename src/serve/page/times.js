@@ -43,10 +43,9 @@ export function whenInFull(text) {
   if (!text) return '';
   const moment = new Date(text);
   const utc = `${moment.toISOString().slice(0, 19).replace('T', ' ')} UTC`;
-  const local = moment.toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'long' });
-  return element('span', {},
-    element('time', { datetime: moment.toISOString() }, utc),
-    element('span', { class: 'local' }, ` ${local} · `), age(text));
+  const beside = moment.getTimezoneOffset() === 0 ? null : localBeside(moment, utc.slice(0, 10));
+  return element('span', {}, element('time', { datetime: moment.toISOString() }, utc), ' ',
+    element('span', { class: 'local' }, beside ? ['(', beside, ' local), '] : null, age(text)));
 }
 
 /** How long ago, kept up to date by `tick`. */

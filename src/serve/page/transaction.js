@@ -73,7 +73,7 @@ function input(data) {
 }
 
 const movements = (key) => ({
-  id: 'movements', title: 'Movements', class: 'full', every_ms: 10_000,
+  id: 'movements', title: 'Movements', class: 'full', whole: true, every_ms: 10_000,
   question: () => ({ name: 'transaction_movements', parameters: { hash: key } }),
   empty: ({ rows }) => (rows.length ? null : 'none: it moved neither ether nor a token'),
   views: {
@@ -85,6 +85,8 @@ const movements = (key) => ({
         { title: 'To', cell: (row) => who(row.to_address, row.to_label, 'destroyed') },
         { name: 'amount', title: 'Amount', number: true,
           cell: (row) => amount(amountOf(row, 'amount'), row.asset) },
+        { name: 'token_id', title: 'Token id', wide: true, number: true, cell: (row) =>
+          hex(amountOf(row, 'token_id') === null ? null : String(amountOf(row, 'token_id'))) },
         { name: 'asset', title: 'Asset', header: true, cell: (row) => (row.asset === 'ETH' ? 'ETH'
           : element('span', { title: row.asset }, nameOf(row.asset))) },
       ],
@@ -93,7 +95,7 @@ const movements = (key) => ({
 });
 
 const logs = (key) => ({
-  id: 'logs', title: 'Logs', class: 'full', every_ms: 10_000,
+  id: 'logs', title: 'Logs', class: 'full', whole: true, every_ms: 10_000,
   question: () => ({ name: 'transaction_logs', parameters: { hash: key } }),
   empty: ({ rows }) => (rows.length ? null : 'none: it emitted no log'),
   views: {

@@ -9,7 +9,7 @@ import { get } from './state.js';
 import { table } from './table.js';
 import { counted } from './text.js';
 import { when } from './times.js';
-import { identity, learnReorgs, merged, reason, remember } from './undone.js';
+import { identity, learnReorgs, remember, standing, undone } from './undone.js';
 
 const LIMIT = 20;
 const asset = () => get('asset', 'ETH');
@@ -21,11 +21,15 @@ let before = null;
 
 /** Takes in an event `published`. */
 export function heard({ transfers = [], reorgs = [] }) {
-  const undone = learnReorgs(reorgs);
-  arrived = [...transfers, ...arrived].slice(0, 500);
+  const news = learnReorgs(reorgs);
+  for (const { fork_block } of news) {
+    arrived = arrived.filter((row) => row.block_number <= fork_block);
+  }
+  const known = new Set(arrived.map(identity));
+  arrived = [...transfers.filter((row) => !known.has(identity(row))), ...arrived].slice(0, 500);
   remember(transfers);
-  if (undone) {
-    const blocks = reorgs.reduce((sum, { depth }) => sum + depth, 0);
+  if (news.length) {
+    const blocks = news.reduce((sum, { depth }) => sum + depth, 0);
     announce(`A reorganisation dropped ${counted(blocks, 'block')}.`);
     return;
   }
@@ -38,14 +42,20 @@ export function heard({ transfers = [], reorgs = [] }) {
     `${short(size(largest), decimals)} ${symbol}.`);
 }
 
-/** The rows to show: the answer's, newer ones that came as events, and those undone. */
-function rowsOf({ rows, body }) {
-  const at = body.published?.block ?? -1;
-  const known = new Set(rows.map(identity));
+/** What to show, newest first: the answer's rows, newer ones from events; and those undone. */
+function current({ rows, body }) {
+  const answered = standing(rows, body.published);
+  const known = new Set(answered.map(identity));
+  const top = answered.length < rows.length ? -1 : body.published?.block ?? -1;
   const newer = arrived.filter((row) =>
-    row.asset === asset() && row.block_number > at && !known.has(identity(row)));
-  remember(rows);
-  return merged([...newer, ...rows].slice(0, LIMIT + newer.length), asset(), LIMIT);
+    row.asset === asset() && row.block_number > top && !known.has(identity(row)));
+  const counting = [...newer, ...answered].slice(0, LIMIT);
+  remember(counting);
+  const lowest = counting.length ? counting.at(-1).block_number : 0;
+  const reasons = undone([...newer, ...answered], asset(), lowest);
+  const all = [...counting, ...[...reasons.keys()].slice(-LIMIT)]
+    .sort((a, b) => b.block_number - a.block_number);
+  return { all, counting, reasons };
 }
 
 export const transfers = () => ({
@@ -54,25 +64,28 @@ export const transfers = () => ({
     name: 'large_transfers', parameters: { asset: asset(), limit: LIMIT },
     also: { reorgs: ['reorgs', { limit: 20 }] },
   }),
-  answered: ({ also }) => learnReorgs(also.reorgs),
-  empty: (data) => (rowsOf(data).length ? null
+  answered: ({ also }) => {
+    for (const { fork_block } of learnReorgs(also.reorgs)) {
+      arrived = arrived.filter((row) => row.block_number <= fork_block);
+    }
+  },
+  empty: (data) => (current(data).all.length ? null
     : `nothing yet: no transfer of ${nameOf(asset())} is stored that counts as large`),
   lead: () => element('p', {},
     'The 100 largest of each asset and day, and all of at least 100 ether; newest first, live.'),
   views: {
     chart: (place, data) => {
-      const made = chart(place, drawn(rowsOf(data)));
-      return { update: (next) => made.update(drawn(rowsOf(next))), destroy: () => made.destroy() };
+      const made = chart(place, drawn(current(data).counting));
+      return { update: (next) => made.update(drawn(current(next).counting)), destroy: () => made.destroy() };
     },
-    table: (data, comments) => list(rowsOf(data), comments),
+    table: (data, comments) => list(current(data), comments),
   },
 });
 
-function list(rows, comments) {
+function list({ all: rows, reasons: why }, comments) {
   const { symbol } = unitOf(asset());
   const fresh = new Set(rows.map(identity).filter((key) => before && !before.has(key)));
   before = new Set(rows.map(identity));
-  const why = new Map(rows.map((row) => [row, reason(row, rows)]));
   const struck = (row, ...nodes) => (why.get(row) ? element('del', {}, nodes) : nodes);
   return table({
     caption: `Large transfers of ${nameOf(asset())}, newest first`, rows, comments,
@@ -109,7 +122,7 @@ function side(row, name, link) {
 
 function drawn(rows) {
   const { decimals, symbol } = unitOf(asset());
-  const inOrder = rows.filter((row) => amountOf(row, 'amount') !== null && !reason(row, rows))
+  const inOrder = rows.filter((row) => amountOf(row, 'amount') !== null)
     .sort((a, b) => (a.block_timestamp < b.block_timestamp ? -1 : 1));
   return {
     label: `Amounts of the newest large transfers, ${symbol}`, time: true, logarithmic: true,
