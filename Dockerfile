@@ -59,8 +59,8 @@ COPY --from=binary /spyhop /usr/local/bin/spyhop
 COPY --from=binary /spyhop.cdx.jso[n] /usr/local/share/spyhop/
 COPY entrypoint.sh /entrypoint.sh
 ENV SPYHOP_IPC=/run/geth/geth.ipc SPYHOP_DATA=/data/spyhop
-# HTTP, WebSocket, peers.
-EXPOSE 8545 8546 30303 30303/udp
+# HTTP, WebSocket, spyhop's page, peers.
+EXPOSE 8545 8546 8550 30303 30303/udp
 VOLUME /data
 STOPSIGNAL SIGTERM
 # A node may check or upgrade its database for minutes before it answers.

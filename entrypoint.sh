@@ -5,7 +5,9 @@ set -eu
 
 # A variable set to the empty string, as Compose files leave it, counts as unset.
 : "${SPYHOP_IPC:=/run/geth/geth.ipc}" "${SPYHOP_DATA:=/data/spyhop}"
-export SPYHOP_IPC SPYHOP_DATA
+# The server can be reached from outside the container only at an address that needs a token; it is made on the first start.
+: "${SPYHOP_TOKEN_FILE:=/data/http-token}"
+export SPYHOP_IPC SPYHOP_DATA SPYHOP_TOKEN_FILE
 
 [ "${1-}" != spyhop ] || exec "$@"
 

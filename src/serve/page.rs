@@ -20,9 +20,57 @@ pub(super) struct Asset {
 }
 
 const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const IMAGE: &str = "image/svg+xml";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// A file with its path in the URL and its media type.
+macro_rules! asset {
+    ($path:literal, $media_type:expr) => {
+        (concat!("/app/", $path), $media_type, include_bytes!(concat!("page/", $path)))
+    };
+}
 
 /// Every file of the page: its path in the URL, its media type, its content.
-const FILES: &[(&str, &str, &[u8])] = &[("/", HTML, include_bytes!("page/index.html"))];
+const FILES: &[(&str, &str, &[u8])] = &[
+    ("/", HTML, include_bytes!("page/index.html")),
+    asset!("address.js", SCRIPT),
+    asset!("amounts.js", SCRIPT),
+    asset!("api.js", SCRIPT),
+    asset!("app.js", SCRIPT),
+    asset!("assets.js", SCRIPT),
+    asset!("bars.js", SCRIPT),
+    asset!("block.js", SCRIPT),
+    asset!("cells.js", SCRIPT),
+    asset!("chain.js", SCRIPT),
+    asset!("chart.js", SCRIPT),
+    asset!("comments.js", SCRIPT),
+    asset!("dom.js", SCRIPT),
+    asset!("events.js", SCRIPT),
+    asset!("flows.js", SCRIPT),
+    asset!("gas.js", SCRIPT),
+    asset!("holders.js", SCRIPT),
+    asset!("icon.svg", IMAGE),
+    asset!("overview.js", SCRIPT),
+    asset!("panel.js", SCRIPT),
+    asset!("search.js", SCRIPT),
+    asset!("sql.js", SCRIPT),
+    asset!("state.js", SCRIPT),
+    asset!("strip.js", SCRIPT),
+    asset!("style.css", STYLE),
+    asset!("table.js", SCRIPT),
+    asset!("tabs.js", SCRIPT),
+    asset!("text.js", SCRIPT),
+    asset!("theme.js", SCRIPT),
+    asset!("times.js", SCRIPT),
+    asset!("transaction.js", SCRIPT),
+    asset!("transfers.js", SCRIPT),
+    asset!("undone.js", SCRIPT),
+    asset!("uplot/LICENSE.txt", TEXT),
+    asset!("uplot/uPlot.esm.js", SCRIPT),
+    asset!("uplot/uPlot.min.css", STYLE),
+];
 
 /// The page's files, ready to be sent.
 pub(super) fn assets() -> io::Result<Vec<Asset>> {
@@ -39,4 +87,35 @@ pub(super) fn gzip(plain: &[u8], level: Compression) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 4), level);
     encoder.write_all(plain)?;
     encoder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    fn names(directory: &Path, before: &str, all: &mut BTreeSet<String>) {
+        for entry in directory.read_dir().expect("the page's files") {
+            let path = entry.expect("a file").path();
+            let name = format!("{before}/{}", path.file_name().expect("a name").display());
+            if path.is_dir() {
+                names(&path, &name, all);
+            } else {
+                all.insert(name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_of_the_page_is_served_and_all_are_small() {
+        let mut found = BTreeSet::new();
+        names(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/serve/page"), "/app", &mut found);
+        found.remove("/app/index.html");
+        found.insert("/".to_owned());
+        let served: BTreeSet<_> = FILES.iter().map(|(path, ..)| (*path).to_owned()).collect();
+        assert_eq!(served, found);
+        let bytes: usize = assets().expect("compressed").iter().map(|asset| asset.gzip.len()).sum();
+        assert!(bytes < 100_000, "the page is {bytes} bytes");
+    }
 }

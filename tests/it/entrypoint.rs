@@ -205,11 +205,12 @@ fn entrypoint_runs_geth_with_the_volumes_paths_or_spyhop_alone() {
         let printed = String::from_utf8(output.stdout).unwrap();
         assert_eq!(printed.lines().collect::<Vec<_>>(), expected, "{environment:?} {arguments:?}");
     };
-    let [data, geth, ipc, published] = [
+    let [data, geth, ipc, published, token] = [
         "SPYHOP_DATA=/data/spyhop",
         "SPYHOP_GETH_DATADIR=/data/geth",
         "SPYHOP_IPC=/run/geth/geth.ipc",
         "SPYHOP_PUBLISHED_PATH=/data/spyhop",
+        "SPYHOP_TOKEN_FILE=/data/http-token",
     ];
     // A volume of the official image is used where it is mounted.
     let geth = if Path::new("/root/.ethereum").is_dir() {
@@ -217,10 +218,20 @@ fn entrypoint_runs_geth_with_the_volumes_paths_or_spyhop_alone() {
     } else {
         geth
     };
-    check(&[], &["--sepolia"], &["spyhop run -- geth --sepolia", data, geth, ipc, published]);
-    let nothing = ["SPYHOP_DATA", "SPYHOP_IPC", "SPYHOP_PUBLISHED_PATH", "SPYHOP_GETH_DATADIR"]
-        .map(|name| (name, ""));
-    check(&nothing, &[], &["spyhop run -- geth", data, geth, ipc, published]);
+    check(
+        &[],
+        &["--sepolia"],
+        &["spyhop run -- geth --sepolia", data, geth, ipc, published, token],
+    );
+    let nothing = [
+        "SPYHOP_DATA",
+        "SPYHOP_IPC",
+        "SPYHOP_PUBLISHED_PATH",
+        "SPYHOP_GETH_DATADIR",
+        "SPYHOP_TOKEN_FILE",
+    ]
+    .map(|name| (name, ""));
+    check(&nothing, &[], &["spyhop run -- geth", data, geth, ipc, published, token]);
     let named =
         [("SPYHOP_DATA", "relative"), ("SPYHOP_IPC", "/x.ipc"), ("SPYHOP_GETH_DATADIR", "/g")];
     let expected = [
@@ -228,7 +239,12 @@ fn entrypoint_runs_geth_with_the_volumes_paths_or_spyhop_alone() {
         "SPYHOP_DATA=relative",
         "SPYHOP_GETH_DATADIR=/g",
         "SPYHOP_IPC=/x.ipc",
+        token,
     ];
     check(&named, &["attach"], &expected);
-    check(&[], &["spyhop", "sql", "-c", "FROM blocks"], &["spyhop sql -c FROM blocks", data, ipc]);
+    check(
+        &[],
+        &["spyhop", "sql", "-c", "FROM blocks"],
+        &["spyhop sql -c FROM blocks", data, ipc, token],
+    );
 }

@@ -209,7 +209,7 @@ fn every_command_runs() {
     let (shell, docker): (Vec<_>, Vec<_>) =
         blocks().into_iter().partition(|block| block.kind != Kind::Docker);
     for Block { at, kind, text } in shell {
-        let missing = ["duckdb", "rsync"]
+        let missing = ["curl", "duckdb", "rsync"]
             .into_iter()
             .find(|program| text.contains(&format!("{program} -")) && !has(program));
         match kind {
@@ -301,8 +301,10 @@ const FLAGS_OF_OTHERS: [&str; 23] = [
 
 #[test]
 fn every_flag_that_is_named_exists() {
-    let commands =
-        ["watch", "backfill", "sql", "status", "verify", "rewind", "schema", "run", "health"];
+    let commands = [
+        "watch", "backfill", "sql", "serve", "status", "verify", "rewind", "schema", "run",
+        "health",
+    ];
     let help = commands.map(|command| Spyhop::new(command).args(&["--help"]).succeed()).concat();
     let words = |text: &str| -> BTreeSet<String> {
         let words = text
