@@ -158,7 +158,12 @@ struct IngestArguments {
     /// Ranges to build at once [default: one per core, as far as memory allows].
     ///
     /// Each takes about 250 MB of memory.
-    #[arg(long, value_name = "N", env = "SPYHOP_WORKERS", value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "SPYHOP_WORKERS",
+        value_parser = clap::value_parser!(u16).range(1..=512)
+    )]
     workers: Option<u16>,
     /// Depth at which a block counts as final, on a chain that has never reported a finalized
     /// block.
@@ -182,7 +187,13 @@ struct IngestArguments {
     #[arg(long, value_name = "DIR", env = "SPYHOP_ABI")]
     abi: Option<PathBuf>,
     /// Memory that the writer may use; if it needs more, it dies and geth does not.
-    #[arg(long, value_name = "MIB", env = "SPYHOP_MEMORY_MAX", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(16..))]
+    #[arg(
+        long,
+        value_name = "MIB",
+        env = "SPYHOP_MEMORY_MAX",
+        default_value_t = 2048,
+        value_parser = clap::value_parser!(u64).range(16..)
+    )]
     memory_max: u64,
 }
 
