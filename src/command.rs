@@ -2,6 +2,7 @@
 
 mod backfill;
 mod health;
+mod metrics;
 mod rewind;
 mod run;
 mod schema;
@@ -65,6 +66,8 @@ enum Which {
     /// Report in one line whether geth answers and the writer keeps up: for a container's health
     /// check.
     Health(health::Health),
+    /// Print Prometheus metrics, for node_exporter's textfile collector.
+    Metrics(metrics::Metrics),
     /// Check that what is stored is the chain, and complete.
     Verify(verify::Verify),
     /// Move everything above a block to quarantine.
@@ -112,6 +115,7 @@ impl Command {
             Which::Backfill(backfill) => backfill::run(backfill),
             Which::Sql(sql) => sql::run(sql),
             Which::Status(status) => status::run(status),
+            Which::Metrics(metrics) => metrics::run(metrics),
             Which::Verify(verify) => verify::run(verify),
             Which::Rewind(rewind) => rewind::run(rewind),
             Which::Schema(schema) => schema::run(schema),

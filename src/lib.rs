@@ -27,6 +27,7 @@
 //! - [`events`]: views of decoded events.
 //! - [`publish`]: the file that readers open.
 //! - [`watch`]: the loops that drive all of it.
+//! - [`metrics`]: Prometheus metrics of a volume.
 //! - [`verify`]: checks stored rows against the chain.
 //! - [`supervise`]: geth and a writer in one container.
 //! - [`command`]: one file per command.
@@ -91,6 +92,7 @@ pub mod freezer;
 pub mod geth;
 mod keccak;
 mod log;
+mod metrics;
 pub mod plan;
 pub mod prove;
 pub mod publish;
