@@ -32,14 +32,20 @@ mod whales;
 mod whales_coverage;
 mod windows;
 
+pub(crate) use exchange_flows::{TABLE as EXCHANGE_FLOWS, of as exchange_flows_of};
+pub(crate) use gas_prices::{GAS, periods as gas_periods};
 pub(crate) use holders::{ASSETS, HOLDERS};
 pub use labels::Labels;
+pub(crate) use large_transfers::TABLE as LARGE_TRANSFERS;
 pub(crate) use macros::all as macros;
 pub(crate) use movements::halves as halves_of_movements;
+pub(crate) use net_flows::{TABLE as NET_FLOWS, view_of as net_flows_of};
 pub use ranking::Ranking;
 pub use ranks::RankLimits;
 pub(crate) use stored::nothing;
-pub(crate) use windows::{BlockRun, CREATE_NEWEST, fill_newest};
+pub(crate) use whales::TABLE as WHALES;
+pub(crate) use whales_coverage::TABLE as WHALES_COVERAGE;
+pub(crate) use windows::{BlockRun, CREATE_NEWEST, PERIODS, fill_newest};
 
 use crate::rows::coverage::Interval;
 use crate::rows::{self, CHAIN_TABLES, Selection, Table};
@@ -107,22 +113,41 @@ pub(crate) fn lasting(table: &Table) -> Option<String> {
     answer.or_else(|| is_chain().then(|| stored::both(table)))
 }
 
-/// The views about periods that end with the newest block, each with its query.
+/// A view about a period that ends with the newest block.
+#[derive(Debug)]
+pub(crate) struct Periodic {
+    /// Its name, with its schema.
+    pub name: String,
+    /// Its query.
+    pub body: String,
+    /// Its comments, if readers see it.
+    pub table: Option<&'static Table>,
+}
+
+/// The views about periods that end with the newest block; one may read those before it.
 pub(crate) fn up_to_newest(
     ranges: &[BlockRun],
     tail: &[BlockLink],
     tail_tables: Selection,
     coverage: &[Interval],
     ranking: Option<&Ranking>,
-) -> [(&'static Table, String); 4] {
+) -> Vec<Periodic> {
     let windows = windows::of(ranges.iter().copied(), tail, tail_tables, coverage);
     let newest = tail.last().map(|link| link.number).or(ranges.last().map(|range| range.last));
     let supplies = Supplies::of(coverage, newest.unwrap_or(0));
     let unseen = Unseen::in_coverage(coverage, newest.unwrap_or(0));
-    [
-        (&net_flows::TABLE, net_flows::body(&windows)),
+    let parts = net_flows::views(&windows);
+    let parts = parts.into_iter().map(|(name, body)| Periodic { name, body, table: None });
+    let shown = [
+        (&net_flows::TABLE, net_flows::body()),
         (&whales::TABLE, whales::body(&windows, ranking, supplies, unseen)),
         (&whales_coverage::TABLE, whales_coverage::body(newest, ranking, supplies, coverage)),
         (&whale_moves::TABLE, whale_moves::body(&windows)),
-    ]
+    ];
+    let shown = shown.into_iter().map(|(table, body)| Periodic {
+        name: format!("main.{}", table.name),
+        body,
+        table: Some(table),
+    });
+    parts.chain(shown).collect()
 }

@@ -6,6 +6,7 @@ mod metrics;
 mod rewind;
 mod run;
 mod schema;
+mod serve;
 mod sql;
 mod status;
 mod verify;
@@ -57,10 +58,13 @@ enum Which {
     Watch(watch::Watch),
     /// Build history without following the head, while no `watch` runs.
     Backfill(backfill::Backfill),
-    /// Run geth, and `watch` next to it, as the main process of a container.
+    /// Run geth, and `watch` next to it, as the main process of a container; with `SPYHOP_HTTP`,
+    /// `serve` too.
     Run(run::Run),
     /// Query the data in SQL.
     Sql(sql::Sql),
+    /// Serve a page and an API over HTTP, from the published file.
+    Serve(serve::Serve),
     /// Show progress, lag, and whether anything is wrong.
     Status(status::Status),
     /// Report in one line whether geth answers and the writer keeps up: for a container's health
@@ -114,6 +118,7 @@ impl Command {
             Which::Watch(watch) => watch::run(watch),
             Which::Backfill(backfill) => backfill::run(backfill),
             Which::Sql(sql) => sql::run(sql),
+            Which::Serve(serve) => serve::run(serve),
             Which::Status(status) => status::run(status),
             Which::Metrics(metrics) => metrics::run(metrics),
             Which::Verify(verify) => verify::run(verify),

@@ -26,10 +26,12 @@
 //!   of holders; address labels.
 //! - [`events`]: views of decoded events.
 //! - [`publish`]: the file that readers open.
+//! - [`panels`]: one file per group of the server's panels: parameters, columns and SQL.
 //! - [`watch`]: the loops that drive all of it.
 //! - [`metrics`]: Prometheus metrics of a volume.
 //! - [`verify`]: checks stored rows against the chain.
-//! - [`supervise`]: geth and a writer in one container.
+//! - [`serve`]: the page and the API over HTTP, from the published file alone.
+//! - [`supervise`]: geth, a writer and a server in one container.
 //! - [`command`]: one file per command.
 //!
 //! `decode`, `prove`, `rows` and `plan` do no I/O, read no clock and know no configuration.
@@ -93,11 +95,13 @@ pub mod geth;
 mod keccak;
 mod log;
 mod metrics;
+mod panels;
 pub mod plan;
 pub mod prove;
 pub mod publish;
 pub mod recover;
 pub mod rows;
+mod serve;
 mod sql;
 pub mod stop;
 pub mod store;

@@ -5,7 +5,11 @@
 //! renamed over it, so a reader sees one complete state of the chain, and keeps the file it has
 //! open. The writer never opens it under its published name.
 
-use crate::answers::{self, ASSETS, HOLDERS, Labels, Ranking, TABLES};
+mod attached;
+
+pub(crate) use attached::{Attached, FileId, SessionLimits, published};
+
+use crate::answers::{self, ASSETS, HOLDERS, Labels, Periodic, Ranking, TABLES};
 use crate::error::Refused;
 use crate::events::Events;
 use crate::rows::{
@@ -489,13 +493,13 @@ fn create_views() -> String {
 /// The views whose periods end with the newest block, each with its comments.
 fn window_views(state: &Contents) -> Vec<String> {
     let held: Vec<_> = state.ranges.iter().map(Directory::run).collect();
-    let bodies =
+    let views =
         answers::up_to_newest(&held, state.tail, state.tables, state.coverage, state.ranking);
-    let view = |(table, body): (&Table, String)| {
-        let comments = comments("VIEW", "main", table);
-        format!("CREATE OR REPLACE VIEW main.{} AS {body};\n{comments}", table.name)
+    let view = |Periodic { name, body, table }: Periodic| {
+        let comments = table.map(|table| comments("VIEW", "main", table)).unwrap_or_default();
+        format!("CREATE OR REPLACE VIEW {name} AS {body};\n{comments}")
     };
-    bodies.into_iter().map(view).collect()
+    views.into_iter().map(view).collect()
 }
 
 fn comments(what: &str, schema: &str, table: &Table) -> String {

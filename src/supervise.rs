@@ -1,20 +1,25 @@
-//! Two processes in one container: `spyhop run` starts and supervises geth and a writer.
+//! Processes in one container: `spyhop run` starts and supervises geth, a writer, and a server if it
+//! is asked for one.
 //!
-//! It is PID 1 there: it forwards one SIGTERM or SIGINT to each, reaps the orphans of both,
-//! restarts the writer if that dies, and exits with geth's exit code. The writer is a process of
-//! its own, so that nothing that happens to it (a failed assertion in DuckDB, running out of
-//! memory) can affect geth. geth is never restarted here: whoever runs the container decides about
-//! that.
+//! It is PID 1 there: it forwards one SIGTERM or SIGINT to each, reaps their orphans, restarts the
+//! writer or the server if that dies, and exits with geth's exit code. Each is a process of its own,
+//! so that nothing that happens to it (a failed assertion in DuckDB, running out of memory) can
+//! affect geth. geth is never restarted here: whoever runs the container decides about that.
 //!
 //! `node` reads geth's command line: where its socket is, and whether one of geth's own commands is
-//! to be run instead. `relay` forwards the log lines of both, prefixed with the process name.
+//! to be run instead. `companion` is the state of a process next to geth. `relay` forwards the log
+//! lines of all, prefixed with the process name.
 
+mod companion;
 pub(crate) mod node;
 mod relay;
+
+pub(crate) use companion::Role;
 
 use crate::error::Refused;
 use crate::log;
 use anyhow::{Context, Result};
+use companion::Companion;
 use relay::Relay;
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait,
@@ -29,32 +34,19 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The first pause before a writer that died is restarted, and the longest: a writer that died in
-/// the middle of its work has left work for geth to finish, and must not pile up more.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
-
-/// A writer that lived this long has nothing to do with the previous failure.
-const SETTLED: Duration = Duration::from_secs(60);
-
-/// How long the writer may take to exit once geth has: it promises less.
-const WRITER_GRACE: Duration = Duration::from_secs(8);
-
-/// The exit code of a writer whose setup was refused: an early retry would change nothing.
-const REFUSED: i32 = 2;
+/// How long the others may take to exit once geth has: they promise less.
+const GRACE: Duration = Duration::from_secs(8);
 
 /// What to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// geth and its arguments.
     pub node: Vec<OsString>,
-    /// The writer and its arguments.
-    pub writer: Vec<OsString>,
-    /// Whether the writer exits by itself when it has done its task.
-    pub writer_ends: bool,
+    /// The writer, and the server if there is to be one.
+    pub others: Vec<Role>,
 }
 
-/// Runs both until geth exits.
+/// Runs all until geth exits.
 ///
 /// Returns geth's exit code; 128 plus the signal's number if a signal killed it.
 pub(crate) fn run(plan: &Plan) -> Result<u8> {
@@ -67,16 +59,12 @@ pub(crate) fn run(plan: &Plan) -> Result<u8> {
         node: Some(
             start("geth", &plan.node, &relay).map_err(|error| not_started(&plan.node, &error))?,
         ),
-        plan,
         relay: &relay,
-        writer: None,
-        restart_at: Some(Instant::now()),
-        started_at: Instant::now(),
-        pause: PAUSE_MIN,
+        others: plan.others.iter().map(Companion::new).collect(),
         asked_to_stop: false,
     };
     let ended = supervisor.until_node_ends(&events)?;
-    supervisor.end_writer(&events)?;
+    supervisor.end_others(&events)?;
     drop(supervisor);
     relay.finish();
     tracing::info!("geth {}", words(ended));
@@ -100,26 +88,21 @@ fn not_started(words: &[OsString], error: &io::Error) -> Refused {
     )
 }
 
-/// The state of both processes. Neither outlives it without being asked to stop.
+/// The state of all processes. None outlives it without being asked to stop.
 struct Supervisor<'a> {
-    plan: &'a Plan,
     relay: &'a Relay,
     node: Option<Pid>,
-    writer: Option<Pid>,
-    /// When to start a writer, while there is none; `None` if it has done its task.
-    restart_at: Option<Instant>,
-    started_at: Instant,
-    pause: Duration,
+    others: Vec<Companion<'a>>,
     asked_to_stop: bool,
 }
 
 impl Supervisor<'_> {
-    /// Forwards signals, reaps, and restarts the writer, until geth has exited.
+    /// Forwards signals, reaps, and restarts the others, until geth has exited.
     fn until_node_ends(&mut self, events: &Receiver<i32>) -> Result<WaitStatus> {
         loop {
-            let due = self.restart_at.filter(|_| self.writer.is_none() && !self.asked_to_stop);
-            match next(events, due)? {
-                None => self.start_writer(),
+            let due = self.others.iter().filter_map(Companion::due).min();
+            match next(events, due.filter(|_| !self.asked_to_stop))? {
+                None => self.start_due(),
                 Some(SIGCHLD) => {
                     if let Some(ended) = self.note_ends()? {
                         return Ok(ended);
@@ -135,24 +118,21 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Ends the writer after geth: asks, waits, and finally kills it, which loses nothing that was
-    /// committed.
-    fn end_writer(&mut self, events: &Receiver<i32>) -> Result<()> {
+    /// Ends the others after geth: asks, waits, and finally kills them.
+    fn end_others(&mut self, events: &Receiver<i32>) -> Result<()> {
         if !self.asked_to_stop {
             self.forward(SIGTERM);
         }
-        let deadline = Instant::now() + WRITER_GRACE;
+        let deadline = Instant::now() + GRACE;
         // An exit may have been reaped, or be due, without a signal of its own.
         loop {
             self.note_ends()?;
-            let Some(writer) = self.writer else { return Ok(()) };
+            if self.others.iter().all(|other| other.process().is_none()) {
+                return Ok(());
+            }
             match next(events, Some(deadline))? {
                 None => {
-                    let _ = kill_process(writer, Signal::KILL);
-                    self.writer = None;
-                    tracing::warn!(
-                        "the writer did not exit within {WRITER_GRACE:?} and was killed"
-                    );
+                    self.others.iter_mut().for_each(|other| other.kill(GRACE));
                     return Ok(());
                 }
                 Some(signal) if ENDS.contains(&signal) => self.forward(signal),
@@ -161,14 +141,12 @@ impl Supervisor<'_> {
         }
     }
 
-    fn start_writer(&mut self) {
-        self.started_at = Instant::now();
-        match start("spyhop", &self.plan.writer, self.relay) {
-            Ok(writer) => {
-                self.writer = Some(writer);
-                self.restart_at = None;
+    fn start_due(&mut self) {
+        let now = Instant::now();
+        for other in &mut self.others {
+            if other.due().is_some_and(|due| due <= now) {
+                other.start(self.relay);
             }
-            Err(error) => self.start_again_later(&format!("could not be started: {error}")),
         }
     }
 
@@ -183,53 +161,31 @@ impl Supervisor<'_> {
     }
 
     fn signal_all(&self, signal: Signal) {
-        for process in [self.node, self.writer].into_iter().flatten() {
+        let others = self.others.iter().filter_map(Companion::process);
+        for process in self.node.into_iter().chain(others) {
             // It may just have exited: that will be reaped.
             let _ = kill_process(process, signal);
         }
     }
 
-    /// Handles every process that has exited since: geth, whose status is returned, the writer, or
-    /// an orphan, which is ignored.
+    /// Handles every process that has exited since: geth, whose status is returned, one of the
+    /// others, or an orphan, which is ignored.
     fn note_ends(&mut self) -> Result<Option<WaitStatus>> {
+        let mut node = None;
         let ended = reap()?;
-        let node = ended.iter().find(|(process, _)| self.node == Some(*process));
-        if node.is_some() {
+        if let Some((_, status)) = ended.iter().find(|(process, _)| self.node == Some(*process)) {
             self.node = None;
+            node = Some(*status);
         }
-        if let Some((_, status)) = ended.iter().find(|(process, _)| self.writer == Some(*process)) {
-            self.writer = None;
-            self.note_writers_end(*status);
-        }
-        Ok(node.map(|(_, status)| *status))
-    }
-
-    fn note_writers_end(&mut self, status: WaitStatus) {
-        match status.exit_status() {
-            _ if self.asked_to_stop || self.node.is_none() => {
-                tracing::info!("the writer {}", words(status))
+        let is_expected = self.asked_to_stop || self.node.is_none();
+        for (process, status) in ended {
+            for other in &mut self.others {
+                if other.process() == Some(process) {
+                    other.note_end(status, is_expected);
+                }
             }
-            Some(0) if self.plan.writer_ends => {
-                tracing::info!("the writer is done; geth keeps running");
-            }
-            Some(REFUSED) => {
-                self.restart_at = Some(Instant::now() + PAUSE_MAX);
-                tracing::error!(
-                    "the writer refused its setup, see above; geth keeps running, next try in \
-                    {PAUSE_MAX:?}"
-                );
-            }
-            _ => self.start_again_later(&words(status)),
         }
-    }
-
-    fn start_again_later(&mut self, why: &str) {
-        if self.started_at.elapsed() >= SETTLED {
-            self.pause = PAUSE_MIN;
-        }
-        self.restart_at = Some(Instant::now() + self.pause);
-        tracing::error!("the writer {why}; geth keeps running, next try in {:?}", self.pause);
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        Ok(node)
     }
 }
 

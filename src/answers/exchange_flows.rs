@@ -5,7 +5,7 @@ use super::stored::both;
 use crate::rows::Kind::{Integer, Text, Time, Wide};
 use crate::rows::{Table, address_flows, column};
 
-pub(super) const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "exchange_flows",
     comment: "One row per UTC day, category of labels, and asset: amounts in and out of all \
               addresses of that category. A transfer between two of them counts in both, and \
@@ -26,11 +26,16 @@ pub(super) const TABLE: Table = Table {
 
 /// Its query: the flows of all addresses whose label has a category.
 pub(super) fn body() -> String {
+    of(&both(&address_flows::TABLE))
+}
+
+/// The same of some address flows.
+pub(crate) fn of(flows: &str) -> String {
     format!(
         "SELECT day, category, asset, {amount_in}, {amount_out}, {amount_net}, address_count FROM (
             SELECT day, category, asset, {sum_in} AS amount_in, {sum_out} AS amount_out,
                 count(DISTINCT address) AS address_count
-            FROM main.labels JOIN ({both}) USING (address)
+            FROM main.labels JOIN ({flows}) USING (address)
             WHERE category IS NOT NULL
             GROUP BY day, category, asset)",
         amount_in = split("amount_in", "amount_in"),
@@ -38,6 +43,5 @@ pub(super) fn body() -> String {
         amount_net = split("(amount_in - amount_out)", "amount_net"),
         sum_in = sum("amount_in"),
         sum_out = sum("amount_out"),
-        both = both(&address_flows::TABLE),
     )
 }

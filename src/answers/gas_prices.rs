@@ -4,7 +4,8 @@ use super::amounts::{FITS_NOT, split, sum};
 use crate::rows::Kind::{Integer, Long, Percent, Text, Time, Wide};
 use crate::rows::{Column, Table, column, concat};
 
-const GAS: [Column; 23] = [
+/// The columns of both but the first.
+pub(crate) const GAS: [Column; 23] = [
     column("first_block", Integer, "Its first block."),
     column("last_block", Integer, "Its last block."),
     column("block_count", Integer, "Number of blocks."),
@@ -54,7 +55,20 @@ pub(super) fn daily() -> String {
 
 /// Complete hours or days: their blocks have no gap, and both neighbouring blocks are stored, or
 /// the chain begins there.
+const COMPLETE: &str = "block_count = last_block - first_block + 1 AND (first_block = 0 OR last_before = first_block - 1)
+            AND first_after = last_block + 1";
+
 fn body(unit: &str) -> String {
+    format!("{} WHERE {COMPLETE}", select(unit, "", "main.gas_blocks"))
+}
+
+/// All hours or days of some blocks' gas, with a last column `complete`.
+pub(crate) fn periods(unit: &str, gas_blocks: &str) -> String {
+    let complete = format!(", coalesce({COMPLETE}, false)::BIGINT AS complete");
+    select(unit, &complete, &format!("({gas_blocks})"))
+}
+
+fn select(unit: &str, complete: &str, gas_blocks: &str) -> String {
     let sums = ["burnt", "tips", "failed_fees", "blob_burnt"]
         .map(|name| format!("{} AS {name}", sum(name)))
         .join(", ");
@@ -71,7 +85,7 @@ fn body(unit: &str) -> String {
             try_cast((gas_used * 10000 // greatest(gas_limit, 1)) * 0.01 AS DECIMAL(5,2))
                 AS utilisation,
             base_fee_min, base_fee_50, base_fee_max, tip_10, tip_50, tip_90, {burnt}, {tips},
-            {failed_fees}, blob_count, {blob_burnt}
+            {failed_fees}, blob_count, {blob_burnt}{complete}
         FROM (SELECT *, lag(last_block) OVER (ORDER BY {unit}) AS last_before,
                 lead(first_block) OVER (ORDER BY {unit}) AS first_after
             FROM (SELECT date_trunc('{unit}', block_timestamp)::TIMESTAMP AS {unit},
@@ -83,10 +97,7 @@ fn body(unit: &str) -> String {
                     {base_fee_max} AS base_fee_max,
                     {tip_10} AS tip_10, {tip_50} AS tip_50, {tip_90} AS tip_90,
                     sum(blob_count)::BIGINT AS blob_count, {sums}
-                FROM main.gas_blocks GROUP BY ALL))
-        WHERE block_count = last_block - first_block + 1
-            AND (first_block = 0 OR last_before = first_block - 1)
-            AND first_after = last_block + 1",
+                FROM {gas_blocks} GROUP BY ALL))",
         gas_limit = sum_of_all("gas_limit"),
         gas_used = sum_of_all("gas_used"),
         base_fee_min = of("base_fee_per_gas", "min(?)"),

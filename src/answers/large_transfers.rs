@@ -5,7 +5,7 @@ use super::stored::both;
 use crate::rows::Kind::{Integer, Text, Time, Wide};
 use crate::rows::{self, Table, column};
 
-pub(super) const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "large_transfers",
     comment: "One row per large transfer: the 100 largest of each asset and UTC day, and all of at \
               least 100 ether.",

@@ -1,13 +1,13 @@
 //! `net_flows`: amounts in and out of each address in a period up to the newest block.
 
 use super::amounts::{FITS_NOT, split, sum};
-use super::stored::nothing;
-use super::windows::{Window, instant};
+use super::stored::{nothing, union};
+use super::windows::{PERIODS, Window, instant};
 use crate::rows::Kind::{Integer, Text, Wide};
 use crate::rows::address_flows::DAY_S;
 use crate::rows::{Table, column};
 
-pub(super) const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "net_flows",
     comment: "One row per period, asset and address: amounts in and out in the time up to the \
               newest block.",
@@ -32,11 +32,24 @@ pub(super) const TABLE: Table = Table {
     ],
 };
 
-/// Its query: sums of single movements for the day in which the window begins, and daily sums for
-/// later days.
-pub(super) fn body(windows: &[Window]) -> String {
-    let bodies: Vec<_> = windows.iter().filter_map(window).collect();
-    if bodies.is_empty() { nothing(&TABLE) } else { bodies.join(" UNION ALL ") }
+/// The view of one period: a reader of one need not bind the others.
+pub(crate) fn view_of(period: &str) -> String {
+    format!("sealed.net_flows_{period}")
+}
+
+/// Its query, from the view of each period.
+pub(super) fn body() -> String {
+    let of = |period: &str| format!("SELECT {} FROM {}", TABLE.names(), view_of(period));
+    union(PERIODS.map(of))
+}
+
+/// The views of the periods, each with its query: sums of single movements for the day in which the
+/// period begins, and daily sums for later days.
+pub(super) fn views(windows: &[Window]) -> [(String, String); 4] {
+    PERIODS.map(|period| {
+        let body = windows.iter().find(|window| window.name == period).and_then(window);
+        (view_of(period), body.unwrap_or_else(|| nothing(&TABLE)))
+    })
 }
 
 fn window(window: &Window) -> Option<String> {

@@ -10,7 +10,7 @@ use super::windows::Window;
 use crate::rows::Kind::{Integer, Percent, Text, Wide};
 use crate::rows::{Table, column};
 
-pub(super) const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "whales",
     comment: "One row per asset and address: the 10,000 largest holders among those whose balance \
               is known; whales_coverage says how many these are.",

@@ -10,7 +10,7 @@ use crate::rows::Kind::{Integer, Percent, Text, Wide};
 use crate::rows::coverage::Interval;
 use crate::rows::{Table, balances, column};
 
-pub(super) const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "whales_coverage",
     comment: "One row per asset with balances: how much of it is known. whales is certain to have \
               the largest holders only if all of the supply is.",

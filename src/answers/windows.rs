@@ -71,9 +71,11 @@ pub(crate) fn fill_newest(
     format!("DELETE FROM {NEWEST};\n{row}")
 }
 
-/// The windows' names and lengths, in seconds.
-const WINDOWS: [(&str, u64); 4] =
-    [("1h", 3_600), ("24h", DAY_S), ("7d", 7 * DAY_S), ("30d", 30 * DAY_S)];
+/// The windows' names.
+pub(crate) const PERIODS: [&str; 4] = ["1h", "24h", "7d", "30d"];
+
+/// Their lengths, in seconds.
+const LENGTHS: [u64; 4] = [3_600, DAY_S, 7 * DAY_S, 30 * DAY_S];
 
 /// The windows that end with the newest block; none if there is no block.
 pub(super) fn of(
@@ -121,7 +123,7 @@ pub(super) fn of(
         let unseen = Unseen::in_coverage(coverage, before_max);
         Window { name, start, day, first, before, before_max, unseen, complete, internal_complete }
     };
-    WINDOWS.into_iter().map(window).collect()
+    PERIODS.into_iter().zip(LENGTHS).map(window).collect()
 }
 
 /// Whether all blocks after `start` are stored, with all required tables: they must link down to a

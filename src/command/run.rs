@@ -2,7 +2,7 @@
 
 use super::watch::Watch;
 use crate::supervise::node::{self, Defaults, Invocation};
-use crate::supervise::{self, Plan};
+use crate::supervise::{self, Plan, Role};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::env;
@@ -25,7 +25,7 @@ pub(super) struct Run {
     node: Vec<OsString>,
 }
 
-/// Runs the command: its exit code is geth's.
+/// Runs the command: its exit code is geth's. With `SPYHOP_HTTP`, there is a server too.
 pub(super) fn run(arguments: &Run) -> Result<ExitCode> {
     let datadir =
         env::var_os("SPYHOP_GETH_DATADIR").filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -43,8 +43,24 @@ pub(super) fn run(arguments: &Run) -> Result<ExitCode> {
     let flags = env::args_os().skip(2).take_while(|word| word != "--");
     // If given twice, the last one counts.
     let socket = ["--ipc".into(), socket.into()];
-    let writer =
-        [program.into_os_string(), "watch".into()].into_iter().chain(flags).chain(socket).collect();
-    let plan = Plan { node, writer, writer_ends: arguments.watch.ends() };
+    let command = |name: &str| [program.clone().into_os_string(), name.into()].into_iter();
+    let writer = Role {
+        name: "the writer",
+        prefix: "spyhop",
+        command: command("watch").chain(flags).chain(socket).collect(),
+        ends: arguments.watch.ends(),
+    };
+    // It reads its other settings from the environment, as the writer does.
+    let server = is_server_wanted().then(|| Role {
+        name: "the server",
+        prefix: "server",
+        command: command("serve").chain(["--data".into(), arguments.watch.data().into()]).collect(),
+        ends: false,
+    });
+    let plan = Plan { node, others: [Some(writer), server].into_iter().flatten().collect() };
     supervise::run(&plan).map(ExitCode::from)
+}
+
+fn is_server_wanted() -> bool {
+    env::var_os("SPYHOP_HTTP").is_some_and(|address| !address.is_empty())
 }

@@ -47,6 +47,11 @@ impl Watch {
         self.once
     }
 
+    /// The data directory.
+    pub(super) fn data(&self) -> &Path {
+        &self.reading.data
+    }
+
     /// geth's IPC socket.
     pub(super) fn socket(&self) -> &Path {
         &self.reading.ipc

@@ -25,7 +25,13 @@ fn files(stage: &str) -> Vec<PathBuf> {
     if let Ok(entries) = fs::read_dir(source().join(stage)) {
         for entry in entries {
             let path = entry.unwrap().path();
-            assert!(path.is_file(), "{} is nested deeper than a stage's folder", path.display());
+            if path.is_dir() {
+                // Files of the page, none of them a module.
+                let all = crate::rig::process::listing(&path);
+                let modules = all.iter().any(|(file, _)| file.extension() == Some("rs".as_ref()));
+                assert!(!modules, "{} is nested deeper than a stage's folder", path.display());
+                continue;
+            }
             files.push(path);
         }
     }

@@ -37,6 +37,7 @@ mod real_geth;
 mod rig;
 mod run;
 mod schema;
+mod serve;
 #[path = "../soak/main.rs"]
 mod soak;
 mod sorted;

@@ -13,6 +13,7 @@ pub mod contracts;
 pub mod expected;
 pub mod forks;
 pub mod geth;
+pub mod http;
 pub mod mixed;
 pub mod premerge;
 pub mod process;

@@ -1,0 +1,84 @@
+//! Amounts in and out, of addresses and of exchanges.
+
+use super::parameters::Kind;
+use super::reach::{DAY_S, files_of_last, rows, start};
+use super::{Panel, Parameter, Snapshot, Values, extended};
+use crate::answers;
+use crate::rows::Kind::Text;
+use crate::rows::{Column, address_flows, column};
+use crate::sql::literal;
+use anyhow::Result;
+
+/// `net_flows`.
+pub(super) const NET_FLOWS: Panel = Panel {
+    name: "net_flows",
+    title: "Net flows",
+    comment: "One row per address: amounts in and out in the time up to the newest block, largest \
+              net first, whether in or out.",
+    parameters: &[
+        Parameter::of("period", Kind::Choice(&answers::PERIODS), "24h"),
+        Parameter::ASSET,
+        Parameter::limit("20"),
+    ],
+    columns: &extended::<{ answers::NET_FLOWS.columns.len() + LABEL.len() }>(
+        answers::NET_FLOWS.columns,
+        &LABEL,
+    ),
+    sql: net_flows,
+};
+
+const LABEL: [Column; 2] = [
+    column("label", Text, "The address's name, if it has one."),
+    column("category", Text, "Its category, or null."),
+];
+
+fn net_flows(values: &Values, _: &Snapshot<'_>) -> Result<Vec<String>> {
+    let columns = answers::NET_FLOWS.names();
+    Ok(vec![format!(
+        "SELECT {columns}, labels.name AS label, category
+FROM {} LEFT JOIN labels USING (address)
+WHERE asset = {}
+ORDER BY amount_net_text IS NULL, length(ltrim(amount_net_text, '-')) DESC, ltrim(amount_net_text, '-') DESC,
+    abs(amount_net) DESC, address
+LIMIT {}",
+        answers::net_flows_of(values.text("period")),
+        literal(values.text("asset")),
+        values.limit()
+    )])
+}
+
+/// `exchange_flows`.
+pub(super) const EXCHANGE_FLOWS: Panel = Panel {
+    name: "exchange_flows",
+    title: "Flows by category",
+    comment: "One row per UTC day and category of labels, newest first: amounts in and out of all \
+              addresses of that category.",
+    parameters: &[
+        Parameter::ASSET,
+        Parameter::of("days", Kind::Integer(1, 366), "30"),
+        Parameter::limit("100"),
+    ],
+    columns: answers::EXCHANGE_FLOWS.columns,
+    sql: exchange_flows,
+};
+
+fn exchange_flows(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
+    let days = values.number("days").unwrap_or(1);
+    let mut condition = format!("asset = {}", literal(values.text("asset")));
+    if let Some(start) = start(DAY_S, (days - 1) * DAY_S, snapshot) {
+        condition += &format!(" AND day >= {start}");
+    }
+    let flows = rows(
+        "address_flows",
+        &address_flows::TABLE.names(),
+        &files_of_last(days * DAY_S, snapshot),
+        &condition,
+    );
+    Ok(vec![format!(
+        "{}
+ORDER BY day DESC, category
+LIMIT {}",
+        answers::exchange_flows_of(&flows),
+        values.limit()
+    )])
+}

@@ -1,0 +1,110 @@
+//! Which blocks a statement reads, and so which files.
+
+use super::Snapshot;
+use crate::clock::utc;
+use crate::sql::literal;
+use anyhow::Result;
+
+/// Seconds of a day.
+pub(super) const DAY_S: u64 = 86_400;
+
+/// The rows of a table that meet a condition, in the ranges that meet `files`, a condition on
+/// `first` and `last`, and in the tail.
+pub(super) fn rows(table: &str, columns: &str, files: &str, condition: &str) -> String {
+    format!(
+        "SELECT {columns} FROM sealed.{table} WHERE {files} AND {condition}
+    UNION ALL SELECT {columns} FROM tail.{table} WHERE {condition}"
+    )
+}
+
+/// The rows of one block.
+pub(super) fn rows_of_block(table: &str, columns: &str, number: &str, condition: &str) -> String {
+    let height = if table == "blocks" { "number" } else { "block_number" };
+    rows(
+        table,
+        columns,
+        &format!("first <= {number} AND last >= {number}"),
+        &format!("{height} = {number} AND {condition}"),
+    )
+}
+
+/// A condition on files: those with blocks of so many seconds up to the newest. No two blocks of a
+/// chain have the same time, so they are no more than the seconds.
+pub(super) fn files_of_last(seconds: u64, snapshot: &Snapshot<'_>) -> String {
+    format!("last >= {}", snapshot.number().saturating_sub(seconds))
+}
+
+/// The start of a unit of time some seconds before the newest block, as a literal; `None` if its
+/// time is not known.
+pub(super) fn start(unit_s: u64, before_s: u64, snapshot: &Snapshot<'_>) -> Option<String> {
+    let newest = snapshot.newest?.timestamp?;
+    Some(timestamp(newest.saturating_sub(before_s) / unit_s * unit_s))
+}
+
+/// A time as a literal.
+pub(super) fn timestamp(seconds: u64) -> String {
+    format!("TIMESTAMP '{}'", utc(seconds).trim_end_matches('Z').replace('T', " "))
+}
+
+/// The blocks in which an address's newest movements are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+}
+
+impl Span {
+    /// Blocks with at least so many of the newest movements of an address before a block, as far as
+    /// there are so many. What an address moved is counted for each day in `address_flows`.
+    pub(super) fn of_address(
+        address: &str,
+        asset: Option<&str>,
+        before_block: Option<u64>,
+        wanted: u64,
+        snapshot: &Snapshot<'_>,
+    ) -> Result<Option<Self>> {
+        let mut condition = format!("address = {}", literal(address));
+        if let Some(asset) = asset {
+            condition += &format!(" AND asset = {}", literal(asset));
+        }
+        let before_block = before_block.unwrap_or(u64::MAX);
+        let files = match before_block {
+            u64::MAX => "true".to_owned(),
+            before => format!("first < {before}"),
+        };
+        let columns = "first_block, last_block, greatest(count_in, count_out) AS movements";
+        let flows = rows("address_flows", columns, &files, &condition);
+        let mut flows =
+            snapshot.connection.prepare(&format!("FROM ({flows}) ORDER BY last_block DESC"))?;
+        let mut flows = flows.query([])?;
+        let (mut span, mut counted): (Option<Self>, u64) = (None, 0);
+        while let Some(row) = flows.next()?
+            && counted < wanted
+        {
+            let (first, last): (u64, u64) = (row.get(0)?, row.get(1)?);
+            if first >= before_block {
+                continue;
+            }
+            let lowest = span.map_or(first, |span| span.first.min(first));
+            let highest = span.map_or(last, |span| span.last).min(before_block - 1);
+            span = Some(Self { first: lowest, last: highest });
+            // Of a day that goes on after that, nobody knows how many come before.
+            if last < before_block {
+                counted += row.get::<_, u64>(2)?;
+            }
+        }
+        Ok(span)
+    }
+
+    /// A condition on files.
+    pub(super) fn files(self) -> String {
+        format!("first <= {} AND last >= {}", self.last, self.first)
+    }
+
+    /// A condition on rows.
+    pub(super) fn rows(self) -> String {
+        format!("block_number BETWEEN {} AND {}", self.first, self.last)
+    }
+}

@@ -1,0 +1,92 @@
+//! The server: the page and the API, over HTTP, from the published file alone.
+//!
+//! It is a process of its own that knows neither geth's socket nor its data directory, and writes
+//! nothing to the volume: whatever happens to it, the writer does not notice. A request is checked
+//! by the `guard`, asked of one of the `readers`, each a DuckDB session on a thread of its own, and
+//! written by `encode`. `events` looks for new published files and tells the clients that wait.
+//! Everything that a client can use up has a bound: connections, questions in the queue, the time
+//! of a query, and the time to receive an answer.
+
+mod api;
+mod cache;
+mod connections;
+mod encode;
+mod events;
+mod guard;
+mod page;
+mod readers;
+mod reply;
+mod status;
+pub(crate) mod token;
+
+use crate::error::Refused;
+use crate::stop::Stop;
+use crate::watch::go_behind;
+use anyhow::{Context, Result};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// What to serve, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// The volume.
+    pub data: PathBuf,
+    /// What requests must send; required if others than this machine can ask.
+    pub token: Option<String>,
+    /// Names besides the address that requests may use.
+    pub hosts: Vec<String>,
+}
+
+/// What requests share.
+struct App {
+    root: PathBuf,
+    readers: readers::Readers,
+    feed: Arc<events::Feed>,
+    assets: Vec<page::Asset>,
+    cache: cache::Cache,
+}
+
+/// How long open requests may take to end.
+const END_MAX: Duration = Duration::from_secs(1);
+
+/// Serves until a signal.
+pub(crate) fn run(settings: &Settings) -> Result<()> {
+    if !settings.address.ip().is_loopback() && settings.token.is_none() {
+        return Err(Refused::new(
+            format!("others than this machine could read the data at {}", settings.address),
+            "give --token-file FILE, or a loopback address such as 127.0.0.1:8550",
+        )
+        .into());
+    }
+    go_behind();
+    let stop = Stop::on_signals()?;
+    // The volume may not exist yet: then nothing is published yet.
+    let root = settings.data.canonicalize().or_else(|_| std::path::absolute(&settings.data))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
+        let listener = TcpListener::bind(settings.address).await;
+        let listener =
+            listener.with_context(|| format!("failed to listen on {}", settings.address))?;
+        let bound = listener.local_addr()?;
+        let app = Arc::new(App {
+            readers: readers::Readers::start(&root)?,
+            feed: events::Feed::start(&root)?,
+            assets: page::assets()?,
+            cache: cache::Cache::default(),
+            root,
+        });
+        let guard = guard::Guard::new(bound, &settings.hosts, settings.token.as_deref());
+        let checked = axum::middleware::from_fn_with_state(Arc::new(guard), guard::check);
+        let router = api::routes(app).layer(checked);
+        tracing::info!("serving http://{bound}/");
+        connections::serve(listener, router, &stop).await;
+        Ok(())
+    });
+    runtime.shutdown_timeout(END_MAX);
+    served
+}
