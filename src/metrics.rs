@@ -11,17 +11,22 @@ use crate::clock::now;
 use crate::store::{file_system_bytes, is_locked, read_readable_ranges};
 use crate::watch::{Heartbeat, PauseReason, SourceRate};
 use anyhow::Result;
+use prometheus_client::encoding::prometheus_text;
 use published::Published;
 use series::Series;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The metrics of the volume at `root` in Prometheus's text format 0.0.4.
+/// The `Content-Type` of [`text`].
+pub(crate) const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
+
+/// The metrics of the volume at `root` in Prometheus's text format 0.0.4, and those of a server:
+/// how many queries ended in which way.
 ///
 /// # Errors
 /// If the volume cannot be read. What a volume lacks, because nothing is published yet or no writer
 /// ever ran, is left out.
-pub(crate) fn text(root: &Path) -> Result<String> {
+pub(crate) fn text(root: &Path, queries: &[(&str, u64)]) -> Result<String> {
     let mut series = Series::new();
     series.gauge_of("build_info", "spyhop's version", [("version", env!("CARGO_PKG_VERSION"))], 1);
     let (free, size) = file_system_bytes(root)?;
@@ -40,6 +45,10 @@ pub(crate) fn text(root: &Path) -> Result<String> {
     }
     for (table, count) in &rows {
         series.gauge_of("rows", "Rows published, by table", [("table", table)], *count);
+    }
+    for (outcome, count) in queries {
+        let what = "Queries of the server since its start";
+        series.counter("queries", what, [("outcome", outcome)], *count);
     }
     series.text()
 }

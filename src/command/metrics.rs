@@ -15,5 +15,5 @@ pub(super) struct Metrics {
 }
 
 pub(super) fn run(arguments: &Metrics) -> Result<()> {
-    print(&metrics::text(&arguments.data)?)
+    print(&metrics::text(&arguments.data, &[])?)
 }
