@@ -2,6 +2,7 @@
 
 mod backfill;
 mod health;
+mod metrics;
 mod rewind;
 mod run;
 mod schema;
@@ -69,6 +70,8 @@ enum Which {
     /// Report in one line whether geth answers and the writer keeps up: for a container's health
     /// check.
     Health(health::Health),
+    /// Print Prometheus metrics, for node_exporter's textfile collector.
+    Metrics(metrics::Metrics),
     /// Check that what is stored is the chain, and complete.
     Verify(verify::Verify),
     /// Move everything above a block to quarantine.
@@ -117,6 +120,7 @@ impl Command {
             Which::Sql(sql) => sql::run(sql),
             Which::Serve(serve) => serve::run(serve),
             Which::Status(status) => status::run(status),
+            Which::Metrics(metrics) => metrics::run(metrics),
             Which::Verify(verify) => verify::run(verify),
             Which::Rewind(rewind) => rewind::run(rewind),
             Which::Schema(schema) => schema::run(schema),
@@ -163,7 +167,12 @@ struct IngestArguments {
     /// Ranges to build at once [default: one per core, as far as memory allows].
     ///
     /// Each takes about 250 MB of memory.
-    #[arg(long, value_name = "N", env = "SPYHOP_WORKERS", value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "SPYHOP_WORKERS",
+        value_parser = clap::value_parser!(u16).range(1..=512)
+    )]
     workers: Option<u16>,
     /// Depth at which a block counts as final, on a chain that has never reported a finalized
     /// block.
@@ -187,7 +196,13 @@ struct IngestArguments {
     #[arg(long, value_name = "DIR", env = "SPYHOP_ABI")]
     abi: Option<PathBuf>,
     /// Memory that the writer may use; if it needs more, it dies and geth does not.
-    #[arg(long, value_name = "MIB", env = "SPYHOP_MEMORY_MAX", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(16..))]
+    #[arg(
+        long,
+        value_name = "MIB",
+        env = "SPYHOP_MEMORY_MAX",
+        default_value_t = 2048,
+        value_parser = clap::value_parser!(u64).range(16..)
+    )]
     memory_max: u64,
 }
 

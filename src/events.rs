@@ -121,7 +121,13 @@ impl Events {
         }
         self.read = Files::read(&seen);
         let (events, skipped) = (self.read.views.len(), self.read.skipped.len());
-        tracing::info!(path = %directory.display(), files = seen.len(), events, skipped, "read ABI files");
+        tracing::info!(
+            path = %directory.display(),
+            files = seen.len(),
+            events,
+            skipped,
+            "read ABI files"
+        );
         self.seen = Some(seen);
         self.revision += 1;
         true
@@ -200,7 +206,11 @@ impl Files {
                         tracing::warn!(path = %path.display(), event, reason, "event skipped");
                     }
                     if skipped.len() > NAMED_MAX {
-                        tracing::warn!(path = %path.display(), "{} events were skipped in all", skipped.len());
+                        tracing::warn!(
+                            path = %path.display(),
+                            "{} events were skipped in all",
+                            skipped.len()
+                        );
                     }
                     all.skipped.append(&mut skipped);
                 }

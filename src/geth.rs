@@ -33,6 +33,7 @@ mod pool;
 mod reply;
 mod socket;
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -313,6 +314,17 @@ pub(crate) struct FrozenBlock {
     pub receipts: Bytes,
 }
 
+/// Calls of one method that ended.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct Calls {
+    /// The method's name.
+    pub method: String,
+    /// Calls that the node answered.
+    pub answered: u64,
+    /// Calls without a usable answer: an error of the node or of the transport.
+    pub failed: u64,
+}
+
 /// Totals of a client since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -524,5 +536,14 @@ impl Client {
     /// The totals so far.
     pub fn traffic(&self) -> Traffic {
         self.pool.traffic()
+    }
+
+    /// The calls that ended so far, by method, without methods that were not called.
+    pub(crate) fn calls(&self) -> Vec<Calls> {
+        let all = Method::ALL.into_iter().map(|method| {
+            let [answered, failed] = self.pool.calls(method);
+            Calls { method: method.to_string(), answered, failed }
+        });
+        all.filter(|calls| calls.answered + calls.failed > 0).collect()
     }
 }

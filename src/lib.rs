@@ -28,6 +28,7 @@
 //! - [`publish`]: the file that readers open.
 //! - [`panels`]: one file per group of the server's panels: parameters, columns and SQL.
 //! - [`watch`]: the loops that drive all of it.
+//! - [`metrics`]: Prometheus metrics of a volume.
 //! - [`verify`]: checks stored rows against the chain.
 //! - [`serve`]: the page and the API over HTTP, from the published file alone.
 //! - [`supervise`]: geth, a writer and a server in one container.
@@ -93,6 +94,7 @@ pub mod freezer;
 pub mod geth;
 mod keccak;
 mod log;
+mod metrics;
 mod panels;
 pub mod plan;
 pub mod prove;

@@ -26,7 +26,7 @@ use anyhow::{Context, Result};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 /// What to serve, and where.
@@ -51,7 +51,7 @@ struct App {
     cache: cache::Cache,
 }
 
-/// How long open requests may take to end.
+/// How long open requests may take to end, and then each thread.
 const END_MAX: Duration = Duration::from_secs(1);
 
 /// Serves until a signal.
@@ -68,14 +68,15 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     // The volume may not exist yet: then nothing is published yet.
     let root = settings.data.canonicalize().or_else(|_| std::path::absolute(&settings.data))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let served = runtime.block_on(async {
+    let served: Result<_> = runtime.block_on(async {
         let listener = TcpListener::bind(settings.address).await;
         let listener =
             listener.with_context(|| format!("failed to listen on {}", settings.address))?;
         let bound = listener.local_addr()?;
+        let (feed, looking) = events::Feed::start(&root)?;
         let app = Arc::new(App {
             readers: readers::Readers::start(&root)?,
-            feed: events::Feed::start(&root)?,
+            feed,
             assets: page::assets()?,
             cache: cache::Cache::default(),
             root,
@@ -85,8 +86,14 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         let router = api::routes(app).layer(checked);
         tracing::info!("serving http://{bound}/");
         connections::serve(listener, router, &stop).await;
-        Ok(())
+        Ok(looking)
     });
     runtime.shutdown_timeout(END_MAX);
-    served
+    // DuckDB's threads use what is freed at exit, so it ends first.
+    let looking = served?;
+    let since = Instant::now();
+    while since.elapsed() < END_MAX && !looking.is_finished() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }

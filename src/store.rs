@@ -36,6 +36,7 @@ mod volume;
 pub use block_link::BlockLink;
 pub(crate) use checksums::{CheckedFiles, Hash, check_file, hash_of, missing_or_cut};
 pub(crate) use damaged::Damaged;
+pub(crate) use durable::file_system_bytes;
 pub use durable::free_bytes;
 pub(crate) use durable::{create_temporary, replace_file, sync_directory};
 pub(crate) use entries::{for_each_batch, for_each_entry};

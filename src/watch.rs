@@ -63,6 +63,7 @@ mod wait;
 
 pub(crate) use heartbeat::Heartbeat;
 pub(crate) use limits::go_behind;
+pub(crate) use pressure::PauseReason;
 pub(crate) use progress::{Building, SourceRate};
 pub(crate) use repair::{Faulty, repair};
 pub(crate) use settings::{From, Settings, Task, Traces};

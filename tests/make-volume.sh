@@ -9,6 +9,7 @@ set -euo pipefail
 spyhop="$(realpath "$1")"
 archive="$(realpath --canonicalize-missing "${2:-$(dirname "$0")/it/volumes/format-2.tar.gz}")"
 cd "$(dirname "$0")/.."
+export SPYHOP_PROFILE="${SPYHOP_PROFILE:-release}"
 # shellcheck source=tests/env.sh
 source tests/env.sh
 
@@ -17,7 +18,7 @@ need_rust
 need_geth
 volume="$(mktemp -d)"
 trap 'rm -rf "$volume"' EXIT
-SPYHOP_VOLUME_BY="$spyhop" SPYHOP_VOLUME="$volume" cargo test --release --locked --test it -- upgrade::
+SPYHOP_VOLUME_BY="$spyhop" SPYHOP_VOLUME="$volume" build test --test it -- upgrade::
 # The published file is most of the volume, and is made again.
 rm "$volume"/*.duckdb
 tar --create --directory "$volume" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner . | gzip -9 --no-name >"$archive"

@@ -46,6 +46,7 @@ need_geth
 need_python
 need file file
 need rsync rsync
+need promtool prometheus
 # Only root may mount, so tests that mount need root.
 [[ "$(id -u)" != 0 ]] || need bindfs bindfs
 # The package index has no 2.0 command line; spyhop's own `sql` replaces it.

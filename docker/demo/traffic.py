@@ -132,6 +132,25 @@ class Account:
         self.ether -= value + gas * fee
 
 
+class Developer:
+    """geth's own account, for which it signs. Its nonces are counted here: geth's own count can lag behind what it was just sent."""
+
+    def __init__(self, node):
+        self.node = node
+        self.address = node("eth_accounts")[0]
+        self.look()
+
+    def look(self):
+        self.nonce = self.node.number("eth_getTransactionCount", self.address, "pending")
+
+    def send(self, **fields):
+        """Returns the transaction's hash."""
+        fields = {name: "0x" + value.hex() if isinstance(value, bytes) else hex(value) for name, value in fields.items()}
+        sent = self.node("eth_sendTransaction", {"from": self.address, "nonce": hex(self.nonce), **fields})
+        self.nonce += 1
+        return sent
+
+
 def assemble(listing):
     """EVM code of a listing: instructions in hex, `name:` a jump target, `@name` its address as PUSH2."""
     words = [word for line in listing.splitlines() for word in line.split(";")[0].split()]
@@ -177,10 +196,7 @@ def transfer(to, amount):
 
 def create_tokens(node, developer):
     """Creates the tokens; their addresses by name."""
-    sent = {
-        name: node("eth_sendTransaction", {"from": developer, "gas": "0x80000", "data": "0x" + token_code(supply).hex()})
-        for name, supply in TOKENS.items()
-    }
+    sent = {name: developer.send(gas=0x80000, data=token_code(supply)) for name, supply in TOKENS.items()}
     created = {}
     for name, transaction in sent.items():
         receipt = node.receipt(transaction)
@@ -190,19 +206,19 @@ def create_tokens(node, developer):
     return created
 
 
-def fund(node, developer, account):
+def fund(developer, account):
     """From the developer account's bottomless purse."""
-    node("eth_sendTransaction", {"from": developer, "to": "0x" + account.address.hex(), "value": hex(FUNDS)})
+    developer.send(to=account.address, value=FUNDS)
     account.ether += FUNDS
 
 
-def act(node, developer, accounts, tokens):
+def act(developer, accounts, tokens):
     """One transaction: mostly ether, sizes spread evenly over seven orders of magnitude, now and then one that fails."""
     sender, receiver = random.sample(accounts, 2)
     if random.random() < 0.65:
         amount = int(10 ** random.uniform(-3, 4) * ETHER)
         if sender.ether < amount + ETHER:
-            fund(node, developer, sender)
+            fund(developer, sender)
             return
         sender.send(receiver.address, amount)
         receiver.ether += amount
@@ -218,15 +234,14 @@ def act(node, developer, accounts, tokens):
 
 def main():
     node = Node(sys.argv[1])
-    developer = node("eth_accounts")[0]
+    developer = Developer(node)
     accounts = [Account(node, name) for name in NAMES]
     tokens = create_tokens(node, developer)
     for account in accounts:
-        fund(node, developer, account)
+        fund(developer, account)
         for name, address in tokens.items():
             share = TOKENS[name] // (2 * len(accounts))
-            data = transfer(account.address, share)
-            last = node("eth_sendTransaction", {"from": developer, "to": "0x" + address.hex(), "gas": hex(TRANSFER_GAS), "data": "0x" + data.hex()})
+            last = developer.send(to=address, gas=TRANSFER_GAS, data=transfer(account.address, share))
             account.tokens[name] = share
     node.receipt(last)
     print(f"{len(accounts)} accounts trade ether and {len(tokens)} tokens", flush=True)
@@ -240,11 +255,11 @@ def main():
         seen = head
         for _ in range(TRANSACTIONS_PER_BLOCK):
             try:
-                act(node, developer, accounts, tokens)
+                act(developer, accounts, tokens)
             except ValueError as error:
                 # The pool may be full or a fee too low for a moment: look at the accounts again and go on.
                 print(error, file=sys.stderr, flush=True)
-                for account in accounts:
+                for account in [developer, *accounts]:
                     account.look()
                 break
 

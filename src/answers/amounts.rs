@@ -9,8 +9,10 @@ pub(super) const FITS_NOT: &str = "The exact value if it has more than 38 digits
 pub(super) fn sum(value: &str) -> String {
     let small = format!("abs({value}) < 1{}", "0".repeat(27));
     format!(
-        "(coalesce(sum(CASE WHEN {small} THEN {value} END), 0)::HUGEINT::BIGNUM + coalesce(sum(CASE WHEN {small} THEN NULL \
-         WHEN {value} IS NOT NULL THEN {value}::HUGEINT::BIGNUM ELSE {value}_text::BIGNUM END), 0::BIGNUM))"
+        "(coalesce(sum(CASE WHEN {small} THEN {value} END), 0)::HUGEINT::BIGNUM \
+         + coalesce(sum(CASE WHEN {small} THEN NULL \
+         WHEN {value} IS NOT NULL THEN {value}::HUGEINT::BIGNUM \
+         ELSE {value}_text::BIGNUM END), 0::BIGNUM))"
     )
 }
 

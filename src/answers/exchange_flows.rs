@@ -7,7 +7,9 @@ use crate::rows::{Table, address_flows, column};
 
 pub(crate) const TABLE: Table = Table {
     name: "exchange_flows",
-    comment: "One row per UTC day, category of labels, and asset: amounts in and out of all addresses of that category. A transfer between two of them counts in both, and cancels out in the net.",
+    comment: "One row per UTC day, category of labels, and asset: amounts in and out of all \
+              addresses of that category. A transfer between two of them counts in both, and \
+              cancels out in the net.",
     columns: &[
         column("day", Time, "The start of the day, UTC."),
         column("category", Text, "The labels' category."),
@@ -33,7 +35,9 @@ pub(crate) fn of(flows: &str) -> String {
         "SELECT day, category, asset, {amount_in}, {amount_out}, {amount_net}, address_count FROM (
             SELECT day, category, asset, {sum_in} AS amount_in, {sum_out} AS amount_out,
                 count(DISTINCT address) AS address_count
-            FROM main.labels JOIN ({flows}) USING (address) WHERE category IS NOT NULL GROUP BY day, category, asset)",
+            FROM main.labels JOIN ({flows}) USING (address)
+            WHERE category IS NOT NULL
+            GROUP BY day, category, asset)",
         amount_in = split("amount_in", "amount_in"),
         amount_out = split("amount_out", "amount_out"),
         amount_net = split("(amount_in - amount_out)", "amount_net"),

@@ -82,14 +82,21 @@ fn select(unit: &str, complete: &str, gas_blocks: &str) -> String {
     format!(
         "SELECT {unit}, first_block, last_block, block_count, transaction_count, failed_count,
             gas_limit::DECIMAL(38,0) AS gas_limit, gas_used::DECIMAL(38,0) AS gas_used,
-            try_cast((gas_used * 10000 // greatest(gas_limit, 1)) * 0.01 AS DECIMAL(5,2)) AS utilisation,
-            base_fee_min, base_fee_50, base_fee_max, tip_10, tip_50, tip_90, {burnt}, {tips}, {failed_fees}, blob_count, {blob_burnt}{complete}
-        FROM (SELECT *, lag(last_block) OVER (ORDER BY {unit}) AS last_before, lead(first_block) OVER (ORDER BY {unit}) AS first_after
-            FROM (SELECT date_trunc('{unit}', block_timestamp)::TIMESTAMP AS {unit}, min(block_number) AS first_block,
-                max(block_number) AS last_block, count(*) AS block_count, sum(transaction_count)::BIGINT AS transaction_count,
-                sum(failed_count)::BIGINT AS failed_count, {gas_limit} AS gas_limit, {gas_used} AS gas_used,
-                {base_fee_min} AS base_fee_min, {base_fee_50} AS base_fee_50, {base_fee_max} AS base_fee_max,
-                {tip_10} AS tip_10, {tip_50} AS tip_50, {tip_90} AS tip_90, sum(blob_count)::BIGINT AS blob_count, {sums}
+            try_cast((gas_used * 10000 // greatest(gas_limit, 1)) * 0.01 AS DECIMAL(5,2))
+                AS utilisation,
+            base_fee_min, base_fee_50, base_fee_max, tip_10, tip_50, tip_90, {burnt}, {tips},
+            {failed_fees}, blob_count, {blob_burnt}{complete}
+        FROM (SELECT *, lag(last_block) OVER (ORDER BY {unit}) AS last_before,
+                lead(first_block) OVER (ORDER BY {unit}) AS first_after
+            FROM (SELECT date_trunc('{unit}', block_timestamp)::TIMESTAMP AS {unit},
+                    min(block_number) AS first_block, max(block_number) AS last_block,
+                    count(*) AS block_count, sum(transaction_count)::BIGINT AS transaction_count,
+                    sum(failed_count)::BIGINT AS failed_count,
+                    {gas_limit} AS gas_limit, {gas_used} AS gas_used,
+                    {base_fee_min} AS base_fee_min, {base_fee_50} AS base_fee_50,
+                    {base_fee_max} AS base_fee_max,
+                    {tip_10} AS tip_10, {tip_50} AS tip_50, {tip_90} AS tip_90,
+                    sum(blob_count)::BIGINT AS blob_count, {sums}
                 FROM {gas_blocks} GROUP BY ALL))",
         gas_limit = sum_of_all("gas_limit"),
         gas_used = sum_of_all("gas_used"),

@@ -53,7 +53,8 @@ pub(super) fn guzzlers() -> String {
 /// The first 100 of each day in one role.
 fn body(role: &str, order: &str) -> String {
     format!(
-        "SELECT day, rank, address, name AS label, transaction_count, failed_count, gas_used, fees, fees_text, last_block
+        "SELECT day, rank, address, name AS label, transaction_count, failed_count, gas_used, fees,
+            fees_text, last_block
         FROM (SELECT *, row_number() OVER (PARTITION BY day ORDER BY {order}, address) AS rank
             FROM main.gas_flows WHERE role = '{role}')
         LEFT JOIN main.labels USING (address) WHERE rank <= 100"

@@ -258,7 +258,11 @@ fn read(path: &Path) -> Result<BTreeMap<Address, Label>> {
     for line in 1.. {
         let Some(length) = read_line(&mut file, &mut bytes).with_context(failed)? else { break };
         if line > LINES_MAX {
-            tracing::warn!(path = %path.display(), line, "labels from here on are ignored: there are more than {LINES_MAX}");
+            tracing::warn!(
+                path = %path.display(),
+                line,
+                "labels from here on are ignored: there are more than {LINES_MAX}"
+            );
             break;
         }
         let is_cut = length > bytes.len() as u64;

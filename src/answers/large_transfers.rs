@@ -7,7 +7,8 @@ use crate::rows::{self, Table, column};
 
 pub(crate) const TABLE: Table = Table {
     name: "large_transfers",
-    comment: "One row per large transfer: the 100 largest of each asset and UTC day, and all of at least 100 ether.",
+    comment: "One row per large transfer: the 100 largest of each asset and UTC day, and all of at \
+              least 100 ether.",
     columns: &[
         column("asset", Text, "ETH, or the token's contract."),
         column("day", Time, "The start of the day, UTC."),
@@ -38,12 +39,18 @@ pub(crate) const TABLE: Table = Table {
 /// Its query: the largest of all ranges' own largest transfers, in the order of `Large`.
 pub(super) fn body() -> String {
     format!(
-        "SELECT asset, day, rank, amount, amount_text, kind, from_address, f.name AS from_label, from_balance, from_balance_text,
-            to_address, t.name AS to_label, to_balance, to_balance_text, block_number, block_timestamp, transaction_hash, transfer_index, batch_index
-        FROM (SELECT *, row_number() OVER (PARTITION BY asset, day ORDER BY amount_text IS NULL, length(amount_text) DESC,
-                amount_text DESC, amount DESC, block_number, kind, transfer_index, batch_index) AS rank FROM ({both})) AS large
-        LEFT JOIN main.labels AS f ON f.address = from_address LEFT JOIN main.labels AS t ON t.address = to_address
-        WHERE rank <= 100 OR (asset = 'ETH' AND (amount >= 100000000000000000000 OR amount_text IS NOT NULL))",
+        "SELECT asset, day, rank, amount, amount_text, kind, from_address, f.name AS from_label,
+            from_balance, from_balance_text, to_address, t.name AS to_label, to_balance,
+            to_balance_text, block_number, block_timestamp, transaction_hash, transfer_index,
+            batch_index
+        FROM (SELECT *, row_number() OVER (PARTITION BY asset, day
+                ORDER BY amount_text IS NULL, length(amount_text) DESC, amount_text DESC,
+                    amount DESC, block_number, kind, transfer_index, batch_index) AS rank
+            FROM ({both})) AS large
+        LEFT JOIN main.labels AS f ON f.address = from_address
+        LEFT JOIN main.labels AS t ON t.address = to_address
+        WHERE rank <= 100
+            OR (asset = 'ETH' AND (amount >= 100000000000000000000 OR amount_text IS NOT NULL))",
         both = both(&rows::large_transfers::TABLE),
     )
 }

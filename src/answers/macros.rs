@@ -18,7 +18,8 @@ fn exact_sum() -> String {
     let sum = sum("value");
     let narrow = sum.replace("ELSE value_text::BIGNUM ", "");
     format!(
-        "CREATE OR REPLACE MACRO main.exact_sum(value) AS CASE WHEN count(value) > 0 THEN {narrow} END,
+        "CREATE OR REPLACE MACRO main.exact_sum(value) AS
+            CASE WHEN count(value) > 0 THEN {narrow} END,
             (value, value_text) AS CASE WHEN count(value) + count(value_text) > 0 THEN {sum} END;"
     )
 }
@@ -39,7 +40,8 @@ fn lookup(head: &str, table: &Table, condition: &str, height: &str) -> String {
     let (name, columns) = (table.name, table.names());
     format!(
         "CREATE OR REPLACE MACRO main.{head} AS TABLE
-            SELECT {columns} FROM sealed.{name} WHERE {condition} AND ({height} IS NULL OR (first <= {height} AND last >= {height}))
+            SELECT {columns} FROM sealed.{name}
+            WHERE {condition} AND ({height} IS NULL OR (first <= {height} AND last >= {height}))
             UNION ALL SELECT {columns} FROM tail.{name} WHERE {condition};"
     )
 }
@@ -53,18 +55,23 @@ fn address_summary() -> String {
     };
     format!(
         "CREATE OR REPLACE MACRO main.address_summary(wanted) AS TABLE
-        SELECT lower(wanted) AS address, (SELECT any_value(name) FROM main.labels WHERE address = lower(wanted)) AS label,
-            least(flows.first_block, gas.first_block) AS first_block, greatest(flows.last_block, gas.last_block) AS last_block,
-            {split_in}, {split_out}, {split_fees}, transaction_count, failed_count, gas_used, token_count, tokens_in, tokens_out
+        SELECT lower(wanted) AS address,
+            (SELECT any_value(name) FROM main.labels WHERE address = lower(wanted)) AS label,
+            least(flows.first_block, gas.first_block) AS first_block,
+            greatest(flows.last_block, gas.last_block) AS last_block,
+            {split_in}, {split_out}, {split_fees}, transaction_count, failed_count, gas_used,
+            token_count, tokens_in, tokens_out
         FROM (SELECT {ether_in} AS ether_in, {ether_out} AS ether_out,
                 count(DISTINCT asset) FILTER (WHERE asset <> 'ETH') AS token_count,
                 coalesce(sum(count_in) FILTER (WHERE asset <> 'ETH'), 0)::BIGINT AS tokens_in,
                 coalesce(sum(count_out) FILTER (WHERE asset <> 'ETH'), 0)::BIGINT AS tokens_out,
                 min(first_block) AS first_block, max(last_block) AS last_block
             FROM ({address_flows}) WHERE address = lower(wanted)) AS flows,
-            (SELECT {fees} AS fees, coalesce(sum(transaction_count), 0)::BIGINT AS transaction_count,
-                coalesce(sum(failed_count), 0)::BIGINT AS failed_count, coalesce(sum(gas_used), 0)::DECIMAL(38,0) AS gas_used,
-                min(first_block) AS first_block, max(last_block) AS last_block
+            (SELECT {fees} AS fees,
+                    coalesce(sum(transaction_count), 0)::BIGINT AS transaction_count,
+                    coalesce(sum(failed_count), 0)::BIGINT AS failed_count,
+                    coalesce(sum(gas_used), 0)::DECIMAL(38,0) AS gas_used,
+                    min(first_block) AS first_block, max(last_block) AS last_block
             FROM ({gas_flows}) WHERE role = 'sender' AND address = lower(wanted)) AS gas;",
         ether_in = ether("in"),
         ether_out = ether("out"),

@@ -7,7 +7,8 @@ use crate::rows::{Table, column};
 
 pub(super) const TABLE: Table = Table {
     name: "movements",
-    comment: "One row per transfer of ether or of a token, in one shape: the basis of all analysis.",
+    comment: "One row per transfer of ether or of a token, in one shape: the basis of all \
+              analysis.",
     columns: &[
         column("asset", Text, "ETH, or the token's contract."),
         column("kind", Text, "As in native_transfers; or the token's standard."),
@@ -52,13 +53,15 @@ pub(crate) fn halves() -> String {
 fn movements_of(schema: &str, range: &str) -> [String; 2] {
     [
         format!(
-            "SELECT 'ETH' AS asset, kind, block_number, block_timestamp, transaction_hash, transfer_index,
-                0::BIGINT AS batch_index, from_address, to_address, value AS amount, value_text AS amount_text{range}
+            "SELECT 'ETH' AS asset, kind, block_number, block_timestamp, transaction_hash,
+                transfer_index, 0::BIGINT AS batch_index, from_address, to_address,
+                value AS amount, value_text AS amount_text{range}
             FROM {schema}.native_transfers"
         ),
         format!(
-            "SELECT token_address, standard, block_number, block_timestamp, transaction_hash, log_index, batch_index,
-                from_address, to_address, CASE WHEN standard <> 'unindexed' THEN value END,
+            "SELECT token_address, standard, block_number, block_timestamp, transaction_hash,
+                log_index, batch_index, from_address, to_address,
+                CASE WHEN standard <> 'unindexed' THEN value END,
                 CASE WHEN standard <> 'unindexed' THEN value_text END{range}
             FROM {schema}.token_transfers"
         ),

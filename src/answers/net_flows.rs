@@ -9,7 +9,8 @@ use crate::rows::{Table, column};
 
 pub(crate) const TABLE: Table = Table {
     name: "net_flows",
-    comment: "One row per period, asset and address: amounts in and out in the time up to the newest block.",
+    comment: "One row per period, asset and address: amounts in and out in the time up to the \
+              newest block.",
     columns: &[
         column("period", Text, "1h, 24h, 7d or 30d; it ends with the newest block."),
         column("asset", Text, "ETH, or the token's contract."),
@@ -56,7 +57,8 @@ fn window(window: &Window) -> Option<String> {
     let start = start.as_ref()?;
     let of_day = |schema: &str, range: &str| {
         let wanted = format!(
-            "block_timestamp > {start} AND block_timestamp >= {} AND block_timestamp < make_timestamp({}){range}",
+            "block_timestamp > {start} AND block_timestamp >= {}
+                AND block_timestamp < make_timestamp({}){range}",
             instant(*day),
             (day + DAY_S) * 1_000_000
         );
@@ -65,21 +67,26 @@ fn window(window: &Window) -> Option<String> {
                 if way == "0" { ("0", "NULL::VARCHAR") } else { ("amount", "amount_text") }
             });
             format!(
-                "{}::DECIMAL(38,0) AS amount_in, {} AS amount_in_text, {}::DECIMAL(38,0) AS amount_out, {} AS amount_out_text",
+                "{}::DECIMAL(38,0) AS amount_in, {} AS amount_in_text,
+                {}::DECIMAL(38,0) AS amount_out, {} AS amount_out_text",
                 taken.0, taken.1, given.0, given.1
             )
         };
         format!(
-            "SELECT asset, to_address AS address, {}, 1::BIGINT AS count_in, 0::BIGINT AS count_out FROM {schema}.movements
-                WHERE {wanted} AND to_address IS NOT NULL
-            UNION ALL SELECT asset, from_address, {}, 0, 1 FROM {schema}.movements WHERE {wanted} AND from_address IS NOT NULL",
+            "SELECT asset, to_address AS address, {}, 1::BIGINT AS count_in, 0::BIGINT AS count_out
+            FROM {schema}.movements
+            WHERE {wanted} AND to_address IS NOT NULL
+            UNION ALL SELECT asset, from_address, {}, 0, 1
+            FROM {schema}.movements
+            WHERE {wanted} AND from_address IS NOT NULL",
             amounts("amount", "0"),
             amounts("0", "amount"),
         )
     };
     let later = |schema: &str, range: &str| {
         format!(
-            "SELECT asset, address, amount_in, amount_in_text, amount_out, amount_out_text, count_in, count_out
+            "SELECT asset, address, amount_in, amount_in_text, amount_out, amount_out_text,
+                count_in, count_out
             FROM {schema}.address_flows WHERE day > {}{range}",
             instant(*day)
         )
@@ -89,11 +96,13 @@ fn window(window: &Window) -> Option<String> {
         [of_day("sealed", &range), of_day("tail", ""), later("sealed", &range), later("tail", "")]
             .join(" UNION ALL ");
     Some(format!(
-        "SELECT '{name}' AS period, asset, address, {amount_in}, {amount_out}, {amount_net}, count_in, count_out,
-            ({complete})::BIGINT AS complete,
-            CASE WHEN asset <> 'ETH' THEN {complete} ELSE {internal} END::BIGINT AS internal_complete
-        FROM (SELECT asset, address, {sum_in} AS amount_in, {sum_out} AS amount_out, sum(count_in)::BIGINT AS count_in,
-            sum(count_out)::BIGINT AS count_out FROM ({parts}) GROUP BY asset, address)",
+        "SELECT '{name}' AS period, asset, address, {amount_in}, {amount_out}, {amount_net},
+            count_in, count_out, ({complete})::BIGINT AS complete,
+            CASE WHEN asset <> 'ETH' THEN {complete} ELSE {internal} END::BIGINT
+                AS internal_complete
+        FROM (SELECT asset, address, {sum_in} AS amount_in, {sum_out} AS amount_out,
+                sum(count_in)::BIGINT AS count_in, sum(count_out)::BIGINT AS count_out
+            FROM ({parts}) GROUP BY asset, address)",
         internal = if *internal_complete { complete } else { "false" },
         amount_in = split("amount_in", "amount_in"),
         amount_out = split("amount_out", "amount_out"),

@@ -11,25 +11,29 @@ const ZERO: &str = "0x0000000000000000000000000000000000000000";
 
 pub(super) const TABLE: Table = Table {
     name: "supply",
-    comment: "One row per asset with amounts: what was created and burnt in the blocks stored; for tokens, according to transfers from and to the zero address.",
+    comment: "One row per asset with amounts: what was created and burnt in the blocks stored; for \
+              tokens, according to transfers from and to the zero address.",
     columns: &[
         column("asset", Text, "ETH, or the token's contract."),
         column(
             "made",
             Wide,
-            "Ether: amount created, less what contracts destroyed. Token: amount transferred from the zero address.",
+            "Ether: amount created, less what contracts destroyed. Token: amount transferred from \
+             the zero address.",
         ),
         column("made_text", Text, FITS_NOT),
         column(
             "burnt",
             Wide,
-            "Ether: fees burnt, including those for blobs. Token: amount transferred to the zero address.",
+            "Ether: fees burnt, including those for blobs. Token: amount transferred to the zero \
+             address.",
         ),
         column("burnt_text", Text, FITS_NOT),
         column(
             "supply",
             Wide,
-            "Created less burnt; null unless all transfers from block 0 on are stored, and if it would be negative.",
+            "Created less burnt; null unless all transfers from block 0 on are stored, and if it \
+             would be negative.",
         ),
         column("supply_text", Text, FITS_NOT),
     ],
@@ -45,24 +49,33 @@ fn query(ether: bool, tokens: bool) -> String {
     let both = both(&address_flows::TABLE);
     let (sum_in, sum_out) = (sum("amount_in"), sum("amount_out"));
     let of_ether = format!(
-        "SELECT 'ETH' AS asset, (SELECT {sum_in} - {sum_out} FROM ({both}) WHERE asset = 'ETH') AS made,
+        "SELECT 'ETH' AS asset,
+            (SELECT {sum_in} - {sum_out} FROM ({both}) WHERE asset = 'ETH') AS made,
             (SELECT {} + {} FROM main.gas_blocks) AS burnt",
         sum("burnt"),
         sum("blob_burnt"),
     );
     let of_tokens = format!(
-        "SELECT asset, {sum_out} AS made, {sum_in} AS burnt FROM ({both}) WHERE address = '{ZERO}' AND asset <> 'ETH' GROUP BY asset"
+        "SELECT asset, {sum_out} AS made, {sum_in} AS burnt
+        FROM ({both})
+        WHERE address = '{ZERO}' AND asset <> 'ETH'
+        GROUP BY asset"
     );
     let parts = [(ether, of_ether), (tokens, of_tokens)]
         .into_iter()
         .filter_map(|(wanted, part)| wanted.then_some(part));
     format!(
         "SELECT asset, {made}, {burnt}, {supply} FROM (
-            SELECT * EXCLUDE (whole, traced), CASE WHEN made >= burnt AND whole AND (asset <> 'ETH' OR traced) THEN made - burnt END AS supply
+            SELECT * EXCLUDE (whole, traced),
+                CASE WHEN made >= burnt AND whole AND (asset <> 'ETH' OR traced)
+                    THEN made - burnt END AS supply
             FROM ({parts}),
-                (SELECT min(first_block) = 0 AND bool_and(status IN ('held', 'partial')) FILTER (table_name = '{flows}') AS whole,
+                (SELECT min(first_block) = 0 AND bool_and(status IN ('held', 'partial'))
+                        FILTER (table_name = '{flows}') AS whole,
                     bool_and(status = 'held') AS traced
-                FROM main.coverage WHERE table_name IN ('{flows}', '{fees}') AND first_block <= (SELECT max(number) FROM main.blocks))
+                FROM main.coverage
+                WHERE table_name IN ('{flows}', '{fees}')
+                    AND first_block <= (SELECT max(number) FROM main.blocks))
             WHERE made > 0::BIGNUM OR burnt > 0::BIGNUM)",
         parts = parts.collect::<Vec<_>>().join(" UNION ALL "),
         made = split("made", "made"),
@@ -106,10 +119,10 @@ impl Supplies {
     pub(super) fn sql(self) -> String {
         match self.tokens {
             true => format!("SELECT asset, supply, supply_text FROM ({})", query(self.ether, true)),
-            false => {
-                "SELECT NULL::VARCHAR AS asset, NULL::DECIMAL(38,0) AS supply, NULL::VARCHAR AS supply_text WHERE false"
-                    .to_owned()
-            }
+            false => "SELECT NULL::VARCHAR AS asset, NULL::DECIMAL(38,0) AS supply,
+                    NULL::VARCHAR AS supply_text
+                WHERE false"
+                .to_owned(),
         }
     }
 }
@@ -119,6 +132,7 @@ pub(super) fn share(part: &str) -> String {
     // Integer division: the quotient of two numbers of any length has at most five digits.
     let scaled = format!("try_cast({part}::VARCHAR || '0000' AS DECIMAL(38,0))");
     format!(
-        "try_cast(({scaled}::HUGEINT // nullif(try_cast(s.supply AS HUGEINT), 0)) * 0.01 AS DECIMAL(5,2)) AS share"
+        "try_cast(({scaled}::HUGEINT // nullif(try_cast(s.supply AS HUGEINT), 0)) * 0.01
+            AS DECIMAL(5,2)) AS share"
     )
 }

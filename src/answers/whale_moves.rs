@@ -8,7 +8,8 @@ use crate::rows::{Table, column};
 
 pub(super) const TABLE: Table = Table {
     name: "whale_moves",
-    comment: "One row per transfer from or to an address in whales, of that asset, in the last 24 hours, newest first.",
+    comment: "One row per transfer from or to an address in whales, of that asset, in the last 24 \
+              hours, newest first.",
     columns: &[
         column("asset", Text, "ETH, or the token's contract."),
         column("rank", Integer, "The better of both sides' ranks in whales."),
@@ -33,14 +34,17 @@ pub(super) fn body(windows: &[Window]) -> String {
     };
     let after = format!("block_timestamp > {start} AND block_timestamp >= {}", instant(day.day));
     format!(
-        "SELECT m.asset, least(f.rank, t.rank) AS rank, kind, amount, amount_text, from_address, fl.name AS from_label, to_address,
-            tl.name AS to_label, m.block_number, block_timestamp, transaction_hash
+        "SELECT m.asset, least(f.rank, t.rank) AS rank, kind, amount, amount_text, from_address,
+            fl.name AS from_label, to_address, tl.name AS to_label, m.block_number,
+            block_timestamp, transaction_hash
         FROM (SELECT * EXCLUDE (first, last) FROM sealed.movements WHERE last >= {first} AND {after}
             UNION ALL SELECT * FROM tail.movements WHERE {after}) AS m
         LEFT JOIN main.whales AS f ON f.asset = m.asset AND f.address = from_address
         LEFT JOIN main.whales AS t ON t.asset = m.asset AND t.address = to_address
-        LEFT JOIN main.labels AS fl ON fl.address = from_address LEFT JOIN main.labels AS tl ON tl.address = to_address
-        WHERE f.rank IS NOT NULL OR t.rank IS NOT NULL ORDER BY m.block_number DESC, kind, transfer_index DESC, batch_index DESC",
+        LEFT JOIN main.labels AS fl ON fl.address = from_address
+        LEFT JOIN main.labels AS tl ON tl.address = to_address
+        WHERE f.rank IS NOT NULL OR t.rank IS NOT NULL
+        ORDER BY m.block_number DESC, kind, transfer_index DESC, batch_index DESC",
         first = day.first,
     )
 }

@@ -12,7 +12,8 @@ use crate::rows::{Table, column};
 
 pub(crate) const TABLE: Table = Table {
     name: "whales",
-    comment: "One row per asset and address: the 10,000 largest holders among those whose balance is known; whales_coverage says how many these are.",
+    comment: "One row per asset and address: the 10,000 largest holders among those whose balance \
+              is known; whales_coverage says how many these are.",
     columns: &[
         column("asset", Text, "ETH, or the token's contract."),
         column("rank", Integer, "1 for the largest."),
@@ -33,7 +34,8 @@ pub(crate) const TABLE: Table = Table {
         column(
             "change_24h",
             Wide,
-            "The balance less the balance a day before the newest block; null if that is not known.",
+            "The balance less the balance a day before the newest block; null if that is not \
+             known.",
         ),
         column("change_24h_text", Text, FITS_NOT),
         column("change_7d", Wide, "The same for 7 days."),
@@ -61,48 +63,72 @@ pub(super) fn body(
     let before = |name: &str, window: &Window, ranked: i64| {
         let Window { before, before_max, unseen, .. } = window;
         format!(
-            "{name} AS (SELECT asset, address, arg_max({{narrow: balance, wide: balance_text}}, block_number) AS known FROM (
-                SELECT * EXCLUDE (first, last) FROM sealed.balances WHERE last > {ranked} AND first <= {before_max} AND block_number > {ranked}
+            "{name} AS (SELECT asset, address,
+                arg_max({{narrow: balance, wide: balance_text}}, block_number) AS known
+            FROM (SELECT * EXCLUDE (first, last) FROM sealed.balances
+                WHERE last > {ranked} AND first <= {before_max} AND block_number > {ranked}
                 UNION ALL SELECT * FROM tail.balances)
-            WHERE block_number <= ({before}) AND {known} AND (asset, address) IN (SELECT (asset, address) FROM top) GROUP BY asset, address)",
+            WHERE block_number <= ({before}) AND {known}
+                AND (asset, address) IN (SELECT (asset, address) FROM top)
+            GROUP BY asset, address)",
             known = unseen.sql("asset", "block_number"),
         )
     };
     format!(
-        "WITH moved AS (SELECT asset, address, arg_max({{narrow: balance, wide: balance_text}}, block_number) AS known,
+        "WITH moved AS (SELECT asset, address,
+                arg_max({{narrow: balance, wide: balance_text}}, block_number) AS known,
                 max(block_number) AS block_number
-            FROM (SELECT * EXCLUDE (first, last) FROM sealed.balances WHERE last > {last} AND block_number > {last}
+            FROM (SELECT * EXCLUDE (first, last) FROM sealed.balances
+                WHERE last > {last} AND block_number > {last}
                 UNION ALL SELECT * FROM tail.balances) GROUP BY asset, address),
-        latest AS (SELECT * FROM (SELECT asset, address, known.narrow AS balance, known.wide AS balance_text, block_number FROM moved
-            UNION ALL SELECT asset, address, balance, balance_text, block_number FROM sealed.holders AS h
-                WHERE NOT EXISTS (FROM moved WHERE moved.asset = h.asset AND moved.address = h.address)) WHERE {known}),
+        latest AS (SELECT * FROM (
+                SELECT asset, address, known.narrow AS balance, known.wide AS balance_text,
+                    block_number
+                FROM moved
+                UNION ALL SELECT asset, address, balance, balance_text, block_number
+                FROM sealed.holders AS h
+                WHERE NOT EXISTS (FROM moved
+                    WHERE moved.asset = h.asset AND moved.address = h.address))
+            WHERE {known}),
         top AS (SELECT top.* FROM latest AS top LEFT JOIN sealed.assets AS a ON a.asset = top.asset
             WHERE (top.balance > 0 OR top.balance_text IS NOT NULL) AND (least_address IS NULL
                 OR CASE WHEN top.balance_text IS NULL THEN top.balance > least
-                    ELSE least_text IS NULL OR (length(top.balance_text), top.balance_text) > (length(least_text), least_text) END
-                OR (top.balance IS NOT DISTINCT FROM least AND top.balance_text IS NOT DISTINCT FROM least_text AND top.address <= least_address))
+                    ELSE least_text IS NULL
+                        OR (length(top.balance_text), top.balance_text)
+                            > (length(least_text), least_text) END
+                OR (top.balance IS NOT DISTINCT FROM least
+                    AND top.balance_text IS NOT DISTINCT FROM least_text
+                    AND top.address <= least_address))
             QUALIFY row_number() OVER ({order}) <= {TAKEN_MAX}),
         {of_day},
         {of_week},
-        flows AS (SELECT asset, address, min(first_block) AS first_block, max(last_block) AS last_block
-            FROM (SELECT asset, address, first_block, last_block FROM sealed.address_flows WHERE last > {last}
+        flows AS (SELECT asset, address, min(first_block) AS first_block,
+                max(last_block) AS last_block
+            FROM (SELECT asset, address, first_block, last_block FROM sealed.address_flows
+                WHERE last > {last}
                 UNION ALL SELECT asset, address, first_block, last_block FROM tail.address_flows)
             WHERE address IN (SELECT address FROM top) GROUP BY asset, address)
-        SELECT asset, rank, address, label, balance, balance_text, block_number, {share}, {change_24h}, {change_7d}, first_block, last_block
+        SELECT asset, rank, address, label, balance, balance_text, block_number, {share},
+            {change_24h}, {change_7d}, first_block, last_block
         FROM (SELECT top.*, row_number() OVER ({order}) AS rank, labels.name AS label,
-                coalesce(of_day.known, {of_day_ranked}) AS of_day, coalesce(of_week.known, {of_week_ranked}) AS of_week,
-                least(h.first_block, flows.first_block) AS first_block, greatest(h.last_block, flows.last_block) AS last_block
-            FROM top LEFT JOIN sealed.holders AS h ON h.asset = top.asset AND h.address = top.address
+                coalesce(of_day.known, {of_day_ranked}) AS of_day,
+                coalesce(of_week.known, {of_week_ranked}) AS of_week,
+                least(h.first_block, flows.first_block) AS first_block,
+                greatest(h.last_block, flows.last_block) AS last_block
+            FROM top
+                LEFT JOIN sealed.holders AS h ON h.asset = top.asset AND h.address = top.address
                 LEFT JOIN of_day ON of_day.asset = top.asset AND of_day.address = top.address
                 LEFT JOIN of_week ON of_week.asset = top.asset AND of_week.address = top.address
                 LEFT JOIN flows ON flows.asset = top.asset AND flows.address = top.address
                 LEFT JOIN main.labels ON labels.address = top.address
-            WHERE top.asset = 'ETH' OR coalesce(greatest(h.last_block, flows.last_block) <= top.block_number, true)
+            WHERE top.asset = 'ETH'
+                OR coalesce(greatest(h.last_block, flows.last_block) <= top.block_number, true)
             QUALIFY rank <= {SHOWN_MAX})
             LEFT JOIN ({supplies}) AS s USING (asset)",
         known = unseen.sql("asset", "block_number"),
-        order = "PARTITION BY top.asset ORDER BY top.balance_text IS NULL, length(top.balance_text) DESC, top.balance_text DESC,
-            top.balance DESC, top.address",
+        order = "PARTITION BY top.asset
+            ORDER BY top.balance_text IS NULL, length(top.balance_text) DESC, top.balance_text DESC,
+                top.balance DESC, top.address",
         of_day = before("of_day", day, day_ranked),
         of_week = before("of_week", week, week_ranked),
         of_day_ranked = ranked_before(day, day_ranked),
@@ -125,8 +151,10 @@ fn change(before: &str, name: &str) -> String {
     );
     let fits = format!("balance_text IS NULL AND {before}.wide IS NULL");
     format!(
-        "CASE WHEN {fits} THEN {narrow} ELSE try_cast(({wide})::VARCHAR AS DECIMAL(38,0)) END::DECIMAL(38,0) AS {name},
-            CASE WHEN NOT ({fits}) AND try_cast(({wide})::VARCHAR AS DECIMAL(38,0)) IS NULL THEN ({wide})::VARCHAR END AS {name}_text"
+        "CASE WHEN {fits} THEN {narrow}
+            ELSE try_cast(({wide})::VARCHAR AS DECIMAL(38,0)) END::DECIMAL(38,0) AS {name},
+            CASE WHEN NOT ({fits}) AND try_cast(({wide})::VARCHAR AS DECIMAL(38,0)) IS NULL
+                THEN ({wide})::VARCHAR END AS {name}_text"
     )
 }
 
@@ -136,6 +164,7 @@ fn ranked_before(Window { name, unseen, .. }: &Window, ranked: i64) -> String {
     let [narrow, wide] = [format!("h.balance_{name}"), format!("h.balance_{name}_text")];
     let known = unseen.sql("h.asset", &ranked.to_string());
     format!(
-        "CASE WHEN ({narrow} IS NOT NULL OR {wide} IS NOT NULL) AND {known} THEN {{narrow: {narrow}, wide: {wide}}} END"
+        "CASE WHEN ({narrow} IS NOT NULL OR {wide} IS NOT NULL) AND {known}
+            THEN {{narrow: {narrow}, wide: {wide}}} END"
     )
 }

@@ -12,7 +12,8 @@ use crate::rows::{Table, balances, column};
 
 pub(crate) const TABLE: Table = Table {
     name: "whales_coverage",
-    comment: "One row per asset with balances: how much of it is known. whales is certain to have the largest holders only if all of the supply is.",
+    comment: "One row per asset with balances: how much of it is known. whales is certain to have \
+              the largest holders only if all of the supply is.",
     columns: &[
         column("asset", Text, "ETH, or the token's contract."),
         column("address_count", Integer, "Number of addresses whose balance is known."),
@@ -33,7 +34,8 @@ pub(crate) const TABLE: Table = Table {
         column(
             "since_block",
             Integer,
-            "From this block on every changed balance is stored; null if those of the newest block are not.",
+            "From this block on every changed balance is stored; null if those of the newest block \
+             are not.",
         ),
     ],
 };
@@ -50,14 +52,21 @@ pub(super) fn body(
     let assets = match ranking {
         Some(_) => "SELECT * FROM sealed.assets".to_owned(),
         None => format!(
-            "SELECT asset, address_count, {} FROM (SELECT asset, count(*) AS address_count, sum(balance) AS balance
-                FROM (SELECT asset, address, arg_max(coalesce(balance::VARCHAR, balance_text), block_number)::BIGNUM AS balance,
-                    max(block_number) AS block_number FROM main.balances GROUP BY asset, address)
+            "SELECT asset, address_count, {}
+            FROM (SELECT asset, count(*) AS address_count, sum(balance) AS balance
+                FROM (SELECT asset, address,
+                        arg_max(coalesce(balance::VARCHAR, balance_text), block_number)::BIGNUM
+                            AS balance,
+                        max(block_number) AS block_number
+                    FROM main.balances GROUP BY asset, address)
                 LEFT JOIN (SELECT asset, address, max(last_block) AS last_block FROM (
-                    SELECT asset, address, last_block FROM sealed.address_flows WHERE last >= {tokens}
-                    UNION ALL SELECT asset, address, last_block FROM tail.address_flows) GROUP BY asset, address)
+                        SELECT asset, address, last_block FROM sealed.address_flows
+                        WHERE last >= {tokens}
+                        UNION ALL SELECT asset, address, last_block FROM tail.address_flows)
+                    GROUP BY asset, address)
                     USING (asset, address)
-                WHERE {known} AND (asset = 'ETH' OR coalesce(last_block <= block_number, true)) GROUP BY asset)",
+                WHERE {known} AND (asset = 'ETH' OR coalesce(last_block <= block_number, true))
+                GROUP BY asset)",
             split("balance", "balance"),
             known = unseen.sql("asset", "block_number"),
             tokens = unseen.tokens.unwrap_or(0),
@@ -70,9 +79,12 @@ pub(super) fn body(
     let since_block =
         unseen.ether.map(|unseen| unseen + 1).or(first).filter(|since| *since <= newest);
     format!(
-        "SELECT asset, address_count, balance, balance_text, supply, supply_text, {share}, {counted}::BIGINT AS block_number,
-            CASE WHEN asset = 'ETH' THEN {since_block} ELSE (SELECT max(first_block) FROM main.coverage
-                WHERE table_name = '{balances}' AND status = 'held' AND last_block = (SELECT number FROM {NEWEST}))
+        "SELECT asset, address_count, balance, balance_text, supply, supply_text, {share},
+            {counted}::BIGINT AS block_number,
+            CASE WHEN asset = 'ETH' THEN {since_block}
+                ELSE (SELECT max(first_block) FROM main.coverage
+                    WHERE table_name = '{balances}' AND status = 'held'
+                        AND last_block = (SELECT number FROM {NEWEST}))
                 END::BIGINT AS since_block
         FROM ({assets}) LEFT JOIN ({supplies}) AS s USING (asset)",
         share = share("balance"),

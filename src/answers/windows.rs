@@ -105,7 +105,8 @@ pub(super) fn of(
             None => below,
             Some(_) if !is_told => "NULL".to_owned(),
             Some(_) => format!(
-                "coalesce((SELECT max(number) FROM sealed.blocks WHERE first = {first} AND timestamp <= {}), {below})",
+                "coalesce((SELECT max(number) FROM sealed.blocks
+                    WHERE first = {first} AND timestamp <= {}), {below})",
                 before_newest(length)
             ),
         };
@@ -148,7 +149,8 @@ fn complete(runs: &[BlockRun], tail: &[BlockLink], start: u64, length: u64) -> S
         }
         // Its own first block may be older; its timestamp is in the range's file.
         (Some(BlockRun { first, .. }), _) => format!(
-            "(SELECT coalesce(min(timestamp) <= {}, false) FROM sealed.blocks WHERE first = {first})",
+            "(SELECT coalesce(min(timestamp) <= {}, false) FROM sealed.blocks
+            WHERE first = {first})",
             before_newest(length)
         ),
     }
@@ -162,6 +164,7 @@ pub(super) fn instant(seconds: u64) -> String {
 /// The time so many seconds before the newest block, in SQL; not before 1970.
 fn before_newest(seconds: u64) -> String {
     format!(
-        "(SELECT greatest(timestamp - to_seconds({seconds}), make_timestamp(0)) FROM {NEWEST} WHERE timestamp IS NOT NULL)"
+        "(SELECT greatest(timestamp - to_seconds({seconds}), make_timestamp(0))
+        FROM {NEWEST} WHERE timestamp IS NOT NULL)"
     )
 }

@@ -13,7 +13,13 @@ pub(super) struct Backfill {
     reading: IngestArguments,
     /// First block: N, -N for N blocks below the head, or `earliest`; rounded down to a multiple of
     /// 100.
-    #[arg(long, value_name = "BLOCK", env = "SPYHOP_FROM", value_parser = parse_from, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "BLOCK",
+        env = "SPYHOP_FROM",
+        value_parser = parse_from,
+        allow_hyphen_values = true
+    )]
     from: From,
     /// Last block, rounded up to the end of its hundred [default: the last finalized block].
     #[arg(long, value_name = "BLOCK", env = "SPYHOP_TO", value_parser = parse_block)]

@@ -85,7 +85,8 @@ pub(super) fn run(arguments: &Status) -> Result<()> {
         if differences > 0 {
             writeln!(
                 text,
-                "senders      recovered by libsecp256k1 only: {differences} batches were wrong, see the log"
+                "senders      recovered by libsecp256k1 only: {differences} batches were wrong, \
+                 see the log"
             )?;
         }
         for path in &lost_reorgs {

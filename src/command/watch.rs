@@ -14,13 +14,25 @@ pub(super) struct Watch {
     reading: IngestArguments,
     /// First block: N, -N for N blocks below the head, or `earliest`; rounded down to a multiple of
     /// 100.
-    #[arg(long, value_name = "BLOCK", env = "SPYHOP_FROM", default_value = "-50400", value_parser = parse_from, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "BLOCK",
+        env = "SPYHOP_FROM",
+        default_value = "-50400",
+        value_parser = parse_from,
+        allow_hyphen_values = true
+    )]
     from: From,
     /// Which ranges are built first.
     #[arg(long, env = "SPYHOP_ORDER", default_value = "oldest")]
     order: OrderName,
     /// Drop sealed ranges older than this many days.
-    #[arg(long, value_name = "DAYS", env = "SPYHOP_KEEP", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        value_name = "DAYS",
+        env = "SPYHOP_KEEP",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     keep: Option<u64>,
     /// Catch up with the head, seal what is final, publish, and exit.
     ///

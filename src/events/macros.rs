@@ -58,26 +58,43 @@ fn macros() -> [(&'static str, String); 24] {
     let zeros = |count| "0".repeat(count);
     let (sum_0, sum_1, sum_2) = (digits(0), digits(1), digits(2));
     [
-        ("address(w)", format!("CASE WHEN length(w) = 64 AND starts_with(w, '{}') THEN '0x' || right(w, 40) END", zeros(24))),
-        ("bool(w)", format!("CASE w WHEN '{z}0' THEN false WHEN '{z}1' THEN true END", z = zeros(63))),
+        (
+            "address(w)",
+            format!(
+                "CASE WHEN length(w) = 64 AND starts_with(w, '{}')
+                THEN '0x' || right(w, 40) END",
+                zeros(24)
+            ),
+        ),
+        (
+            "bool(w)",
+            format!("CASE w WHEN '{z}0' THEN false WHEN '{z}1' THEN true END", z = zeros(63)),
+        ),
         (
             "bytes(w, digits)",
-            "CASE WHEN length(w) = 64 AND ltrim(substr(w, digits + 1), '0') = '' THEN '0x' || left(w, digits) END".into(),
+            "CASE WHEN length(w) = 64 AND ltrim(substr(w, digits + 1), '0') = ''
+                THEN '0x' || left(w, digits) END"
+                .into(),
         ),
         ("is_uint(w, digits)", "(length(w) = 64 AND ltrim(left(w, 64 - digits), '0') = '')".into()),
         (
             "is_int(w, digits)",
-            "(length(w) = 64 AND ltrim(left(w, 64 - digits), CASE WHEN substr(w, 65 - digits, 1) < '8' THEN '0' ELSE 'f' END) = '')"
+            "(length(w) = 64 AND ltrim(left(w, 64 - digits),
+                CASE WHEN substr(w, 65 - digits, 1) < '8' THEN '0' ELSE 'f' END) = '')"
                 .into(),
         ),
         ("complement(w)", "translate(w, '0123456789abcdef', 'fedcba9876543210')".into()),
         // Up to 63 bits.
         ("low_63(w)", "('0x' || right(w, 16))::BIGINT".into()),
-        ("uint(w, digits)", "CASE WHEN events.abi_is_uint(w, digits) THEN events.abi_low_63(w) END".into()),
+        (
+            "uint(w, digits)",
+            "CASE WHEN events.abi_is_uint(w, digits) THEN events.abi_low_63(w) END".into(),
+        ),
         (
             "int(w, digits)",
             "CASE WHEN NOT events.abi_is_int(w, digits) THEN NULL
-                WHEN left(w, 1) >= '8' THEN -events.abi_low_63(events.abi_complement(w)) - 1 ELSE events.abi_low_63(w) END"
+                WHEN left(w, 1) >= '8' THEN -events.abi_low_63(events.abi_complement(w)) - 1
+                ELSE events.abi_low_63(w) END"
                 .into(),
         ),
         // Up to 127 bits, which is more than 38 digits need.
@@ -94,34 +111,50 @@ fn macros() -> [(&'static str, String); 24] {
             "CASE WHEN NOT events.abi_is_int(w, digits) THEN NULL
                 WHEN events.abi_is_127(w) THEN try_cast(events.abi_low_127(w) AS DECIMAL(38,0))
                 WHEN events.abi_is_127(events.abi_complement(w))
-                THEN try_cast(-events.abi_low_127(events.abi_complement(w)) - 1 AS DECIMAL(38,0)) END"
+                THEN try_cast(-events.abi_low_127(events.abi_complement(w)) - 1
+                    AS DECIMAL(38,0)) END"
                 .into(),
         ),
         // Any number, as text.
         (
             "digits(w, plus)",
             format!(
-                "(({sum_0} + plus)::BIGNUM + (({sum_1})::VARCHAR || '{}')::BIGNUM + (({sum_2})::VARCHAR || '{}')::BIGNUM)::VARCHAR",
+                "(({sum_0} + plus)::BIGNUM + (({sum_1})::VARCHAR || '{}')::BIGNUM
+                + (({sum_2})::VARCHAR || '{}')::BIGNUM)::VARCHAR",
                 zeros(GROUP),
                 zeros(2 * GROUP)
             ),
         ),
-        ("uint_text(w, digits)", "CASE WHEN events.abi_is_uint(w, digits) THEN events.abi_digits(w, 0) END".into()),
+        (
+            "uint_text(w, digits)",
+            "CASE WHEN events.abi_is_uint(w, digits) THEN events.abi_digits(w, 0) END".into(),
+        ),
         (
             "int_text(w, digits)",
-            "CASE WHEN NOT events.abi_is_int(w, digits) THEN NULL WHEN left(w, 1) < '8' THEN events.abi_digits(w, 0)
+            "CASE WHEN NOT events.abi_is_int(w, digits) THEN NULL
+                WHEN left(w, 1) < '8' THEN events.abi_digits(w, 0)
                 ELSE '-' || events.abi_digits(events.abi_complement(w), 1) END"
                 .into(),
         ),
         // A length or an offset in bytes, as a count of digits: up to 2^28 bytes, which no log has.
-        ("size(w)", format!("CASE WHEN length(w) = 64 AND starts_with(w, '{}') THEN 2 * ('0x' || right(w, 7))::BIGINT END", zeros(57))),
+        (
+            "size(w)",
+            format!(
+                "CASE WHEN length(w) = 64 AND starts_with(w, '{}')
+                THEN 2 * ('0x' || right(w, 7))::BIGINT END",
+                zeros(57)
+            ),
+        ),
         // The data at the offset in a word, counted in digits from a start; empty if that is beyond
         // the end.
         ("tail(hex, start, w)", "substr(hex, start + events.abi_size(w))".into()),
         ("length(t)", "events.abi_size(left(t, 64))".into()),
         ("raw(hex)", "CASE WHEN hex <> '' THEN '0x' || hex END".into()),
         ("exactly(hex, digits)", "CASE WHEN length(hex) = digits THEN hex END".into()),
-        ("content(t)", "events.abi_exactly(substr(t, 65, events.abi_length(t)), events.abi_length(t))".into()),
+        (
+            "content(t)",
+            "events.abi_exactly(substr(t, 65, events.abi_length(t)), events.abi_length(t))".into(),
+        ),
         ("string(t)", "try(decode(unhex(events.abi_content(t))))".into()),
         // The elements of a list with this many words each, as one text.
         (

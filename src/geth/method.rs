@@ -44,6 +44,26 @@ pub enum Method {
 }
 
 impl Method {
+    /// All of them, in the order of their declaration.
+    pub(super) const ALL: [Self; 16] = [
+        Self::ChainId,
+        Self::ClientVersion,
+        Self::BlockByNumber,
+        Self::HeaderByNumber,
+        Self::RawBlock,
+        Self::RawReceipts,
+        Self::Syncing,
+        Self::NodeInfo,
+        Self::Datadir,
+        Self::TraceBlock,
+        Self::Balance,
+        Self::Call,
+        Self::Capabilities,
+        Self::DbGet,
+        Self::DbAncient,
+        Self::DbAncients,
+    ];
+
     /// The name on the wire.
     fn as_str(self) -> &'static str {
         match self {
@@ -86,5 +106,17 @@ impl Method {
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_methods_are_listed_in_order() {
+        for (index, method) in Method::ALL.into_iter().enumerate() {
+            assert_eq!(method as usize, index, "{method}");
+        }
     }
 }

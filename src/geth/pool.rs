@@ -184,6 +184,16 @@ impl Pool {
         T: Send + 'static,
         R: FnOnce(&[u8]) -> Result<Option<T>, String> + Send + 'static,
     {
+        let answer = self.call_uncounted(method, params, read).await;
+        self.counters.note_call(method, answer.is_ok());
+        answer
+    }
+
+    async fn call_uncounted<T, R>(&self, method: Method, params: &str, read: R) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        R: FnOnce(&[u8]) -> Result<Option<T>, String> + Send + 'static,
+    {
         let class = if method.is_small() { &self.small } else { &self.large };
         let in_flight = class.clone().acquire_owned().await.expect("the semaphore is never closed");
         let slot = self.slot(method);
@@ -320,6 +330,10 @@ impl Pool {
                 connection.end("a fresh one was requested");
             }
         }
+    }
+
+    pub(super) fn calls(&self, method: Method) -> [u64; 2] {
+        self.counters.calls(method)
     }
 
     pub(super) fn traffic(&self) -> Traffic {

@@ -333,10 +333,14 @@ const MOVING_TIMEOUT: &str = "5s";
 /// failed frame removes what was moved below it.
 const MOVING_TRACER: &str = concat!(
     "{m:[],c:[0],d:[],b:0,fault:function(){},",
-    "enter:function(f){var t=f.getType(),c=this.c;c[c.length-1]++;c.push(0);this.d.push(this.m.length);this.b+=f.getInput().length;",
-    "if(t==='CALL'||t==='CREATE'||t==='CREATE2'||t==='SELFDESTRUCT'){var v=f.getValue();if(t!=='CALL'||!v.isZero())",
-    "this.m.push([t,toHex(f.getFrom()),toHex(f.getTo()),'0x'+v.toString(16),c.slice(0,-1).map(function(n){return n-1}).join()])}},",
-    "exit:function(r){this.b+=r.getOutput().length;this.c.pop();var l=this.d.pop();if(r.getError())this.m.length=l},",
+    "enter:function(f){var t=f.getType(),c=this.c;c[c.length-1]++;c.push(0);",
+    "this.d.push(this.m.length);this.b+=f.getInput().length;",
+    "if(t==='CALL'||t==='CREATE'||t==='CREATE2'||t==='SELFDESTRUCT'){",
+    "var v=f.getValue();if(t!=='CALL'||!v.isZero())",
+    "this.m.push([t,toHex(f.getFrom()),toHex(f.getTo()),'0x'+v.toString(16),",
+    "c.slice(0,-1).map(function(n){return n-1}).join()])}},",
+    "exit:function(r){this.b+=r.getOutput().length;this.c.pop();var l=this.d.pop();",
+    "if(r.getError())this.m.length=l},",
     "result:function(x){return [this.b,x.error?null:",
     "[[x.type,toHex(x.from),toHex(x.to),'0x'+x.value.toString(16),'']].concat(this.m)]}}",
 );
@@ -347,9 +351,8 @@ pub(super) fn moving_params(block: B256) -> String {
 
 pub(super) fn changes_params(block: B256) -> String {
     let config = r#"{"diffMode":true,"disableCode":true,"disableStorage":true}"#;
-    format!(
-        r#"["{block}",{{"tracer":"prestateTracer","tracerConfig":{config},"timeout":"{TRACE_TIMEOUT}"}}]"#
-    )
+    let tracer = format!(r#""tracer":"prestateTracer","tracerConfig":{config}"#);
+    format!(r#"["{block}",{{{tracer},"timeout":"{TRACE_TIMEOUT}"}}]"#)
 }
 
 pub(super) fn input_params(block: B256) -> String {
@@ -370,9 +373,8 @@ pub(super) fn call_params(contract: Address, question: Question, block: B256, ga
         Question::Name => "06fdde03".to_owned(),
         Question::Decimals => "313ce567".to_owned(),
     };
-    format!(
-        r#"[{{"to":"{contract:#x}","gas":"{gas:#x}","input":"0x{data}"}},{{"blockHash":"{block}"}}]"#
-    )
+    let call = format!(r#"{{"to":"{contract:#x}","gas":"{gas:#x}","input":"0x{data}"}}"#);
+    format!(r#"[{call},{{"blockHash":"{block}"}}]"#)
 }
 
 /// The parameters of `debug_dbGet` for geth's record of its genesis block's state

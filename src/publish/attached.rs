@@ -83,9 +83,9 @@ impl Attached {
             if found == self.file {
                 return Ok(found);
             }
-            if self.file.take().is_some() {
-                self.connection.execute_batch("USE memory; DETACH spyhop")?;
-            }
+            self.file = None;
+            // An earlier attempt may have been interrupted anywhere.
+            self.connection.execute_batch("USE memory; DETACH DATABASE IF EXISTS spyhop")?;
             let Some(found) = found else { return Ok(None) };
             let path = self.root.join(FILE);
             self.connection

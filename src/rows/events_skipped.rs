@@ -6,7 +6,8 @@ use anyhow::Result;
 
 pub(crate) const TABLE: Table = Table {
     name: "events_skipped",
-    comment: "One row per event of your ABI files (`--abi`) that has no view, or file that has none, with the reason.",
+    comment: "One row per event of your ABI files (`--abi`) that has no view, or file that has \
+              none, with the reason.",
     columns: &[
         column("file", Text, "The file's name."),
         column("event", Text, "The event's name; null if the row is about the file."),

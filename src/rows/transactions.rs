@@ -35,7 +35,8 @@ pub(crate) const TABLE: Table = Table {
         column(
             "gas_price",
             Wide,
-            "Wei per gas offered: types 0 and 1; for the others the effective price, as in the execution API.",
+            "Wei per gas offered: types 0 and 1; for the others the effective price, as in the \
+             execution API.",
         ),
         column("gas_price_text", Text, "The gas price if it has more than 38 digits, else null."),
         column("max_fee_per_gas", Wide, "Maximum wei per gas: types 2 and later."),
@@ -73,7 +74,8 @@ pub(crate) const TABLE: Table = Table {
         column(
             "v",
             Text,
-            "Signature, as a 0x quantity: 27, 28 or with the chain id folded in for legacy; else 0 or 1.",
+            "Signature, as a 0x quantity: 27, 28 or with the chain id folded in for legacy; else \
+             0 or 1.",
         ),
         column("r", Text, "Signature, as a 0x quantity."),
         column("s", Text, "Signature, as a 0x quantity."),
@@ -181,9 +183,10 @@ pub(super) fn push(rows: &mut Rows, block: &Proved) -> Result<()> {
 fn access_list_json(list: &[(Address, Vec<B256>)]) -> String {
     let items: Vec<_> = list
         .iter()
-        .map(
-            |(address, keys)| json!({"address": hex(address), "storageKeys": keys.iter().map(hex).collect::<Vec<_>>()}),
-        )
+        .map(|(address, keys)| {
+            let keys: Vec<_> = keys.iter().map(hex).collect();
+            json!({"address": hex(address), "storageKeys": keys})
+        })
         .collect();
     json!(items).to_string()
 }

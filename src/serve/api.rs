@@ -27,7 +27,8 @@ pub(super) fn routes(app: Arc<App>) -> Router {
         .route("/api/v1/panels/{name}", get(answer))
         .route("/api/v1/status", get(status))
         .route("/api/v1/events", get(stream))
-        .route("/health", get(health));
+        .route("/health", get(health))
+        .route("/metrics", get(metrics));
     for asset in &app.assets {
         router = router.route(asset.path, get(page));
     }
@@ -227,6 +228,19 @@ async fn health(State(app): State<Arc<App>>) -> Response {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
     response
+}
+
+/// `GET /metrics`, for Prometheus.
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let (root, queries) = (app.root.clone(), app.readers.ended());
+    let text = tokio::task::spawn_blocking(move || crate::metrics::text(&root, &queries)).await;
+    match text.map_err(anyhow::Error::from).flatten() {
+        Ok(text) => {
+            let media_type = crate::metrics::CONTENT_TYPE;
+            Content { media_type, etag: None, is_gzip: false, bytes: text.into() }.response()
+        }
+        Err(error) => reply::unanswered(&error.into()),
+    }
 }
 
 /// A file of the page.

@@ -17,7 +17,7 @@ use futures_util::stream::{self, Stream};
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 
@@ -61,16 +61,15 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Starts looking, until the feed is dropped.
-    pub(super) fn start(root: &Path) -> Result<Arc<Self>> {
+    /// Starts looking, on a thread that ends when the feed is dropped.
+    pub(super) fn start(root: &Path) -> Result<(Arc<Self>, JoinHandle<()>)> {
         let feed =
             Arc::new(Self { latest: Mutex::default(), clients: broadcast::channel(BEHIND_MAX).0 });
         let mut session = Session::open(root)?;
         let (watched, root) = (Arc::downgrade(&feed), root.to_owned());
-        thread::Builder::new()
-            .name("publications".to_owned())
-            .spawn(move || look(&watched, &mut session, &root))?;
-        Ok(feed)
+        let named = thread::Builder::new().name("publications".to_owned());
+        let looking = named.spawn(move || look(&watched, &mut session, &root))?;
+        Ok((feed, looking))
     }
 
     /// The published file, as far as it was looked at.

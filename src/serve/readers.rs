@@ -8,6 +8,7 @@ use crate::panels::{Newest, Snapshot};
 use crate::publish::{Attached, FileId, SessionLimits};
 use anyhow::{Context, Result, anyhow};
 use duckdb::InterruptHandle;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -46,6 +47,18 @@ pub(super) enum Unanswered {
     TooLong,
     /// It failed.
     Failed(anyhow::Error),
+}
+
+impl Unanswered {
+    /// What the metrics call it.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::NothingPublished => "nothing_published",
+            Self::Busy => "busy",
+            Self::TooLong => "timed_out",
+            Self::Failed(_) => "failed",
+        }
+    }
 }
 
 impl From<anyhow::Error> for Unanswered {
@@ -142,6 +155,8 @@ pub(super) struct Readers {
     queue: Option<SyncSender<Question>>,
     sessions: Vec<JoinHandle<()>>,
     abandoned: Arc<Mutex<Vec<Weak<Ticket>>>>,
+    /// Questions that ended, by outcome.
+    ended: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 /// Sessions end before the process does, for DuckDB's threads use what it frees at exit.
@@ -176,11 +191,27 @@ impl Readers {
                 tickets.retain(|ticket| ticket.upgrade().is_some_and(|ticket| ticket.abandon()));
             }
         })?;
-        Ok(Self { queue: Some(queue), sessions, abandoned })
+        Ok(Self { queue: Some(queue), sessions, abandoned, ended: Mutex::default() })
+    }
+
+    /// Questions that ended so far, by outcome.
+    pub(super) fn ended(&self) -> Vec<(&'static str, u64)> {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.iter().map(|(outcome, count)| (*outcome, *count)).collect()
     }
 
     /// Answers a question from the newest published file. Dropping the future interrupts it.
     pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Published<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T, Unanswered> {
+        let answer = self.ask_uncounted(question).await;
+        let outcome = answer.as_ref().err().map_or("answered", Unanswered::outcome);
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner).entry(outcome).or_default() += 1;
+        answer
+    }
+
+    async fn ask_uncounted<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Published<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T, Unanswered> {

@@ -67,7 +67,7 @@ pub(super) fn status_json(root: &Path, published: Option<&(FileId, Newest)>) -> 
         "published": published,
         "lag_blocks": beat.and_then(|beat| beat.lag_blocks),
         "building": beat.and_then(|beat| beat.building.as_ref()).map(building_json),
-        "paused": null,
+        "paused": beat.and_then(|beat| beat.paused).map(|reason| reason.to_string()),
         "version": env!("CARGO_PKG_VERSION"),
     })
 }

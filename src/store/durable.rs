@@ -36,7 +36,12 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Free bytes on the file system of `path`.
 pub fn free_bytes(path: &Path) -> Result<u64> {
+    file_system_bytes(path).map(|(free, _)| free)
+}
+
+/// Free and all bytes of the file system of `path`.
+pub(crate) fn file_system_bytes(path: &Path) -> Result<(u64, u64)> {
     let stat = rustix::fs::statvfs(path)
         .with_context(|| format!("failed to stat file system: `{}`", path.display()))?;
-    Ok(stat.f_bavail * stat.f_frsize)
+    Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
 }

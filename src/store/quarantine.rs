@@ -58,7 +58,9 @@ pub(super) fn block(
         );
         return Ok(());
     }
-    let content = json!({"reason": reason, "number": number, "raw_block": raw_block, "raw_receipts": raw_receipts});
+    let content = json!({
+        "reason": reason, "number": number, "raw_block": raw_block, "raw_receipts": raw_receipts,
+    });
     replace_file(&root.join("quarantine").join(name), content.to_string().as_bytes())
 }
 

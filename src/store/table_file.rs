@@ -245,8 +245,8 @@ fn properties(table: &Table) -> WriterProperties {
                 .set_column_bloom_filter_fpp(path.clone(), 0.01)
                 .set_column_bloom_filter_max_ndv(path.clone(), 150_000);
         }
-        // A dictionary is useless for values that do not repeat, or only in rows next to each other,
-        // where compression finds them.
+        // A dictionary is useless for values that do not repeat, or only in rows next to each
+        // other, where compression finds them.
         const UNIQUE: [&str; 7] =
             ["hash", "parent_hash", "transaction_hash", "input", "data", "r", "s"];
         if column.kind == Kind::Wide || UNIQUE.contains(&column.name) {

@@ -259,7 +259,10 @@ async fn check_tail(client: &Client, store: &Store) -> Result<(), FetchError> {
 
 /// Describes why the node does not answer.
 fn away(error: geth::Error) -> String {
-    let forbidden = matches!(&error, geth::Error::Unreachable { source, .. } if source.kind() == ErrorKind::PermissionDenied);
+    let forbidden = matches!(
+        &error,
+        geth::Error::Unreachable { source, .. } if source.kind() == ErrorKind::PermissionDenied
+    );
     let what = if error.is_unreachable() { "socket" } else { "answer" };
     let hint = if forbidden {
         " (geth opens it to its own user only: run spyhop as that user)"

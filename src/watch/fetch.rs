@@ -15,6 +15,7 @@ use crate::store::{BlockLink, Damaged, Store, TailBlock, tail};
 use alloy_primitives::{B256, Bytes};
 use anyhow::Result;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
@@ -84,6 +85,8 @@ pub(super) struct Fetcher {
     pub pool: Arc<rayon::ThreadPool>,
     /// Transaction types already warned about.
     pub warned: Arc<Mutex<HashSet<u8>>>,
+    /// Blocks that failed their check.
+    pub proof_failures: Arc<AtomicU64>,
 }
 
 /// One block from the node, not yet decoded.
@@ -201,6 +204,11 @@ impl Fetcher {
         .await?
     }
 
+    /// Blocks that failed their check so far.
+    pub(super) fn proof_failures(&self) -> u64 {
+        self.proof_failures.load(Ordering::Relaxed)
+    }
+
     /// How many blocks the node's freezer has; none if the node does not say.
     pub(super) async fn frozen_blocks(&self) -> Result<u64, FetchError> {
         match Tries::STATE.of("the freezer", || self.client.frozen_blocks()).await {
@@ -307,9 +315,25 @@ impl Fetcher {
     }
 
     fn prove_one(&self, number: u64, block: anyhow::Result<Block>) -> Result<Proved, String> {
-        let block = block.map_err(|error| format!("block {number}: {error:#}"))?;
         let expected = Expected { number, hash: None, parent_hash: None };
-        prove(block, &expected, &self.schedule).map_err(|failed| failed.0.to_string())
+        self.prove(block, &expected)
+    }
+
+    /// Proves a decoded block, and counts it if that fails.
+    pub(super) fn prove(
+        &self,
+        block: Result<Block>,
+        expected: &Expected,
+    ) -> Result<Proved, String> {
+        let proved = match block {
+            Ok(block) => {
+                prove(block, expected, &self.schedule).map_err(|failed| failed.0.to_string())
+            }
+            Err(error) => Err(format!("block {}: {error:#}", expected.number)),
+        };
+        proved.inspect_err(|_| {
+            self.proof_failures.fetch_add(1, Ordering::Relaxed);
+        })
     }
 
     /// Warns once for each unknown transaction type, which is stored raw.

@@ -12,7 +12,7 @@ use crate::decode::{Block, Depth};
 use crate::freezer::{FreezerRun, History, Stored};
 use crate::geth::Tag;
 use crate::log::phase;
-use crate::prove::{Expected, Proved, prove};
+use crate::prove::{Expected, Proved};
 use crate::recover;
 use crate::rows::Batch;
 use crate::store::{BlockLink, Finished, RangeWriter};
@@ -150,11 +150,7 @@ impl Builder {
             self.meter.recovered(thread_time().saturating_sub(start));
         }
         let proved = blocks.into_iter().zip(expected).map(|(block, expected)| {
-            let number = expected.number;
-            let block =
-                block.map_err(|error| FetchError::Freezer(format!("block {number}: {error:#}")))?;
-            prove(block, &expected, &self.fetcher.schedule)
-                .map_err(|failed| FetchError::Freezer(failed.0.to_string()))
+            self.fetcher.prove(block, &expected).map_err(FetchError::Freezer)
         });
         proved.collect()
     }

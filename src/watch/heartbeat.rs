@@ -1,8 +1,9 @@
 //! The heartbeat that `spyhop status` and `spyhop health` read.
 
+use super::pressure::PauseReason;
 use super::progress::Building;
 use crate::clock::{now, time_since_boot};
-use crate::geth::Head;
+use crate::geth::{Calls, Head};
 use crate::store::Store;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,15 @@ pub(crate) struct Heartbeat {
     /// How often a batch of recovered senders differed from libsecp256k1 since the writer's start.
     #[serde(default)]
     pub sender_differences: u64,
+    /// Blocks that failed their check since the writer's start, whether or not another try helped.
+    #[serde(default)]
+    pub proof_failures: u64,
+    /// The node's calls since the writer's start.
+    #[serde(default)]
+    pub calls: Vec<Calls>,
+    /// Why building pauses, if it does.
+    #[serde(default)]
+    pub paused: Option<PauseReason>,
     /// What is wrong, if anything.
     pub unhealthy: Option<String>,
     /// geth's socket.

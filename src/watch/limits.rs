@@ -32,9 +32,9 @@ pub(super) fn apply(memory_bytes_max: u64, behind: bool) {
     note("oom_score_adj", std::fs::write("/proc/self/oom_score_adj", "1000"));
 }
 
-/// Makes glibc return large buffers to the system as soon as they are freed. By default it raises the
-/// size from which it does so, up to 32 MiB, and what one worker's arena keeps is of no use to the
-/// others: a quarter of peak memory while history is built.
+/// Makes glibc return large buffers to the system as soon as they are freed. By default it raises
+/// the size from which it does so, up to 32 MiB, and what one worker's arena keeps is of no use to
+/// the others: a quarter of peak memory while history is built.
 fn return_freed_memory() {
     #[cfg(target_env = "gnu")]
     for (parameter, bytes) in

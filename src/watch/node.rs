@@ -3,7 +3,7 @@
 use super::error::FetchError;
 use super::freezer::FreezerLookup;
 use super::heartbeat::age_s;
-use super::pressure::{ANSWER_MAX, Gate, Pressure};
+use super::pressure::{ANSWER_MAX, Gate, PauseReason, Pressure};
 use super::rebuild::was_not_asked;
 use super::settings::{Settings, Traces};
 use crate::error::Refused;
@@ -77,7 +77,7 @@ impl Node {
         let head = match tokio::time::timeout(ANSWER_MAX, &mut answer).await {
             Ok(head) => head,
             Err(_) => {
-                gate.close_because(Some("the node is slow to answer"));
+                gate.close_because(Some(PauseReason::NodeSlow));
                 answer.await
             }
         };
@@ -89,7 +89,7 @@ impl Node {
             )));
         }
         let behind = self.is_behind(head).await?;
-        gate.close_because(behind.then_some("the node has fallen behind"));
+        gate.close_because(behind.then_some(PauseReason::NodeBehind));
         Ok(head)
     }
 

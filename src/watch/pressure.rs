@@ -2,6 +2,8 @@
 //! paces its requests to a node that imports blocks.
 
 use crate::stop::{Stop, Stopped};
+use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -32,7 +34,7 @@ const PERIOD_MAX: Duration = Duration::from_secs(15);
 const TURN: Duration = Duration::from_secs(1);
 const TURN_TAKEN: Duration = Duration::from_millis(50);
 
-/// Pause after each reply of such a node.
+/// PauseReason after each reply of such a node.
 const BREATH: Duration = Duration::from_millis(30);
 
 /// How often a waiting worker checks whether it is its time.
@@ -143,26 +145,52 @@ impl Pace {
     }
 }
 
+/// Why building pauses.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PauseReason {
+    /// The node takes long to answer.
+    NodeSlow,
+    /// The node kept up, and no longer does.
+    NodeBehind,
+}
+
+impl PauseReason {
+    /// The reasons, and how each is called in the heartbeat and in the metrics.
+    pub(crate) const ALL: [(Self, &str); 2] =
+        [(Self::NodeSlow, "node_slow"), (Self::NodeBehind, "node_behind")];
+}
+
+impl fmt::Display for PauseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NodeSlow => "the node is slow to answer",
+            Self::NodeBehind => "the node has fallen behind",
+        })
+    }
+}
+
 /// Workers wait here between two blocks while it is closed. Open at first.
 #[derive(Debug)]
 pub(super) struct Gate {
     /// Whether it is ever closed.
     closes: bool,
-    closed: Mutex<bool>,
+    /// Why it is closed, if it is.
+    closed: Mutex<Option<PauseReason>>,
     changed: Condvar,
 }
 
 impl Gate {
     /// It is never closed if somebody is waiting for the result.
     pub(super) fn new(closes: bool) -> Self {
-        Self { closes, closed: Mutex::new(false), changed: Condvar::new() }
+        Self { closes, closed: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Closes it for a reason, or opens it without one; logs changes.
-    pub(super) fn close_because(&self, why: Option<&str>) {
+    pub(super) fn close_because(&self, why: Option<PauseReason>) {
         let why = why.filter(|_| self.closes);
         let mut closed = self.closed.lock().expect("nothing panics while holding it");
-        if std::mem::replace(&mut *closed, why.is_some()) != why.is_some() {
+        if std::mem::replace(&mut *closed, why).is_some() != why.is_some() {
             match why {
                 Some(why) => tracing::info!("building pauses: {why}"),
                 None => tracing::info!("building resumes"),
@@ -171,10 +199,15 @@ impl Gate {
         self.changed.notify_all();
     }
 
+    /// Why it is closed, if it is.
+    pub(super) fn why_closed(&self) -> Option<PauseReason> {
+        *self.closed.lock().expect("nothing panics while holding it")
+    }
+
     /// Waits, on a worker's thread, until it is open.
     pub(super) fn wait_on_thread(&self, stop: &Stop) -> Result<(), Stopped> {
         let mut closed = self.closed.lock().expect("nothing panics while holding it");
-        while *closed && !stop.is_set() {
+        while closed.is_some() && !stop.is_set() {
             let waited = self.changed.wait_timeout(closed, Duration::from_millis(100));
             closed = waited.expect("nothing panics while holding it").0;
         }
@@ -183,7 +216,7 @@ impl Gate {
 
     /// Waits until it is open.
     pub(super) async fn wait(&self) {
-        while *self.closed.lock().expect("nothing panics while holding it") {
+        while self.why_closed().is_some() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -265,10 +298,10 @@ mod tests {
     fn a_gate_that_never_closes_lets_everybody_pass() {
         let stop = Stop::default();
         let gate = Gate::new(false);
-        gate.close_because(Some("the node has fallen behind"));
+        gate.close_because(Some(PauseReason::NodeBehind));
         assert_eq!(gate.wait_on_thread(&stop), Ok(()));
         let gate = Gate::new(true);
-        gate.close_because(Some("the node has fallen behind"));
+        gate.close_because(Some(PauseReason::NodeBehind));
         stop.set();
         assert_eq!(gate.wait_on_thread(&stop), Err(Stopped));
     }

@@ -14,8 +14,8 @@ use std::time::Duration;
 /// How often to publish while the tail catches up.
 const PUBLISH_EVERY: Duration = Duration::from_secs(2);
 
-/// How often to publish while history is built at full speed, by a command that ends by itself: each
-/// publication costs some of that speed.
+/// How often to publish while history is built at full speed, by a command that ends by itself:
+/// each publication costs some of that speed.
 const PUBLISH_BACKFILL_EVERY: Duration = Duration::from_secs(30);
 
 impl Session {

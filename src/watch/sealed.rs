@@ -378,8 +378,9 @@ mod tests {
     /// A range whose blocks have their numbers as hashes and are one second apart.
     fn range(first: u64, last: u64) -> Range {
         let manifest = json!({
-            "format": 2, "chain_id": 1, "genesis_hash": hash(0), "spyhop_version": "", "first": first, "last": last,
-            "first_parent_hash": hash(first.saturating_sub(1)), "last_hash": hash(last), "last_timestamp": last,
+            "format": 2, "chain_id": 1, "genesis_hash": hash(0), "spyhop_version": "",
+            "first": first, "first_parent_hash": hash(first.saturating_sub(1)),
+            "last": last, "last_hash": hash(last), "last_timestamp": last,
             "tables": {},
         });
         let manifest = serde_json::from_value(manifest).unwrap();

@@ -83,6 +83,7 @@ impl Session {
             state,
             pool: pool(rayon::ThreadPoolBuilder::new())?,
             warned: Arc::new(Mutex::new(HashSet::new())),
+            proof_failures: Arc::default(),
         };
         let build_pool = rayon::ThreadPoolBuilder::new().num_threads(settings.workers);
         // If it ends by itself, somebody is waiting for the end.
@@ -196,6 +197,9 @@ impl Session {
             lag_blocks: head.map(|head| head.saturating_sub(tip.map_or(0, |tip| tip.number))),
             node_lag_s: self.node.head.and_then(age_s),
             sender_differences: recover::differences(),
+            proof_failures: self.jobs.builder.fetcher.proof_failures(),
+            calls: self.jobs.builder.fetcher.client.calls(),
+            paused: self.jobs.builder.gate.why_closed(),
             unhealthy: self.wrong(),
             // While a hole is filled, the run still begins where it did before.
             run_first: match self.is_filling() {

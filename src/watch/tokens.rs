@@ -233,7 +233,8 @@ impl TokenAsker {
                 allowances.entry(contract).or_insert_with(allowance).clone(),
             ));
         }
-        let ask = move |asker: Self, (token, holder, allowance): (Address, Address, Allowance)| async move {
+        let ask = move |asker: Self, question: (Address, Address, Allowance)| async move {
+            let (token, holder, allowance) = question;
             if allowance.is_spent() {
                 return Ok(None);
             }

@@ -142,10 +142,11 @@ fn genesis(shape: Shape) -> Value {
     json!({
         "config": {
             "chainId": shape.chain_id(),
-            "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0, "eip158Block": 0, "byzantiumBlock": 0,
-            "constantinopleBlock": 0, "petersburgBlock": 0, "istanbulBlock": 0, "muirGlacierBlock": 0, "berlinBlock": 0,
-            "londonBlock": 0, "arrowGlacierBlock": 0, "grayGlacierBlock": 0, "mergeNetsplitBlock": 0,
-            "terminalTotalDifficulty": 0, "shanghaiTime": 0, "cancunTime": 0, "pragueTime": 0,
+            "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0, "eip158Block": 0,
+            "byzantiumBlock": 0, "constantinopleBlock": 0, "petersburgBlock": 0, "istanbulBlock": 0,
+            "muirGlacierBlock": 0, "berlinBlock": 0, "londonBlock": 0, "arrowGlacierBlock": 0,
+            "grayGlacierBlock": 0, "mergeNetsplitBlock": 0, "terminalTotalDifficulty": 0,
+            "shanghaiTime": 0, "cancunTime": 0, "pragueTime": 0,
             "blobSchedule": {
                 "cancun": { "target": 3, "max": 6, "baseFeeUpdateFraction": 3_338_477 },
                 "prague": { "target": 6, "max": 9, "baseFeeUpdateFraction": 5_007_716 },
@@ -431,7 +432,9 @@ impl Node {
         let block = payload["blockHash"].as_str().context("a payload without its hash")?;
         let import = json!([payload, [], NO_HASH, []]);
         if let Some(record) = &mut self.record {
-            let request = json!({ "jsonrpc": "2.0", "id": 1, "method": "engine_newPayloadV4", "params": &import });
+            let request = json!({
+                "jsonrpc": "2.0", "id": 1, "method": "engine_newPayloadV4", "params": &import,
+            });
             writeln!(record, "{request}")?;
         }
         let status = self.call("engine_newPayloadV4", import)?;
@@ -441,7 +444,9 @@ impl Node {
     }
 
     fn choose(&mut self, head: &str, finalized: &str) -> Result<()> {
-        let state = json!({ "headBlockHash": head, "safeBlockHash": finalized, "finalizedBlockHash": finalized });
+        let state = json!({
+            "headBlockHash": head, "safeBlockHash": finalized, "finalizedBlockHash": finalized,
+        });
         let answer = self.call("engine_forkchoiceUpdatedV3", json!([state, null]))?;
         ensure!(
             answer["payloadStatus"]["status"] == "VALID",

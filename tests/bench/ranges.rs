@@ -82,9 +82,11 @@ fn main() -> Result<()> {
     println!(
         "{}",
         json!({
-            "ranges": ranges, "blocks": ranges * blocks, "addresses": ranges * addresses, "seconds": seconds,
-            "block": middle, "transaction": transaction_hash(middle, 0), "last": last, "last_timestamp": time_of(last),
-            "publish_s": published.map(|(scratch, _)| scratch), "publish_again_s": published.map(|(_, again)| again),
+            "ranges": ranges, "blocks": ranges * blocks, "addresses": ranges * addresses,
+            "seconds": seconds, "block": middle, "transaction": transaction_hash(middle, 0),
+            "last": last, "last_timestamp": time_of(last),
+            "publish_s": published.map(|(scratch, _)| scratch),
+            "publish_again_s": published.map(|(_, again)| again),
         })
     );
     Ok(())

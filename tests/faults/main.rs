@@ -3,9 +3,9 @@
 //! lost, duplicated, or silently wrong.
 //!
 //! `SPYHOP_FAULTS` sets how many faults of each scene and kind are tried; `every` tries all, as
-//! `tests/run.sh faults` does; `places` tries those at the first, a middle and the last call on each
-//! kind of file; by default a few are tried. `SPYHOP_FAULTS_SECONDS` limits the time,
-//! and then prints the table of what was tried. The N-th fault of a kind is at a fixed place in an
+//! `tests/run.sh faults` does; `places` tries those at the first, a middle and the last call on
+//! each kind of file; by default a few are tried. `SPYHOP_FAULTS_SECONDS` limits the time, and then
+//! prints the table of what was tried. The N-th fault of a kind is at a fixed place in an
 //! undisturbed run, and shifts when threads race; what counts is that all are tried. `SPYHOP_SCENE`
 //! names a scene, `SPYHOP_FAULT_KIND` a row of the table, and `SPYHOP_SEED` sets which faults are
 //! tried.
@@ -117,8 +117,10 @@ fn shown(data: &Path) -> duckdb::Result<Digests> {
                 "reorgs" => "SELECT * EXCLUDE (detected_at) FROM reorgs".to_owned(),
                 _ => format!("FROM {name}"),
             };
-            let digest =
-                format!("SELECT count(*) || ' rows, ' || coalesce(sum(hash(t)::HUGEINT), 0) FROM ({rows}) AS t");
+            let digest = format!(
+                "SELECT count(*) || ' rows, ' || coalesce(sum(hash(t)::HUGEINT), 0)
+                FROM ({rows}) AS t"
+            );
             Ok((name, published.try_value(&digest)?.unwrap_or_default()))
         })
         .collect()
@@ -427,11 +429,14 @@ impl Scene {
 }
 
 /// Null if every block up to the highest is published once, or listed as missing.
-const TORN: &str =
-    "SELECT CASE WHEN count(*) = 0 OR count(DISTINCT number) = count(*) AND max(number) + 1 - count(*) = (
-        SELECT coalesce(sum(last_block - first_block + 1), 0) FROM coverage
-        WHERE table_name = 'blocks' AND status <> 'held' AND first_block <= (SELECT max(number) FROM blocks)
-    ) THEN NULL ELSE count(*) END FROM blocks";
+const TORN: &str = "SELECT CASE WHEN count(*) = 0
+        OR count(DISTINCT number) = count(*) AND max(number) + 1 - count(*) = (
+            SELECT coalesce(sum(last_block - first_block + 1), 0)
+            FROM coverage
+            WHERE table_name = 'blocks' AND status <> 'held'
+                AND first_block <= (SELECT max(number) FROM blocks)
+        ) THEN NULL ELSE count(*) END
+    FROM blocks";
 
 /// Numbers of calls by the kind of file they touch.
 fn places<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> BTreeMap<String, Vec<u64>> {

@@ -393,8 +393,11 @@ fn abi_files() {
     let directory = tempfile::tempdir_in(real().directory.path()).unwrap();
     let file = directory.path().join("Some.json");
     let parameter = |kind: &str| json!({"name": "a", "type": kind, "indexed": kind == "address"});
-    let tuple = json!({"name": "t", "type": "tuple[]", "components": [parameter("uint8"), parameter("string[2]")]});
-    let event = |inputs: serde_json::Value| json!({"type": "event", "name": "E", "anonymous": false, "inputs": inputs});
+    let components = [parameter("uint8"), parameter("string[2]")];
+    let tuple = json!({"name": "t", "type": "tuple[]", "components": components});
+    let event = |inputs: serde_json::Value| -> serde_json::Value {
+        json!({"type": "event", "name": "E", "anonymous": false, "inputs": inputs})
+    };
     let kinds = [
         "uint",
         "int24",
@@ -408,7 +411,10 @@ fn abi_files() {
     ];
     let seeds = [
         json!([event(kinds.map(parameter).to_vec().into()), event(json!([tuple]))]),
-        json!({"abi": [event(json!([parameter("uint256")]))], "address": "0x0000000000000000000000000000000000002000"}),
+        json!({
+            "abi": [event(json!([parameter("uint256")]))],
+            "address": "0x0000000000000000000000000000000000002000",
+        }),
     ];
     let seeds = seeds.iter().map(|json| json.to_string().into_bytes()).collect();
     fuzz("abi", seeds, |input| {
@@ -484,7 +490,9 @@ fn replies_on_the_socket() {
         format!("{}\n", json!({"jsonrpc": "2.0", "id": 7, "result": result}))
     };
     let error = json!({"jsonrpc": "2.0", "id": 7, "error": {"code": -32000, "message": "pruned"}});
-    let head = json!({"number": "0x10", "hash": hex(&[1; 32]), "parentHash": hex(&[2; 32]), "timestamp": "0x10"});
+    let head = json!({
+        "number": "0x10", "hash": hex(&[1; 32]), "parentHash": hex(&[2; 32]), "timestamp": "0x10",
+    });
     let seeds: Vec<Vec<u8>> = [
         reply(json!(hex(block))),
         reply(json!(receipts.iter().map(|receipt| hex(receipt)).collect::<Vec<_>>())),

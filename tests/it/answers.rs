@@ -127,16 +127,24 @@ fn same(found: &Published, what: &str, expected: &str, answer: &str) {
 /// becomes -56).
 const MOVED: &str = "
     WITH moved AS (
-        SELECT 'ETH' AS asset, from_address AS f, to_address AS t, coalesce(value::VARCHAR, value_text)::BIGNUM AS amount,
-            block_number AS n, block_timestamp AS ts, kind, transaction_hash AS hash, transfer_index AS i, 0 AS j
+        SELECT 'ETH' AS asset, from_address AS f, to_address AS t,
+            coalesce(value::VARCHAR, value_text)::BIGNUM AS amount,
+            block_number AS n, block_timestamp AS ts, kind, transaction_hash AS hash,
+            transfer_index AS i, 0 AS j
         FROM native_transfers
         UNION ALL SELECT token_address, from_address, to_address,
-            CASE WHEN standard = 'unindexed' THEN NULL ELSE coalesce(value::VARCHAR, value_text)::BIGNUM END,
+            CASE WHEN standard = 'unindexed' THEN NULL
+                ELSE coalesce(value::VARCHAR, value_text)::BIGNUM END,
             block_number, block_timestamp, standard, transaction_hash, log_index, batch_index
         FROM token_transfers),
     ends AS (
-        SELECT asset, t AS address, coalesce(amount, 0::BIGNUM) AS i, 0::BIGNUM AS o, 1 AS ci, 0 AS co, n, ts FROM moved WHERE t IS NOT NULL
-        UNION ALL SELECT asset, f, 0::BIGNUM, coalesce(amount, 0::BIGNUM), 0, 1, n, ts FROM moved WHERE f IS NOT NULL)";
+        SELECT asset, t AS address, coalesce(amount, 0::BIGNUM) AS i, 0::BIGNUM AS o,
+            1 AS ci, 0 AS co, n, ts
+        FROM moved
+        WHERE t IS NOT NULL
+        UNION ALL SELECT asset, f, 0::BIGNUM, coalesce(amount, 0::BIGNUM), 0, 1, n, ts
+        FROM moved
+        WHERE f IS NOT NULL)";
 
 /// The two columns of an amount as one text.
 fn text(name: &str) -> String {
@@ -149,12 +157,19 @@ fn check_flows(found: &Published) {
         found,
         "address_flows",
         &format!(
-            "{MOVED} SELECT asset, address, date_trunc('day', ts)::TIMESTAMP AS day, sum(i)::VARCHAR AS amount_in,
-                sum(o)::VARCHAR AS amount_out, count(*) FILTER (WHERE ci = 1) AS count_in, count(*) FILTER (WHERE co = 1) AS count_out, min(n) AS first_block,
-                max(n) AS last_block FROM ends GROUP BY ALL ORDER BY ALL"
+            "{MOVED} SELECT asset, address, date_trunc('day', ts)::TIMESTAMP AS day,
+                sum(i)::VARCHAR AS amount_in, sum(o)::VARCHAR AS amount_out,
+                count(*) FILTER (WHERE ci = 1) AS count_in,
+                count(*) FILTER (WHERE co = 1) AS count_out,
+                min(n) AS first_block, max(n) AS last_block
+            FROM ends
+            GROUP BY ALL
+            ORDER BY ALL"
         ),
         &format!(
-            "SELECT asset, address, day, {}, {}, count_in, count_out, first_block, last_block FROM address_flows ORDER BY ALL",
+            "SELECT asset, address, day, {}, {}, count_in, count_out, first_block, last_block
+            FROM address_flows
+            ORDER BY ALL",
             text("amount_in"),
             text("amount_out")
         ),
@@ -164,12 +179,20 @@ fn check_flows(found: &Published) {
             found,
             period,
             &format!(
-                "{MOVED} SELECT asset, address, sum(i)::VARCHAR AS amount_in, sum(o)::VARCHAR AS amount_out,
-                    (sum(i) - sum(o))::VARCHAR AS amount_net, count(*) FILTER (WHERE ci = 1) AS count_in, count(*) FILTER (WHERE co = 1) AS count_out
-                FROM ends WHERE ts > (SELECT max(timestamp) FROM blocks) - INTERVAL {seconds} SECOND GROUP BY ALL ORDER BY ALL"
+                "{MOVED} SELECT asset, address, sum(i)::VARCHAR AS amount_in,
+                    sum(o)::VARCHAR AS amount_out, (sum(i) - sum(o))::VARCHAR AS amount_net,
+                    count(*) FILTER (WHERE ci = 1) AS count_in,
+                    count(*) FILTER (WHERE co = 1) AS count_out
+                FROM ends
+                WHERE ts > (SELECT max(timestamp) FROM blocks) - INTERVAL {seconds} SECOND
+                GROUP BY ALL
+                ORDER BY ALL"
             ),
             &format!(
-                "SELECT asset, address, {}, {}, {}, count_in, count_out FROM net_flows WHERE period = '{period}' ORDER BY asset, address",
+                "SELECT asset, address, {}, {}, {}, count_in, count_out
+                FROM net_flows
+                WHERE period = '{period}'
+                ORDER BY asset, address",
                 text("amount_in"),
                 text("amount_out"),
                 text("amount_net")
@@ -180,25 +203,35 @@ fn check_flows(found: &Published) {
         found,
         "large_transfers",
         &format!(
-            "{MOVED} SELECT asset, date_trunc('day', ts)::TIMESTAMP AS day, row_number() OVER (PARTITION BY asset, date_trunc('day', ts)
-                    ORDER BY amount DESC, n, kind, i, j) AS rank, amount::VARCHAR AS amount, kind, f, t, n, hash, i, j
-            FROM moved WHERE amount > 0::BIGNUM
-            QUALIFY rank <= 100 OR (asset = 'ETH' AND amount >= '100000000000000000000'::BIGNUM) ORDER BY asset, day, rank"
+            "{MOVED} SELECT asset, date_trunc('day', ts)::TIMESTAMP AS day,
+                row_number() OVER (PARTITION BY asset, date_trunc('day', ts)
+                    ORDER BY amount DESC, n, kind, i, j) AS rank,
+                amount::VARCHAR AS amount, kind, f, t, n, hash, i, j
+            FROM moved
+            WHERE amount > 0::BIGNUM
+            QUALIFY rank <= 100 OR (asset = 'ETH' AND amount >= '100000000000000000000'::BIGNUM)
+            ORDER BY asset, day, rank"
         ),
         &format!(
-            "SELECT asset, day, rank, {}, kind, from_address AS f, to_address AS t, block_number AS n, transaction_hash AS hash,
-                transfer_index AS i, batch_index AS j FROM large_transfers ORDER BY asset, day, rank",
+            "SELECT asset, day, rank, {}, kind, from_address AS f, to_address AS t,
+                block_number AS n, transaction_hash AS hash, transfer_index AS i, batch_index AS j
+            FROM large_transfers
+            ORDER BY asset, day, rank",
             text("amount")
         ),
     );
     let before = |party: &str| {
         format!(
-            "(SELECT b.balance::VARCHAR FROM balances AS b WHERE b.asset = l.asset AND b.address = l.{party} AND b.block_number = l.block_number)"
+            "(SELECT b.balance::VARCHAR
+            FROM balances AS b
+            WHERE b.asset = l.asset AND b.address = l.{party} AND b.block_number = l.block_number)"
         )
     };
     let of_both = |from: &str, to: &str| {
         format!(
-            "SELECT asset, day, rank, {from} AS f, {to} AS t FROM large_transfers AS l ORDER BY asset, day, rank"
+            "SELECT asset, day, rank, {from} AS f, {to} AS t
+            FROM large_transfers AS l
+            ORDER BY asset, day, rank"
         )
     };
     same(
@@ -211,12 +244,24 @@ fn check_flows(found: &Published) {
         found,
         "supply",
         &format!(
-            "{MOVED} SELECT asset, made::VARCHAR AS made, burnt::VARCHAR AS burnt, (made - burnt)::VARCHAR AS supply FROM (
-                SELECT asset, sum(o) AS made, sum(i) AS burnt FROM ends
-                WHERE asset <> 'ETH' AND address = '0x0000000000000000000000000000000000000000' GROUP BY asset)
+            "{MOVED} SELECT asset, made::VARCHAR AS made, burnt::VARCHAR AS burnt,
+                (made - burnt)::VARCHAR AS supply
+            FROM (
+                SELECT asset, sum(o) AS made, sum(i) AS burnt
+                FROM ends
+                WHERE asset <> 'ETH' AND address = '0x0000000000000000000000000000000000000000'
+                GROUP BY asset)
             WHERE made > 0::BIGNUM OR burnt > 0::BIGNUM ORDER BY asset"
         ),
-        &format!("SELECT asset, {}, {}, {} FROM supply WHERE asset <> 'ETH' ORDER BY asset", text("made"), text("burnt"), text("supply")),
+        &format!(
+            "SELECT asset, {}, {}, {}
+            FROM supply
+            WHERE asset <> 'ETH'
+            ORDER BY asset",
+            text("made"),
+            text("burnt"),
+            text("supply")
+        ),
     );
 }
 
@@ -225,7 +270,8 @@ fn check_gas(found: &Published) {
     let tips: Vec<_> = [10, 25, 50, 75, 90]
         .map(|percent| {
             format!(
-                "quantile_disc(receipt_effective_gas_price - base_fee_per_gas, {}) AS tip_{percent}",
+                "quantile_disc(receipt_effective_gas_price - base_fee_per_gas, {})
+                    AS tip_{percent}",
                 f64::from(percent) / 100.0
             )
         })
@@ -234,31 +280,50 @@ fn check_gas(found: &Published) {
         found,
         "gas_blocks",
         &format!(
-            "SELECT number AS block_number, count(hash_) AS transaction_count, count(*) FILTER (receipt_status = 0) AS failed_count,
-                any_value(base_fee_per_gas) AS base_fee_per_gas, ((any_value(gas_used) * 10000 // any_value(gas_limit)) * 0.01)::DECIMAL(5,2) AS utilisation,
+            "SELECT number AS block_number, count(hash_) AS transaction_count,
+                count(*) FILTER (receipt_status = 0) AS failed_count,
+                any_value(base_fee_per_gas) AS base_fee_per_gas,
+                ((any_value(gas_used) * 10000 // any_value(gas_limit)) * 0.01)::DECIMAL(5,2)
+                    AS utilisation,
                 {}, coalesce(sum(fee_burnt), 0) AS burnt, coalesce(sum(fee_tip), 0) AS tips,
-                coalesce(sum(fee_burnt + fee_tip + coalesce(fee_blob, 0)) FILTER (receipt_status = 0), 0) AS failed_fees,
-                any_value(blob_gas_used) // 131072 AS blob_count, coalesce(sum(fee_blob), 0) AS blob_burnt,
+                coalesce(sum(fee_burnt + fee_tip + coalesce(fee_blob, 0))
+                    FILTER (receipt_status = 0), 0) AS failed_fees,
+                any_value(blob_gas_used) // 131072 AS blob_count,
+                coalesce(sum(fee_blob), 0) AS blob_burnt,
                 max(receipt_blob_gas_price) AS blob_base_fee
-            FROM blocks LEFT JOIN (SELECT * RENAME (hash AS hash_) FROM transactions) ON number = block_number
+            FROM blocks
+            LEFT JOIN (SELECT * RENAME (hash AS hash_) FROM transactions) ON number = block_number
             WHERE number > 0 GROUP BY number ORDER BY number",
             tips.join(", ")
         ),
-        "SELECT block_number, transaction_count, failed_count, base_fee_per_gas, utilisation, tip_10, tip_25, tip_50, tip_75, tip_90,
-            burnt, tips, failed_fees, blob_count, blob_burnt, blob_base_fee FROM gas_blocks WHERE block_number > 0 ORDER BY block_number",
+        "SELECT block_number, transaction_count, failed_count, base_fee_per_gas, utilisation,
+            tip_10, tip_25, tip_50, tip_75, tip_90, burnt, tips, failed_fees, blob_count,
+            blob_burnt, blob_base_fee
+        FROM gas_blocks
+        WHERE block_number > 0
+        ORDER BY block_number",
     );
     for unit in ["hour", "day"] {
         let whole = format!(
-            "SELECT date_trunc('{unit}', block_timestamp)::TIMESTAMP AS unit, min(block_number) AS first_block, max(block_number) AS last_block,
-                count(*) AS block_count, sum(transaction_count)::BIGINT AS transaction_count, sum(burnt) AS burnt, sum(tips) AS tips,
-                sum(failed_fees) AS failed_fees, min(base_fee_per_gas) AS base_fee_min, quantile_disc(base_fee_per_gas, 0.5) AS base_fee_50,
-                max(base_fee_per_gas) AS base_fee_max, quantile_disc(tip_50, 0.5) AS tip_50, sum(blob_burnt) AS blob_burnt
-            FROM gas_blocks GROUP BY unit HAVING last_block < (SELECT max(number) FROM blocks) ORDER BY unit"
+            "SELECT date_trunc('{unit}', block_timestamp)::TIMESTAMP AS unit,
+                min(block_number) AS first_block, max(block_number) AS last_block,
+                count(*) AS block_count, sum(transaction_count)::BIGINT AS transaction_count,
+                sum(burnt) AS burnt, sum(tips) AS tips, sum(failed_fees) AS failed_fees,
+                min(base_fee_per_gas) AS base_fee_min,
+                quantile_disc(base_fee_per_gas, 0.5) AS base_fee_50,
+                max(base_fee_per_gas) AS base_fee_max, quantile_disc(tip_50, 0.5) AS tip_50,
+                sum(blob_burnt) AS blob_burnt
+            FROM gas_blocks
+            GROUP BY unit
+            HAVING last_block < (SELECT max(number) FROM blocks)
+            ORDER BY unit"
         );
         // The newest block ends no hour, even if it is alone in it.
         let answer = format!(
-            "SELECT {unit} AS unit, first_block, last_block, block_count, transaction_count, burnt, tips, failed_fees, base_fee_min,
-                base_fee_50, base_fee_max, tip_50, blob_burnt FROM gas_{unit}ly ORDER BY unit"
+            "SELECT {unit} AS unit, first_block, last_block, block_count, transaction_count, burnt,
+                tips, failed_fees, base_fee_min, base_fee_50, base_fee_max, tip_50, blob_burnt
+            FROM gas_{unit}ly
+            ORDER BY unit"
         );
         same(found, unit, &whole, &answer.replace("gas_dayly", "gas_daily"));
     }
@@ -275,14 +340,24 @@ fn check_gas(found: &Published) {
             found,
             table,
             &format!(
-                "SELECT date_trunc('day', block_timestamp)::TIMESTAMP AS day, row_number() OVER (
-                        PARTITION BY date_trunc('day', block_timestamp) ORDER BY {order} DESC, {column}) AS rank, {column} AS address,
-                    count(*) AS transaction_count, count(*) FILTER (receipt_status = 0) AS failed_count,
+                "SELECT date_trunc('day', block_timestamp)::TIMESTAMP AS day,
+                    row_number() OVER (PARTITION BY date_trunc('day', block_timestamp)
+                        ORDER BY {order} DESC, {column}) AS rank,
+                    {column} AS address, count(*) AS transaction_count,
+                    count(*) FILTER (receipt_status = 0) AS failed_count,
                     sum(receipt_gas_used)::BIGINT AS gas_used, sum(fee) AS fees
-                FROM (SELECT *, fee_burnt + fee_tip + coalesce(fee_blob, 0) AS fee FROM transactions WHERE {condition})
-                GROUP BY date_trunc('day', block_timestamp), {column} QUALIFY rank <= 100 ORDER BY day, rank"
+                FROM (SELECT *, fee_burnt + fee_tip + coalesce(fee_blob, 0) AS fee
+                    FROM transactions
+                    WHERE {condition})
+                GROUP BY date_trunc('day', block_timestamp), {column}
+                QUALIFY rank <= 100
+                ORDER BY day, rank"
             ),
-            &format!("SELECT day, rank, address, transaction_count, failed_count, gas_used, fees FROM {table} ORDER BY day, rank"),
+            &format!(
+                "SELECT day, rank, address, transaction_count, failed_count, gas_used, fees
+                FROM {table}
+                ORDER BY day, rank"
+            ),
         );
     }
 }
@@ -400,8 +475,12 @@ fn check_whales(geth: &Geth, found: &Published) {
     let head = geth.head().number;
     // Blocks are three hours apart.
     let (day_ago, week_ago) = (head - 8, head - 56);
-    let known =
-        found.rows("SELECT address, min(block_number) AS since FROM balances WHERE asset = 'ETH' GROUP BY address");
+    let known = found.rows(
+        "SELECT address, min(block_number) AS since
+        FROM balances
+        WHERE asset = 'ETH'
+        GROUP BY address",
+    );
     let mut expected: Vec<_> = known
         .iter()
         .map(|row| {
@@ -465,13 +544,19 @@ fn check_whales(geth: &Geth, found: &Published) {
         &format!(
             "{MOVED} SELECT asset, kind, amount::VARCHAR AS amount, f, t, n, hash FROM moved
             WHERE asset = 'ETH' AND ts > (SELECT max(timestamp) FROM blocks) - INTERVAL 1 DAY
-                AND (f IN (SELECT address FROM whales) OR t IN (SELECT address FROM whales)) ORDER BY n, i"
+                AND (f IN (SELECT address FROM whales) OR t IN (SELECT address FROM whales))
+            ORDER BY n, i"
         ),
         &format!(
-            "SELECT asset, kind, {}, from_address AS f, to_address AS t, block_number AS n, transaction_hash AS hash
-            FROM (SELECT m.*, i FROM whale_moves AS m JOIN (SELECT block_number AS n, transfer_index AS i, kind AS k, from_address AS f,
-                to_address AS t, transaction_hash AS h FROM native_transfers) ON n = block_number AND k = kind
-                AND h IS NOT DISTINCT FROM transaction_hash AND f IS NOT DISTINCT FROM from_address AND t IS NOT DISTINCT FROM to_address)
+            "SELECT asset, kind, {}, from_address AS f, to_address AS t, block_number AS n,
+                transaction_hash AS hash
+            FROM (SELECT m.*, i
+                FROM whale_moves AS m
+                JOIN (SELECT block_number AS n, transfer_index AS i, kind AS k, from_address AS f,
+                        to_address AS t, transaction_hash AS h
+                    FROM native_transfers)
+                ON n = block_number AND k = kind AND h IS NOT DISTINCT FROM transaction_hash
+                    AND f IS NOT DISTINCT FROM from_address AND t IS NOT DISTINCT FROM to_address)
             ORDER BY n, i",
             text("amount")
         ),
@@ -522,7 +607,8 @@ fn exact_sum_keeps_every_digit() {
     let nines = "9".repeat(38);
     check(
         &format!(
-            "SELECT exact_sum(v::DECIMAL(38,0)) FROM (VALUES ('{nines}'), ('{nines}'), (NULL)) AS t(v)"
+            "SELECT exact_sum(v::DECIMAL(38,0))
+            FROM (VALUES ('{nines}'), ('{nines}'), (NULL)) AS t(v)"
         ),
         Some(&format!("1{}8", "9".repeat(37))),
     );

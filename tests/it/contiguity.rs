@@ -115,7 +115,12 @@ fn pruned_blocks_of_the_tail_are_reported() {
     fake.chain().pruned_below = 320;
     once(&fake, &data).succeed();
     let found = Published::open(&data);
-    let sql = "SELECT first_block || '-' || last_block || ' ' || status || coalesce(' ' || reason, '') AS line FROM coverage WHERE table_name = 'blocks' ORDER BY first_block";
+    let sql =
+        "SELECT first_block || '-' || last_block || ' ' || status || coalesce(' ' || reason, '')
+            AS line
+        FROM coverage
+        WHERE table_name = 'blocks'
+        ORDER BY first_block";
     let lines: Vec<_> = found.rows(sql).iter().map(|row| row["line"].clone().unwrap()).collect();
     assert_eq!(lines.len(), 3, "{lines:?}");
     assert_eq!((&lines[0][..], &lines[2][..]), ("0-299 held", "311-350 held"));
@@ -181,7 +186,10 @@ fn state_of_a_lost_block_is_requested_while_the_node_has_it() {
     run();
     let balances = |number: u64| {
         let order = format!(
-            "SELECT address, asset, balance FROM balances WHERE block_number = {number} ORDER BY ALL"
+            "SELECT address, asset, balance
+            FROM balances
+            WHERE block_number = {number}
+            ORDER BY ALL"
         );
         Published::open(&data).rows(&order)
     };

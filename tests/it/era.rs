@@ -52,7 +52,8 @@ fn era_files(directory: &Path) -> Vec<PathBuf> {
 /// The coverage of the logs.
 fn coverage(data: &Path) -> Vec<String> {
     let rows = Published::open(data).rows(
-        "SELECT first_block || '-' || last_block || ' ' || status || ' ' || coalesce(reason, '') AS line
+        "SELECT first_block || '-' || last_block || ' ' || status || ' ' || coalesce(reason, '')
+             AS line
          FROM coverage WHERE table_name = 'logs' ORDER BY first_block",
     );
     rows.into_iter().map(|row| row["line"].clone().unwrap()).collect()

@@ -133,9 +133,10 @@ pub fn ledger(found: &Published) -> BTreeMap<String, U256> {
         *balance =
             if sign { balance.overflowing_add(value).0 } else { balance.overflowing_sub(value).0 };
     };
-    for row in found
-        .rows("SELECT from_address, to_address, coalesce(value::VARCHAR, value_text) AS value FROM native_transfers")
-    {
+    for row in found.rows(
+        "SELECT from_address, to_address, coalesce(value::VARCHAR, value_text) AS value
+        FROM native_transfers",
+    ) {
         let value = amount(&row["value"]);
         assert!(!value.is_zero(), "{row:?} moves nothing");
         add(&row["from_address"], value, false);
@@ -143,7 +144,8 @@ pub fn ledger(found: &Published) -> BTreeMap<String, U256> {
     }
     for row in found.rows(
         "SELECT from_address, miner, coalesce(fee_burnt::VARCHAR, fee_burnt_text) AS burnt,
-            coalesce(fee_tip::VARCHAR, fee_tip_text) AS tip, coalesce(fee_blob::VARCHAR, fee_blob_text) AS blob
+            coalesce(fee_tip::VARCHAR, fee_tip_text) AS tip,
+            coalesce(fee_blob::VARCHAR, fee_blob_text) AS blob
          FROM transactions JOIN blocks ON number = block_number",
     ) {
         let tip = amount(&row["tip"]);
@@ -239,8 +241,11 @@ fn check_traces(geth: &Geth, found: &Published, blocks: &[Block]) {
     for block in blocks {
         let hash = format!("{:?}", block.hash);
         let rows = found.rows(&format!(
-            "SELECT trace_address AS a, CASE WHEN trace_type = 'selfdestruct' THEN trace_type ELSE coalesce(call_type, trace_type) END AS b,
-                from_address AS c, coalesce(to_address, '-') AS d, coalesce(value::VARCHAR, value_text, '-') AS e,
+            "SELECT trace_address AS a,
+                CASE WHEN trace_type = 'selfdestruct' THEN trace_type
+                    ELSE coalesce(call_type, trace_type) END AS b,
+                from_address AS c, coalesce(to_address, '-') AS d,
+                coalesce(value::VARCHAR, value_text, '-') AS e,
                 coalesce(error, '-') AS f, status AS g
              FROM traces WHERE block_hash = '{hash}'"
         ));
@@ -258,7 +263,8 @@ fn check_traces(geth: &Geth, found: &Published, blocks: &[Block]) {
 /// The coverage of a table, in one line.
 pub fn coverage(found: &Published, table: &str) -> String {
     let sql = format!(
-        "SELECT string_agg(concat(first_block, '-', last_block, ' ', status, ' ', reason), ' ; ' ORDER BY first_block)
+        "SELECT string_agg(concat(first_block, '-', last_block, ' ', status, ' ', reason), ' ; '
+            ORDER BY first_block)
          FROM coverage WHERE table_name = '{table}'"
     );
     found.value(&sql).unwrap_or_default()
@@ -303,8 +309,10 @@ fn movements_fees_and_balances_equal_geths_to_the_wei() {
     check_ledger(&geth, &found);
     check_balances(&geth, &found);
     check_traces(&geth, &found, &blocks);
-    let disorder = "SELECT count(*) FROM (SELECT transfer_index,
-            row_number() OVER (PARTITION BY block_number ORDER BY transfer_index) - 1 AS place FROM native_transfers)
+    let disorder = "SELECT count(*)
+        FROM (SELECT transfer_index,
+                row_number() OVER (PARTITION BY block_number ORDER BY transfer_index) - 1 AS place
+            FROM native_transfers)
         WHERE transfer_index <> place";
     assert_eq!(found.number(disorder), 0);
 
@@ -331,7 +339,9 @@ fn movements_fees_and_balances_equal_geths_to_the_wei() {
         [("IN ('0x5252', '0x5353', '0x5555')", 0), ("= '0x5151'", 40), ("= '0x5656'", 29)]
     {
         let sql = format!(
-            "SELECT count(*) FROM native_transfers WHERE replace(to_address, repeat('0', 36), '') {condition}"
+            "SELECT count(*)
+            FROM native_transfers
+            WHERE replace(to_address, repeat('0', 36), '') {condition}"
         );
         assert_eq!(found.number(&sql), moved, "{condition}");
     }
@@ -359,8 +369,13 @@ fn movements_fees_and_balances_equal_geths_to_the_wei() {
         coverage(&alone, "native_transfers"),
         format!("0-0 held  ; 1-27 partial {reason} ; 28-40 held ")
     );
-    let moved = "SELECT block_number, transaction_index, from_address, to_address, value, count(*) AS times FROM native_transfers
-        WHERE block_number >= 28 AND (kind = 'transaction' OR from_address IS DISTINCT FROM to_address) GROUP BY ALL ORDER BY ALL";
+    let moved = "SELECT block_number, transaction_index, from_address, to_address, value,
+            count(*) AS times
+        FROM native_transfers
+        WHERE block_number >= 28
+            AND (kind = 'transaction' OR from_address IS DISTINCT FROM to_address)
+        GROUP BY ALL
+        ORDER BY ALL";
     assert_eq!(alone.rows(moved), found.rows(moved));
 }
 
@@ -488,7 +503,8 @@ fn a_trace_that_would_be_huge_is_not_requested_and_hides_no_transfer() {
     for table in ["native_transfers", "balances"] {
         assert_eq!(coverage(&found, table), "0-5 held ", "{table}");
     }
-    let state = "0-1 held  ; 2-2 missing the trace is too large ; 3-4 held  ; 5-5 missing the trace is too large";
+    let state = "0-1 held  ; 2-2 missing the trace is too large ; \
+                 3-4 held  ; 5-5 missing the trace is too large";
     assert_eq!(coverage(&found, "traces"), state);
     let moved = found.rows(
         "SELECT block_number, kind, trace_address, value FROM native_transfers

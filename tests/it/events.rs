@@ -261,7 +261,9 @@ fn view(event: &Event) -> String {
 fn check_other_readers(data: &Path, views: &[String]) {
     let sql = |view: &str| {
         format!(
-            "SELECT count(*) || ' ' || md5(string_agg(to_json(t)::VARCHAR, '|' ORDER BY block_number, log_index)) FROM events.{view} AS t"
+            "SELECT count(*) || ' '
+                || md5(string_agg(to_json(t)::VARCHAR, '|' ORDER BY block_number, log_index))
+            FROM events.{view} AS t"
         )
     };
     let found = Published::open(data);
@@ -269,7 +271,8 @@ fn check_other_readers(data: &Path, views: &[String]) {
     for (version, directory) in versions() {
         for (attached, prefix) in [(false, ""), (true, "other.")] {
             let program = format!(
-                "import duckdb, sys\nmain = duckdb.connect({}, read_only={})\n{}\nfor sql in sys.argv[1:]: print(main.execute(sql).fetchone()[0])",
+                "import duckdb, sys\nmain = duckdb.connect({}, read_only={})\n{}\n\
+                 for sql in sys.argv[1:]: print(main.execute(sql).fetchone()[0])",
                 if attached { "':memory:'" } else { "'spyhop.duckdb'" },
                 if attached { "False" } else { "True" },
                 if attached {
@@ -659,7 +662,12 @@ fn files_bind_to_addresses_and_are_read_again_when_they_change() {
     let views = || {
         let found = Published::try_open(&data_directory).ok()?;
         let names = found
-            .try_rows("SELECT view_name FROM duckdb_views() WHERE schema_name = 'events' ORDER BY view_name")
+            .try_rows(
+                "SELECT view_name
+                FROM duckdb_views()
+                WHERE schema_name = 'events'
+                ORDER BY view_name",
+            )
             .ok()?;
         Some(names.iter().map(|row| row["view_name"].clone().unwrap()).collect::<Vec<_>>())
     };
@@ -976,23 +984,37 @@ fn every_file_in_the_abi_directory_has_views_or_is_listed() {
         ("EtherscanApi", json!({"status": "1", "message": "OK", "result": text})),
         (
             "EtherscanSource",
-            json!({"status": "1", "result": [{"SourceCode": "", "ABI": text, "ContractName": "X"}]}),
+            json!({
+                "status": "1", "result": [{"SourceCode": "", "ABI": text, "ContractName": "X"}],
+            }),
         ),
         ("Hardhat", json!({"_format": "hh-sol-artifact-1", "abi": array, "bytecode": "0x"})),
         ("Truffle", json!({"abi": array, "networks": {"1": {"address": "0x12"}}})),
         (
             "StandardJson",
-            json!({"contracts": {"a\n\"x.sol": {"X": {"abi": array, "evm": {}}, "Y": {"abi": array}}}, "sources": {}}),
+            json!({
+                "contracts": {"a\n\"x.sol": {"X": {"abi": array, "evm": {}}, "Y": {"abi": array}}},
+                "sources": {},
+            }),
         ),
         (
             "Combined",
-            json!({"contracts": {"x.sol:X": {"abi": array, "bin": ""}, "x.sol:Z": {"abi": text}}, "version": "0.8"}),
+            json!({
+                "contracts": {"x.sol:X": {"abi": array, "bin": ""}, "x.sol:Z": {"abi": text}},
+                "version": "0.8",
+            }),
         ),
         ("Metadata", json!({"output": {"abi": array, "devdoc": {}}, "version": 1})),
         ("NoAnonymous", json!([bare])),
         (
             "Nulls",
-            json!([{"type": "event", "name": "Ping", "anonymous": null, "inputs": [{"name": null, "type": "uint8", "indexed": null, "components": null, "internalType": null}]}]),
+            json!([{
+                "type": "event", "name": "Ping", "anonymous": null,
+                "inputs": [{
+                    "name": null, "type": "uint8", "indexed": null, "components": null,
+                    "internalType": null,
+                }],
+            }]),
         ),
         ("Text", json!(text)),
     ];
@@ -1027,7 +1049,10 @@ fn every_file_in_the_abi_directory_has_views_or_is_listed() {
         ),
         (
             "Indexed",
-            json!([{"type": "event", "name": "Ping", "inputs": [{"name": "a", "type": "uint8", "indexed": "true"}]}]),
+            json!([{
+                "type": "event", "name": "Ping",
+                "inputs": [{"name": "a", "type": "uint8", "indexed": "true"}],
+            }]),
             "expected a boolean",
         ),
         ("Unnamed", json!([{"type": "event", "inputs": []}]), "missing field `name`"),

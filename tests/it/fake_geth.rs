@@ -186,7 +186,10 @@ impl Chain {
             "admin_datadir" if self.datadir.is_some() => json(json!(self.datadir)),
             "admin_nodeInfo" => json(json!({
                 "name": self.client_version,
-                "protocols": {"eth": {"network": self.chain_id.as_limbs()[0], "config": self.config}, "snap": {}},
+                "protocols": {
+                    "eth": {"network": self.chain_id.as_limbs()[0], "config": self.config},
+                    "snap": {},
+                },
             })),
             "eth_getBlockByNumber" => {
                 if name == "finalized" && self.finalized.is_none() {

@@ -35,8 +35,9 @@ fn health_distinguishes_a_dead_writer_from_lag() {
     );
 
     let good = json!({
-        "process": 7, "time": now(), "state": "block 10", "head": 10, "finalized": null, "tip": 10, "sealed": null,
-        "lag_blocks": 0, "node_lag_s": 3, "unhealthy": null, "committed_at": now(),
+        "process": 7, "time": now(), "state": "block 10", "head": 10, "finalized": null,
+        "tip": 10, "sealed": null, "lag_blocks": 0, "node_lag_s": 3, "unhealthy": null,
+        "committed_at": now(),
     });
     let check = |changes: Value, code: i32, strict_code: i32, expected: &str| {
         let mut heartbeat = good.clone();

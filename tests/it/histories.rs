@@ -268,8 +268,9 @@ proptest! {
     ) {
         let order = if newest { Order::NewestFirst } else { Order::OldestFirst };
         let mut world = World {
-            head: 0, finalized: None, frozen: None, requested_first: wanted * 100, order, sealed: BTreeSet::new(),
-            failed: BTreeSet::new(), has_failed: false, in_progress: Vec::new(), tail: None,
+            head: 0, finalized: None, frozen: None, requested_first: wanted * 100, order,
+            sealed: BTreeSet::new(), failed: BTreeSet::new(), has_failed: false,
+            in_progress: Vec::new(), tail: None,
         };
         for event in events {
             world.happen(event);
@@ -277,7 +278,10 @@ proptest! {
         }
         world.failed.clear();
         let mut steps = 0;
-        while [Event::Start, Event::Finish, Event::Follow(16)].into_iter().fold(false, |any, event| any | world.happen(event)) {
+        while [Event::Start, Event::Finish, Event::Follow(16)]
+            .into_iter()
+            .fold(false, |any, event| any | world.happen(event))
+        {
             world.check()?;
             steps += 1;
             prop_assert!(steps < 5_000, "it does not come to an end: {world:?}");
@@ -329,18 +333,22 @@ proptest! {
                 continue;
             }
             held.extend(hundreds);
-            ranges.insert(first, range(first, first + size - 1, if has_traces { traces } else { Selection::default() }));
+            let tables = if has_traces { traces } else { Selection::default() };
+            ranges.insert(first, range(first, first + size - 1, tables));
             loop {
                 let list: Vec<_> = ranges.values().cloned().collect();
                 let Some(merge) = next_merge(&list, asked) else { break };
                 let (bottom, top) = (&merge.sources[0], &merge.sources[9]);
                 let merged = range(bottom.first, top.last, bottom.tables());
                 prop_assert_eq!(merge.sources.len(), 10);
-                prop_assert!(merged.first.is_multiple_of(merged.blocks()), "{} to {}", merged.first, merged.last);
+                let is_aligned = merged.first.is_multiple_of(merged.blocks());
+                prop_assert!(is_aligned, "{} to {}", merged.first, merged.last);
                 prop_assert!(merged.tables().covers(asked));
                 for source in &merge.sources {
-                    prop_assert!(source.tables() == merged.tables() && source.blocks() * 10 == merged.blocks());
-                    prop_assert!(ranges.remove(&source.first).is_some(), "merged what is not there");
+                    prop_assert!(source.tables() == merged.tables());
+                    prop_assert!(source.blocks() * 10 == merged.blocks());
+                    let removed = ranges.remove(&source.first);
+                    prop_assert!(removed.is_some(), "merged what is not there");
                 }
                 ranges.insert(merged.first, merged);
             }
@@ -350,9 +358,16 @@ proptest! {
         // No merge is left.
         for size in [1_000, 10_000] {
             for first in (0..12_000).step_by(size as usize) {
-                let parts: Vec<_> = ranges.range(first..first + size).map(|(_, range)| range).collect();
-                let alike = parts.iter().all(|part| part.blocks() * 10 == size && part.tables() == parts[0].tables());
-                prop_assert!(parts.len() < 10 || !alike || !parts[0].tables().covers(asked), "{first} to {}", first + size);
+                let parts = ranges.range(first..first + size);
+                let parts: Vec<_> = parts.map(|(_, range)| range).collect();
+                let alike = parts.iter().all(|part| {
+                    part.blocks() * 10 == size && part.tables() == parts[0].tables()
+                });
+                prop_assert!(
+                    parts.len() < 10 || !alike || !parts[0].tables().covers(asked),
+                    "{first} to {}",
+                    first + size
+                );
             }
         }
     }
@@ -372,12 +387,16 @@ proptest! {
             if lacks {
                 let reason = why.to_string();
                 lacking.push((number, reason.clone()));
-                let gap = json!({"table": "logs", "first": number, "last": number, "reason": reason});
+                let gap = json!({
+                    "table": "logs", "first": number, "last": number, "reason": reason,
+                });
                 Gap::push(&mut gaps, serde_json::from_value(gap).unwrap());
             }
         }
         let named = |gaps: &[Gap]| {
-            let blocks = gaps.iter().flat_map(|gap| (gap.first..=gap.last).map(|number| (number, gap.reason.clone())));
+            let blocks = gaps.iter().flat_map(|gap| {
+                (gap.first..=gap.last).map(|number| (number, gap.reason.clone()))
+            });
             blocks.collect::<Vec<_>>()
         };
         prop_assert_eq!(&named(&gaps), &lacking);
@@ -429,10 +448,12 @@ proptest! {
                         made += 1;
                         let number = model.len() as u64;
                         let parent_hash = model.last().map_or(B256::ZERO, |link| link.hash);
-                        let link = BlockLink { number, hash: B256::left_padding_from(&made.to_be_bytes()), parent_hash, timestamp: made };
+                        let hash = B256::left_padding_from(&made.to_be_bytes());
+                        let link = BlockLink { number, hash, parent_hash, timestamp: made };
                         model.push(link);
                         let batches = Batch::new(Options::default()).finish().unwrap();
-                        batch.push(TailBlock { link, tables: Selection::default(), batches, gaps: Vec::new() });
+                        let tables = Selection::default();
+                        batch.push(TailBlock { link, tables, batches, gaps: Vec::new() });
                     }
                     tail::write(&store, &batch).unwrap();
                 }
@@ -444,7 +465,11 @@ proptest! {
                     let old_hashes = model[kept..].iter().map(|link| link.hash).collect();
                     let fork = model[kept - 1];
                     let reorg = Reorg {
-                        detected_at: made, fork_block: fork.number, fork_hash: fork.hash, old_hashes, new_hashes: Vec::new(),
+                        detected_at: made,
+                        fork_block: fork.number,
+                        fork_hash: fork.hash,
+                        old_hashes,
+                        new_hashes: Vec::new(),
                     };
                     store.reorganise(&reorg).unwrap();
                     reorgs.push(reorg);
@@ -455,7 +480,8 @@ proptest! {
                     store = Store::open(directory.path()).unwrap();
                 }
             }
-            let links: Vec<_> = tail::list(&store, Selection::default()).unwrap().into_iter().map(|(link, _)| link).collect();
+            let listed = tail::list(&store, Selection::default()).unwrap();
+            let links: Vec<_> = listed.into_iter().map(|(link, _)| link).collect();
             prop_assert_eq!(&links, &model);
             prop_assert_eq!(&store.reorgs().unwrap(), &reorgs);
         }
@@ -536,13 +562,16 @@ proptest! {
                     fake.chain().rewind(fork);
                     extend(&fake, fork + blocks, &branch.to_string());
                 }
-                NodeEvent::Finalize(below) => fake.chain().finalized = finalized.max(head.checked_sub(below)),
+                NodeEvent::Finalize(below) => {
+                    fake.chain().finalized = finalized.max(head.checked_sub(below));
+                }
                 NodeEvent::Follow => {
                     Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
                     check_held(&fake, &data)?;
                 }
                 NodeEvent::LoseTip => {
-                    if let Some(path) = tail::paths(&data).ok().and_then(|paths| paths.last().cloned()) {
+                    let paths = tail::paths(&data).unwrap_or_default();
+                    if let Some(path) = paths.last() {
                         std::fs::remove_file(path).unwrap();
                     }
                 }

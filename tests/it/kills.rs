@@ -91,7 +91,8 @@ fn two_hundred_kills_lose_no_row_and_double_none() {
     for Kills { phase, inside, missed, latest_us, .. } in &kills {
         let latest_ms = *latest_us as f64 / 1e3;
         let line = format!(
-            "kill -9 inside phase {phase}: {inside} (up to {latest_ms:.1} ms into it), {missed} missed"
+            "kill -9 inside phase {phase}: {inside} (up to {latest_ms:.1} ms into it), \
+             {missed} missed"
         );
         writeln!(std::io::stderr(), "{line}").unwrap();
     }

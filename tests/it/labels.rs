@@ -69,7 +69,9 @@ fn labels_of_the_operator_are_read_again_when_they_change_and_bad_lines_are_name
         found.number("SELECT count(*) FROM labels"),
         found.number("SELECT count(DISTINCT address) FROM labels")
     );
-    let zero = "SELECT category || ' ' || name FROM labels WHERE address = '0x0000000000000000000000000000000000000000'";
+    let zero = "SELECT category || ' ' || name
+        FROM labels
+        WHERE address = '0x0000000000000000000000000000000000000000'";
     assert_eq!(found.value(zero).as_deref(), Some("burn Zero address"));
     assert_eq!(found.number("SELECT count(*) FROM labels WHERE category = 'system'"), 7);
     assert_eq!(found.number("SELECT count(*) FROM labels WHERE category = 'precompile'"), 17);
@@ -180,7 +182,9 @@ fn lines_of_labels_end_as_any_system_ends_them() {
             .path("--labels", &file);
         let log = crate::rig::process::stderr_of(&watch.run());
         assert!(log.contains("line=5"), "{end:?}: {log}");
-        let own = "SELECT string_agg(name, ' ' ORDER BY address) FROM labels WHERE source = 'labels file'";
+        let own = "SELECT string_agg(name, ' ' ORDER BY address)
+            FROM labels
+            WHERE source = 'labels file'";
         assert_eq!(Published::open(&data).value(own).as_deref(), Some("One Two"), "{end:?}");
     }
 }

@@ -498,9 +498,10 @@ fn a_chain_that_is_exchanged_under_an_open_connection_changes_nothing() {
 /// The JSON of a head.
 fn head_json(number: u64, hash: B256, parent_hash: B256, timestamp: u64) -> Vec<u8> {
     let [number, timestamp] = [number, timestamp].map(|value| format!("{value:#x}"));
-    serde_json::json!({"number": number, "hash": hash, "parentHash": parent_hash, "timestamp": timestamp})
-        .to_string()
-        .into_bytes()
+    let head = serde_json::json!({
+        "number": number, "hash": hash, "parentHash": parent_hash, "timestamp": timestamp,
+    });
+    head.to_string().into_bytes()
 }
 
 #[test]
@@ -700,11 +701,16 @@ fn random_receipts_do_not_fill_the_volume() {
     running.stop();
 }
 
+/// A frame up to the end of its input, for others to follow below it.
+const CALL_FRAME: &str = concat!(
+    r#"{"type":"CALL","from":"0x0000000000000000000000000000000000000001","#,
+    r#""gas":"0x1","gasUsed":"0x1","input":"0x""#,
+);
+
 #[test]
 fn a_trace_deeper_than_the_evm_calls_is_none() {
     let nested = |depth: usize| {
-        let frame = r#"{"type":"CALL","from":"0x0000000000000000000000000000000000000001","gas":"0x1","gasUsed":"0x1","input":"0x""#;
-        format!("{}{}", vec![frame; depth].join(r#","calls":["#), "}]".repeat(depth - 1) + "}")
+        format!("{}{}", vec![CALL_FRAME; depth].join(r#","calls":["#), "}]".repeat(depth - 1) + "}")
     };
     let frames = spyhop::decode::trace::frames(&nested(1_026)).unwrap();
     assert_eq!(frames.len(), 1_026);
@@ -723,8 +729,7 @@ fn a_trace_that_is_too_deep_is_a_gap_with_that_reason() {
     let envelope = vec![0x7e, 1, 2, 3];
     let hash = alloy_primitives::keccak256(&envelope);
     fake.chain().push(block(11, top, &[envelope], ""));
-    let frame = r#"{"type":"CALL","from":"0x0000000000000000000000000000000000000001","gas":"0x1","gasUsed":"0x1","input":"0x""#;
-    let frames = vec![frame; 200_000].join(r#","calls":["#) + &"}]".repeat(199_999) + "}";
+    let frames = vec![CALL_FRAME; 200_000].join(r#","calls":["#) + &"}]".repeat(199_999) + "}";
     let traces = format!(r#"[{{"txHash":"{hash}","result":{frames}}}]"#);
     fake.fault(
         Fault::Replace(traces.into_bytes()),
@@ -772,7 +777,8 @@ fn a_trace_that_contradicts_its_own_transaction_is_not_believed() {
         );
         assert_eq!(rows(&data, &untrue), ["0"], "{member} {lie}");
         let gap = "SELECT DISTINCT reason LIKE '%contradicts transaction%' FROM coverage
-            WHERE table_name = 'native_transfers' AND status <> 'held' AND first_block <= 1 AND last_block >= 1";
+            WHERE table_name = 'native_transfers' AND status <> 'held' AND first_block <= 1
+                AND last_block >= 1";
         assert_eq!(
             rows(&data, gap),
             if is_believed { vec![] } else { vec!["true"] },

@@ -26,6 +26,7 @@ mod histories;
 mod kills;
 mod labels;
 mod lying_node;
+mod metrics;
 mod numbers;
 mod odd_ether;
 mod priority;

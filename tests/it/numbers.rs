@@ -270,7 +270,8 @@ fn the_largest_numbers_are_stored_digit_for_digit_and_no_view_overflows() {
         )
     };
     check(
-        "from_address chain_id nonce value_text gas_price max_fee_per_gas_text max_fee_per_gas gas_price_text fee_burnt_text fee_tip_text",
+        "from_address chain_id nonce value_text gas_price max_fee_per_gas_text max_fee_per_gas \
+         gas_price_text fee_burnt_text fee_tip_text",
         "transactions WHERE block_number = 5 ORDER BY transaction_index",
         &(0..5).map(of_type).collect::<Vec<_>>(),
     );
@@ -292,7 +293,8 @@ fn the_largest_numbers_are_stored_digit_for_digit_and_no_view_overflows() {
         base_fee().to_string(),
     ]
     .join(" ");
-    let columns = "gas_limit gas_limit_text gas_used gas_used_text blob_gas_used blob_gas_used_text excess_blob_gas difficulty_text base_fee_per_gas_text";
+    let columns = "gas_limit gas_limit_text gas_used gas_used_text blob_gas_used \
+                   blob_gas_used_text excess_blob_gas difficulty_text base_fee_per_gas_text";
     check(columns, "blocks WHERE number = 7", std::slice::from_ref(&header));
     check(
         &format!("{columns} timestamp timestamp_text"),

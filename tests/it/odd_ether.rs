@@ -63,7 +63,9 @@ fn watch(geth: &Geth, data: &Path, traces: &str) -> Published {
 
 fn newest_balance(found: &Published, address: &str) -> U256 {
     let sql = format!(
-        "SELECT arg_max(coalesce(balance::VARCHAR, balance_text), block_number) FROM balances WHERE address = '{address}'"
+        "SELECT arg_max(coalesce(balance::VARCHAR, balance_text), block_number)
+        FROM balances
+        WHERE address = '{address}'"
     );
     found.value(&sql).map_or(U256::zero(), |digits| U256::from_dec_str(&digits).unwrap())
 }
@@ -121,7 +123,8 @@ fn rewards_the_dao_fork_and_assumed_transfers_are_as_geth_has_executed_them() {
     // its includer.
     let rewards = archive.rows(
         "SELECT block_number AS block, kind, value::VARCHAR AS value FROM native_transfers
-         WHERE kind LIKE '%_reward' AND block_number IN (3, 4, 8, 12) ORDER BY block_number, transfer_index",
+         WHERE kind LIKE '%_reward' AND block_number IN (3, 4, 8, 12)
+         ORDER BY block_number, transfer_index",
     );
     let rewards: Vec<Vec<_>> = rewards
         .iter()
@@ -163,7 +166,8 @@ fn rewards_the_dao_fork_and_assumed_transfers_are_as_geth_has_executed_them() {
 #[test]
 fn where_blocks_are_made_by_turns_no_ether_is_made() {
     let forks = json!({
-        "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0, "eip158Block": 0, "byzantiumBlock": 0,
+        "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0, "eip158Block": 0,
+        "byzantiumBlock": 0,
     });
     let signer = 3;
     let mut chain = Premerge::new(Sealing::Turns(signer), forks, &[]);

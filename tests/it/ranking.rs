@@ -163,11 +163,18 @@ fn brute_force(ranges: &[Range]) -> String {
         format!("arg_max(known, block_number) FILTER (block_number <= {last})::BIGNUM")
     };
     format!(
-        "SELECT asset, row_number() OVER (PARTITION BY asset ORDER BY balance DESC, address) AS rank, address, balance::VARCHAR AS balance,
-            block_number, (balance - day)::VARCHAR AS change_24h, (balance - week)::VARCHAR AS change_7d, first_block, last_block
-        FROM (SELECT asset, address, arg_max(known, block_number)::BIGNUM AS balance, max(block_number) AS block_number, {} AS day, {} AS week
-            FROM (SELECT *, coalesce(balance::VARCHAR, balance_text) AS known FROM balances) GROUP BY asset, address)
-        JOIN (SELECT asset, address, min(first_block) AS first_block, max(last_block) AS last_block FROM address_flows GROUP BY ALL)
+        "SELECT asset,
+            row_number() OVER (PARTITION BY asset ORDER BY balance DESC, address) AS rank,
+            address, balance::VARCHAR AS balance, block_number,
+            (balance - day)::VARCHAR AS change_24h, (balance - week)::VARCHAR AS change_7d,
+            first_block, last_block
+        FROM (SELECT asset, address, arg_max(known, block_number)::BIGNUM AS balance,
+                max(block_number) AS block_number, {} AS day, {} AS week
+            FROM (SELECT *, coalesce(balance::VARCHAR, balance_text) AS known FROM balances)
+            GROUP BY asset, address)
+        JOIN (SELECT asset, address, min(first_block) AS first_block, max(last_block) AS last_block
+            FROM address_flows
+            GROUP BY ALL)
             USING (asset, address)
         WHERE balance > 0::BIGNUM",
         before(86_400),
@@ -175,9 +182,12 @@ fn brute_force(ranges: &[Range]) -> String {
     )
 }
 
-const FOUND: &str = "SELECT asset, rank, address, coalesce(balance::VARCHAR, balance_text) AS balance, block_number,
-    coalesce(change_24h::VARCHAR, change_24h_text) AS change_24h, coalesce(change_7d::VARCHAR, change_7d_text) AS change_7d,
-    first_block, last_block FROM whales";
+const FOUND: &str = "SELECT asset, rank, address,
+        coalesce(balance::VARCHAR, balance_text) AS balance, block_number,
+        coalesce(change_24h::VARCHAR, change_24h_text) AS change_24h,
+        coalesce(change_7d::VARCHAR, change_7d_text) AS change_7d,
+        first_block, last_block
+    FROM whales";
 
 #[track_caller]
 fn count(found: &Published, sql: &str) -> u64 {
@@ -221,11 +231,17 @@ fn a_ranking_plus_newer_balances_equals_a_query_over_all_balances() {
         // Counts and sums are those of the ranking's last block.
         let last = ranked as u64 * BLOCKS - 1;
         let known = format!(
-            "SELECT asset, count(*) AS n, sum(b)::VARCHAR AS b, {last} AS block_number FROM (SELECT asset, address,
-                arg_max(coalesce(balance::VARCHAR, balance_text), block_number)::BIGNUM AS b
-            FROM balances WHERE block_number <= {last} GROUP BY ALL) GROUP BY asset"
+            "SELECT asset, count(*) AS n, sum(b)::VARCHAR AS b, {last} AS block_number
+            FROM (SELECT asset, address,
+                    arg_max(coalesce(balance::VARCHAR, balance_text), block_number)::BIGNUM AS b
+                FROM balances
+                WHERE block_number <= {last}
+                GROUP BY ALL)
+            GROUP BY asset"
         );
-        let told = "SELECT asset, address_count, coalesce(balance::VARCHAR, balance_text), block_number FROM whales_coverage";
+        let told = "SELECT asset, address_count, coalesce(balance::VARCHAR, balance_text),
+                block_number
+            FROM whales_coverage";
         assert_eq!(count(&found, told), 5);
         assert_eq!(
             count(&found, &format!("{known} EXCEPT ALL {told}")),
@@ -254,8 +270,11 @@ fn a_ranking_plus_newer_balances_equals_a_query_over_all_balances() {
         let wrong = count(
             &found,
             &format!(
-                "SELECT 1 FROM ({FOUND}) AS f JOIN ({expected}) AS e USING (asset, address) WHERE f.change_24h <> e.change_24h
-                    OR f.change_7d <> e.change_7d OR f.last_block <> e.last_block OR f.first_block < e.first_block"
+                "SELECT 1
+                FROM ({FOUND}) AS f
+                JOIN ({expected}) AS e USING (asset, address)
+                WHERE f.change_24h <> e.change_24h OR f.change_7d <> e.change_7d
+                    OR f.last_block <> e.last_block OR f.first_block < e.first_block"
             ),
         );
         assert_eq!(wrong, 0, "{what}");
@@ -371,7 +390,10 @@ fn balances_that_may_have_changed_unobserved_are_neither_ranked_nor_counted() {
     for asset in ["ETH".to_owned(), asset(1), asset(2)] {
         let [shown, counted] = ["count(*)", "any_value(c.address_count)"].map(|what| {
             number(&format!(
-                "SELECT {what} FROM whales AS w JOIN whales_coverage AS c USING (asset) WHERE asset = '{asset}'"
+                "SELECT {what}
+                FROM whales AS w
+                JOIN whales_coverage AS c USING (asset)
+                WHERE asset = '{asset}'"
             ))
         });
         // Zero balances are counted too.

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const ERC20: &str = r#"[{"type": "event", "name": "Transfer", "anonymous": false, "inputs": [
-    {"name": "from", "type": "address", "indexed": true}, {"name": "to", "type": "address", "indexed": true},
+    {"name": "from", "type": "address", "indexed": true},
+    {"name": "to", "type": "address", "indexed": true},
     {"name": "value", "type": "uint256", "indexed": false}]}]"#;
 
 /// Replaces `docker`: a container's command runs here, and named files must exist.
@@ -85,7 +86,8 @@ fn blocks() -> Vec<Block> {
                 Some("text") => Kind::Text,
                 Some(other) => {
                     panic!(
-                        "{at}: a block is `sql`, `sh`, `sh docker`, `sh script` or `text`, not `{other}`"
+                        "{at}: a block is `sql`, `sh`, `sh docker`, `sh script` or `text`, \
+                         not `{other}`"
                     )
                 }
             };

@@ -55,8 +55,12 @@ fn every_field_of_every_block_equals_geths() {
     expected::check(&found, &blocks);
 
     // The chain contains what is tested.
-    let types =
-        found.rows("SELECT transaction_type AS kind, count(*) AS n FROM transactions GROUP BY ALL ORDER BY ALL");
+    let types = found.rows(
+        "SELECT transaction_type AS kind, count(*) AS n
+        FROM transactions
+        GROUP BY ALL
+        ORDER BY ALL",
+    );
     let types: Vec<_> = types.iter().map(|row| row["kind"].as_deref().unwrap()).collect();
     assert_eq!(types, ["0", "1", "2", "3", "4"]);
     for condition in [
@@ -80,13 +84,19 @@ fn every_field_of_every_block_equals_geths() {
     assert_ne!(found.number(&format!("SELECT count(*) FROM logs WHERE address = '{ether}'")), 0);
     assert_eq!(found.number("SELECT count(*) FROM token_transfers"), 0);
     // EIP-8037: the sum of the receipts' gas differs from the header's.
-    let differ = "SELECT count(*) FROM (SELECT sum(receipt_gas_used) AS used, any_value(gas_used) AS header
-        FROM transactions JOIN blocks ON number = block_number GROUP BY number HAVING used <> header)";
+    let differ = "SELECT count(*)
+        FROM (SELECT sum(receipt_gas_used) AS used, any_value(gas_used) AS header
+            FROM transactions
+            JOIN blocks ON number = block_number
+            GROUP BY number
+            HAVING used <> header)";
     assert_ne!(found.number(differ), 0);
 
     let held = found.rows(
         "SELECT DISTINCT first_block, last_block, status FROM coverage
-         WHERE table_name NOT IN ('native_transfers', 'traces', 'balances', 'address_flows', 'large_transfers', 'tokens') ORDER BY ALL",
+         WHERE table_name NOT IN ('native_transfers', 'traces', 'balances', 'address_flows',
+             'large_transfers', 'tokens')
+         ORDER BY ALL",
     );
     let held: Vec<Vec<_>> = held
         .iter()
@@ -102,7 +112,9 @@ fn ethers_sees_the_same_transactions_and_receipts() {
     once(&geth, &data).succeed();
     let found = Published::open(&data).rows(
         "SELECT *, (SELECT count(*) FROM logs WHERE transaction_hash = t.hash) AS log_count
-         FROM transactions AS t WHERE transaction_type <= 2 ORDER BY block_number, transaction_index",
+         FROM transactions AS t
+         WHERE transaction_type <= 2
+         ORDER BY block_number, transaction_index",
     );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let expected: Vec<Row> = runtime.block_on(async {
@@ -338,10 +350,13 @@ fn tokens_of_every_standard_become_transfers() {
         .rows(&format!("SELECT {columns} FROM token_transfers ORDER BY log_index, batch_index"));
     expected::check_rows("token_transfers", &expected, &rows);
     // They are at the positions of their logs.
-    let astray = "SELECT count(*) FROM token_transfers AS t ANTI JOIN logs AS l ON t.block_number = l.block_number
-        AND t.block_hash = l.block_hash AND t.block_timestamp = l.block_timestamp AND t.log_index = l.log_index
-        AND t.transaction_index = l.transaction_index AND t.transaction_hash = l.transaction_hash
-        AND t.token_address = l.address";
+    let astray = "SELECT count(*)
+        FROM token_transfers AS t
+        ANTI JOIN logs AS l ON t.block_number = l.block_number AND t.block_hash = l.block_hash
+            AND t.block_timestamp = l.block_timestamp AND t.log_index = l.log_index
+            AND t.transaction_index = l.transaction_index
+            AND t.transaction_hash = l.transaction_hash
+            AND t.token_address = l.address";
     assert_eq!(found.number(astray), 0);
 }
 

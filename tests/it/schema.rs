@@ -21,11 +21,19 @@ fn published(names: &[&str]) -> Vec<(String, String, Vec<Column>)> {
         row[key].as_str().unwrap_or_else(|| panic!("{row}")).to_owned()
     };
     let tables = query(
-        "SELECT name, comment FROM (SELECT view_name AS name, comment FROM duckdb_views() WHERE schema_name = 'main' AND NOT internal \
-         UNION ALL SELECT table_name, comment FROM duckdb_tables() WHERE schema_name = 'main')",
+        "SELECT name, comment
+        FROM (SELECT view_name AS name, comment
+            FROM duckdb_views()
+            WHERE schema_name = 'main' AND NOT internal
+            UNION ALL SELECT table_name, comment
+            FROM duckdb_tables()
+            WHERE schema_name = 'main')",
     );
     let columns = query(
-        "SELECT table_name, column_name, data_type, comment FROM duckdb_columns() WHERE schema_name = 'main' ORDER BY column_index",
+        "SELECT table_name, column_name, data_type, comment
+        FROM duckdb_columns()
+        WHERE schema_name = 'main'
+        ORDER BY column_index",
     );
     assert_eq!(names.len(), tables.len(), "{tables:?}");
     let table = |name: &&str| {

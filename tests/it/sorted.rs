@@ -67,8 +67,13 @@ fn flows_of_a_merged_range_are_the_sums_of_its_parts() {
     let tables = Selection::parse(["address_flows"]).unwrap();
     let identity = Identity { chain_id: 1.into(), genesis_hash: B256::ZERO };
     let duckdb = duckdb::Connection::open_in_memory().unwrap();
-    duckdb.execute_batch("SET memory_limit = '2GB'; CREATE TABLE rows (asset VARCHAR, address VARCHAR, day TIMESTAMP, i DECIMAL(38,0),
-        it VARCHAR, o DECIMAL(38,0), ot VARCHAR, ci BIGINT, co BIGINT, f BIGINT, l BIGINT)").unwrap();
+    duckdb
+        .execute_batch(
+            "SET memory_limit = '2GB';
+            CREATE TABLE rows (asset VARCHAR, address VARCHAR, day TIMESTAMP, i DECIMAL(38,0),
+                it VARCHAR, o DECIMAL(38,0), ot VARCHAR, ci BIGINT, co BIGINT, f BIGINT, l BIGINT)",
+        )
+        .unwrap();
     let mut random = Random::new("sorted");
     let hash = |number: u64| B256::from(alloy_primitives::U256::from(number + 1));
     for range in 0..10 {
@@ -111,20 +116,29 @@ fn check(duckdb: &duckdb::Connection, range: &std::path::Path, condition: &str) 
     assert_eq!(names.len(), 2, "{names:?}");
     let number = |sql: &str| duckdb.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
     let expected = format!(
-        "SELECT asset, address, day, sum(coalesce(i::VARCHAR, it)::BIGNUM)::VARCHAR, sum(coalesce(o::VARCHAR, ot)::BIGNUM)::VARCHAR,
-            sum(ci)::BIGINT, sum(co)::BIGINT, min(f), max(l) FROM rows WHERE {condition} GROUP BY ALL"
+        "SELECT asset, address, day, sum(coalesce(i::VARCHAR, it)::BIGNUM)::VARCHAR,
+            sum(coalesce(o::VARCHAR, ot)::BIGNUM)::VARCHAR,
+            sum(ci)::BIGINT, sum(co)::BIGINT, min(f), max(l)
+        FROM rows
+        WHERE {condition}
+        GROUP BY ALL"
     );
     let found = format!(
-        "SELECT asset, address, day, coalesce(amount_in::VARCHAR, amount_in_text), coalesce(amount_out::VARCHAR, amount_out_text),
-            count_in, count_out, first_block, last_block FROM '{}'",
+        "SELECT asset, address, day, coalesce(amount_in::VARCHAR, amount_in_text),
+            coalesce(amount_out::VARCHAR, amount_out_text),
+            count_in, count_out, first_block, last_block
+        FROM '{}'",
         file.display()
     );
     let rows = number(&format!("SELECT count(*) FROM ({found})"));
     assert_eq!(rows, number(&format!("SELECT count(*) FROM ({expected})")));
     assert!(rows > 100_000, "{rows} rows");
     assert_eq!(number(&format!("SELECT count(*) FROM ({expected} EXCEPT ALL {found})")), 0);
-    let unsorted = "SELECT count(*) FROM (SELECT (asset, address, day) <= lag((asset, address, day)) OVER (ORDER BY file_row_number) AS bad
-        FROM read_parquet('FILE', file_row_number = true)) WHERE bad";
+    let unsorted = "SELECT count(*)
+        FROM (SELECT (asset, address, day)
+                <= lag((asset, address, day)) OVER (ORDER BY file_row_number) AS bad
+            FROM read_parquet('FILE', file_row_number = true))
+        WHERE bad";
     assert_eq!(number(&unsorted.replace("FILE", &file.display().to_string())), 0);
     // Some sums exceed 256 bits.
     let wide = format!(

@@ -125,7 +125,9 @@ fn statements_come_from_a_pipe_too_and_a_closed_pipe_is_no_error() {
     assert!(output.status.success());
     assert_eq!(String::from_utf8_lossy(&output.stdout), "n\n121\n");
 
-    let head = "set -o pipefail; \"$0\" sql --data \"$1\" --format csv -c 'SELECT * FROM range(1000000)' | head -n 1";
+    let head = "set -o pipefail; \
+                \"$0\" sql --data \"$1\" --format csv -c 'SELECT * FROM range(1000000)' | \
+                head -n 1";
     let output = Command::new("bash")
         .args(["-c", head, env!("CARGO_BIN_EXE_spyhop")])
         .arg(&data)
@@ -197,7 +199,8 @@ fn text_of_strangers_is_written_out_in_a_table_and_raw_elsewhere() {
     ];
     let text: String = codes.iter().map(|code| char::from_u32(*code).unwrap()).collect();
     let sql = codes.map(|code| format!("chr({code})")).join(" || ");
-    let shown = "\\u{0}\\u{7}\\u{8}\\t\\n\\r\\u{1b}\\u{7f}\\u{9b}\\u{61c}\\u{200b}\\u{200e}\\u{200f}\\u{2028}\\u{2029}\\u{202e}\\u{2066}\\u{2069}";
+    let shown = "\\u{0}\\u{7}\\u{8}\\t\\n\\r\\u{1b}\\u{7f}\\u{9b}\\u{61c}\
+                 \\u{200b}\\u{200e}\\u{200f}\\u{2028}\\u{2029}\\u{202e}\\u{2066}\\u{2069}";
     for sql in [
         format!("SELECT {sql} AS v"),
         format!("SELECT [{sql}] AS v"),
@@ -219,10 +222,13 @@ fn text_of_strangers_is_written_out_in_a_table_and_raw_elsewhere() {
     assert_eq!(ask(&format!("SELECT {sql} AS v"), "csv"), format!("v\n\"{text}\"\n"));
     // RFC 4180: a field with a comma, a quote or a newline is quoted, and quotes are doubled. A
     // formula stays as it is.
-    let odd = "SELECT * FROM (VALUES ('a,b', 'say \"hi\"', 'x' || chr(13) || chr(10) || 'y', '=1+2')) AS t(a, b, c, \"d,e\")";
+    let odd = "SELECT *
+        FROM (VALUES ('a,b', 'say \"hi\"', 'x' || chr(13) || chr(10) || 'y', '=1+2'))
+            AS t(a, b, c, \"d,e\")";
     assert_eq!(ask(odd, "csv"), "a,b,c,\"d,e\"\n\"a,b\",\"say \"\"hi\"\"\",\"x\r\ny\",=1+2\n");
     // Lists and structs are cells, too.
-    let nested = "SELECT [1, 2] AS l, {'a': 1, 'b': 'x'} AS s, [1.5]::DECIMAL(38,1)[1] AS f, 2.5::DECIMAL(38,1) AS d";
+    let nested = "SELECT [1, 2] AS l, {'a': 1, 'b': 'x'} AS s,
+        [1.5]::DECIMAL(38,1)[1] AS f, 2.5::DECIMAL(38,1) AS d";
     assert_eq!(ask(nested, "csv"), "l,s,f,d\n\"[1, 2]\",\"{'a': 1, 'b': x}\",[1.5],2.5\n");
 
     // An SQL error points below what it quotes; none of its lines looks like one of ours.

@@ -161,8 +161,12 @@ fn text(address: Address) -> String {
 #[track_caller]
 fn check_balances(geth: &Geth, found: &Published) {
     let rows = found.rows(
-        "SELECT asset, address, block_number, hash, coalesce(balance::VARCHAR, balance_text) AS balance
-         FROM balances JOIN blocks ON number = block_number WHERE asset <> 'ETH' ORDER BY block_number",
+        "SELECT asset, address, block_number, hash,
+            coalesce(balance::VARCHAR, balance_text) AS balance
+         FROM balances
+         JOIN blocks ON number = block_number
+         WHERE asset <> 'ETH'
+         ORDER BY block_number",
     );
     let mut held = BTreeSet::new();
     for row in &rows {
@@ -177,8 +181,12 @@ fn check_balances(geth: &Geth, found: &Published) {
         .collect();
     let moved = found.rows(
         "SELECT DISTINCT token_address, holder, block_number FROM (
-            SELECT token_address, from_address AS holder, block_number FROM token_transfers WHERE standard = 'erc20'
-            UNION ALL SELECT token_address, to_address, block_number FROM token_transfers WHERE standard = 'erc20')
+            SELECT token_address, from_address AS holder, block_number
+            FROM token_transfers
+            WHERE standard = 'erc20'
+            UNION ALL SELECT token_address, to_address, block_number
+            FROM token_transfers
+            WHERE standard = 'erc20')
          WHERE holder <> '0x0000000000000000000000000000000000000000'",
     );
     let moved: BTreeSet<_> = moved
@@ -205,10 +213,14 @@ fn check_whales(geth: &Geth, found: &Published) {
         let contract = text(tokens::address(nonce as u64));
         let mut holders = BTreeMap::new();
         for row in found.rows(&format!(
-            "SELECT from_address AS f, to_address AS t, block_number AS n FROM token_transfers WHERE token_address = '{contract}' ORDER BY n"
+            "SELECT from_address AS f, to_address AS t, block_number AS n
+            FROM token_transfers
+            WHERE token_address = '{contract}'
+            ORDER BY n"
         )) {
+            let number = row["n"].clone().unwrap().parse::<u64>().unwrap();
             for holder in [&row["f"], &row["t"]] {
-                holders.insert(holder.clone().unwrap(), row["n"].clone().unwrap().parse::<u64>().unwrap());
+                holders.insert(holder.clone().unwrap(), number);
             }
         }
         holders.remove(&text(Address::zero()));
@@ -225,7 +237,10 @@ fn check_whales(geth: &Geth, found: &Published) {
             .collect();
         expected.sort();
         let whales = found.rows(&format!(
-            "SELECT address, coalesce(balance::VARCHAR, balance_text) AS balance FROM whales WHERE asset = '{contract}' ORDER BY rank"
+            "SELECT address, coalesce(balance::VARCHAR, balance_text) AS balance
+            FROM whales
+            WHERE asset = '{contract}'
+            ORDER BY rank"
         ));
         let whales: Vec<_> = whales
             .iter()
@@ -241,10 +256,13 @@ fn check_whales(geth: &Geth, found: &Published) {
 fn deviates(geth: &Geth, found: &Published, contract: &str) -> Option<String> {
     let rows = found.rows(&format!(
         "SELECT n, holder, hash, parent_hash, i, o FROM blocks JOIN (
-            SELECT n, holder, sum(i)::VARCHAR AS i, sum(o)::VARCHAR AS o, row_number() OVER (PARTITION BY n ORDER BY sum(i) DESC, holder) AS place
-            FROM (SELECT block_number AS n, to_address AS holder, coalesce(value::VARCHAR, value_text)::BIGNUM AS i, 0::BIGNUM AS o
+            SELECT n, holder, sum(i)::VARCHAR AS i, sum(o)::VARCHAR AS o,
+                row_number() OVER (PARTITION BY n ORDER BY sum(i) DESC, holder) AS place
+            FROM (SELECT block_number AS n, to_address AS holder,
+                    coalesce(value::VARCHAR, value_text)::BIGNUM AS i, 0::BIGNUM AS o
                 FROM token_transfers WHERE token_address = '{contract}'
-                UNION ALL SELECT block_number, from_address, 0::BIGNUM, coalesce(value::VARCHAR, value_text)::BIGNUM
+                UNION ALL SELECT block_number, from_address, 0::BIGNUM,
+                    coalesce(value::VARCHAR, value_text)::BIGNUM
                 FROM token_transfers WHERE token_address = '{contract}')
             WHERE holder <> '0x0000000000000000000000000000000000000000' GROUP BY n, holder)
         ON number = n WHERE place = 1 ORDER BY n"
@@ -421,7 +439,10 @@ fn a_block_with_more_holders_than_are_requested_is_in_coverage() {
     assert_eq!(found.number("SELECT count(*) FROM token_transfers WHERE block_number = 2"), 1_100);
     // Senders take part too.
     let told = found.rows(
-        "SELECT first_block, last_block, status, reason FROM coverage WHERE table_name = 'balances' AND status <> 'held' ORDER BY 1",
+        "SELECT first_block, last_block, status, reason
+        FROM coverage
+        WHERE table_name = 'balances' AND status <> 'held'
+        ORDER BY 1",
     );
     let expected = [
         ("first_block", "2"),
@@ -594,7 +615,9 @@ fn balances_known_from_history_only_are_requested_once() {
     };
     // The blocks in which they moved have no balances: all known ones were requested later.
     let sql = format!(
-        "SELECT count(*) FROM balances WHERE block_number BETWEEN 1 AND 199 AND address IN ({holders})"
+        "SELECT count(*)
+        FROM balances
+        WHERE block_number BETWEEN 1 AND 199 AND address IN ({holders})"
     );
     assert_eq!(Published::open(&data).number(&sql), 0);
     let mut mined = 0;

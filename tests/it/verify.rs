@@ -78,26 +78,29 @@ fn faults(data: &Path, blocks: Option<(u64, u64)>, deep: bool) -> Vec<Fault> {
 fn is_rebuilt_from(table: &str, column: &str) -> bool {
     let columns = match table {
         "blocks" => {
-            "number timestamp timestamp_text parent_hash nonce sha3_uncles logs_bloom transactions_root state_root receipts_root miner \
-             difficulty difficulty_text extra_data gas_limit gas_limit_text gas_used gas_used_text mix_hash base_fee_per_gas \
-             base_fee_per_gas_text \
-             withdrawals_root blob_gas_used blob_gas_used_text excess_blob_gas parent_beacon_block_root requests_hash block_access_list_hash \
-             slot_number extra_fields"
+            "number timestamp timestamp_text parent_hash nonce sha3_uncles logs_bloom \
+             transactions_root state_root receipts_root miner difficulty difficulty_text \
+             extra_data gas_limit gas_limit_text gas_used gas_used_text mix_hash \
+             base_fee_per_gas base_fee_per_gas_text withdrawals_root blob_gas_used \
+             blob_gas_used_text excess_blob_gas parent_beacon_block_root requests_hash \
+             block_access_list_hash slot_number extra_fields"
         }
         "transactions" => {
-            "transaction_type to_address value value_text gas gas_price gas_price_text max_fee_per_gas max_fee_per_gas_text \
-             max_priority_fee_per_gas max_priority_fee_per_gas_text max_fee_per_blob_gas max_fee_per_blob_gas_text nonce input \
-             chain_id access_list authorization_list blob_versioned_hashes v r s raw receipt_status receipt_root \
-             receipt_cumulative_gas_used"
+            "transaction_type to_address value value_text gas gas_price gas_price_text \
+             max_fee_per_gas max_fee_per_gas_text max_priority_fee_per_gas \
+             max_priority_fee_per_gas_text max_fee_per_blob_gas max_fee_per_blob_gas_text nonce \
+             input chain_id access_list authorization_list blob_versioned_hashes v r s raw \
+             receipt_status receipt_root receipt_cumulative_gas_used"
         }
         "logs" => "transaction_index address topic0 topic1 topic2 topic3 data",
         "withdrawals" => "index validator_index address amount amount_text",
         "uncles" => {
-            "number timestamp timestamp_text parent_hash nonce sha3_uncles logs_bloom transactions_root state_root receipts_root miner \
-             difficulty difficulty_text extra_data gas_limit gas_limit_text gas_used gas_used_text mix_hash base_fee_per_gas \
-             base_fee_per_gas_text \
-             withdrawals_root blob_gas_used blob_gas_used_text excess_blob_gas parent_beacon_block_root requests_hash block_access_list_hash \
-             slot_number extra_fields"
+            "number timestamp timestamp_text parent_hash nonce sha3_uncles logs_bloom \
+             transactions_root state_root receipts_root miner difficulty difficulty_text \
+             extra_data gas_limit gas_limit_text gas_used gas_used_text mix_hash \
+             base_fee_per_gas base_fee_per_gas_text withdrawals_root blob_gas_used \
+             blob_gas_used_text excess_blob_gas parent_beacon_block_root requests_hash \
+             block_access_list_hash slot_number extra_fields"
         }
         _ => "",
     };
@@ -429,7 +432,8 @@ fn links_are_followed_between_ranges_and_into_the_tail_and_to_the_node() {
     let fault = one_fault(verify(&data));
     assert_eq!(
         fault,
-        "coverage: block 100, stored blocks: expected blocks 100 to 199, found none; `spyhop watch` fetches them again"
+        "coverage: block 100, stored blocks: expected blocks 100 to 199, found none; \
+         `spyhop watch` fetches them again"
     );
     let fault = one_fault(verify(&data).args(&["--from", "150", "--to", "250"]));
     assert_eq!(
@@ -534,11 +538,13 @@ fn a_range_without_some_tables_is_checked_and_repaired_with_those_it_has() {
     let enough = held("enough", "blocks,transactions,logs,withdrawals,uncles");
     assert_eq!(verify(&enough).args(&["--deep"]).succeed(), summary);
     let logs = held("logs", "logs");
-    let lack = "351 of the blocks lack blocks, transactions, uncles, withdrawals: only their files could be checked\n";
+    let lack = "351 of the blocks lack blocks, transactions, uncles, withdrawals: \
+                only their files could be checked\n";
     assert_eq!(verify(&logs).args(&["--deep"]).succeed(), format!("{summary}{lack}"));
 
     let few = held("few", "blocks,logs");
-    let lack = "351 of the blocks lack transactions, uncles, withdrawals: only their headers, links and files could be checked\n";
+    let lack = "351 of the blocks lack transactions, uncles, withdrawals: \
+                only their headers, links and files could be checked\n";
     assert_eq!(
         verify(&few).args(&["--deep"]).path("--ipc", fake.path()).succeed(),
         format!("{summary}{lack}")

@@ -348,7 +348,13 @@ fn a_data_directory_of_any_name_works_or_is_refused_at_start() {
         let found = Published::open(&data);
         assert_eq!(found.number("SELECT count(*) FROM blocks"), 121, "{name:?}");
         assert_eq!(
-            found.value("SELECT number || ' ' || first || ' ' || last FROM sealed.blocks WHERE number = 7").as_deref(),
+            found
+                .value(
+                    "SELECT number || ' ' || first || ' ' || last
+                    FROM sealed.blocks
+                    WHERE number = 7"
+                )
+                .as_deref(),
             Some("7 0 99")
         );
         let asked = Spyhop::new("sql").path("--data", &data).args(&[

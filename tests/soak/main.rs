@@ -194,7 +194,9 @@ fn follow(data: &Path, over: &AtomicBool, read: &AtomicU64) {
         if data.join("spyhop.duckdb").exists() {
             let published = Published::open(data);
             let torn = published.number(
-                "SELECT count(*) - (max(number) - min(number) + 1) + count(*) - count(DISTINCT number) FROM blocks",
+                "SELECT count(*) - (max(number) - min(number) + 1) + count(*)
+                    - count(DISTINCT number)
+                FROM blocks",
             );
             assert_eq!(torn, 0, "a reader sees a gap");
             published.number("SELECT count(*) FROM balances");
@@ -256,7 +258,8 @@ fn report(samples: &[Sample], forks: u64, read: u64) -> String {
 fn plot(samples: &[Sample]) -> String {
     let (width, height) = (800.0, 160.0);
     let mut svg = format!(
-        "<svg xmlns='http://www.w3.org/2000/svg' width='{}' height='{}' font-family='sans-serif' font-size='12'>\n",
+        "<svg xmlns='http://www.w3.org/2000/svg' width='{}' height='{}' \
+         font-family='sans-serif' font-size='12'>\n",
         width + 20.0,
         (height + 30.0) * VALUES.len() as f64
     );
@@ -269,8 +272,8 @@ fn plot(samples: &[Sample]) -> String {
         });
         let points = points.collect::<Vec<_>>().join(" ");
         writeln!(svg, "<text x='10' y='{:.0}'>{name}, up to {most:.1}</text>", top - 4.0).unwrap();
-        writeln!(svg, "<rect x='10' y='{top:.0}' width='{width}' height='{height}' fill='none' stroke='#ccc'/>")
-            .unwrap();
+        let shape = format!("x='10' y='{top:.0}' width='{width}' height='{height}'");
+        writeln!(svg, "<rect {shape} fill='none' stroke='#ccc'/>").unwrap();
         writeln!(svg, "<polyline points='{points}' fill='none' stroke='#235'/>").unwrap();
     }
     svg + "</svg>\n"

@@ -60,18 +60,23 @@ impl Forks {
 
     /// The genesis file for `geth init`.
     pub fn genesis(&self) -> Value {
-        let blobs = |target: u64, max: u64, fraction: u64| json!({"target": target, "max": max, "baseFeeUpdateFraction": fraction});
+        let blobs = |target: u64, max: u64, fraction: u64| -> Value {
+            json!({"target": target, "max": max, "baseFeeUpdateFraction": fraction})
+        };
         let time = |number: u64| if number == 0 { 0 } else { self.time(number) };
         let mut config = json!({
             "chainId": CHAIN_ID,
-            "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0, "eip158Block": 0, "byzantiumBlock": 0,
-            "constantinopleBlock": 0, "petersburgBlock": 0, "istanbulBlock": 0, "berlinBlock": 0, "londonBlock": 0,
-            "mergeNetsplitBlock": 0, "terminalTotalDifficulty": 0,
-            "shanghaiTime": time(self.shanghai), "cancunTime": time(self.cancun), "pragueTime": time(self.prague),
-            "osakaTime": time(self.osaka), "bpo1Time": time(self.bpo1), "bpo2Time": time(self.bpo2),
+            "homesteadBlock": 0, "eip150Block": 0, "eip155Block": 0, "eip158Block": 0,
+            "byzantiumBlock": 0, "constantinopleBlock": 0, "petersburgBlock": 0, "istanbulBlock": 0,
+            "berlinBlock": 0, "londonBlock": 0, "mergeNetsplitBlock": 0,
+            "terminalTotalDifficulty": 0,
+            "shanghaiTime": time(self.shanghai), "cancunTime": time(self.cancun),
+            "pragueTime": time(self.prague), "osakaTime": time(self.osaka),
+            "bpo1Time": time(self.bpo1), "bpo2Time": time(self.bpo2),
             "blobSchedule": {
-                "cancun": blobs(3, 6, 3_338_477), "prague": blobs(6, 9, 5_007_716), "osaka": blobs(6, 9, 5_007_716),
-                "bpo1": blobs(10, 15, 8_346_193), "bpo2": blobs(14, 21, 11_684_671),
+                "cancun": blobs(3, 6, 3_338_477), "prague": blobs(6, 9, 5_007_716),
+                "osaka": blobs(6, 9, 5_007_716), "bpo1": blobs(10, 15, 8_346_193),
+                "bpo2": blobs(14, 21, 11_684_671),
             },
         });
         if let Some(amsterdam) = self.amsterdam {

@@ -294,7 +294,8 @@ impl Geth {
         let mut attributes = json!({
             "timestamp": format!("{:#x}", self.forks.time(number)),
             "prevRandao": H256::from_low_u64_be(number * 0x1_0001),
-            "suggestedFeeRecipient": format!("{:?}", ethers::types::Address::from_low_u64_be(0xfee + plan.miner)),
+            "suggestedFeeRecipient":
+                format!("{:?}", ethers::types::Address::from_low_u64_be(0xfee + plan.miner)),
         });
         if Forks::active(self.forks.shanghai, number) {
             let withdrawals = plan.withdrawals.iter().map(|withdrawal| {
@@ -348,7 +349,9 @@ impl Geth {
     #[track_caller]
     pub fn forkchoice(&self, head: Block, finalized: Option<Block>) {
         let finalized = finalized.map_or(H256::zero(), |block| block.hash);
-        let state = json!({"headBlockHash": head.hash, "safeBlockHash": finalized, "finalizedBlockHash": finalized});
+        let state = json!({
+            "headBlockHash": head.hash, "safeBlockHash": finalized, "finalizedBlockHash": finalized,
+        });
         let reply = self.call("engine_forkchoiceUpdatedV3", json!([state, null]));
         assert_eq!(reply["payloadStatus"]["status"], "VALID", "{reply}");
         assert_eq!(self.head(), head, "geth did not follow the forkchoice");

@@ -81,7 +81,8 @@ impl Premerge {
             .collect();
         let extra = format!("0x{}", ethers::utils::hex::encode(self.genesis_extra()));
         json!({
-            "config": self.config, "timestamp": "0x0", "extraData": extra, "gasLimit": format!("{GAS_LIMIT:#x}"),
+            "config": self.config, "timestamp": "0x0", "extraData": extra,
+            "gasLimit": format!("{GAS_LIMIT:#x}"),
             "difficulty": format!("{:#x}", self.difficulty(0)), "alloc": alloc,
         })
     }

@@ -118,15 +118,15 @@ impl Published {
     pub fn digests(&self) -> BTreeMap<&'static str, String> {
         let digest = |(table, order): (&str, &str)| {
             let sql = format!(
-                "SELECT count(*) || ' rows, ' || coalesce(md5(string_agg(text, chr(10))), '-') FROM \
-                 (SELECT t::VARCHAR AS text FROM {table} AS t ORDER BY {order})"
+                "SELECT count(*) || ' rows, ' || coalesce(md5(string_agg(text, chr(10))), '-') \
+                 FROM (SELECT t::VARCHAR AS text FROM {table} AS t ORDER BY {order})"
             );
             self.value(&sql).unwrap()
         };
         // Rows that follow from the blocks alone: internal transfers depend on when the node was
         // asked.
-        let alone =
-            "(SELECT * EXCLUDE (transfer_index), row_number() OVER (ORDER BY block_number, transfer_index) AS place
+        let alone = "(SELECT * EXCLUDE (transfer_index),
+                row_number() OVER (ORDER BY block_number, transfer_index) AS place
             FROM native_transfers WHERE kind NOT IN ('call', 'create', 'selfdestruct'))";
         let native = ("native_transfers", digest((alone, "place")));
         let tokens = TOKENS.into_iter().map(|(table, order)| {
@@ -145,9 +145,12 @@ impl Published {
     #[track_caller]
     pub fn check_prefix(&self, first: u64) -> Option<u64> {
         let row = &self.rows(
-            "SELECT count(*) AS blocks, min(number) AS low, max(number) AS high, sum(transaction_count) AS transactions,
-                sum(log_count) AS logs, coalesce(sum(withdrawal_count), 0) AS withdrawals, sum(uncle_count) AS uncles,
-                (SELECT count(*) FROM blocks AS child JOIN blocks AS parent ON child.number = parent.number + 1
+            "SELECT count(*) AS blocks, min(number) AS low, max(number) AS high,
+                sum(transaction_count) AS transactions, sum(log_count) AS logs,
+                coalesce(sum(withdrawal_count), 0) AS withdrawals, sum(uncle_count) AS uncles,
+                (SELECT count(*)
+                    FROM blocks AS child
+                    JOIN blocks AS parent ON child.number = parent.number + 1
                     WHERE child.parent_hash <> parent.hash) AS broken
              FROM blocks",
         )[0];

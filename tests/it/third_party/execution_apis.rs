@@ -43,7 +43,8 @@ fn movements_fees_and_balances_reach_every_balance_of_the_execution_apis_chain()
     assert_eq!(expected.len(), 114);
 
     let rows = found.rows(
-        "SELECT address, arg_max(coalesce(balance::VARCHAR, balance_text), block_number) AS balance FROM balances
+        "SELECT address, arg_max(coalesce(balance::VARCHAR, balance_text), block_number) AS balance
+         FROM balances
          WHERE asset = 'ETH' GROUP BY address",
     );
     let text = |row: &crate::rig::published::Row, column: &str| row[column].clone().unwrap();

@@ -25,7 +25,9 @@ fn two_blocks_of_geths_json_become_the_rows_they_are() {
             // Before Byzantium a receipt has a state root and no status.
             assert_eq!(
                 published.number(
-                    "SELECT count(*) FROM transactions WHERE receipt_root LIKE '0x%' AND receipt_status IS NULL"
+                    "SELECT count(*)
+                    FROM transactions
+                    WHERE receipt_root LIKE '0x%' AND receipt_status IS NULL"
                 ),
                 2
             );
@@ -52,8 +54,11 @@ fn check_million(published: &Published, status: &str) {
     assert_eq!(of_kind("'transaction', 'call'"), "2 100437194980000000000 0");
     assert_eq!(of_kind("'block_reward'"), "1 5000000000000000000 0");
     assert_eq!(published.number("SELECT count(*) FROM native_transfers"), 3);
-    let found =
-        published.value("SELECT status FROM coverage WHERE table_name = 'native_transfers' AND last_block = 1000000");
+    let found = published.value(
+        "SELECT status
+        FROM coverage
+        WHERE table_name = 'native_transfers' AND last_block = 1000000",
+    );
     assert_eq!(found.as_deref(), Some(status));
 }
 

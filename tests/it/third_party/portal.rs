@@ -200,7 +200,9 @@ fn transaction_json(envelope: &Envelope, index: usize, base_fee: Option<u64>) ->
         "input": hex(envelope.input()),
         "chainId": envelope.chain_id().map(hex),
         "accessList": access_list,
-        "blobVersionedHashes": envelope.blob_versioned_hashes().map(|list| list.iter().map(hex).collect::<Vec<_>>()),
+        "blobVersionedHashes": envelope
+            .blob_versioned_hashes()
+            .map(|list| list.iter().map(hex).collect::<Vec<_>>()),
         "v": hex(v),
         "r": hex(signature.r()),
         "s": hex(signature.s()),

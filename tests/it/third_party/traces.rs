@@ -111,7 +111,10 @@ fn header_index(name: &str) -> usize {
 
 /// A frame with these frames below it, as geth orders its fields.
 fn frame(error: Option<&str>, calls: &[Value]) -> Value {
-    let mut frame = json!({"from": "0x00000000000000000000000000000000000000aa", "gas": "0x1", "gasUsed": "0x0", "input": "0x"});
+    let mut frame = json!({
+        "from": "0x00000000000000000000000000000000000000aa",
+        "gas": "0x1", "gasUsed": "0x0", "input": "0x",
+    });
     if let Some(error) = error {
         frame["error"] = json!(error);
     }

@@ -159,7 +159,8 @@ fn tables_added_later_are_combined_from_stored_data() {
     run(&movements_later, &format!("{base},address_flows"), "all");
     run(&movements_later, &all, "off");
     let printed = verify(&movements_later).args(&["--deep"]).succeed();
-    let left = "100 of the blocks do not determine all of `address_flows`: only its files could be checked\n";
+    let left = "100 of the blocks do not determine all of `address_flows`: \
+                only its files could be checked\n";
     assert_eq!(printed, summary(left));
 }
 
