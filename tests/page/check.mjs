@@ -7,14 +7,14 @@
 import assert from 'node:assert/strict';
 import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
 const [base, screenshots] = process.argv.slice(2);
 assert(base, 'usage: check.mjs URL [SCREENSHOTS]');
 const url = new URL('/', base);
-const require = createRequire(join(process.env.SPYHOP_PAGE_MODULES ?? '.', 'node_modules/'));
+const require = createRequire(resolve(process.env.SPYHOP_PAGE_MODULES ?? '.', 'from'));
 const puppeteer = (await import(require.resolve('puppeteer-core'))).default;
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 

@@ -1,6 +1,7 @@
 /** Search: one exact match is shown at once, several are listed. */
 
 import { Failure, ask, panelPath, rowsOf } from './api.js';
+import { hex } from './cells.js';
 import { element } from './dom.js';
 import { go, link } from './state.js';
 import { table } from './table.js';
@@ -62,15 +63,15 @@ const target = ({ kind, key }) =>
   kind === 'block' || kind === 'transaction' ? link({ [kind]: key }) : link({ address: key });
 
 function list(rows) {
-  return table({
+  return element('div', { class: 'view', tabindex: '0', role: 'region', 'aria-label': 'Found' }, table({
     caption: 'What was found', rows,
     columns: [
       { title: 'Kind', cell: (row) => row.kind },
       { title: 'Name', header: true, cell: (row) =>
         element('a', { href: target(row) }, element('bdi', {}, shown(row.title ?? row.key))) },
-      { title: 'Key', cell: (row) => element('span', { class: 'hex' }, row.key) },
-      { title: '', cell: (row) => (row.kind === 'token'
-        ? element('a', { href: link({ asset: row.key }) }, 'holders and flows') : '') },
+      { title: 'Key', cell: (row) => hex(row.key) },
+      { title: 'See also', cell: (row) => (row.kind === 'token'
+        ? element('a', { href: link({ asset: row.key }) }, 'holders and flows') : '—') },
     ],
-  });
+  }));
 }

@@ -16,6 +16,8 @@ const EVERY_MS = 4000;
 const OLD_HEAD_S = 120;
 /** A published file older than this, while the node is ahead, is worth a word too. */
 const OLD_FILE_S = 60;
+/** Behind the node by more blocks than this is catching up. */
+const LAG_BLOCKS = 5;
 const CHAINS = {
   1: 'Mainnet', 11155111: 'Sepolia', 17000: 'Holesky', 560048: 'Hoodi', 100: 'Gnosis',
   1337: 'development chain',
@@ -78,6 +80,7 @@ function sentence(state = status, at = received) {
   if (!state.writer_alive) return ['bad', `${capital(updated)}: the writer is not running.`];
   if (state.unhealthy) return ['bad', `${capital(updated)}: ${shown(state.unhealthy)}.`];
   if (!published) return ['busy', `Nothing yet: ${shown(state.state ?? "waiting for the node's first block")}.`];
+  if (state.state?.startsWith('waiting')) return ['warn', `${capital(shown(state.state))}.`];
   if (!state.head) return ['busy', "Waiting for the node's first block."];
   const building = state.building
     ? ` Building history: ${state.building.done_percent} % done, ${eta(state.building)}.` : '';
@@ -86,8 +89,11 @@ function sentence(state = status, at = received) {
   if (old_s > OLD_HEAD_S) {
     return ['warn', `The node's newest block is ${span(old_s)} old: is the node in sync?${building}`];
   }
-  if (published.age_s > OLD_FILE_S && state.head.block > published.block) {
+  if (state.lag_blocks <= LAG_BLOCKS && published.age_s > OLD_FILE_S && state.head.block > published.block) {
     return ['warn', `${capital(updated)}: the node is at block ${grouped(state.head.block)}.${building}`];
+  }
+  if (state.lag_blocks > LAG_BLOCKS) {
+    return ['busy', `Catching up: ${counted(state.lag_blocks, 'block')} behind the node.${building}`];
   }
   return ['good', `Following the node: ${shown(state.state ?? '')}.${building}`];
 }
