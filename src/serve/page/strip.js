@@ -132,5 +132,5 @@ function share() {
 }
 
 const eta = ({ eta_s }) =>
-  eta_s === null || eta_s === undefined ? 'time left not known yet' : `about ${span(eta_s)}`;
+  eta_s === null || eta_s === undefined ? 'not known yet' : `about ${span(eta_s)}`;
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
