@@ -198,7 +198,7 @@ for (const [name, search] of Object.entries(pages)) {
         }
         const wide = await page.evaluate(() => document.documentElement.scrollWidth);
         assert(wide <= width, `the page is ${wide} px wide`);
-        const found = await page.evaluate(`${axe}; axe.run(document, { resultTypes: ['violations'] })`);
+        const found = await page.evaluate(`${axe}; axe.run(document)`);
         const serious = found.violations.filter(({ impact }) =>
           impact === 'serious' || impact === 'critical');
         assert.deepEqual(serious.map(({ id, nodes }) =>
@@ -258,8 +258,8 @@ await check('arrow keys move between tabs, Enter follows a link, / searches, the
     await page.waitForFunction(() => document.activeElement.id === 'holders-tab-chart');
     await page.focus('#blocks tbody a');
     await page.keyboard.press('Enter');
-    await page.waitForFunction(() => /^Block [\d,]+$/.test(document.querySelector('h1').textContent),
-      { timeout: WAIT_MS });
+    await page.waitForFunction(() =>
+      /^Block [\d,]+$/.test(document.querySelector('h1').textContent), { timeout: WAIT_MS });
     await page.keyboard.press('/');
     await page.keyboard.type('1');
     await page.keyboard.press('Enter');

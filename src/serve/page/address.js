@@ -42,7 +42,8 @@ export function addressPage(address) {
       element('div', { class: 'subject' }, title,
         element('p', {}, hash(address), ' ', copyButton(address, 'the address'))),
       element('div', { class: 'scope' },
-        element('label', { for: 'asset' }, 'Asset of history, counterparties and movements'), select),
+        element('label', { for: 'asset' }, 'Asset of history, counterparties and movements'),
+        select),
       element('div', { class: 'grid' }, panels.map((panel) => panel.element)),
     ],
     panels, refresh,
@@ -135,15 +136,13 @@ const balances = (address) => ({
 });
 
 const history = (address) => ({
-  id: 'history', title: 'Balance over time', class: 'half', whole: true, first: 'chart', every_ms: 4000,
+  id: 'history', title: 'Balance over time', class: 'half', first: 'chart',
+  whole: true, every_ms: 4000,
   question: () => ({ name: 'address_history', parameters: { address, asset: asset() } }),
   empty: ({ rows }) => (rows.length ? null
     : `nothing yet: no balance of ${nameOf(asset())} is known`),
   views: {
-    chart: (place, { rows }) => {
-      const made = chart(place, overTime(rows));
-      return { update: (next) => made.update(overTime(next.rows)), destroy: () => made.destroy() };
-    },
+    chart: chart(({ rows }) => overTime(rows)),
     table: ({ rows }, comments) => table({
       caption: `Balance of ${nameOf(asset())} over time, newest first`, comments,
       rows: [...rows].sort((a, b) => b.block_number - a.block_number).slice(0, 500),

@@ -47,7 +47,8 @@ async function find(text, place, signal) {
       return;
     }
     place.replaceChildren(rows.length ? list(rows) : element('p', { class: 'words empty' },
-      'Nothing is stored under this: give a block number, a whole hash or address, or part of a label or token symbol.'));
+      'Nothing is stored under this: give a block number, a whole hash or address, ' +
+      'or part of a label or token symbol.'));
   } catch (error) {
     if (error.name === 'AbortError') return;
     const refused = error instanceof Failure && error.status === 400;
@@ -63,7 +64,7 @@ const target = ({ kind, key }) =>
   kind === 'block' || kind === 'transaction' ? link({ [kind]: key }) : link({ address: key });
 
 function list(rows) {
-  return element('div', { class: 'view', tabindex: '0', role: 'region', 'aria-label': 'Found' }, table({
+  const found = table({
     caption: 'What was found', rows,
     columns: [
       { title: 'Kind', cell: (row) => row.kind },
@@ -73,5 +74,8 @@ function list(rows) {
       { title: 'See also', cell: (row) => (row.kind === 'token'
         ? element('a', { href: link({ asset: row.key }) }, 'holders and flows') : '—') },
     ],
-  }));
+  });
+  return element('div', {
+    class: 'view', tabindex: '0', role: 'region', 'aria-label': 'Found',
+  }, found);
 }

@@ -74,10 +74,7 @@ export const transfers = () => ({
   lead: () => element('p', {},
     'The 100 largest of each asset and day, and all of at least 100 ether; newest first, live.'),
   views: {
-    chart: (place, data) => {
-      const made = chart(place, drawn(current(data).counting));
-      return { update: (next) => made.update(drawn(current(next).counting)), destroy: () => made.destroy() };
-    },
+    chart: chart((data) => drawn(current(data).counting)),
     table: (data, comments) => list(current(data), comments),
   },
 });
