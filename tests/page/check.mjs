@@ -1,6 +1,6 @@
 // Checks the page in a real Chromium: check.mjs URL [SCREENSHOTS]
 //
-// The server must run, with data in it. `puppeteer-core` and `axe-core` are looked for in the
+// The server must run, with data in it. If it offers free SQL, SPYHOP_PAGE_TOKEN is its token. `puppeteer-core` and `axe-core` are looked for in the
 // directory that SPYHOP_PAGE_MODULES names; CHROMIUM names the browser. Screenshots of every page,
 // width and theme are written into the directory SCREENSHOTS.
 
@@ -171,6 +171,26 @@ await check('amounts keep every digit', async () => {
   assert(wei.includes(digits) || wei[0].length === digits.length, `${wei} is not ${digits}`);
   return `${digits.length} digits`;
 });
+
+if (process.env.SPYHOP_PAGE_TOKEN) {
+  await check('free SQL answers, every digit of it', async () => {
+    const page = await tab();
+    await open(page);
+    await page.waitForSelector('#sql-token', { visible: true, timeout: WAIT_MS });
+    await page.type('#sql-token', process.env.SPYHOP_PAGE_TOKEN);
+    await page.click('#sql button.main');
+    await page.waitForSelector('#sql tbody tr', { timeout: WAIT_MS });
+    await page.$eval('#sql-text', (text) => (text.value = 'SELECT 1 AS one, 9007199254740993 AS n'));
+    await page.keyboard.press('Tab');
+    await page.focus('#sql-text');
+    await page.keyboard.down('Control');
+    await page.keyboard.press('Enter');
+    await page.keyboard.up('Control');
+    await page.waitForFunction(() =>
+      document.querySelector('#sql tbody')?.textContent === '19007199254740993',
+    { timeout: WAIT_MS });
+  });
+}
 
 /** What the transfers name: an address, a block and a transaction to look at. */
 const row = await (async () => {

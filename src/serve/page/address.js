@@ -225,8 +225,9 @@ const movements = (address) => ({
       caption: 'Movements, newest first', rows, comments,
       columns: [
         { name: 'block_timestamp', title: 'Time, UTC', cell: (row) => when(row.block_timestamp) },
-        { name: 'amount', title: 'Amount', number: true, cell: (row) => change(row, address) },
-        { name: 'asset', title: 'Asset', cell: (row) => (row.asset === 'ETH' ? 'ETH'
+        { name: 'amount', title: 'Amount', number: true, cell: (row) => [change(row, address),
+          element('span', { class: 'phone muted' }, nameOf(row.asset))] },
+        { name: 'asset', title: 'Asset', wide: true, cell: (row) => (row.asset === 'ETH' ? 'ETH'
           : element('span', { title: row.asset }, nameOf(row.asset))) },
         { title: 'From', cell: (row) => pair(side(row, 'from', address, 'created'),
           () => side(row, 'to', address, 'destroyed')) },
@@ -243,7 +244,7 @@ const movements = (address) => ({
 
 function side(row, which, address, missing) {
   const at = row[`${which}_address`];
-  if (at === address) return element('span', { class: 'muted' }, 'this address');
+  if (at === address) return element('span', { class: 'muted' }, 'here');
   return who(at, row[`${which}_label`], missing);
 }
 
