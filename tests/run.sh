@@ -8,6 +8,8 @@
 #        tests/run.sh recover [COUNT]       this many random signatures, and as many crafted ones [10000000]
 #        tests/run.sh fuzz [SECONDS]        mutated inputs, this long for each target [600]
 #        tests/run.sh soak [BLOCKS]         a long run [100000]; SPYHOP_SOAK_PLOT names a file for a plot
+#        tests/run.sh page [URL]            the page: what Node can test, and with the URL of a `spyhop serve` the page itself in Chromium;
+#                                           SPYHOP_PAGE_SHOTS names a directory for screenshots
 #        tests/run.sh image                 only the image, in a Docker daemon of its own
 #
 # With CI=true a test fails if something is missing; otherwise it passes with a message.
@@ -34,11 +36,32 @@ need_duckdb() {
     export "${name//./_}=$home/bin"
 }
 
+# need_page: Node, Chromium, and in the cache what drives the one from the other and looks for what readers cannot use.
+need_page() {
+    need node nodejs
+    need npm npm
+    need chromium chromium
+    export SPYHOP_PAGE_MODULES="$cache/page"
+    local wanted=(puppeteer-core@24.43.1 axe-core@4.14.1)
+    [[ "$(cat "$SPYHOP_PAGE_MODULES/wanted" 2>/dev/null)" != "${wanted[*]}" ]] || return 0
+    say "installing ${wanted[*]}"
+    mkdir -p "$SPYHOP_PAGE_MODULES"
+    npm install --silent --no-save --prefix "$SPYHOP_PAGE_MODULES" "${wanted[@]}" >&2
+    echo "${wanted[*]}" >"$SPYHOP_PAGE_MODULES/wanted"
+}
+
 what="${1:-tests}"
 case "$what" in
-    tests | faults | histories | recover | fuzz | soak | image) ;;
+    tests | faults | histories | recover | fuzz | soak | page | image) ;;
     *) fail "there is no \`$what\`: see the head of $0" ;;
 esac
+
+if [[ "$what" == page ]]; then
+    need_page
+    node --test tests/page/
+    [[ -z "${2:-}" ]] || node tests/page/check.mjs "$2" ${SPYHOP_PAGE_SHOTS:+"$SPYHOP_PAGE_SHOTS"}
+    exit
+fi
 
 need_compilers
 need_rust
@@ -112,5 +135,11 @@ else
 fi
 say "cargo test"
 it
+if command -v node >/dev/null; then
+    say "node --test"
+    node --test tests/page/
+else
+    say "node is not installed: the page's amounts are not tested"
+fi
 say "the image"
 image

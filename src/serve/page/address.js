@@ -42,7 +42,8 @@ export function addressPage(address) {
       element('div', { class: 'subject' }, title,
         element('p', {}, hash(address), ' ', copyButton(address, 'the address'))),
       element('div', { class: 'scope' },
-        element('label', { for: 'asset' }, 'Asset of history, counterparties and movements'), select),
+        element('label', { for: 'asset' }, 'Asset of history, counterparties and movements'),
+        select),
       element('div', { class: 'grid' }, panels.map((panel) => panel.element)),
     ],
     panels, refresh,
@@ -135,15 +136,13 @@ const balances = (address) => ({
 });
 
 const history = (address) => ({
-  id: 'history', title: 'Balance over time', class: 'half', whole: true, first: 'chart', every_ms: 4000,
+  id: 'history', title: 'Balance over time', class: 'half', first: 'chart',
+  whole: true, every_ms: 4000,
   question: () => ({ name: 'address_history', parameters: { address, asset: asset() } }),
   empty: ({ rows }) => (rows.length ? null
     : `nothing yet: no balance of ${nameOf(asset())} is known`),
   views: {
-    chart: (place, { rows }) => {
-      const made = chart(place, overTime(rows));
-      return { update: (next) => made.update(overTime(next.rows)), destroy: () => made.destroy() };
-    },
+    chart: chart(({ rows }) => overTime(rows)),
     table: ({ rows }, comments) => table({
       caption: `Balance of ${nameOf(asset())} over time, newest first`, comments,
       rows: [...rows].sort((a, b) => b.block_number - a.block_number).slice(0, 500),
@@ -226,8 +225,9 @@ const movements = (address) => ({
       caption: 'Movements, newest first', rows, comments,
       columns: [
         { name: 'block_timestamp', title: 'Time, UTC', cell: (row) => when(row.block_timestamp) },
-        { name: 'amount', title: 'Amount', number: true, cell: (row) => change(row, address) },
-        { name: 'asset', title: 'Asset', cell: (row) => (row.asset === 'ETH' ? 'ETH'
+        { name: 'amount', title: 'Amount', number: true, cell: (row) => [change(row, address),
+          element('span', { class: 'phone muted' }, nameOf(row.asset))] },
+        { name: 'asset', title: 'Asset', wide: true, cell: (row) => (row.asset === 'ETH' ? 'ETH'
           : element('span', { title: row.asset }, nameOf(row.asset))) },
         { title: 'From', cell: (row) => pair(side(row, 'from', address, 'created'),
           () => side(row, 'to', address, 'destroyed')) },
@@ -244,7 +244,7 @@ const movements = (address) => ({
 
 function side(row, which, address, missing) {
   const at = row[`${which}_address`];
-  if (at === address) return element('span', { class: 'muted' }, 'this address');
+  if (at === address) return element('span', { class: 'muted' }, 'here');
   return who(at, row[`${which}_label`], missing);
 }
 

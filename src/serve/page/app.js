@@ -50,7 +50,7 @@ function route() {
       scrollTo(0, 0);
       main.focus({ preventScroll: true });
     }
-    if (location.hash) document.querySelector(`#${CSS.escape(location.hash.slice(1))}`)?.scrollIntoView();
+    document.getElementById(location.hash.slice(1))?.scrollIntoView();
   }
   page.refresh?.();
   document.getElementById('digits').setAttribute('aria-pressed', String(everyDigit()));

@@ -21,7 +21,8 @@ export function blockPage(key) {
     beside.replaceChildren(element('nav', { class: 'pages', 'aria-label': 'Neighbouring blocks' },
       row.number > 0
         ? element('a', { href: link({ block: row.number - 1 }), rel: 'prev' }, '← Previous') : null,
-      later ? element('a', { href: link({ block: row.number + 1 }), rel: 'next' }, 'Next →') : null),
+      later
+        ? element('a', { href: link({ block: row.number + 1 }), rel: 'next' }, 'Next →') : null),
     hash(row.hash), ' ', copyButton(row.hash, 'the hash'));
   };
   const panels = [new Panel(header(key, found)), new Panel(transactions(key))];
@@ -54,9 +55,8 @@ function missing(key) {
 }
 
 function summary(row) {
-  const share = row.gas_limit
-    ? ` of ${grouped(row.gas_limit)} (${((Number(row.gas_used) / Number(row.gas_limit)) * 100).toFixed(1)} %)`
-    : '';
+  const percent = (Number(row.gas_used) / Number(row.gas_limit)) * 100;
+  const share = row.gas_limit ? ` of ${grouped(row.gas_limit)} (${percent.toFixed(1)} %)` : '';
   return facts('Summary of the block', [
     ['Time', whenInFull(row.timestamp)],
     ['Parent', row.number > 0 ? element('a', {
@@ -92,7 +92,8 @@ const transactions = (key) => ({
     table: ({ rows }, comments) => table({
       caption: 'Transactions of the block', rows, comments,
       columns: [
-        { name: 'transaction_index', title: '#', number: true, cell: (row) => row.transaction_index },
+        { name: 'transaction_index', title: '#', number: true,
+          cell: (row) => row.transaction_index },
         { name: 'hash', title: 'Transaction', header: true,
           cell: (row) => transaction(row.hash ?? row.transaction_hash) },
         { title: 'From', cell: (row) => pair(who(row.from_address, row.from_label),

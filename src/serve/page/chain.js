@@ -16,7 +16,8 @@ export const tokens = () => ({
   id: 'tokens', title: 'Tokens', class: 'half', every_ms: 10_000,
   question: () => ({ name: 'tokens', parameters: { limit: 20 } }),
   empty: ({ rows }) => (rows.length ? null : 'nothing yet: no token moved in the blocks stored'),
-  lead: () => element('p', {}, 'Those moved most. Any contract can use any symbol: compare addresses.'),
+  lead: () => element('p', {},
+    'Those moved most. Any contract can use any symbol: compare addresses.'),
   views: {
     chart: (place, { rows }) => {
       place.append(bars({
@@ -31,14 +32,16 @@ export const tokens = () => ({
     table: ({ rows }, comments) => table({
       caption: 'Tokens by number of transfers', rows, comments,
       columns: [
-        { name: 'symbol', title: 'Token', header: true, cell: (row) => row.symbol
-          ? element('bdi', {}, shown(row.symbol)) : element('span', { class: 'muted' }, 'no symbol') },
+        { name: 'symbol', title: 'Token', header: true, cell: (row) => (row.symbol
+          ? element('bdi', {}, shown(row.symbol))
+          : element('span', { class: 'muted' }, 'no symbol')) },
         { name: 'name', title: 'Name', wide: true,
           cell: (row) => (row.name ? element('bdi', {}, shown(row.name)) : '—') },
         { name: 'asset', title: 'Contract', cell: (row) => who(contract(row)) },
         { name: 'standard', title: 'Standard', wide: true, cell: (row) => row.standard ?? '—' },
         { name: 'decimals', title: 'Decimals', number: true, cell: (row) => row.decimals ?? '—' },
-        { name: 'transfers', title: 'Transfers', number: true, cell: (row) => count(row.transfers) },
+        { name: 'transfers', title: 'Transfers', number: true,
+          cell: (row) => count(row.transfers) },
         { title: 'Holders', cell: (row) => element('a', {
           href: `?asset=${contract(row)}#holders`,
           'aria-label': `show transfers, holders and flows of ${nameOf(contract(row))}`,
@@ -53,10 +56,7 @@ export const blocks = () => ({
   question: () => ({ name: 'blocks', parameters: { limit: 30 } }),
   empty: ({ rows }) => (rows.length ? null : "waiting for the node's first block"),
   views: {
-    chart: (place, { rows }) => {
-      const made = chart(place, perBlock(rows));
-      return { update: (next) => made.update(perBlock(next.rows)), destroy: () => made.destroy() };
-    },
+    chart: chart(({ rows }) => perBlock(rows)),
     table: ({ rows }, comments) => table({
       caption: 'The newest blocks', rows, comments,
       columns: [
@@ -122,15 +122,15 @@ function hashes(list) {
     few ? few + more : '—');
 }
 
+const STATUSES = ['held', 'partial', 'failed', 'missing'];
 const NUMBER = (number) => Number(number).toLocaleString('en-US');
 
 export const coverage = () => ({
   id: 'coverage', title: 'Coverage', class: 'half', whole: true, first: 'chart', every_ms: 6000,
   question: () => ({ name: 'coverage', parameters: {} }),
   empty: ({ rows }) => (rows.length ? null : 'nothing yet: no block is stored'),
-  lead: () => element('p', { class: 'keys' }, ['held', 'partial', 'failed', 'missing'].map((status) =>
-    element('span', {}, element('span', { class: `key status-${status}`, 'aria-hidden': 'true' }),
-      status))),
+  lead: () => element('p', { class: 'keys' }, STATUSES.map((status) => element('span', {},
+    element('span', { class: `key status-${status}`, 'aria-hidden': 'true' }), status))),
   views: {
     chart: (place, { rows }) => {
       place.append(strips(rows));
@@ -172,9 +172,10 @@ function strips(rows) {
 }
 
 function segment({ first_block, last_block, status, reason }, whole) {
+  const why = reason ? `, ${shown(reason)}` : '';
   const made = element('span', {
     class: `status-${status}`,
-    title: `${NUMBER(first_block)} to ${NUMBER(last_block)}: ${status}${reason ? `, ${reason}` : ''}`,
+    title: `${NUMBER(first_block)} to ${NUMBER(last_block)}: ${status}${why}`,
   });
   made.style.left = `${(first_block / whole) * 100}%`;
   made.style.width = `${((last_block - first_block + 1) / whole) * 100}%`;

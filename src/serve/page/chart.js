@@ -16,11 +16,16 @@ function colour(name) {
 }
 
 /**
- * Draws into `place`: `{ label, x: [numbers], time, xText(x), series: [{ label, values, kind, tone,
- * text(value) }], band: [upper, lower], logarithmic }`. `kind` is `line`, `step`, `bars` or `points`. The
- * answer's `update(spec)` draws newer values, and `destroy()` ends it.
+ * A panel's view: `specOf(data)` is `{ label, x: [numbers], time, xText(x), series: [{ label,
+ * values, kind, tone, text(value) }], band: [upper, lower], logarithmic, free }`. `kind` is `line`, `step`,
+ * `bars` or `points`; `free` is an axis that need not begin at 0.
  */
-export function chart(place, spec) {
+export const chart = (specOf) => (place, data) => {
+  const made = charted(place, specOf(data));
+  return { update: (next) => made.update(specOf(next)), destroy: made.destroy };
+};
+
+function charted(place, spec) {
   let drawn = draw(place, spec);
   let current = spec;
   const size = new ResizeObserver(() => {

@@ -49,9 +49,9 @@ export function follow({ heard, connected, lost }) {
         await once();
         lost('the server does not answer');
       } catch (error) {
-        if (!document.hidden) lost(error instanceof Failure ? error.message : 'the server does not answer');
-        if (error instanceof Failure && error.status === 401) least_ms = Infinity;
-        else if (error instanceof Failure) least_ms = (error.retryAfter_s ?? 0) * 1000;
+        const failure = error instanceof Failure ? error : null;
+        if (!document.hidden) lost(failure?.message ?? 'the server does not answer');
+        least_ms = failure?.status === 401 ? Infinity : (failure?.retryAfter_s ?? 0) * 1000;
       }
       const pause_ms = Math.max(wait_ms, least_ms) * (0.8 + Math.random() * 0.4);
       wait_ms = Math.min(wait_ms * 2, RETRY_MAX_MS);

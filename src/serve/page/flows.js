@@ -78,12 +78,13 @@ export const exchanges = () => ({
   every_ms: 6000,
   question: () => ({ name: 'exchange_flows', parameters: { asset: asset(), limit: 200 } }),
   empty: ({ rows }) => (rows.length ? null
-    : 'nothing yet: no labelled address with a category moved this asset; `--labels FILE` adds labels'),
+    : 'nothing yet: no address whose label has a category moved this asset; ' +
+      '`--labels FILE` adds labels'),
   lead: () => element('p', {}, 'Net flow into all addresses of a category, by UTC day.'),
   views: {
     chart: (place, data) => (days(data.rows).length < 3
       ? latest(place, data.rows)
-      : withUpdate(place, data)),
+      : chart(({ rows }) => byDay(rows))(place, data)),
     table: ({ rows }, comments) => table({
       caption: `Flows of ${nameOf(asset())} by day and category`, rows, comments,
       columns: [
@@ -111,11 +112,6 @@ function latest(place, rows) {
     })),
   }));
   return null;
-}
-
-function withUpdate(place, data) {
-  const drawn = chart(place, byDay(data.rows));
-  return { update: (next) => drawn.update(byDay(next.rows)), destroy: () => drawn.destroy() };
 }
 
 function byDay(rows) {

@@ -38,7 +38,8 @@ const line = (name, label, tone, decimals, text, kind = 'line') => ({
 
 const SERIES = {
   base: [
-    line('base_fee_max', 'highest', 'faint', 9, gwei), line('base_fee_50', 'median', 'accent', 9, gwei),
+    line('base_fee_max', 'highest', 'faint', 9, gwei),
+    line('base_fee_50', 'median', 'accent', 9, gwei),
     line('base_fee_min', 'lowest', 'faint', 9, gwei),
   ],
   tips: [
@@ -88,10 +89,7 @@ export const gas = () => ({
       `${scope() === 'hours' ? 'hour' : 'day'} is stored yet: its sums are so far.`) : []),
   depends: measure,
   views: {
-    chart: (place, { rows }) => {
-      const made = chart(place, drawn(rows));
-      return { update: (next) => made.update(drawn(next.rows)), destroy: () => made.destroy() };
-    },
+    chart: chart(({ rows }) => drawn(rows)),
     table: ({ rows }, comments) => table({
       caption: `Gas by ${scope() === 'hours' ? 'hour' : 'day'}`, comments,
       rows: [...rows].sort((a, b) => (start(a) < start(b) ? 1 : -1)),

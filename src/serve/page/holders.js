@@ -35,7 +35,8 @@ export const holders = () => ({
       caption: `The largest known holders of ${nameOf(asset())}`, rows, comments,
       columns: [
         { name: 'rank', title: '#', number: true, cell: (row) => row.rank },
-        { name: 'label', title: 'Holder', header: true, cell: (row) => who(row.address, row.label) },
+        { name: 'label', title: 'Holder', header: true,
+          cell: (row) => who(row.address, row.label) },
         { name: 'balance', title: unitOf(asset()).symbol, number: true,
           cell: (row) => [amount(amountOf(row, 'balance'), asset()),
             element('span', { class: 'phone' }, change(row))] },

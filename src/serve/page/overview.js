@@ -1,4 +1,4 @@
-/** The first page: transfers beside holders, flows, gas, tokens, blocks, reorganisations, coverage. */
+/** The first page: transfers, holders, flows, gas, tokens, blocks, reorganisations, coverage. */
 
 import { Panel } from './panel.js';
 import { transfers } from './transfers.js';
@@ -23,9 +23,8 @@ export function overview() {
     const asset = get('asset', 'ETH');
     const options = choices(asset).map(([value, text]) =>
       element('option', { value, selected: value === asset }, text));
-    if (options.map(({ text }) => text).join() !== [...select.options].map(({ text }) => text).join()) {
-      select.replaceChildren(...options);
-    }
+    const texts = (list) => [...list].map(({ text }) => text).join();
+    if (texts(options) !== texts(select.options)) select.replaceChildren(...options);
     select.value = asset;
   };
   refresh();

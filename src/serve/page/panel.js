@@ -1,6 +1,6 @@
 /**
- * A panel: a question and its answer as chart, table, SQL and CSV. It is in one of five states, each
- * said in words: `loading`, `ready`, `empty`, `stale` (an older answer is shown, and why) and
+ * A panel: a question and its answer as chart, table, SQL and CSV. It is in one of five states,
+ * each said in words: `loading`, `ready`, `empty`, `stale` (an older answer is shown, and why) and
  * `failed`. It asks again when a newer file is published, if it is on screen.
  */
 
@@ -22,7 +22,7 @@ const TITLES = { chart: 'Chart', table: 'Table', sql: 'SQL' };
  * `spec`: `id`, `title`, `question()` → `{ name, parameters, also: { key: [name, parameters] } }`,
  * `views` → `{ chart?: { draw(place, data), update? }, table?: (data) => node }`, `empty(data)` →
  * words or null, `lead(data)` → nodes above the view, `controls()` → nodes beside the title,
- * `whole`: the answer should have every row, so say if it has not; `titles`: other names of the tabs,
+ * `whole`: the answer should have every row, so say if it has not, `titles`: other names of tabs,
  * `depends()` → what else the views depend on, `answered(data, panel)`: called with each answer,
  * `every_ms`: ask at most this often, `first`: the view shown first.
  */
@@ -57,7 +57,9 @@ export class Panel {
     }, 'CSV');
     this.lead = element('div', { class: 'lead' });
     this.controls = element('div', { class: 'controls' });
-    this.view = element('div', { class: 'view', role: 'tabpanel', id: `${id}-view`, tabindex: '0' });
+    this.view = element('div', {
+      class: 'view', role: 'tabpanel', id: `${id}-view`, tabindex: '0',
+    });
     this.note = element('p', { class: 'note' });
     this.element = element('section', {
       class: `panel ${this.spec.class ?? ''}`, id, 'aria-labelledby': `${id}-title`,
@@ -241,7 +243,8 @@ export class Panel {
     const parts = [];
     if (published) {
       parts.push(`as of block ${grouped(published.block)}, `, age(published.timestamp, ' old'));
-      if (this.spec.whole && this.data.body.truncated) parts.push(' · cut: there is more than is shown');
+      const cut = this.spec.whole && this.data.body.truncated;
+      if (cut) parts.push(' · cut: there is more than is shown');
     }
     if (this.data && this.failure) {
       const why = server.reachable === false ? 'the server does not answer' : this.failure.message;

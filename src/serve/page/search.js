@@ -1,6 +1,7 @@
 /** Search: one exact match is shown at once, several are listed. */
 
 import { Failure, ask, panelPath, rowsOf } from './api.js';
+import { hex } from './cells.js';
 import { element } from './dom.js';
 import { go, link } from './state.js';
 import { table } from './table.js';
@@ -46,7 +47,8 @@ async function find(text, place, signal) {
       return;
     }
     place.replaceChildren(rows.length ? list(rows) : element('p', { class: 'words empty' },
-      'Nothing is stored under this: give a block number, a whole hash or address, or part of a label or token symbol.'));
+      'Nothing is stored under this: give a block number, a whole hash or address, ' +
+      'or part of a label or token symbol.'));
   } catch (error) {
     if (error.name === 'AbortError') return;
     const refused = error instanceof Failure && error.status === 400;
@@ -62,15 +64,18 @@ const target = ({ kind, key }) =>
   kind === 'block' || kind === 'transaction' ? link({ [kind]: key }) : link({ address: key });
 
 function list(rows) {
-  return table({
+  const found = table({
     caption: 'What was found', rows,
     columns: [
       { title: 'Kind', cell: (row) => row.kind },
       { title: 'Name', header: true, cell: (row) =>
         element('a', { href: target(row) }, element('bdi', {}, shown(row.title ?? row.key))) },
-      { title: 'Key', cell: (row) => element('span', { class: 'hex' }, row.key) },
-      { title: '', cell: (row) => (row.kind === 'token'
-        ? element('a', { href: link({ asset: row.key }) }, 'holders and flows') : '') },
+      { title: 'Key', cell: (row) => hex(row.key) },
+      { title: 'See also', cell: (row) => (row.kind === 'token'
+        ? element('a', { href: link({ asset: row.key }) }, 'holders and flows') : '—') },
     ],
   });
+  return element('div', {
+    class: 'view', tabindex: '0', role: 'region', 'aria-label': 'Found',
+  }, found);
 }

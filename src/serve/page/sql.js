@@ -18,8 +18,8 @@ export function learnSql(value) {
   dispatchEvent(new CustomEvent('spyhop:sql'));
 }
 
-/** The section, with the shape of a panel. */
-export function sqlBox() {
+/** What the section is made of. */
+function parts() {
   const text = element('textarea', {
     id: 'sql-text', rows: '6', spellcheck: 'false', autocapitalize: 'off', autocomplete: 'off',
     'aria-describedby': 'sql-hint',
@@ -28,23 +28,32 @@ export function sqlBox() {
   const bearer = element('input', { id: 'sql-token', type: 'password', autocomplete: 'off' });
   const field = element('div', { class: 'token' },
     element('label', { for: 'sql-token' }, 'Token'), bearer);
-  const result = element('div', {
-    class: 'view', tabindex: '0', role: 'region', 'aria-label': 'Result',
-  });
-  const status = element('p', { class: 'note', role: 'status' });
-  const run = element('button', { type: 'submit', class: 'main' }, 'Run');
   const stop = element('button', { type: 'button', hidden: true }, 'Stop');
   const csv = element('button', { type: 'button' }, 'Save as CSV');
   const form = element('form', { class: 'sql' },
     element('label', { for: 'sql-text' }, 'One SELECT or EXPLAIN'), text,
     element('p', { id: 'sql-hint', class: 'aside' }, 'Ctrl+Enter runs it. Tables and columns: ',
       element('code', {}, 'spyhop schema'), '.'),
-    field, element('div', { class: 'buttons' }, run, stop, csv));
+    field,
+    element('div', { class: 'buttons' },
+      element('button', { type: 'submit', class: 'main' }, 'Run'), stop, csv));
+  const result = element('div', {
+    class: 'view', tabindex: '0', role: 'region', 'aria-label': 'Result',
+  });
+  const status = element('p', { class: 'note', role: 'status' });
   const off = element('p', { class: 'words empty' },
     'Free SQL is off: start the server with ', element('code', {}, '--sql'), ' to offer it here.');
-  const section = element('section', { class: 'panel full', id: 'sql', 'aria-labelledby': 'sql-title' },
-    element('div', { class: 'top' }, element('h2', { id: 'sql-title' }, 'SQL')),
-    off, form, status, result);
+  const section = element('section', {
+    class: 'panel full', id: 'sql', 'aria-labelledby': 'sql-title',
+  },
+  element('div', { class: 'top' }, element('h2', { id: 'sql-title' }, 'SQL')),
+  off, form, status, result);
+  return { section, off, form, text, bearer, field, stop, csv, status, result };
+}
+
+/** The section, with the shape of a panel. */
+export function sqlBox() {
+  const { section, off, form, text, bearer, field, stop, csv, status, result } = parts();
   let abort = null;
 
   const show = () => {

@@ -16,6 +16,8 @@ const EVERY_MS = 4000;
 const OLD_HEAD_S = 120;
 /** A published file older than this, while the node is ahead, is worth a word too. */
 const OLD_FILE_S = 60;
+/** Behind the node by more blocks than this is catching up. */
+const LAG_BLOCKS = 5;
 const CHAINS = {
   1: 'Mainnet', 11155111: 'Sepolia', 17000: 'Holesky', 560048: 'Hoodi', 100: 'Gnosis',
   1337: 'development chain',
@@ -67,29 +69,49 @@ export function strip() {
 export const newest = () => status?.published ?? null;
 
 /** `[level, words]`: `good`, `busy`, `warn` or `bad`. */
-function sentence(state = status, at = received) {
-  const last = at === null ? '' : ` Last update ${span((now() - at) / 1000)} ago.`;
-  if (server.reachable === false) return ['bad', `The server does not answer; trying again.${last}`];
+function sentence() {
+  const last = received === null ? '' : ` Last update ${span((now() - received) / 1000)} ago.`;
+  if (server.reachable === false) {
+    return ['bad', `The server does not answer; trying again.${last}`];
+  }
   if (refused) return ['bad', `The server has no status: ${shown(refused)}; trying again.${last}`];
-  if (!state) return ['busy', 'Asking the server…'];
-  const published = state.published;
+  if (!status) return ['busy', 'Asking the server…'];
+  const { head, paused, published, unhealthy, writer_alive } = status;
   const updated = published
-    ? `last update ${span(published.age_s + (now() - at) / 1000)} ago` : 'nothing is published yet';
-  if (!state.writer_alive) return ['bad', `${capital(updated)}: the writer is not running.`];
-  if (state.unhealthy) return ['bad', `${capital(updated)}: ${shown(state.unhealthy)}.`];
-  if (!published) return ['busy', `Nothing yet: ${shown(state.state ?? "waiting for the node's first block")}.`];
-  if (!state.head) return ['busy', "Waiting for the node's first block."];
-  const building = state.building
-    ? ` Building history: ${state.building.done_percent} % done, ${eta(state.building)}.` : '';
-  if (state.paused) return ['warn', `Building is paused: ${shown(state.paused)}.`];
-  const old_s = headAge(state);
+    ? `Last update ${span(published.age_s + (now() - received) / 1000)} ago`
+    : 'Nothing is published yet';
+  const state = shown(status.state ?? "waiting for the node's first block");
+  if (!writer_alive) return ['bad', `${updated}: the writer is not running.`];
+  if (unhealthy) return ['bad', `${updated}: ${shown(unhealthy)}.`];
+  if (!published) return ['busy', `Nothing yet: ${state}.`];
+  if (state.startsWith('waiting')) return ['warn', `W${state.slice(1)}.`];
+  if (!head) return ['busy', "Waiting for the node's first block."];
+  if (paused) return ['warn', `Building is paused: ${shown(paused)}.`];
+  const [level, words] = following(updated, state);
+  return [level, words + building()];
+}
+
+/** The same when the writer runs and knows the node's head. */
+function following(updated, state) {
+  const { head, lag_blocks, published } = status;
+  const old_s = headAge(status);
   if (old_s > OLD_HEAD_S) {
-    return ['warn', `The node's newest block is ${span(old_s)} old: is the node in sync?${building}`];
+    return ['warn', `The node's newest block is ${span(old_s)} old: is the node in sync?`];
   }
-  if (published.age_s > OLD_FILE_S && state.head.block > published.block) {
-    return ['warn', `${capital(updated)}: the node is at block ${grouped(state.head.block)}.${building}`];
+  if (lag_blocks > LAG_BLOCKS) {
+    return ['busy', `Catching up: ${counted(lag_blocks, 'block')} behind the node.`];
   }
-  return ['good', `Following the node: ${shown(state.state ?? '')}.${building}`];
+  if (published.age_s > OLD_FILE_S && head.block > published.block) {
+    return ['warn', `${updated}: the node is at block ${grouped(head.block)}.`];
+  }
+  return ['good', `Following the node: ${state}.`];
+}
+
+function building() {
+  const { building } = status;
+  if (!building) return '';
+  const left = building.eta_s === null ? 'time left ' : '';
+  return ` Building history: ${building.done_percent} % done, ${left}${eta(building)}.`;
 }
 
 function headAge({ head }) {
@@ -102,7 +124,8 @@ function entries() {
   const at = (number) => element('a', { href: link({ block: number }) }, grouped(number));
   const [stored, title] = share();
   return [
-    ['Chain', CHAINS[status.chain_id] ?? `chain ${status.chain_id ?? '—'}`, `id ${status.chain_id}`],
+    ['Chain', CHAINS[status.chain_id] ?? `chain ${status.chain_id ?? '—'}`,
+      `id ${status.chain_id}`],
     ["Node's head", head ? at(head.block) : "waiting for the node's first block"],
     ['Node lag', head ? `${span(head.lag_s ?? 0)}` : '—', 'age of the head when it was last seen'],
     ['Our lag', lag_blocks === null ? '—' : counted(lag_blocks, 'block'),
@@ -120,11 +143,11 @@ function share() {
   if (!blocks.length) return ['—', null];
   const size = ({ first_block, last_block }) => last_block - first_block + 1;
   const all = Math.max(...blocks.map(({ last_block }) => last_block)) + 1;
-  const held = blocks.filter((row) => row.status === 'held').reduce((sum, row) => sum + size(row), 0);
+  const held = blocks.filter((row) => row.status === 'held')
+    .reduce((sum, row) => sum + size(row), 0);
   const percent = Math.floor((held / all) * 1000) / 10;
   return [`${percent} %`, `${grouped(held)} of ${grouped(all)} blocks`];
 }
 
 const eta = ({ eta_s }) =>
-  eta_s === null || eta_s === undefined ? 'time left not known yet' : `about ${span(eta_s)}`;
-const capital = (text) => text[0].toUpperCase() + text.slice(1);
+  eta_s === null || eta_s === undefined ? 'not known yet' : `about ${span(eta_s)}`;

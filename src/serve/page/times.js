@@ -1,4 +1,4 @@
-/** Times: UTC first, the local one beside; ages by the server's clock, for the browser's may be off. */
+/** Times: UTC first, the local one beside; ages by the server's clock, not the browser's. */
 
 import { element } from './dom.js';
 
@@ -70,5 +70,6 @@ function localBeside(moment, utcDate) {
   const pad = (number) => String(number).padStart(2, '0');
   const clock = [moment.getHours(), moment.getMinutes(), moment.getSeconds()].map(pad).join(':');
   const date = [moment.getFullYear(), pad(moment.getMonth() + 1), pad(moment.getDate())].join('-');
-  return element('span', { class: 'local' }, date === utcDate ? clock : `${date.slice(5)} ${clock}`);
+  const text = date === utcDate ? clock : `${date.slice(5)} ${clock}`;
+  return element('span', { class: 'local' }, text);
 }

@@ -54,9 +54,12 @@ function current({ rows, body }) {
   const lowest = counting.length ? counting.at(-1).block_number : 0;
   const reasons = undone([...newer, ...answered], asset(), lowest);
   const all = [...counting, ...[...reasons.keys()].slice(-LIMIT)]
-    .sort((a, b) => b.block_number - a.block_number);
+    .sort((a, b) => later(b, a) || b.block_number - a.block_number);
   return { all, counting, reasons };
 }
+
+/** By time, for the blocks of a new branch are lower than those it dropped. */
+const later = ({ block_timestamp: a }, { block_timestamp: b }) => (a === b ? 0 : a > b ? 1 : -1);
 
 export const transfers = () => ({
   id: 'transfers', title: 'Large transfers', class: 'wide-panel', every_ms: 2000,
@@ -74,10 +77,7 @@ export const transfers = () => ({
   lead: () => element('p', {},
     'The 100 largest of each asset and day, and all of at least 100 ether; newest first, live.'),
   views: {
-    chart: (place, data) => {
-      const made = chart(place, drawn(current(data).counting));
-      return { update: (next) => made.update(drawn(current(next).counting)), destroy: () => made.destroy() };
-    },
+    chart: chart((data) => drawn(current(data).counting)),
     table: (data, comments) => list(current(data), comments),
   },
 });

@@ -1,6 +1,6 @@
 /**
- * Transfers that a reorganisation undid. The published file no longer has them, but a reader who saw
- * one is owed the news: it stays on the page, struck through, with the reason.
+ * Transfers that a reorganisation undid. The published file no longer has them, but a reader who
+ * saw one is owed the news: it stays on the page, struck through, with the reason.
  */
 
 import { counted } from './text.js';
@@ -39,7 +39,7 @@ export function remember(rows) {
   }
 }
 
-/** The rows of an answer that still count: none above the fork if it is of a chain since dropped. */
+/** The rows of an answer that still count: if its chain was dropped, those up to the fork. */
 export function standing(rows, published) {
   let standing = rows;
   for (const { fork_block, hashes } of reorgs.values()) {
