@@ -26,6 +26,7 @@
 //!   of holders; address labels.
 //! - [`events`]: views of decoded events.
 //! - [`publish`]: the file that readers open.
+//! - [`query`]: SQL of strangers, each statement in a disposable process that can only read.
 //! - [`watch`]: the loops that drive all of it.
 //! - [`verify`]: checks stored rows against the chain.
 //! - [`supervise`]: geth and a writer in one container.
@@ -94,6 +95,7 @@ mod log;
 pub mod plan;
 pub mod prove;
 pub mod publish;
+pub mod query;
 pub mod recover;
 pub mod rows;
 mod sql;
