@@ -3,6 +3,7 @@
 mod backfill;
 mod health;
 mod metrics;
+mod query_worker;
 mod rewind;
 mod run;
 mod schema;
@@ -78,6 +79,9 @@ enum Which {
     Rewind(rewind::Rewind),
     /// Print every table and column, with its type and meaning.
     Schema(schema::Schema),
+    /// Run one query in a sandbox, for `serve`.
+    #[command(hide = true)]
+    QueryWorker(query_worker::QueryWorker),
 }
 
 /// Runs the command given by the command line and the environment, and returns the exit code: 0
@@ -124,6 +128,7 @@ impl Command {
             Which::Verify(verify) => verify::run(verify),
             Which::Rewind(rewind) => rewind::run(rewind),
             Which::Schema(schema) => schema::run(schema),
+            Which::QueryWorker(worker) => query_worker::run(worker),
         }?;
         Ok(ExitCode::SUCCESS)
     }

@@ -27,6 +27,7 @@
 //! - [`events`]: views of decoded events.
 //! - [`publish`]: the file that readers open.
 //! - [`panels`]: one file per group of the server's panels: parameters, columns and SQL.
+//! - [`query`]: SQL of strangers, each statement in a disposable process that can only read.
 //! - [`watch`]: the loops that drive all of it.
 //! - [`metrics`]: Prometheus metrics of a volume.
 //! - [`verify`]: checks stored rows against the chain.
@@ -99,6 +100,7 @@ mod panels;
 pub mod plan;
 pub mod prove;
 pub mod publish;
+pub mod query;
 pub mod recover;
 pub mod rows;
 mod serve;
