@@ -16,6 +16,7 @@ mod guard;
 mod page;
 mod readers;
 mod reply;
+mod sql;
 mod status;
 pub(crate) mod token;
 
@@ -40,6 +41,8 @@ pub(crate) struct Settings {
     pub token: Option<String>,
     /// Names besides the address that requests may use.
     pub hosts: Vec<String>,
+    /// Whether requests may bring SQL of their own, which needs the token.
+    pub takes_sql: bool,
 }
 
 /// What requests share.
@@ -49,6 +52,8 @@ struct App {
     feed: Arc<events::Feed>,
     assets: Vec<page::Asset>,
     cache: cache::Cache,
+    /// For SQL of the clients' own, if that is allowed.
+    sql: Option<sql::Sql>,
 }
 
 /// How long open requests may take to end, and then each thread.
@@ -63,6 +68,13 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         )
         .into());
     }
+    if settings.takes_sql && settings.token.is_none() {
+        return Err(Refused::new(
+            "any page in a browser here could run SQL: --sql needs a token",
+            "give --token-file FILE; the file is made if there is none",
+        )
+        .into());
+    }
     go_behind();
     let stop = Stop::on_signals()?;
     // The volume may not exist yet: then nothing is published yet.
@@ -73,12 +85,13 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         let listener =
             listener.with_context(|| format!("failed to listen on {}", settings.address))?;
         let bound = listener.local_addr()?;
-        let (feed, looking) = events::Feed::start(&root)?;
+        let (feed, looking) = events::Feed::start(&root, settings.takes_sql)?;
         let app = Arc::new(App {
             readers: readers::Readers::start(&root)?,
             feed,
             assets: page::assets()?,
             cache: cache::Cache::default(),
+            sql: settings.takes_sql.then(|| sql::Sql::start(&root)).transpose()?,
             root,
         });
         let guard = guard::Guard::new(bound, &settings.hosts, settings.token.as_deref());

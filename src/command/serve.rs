@@ -3,6 +3,7 @@
 use crate::serve::{self, Settings, token};
 use anyhow::Result;
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -24,16 +25,21 @@ pub(super) struct Serve {
     /// Another name by which the server may be asked for, as that of a proxy; repeatable.
     #[arg(long, value_name = "NAME", env = "SPYHOP_ALLOW_HOST", value_delimiter = ',')]
     allow_host: Vec<String>,
+    /// Let whoever has the token run SQL of their own: one SELECT or EXPLAIN at a time, in a process
+    /// that can only read. Needs `--token-file`, on loopback too.
+    #[arg(long, env = "SPYHOP_HTTP_SQL", value_parser = BoolishValueParser::new())]
+    sql: bool,
 }
 
 /// Runs the command.
 pub(super) fn run(arguments: &Serve) -> Result<()> {
-    let Serve { http, data, token_file, allow_host } = arguments;
+    let Serve { http, data, token_file, allow_host, sql } = arguments;
     serve::run(&Settings {
         address: *http,
         data: data.clone(),
         token: token_file.as_deref().map(token::read_or_create).transpose()?,
         hosts: allow_host.clone(),
+        takes_sql: *sql,
     })
 }
 

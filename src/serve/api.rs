@@ -5,20 +5,22 @@ use super::encode::{arrow, columns_json, csv, rows_json};
 use super::events;
 use super::readers::Published;
 use super::reply::{self, Content, JSON, takes_gzip};
+use super::sql;
 use super::status::{published_json, status_json, unhealthy};
 use crate::panels::{Answer, EventId, Kind, PANELS, Panel, Parameter, Values, panel};
 use crate::publish::{FileId, published};
+use crate::query::SQL_BYTES_MAX;
 use anyhow::Result;
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The parameters of a request, in its order.
-type Given = Query<Vec<(String, String)>>;
+pub(super) type Given = Query<Vec<(String, String)>>;
 
 /// The routes.
 pub(super) fn routes(app: Arc<App>) -> Router {
@@ -27,6 +29,7 @@ pub(super) fn routes(app: Arc<App>) -> Router {
         .route("/api/v1/panels/{name}", get(answer))
         .route("/api/v1/status", get(status))
         .route("/api/v1/events", get(stream))
+        .route("/api/v1/sql", post(sql::run).layer(DefaultBodyLimit::max(SQL_BYTES_MAX)))
         .route("/health", get(health))
         .route("/metrics", get(metrics));
     for asset in &app.assets {
@@ -40,7 +43,10 @@ pub(super) fn routes(app: Arc<App>) -> Router {
             )
         })
         .method_not_allowed_fallback(|| async {
-            reply::error(StatusCode::METHOD_NOT_ALLOWED, "this address takes GET only")
+            reply::error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this address takes GET only, and /api/v1/sql POST only",
+            )
         })
         .with_state(app)
 }
@@ -194,7 +200,7 @@ fn written(
 
 /// `GET /api/v1/status`.
 async fn status(State(app): State<Arc<App>>) -> Response {
-    let status = status_json(&app.root, app.feed.latest().as_ref());
+    let status = status_json(&app.root, app.feed.latest().as_ref(), app.sql.is_some());
     let bytes = status.to_string().into();
     Content { media_type: JSON, etag: None, is_gzip: false, bytes }.response()
 }
@@ -232,7 +238,11 @@ async fn health(State(app): State<Arc<App>>) -> Response {
 
 /// `GET /metrics`, for Prometheus.
 async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let (root, queries) = (app.root.clone(), app.readers.ended());
+    let (root, mut queries) = (app.root.clone(), app.readers.ended());
+    for (outcome, count) in app.sql.iter().flat_map(|sql| sql.ended()) {
+        *queries.entry(outcome).or_default() += count;
+    }
+    let queries: Vec<_> = queries.into_iter().collect();
     let text = tokio::task::spawn_blocking(move || crate::metrics::text(&root, &queries)).await;
     match text.map_err(anyhow::Error::from).flatten() {
         Ok(text) => {

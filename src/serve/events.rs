@@ -58,13 +58,15 @@ struct Publication {
 pub(super) struct Feed {
     latest: Mutex<Option<(FileId, Newest)>>,
     clients: broadcast::Sender<Told>,
+    /// As the status says.
+    takes_sql: bool,
 }
 
 impl Feed {
     /// Starts looking, on a thread that ends when the feed is dropped.
-    pub(super) fn start(root: &Path) -> Result<(Arc<Self>, JoinHandle<()>)> {
-        let feed =
-            Arc::new(Self { latest: Mutex::default(), clients: broadcast::channel(BEHIND_MAX).0 });
+    pub(super) fn start(root: &Path, takes_sql: bool) -> Result<(Arc<Self>, JoinHandle<()>)> {
+        let clients = broadcast::channel(BEHIND_MAX).0;
+        let feed = Arc::new(Self { latest: Mutex::default(), clients, takes_sql });
         let mut session = Session::open(root)?;
         let (watched, root) = (Arc::downgrade(&feed), root.to_owned());
         let named = thread::Builder::new().name("publications".to_owned());
@@ -103,7 +105,7 @@ fn look(feed: &Weak<Feed>, session: &mut Session, root: &Path) {
         }
         if looked.is_none_or(|looked| looked.elapsed() >= STATUS_EVERY) {
             looked = Some(Instant::now());
-            let status = status_json(root, feed.latest().as_ref());
+            let status = status_json(root, feed.latest().as_ref(), feed.takes_sql);
             let words = ["state", "unhealthy", "writer_alive", "paused"].map(|key| &status[key]);
             let words = serde_json::json!(words).to_string();
             if words != state {
@@ -170,7 +172,11 @@ impl Client {
     /// The next event; `None` when the server ends.
     async fn next(&mut self) -> Option<Event> {
         if std::mem::take(&mut self.is_new) {
-            let status = status_json(&self.app.root, self.app.feed.latest().as_ref());
+            let status = status_json(
+                &self.app.root,
+                self.app.feed.latest().as_ref(),
+                self.app.sql.is_some(),
+            );
             return Some(Event::default().event("status").data(status.to_string()));
         }
         loop {

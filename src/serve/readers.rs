@@ -53,9 +53,9 @@ impl Unanswered {
     /// What the metrics call it.
     fn outcome(&self) -> &'static str {
         match self {
-            Self::NothingPublished => "nothing_published",
+            Self::NothingPublished => "unpublished",
             Self::Busy => "busy",
-            Self::TooLong => "timed_out",
+            Self::TooLong => "late",
             Self::Failed(_) => "failed",
         }
     }
@@ -195,9 +195,8 @@ impl Readers {
     }
 
     /// Questions that ended so far, by outcome.
-    pub(super) fn ended(&self) -> Vec<(&'static str, u64)> {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.iter().map(|(outcome, count)| (*outcome, *count)).collect()
+    pub(super) fn ended(&self) -> BTreeMap<&'static str, u64> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Answers a question from the newest published file. Dropping the future interrupts it.

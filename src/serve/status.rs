@@ -46,7 +46,11 @@ fn reason(heartbeat: Option<&Heartbeat>, is_alive: bool) -> Option<String> {
 }
 
 /// The whole status; `published` is what readers see, if anything is published yet.
-pub(super) fn status_json(root: &Path, published: Option<&(FileId, Newest)>) -> Value {
+pub(super) fn status_json(
+    root: &Path,
+    published: Option<&(FileId, Newest)>,
+    takes_sql: bool,
+) -> Value {
     let heartbeat = Heartbeat::read(root);
     let is_alive = is_locked(root) == Some(true);
     let unhealthy = reason(heartbeat.as_ref(), is_alive);
@@ -68,6 +72,7 @@ pub(super) fn status_json(root: &Path, published: Option<&(FileId, Newest)>) -> 
         "lag_blocks": beat.and_then(|beat| beat.lag_blocks),
         "building": beat.and_then(|beat| beat.building.as_ref()).map(building_json),
         "paused": beat.and_then(|beat| beat.paused).map(|reason| reason.to_string()),
+        "sql": takes_sql,
         "version": env!("CARGO_PKG_VERSION"),
     })
 }
