@@ -432,6 +432,49 @@ fn other_addresses_need_a_token() {
 }
 
 #[test]
+fn sql_of_ones_own_needs_the_switch_and_the_token() {
+    let (_geth, data) = volume();
+    let server = Server::start(&data);
+    assert_eq!(server.get("/api/v1/status").json()["sql"], false);
+    let reply = server.post("/api/v1/sql", &[], "SELECT 1");
+    assert_eq!(reply.status, 403, "{reply:?}");
+    assert!(reply.text().contains("--sql"), "{reply:?}");
+    drop(server);
+    let serve =
+        || Spyhop::new("serve").path("--data", &data).args(&["--http", "127.0.0.1:0", "--sql"]);
+    let error = serve().fail(2);
+    assert!(error.contains("--token-file"), "{error}");
+
+    let file = data.join("../token");
+    let server = Server::of(serve().path("--token-file", &file));
+    let bearer = format!("Bearer {}", std::fs::read_to_string(&file).unwrap().trim());
+    let bearer = [("Authorization", &bearer[..])];
+    let ask = |sql: &str| server.post("/api/v1/sql", &bearer, sql);
+    assert_eq!(server.post("/api/v1/sql", &[], "SELECT 1").status, 401);
+    assert_eq!(server.ask("/api/v1/status", &bearer).json()["sql"], true);
+    let reply = ask("SELECT count(*) AS blocks, 2::DECIMAL(38,0) AS two FROM blocks");
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let blocks = published_block(&data).unwrap() + 1;
+    assert_eq!(reply.json()["rows"], serde_json::json!([[blocks, "2"]]), "{reply:?}");
+    let csv = server.post("/api/v1/sql?format=csv", &bearer, "SELECT 1 AS a, 'x,y' AS b");
+    assert_eq!(csv.text(), "a,b\n1,\"x,y\"\n");
+    for refused in ["COPY (SELECT 1) TO 'x.csv'", "SELECT 1; SELECT 2", "SELECT nothing", ""] {
+        let reply = ask(refused);
+        assert_eq!(reply.status, 400, "{refused}: {reply:?}");
+        assert!(reply.json()["error"].as_str().is_some_and(|error| error.len() > 5), "{reply:?}");
+    }
+    assert!(!data.join("x.csv").exists());
+    let long = format!("SELECT {}", "1 + ".repeat(100_000));
+    assert_eq!(ask(&long).status, 413);
+    assert_eq!(server.ask("/api/v1/sql", &bearer).status, 405);
+    let metrics = server.ask("/metrics", &bearer);
+    assert!(
+        metrics.text().contains("spyhop_queries_total{outcome=\"answered\"} 2\n"),
+        "{metrics:?}"
+    );
+}
+
+#[test]
 fn events_resume_and_tell_of_reorganisations() {
     let geth = Geth::start(Forks::OSAKA);
     grow(&geth, 10, "");

@@ -71,6 +71,21 @@ impl Server {
         Reply { status, headers, body }
     }
 
+    /// Posts a body.
+    #[track_caller]
+    pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        let length = body.len().to_string();
+        let headers: Vec<_> =
+            headers.iter().copied().chain([("Content-Length", &length[..])]).collect();
+        let mut stream = self.begin("POST", path, &headers);
+        stream.write_all(body.as_bytes()).unwrap();
+        let mut stream = BufReader::new(stream);
+        let (status, headers) = read_head(&mut stream);
+        let mut body = Vec::new();
+        stream.read_to_end(&mut body).unwrap();
+        Reply { status, headers, body }
+    }
+
     /// Sends a request, and reads nothing.
     pub fn begin(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).unwrap();
