@@ -26,6 +26,7 @@
 //!   of holders; address labels.
 //! - [`events`]: views of decoded events.
 //! - [`publish`]: the file that readers open.
+//! - [`session`]: a DuckDB session with the published file attached.
 //! - [`watch`]: the loops that drive all of it.
 //! - [`verify`]: checks stored rows against the chain.
 //! - [`supervise`]: geth and a writer in one container.
@@ -96,6 +97,7 @@ pub mod prove;
 pub mod publish;
 pub mod recover;
 pub mod rows;
+mod session;
 mod sql;
 pub mod stop;
 pub mod store;

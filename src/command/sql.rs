@@ -5,25 +5,21 @@
 //! tables.
 
 use super::print;
-use crate::publish;
-use crate::sql::literal;
-use crate::store::{NAME_SYNTAX, check_name};
+use crate::session::{Limits, Session};
 use crate::text;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::json::writer::JsonArray;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
 use clap::{Args, ValueEnum};
-use duckdb::{Config, Connection};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Editor};
 use signal_hook::consts::SIGINT;
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Arguments of `spyhop sql`.
@@ -55,12 +51,8 @@ enum Format {
 /// Rows that a frame shows.
 const TABLE_ROWS_MAX: usize = 1_000;
 
-/// Memory of the database, which runs next to a node; larger queries spill to the system's
-/// temporary directory.
-const MEMORY_LIMIT: &str = "1GB";
-
 pub(super) fn run(arguments: &Sql) -> Result<()> {
-    let mut session = SqlSession::open(&arguments.data)?;
+    let mut session = SqlSession(Session::open(&arguments.data, &Limits::default())?);
     let outcome = match &arguments.command {
         Some(sql) => session.run(sql, arguments.format),
         None if io::stdin().is_terminal() => prompt(&mut session, arguments.format),
@@ -81,70 +73,18 @@ pub(super) fn run(arguments: &Sql) -> Result<()> {
     outcome.or_else(|error| if closed(&error) { Ok(()) } else { Err(error) })
 }
 
-/// A database in memory with the published file attached.
-struct SqlSession {
-    connection: Connection,
-    file: PathBuf,
-    /// The inode of the attached file: a new one is published by renaming, so it differs.
-    attached: Option<u64>,
-}
+/// A session, and how its rows are printed.
+struct SqlSession(Session);
 
 impl SqlSession {
-    fn open(data: &Path) -> Result<Self> {
-        // The views name files relative to the volume.
-        let root = data.canonicalize().with_context(|| {
-            format!("no data directory: `{}`; `spyhop watch` creates it", data.display())
-        })?;
-        check_name(&root, NAME_SYNTAX)?;
-        let config = Config::default()
-            .with("file_search_path", root.display().to_string())?
-            .with("memory_limit", MEMORY_LIMIT)?
-            .with("temp_directory", std::env::temp_dir().join("spyhop-sql").display().to_string())?
-            .with("autoinstall_known_extensions", "false")?
-            .with("autoload_known_extensions", "false")?;
-        let connection = Connection::open_in_memory_with_flags(config)?;
-        let mut session = Self { connection, file: root.join(publish::FILE), attached: None };
-        session.attach()?;
-        Ok(session)
-    }
-
-    /// Attaches the published file, or a newer one if there is one.
-    fn attach(&mut self) -> Result<()> {
-        let found = match std::fs::metadata(&self.file) {
-            Ok(metadata) => metadata.ino(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                bail!(
-                    "nothing is published yet: no file `{}`; `spyhop watch` creates it",
-                    self.file.display()
-                )
-            }
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("failed to open: `{}`", self.file.display()));
-            }
-        };
-        if self.attached == Some(found) {
-            return Ok(());
-        }
-        if self.attached.take().is_some() {
-            self.connection.execute_batch("USE memory; DETACH spyhop")?;
-        }
-        let file = literal(&self.file.display().to_string());
-        self.connection
-            .execute_batch(&format!("ATTACH {file} AS spyhop (READ_ONLY); USE spyhop"))
-            .with_context(|| format!("failed to open: `{}`", self.file.display()))?;
-        self.attached = Some(found);
-        Ok(())
-    }
-
     /// Runs statements and prints the rows of the last one.
     fn run(&mut self, sql: &str, format: Format) -> Result<()> {
-        self.attach()?;
+        self.0.refresh()?;
         if sql.trim_matches(|c: char| c == ';' || c.is_whitespace()).is_empty() {
             return Ok(());
         }
         let sql = self.as_text(sql, format);
-        let mut statement = self.connection.prepare(&sql)?;
+        let mut statement = self.0.connection().prepare(&sql)?;
         let rows = statement.stream_arrow([])?;
         let schema = rows.get_schema();
         let batches = rows.map(|batch| batch.map_err(anyhow::Error::from));
@@ -161,7 +101,7 @@ impl SqlSession {
     fn as_text(&self, sql: &str, format: Format) -> String {
         let inner = sql.trim().trim_end_matches(';');
         let columns =
-            self.connection.prepare(&format!("DESCRIBE {inner}")).and_then(|mut described| {
+            self.0.connection().prepare(&format!("DESCRIBE {inner}")).and_then(|mut described| {
                 described
                     .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?
                     .collect::<duckdb::Result<Vec<_>>>()
@@ -279,7 +219,7 @@ fn print_json(
 
 /// Reads and runs statements until the end of input. Ctrl-C cancels what is being typed or run.
 fn prompt(session: &mut SqlSession, format: Format) -> Result<()> {
-    let interrupt = session.connection.interrupt_handle();
+    let interrupt = session.0.connection().interrupt_handle();
     let mut signals = signal_hook::iterator::Signals::new([SIGINT])?;
     std::thread::spawn(move || signals.forever().for_each(|_| interrupt.interrupt()));
     let config = rustyline::Config::builder()
