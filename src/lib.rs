@@ -30,6 +30,7 @@
 //! - [`watch`]: the loops that drive all of it.
 //! - [`verify`]: checks stored rows against the chain.
 //! - [`supervise`]: geth and a writer in one container.
+//! - [`prompt`]: what `spyhop sql` does with statements.
 //! - [`command`]: one file per command.
 //!
 //! `decode`, `prove`, `rows` and `plan` do no I/O, read no clock and know no configuration.
@@ -93,6 +94,7 @@ pub mod geth;
 mod keccak;
 mod log;
 pub mod plan;
+mod prompt;
 pub mod prove;
 pub mod publish;
 pub mod recover;

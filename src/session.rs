@@ -164,6 +164,7 @@ pub(crate) fn told(error: duckdb::Error) -> anyhow::Error {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::{prepare, told};
     use duckdb::{Config, Connection};

@@ -29,6 +29,7 @@ mod lying_node;
 mod numbers;
 mod odd_ether;
 mod priority;
+mod prompt;
 mod ranking;
 mod readers;
 mod readme;
