@@ -26,6 +26,7 @@
 //!   of holders; address labels.
 //! - [`events`]: views of decoded events.
 //! - [`publish`]: the file that readers open.
+//! - [`session`]: a DuckDB session with the published file attached.
 //! - [`panels`]: one file per group of the server's panels: parameters, columns and SQL.
 //! - [`query`]: SQL of strangers, each statement in a disposable process that can only read.
 //! - [`watch`]: the loops that drive all of it.
@@ -33,6 +34,7 @@
 //! - [`verify`]: checks stored rows against the chain.
 //! - [`serve`]: the page and the API over HTTP, from the published file alone.
 //! - [`supervise`]: geth, a writer and a server in one container.
+//! - [`prompt`]: what `spyhop sql` does with statements.
 //! - [`command`]: one file per command.
 //!
 //! `decode`, `prove`, `rows` and `plan` do no I/O, read no clock and know no configuration.
@@ -98,12 +100,14 @@ mod log;
 mod metrics;
 mod panels;
 pub mod plan;
+mod prompt;
 pub mod prove;
 pub mod publish;
 pub mod query;
 pub mod recover;
 pub mod rows;
 mod serve;
+mod session;
 mod sql;
 pub mod stop;
 pub mod store;

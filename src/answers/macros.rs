@@ -2,14 +2,42 @@
 //!
 //! A macro's body is resolved where it is called, so a session that attaches the published file
 //! under a name must run `USE` first.
+//!
+//! The [`CLOCK`] shadows DuckDB's own functions, which return `TIMESTAMP WITH TIME ZONE`. Compared
+//! with our times, UTC as `TIMESTAMP`, such a value counts in the session's time zone: without a
+//! word, the last hour is another one in Tokyo. And without the extension `icu`, which the DuckDB
+//! compiled in here lacks, it cannot be computed with.
 
 use super::amounts::{split, sum};
 use super::stored::both;
 use crate::rows::{Table, address_flows, blocks, gas_flows, transactions};
 
 /// Every macro, one statement each.
-pub(crate) fn all() -> [String; 4] {
-    [exact_sum(), tx(), block(), address_summary()]
+pub(crate) fn all() -> Vec<String> {
+    let mut all = vec![exact_sum(), tx(), block(), address_summary()];
+    all.extend(CLOCK.map(|(name, kind)| clock(name, kind)));
+    all
+}
+
+/// What the current time is called in DuckDB, each with its type here. The parser turns
+/// `current_timestamp` into a call of `get_current_timestamp`, `localtimestamp` into one of
+/// `current_localtimestamp`, and likewise for the time of day.
+const CLOCK: [(&str, &str); 8] = [
+    ("now", "TIMESTAMP"),
+    ("get_current_timestamp", "TIMESTAMP"),
+    ("transaction_timestamp", "TIMESTAMP"),
+    ("current_localtimestamp", "TIMESTAMP"),
+    ("current_date", "DATE"),
+    ("today", "DATE"),
+    ("get_current_time", "TIME"),
+    ("current_localtime", "TIME"),
+];
+
+/// The current UTC time. `epoch_us` is the same in every time zone, and is in the core of DuckDB.
+fn clock(name: &str, kind: &str) -> String {
+    format!(
+        "CREATE OR REPLACE MACRO main.\"{name}\"() AS make_timestamp(epoch_us(system.main.now()))::{kind};"
+    )
 }
 
 /// Amounts may have 78 digits, and their sums more: `BIGNUM` has no limit, in every DuckDB from 1.4

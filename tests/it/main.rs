@@ -31,6 +31,7 @@ mod metrics;
 mod numbers;
 mod odd_ether;
 mod priority;
+mod prompt;
 mod query;
 mod ranking;
 mod readers;

@@ -262,3 +262,38 @@ fn every_duckdb_answers_every_view_and_macro_alike() {
         }
     }
 }
+
+/// In a session of each time zone, prints how many of two UTC times are in the last hour: one is.
+const LAST_HOUR: &str = r#"
+import duckdb
+with duckdb.connect("spyhop.duckdb", read_only=True) as db:
+    utc = "make_timestamp(epoch_us(system.main.now()))"
+    times = f"(VALUES ({utc} - INTERVAL 10 MINUTE), ({utc} - INTERVAL 2 HOUR)) AS t(block_timestamp)"
+    for zone in ["UTC", "Asia/Tokyo", "America/Los_Angeles"]:
+        db.execute(f"SET TimeZone = '{zone}'")
+        last = lambda now: db.execute(f"SELECT count(*) FROM {times} WHERE block_timestamp > {now} - INTERVAL 1 HOUR").fetchone()[0]
+        print(zone, [last(now) for now in ["now()", "current_timestamp", "localtimestamp", "transaction_timestamp()"]],
+            db.execute(f"SELECT current_date = {utc}::DATE, today() = current_date, current_time = now()::TIME").fetchone(),
+            "without the macros", last("system.main.now()"))
+"#;
+
+#[test]
+fn the_last_hour_is_the_same_in_every_duckdb_and_time_zone() {
+    let geth = Geth::start(Forks::OSAKA);
+    let data = geth.data("data");
+    grow(&geth, 3, "base");
+    Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).succeed();
+    let line = |zone: &str, without: u32| {
+        format!("{zone} [1, 1, 1, 1] (True, True, True) without the macros {without}\n")
+    };
+    let expected = line("UTC", 1) + &line("Asia/Tokyo", 0) + &line("America/Los_Angeles", 2);
+    for (version, directory) in versions() {
+        let output = Command::new(directory.join("python"))
+            .current_dir(&data)
+            .args(["-c", LAST_HOUR])
+            .output()
+            .unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{version}: {complaint}");
+    }
+}

@@ -1,4 +1,4 @@
-//! `spyhop sql`: formats, exact digits, errors, the prompt.
+//! `spyhop sql`: formats, exact digits, the current time, errors. The prompt is in `prompt.rs`.
 
 use crate::fake_geth::FakeGeth;
 use crate::lying_node::extend;
@@ -54,8 +54,166 @@ fn answers_are_printed_in_every_format_with_every_digit() {
         "csv",
         "v\n170141183460469231731687303715884105727\n",
     );
-    // Several statements: the rows of the last one are printed.
+    check(
+        "SELECT [170141183460469231731687303715884105727::HUGEINT] AS v",
+        "json",
+        "[{\"v\":\"[170141183460469231731687303715884105727]\"}]\n",
+    );
+}
+
+#[test]
+fn every_format_has_its_shape() {
+    let (_directory, data) = volume();
+    let sql = "SELECT * FROM (VALUES (1, 'é|<b>🐋'), (20, NULL)) AS t(n, name) ORDER BY n";
+    let check = |format: &str, expected: &str| {
+        let ask = |sql: &str, arguments: &[&str]| {
+            Spyhop::new("sql").path("--data", &data).args(arguments).args(&["-c", sql]).succeed()
+        };
+        assert_eq!(ask(sql, &["--format", format]), expected, "{format}");
+        assert_eq!(ask(&format!(".mode {format}\n{sql};"), &[]), expected, ".mode {format}");
+    };
+    check(
+        "table",
+        "+----+---------+\n| n  | name    |\n+----+---------+\n| 1  | é|<b>🐋 |\n| 20 |         |\n+----+---------+\n",
+    );
+    check(
+        "box",
+        "┌────┬─────────┐\n│  n │ name    │\n├────┼─────────┤\n│  1 │ é|<b>🐋 │\n│ 20 │ NULL    │\n└────┴─────────┘\n",
+    );
+    check("csv", "n,name\n1,é|<b>🐋\n20,\n");
+    check("json", "[{\"n\":1,\"name\":\"é|<b>🐋\"},{\"n\":20,\"name\":null}]\n");
+    check("markdown", "| n | name |\n|--:|---|\n| 1 | é\\|\\<b>🐋 |\n| 20 |  |\n");
+    check("line", "   n = 1\nname = é|<b>🐋\n\n   n = 20\nname =\n");
+}
+
+#[test]
+fn every_statement_prints_its_rows_and_names_may_be_equal() {
+    let (_directory, data) = volume();
+    let check = |sql: &str, format: &str, expected: &str| {
+        let printed = Spyhop::new("sql")
+            .path("--data", &data)
+            .args(&["-c", sql, "--format", format])
+            .succeed();
+        assert_eq!(printed, expected, "{sql} as {format}");
+    };
     check("SET threads = 1; SELECT current_setting('threads') AS n", "csv", "n\n1\n");
+    check("SELECT 1 AS a; SELECT ';' AS b; -- done; really", "csv", "a\n1\nb\n;\n");
+    check("SELECT 1 AS a; SELECT 2 AS b", "json", "[{\"a\":1}]\n[{\"b\":2}]\n");
+    check("/* only */ -- comments", "csv", "");
+    check("SELECT 1 AS a -- the last word", "csv", "a\n1\n");
+    check("SELECT 1 AS a, 2 AS a, sum(3) AS a -- exactly", "csv", "a,a,a\n1,2,3\n");
+    check("SELECT 1 AS a, 2 AS a", "json", "[{\"a\":1,\"a\":2}]\n");
+    check(
+        "SELECT 1 AS a, 2 AS a",
+        "table",
+        "+---+---+\n| a | a |\n+---+---+\n| 1 | 2 |\n+---+---+\n",
+    );
+    // Statements that change something print nothing.
+    check(
+        "CREATE TEMP TABLE t AS SELECT 7 AS seven; INSERT INTO t VALUES (8); FROM t; DROP TABLE t",
+        "csv",
+        "seven\n7\n8\n",
+    );
+    // What comes before a mistake is printed, and nothing after it is run.
+    let output = Spyhop::new("sql")
+        .path("--data", &data)
+        .args(&["--format", "csv", "-c", "SELECT 1 AS a; SELECT nothing; SELECT 2 AS b"])
+        .run();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "a\n1\n");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("nothing") && !error.contains("Error code"), "{error}");
+}
+
+#[test]
+fn commands_work_in_scripts_too() {
+    let (directory, data) = volume();
+    let ask = |text: &str| {
+        let sql = Spyhop::new("sql").path("--data", &data);
+        sql.args(&["--format", "csv", "-c", text])
+    };
+    let schema = Spyhop::new("schema").succeed();
+    let blocks = schema.split("\n\n").find(|part| part.starts_with("blocks:")).unwrap();
+    let trimmed = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+    assert_eq!(ask(".schema blocks").succeed().trim_end(), trimmed(blocks));
+    assert_eq!(ask(".tables BLOCKS").succeed(), "blocks\ngas_blocks\n");
+    assert!(ask(".schema").succeed().contains("\n\nwhales: "));
+    assert_eq!(
+        ask("CREATE TEMP TABLE mine (i INT);\n.tables mi\n.schema mine").succeed(),
+        "mine\nmine:\n  i                                  INTEGER\n"
+    );
+    // In the middle of a statement.
+    assert_eq!(ask("SELECT 1 AS a,\n.mode json\n2 AS b;").succeed(), "[{\"a\":1,\"b\":2}]\n");
+    let help = ask(".help").succeed();
+    for command in [".tables", ".schema", ".mode", ".output", ".read", ".timing", ".quit"] {
+        assert!(help.contains(command), "{help}");
+    }
+
+    let script = directory.path().join("script.sql");
+    std::fs::write(&script, ".mode json\nSELECT 1 AS a;\n.quit\nSELECT 2 AS b;\n").unwrap();
+    let read = format!(".read {}\nSELECT 3 AS c;", script.display());
+    assert_eq!(ask(&read).succeed(), "[{\"a\":1}]\n");
+    std::fs::write(&script, format!(".read '{}'\n", script.display())).unwrap();
+    assert!(ask(&read).fail(1).contains("no deeper"));
+
+    let rows = directory.path().join("rows.csv");
+    let output = format!(".output {}\nSELECT 1 AS a;\n.output\nSELECT 2 AS b;", rows.display());
+    assert_eq!(ask(&output).succeed(), "b\n2\n");
+    assert_eq!(std::fs::read_to_string(&rows).unwrap(), "a\n1\n");
+    let before = crate::rig::process::listing(&data);
+    let error = ask(&format!(".output {}/spyhop.duckdb", data.display())).fail(1);
+    assert!(error.contains("is in the data directory"), "{error}");
+    assert_eq!(crate::rig::process::listing(&data), before);
+
+    for (text, expected) in [
+        (".mode xml", "the formats are table, box, csv, json, markdown, line"),
+        (".nothing", "no command `.nothing`"),
+        (".timing", "`.timing` takes on|off"),
+        (".schema nothing", "no table `nothing`"),
+        (".read /nowhere/at/all", "failed to read: `/nowhere/at/all`"),
+    ] {
+        let error = ask(text).fail(1);
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+    let timed = ask(".timing on\nSELECT 1 AS a;").run();
+    assert_eq!(String::from_utf8_lossy(&timed.stdout), "a\n1\n");
+    assert!(String::from_utf8_lossy(&timed.stderr).trim_end().ends_with(" s"), "{timed:?}");
+}
+
+#[test]
+fn the_first_query_that_anybody_writes_works() {
+    let (_directory, data) = volume();
+    let check = |sql: &str, expected: &str| {
+        let sql = format!("SELECT ({sql}) AS v");
+        let printed = Spyhop::new("sql")
+            .path("--data", &data)
+            .args(&["--format", "csv", "-c", &sql])
+            .succeed();
+        assert_eq!(printed, format!("v\n{expected}\n"), "{sql}");
+    };
+    let seconds =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for now in ["now()", "current_timestamp", "localtimestamp", "transaction_timestamp()"] {
+        check(&format!("typeof({now})"), "TIMESTAMP");
+        check(&format!("epoch({now}) BETWEEN {seconds} AND {seconds} + 300"), "true");
+        check(
+            &format!(
+                "SELECT count(*) FILTER (timestamp > {now} - INTERVAL 1000 YEAR) || '/' || count(*) FROM blocks"
+            ),
+            "121/121",
+        );
+    }
+    for today in ["current_date", "today()", "now()::DATE"] {
+        check(&format!("typeof({today})"), "DATE");
+        check(&format!("current_date - {today}"), "0");
+    }
+    check("typeof(current_time)", "TIME");
+    check("date_trunc('hour', now()) <= now() AND date_diff('minute', now(), now()) = 0", "true");
+    check(
+        "(TIMESTAMP '2026-11-27 23:30' AT TIME ZONE 'UTC') AT TIME ZONE 'Asia/Tokyo'",
+        "2026-11-28T08:30:00",
+    );
+    check("now() AT TIME ZONE 'UTC' - INTERVAL 1 DAY < now()", "true");
 }
 
 #[test]
@@ -136,55 +294,6 @@ fn statements_come_from_a_pipe_too_and_a_closed_pipe_is_no_error() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert!(output.status.success(), "{}", output.status);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "range\n");
-}
-
-#[test]
-fn the_prompt_answers_keeps_a_history_and_sees_the_next_file() {
-    let directory = tempfile::tempdir().unwrap();
-    let data = directory.path().join("data");
-    let fake = FakeGeth::start(directory.path());
-    extend(&fake, 120, "");
-    Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
-    // `script` provides a terminal.
-    let prompt =
-        format!("{} sql --data {} --format csv", env!("CARGO_BIN_EXE_spyhop"), data.display());
-    let mut child = Command::new("script")
-        .args(["--quiet", "--return", "--command", &prompt, "/dev/null"])
-        .env("HOME", directory.path())
-        .env("TERM", "dumb")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
-    let mut answered = |what: &str| {
-        let mut line = String::new();
-        while line.trim() != what {
-            line.clear();
-            assert_ne!(
-                std::io::BufRead::read_line(&mut stdout, &mut line).unwrap(),
-                0,
-                "ended before it said {what}"
-            );
-        }
-    };
-    stdin.write_all(b"SELECT 'top ' || max(number)\nFROM blocks;\n").unwrap();
-    answered("top 120");
-    stdin.write_all(b"CREATE TEMP TABLE kept AS SELECT 7 AS seven;\nSELECT nothing;\n").unwrap();
-    extend(&fake, 125, "");
-    Spyhop::watch(fake.path(), &data).args(&["--from", "0", "--once"]).succeed();
-    stdin
-        .write_all(
-            b"SELECT 'top ' || max(number) || ' kept ' || any_value(seven) FROM blocks, kept;\n",
-        )
-        .unwrap();
-    answered("top 125 kept 7");
-    stdin.write_all(b"exit\n").unwrap();
-    drop(stdin);
-    assert!(child.wait().unwrap().success());
-    let history = std::fs::read_to_string(directory.path().join(".spyhop_history")).unwrap();
-    assert!(history.contains("SELECT 'top ' || max(number)"), "{history}");
 }
 
 #[test]
