@@ -32,16 +32,26 @@ const LABEL: [Column; 2] = [
     column("category", Text, "Its category, or null."),
 ];
 
-fn net_flows(values: &Values, _: &Snapshot<'_>) -> Result<Vec<String>> {
+fn net_flows(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
     let columns = answers::NET_FLOWS.names();
+    let period = values.text("period");
+    let view = answers::net_flows_of(period);
+    // A file that an earlier version published has only the view of all periods.
+    let has_view = snapshot.integer(&format!(
+        "SELECT count(*) FROM duckdb_views() WHERE schema_name || '.' || view_name = {}",
+        literal(&view)
+    ))?;
+    let (source, of_period) = match has_view {
+        Some(0) | None => ("net_flows", format!("period = {} AND ", literal(period))),
+        Some(_) => (view.as_str(), String::new()),
+    };
     Ok(vec![format!(
         "SELECT {columns}, labels.name AS label, category
-FROM {} LEFT JOIN labels USING (address)
-WHERE asset = {}
+FROM {source} LEFT JOIN labels USING (address)
+WHERE {of_period}asset = {}
 ORDER BY amount_net_text IS NULL, length(ltrim(amount_net_text, '-')) DESC, ltrim(amount_net_text, '-') DESC,
     abs(amount_net) DESC, address
 LIMIT {}",
-        answers::net_flows_of(values.text("period")),
         literal(values.text("asset")),
         values.limit()
     )])
