@@ -25,7 +25,8 @@ mod table;
 
 pub(crate) use format::Format;
 
-use crate::session::{Limits, Session};
+use crate::publish::SessionLimits;
+use crate::session::Session;
 use anyhow::{Context, Result};
 use shell::Shell;
 use signal_hook::consts::SIGINT;
@@ -40,7 +41,7 @@ use std::time::Duration;
 /// # Errors
 /// If nothing is published, or a statement that was not typed fails.
 pub(crate) fn run(data: &Path, text: Option<&str>, format: Format) -> Result<()> {
-    let mut shell = Shell::new(Session::open(data, &Limits::default())?, format);
+    let mut shell = Shell::new(Session::open(data, SessionLimits::default())?, format);
     let outcome = match text {
         Some(text) => shell.run(text).map(drop),
         None if io::stdin().is_terminal() => {

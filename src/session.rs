@@ -9,37 +9,16 @@
 
 mod zones;
 
-use crate::publish;
-use crate::sql::literal;
-use crate::store::{NAME_SYNTAX, check_name};
+use crate::publish::{Attached, FILE, FileId, SessionLimits, published};
 use anyhow::{Context, Result, anyhow, bail};
-use duckdb::{Config, Connection, OptionalExt};
-use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
+use duckdb::{Connection, OptionalExt};
 use std::path::{Path, PathBuf};
-
-/// What a session may use.
-#[derive(Clone, Debug)]
-pub(crate) struct Limits {
-    /// Memory of the database, as DuckDB writes it; larger queries spill to the system's temporary
-    /// directory.
-    pub(crate) memory: &'static str,
-    /// Threads that run queries; `None` for one per core.
-    pub(crate) threads: Option<u16>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { memory: "1GB", threads: None }
-    }
-}
 
 /// A database in memory with the published file attached.
 pub(crate) struct Session {
-    connection: Connection,
+    attached: Attached,
     data: PathBuf,
-    /// The inode of the attached file: a new one is published by renaming, so it differs.
-    attached: Option<u64>,
+    file: Option<FileId>,
 }
 
 impl Session {
@@ -47,24 +26,13 @@ impl Session {
     ///
     /// # Errors
     /// If there is no such directory, or nothing is published in it yet.
-    pub(crate) fn open(data: &Path, limits: &Limits) -> Result<Self> {
-        // The views name files relative to the volume.
-        let root = data.canonicalize().with_context(|| {
+    pub(crate) fn open(data: &Path, limits: SessionLimits) -> Result<Self> {
+        let data = data.canonicalize().with_context(|| {
             format!("no data directory: `{}`; `spyhop watch` creates it", data.display())
         })?;
-        check_name(&root, NAME_SYNTAX)?;
-        let mut config = Config::default()
-            .with("file_search_path", root.display().to_string())?
-            .with("memory_limit", limits.memory)?
-            .with("temp_directory", std::env::temp_dir().join("spyhop-sql").display().to_string())?
-            .with("autoinstall_known_extensions", "false")?
-            .with("autoload_known_extensions", "false")?;
-        if let Some(threads) = limits.threads {
-            config = config.with("threads", threads.to_string())?;
-        }
-        let connection = Connection::open_in_memory_with_flags(config).map_err(told)?;
-        prepare(&connection)?;
-        let mut session = Self { connection, data: root, attached: None };
+        let attached = Attached::open(&data, limits)?;
+        prepare(&attached.connection)?;
+        let mut session = Self { attached, data, file: None };
         session.refresh()?;
         Ok(session)
     }
@@ -76,7 +44,7 @@ impl Session {
 
     /// The connection, in which the published file is in use.
     pub(crate) fn connection(&self) -> &Connection {
-        &self.connection
+        &self.attached.connection
     }
 
     /// Attaches the published file if it is newer than the attached one; returns whether it is.
@@ -85,35 +53,21 @@ impl Session {
     /// # Errors
     /// If nothing is published, or the file cannot be opened.
     pub(crate) fn refresh(&mut self) -> Result<bool> {
-        let file = self.data.join(publish::FILE);
-        let found = match std::fs::metadata(&file) {
-            Ok(metadata) => metadata.ino(),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                bail!(
-                    "nothing is published yet: no file `{}`; `spyhop watch` creates it",
-                    file.display()
-                )
-            }
-            Err(error) => {
-                return Err(error).with_context(|| format!("failed to open: `{}`", file.display()));
-            }
+        let nothing = || {
+            let file = self.data.join(FILE);
+            format!(
+                "nothing is published yet: no file `{}`; `spyhop watch` creates it",
+                file.display()
+            )
         };
-        if self.attached == Some(found) {
+        let Some(found) = published(&self.data)? else { bail!(nothing()) };
+        if self.file == Some(found) || self.file.is_some() && self.is_in_transaction() {
             return Ok(false);
         }
-        if self.attached.is_some() {
-            if self.is_in_transaction() {
-                return Ok(false);
-            }
-            self.connection.execute_batch("USE memory; DETACH spyhop").map_err(told)?;
-            self.attached = None;
+        self.file = self.attached.refresh()?;
+        if self.file.is_none() {
+            bail!(nothing());
         }
-        let name = literal(&file.display().to_string());
-        self.connection
-            .execute_batch(&format!("ATTACH {name} AS spyhop (READ_ONLY); USE spyhop"))
-            .map_err(told)
-            .with_context(|| format!("failed to open: `{}`", file.display()))?;
-        self.attached = Some(found);
         Ok(true)
     }
 
@@ -121,7 +75,7 @@ impl Session {
     /// one, each statement has a transaction of its own.
     fn is_in_transaction(&self) -> bool {
         let number = || -> duckdb::Result<i64> {
-            self.connection.query_row("SELECT txid_current()", [], |row| row.get(0))
+            self.connection().query_row("SELECT txid_current()", [], |row| row.get(0))
         };
         number().and_then(|first| Ok(first == number()?)).unwrap_or(true)
     }
@@ -131,7 +85,7 @@ impl Session {
     /// # Errors
     /// If the file cannot be read.
     pub(crate) fn newest(&self) -> Result<Option<u64>> {
-        self.connection
+        self.connection()
             .query_row("SELECT number FROM spyhop.tail.newest", [], |row| row.get(0))
             .optional()
             .map_err(told)

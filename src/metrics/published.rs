@@ -2,11 +2,10 @@
 
 use super::series::Series;
 use super::{age_s, block, block_timestamp};
-use crate::publish;
+use crate::publish::{Attached, SessionLimits};
 use crate::rows::CHAIN_TABLES;
-use crate::sql::literal;
 use anyhow::{Context, Result};
-use duckdb::{Config, Connection};
+use duckdb::Connection;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -27,20 +26,15 @@ pub(super) struct Published {
 impl Published {
     /// Reads the published file; `None` if nothing is published yet.
     pub(super) fn read(root: &Path) -> Result<Option<Self>> {
-        let file = root.join(publish::FILE);
-        if !file.exists() {
+        let limits = SessionLimits { memory: "200MB", threads: Some(1) };
+        let mut attached = Attached::open(&root.canonicalize()?, limits)?;
+        if attached.refresh()?.is_none() {
             return Ok(None);
         }
-        Self::query(&file)
-            .map(Some)
-            .with_context(|| format!("failed to read: `{}`", file.display()))
+        Self::query(&attached.connection).map(Some).context("failed to read the published file")
     }
 
-    fn query(file: &Path) -> Result<Self> {
-        let config = Config::default().with("memory_limit", "200MB")?.threads(1)?;
-        let connection = Connection::open_in_memory_with_flags(config)?;
-        let file = literal(&file.display().to_string());
-        connection.execute_batch(&format!("ATTACH {file} AS spyhop (READ_ONLY); USE spyhop"))?;
+    fn query(connection: &Connection) -> Result<Self> {
         let newest = connection
             .prepare("SELECT number, epoch(timestamp)::BIGINT FROM tail.newest")?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?

@@ -43,8 +43,14 @@ pub(crate) fn published(root: &Path) -> Result<Option<FileId>> {
 pub(crate) struct SessionLimits {
     /// Memory, as DuckDB writes it; larger queries spill to the temporary directory.
     pub memory: &'static str,
-    /// Threads of a query.
-    pub threads: u32,
+    /// Threads of a query; `None` for one per core.
+    pub threads: Option<u32>,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self { memory: "1GB", threads: None }
+    }
 }
 
 /// A session.
@@ -64,13 +70,15 @@ impl Attached {
         check_name(root, NAME_SYNTAX)?;
         let spill = std::env::temp_dir().join("spyhop-sql");
         // The views name files relative to the volume.
-        let config = Config::default()
+        let mut config = Config::default()
             .with("file_search_path", root.display().to_string())?
             .with("memory_limit", limits.memory)?
-            .with("threads", limits.threads.to_string())?
             .with("temp_directory", spill.display().to_string())?
             .with("autoinstall_known_extensions", "false")?
             .with("autoload_known_extensions", "false")?;
+        if let Some(threads) = limits.threads {
+            config = config.with("threads", threads.to_string())?;
+        }
         let connection = Connection::open_in_memory_with_flags(config)?;
         Ok(Self { connection, root: root.to_owned(), file: None })
     }

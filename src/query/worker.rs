@@ -12,6 +12,7 @@ use super::encode::instant;
 use super::frame::{self, Complaint, End, Kind, Request};
 use super::{Published, limits, sandbox, statement};
 use crate::publish;
+use crate::session;
 use crate::sql::literal;
 use anyhow::{Context, Result, anyhow, bail};
 use arrow::datatypes::TimeUnit;
@@ -115,6 +116,7 @@ impl Session {
         };
         let connection = config().and_then(Connection::open_in_memory_with_flags);
         let connection = connection.map_err(|error| broken(&error.into()))?;
+        session::prepare(&connection).map_err(|error| broken(&error))?;
         let mut session = Self { connection, inode: 0, published: Published::default() };
         // What is used for the first time takes a while, and nobody waits yet.
         let warm = statement::check(&session.connection, "SELECT 1");

@@ -34,7 +34,7 @@ const END_MAX: Duration = Duration::from_secs(2);
 const INTERRUPT_EVERY: Duration = Duration::from_millis(50);
 
 /// Each session's limits: the server is to stay below 300 MiB.
-pub(super) const LIMITS: SessionLimits = SessionLimits { memory: "80MB", threads: 1 };
+pub(super) const LIMITS: SessionLimits = SessionLimits { memory: "80MB", threads: Some(1) };
 
 /// Why a question has no answer.
 #[derive(Debug)]
