@@ -17,6 +17,7 @@ use crate::sql::literal;
 use anyhow::{Context, Result, anyhow, bail};
 use arrow::datatypes::TimeUnit;
 use duckdb::{Config, Connection};
+use serde::Deserialize;
 use std::fs;
 use std::io::{self, BufWriter, Read, Write};
 use std::mem::ManuallyDrop;
@@ -78,11 +79,22 @@ fn broken(error: &anyhow::Error) -> Complaint {
     Complaint::Broken(format!("{error:#}"))
 }
 
+/// DuckDB's error as it says it when it comes from the conversion to Arrow.
+#[derive(Deserialize)]
+struct Exception {
+    exception_type: String,
+    exception_message: String,
+}
+
 /// DuckDB's own message, without what its crate adds.
 fn failed(error: &anyhow::Error) -> Complaint {
     let message = match error.downcast_ref::<duckdb::Error>() {
         Some(duckdb::Error::DuckDBFailure(_, Some(message))) => message.clone(),
         _ => format!("{error:#}"),
+    };
+    let message = match serde_json::from_str::<Exception>(&message) {
+        Ok(error) => format!("{} Error: {}", error.exception_type, error.exception_message),
+        Err(_) => message,
     };
     // The rest of this one advises settings that are locked.
     let message = match message.lines().next() {

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The parameters of a request, in its order.
-pub(super) type Given = Query<Vec<(String, String)>>;
+type Given = Query<Vec<(String, String)>>;
 
 /// The routes.
 pub(super) fn routes(app: Arc<App>) -> Router {

@@ -1,7 +1,6 @@
 //! SQL of the clients' own: each statement goes to a process that can only read.
 
 use super::App;
-use super::api::Given;
 use super::reply::{self, Content};
 use crate::query::{Error, Format, Pool, Settings};
 use anyhow::Result;
@@ -40,7 +39,7 @@ impl Sql {
 /// `POST /api/v1/sql`: runs the statement in the body.
 pub(super) async fn run(
     State(app): State<Arc<App>>,
-    Query(given): Given,
+    Query(given): Query<Vec<(String, String)>>,
     statement: String,
 ) -> Response {
     let Some(sql) = &app.sql else {
