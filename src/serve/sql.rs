@@ -5,11 +5,14 @@ use super::reply::{self, Content};
 use crate::query::{Error, Format, Pool, Settings};
 use anyhow::Result;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Sent with an answer that was cut off.
+const TRUNCATED: HeaderName = HeaderName::from_static("x-truncated");
 
 /// The workers, and how their queries ended.
 pub(super) struct Sql {
@@ -62,7 +65,13 @@ pub(super) async fn run(
         Ok(answer) => {
             sql.note("answered");
             let media_type = format.media_type();
-            Content { media_type, etag: None, is_gzip: false, bytes: answer.body }.response()
+            let content = Content { media_type, etag: None, is_gzip: false, bytes: answer.body };
+            let mut response = content.response();
+            // JSON says so itself; the other formats cannot.
+            if answer.truncated {
+                response.headers_mut().insert(TRUNCATED, HeaderValue::from_static("true"));
+            }
+            response
         }
         Err(error) => {
             sql.note(error.outcome());
@@ -73,8 +82,10 @@ pub(super) async fn run(
 
 fn status_of(error: &Error) -> StatusCode {
     match error {
-        Error::Refused(_) | Error::Failed(_) | Error::Died(_) => StatusCode::BAD_REQUEST,
-        Error::Late(_) | Error::Busy | Error::Unpublished(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Refused(_) | Error::Failed(_) | Error::Late(_) | Error::Died(_) => {
+            StatusCode::BAD_REQUEST
+        }
+        Error::Busy | Error::Unpublished(_) => StatusCode::SERVICE_UNAVAILABLE,
         Error::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

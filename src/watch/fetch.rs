@@ -257,7 +257,9 @@ impl Fetcher {
     /// One block, asked for in this way if the node can answer that.
     async fn any_raw(&self, number: u64, ask: Ask) -> Result<Raw, FetchError> {
         if ask == Ask::Frozen {
-            match self.pace.ask_between_blocks(self.client.frozen_block(number)).await {
+            // A connection may be dropped because of another block.
+            let once = || self.pace.ask_between_blocks(self.client.frozen_block(number));
+            match Tries::STATE.of(number, once).await {
                 Ok(block) => return Ok(Raw::Frozen(block)),
                 Err(error) => tracing::debug!(block = number, %error, "not from the freezer"),
             }
