@@ -13,6 +13,7 @@ mod connections;
 mod encode;
 mod events;
 mod guard;
+mod metrics;
 mod page;
 mod readers;
 mod reply;
@@ -22,7 +23,7 @@ pub(crate) mod token;
 
 use crate::error::Refused;
 use crate::stop::Stop;
-use crate::watch::go_behind;
+use crate::watch::{die_first, go_behind};
 use anyhow::{Context, Result};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -52,6 +53,7 @@ struct App {
     feed: Arc<events::Feed>,
     assets: Vec<page::Asset>,
     cache: cache::Cache,
+    metrics: metrics::Metrics,
     /// For SQL of the clients' own, if that is allowed.
     sql: Option<sql::Sql>,
 }
@@ -76,6 +78,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         .into());
     }
     go_behind();
+    die_first();
     let stop = Stop::on_signals()?;
     // The volume may not exist yet: then nothing is published yet.
     let root = settings.data.canonicalize().or_else(|_| std::path::absolute(&settings.data))?;
@@ -91,6 +94,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
             feed,
             assets: page::assets()?,
             cache: cache::Cache::default(),
+            metrics: metrics::Metrics::default(),
             sql: settings.takes_sql.then(|| sql::Sql::start(&root)).transpose()?,
             root,
         });

@@ -68,11 +68,12 @@ pub(crate) fn since(last: &EventId, snapshot: &Snapshot<'_>) -> Result<Since> {
     } else {
         undone(*number, hash, snapshot)?
     };
-    // Whole days, for a transfer is large among those of its day.
+    // Whole days, for a transfer is large among those of its day. Without the block's time the
+    // search would have no end: then nothing is told.
     let day = snapshot
         .integer(&format!("SELECT epoch_us(timestamp) // 1000000 FROM block({fork})"))?
         .map(|seconds| format!(" AND day >= {}", timestamp(seconds / DAY_S * DAY_S)))
-        .unwrap_or_default();
+        .unwrap_or(" AND false".to_owned());
     let transfers = snapshot.batches(&format!(
         "SELECT {} FROM large_transfers WHERE block_number > {fork}{day}
         ORDER BY block_number DESC, asset <> 'ETH', asset, rank LIMIT {TRANSFERS_MAX}",

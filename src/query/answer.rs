@@ -119,19 +119,25 @@ fn write_arrow<I: Iterator<Item = duckdb::Result<RecordBatch>>>(
     let mut taken = LAST_BYTES;
     'batches: for batch in rows.batches {
         let batch = batch?;
-        for start in (0..batch.num_rows()).step_by(BATCH_ROWS) {
+        let (mut start, mut step) = (0, BATCH_ROWS);
+        while start < batch.num_rows() {
             let left = usize::try_from(request.rows_max - end.rows).unwrap_or(usize::MAX);
-            let wanted = (batch.num_rows() - start).min(BATCH_ROWS);
+            let wanted = (batch.num_rows() - start).min(step);
             let part = batch.slice(start, wanted.min(left));
             out.write_all(&std::mem::take(writer.get_mut()))?;
             writer.write(&part)?;
-            taken += writer.get_ref().len();
-            if taken > request.bytes_max {
-                // The stream goes on without this batch.
+            if taken + writer.get_ref().len() > request.bytes_max {
+                // The stream goes on without these rows.
                 writer.get_mut().clear();
+                if part.num_rows() > 1 {
+                    step = part.num_rows() / 2;
+                    continue;
+                }
                 end.truncated = true;
                 break 'batches;
             }
+            taken += writer.get_ref().len();
+            start += part.num_rows();
             end.rows += part.num_rows() as u64;
             if wanted > left {
                 end.truncated = true;

@@ -252,21 +252,28 @@ impl Shared {
 
     /// A prepared worker. One that died while it waited is replaced.
     async fn worker(&self) -> Result<Worker, Error> {
-        let mut how = String::new();
+        // What one said may have been true only when it was started.
+        let mut why = Error::Broken("none was started".to_owned());
         for _ in 0..self.settings.workers + 2 {
             let started = self.prepared.lock().await.recv().await;
             let started = started.ok_or_else(|| Error::Broken("the pool has ended".to_owned()))?;
-            let mut worker = started.map_err(|error| Error::Broken(error.to_string()))?;
-            match worker.read().await {
-                Ok((Kind::Ready, _)) => return Ok(worker),
-                Ok((Kind::Complaint, complaint)) => return Err(complained(&complaint)),
-                Ok((kind, _)) => {
-                    return Err(Error::Broken(format!("an unexpected frame {kind:?}")));
+            let mut worker = match started {
+                Ok(worker) => worker,
+                Err(error) => {
+                    why = Error::Broken(error.to_string());
+                    continue;
                 }
-                Err(_) => how = worker.ended().await,
-            }
+            };
+            why = match worker.read().await {
+                Ok((Kind::Ready, _)) => return Ok(worker),
+                Ok((Kind::Complaint, complaint)) => complained(&complaint),
+                Ok((kind, _)) => Error::Broken(format!("an unexpected frame {kind:?}")),
+                Err(_) => {
+                    Error::Broken(format!("it ended before its query: {}", worker.ended().await))
+                }
+            };
         }
-        Err(Error::Broken(format!("it ended before its query: {how}")))
+        Err(why)
     }
 
     /// Takes memory for that many bytes of an answer.

@@ -9,10 +9,9 @@ use super::sql;
 use super::status::{published_json, status_json, unhealthy};
 use crate::panels::{Answer, EventId, Kind, PANELS, Panel, Parameter, Values, panel};
 use crate::publish::{FileId, published};
-use crate::query::SQL_BYTES_MAX;
 use anyhow::Result;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -29,7 +28,7 @@ pub(super) fn routes(app: Arc<App>) -> Router {
         .route("/api/v1/panels/{name}", get(answer))
         .route("/api/v1/status", get(status))
         .route("/api/v1/events", get(stream))
-        .route("/api/v1/sql", post(sql::run).layer(DefaultBodyLimit::max(SQL_BYTES_MAX)))
+        .route("/api/v1/sql", post(sql::run))
         .route("/health", get(health))
         .route("/metrics", get(metrics));
     for asset in &app.assets {
@@ -162,7 +161,8 @@ async fn answer(
         }
         let answer = panel.answer(&values, &published.snapshot)?;
         let (media_type, body) = written(panel, &answer, published, format)?;
-        let content = Content::new(media_type, Some(etag), body, takes_gzip)?;
+        let mut content = Content::new(media_type, Some(etag), body, takes_gzip)?;
+        content.is_truncated = answer.is_truncated;
         shared.cache.put(takes_gzip, &content);
         Ok(content)
     });
@@ -201,8 +201,7 @@ fn written(
 /// `GET /api/v1/status`.
 async fn status(State(app): State<Arc<App>>) -> Response {
     let status = status_json(&app.root, app.feed.latest().as_ref(), app.sql.is_some());
-    let bytes = status.to_string().into();
-    Content { media_type: JSON, etag: None, is_gzip: false, bytes }.response()
+    Content::text(JSON, status.to_string()).response()
 }
 
 /// `GET /api/v1/events`.
@@ -223,13 +222,8 @@ async fn health(State(app): State<Arc<App>>) -> Response {
         Ok(None) => Some("nothing is published yet".to_owned()),
         Err(error) => Some(format!("{error:#}")),
     };
-    let mut response = Content {
-        media_type: "text/plain; charset=utf-8",
-        etag: None,
-        is_gzip: false,
-        bytes: (reason.clone().unwrap_or("ok".to_owned()) + "\n").into(),
-    }
-    .response();
+    let text = reason.clone().unwrap_or("ok".to_owned()) + "\n";
+    let mut response = Content::text("text/plain; charset=utf-8", text).response();
     if reason.is_some() {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
@@ -238,17 +232,12 @@ async fn health(State(app): State<Arc<App>>) -> Response {
 
 /// `GET /metrics`, for Prometheus.
 async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let (root, mut queries) = (app.root.clone(), app.readers.ended());
+    let mut queries = app.readers.ended();
     for (outcome, count) in app.sql.iter().flat_map(|sql| sql.ended()) {
         *queries.entry(outcome).or_default() += count;
     }
-    let queries: Vec<_> = queries.into_iter().collect();
-    let text = tokio::task::spawn_blocking(move || crate::metrics::text(&root, &queries)).await;
-    match text.map_err(anyhow::Error::from).flatten() {
-        Ok(text) => {
-            let media_type = crate::metrics::CONTENT_TYPE;
-            Content { media_type, etag: None, is_gzip: false, bytes: text.into() }.response()
-        }
+    match app.metrics.text(&app.root, queries).await {
+        Ok(text) => Content::text(crate::metrics::CONTENT_TYPE, text).response(),
         Err(error) => reply::unanswered(&error.into()),
     }
 }
@@ -263,6 +252,6 @@ async fn page(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Resp
     }
     let is_gzip = takes_gzip(&headers);
     let bytes = if is_gzip { asset.gzip.clone().into() } else { asset.plain.into() };
-    Content { media_type: asset.media_type, etag: Some(asset.etag.clone()), is_gzip, bytes }
-        .response()
+    let etag = Some(asset.etag.clone());
+    Content { media_type: asset.media_type, etag, is_gzip, is_truncated: false, bytes }.response()
 }

@@ -84,7 +84,10 @@ impl Feed {
         let Some(published) = session.refresh()? else { return Ok(()) };
         let before = self.latest();
         let from = before.as_ref().map(|(_, newest)| EventId::of(newest));
-        let told = Publication::since(from, &published)?;
+        let told = Publication::since(from, &published).or_else(|error| {
+            tracing::warn!("failed to read what is new: {error:#}");
+            Publication::since(None, &published)
+        })?;
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((published.file, published.newest.clone()));
         // Nobody may listen.
@@ -205,9 +208,10 @@ impl Client {
         }
     }
 
-    /// What happened since the block it knows; `None` if that cannot be told now.
+    /// What happened since the block it knows, or if that takes too long, only the newest block;
+    /// `None` if nothing can be told now.
     async fn catch_up(&mut self) -> Option<Event> {
-        let last = self.last.clone();
+        let last = self.last.take();
         let told = self.app.readers.ask(move |published| Publication::since(last, published)).await;
         match told {
             Ok(told) => {

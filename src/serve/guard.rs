@@ -57,7 +57,7 @@ impl Guard {
 
     /// The refusal of a request: status and reason.
     fn check(&self, path: &str, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
-        let one = |name| {
+        let one = |name: HeaderName| {
             let mut values = headers.get_all(name).iter();
             let value = values.next()?.to_str().unwrap_or("\0");
             Some(if values.next().is_some() { "\0" } else { value })
@@ -78,6 +78,13 @@ impl Guard {
                     "requests from other origins are refused: ask from the server's own page, or from outside a browser",
                 ));
             }
+        }
+        // A page elsewhere may lead here, but not fetch without an Origin, as for an image.
+        if path != "/" && one(HeaderName::from_static("sec-fetch-site")) == Some("cross-site") {
+            return Err((
+                StatusCode::FORBIDDEN,
+                "other sites may not load this: open the page itself",
+            ));
         }
         let Some(token) = &self.token else { return Ok(()) };
         let needs_token = path.starts_with("/api/") || path == "/metrics";
@@ -177,6 +184,20 @@ mod tests {
             ["null", "", "http://localhost", "http://localhost:1", "http://evil.example", "file://"]
         {
             assert_eq!(check(None, "/", &[host, ("origin", origin)]), 403, "{origin}");
+        }
+    }
+
+    #[test]
+    fn other_sites_may_lead_here_and_load_nothing() {
+        let [host, other] = [("host", "localhost"), ("sec-fetch-site", "cross-site")];
+        assert_eq!(check(None, "/", &[host, other]), 200);
+        for path in ["/metrics", "/api/v1/panels/whales", "/app/app.js"] {
+            assert_eq!(check(None, path, &[host, other]), 403, "{path}");
+            assert_eq!(
+                check(None, path, &[host, ("sec-fetch-site", "same-origin")]),
+                200,
+                "{path}"
+            );
         }
     }
 

@@ -4,7 +4,7 @@ use super::page::gzip;
 use super::readers::Unanswered;
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderValue,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
     IF_NONE_MATCH, RETRY_AFTER, VARY,
 };
 use axum::http::{HeaderMap, StatusCode};
@@ -13,6 +13,9 @@ use flate2::Compression;
 
 /// Shorter bodies are not worth compressing.
 const COMPRESSED_FROM: usize = 1_024;
+
+/// Sent with rows that were cut off.
+const TRUNCATED: HeaderName = HeaderName::from_static("x-truncated");
 
 /// The media type of JSON.
 pub(super) const JSON: &str = "application/json";
@@ -26,6 +29,8 @@ pub(super) struct Content {
     pub etag: Option<String>,
     /// Whether `bytes` are compressed.
     pub is_gzip: bool,
+    /// Whether there are more rows: JSON says so itself, the other formats cannot.
+    pub is_truncated: bool,
     /// The body.
     pub bytes: axum::body::Bytes,
 }
@@ -41,7 +46,12 @@ impl Content {
     ) -> std::io::Result<Self> {
         let is_gzip = takes_gzip && plain.len() >= COMPRESSED_FROM;
         let bytes = if is_gzip { gzip(&plain, Compression::fast())? } else { plain };
-        Ok(Self { media_type, etag, is_gzip, bytes: bytes.into() })
+        Ok(Self { media_type, etag, is_gzip, is_truncated: false, bytes: bytes.into() })
+    }
+
+    /// A body that is short, or not to be kept.
+    pub(super) fn text(media_type: &'static str, text: impl Into<axum::body::Bytes>) -> Self {
+        Self { media_type, etag: None, is_gzip: false, is_truncated: false, bytes: text.into() }
     }
 
     /// The response.
@@ -51,6 +61,9 @@ impl Content {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.media_type));
         if self.is_gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        if self.is_truncated {
+            headers.insert(TRUNCATED, HeaderValue::from_static("true"));
         }
         keep(headers, self.etag.as_deref());
         response
@@ -97,8 +110,7 @@ pub(super) fn not_modified(headers: &HeaderMap, etag: &str) -> Option<Response> 
 /// An error: what is wrong and what to do.
 pub(super) fn error(status: StatusCode, reason: &str) -> Response {
     let body = serde_json::json!({ "error": reason }).to_string();
-    let content = Content { media_type: JSON, etag: None, is_gzip: false, bytes: body.into() };
-    let mut response = content.response();
+    let mut response = Content::text(JSON, body).response();
     *response.status_mut() = status;
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -2,17 +2,19 @@
 
 use super::App;
 use super::reply::{self, Content};
-use crate::query::{Error, Format, Pool, Settings};
+use crate::query::{Error, Format, Pool, SQL_BYTES_MAX, Settings};
 use anyhow::Result;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Query, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-/// Sent with an answer that was cut off.
-const TRUNCATED: HeaderName = HeaderName::from_static("x-truncated");
+/// How long a statement may take to arrive.
+const BODY_MAX: Duration = Duration::from_secs(10);
 
 /// The workers, and how their queries ended.
 pub(super) struct Sql {
@@ -43,7 +45,7 @@ impl Sql {
 pub(super) async fn run(
     State(app): State<Arc<App>>,
     Query(given): Query<Vec<(String, String)>>,
-    statement: String,
+    body: Body,
 ) -> Response {
     let Some(sql) = &app.sql else {
         return reply::error(
@@ -61,23 +63,37 @@ pub(super) async fn run(
             return reply::error(StatusCode::NOT_ACCEPTABLE, known);
         }
     };
+    let statement = match statement(body).await {
+        Ok(statement) => statement,
+        Err((status, reason)) => return reply::error(status, &reason),
+    };
     match sql.pool.run(&statement, format).await {
         Ok(answer) => {
             sql.note("answered");
-            let media_type = format.media_type();
-            let content = Content { media_type, etag: None, is_gzip: false, bytes: answer.body };
-            let mut response = content.response();
-            // JSON says so itself; the other formats cannot.
-            if answer.truncated {
-                response.headers_mut().insert(TRUNCATED, HeaderValue::from_static("true"));
-            }
-            response
+            let mut content = Content::text(format.media_type(), answer.body);
+            content.is_truncated = answer.truncated;
+            content.response()
         }
         Err(error) => {
             sql.note(error.outcome());
             reply::error(status_of(&error), &error.to_string())
         }
     }
+}
+
+/// The statement in a body, which must come in time.
+async fn statement(body: Body) -> Result<String, (StatusCode, String)> {
+    let bytes = tokio::time::timeout(BODY_MAX, to_bytes(body, SQL_BYTES_MAX)).await;
+    let Ok(bytes) = bytes else {
+        let late = "the statement did not arrive in time: send it at once".to_owned();
+        return Err((StatusCode::REQUEST_TIMEOUT, late));
+    };
+    let bytes = bytes.map_err(|_| {
+        let long = format!("a statement has at most {SQL_BYTES_MAX} bytes");
+        (StatusCode::PAYLOAD_TOO_LARGE, long)
+    })?;
+    String::from_utf8(bytes.into())
+        .map_err(|_| (StatusCode::BAD_REQUEST, "the statement is not UTF-8".to_owned()))
 }
 
 fn status_of(error: &Error) -> StatusCode {

@@ -42,12 +42,16 @@ fn create(path: &Path) -> Result<String> {
     File::open("/dev/urandom")?.read_exact(&mut random)?;
     let token = const_hex::encode(random);
     let mut options = File::options();
+    // Whole, or not at all.
+    let new = path.with_added_extension("new");
     options
         .write(true)
-        .create_new(true)
+        .create(true)
+        .truncate(true)
         .mode(0o600)
-        .open(path)
-        .and_then(|mut file| writeln!(file, "{token}"))
+        .open(&new)
+        .and_then(|mut file| writeln!(file, "{token}").and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&new, path))
         .with_context(|| format!("failed to create the token: `{}`", path.display()))?;
     tracing::info!(path = %path.display(), "made a token for the page and the API");
     Ok(token)

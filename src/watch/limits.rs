@@ -18,9 +18,6 @@ pub(super) fn apply(memory_bytes_max: u64, behind: bool) {
     let hard = getrlimit(Resource::Data).maximum.unwrap_or(u64::MAX);
     let memory = Some(memory_bytes_max.min(hard));
     note("memory", setrlimit(Resource::Data, Rlimit { current: memory, maximum: memory }));
-    // The soft limit is low for the sake of old programs that use `select`.
-    let files = getrlimit(Resource::Nofile).maximum;
-    note("open files", setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files }));
     // Exceeding the file size limit is then an error and does not kill the process. SAFETY:
     // ignoring a signal runs no code of ours.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
@@ -28,8 +25,16 @@ pub(super) fn apply(memory_bytes_max: u64, behind: bool) {
     if behind {
         go_behind();
     }
-    // The OOM killer's first choice in this container or machine. Raising it needs no privilege.
+    die_first();
+}
+
+/// Makes this process the OOM killer's first choice in this container or machine, which needs no
+/// privilege, and lets it open as many files as the system allows.
+pub(crate) fn die_first() {
     note("oom_score_adj", std::fs::write("/proc/self/oom_score_adj", "1000"));
+    // The soft limit is low for the sake of old programs that use `select`.
+    let files = getrlimit(Resource::Nofile).maximum;
+    note("open files", setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files }));
 }
 
 /// Makes glibc return large buffers to the system as soon as they are freed. By default it raises

@@ -34,7 +34,7 @@ const PERIOD_MAX: Duration = Duration::from_secs(15);
 const TURN: Duration = Duration::from_secs(1);
 const TURN_TAKEN: Duration = Duration::from_millis(50);
 
-/// PauseReason after each reply of such a node.
+/// Pause after each reply of such a node.
 const BREATH: Duration = Duration::from_millis(30);
 
 /// How often a waiting worker checks whether it is its time.

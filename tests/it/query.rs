@@ -181,6 +181,17 @@ fn a_worker_holds_nothing_but_what_a_query_needs() {
 }
 
 #[test]
+fn workers_that_were_started_before_the_volume_are_replaced() {
+    let (_directory, data) = crate::sql::volume();
+    let runtime = Runtime::new().unwrap();
+    let later = data.with_file_name("later");
+    let pool = pool(&runtime, settings(&later));
+    assert!(csv(&runtime, &pool, "SELECT 1 AS a").is_err());
+    fs::rename(&data, &later).unwrap();
+    assert_eq!(csv(&runtime, &pool, "SELECT 1 AS a"), Ok("a\n1\n".to_owned()));
+}
+
+#[test]
 fn queries_wait_for_their_turn_and_more_are_turned_away() {
     let (_directory, data) = crate::sql::volume();
     let runtime = Runtime::new().unwrap();

@@ -373,7 +373,9 @@ fn without_a_published_file_it_says_so_and_serves_it_once_there_is_one() {
     });
     assert_eq!(cell(&reply.json(), 0, "number"), 3);
     wait_for("good health", || Some(()).filter(|()| server.get("/health").text() == "ok\n"));
-    let status = server.get("/api/v1/status").json();
+    let status = wait_for("the status to show it", || {
+        Some(server.get("/api/v1/status").json()).filter(|status| !status["published"].is_null())
+    });
     assert_eq!((&status["published"]["block"], &status["healthy"]), (&json!(3), &json!(true)));
     assert_eq!(status["head"]["block"], 3);
     writer.stop();
@@ -603,6 +605,28 @@ fn more_questions_than_can_wait_are_refused_and_it_ends_at_once() {
     let _open = server.events(None);
     let start = Instant::now();
     assert!(server.running.stop() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[test]
+fn metrics_are_made_one_at_a_time_however_many_ask() {
+    let (_geth, data) = volume();
+    let server = Server::start(&data);
+    let one = server.get("/metrics");
+    assert_eq!(one.status, 200, "{one:?}");
+    assert!(one.text().contains("spyhop_queries_total") || one.text().contains("spyhop_block{"));
+    let process = server.running.id();
+    let threads = || std::fs::read_dir(format!("/proc/{process}/task")).unwrap().count();
+    let before = threads();
+    let asking: Vec<_> = (0..100).map(|_| server.begin("GET", "/metrics", &[])).collect();
+    let most = (0..50)
+        .map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            threads()
+        })
+        .max();
+    drop(asking);
+    assert!(most < Some(before + 10), "{before} threads, then {most:?}");
+    assert_eq!(server.get("/metrics").status, 200);
 }
 
 #[test]

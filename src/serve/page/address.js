@@ -256,16 +256,18 @@ function change(row, address) {
   return amount(sign, row.asset, { sign: !itself });
 }
 
-/** The links to older movements and back. A block that this page cuts is on the next in full. */
+/** The links to older movements and back. A block that this page cuts begins the next one. */
 function pages(rows) {
   const before = get('movements.before');
   const numbers = rows.map((row) => row.block_number);
   const [last, first] = [Math.min(...numbers), Math.max(...numbers)];
   const more = rows.length === LIMIT;
+  // One block that fills the page cannot be continued: the API has the rest, and says how.
+  const cut = more && last === first ? `block ${first} has more than are shown; ` : '';
   return element('nav', { class: 'pages', 'aria-label': 'Movements' },
     before ? element('a', { href: hrefWith({ 'movements.before': null }) }, 'Newest') : null,
     more ? element('a', {
       href: hrefWith({ 'movements.before': String(last === first ? last : last + 1) }),
     }, 'Older') : null,
-    element('span', { class: 'muted' }, `${rows.length} shown`));
+    element('span', { class: 'muted' }, `${cut}${rows.length} shown`));
 }
