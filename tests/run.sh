@@ -58,7 +58,7 @@ esac
 
 if [[ "$what" == page ]]; then
     need_page
-    node --test tests/page/
+    node --test tests/page/amounts.test.mjs
     [[ -z "${2:-}" ]] || node tests/page/check.mjs "$2" ${SPYHOP_PAGE_SHOTS:+"$SPYHOP_PAGE_SHOTS"}
     exit
 fi
@@ -137,7 +137,7 @@ say "cargo test"
 it
 if command -v node >/dev/null; then
     say "node --test"
-    node --test tests/page/
+    node --test tests/page/amounts.test.mjs
 else
     say "node is not installed: the page's amounts are not tested"
 fi

