@@ -9,22 +9,23 @@ pub(crate) fn now() -> u64 {
 
 /// A time as ISO 8601 writes it: `2026-11-27T13:00:00Z`.
 pub(crate) fn utc(seconds: u64) -> String {
-    let (year, month, day) = date(seconds / 86_400);
+    let (year, month, day) = civil((seconds / 86_400).cast_signed());
     let [hour, minute, second] = [seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60];
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// Year, month and day of the Gregorian calendar, from days since 1970: Howard Hinnant's
-/// `civil_from_days`, for years that begin in March.
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, day)
+/// `civil_from_days`, which counts in eras of 400 years that begin on 1 March.
+pub(crate) fn civil(day: i64) -> (i64, i64, i64) {
+    const ERA_DAYS: i64 = 146_097;
+    let shifted = day + 719_468;
+    let (era, of_era) = (shifted.div_euclid(ERA_DAYS), shifted.rem_euclid(ERA_DAYS));
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 /// CPU time of the calling thread.

@@ -8,7 +8,7 @@
 //! - [`text`]: how untrusted text is shown to people.
 //! - [`sql`]: quoting of SQL identifiers and strings.
 //! - [`log`]: non-blocking logging.
-//! - [`clock`]: the current time.
+//! - [`clock`]: the current time, and how times are written.
 //! - [`stop`]: shutdown on a signal.
 //! - [`geth`]: the client for the node's socket, with a compiled-in list of methods and limits on
 //!   everything.

@@ -3,6 +3,7 @@
 //! Numbers that a JSON reader may round are text: integers beyond 2^53 - 1, and all of DECIMAL,
 //! HUGEINT and BIGNUM, whatever their value, so that a column has one type of cell. Times are UTC.
 
+use crate::clock::civil;
 use anyhow::{Result, bail};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{
@@ -90,7 +91,10 @@ fn csv_field(out: &mut Vec<u8>, field: &[u8]) {
 }
 
 /// Writes a cell as JSON.
-fn json_cell(out: &mut Vec<u8>, column: &dyn Array, row: usize) -> Result<()> {
+///
+/// # Errors
+/// As [`json_row`].
+pub fn json_cell(out: &mut Vec<u8>, column: &dyn Array, row: usize) -> Result<()> {
     match cell(column, row)? {
         Cell::Null => out.extend(b"null"),
         Cell::Bool(value) => out.extend(value.to_string().as_bytes()),
@@ -248,18 +252,9 @@ fn time_of_day(value: i128, unit: TimeUnit) -> String {
     text
 }
 
-/// A day since 1970 in the Gregorian calendar; the algorithm counts in eras of 400 years, which
-/// begin on 1 March.
+/// A day since 1970 in the Gregorian calendar.
 fn date(day: i64) -> String {
-    const ERA_DAYS: i64 = 146_097;
-    let shifted = day + 719_468;
-    let (era, of_era) = (shifted.div_euclid(ERA_DAYS), shifted.rem_euclid(ERA_DAYS));
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (year, month, day) = civil(day);
     let sign = if year < 0 { "-" } else { "" };
     format!("{sign}{:04}-{month:02}-{day:02}", year.abs())
 }

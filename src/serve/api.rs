@@ -181,7 +181,7 @@ fn written(
 ) -> Result<(&'static str, Vec<u8>)> {
     let Answer { sql, batches, is_truncated } = answer;
     Ok(match format {
-        Format::Csv => ("text/csv; charset=utf-8; header=present", csv(batches)?.into_bytes()),
+        Format::Csv => ("text/csv; charset=utf-8; header=present", csv(batches)?),
         Format::Arrow => ("application/vnd.apache.arrow.stream", arrow(batches)?),
         Format::Json => {
             let columns = batches.first().map(|batch| columns_json(&batch.schema()));
@@ -191,7 +191,7 @@ fn written(
                 published_json(published.file, published.newest),
                 json!(sql),
                 columns.transpose()?.unwrap_or_default(),
-                rows_json(batches, false)?,
+                rows_json(batches)?,
             );
             (JSON, body.into_bytes())
         }

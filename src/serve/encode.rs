@@ -1,17 +1,10 @@
-//! Rows as JSON, CSV and Arrow.
-//!
-//! No digit is lost: numbers that a JavaScript number cannot hold are JSON strings, and so are all
-//! decimals.
+//! Rows as JSON, CSV and Arrow. How a cell is written is `query`'s to say.
 
+use crate::query::encode::{csv_header, csv_row, json_cell, json_row};
 use anyhow::Result;
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch};
-use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema, TimeUnit};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Schema, TimeUnit};
 use arrow::ipc::writer::StreamWriter;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
-use std::fmt::Write;
-
-/// The largest magnitude of an integer that a JavaScript number holds exactly.
-const SAFE_MAX: u64 = (1 << 53) - 1;
 
 /// The type of a column, in DuckDB's words.
 pub(crate) fn type_name(kind: &DataType) -> String {
@@ -28,94 +21,6 @@ pub(crate) fn type_name(kind: &DataType) -> String {
     }
 }
 
-/// The cells of a column.
-enum Cells<'a> {
-    Integers(&'a Int64Array),
-    Floats(&'a Float64Array),
-    Lists(&'a ListArray),
-    /// Numbers of at most 32 bits, and booleans: their text is JSON.
-    Plain(ArrayFormatter<'a>),
-    /// Anything else is text, with something after it.
-    Text(ArrayFormatter<'a>, &'static str),
-}
-
-struct Column<'a> {
-    array: &'a dyn Array,
-    cells: Cells<'a>,
-}
-
-impl<'a> Column<'a> {
-    fn of(array: &'a dyn Array) -> Result<Self> {
-        let text = || ArrayFormatter::try_new(array, &FormatOptions::default());
-        let cells = match array.data_type() {
-            DataType::Int64 => Cells::Integers(array.as_primitive::<Int64Type>()),
-            DataType::Float64 => Cells::Floats(array.as_primitive::<Float64Type>()),
-            DataType::List(_) => Cells::Lists(array.as_list::<i32>()),
-            DataType::Boolean
-            | DataType::Int8
-            | DataType::Int16
-            | DataType::Int32
-            | DataType::UInt8
-            | DataType::UInt16
-            | DataType::UInt32 => Cells::Plain(text()?),
-            DataType::Timestamp(_, _) => Cells::Text(text()?, "Z"),
-            _ => Cells::Text(text()?, ""),
-        };
-        Ok(Self { array, cells })
-    }
-
-    fn json(&self, row: usize, out: &mut String) -> Result<()> {
-        if self.array.is_null(row) {
-            out.push_str("null");
-            return Ok(());
-        }
-        match &self.cells {
-            Cells::Integers(numbers) => match numbers.value(row) {
-                number if number.unsigned_abs() <= SAFE_MAX => write!(out, "{number}")?,
-                number => write!(out, "\"{number}\"")?,
-            },
-            Cells::Floats(numbers) if numbers.value(row).is_finite() => {
-                write!(out, "{:?}", numbers.value(row))?
-            }
-            Cells::Floats(numbers) => write!(out, "\"{}\"", numbers.value(row))?,
-            Cells::Lists(lists) => list(&lists.value(row), out)?,
-            Cells::Plain(text) => out.push_str(&text.value(row).try_to_string()?),
-            Cells::Text(text, end) => {
-                let text = text.value(row).try_to_string()? + end;
-                out.push_str(&serde_json::to_string(&text)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// The cell as text: empty for null.
-    fn text(&self, row: usize) -> Result<String> {
-        Ok(match &self.cells {
-            _ if self.array.is_null(row) => String::new(),
-            Cells::Integers(numbers) => numbers.value(row).to_string(),
-            Cells::Text(text, end) => text.value(row).try_to_string()? + end,
-            _ => {
-                let mut text = String::new();
-                self.json(row, &mut text)?;
-                text
-            }
-        })
-    }
-}
-
-fn list(items: &ArrayRef, out: &mut String) -> Result<()> {
-    let column = Column::of(items)?;
-    out.push('[');
-    for row in 0..items.len() {
-        if row > 0 {
-            out.push(',');
-        }
-        column.json(row, out)?;
-    }
-    out.push(']');
-    Ok(())
-}
-
 /// The columns of a result, as a JSON array of objects with name and type.
 pub(crate) fn columns_json(schema: &Schema) -> Result<String> {
     let columns: Vec<_> = schema
@@ -128,65 +33,58 @@ pub(crate) fn columns_json(schema: &Schema) -> Result<String> {
     Ok(serde_json::to_string(&columns)?)
 }
 
-/// Rows as a JSON array: of arrays in the order of the columns, or of objects.
-pub(crate) fn rows_json(batches: &[RecordBatch], as_objects: bool) -> Result<String> {
-    let mut out = String::from("[");
+/// Rows as a JSON array of arrays, in the order of the columns.
+pub(crate) fn rows_json(batches: &[RecordBatch]) -> Result<String> {
+    list(batches, ",\n", json_row)
+}
+
+/// Rows as a JSON array of objects.
+pub(crate) fn objects_json(batches: &[RecordBatch]) -> Result<String> {
+    list(batches, ",", |out, batch, row| {
+        out.push(b'{');
+        for (at, (field, column)) in batch.schema().fields().iter().zip(batch.columns()).enumerate()
+        {
+            out.extend((at > 0).then_some(b','));
+            serde_json::to_writer(&mut *out, field.name())?;
+            out.push(b':');
+            json_cell(out, column, row)?;
+        }
+        out.push(b'}');
+        Ok(())
+    })
+}
+
+fn list(
+    batches: &[RecordBatch],
+    between: &str,
+    write: impl Fn(&mut Vec<u8>, &RecordBatch, usize) -> Result<()>,
+) -> Result<String> {
+    let mut out = b"[".to_vec();
     for batch in batches {
-        let schema = batch.schema();
-        let names: Vec<_> = schema
-            .fields()
-            .iter()
-            .map(|field| Ok(serde_json::to_string(field.name())? + ":"))
-            .collect::<Result<_>>()?;
-        let columns = batch.columns().iter().map(|column| Column::of(column));
-        let columns = columns.collect::<Result<Vec<_>>>()?;
         for row in 0..batch.num_rows() {
-            out.push_str(match out.len() {
-                1 => "",
-                _ if as_objects => ",",
-                _ => ",\n",
-            });
-            out.push(if as_objects { '{' } else { '[' });
-            for (at, column) in columns.iter().enumerate() {
-                out.push_str(if at > 0 { "," } else { "" });
-                out.push_str(if as_objects { &names[at] } else { "" });
-                column.json(row, &mut out)?;
+            if out.len() > 1 {
+                out.extend(between.as_bytes());
             }
-            out.push(if as_objects { '}' } else { ']' });
+            write(&mut out, batch, row)?;
         }
     }
-    out.push(']');
-    Ok(out)
+    out.push(b']');
+    Ok(String::from_utf8(out)?)
 }
 
-/// Rows as RFC 4180 has them, with a header.
-pub(crate) fn csv(batches: &[RecordBatch]) -> Result<String> {
-    let mut out = String::new();
-    for (index, batch) in batches.iter().enumerate() {
-        let schema = batch.schema();
-        if index == 0 {
-            let names: Vec<_> = schema.fields().iter().map(|field| quoted(field.name())).collect();
-            out.push_str(&(names.join(",") + "\r\n"));
-        }
-        let columns = batch.columns().iter().map(|column| Column::of(column));
-        let columns = columns.collect::<Result<Vec<_>>>()?;
+/// Rows as CSV, with a header.
+pub(crate) fn csv(batches: &[RecordBatch]) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    if let Some(first) = batches.first() {
+        let schema = first.schema();
+        csv_header(&mut out, schema.fields().iter().map(|field| field.name().as_str()));
+    }
+    for batch in batches {
         for row in 0..batch.num_rows() {
-            for (at, column) in columns.iter().enumerate() {
-                out.push_str(if at > 0 { "," } else { "" });
-                out.push_str(&quoted(&column.text(row)?));
-            }
-            out.push_str("\r\n");
+            csv_row(&mut out, batch, row)?;
         }
     }
     Ok(out)
-}
-
-fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\r', '\n']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
 }
 
 /// Rows as an Arrow IPC stream.

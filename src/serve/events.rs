@@ -5,7 +5,7 @@
 //! told what happened since that block instead.
 
 use super::App;
-use super::encode::rows_json;
+use super::encode::objects_json;
 use super::readers::{Published, Session, Unanswered};
 use super::status::status_json;
 use crate::clock::utc;
@@ -127,8 +127,8 @@ impl Publication {
         let (mut transfers, mut reorgs) = ("[]".to_owned(), "[]".to_owned());
         if let Some(from) = &from {
             let since = since(from, &published.snapshot)?;
-            transfers = rows_json(&since.transfers, true)?;
-            reorgs = rows_json(&since.reorgs, true)?;
+            transfers = objects_json(&since.transfers)?;
+            reorgs = objects_json(&since.reorgs)?;
         }
         let Newest { number, hash, timestamp } = published.newest;
         let hash = serde_json::to_string(hash)?;
