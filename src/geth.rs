@@ -306,7 +306,8 @@ pub(crate) enum Question {
     Decimals,
 }
 
-/// A block as geth's freezer stores it: each part is RLP, and the receipts lack what can be computed.
+/// A block as geth's freezer stores it: each part is RLP, and the receipts lack what can be
+/// computed.
 #[derive(Clone, Debug)]
 pub(crate) struct FrozenBlock {
     pub header: Bytes,
