@@ -5,9 +5,11 @@
 //! by the `guard`, asked of one of the `readers`, each a DuckDB session on a thread of its own, and
 //! written by `encode`. `events` looks for new published files and tells the clients that wait.
 //! Everything that a client can use up has a bound: connections, questions in the queue, the time
-//! of a query, and the time to receive an answer.
+//! of a query, its share of the processor while the writer builds history, and the time to receive
+//! an answer.
 
 mod api;
+mod budget;
 mod cache;
 mod connections;
 mod encode;
@@ -88,9 +90,10 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         let listener =
             listener.with_context(|| format!("failed to listen on {}", settings.address))?;
         let bound = listener.local_addr()?;
-        let (feed, looking) = events::Feed::start(&root, settings.takes_sql)?;
+        let budget = Arc::new(budget::Budget::default());
+        let (feed, looking) = events::Feed::start(&root, settings.takes_sql, Arc::clone(&budget))?;
         let app = Arc::new(App {
-            readers: readers::Readers::start(&root)?,
+            readers: readers::Readers::start(&root, &budget)?,
             feed,
             assets: page::assets()?,
             cache: cache::Cache::default(),

@@ -5,6 +5,7 @@
 //! told what happened since that block instead.
 
 use super::App;
+use super::budget::Budget;
 use super::encode::objects_json;
 use super::readers::{Published, Session, Unanswered};
 use super::status::status_json;
@@ -60,13 +61,18 @@ pub(super) struct Feed {
     clients: broadcast::Sender<Told>,
     /// As the status says.
     takes_sql: bool,
+    budget: Arc<Budget>,
 }
 
 impl Feed {
     /// Starts looking, on a thread that ends when the feed is dropped.
-    pub(super) fn start(root: &Path, takes_sql: bool) -> Result<(Arc<Self>, JoinHandle<()>)> {
+    pub(super) fn start(
+        root: &Path,
+        takes_sql: bool,
+        budget: Arc<Budget>,
+    ) -> Result<(Arc<Self>, JoinHandle<()>)> {
         let clients = broadcast::channel(BEHIND_MAX).0;
-        let feed = Arc::new(Self { latest: Mutex::default(), clients, takes_sql });
+        let feed = Arc::new(Self { latest: Mutex::default(), clients, takes_sql, budget });
         let mut session = Session::open(root)?;
         let (watched, root) = (Arc::downgrade(&feed), root.to_owned());
         let named = thread::Builder::new().name("publications".to_owned());
@@ -109,6 +115,7 @@ fn look(feed: &Weak<Feed>, session: &mut Session, root: &Path) {
         if looked.is_none_or(|looked| looked.elapsed() >= STATUS_EVERY) {
             looked = Some(Instant::now());
             let status = status_json(root, feed.latest().as_ref(), feed.takes_sql);
+            feed.budget.set_building(!status["building"].is_null());
             let words = ["state", "unhealthy", "writer_alive", "paused"].map(|key| &status[key]);
             let words = serde_json::json!(words).to_string();
             if words != state {

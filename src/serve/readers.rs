@@ -4,6 +4,7 @@
 //! its time is up. An interrupt between two statements of one question is lost, so it is repeated
 //! until the question ends.
 
+use super::budget::Budget;
 use crate::panels::{Newest, Snapshot};
 use crate::publish::{Attached, FileId, SessionLimits};
 use anyhow::{Context, Result, anyhow};
@@ -172,14 +173,14 @@ impl Drop for Readers {
 
 impl Readers {
     /// Starts the threads; they end with the process.
-    pub(super) fn start(root: &Path) -> Result<Self> {
+    pub(super) fn start(root: &Path, budget: &Arc<Budget>) -> Result<Self> {
         let (queue, questions) = sync_channel(QUEUE_MAX);
         let questions = Arc::new(Mutex::new(questions));
         let session = |_| {
             let session = Session::open(root)?;
-            let questions = Arc::clone(&questions);
+            let (questions, budget) = (Arc::clone(&questions), Arc::clone(budget));
             let named = thread::Builder::new().name("query".to_owned());
-            Ok(named.spawn(move || answer_all(session, &questions))?)
+            Ok(named.spawn(move || answer_all(session, &questions, &budget))?)
         };
         let sessions = (0..SESSIONS).map(session).collect::<Result<_>>()?;
         let abandoned: Arc<Mutex<Vec<Weak<Ticket>>>> = Arc::default();
@@ -276,14 +277,15 @@ impl Session {
     }
 }
 
-fn answer_all(mut session: Session, questions: &Mutex<Receiver<Question>>) {
+fn answer_all(mut session: Session, questions: &Mutex<Receiver<Question>>, budget: &Budget) {
     loop {
+        budget.wait();
         let next = questions.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Question { work, ticket }) = next else { return };
         if !ticket.begin(session.attached.connection.interrupt_handle()) {
             continue;
         }
-        let outcome = catch_unwind(AssertUnwindSafe(|| session.answer(work)));
+        let outcome = budget.spend(|| catch_unwind(AssertUnwindSafe(|| session.answer(work))));
         ticket.end();
         if outcome.is_err() || session.is_broken() {
             match Session::open(&session.root) {

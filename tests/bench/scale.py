@@ -264,7 +264,7 @@ def cpu(pid):
 def beside_node(options, work):
     """A node on a copy of run.py's chain."""
     datadir = run.prepare_chain(options.geth, options.binaries["bench-chain"], beside.CHAIN_BLOCKS, "lab")
-    options.requests = beside.prepare_requests(options.geth, options, datadir, options.blocks + 1) if options.mode == "head" else None
+    options.requests = beside.prepare_requests(options.geth, options, datadir, options.blocks + 1) if options.mode in ("head", "fresh") else None
     shutil.rmtree(work / "geth", ignore_errors=True)
     shutil.copytree(datadir, work / "geth")
     return run.Geth(options.geth, work / "geth", work)

@@ -62,7 +62,7 @@ function current({ rows, body }) {
 const later = ({ block_timestamp: a }, { block_timestamp: b }) => (a === b ? 0 : a > b ? 1 : -1);
 
 export const transfers = () => ({
-  id: 'transfers', title: 'Large transfers', class: 'wide-panel', every_ms: 2000,
+  id: 'transfers', title: 'Large transfers', class: 'wide-panel', every_ms: 500,
   question: () => ({
     name: 'large_transfers', parameters: { asset: asset(), limit: LIMIT },
     also: { reorgs: ['reorgs', { limit: 20 }] },
