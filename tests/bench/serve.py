@@ -269,8 +269,10 @@ def lookups(options, work):
     with run.Geth(options.geth, work / "geth", work) as node:
         data = work / "data"
         subprocess.run([spyhop, "watch", "--once", "--ipc", str(node.ipc), "--data", str(data), "--from", "0"], check=True, capture_output=True)
-        cryo = [run.VENV / "bin" / "cryo", "blocks", "transactions", "--rpc", node.http, "--blocks", f"0:{options.blocks}", "--output-dir", work / "cryo"]
-        subprocess.run([str(word) for word in [*cryo, "--include-columns", "all"]], check=True, capture_output=True)
+        (work / "cryo").mkdir()
+        settings = {"blocks": [f"0:{options.blocks}"], "rpc": node.http, "output_dir": str(work / "cryo"), "include_columns": ["all"], "verbose": False}
+        program = "import cryo, json, sys; cryo.freeze(['blocks', 'transactions'], **json.loads(sys.argv[1]))"
+        subprocess.run([str(run.VENV / "bin" / "python"), "-c", program, json.dumps(settings)], check=True, capture_output=True)
     asked = {"options": LOOKUPS, "data": str(data), "cryo": str(work / "cryo"), "seed": 7}
     program = [str(run.VENV / "bin" / "python"), str(HERE / "lookups.py")]
     said = subprocess.run(program, input=json.dumps(asked), check=True, stdout=subprocess.PIPE, text=True).stdout
