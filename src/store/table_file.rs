@@ -9,18 +9,24 @@ use super::manifest::TableManifest;
 use crate::rows::{Kind, LAYOUT, Part, Table, combined};
 use anyhow::{Context, Result, ensure};
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
-use parquet::arrow::{ArrowWriter, parquet_to_arrow_schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use parquet::arrow::arrow_writer::{
+    ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves,
+};
+use parquet::arrow::{
+    ArrowSchemaConverter, ArrowWriter, PARQUET_FIELD_ID_META_KEY, parquet_to_arrow_schema,
+};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::column::writer::ColumnCloseResult;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, ReaderProperties, WriterProperties};
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::serialized_reader::ReadOptionsBuilder;
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::ColumnPath;
+use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The file of a table within a directory.
 pub(crate) fn table_path(directory: &Path, table: &str) -> PathBuf {
@@ -93,8 +99,11 @@ impl TableWriter {
         let file = File::create_new(path)
             .with_context(|| format!("failed to create: `{}`", path.display()))?;
         let schema = table.schema();
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties(table))
+            .with_parquet_schema(file_schema(table)?);
         let writer =
-            ArrowWriter::try_new(Hashing::new(file), schema.clone(), Some(properties(table)))?;
+            ArrowWriter::try_new_with_options(Hashing::new(file), schema.clone(), options)?;
         let (file, factory) = writer.into_serialized_writer()?;
         Ok(Self {
             table,
@@ -186,6 +195,16 @@ impl TableWriter {
     }
 }
 
+/// The file of a small table, with these rows.
+pub(crate) fn small_file(table: &Table, rows: &RecordBatch) -> Result<Vec<u8>> {
+    let options = ArrowWriterOptions::new()
+        .with_properties(properties(table))
+        .with_parquet_schema(file_schema(table)?);
+    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), table.schema(), options)?;
+    writer.write(rows)?;
+    Ok(writer.into_inner()?)
+}
+
 /// A table's file in a range that is merged into a larger one.
 pub(super) struct SourceFile {
     /// For copying bytes.
@@ -201,15 +220,15 @@ impl SourceFile {
     pub(super) fn open(path: &Path, table: &Table) -> Result<Self> {
         let open =
             || File::open(path).with_context(|| format!("failed to open: `{}`", path.display()));
-        let options = parquet::file::serialized_reader::ReadOptionsBuilder::new()
-            .with_reader_properties(
-                parquet::file::properties::ReaderProperties::builder()
-                    .set_read_bloom_filter(true)
-                    .build(),
-            )
-            .build();
-        let reader = SerializedFileReader::new_with_options(open()?, options)
-            .with_context(|| format!("failed to read: `{}`", path.display()))?;
+        let options = || {
+            let properties = ReaderProperties::builder().set_read_bloom_filter(true).build();
+            ReadOptionsBuilder::new().with_reader_properties(properties)
+        };
+        let read = |options: ReadOptionsBuilder| {
+            SerializedFileReader::new_with_options(open()?, options.build())
+                .with_context(|| format!("failed to read: `{}`", path.display()))
+        };
+        let mut reader = read(options())?;
         let schema =
             parquet_to_arrow_schema(reader.metadata().file_metadata().schema_descr(), None)?;
         let is_current = table.has_columns(LAYOUT, &schema);
@@ -219,8 +238,40 @@ impl SourceFile {
             path.display(),
             table.name
         );
+        if is_current {
+            // Its columns may have no numbers yet: those in which its row groups are copied have.
+            reader = read(options().with_parquet_schema(Arc::new(file_schema(table)?)))?;
+        }
         Ok(Self { file: open()?, reader, is_current })
     }
+}
+
+/// The first number of a list's items: they need numbers of their own, and no table has as many
+/// columns.
+const ITEM_NUMBERS: usize = 1_000;
+
+/// The Parquet schema of a table's files, in which each column has a number (`field_id`): engines
+/// that keep schemas of their own, like Iceberg, know a column by it. A column's number is its
+/// position, counted from 1, and stays what it is because columns are only added at the end. Files
+/// of earlier versions have none.
+fn file_schema(table: &Table) -> Result<SchemaDescriptor> {
+    let numbered = |field: &Field, number: usize| {
+        let mut metadata = field.metadata().clone();
+        metadata.insert(PARQUET_FIELD_ID_META_KEY.to_owned(), number.to_string());
+        field.clone().with_metadata(metadata)
+    };
+    let column = |(index, field): (usize, &FieldRef)| {
+        let field = numbered(field, index + 1);
+        match field.data_type() {
+            DataType::List(item) => {
+                let item = numbered(item, ITEM_NUMBERS + index + 1);
+                field.with_data_type(DataType::List(Arc::new(item)))
+            }
+            _ => field,
+        }
+    };
+    let fields: Vec<_> = table.schema().fields().iter().enumerate().map(column).collect();
+    Ok(ArrowSchemaConverter::new().convert(&Schema::new(fields))?)
 }
 
 fn properties(table: &Table) -> WriterProperties {
