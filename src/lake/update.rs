@@ -14,7 +14,7 @@ use crate::error::Refused;
 use crate::rows::Table;
 use crate::stop::{Stop, Stopped};
 use crate::store::{self, Identity, check_file_watched, read_chain};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 use std::io;
@@ -198,7 +198,7 @@ impl<'a> Lake<'a> {
 /// The files that a table of the lake holds, ascending.
 fn held(target: &dyn Target, table: &Table, state: &State) -> Result<Vec<Held<Add>>> {
     let held = |add: &Add| {
-        let name = FileName::parse(&add.path).with_context(|| {
+        let name = FileName::parse(&add.path).ok_or_else(|| {
             let (lake, table, path) = (target.name(), table.name, &add.path);
             let what = format!("`{lake}/{table}` has a file that spyhop did not write: `{path}`");
             Refused::new(what, "delete this table's directory in the lake, or give another: `--to`")
