@@ -229,8 +229,10 @@ impl SourceFile {
                 .with_context(|| format!("failed to read: `{}`", path.display()))
         };
         let mut reader = read(options())?;
+        let metadata = reader.metadata().file_metadata();
+        // As it was written: otherwise a list's type has its items' number in it.
         let schema =
-            parquet_to_arrow_schema(reader.metadata().file_metadata().schema_descr(), None)?;
+            parquet_to_arrow_schema(metadata.schema_descr(), metadata.key_value_metadata())?;
         let is_current = table.has_columns(LAYOUT, &schema);
         ensure!(
             is_current || table.has_columns(0, &schema),
@@ -340,5 +342,83 @@ impl Write for Hashing {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::rows::{Rows, transactions};
+
+    /// One row, in which everything is null.
+    fn row(table: &'static Table) -> RecordBatch {
+        let null = |field: &FieldRef| arrow::array::new_null_array(field.data_type(), 1);
+        let columns = table.schema().fields().iter().map(null).collect();
+        RecordBatch::try_new(table.schema(), columns).unwrap()
+    }
+
+    fn numbers(path: &Path) -> Vec<(String, Option<i32>)> {
+        let reader = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
+        let schema = reader.metadata().file_metadata().schema_descr_ptr();
+        let fields = schema.root_schema().get_fields().iter();
+        let mut numbers = Vec::new();
+        for field in fields {
+            let of = |info: &parquet::schema::types::BasicTypeInfo| {
+                (info.name().to_owned(), info.has_id().then(|| info.id()))
+            };
+            numbers.push(of(field.get_basic_info()));
+            if field.is_group() {
+                let item = &field.get_fields()[0].get_fields()[0];
+                numbers.push(of(item.get_basic_info()));
+            }
+        }
+        numbers
+    }
+
+    /// A number must never change: engines know a column by it.
+    #[test]
+    fn columns_are_numbered_by_position_and_items_of_lists_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new");
+        let table = &transactions::TABLE;
+        let mut writer = TableWriter::create(&path, table, GroupLimit::Rows(1)).unwrap();
+        writer.write(&Rows::new(table).finish()).unwrap();
+        writer.finish(|_| Vec::new()).unwrap();
+        let mut expected = Vec::new();
+        for (number, column) in (1..).zip(table.columns) {
+            expected.push((column.name.to_owned(), Some(number)));
+            if column.kind == Kind::TextList {
+                expected.push(("item".to_owned(), Some(1_000 + number)));
+            }
+        }
+        assert_eq!(numbers(&path), expected);
+    }
+
+    #[test]
+    fn row_groups_of_files_without_numbers_are_copied() {
+        let directory = tempfile::tempdir().unwrap();
+        let (old, new) = (directory.path().join("old"), directory.path().join("new"));
+        let table = &transactions::TABLE;
+        let mut writer =
+            ArrowWriter::try_new(File::create(&old).unwrap(), table.schema(), None).unwrap();
+        writer.write(&row(table)).unwrap();
+        writer.close().unwrap();
+        assert!(numbers(&old).iter().all(|(_, number)| number.is_none()));
+        for source in [&old, &new] {
+            let source = SourceFile::open(source, table).unwrap();
+            assert!(source.is_current);
+            let path = directory.path().join("new.new");
+            let mut writer = TableWriter::create(&path, table, GroupLimit::Rows(1)).unwrap();
+            writer.copy_group(&source, 0).unwrap();
+            writer.finish(|_| Vec::new()).unwrap();
+            std::fs::rename(&path, &new).unwrap();
+            assert!(numbers(&new).iter().all(|(_, number)| number.is_some()));
+            let rows = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(
+                File::open(&new).unwrap(),
+            );
+            let rows = rows.unwrap().build().unwrap().next().unwrap().unwrap();
+            assert_eq!(rows.columns(), row(table).columns());
+        }
     }
 }
