@@ -2,6 +2,7 @@
 
 mod backfill;
 mod health;
+mod lake;
 mod metrics;
 mod query_worker;
 mod rewind;
@@ -75,6 +76,8 @@ enum Which {
     Metrics(metrics::Metrics),
     /// Check that what is stored is the chain, and complete.
     Verify(verify::Verify),
+    /// Keep Delta tables of the sealed ranges, for Spark, Trino, ClickHouse and other engines.
+    Lake(lake::Lake),
     /// Move everything above a block to quarantine.
     Rewind(rewind::Rewind),
     /// Print every table and column, with its type and meaning.
@@ -126,6 +129,7 @@ impl Command {
             Which::Status(status) => status::run(status),
             Which::Metrics(metrics) => metrics::run(metrics),
             Which::Verify(verify) => verify::run(verify),
+            Which::Lake(lake) => lake::run(lake),
             Which::Rewind(rewind) => rewind::run(rewind),
             Which::Schema(schema) => schema::run(schema),
             Which::QueryWorker(worker) => query_worker::run(worker),
