@@ -125,6 +125,10 @@ pub(super) fn unanswered(why: &Unanswered) -> Response {
             tracing::warn!("a query failed: {error:#}");
             StatusCode::INTERNAL_SERVER_ERROR
         }
+        Unanswered::OtherVersion(error) => {
+            tracing::debug!("the published file is of another version: {error:#}");
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     error(status, &why.to_string())

@@ -407,6 +407,40 @@ fn without_a_published_file_it_says_so_and_serves_it_once_there_is_one() {
 }
 
 #[test]
+fn file_of_an_earlier_version_is_waited_out_and_never_a_failure() {
+    let (geth, data) = volume();
+    // The first versions published no such table.
+    let file = duckdb::Connection::open(data.join("spyhop.duckdb")).unwrap();
+    file.execute_batch("DROP TABLE tail.newest; CHECKPOINT").unwrap();
+    drop(file);
+    let token = data.join("../token");
+    let command = Spyhop::new("serve").path("--data", &data).path("--token-file", &token);
+    let takes_sql = crate::rig::has_landlock();
+    let server =
+        Server::of(command.args(&["--http", "0"]).args(if takes_sql { &["--sql"] } else { &[] }));
+    let bearer = format!("Bearer {}", std::fs::read_to_string(&token).unwrap().trim());
+    let bearer = [("Authorization", &bearer[..])];
+    for panel in ["blocks", "large_transfers", "whales"] {
+        let reply = server.ask(&format!("/api/v1/panels/{panel}"), &bearer);
+        assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "{reply:?}");
+        let said = reply.json()["error"].as_str().unwrap().to_owned();
+        assert!(said.contains("written by an earlier spyhop; wait for"), "{said}");
+    }
+    assert_eq!(server.ask("/api/v1/status", &bearer).json()["published"], Value::Null);
+    assert_eq!(server.ask("/metrics", &bearer).status, 200);
+    // SQL of one's own knows what it asks for.
+    if takes_sql {
+        let reply = server.post("/api/v1/sql", &bearer, "SELECT count(*) AS n FROM blocks");
+        assert_eq!(reply.json()["rows"], json!([[151]]), "{reply:?}");
+    }
+    let sql = Spyhop::new("sql").path("--data", &data).args(&["--format", "csv"]);
+    assert_eq!(sql.args(&["-c", "SELECT count(*) AS n FROM blocks"]).succeed(), "n\n151\n");
+    Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).succeed();
+    let reply = server.ask("/api/v1/panels/blocks", &bearer);
+    assert_eq!((reply.status, cell(&reply.json(), 0, "number")), (200, &json!(150)));
+}
+
+#[test]
 fn other_addresses_need_a_token() {
     let (_geth, data) = volume();
     let error = Spyhop::new("serve").path("--data", &data).args(&["--http", "0.0.0.0:0"]).fail(2);
