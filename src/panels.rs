@@ -11,6 +11,7 @@
 mod addresses;
 mod blocks;
 mod chain;
+mod cursor;
 mod flows;
 mod gas;
 mod holders;
@@ -23,6 +24,7 @@ mod tokens;
 mod transactions;
 mod transfers;
 
+pub(crate) use cursor::Cursor;
 pub(crate) use newest::{EventId, since};
 pub(crate) use parameters::{Kind, Parameter, Values};
 pub(crate) use snapshot::{Newest, Snapshot};
@@ -58,7 +60,13 @@ pub(crate) struct Answer {
     pub batches: Vec<RecordBatch>,
     /// Whether there may be more.
     pub is_truncated: bool,
+    /// Where to go on, if there may be more and the panel takes `before`.
+    pub next: Option<Cursor>,
 }
+
+/// The order of transfers: no two of a block are at the same place.
+const NEWEST_FIRST: &str =
+    "block_number DESC, asset = 'ETH' DESC, transfer_index DESC, batch_index DESC";
 
 impl Panel {
     /// Answers from a published file.
@@ -69,10 +77,20 @@ impl Panel {
             let batches = snapshot.batches(&sql).with_context(|| format!("panel {}", self.name))?;
             let rows = batches.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
             if rows >= limit || statements.peek().is_none() {
-                return Ok(Answer { sql, batches, is_truncated: rows >= limit });
+                let is_truncated = rows >= limit;
+                let next = match self.takes(Parameter::BEFORE.name) && is_truncated {
+                    true => Cursor::of_last(&batches)?,
+                    false => None,
+                };
+                return Ok(Answer { sql, batches, is_truncated, next });
             }
         }
         bail!("panel {} has no statement", self.name)
+    }
+
+    /// Whether there is a parameter of that name.
+    fn takes(&self, name: &str) -> bool {
+        self.parameters.iter().any(|parameter| parameter.name == name)
     }
 }
 

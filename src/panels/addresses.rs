@@ -1,9 +1,9 @@
 //! One address: when it was seen, what it holds, what it moved, and with whom.
 
 use super::parameters::Kind;
-use super::reach::{Span, rows};
+use super::reach::{Before, Span, rows};
 use super::tokens::described;
-use super::{Panel, Parameter, Snapshot, Values};
+use super::{NEWEST_FIRST, Panel, Parameter, Snapshot, Values};
 use crate::rows::Kind::{Integer, Long, Text, Time, Wide};
 use crate::rows::column;
 use crate::sql::literal;
@@ -35,9 +35,28 @@ pub(super) const ADDRESS: Panel = Panel {
         column("token_count", Integer, "Tokens it moved."),
         column("tokens_in", Integer, "Token transfers in."),
         column("tokens_out", Integer, "Token transfers out."),
+        column("first_timestamp", Time, "When the first block was made, UTC."),
+        column("last_timestamp", Time, "When the last was made."),
     ],
-    sql: |values, _| Ok(vec![format!("FROM address_summary({})", literal(values.text("address")))]),
+    sql: address,
 };
+
+fn address(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
+    let summary = format!("address_summary({})", literal(values.text("address")));
+    // Its time opens one file if the block is known, and all of them if it is not.
+    let made = |block: &str| {
+        let number = snapshot.integer(&format!("SELECT {block} FROM {summary}"))?;
+        Ok::<_, anyhow::Error>(match number {
+            Some(number) => format!("(SELECT timestamp FROM block({number}))"),
+            None => "NULL::TIMESTAMP".to_owned(),
+        })
+    };
+    let (first, last) = (made("first_block")?, made("last_block")?);
+    Ok(vec![format!(
+        "SELECT *, {first} AS first_timestamp, {last} AS last_timestamp
+FROM {summary}"
+    )])
+}
 
 /// `address_balances`.
 pub(super) const ADDRESS_BALANCES: Panel = Panel {
@@ -127,6 +146,7 @@ pub(super) const ADDRESS_MOVEMENTS: Panel = Panel {
         ADDRESS_ONLY,
         Parameter::optional("asset", Kind::Asset),
         Parameter::limit("100"),
+        Parameter::BEFORE,
         Parameter::BEFORE_BLOCK,
     ],
     columns: &[
@@ -153,18 +173,17 @@ fn address_movements(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<Str
     let (asset, limit) = (values.get("asset"), values.limit());
     let columns = "block_number, block_timestamp, transaction_hash, asset, kind, transfer_index, batch_index, \
                    from_address, to_address, amount, amount_text";
-    let moved = moved(values, asset, values.number("before_block"), limit, columns, snapshot)?;
-    let order = "block_number DESC, asset <> 'ETH', transfer_index DESC, batch_index DESC";
+    let moved = moved(values, asset, Before::of(values), limit, columns, snapshot)?;
     Ok(vec![format!(
         "WITH moved AS (FROM ({moved})
-    ORDER BY {order}
+    ORDER BY {NEWEST_FIRST}
     LIMIT {limit})
 SELECT block_number, block_timestamp, transaction_hash, asset, symbol, decimals, kind, transfer_index, batch_index,
     from_address, f.name AS from_label, to_address, t.name AS to_label, amount, amount_text
 FROM moved
 LEFT JOIN (SELECT asset, symbol, decimals FROM ({described})) USING (asset)
 LEFT JOIN labels AS f ON f.address = from_address LEFT JOIN labels AS t ON t.address = to_address
-ORDER BY {order}",
+ORDER BY {NEWEST_FIRST}",
         described = described("asset IN (SELECT asset FROM moved WHERE asset <> 'ETH')"),
     )])
 }
@@ -173,21 +192,19 @@ ORDER BY {order}",
 fn moved(
     values: &Values,
     asset: Option<&str>,
-    before_block: Option<u64>,
+    before: Before,
     wanted: u64,
     columns: &str,
     snapshot: &Snapshot<'_>,
 ) -> Result<String> {
     let address = values.text("address");
-    let span = Span::of_address(address, asset, before_block, wanted, snapshot)?;
+    let span = Span::of_address(address, asset, before, wanted, snapshot)?;
     let files = span.map_or("true".to_owned(), Span::files);
     let mut condition = span.map_or("true".to_owned(), Span::rows);
     if let Some(asset) = asset {
         condition += &format!(" AND asset = {}", literal(asset));
     }
-    if let Some(before) = before_block {
-        condition += &format!(" AND block_number < {before}");
-    }
+    condition += &format!(" AND {}", before.rows());
     // The files have a Bloom filter for each side, which an OR would not use.
     let address = literal(address);
     let [given, taken] = [
@@ -227,7 +244,7 @@ fn address_counterparties(values: &Values, snapshot: &Snapshot<'_>) -> Result<Ve
     let columns =
         "block_number, transfer_index, batch_index, from_address, to_address, amount, amount_text";
     let asset = Some(values.text("asset"));
-    let moved = moved(values, asset, None, COUNTERPARTY_MOVEMENTS, columns, snapshot)?;
+    let moved = moved(values, asset, Before::default(), COUNTERPARTY_MOVEMENTS, columns, snapshot)?;
     let address = literal(values.text("address"));
     let sum = |side: &str| {
         format!(
