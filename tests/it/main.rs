@@ -34,6 +34,7 @@ mod priority;
 mod prompt;
 mod query;
 mod ranking;
+mod read_only;
 mod readers;
 mod readme;
 mod real_geth;
