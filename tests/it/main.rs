@@ -48,6 +48,7 @@ mod sorted;
 mod sql;
 mod third_party;
 mod tokens;
+mod tools;
 mod upgrade;
 mod usage;
 mod verify;
