@@ -11,6 +11,7 @@
 mod addresses;
 mod blocks;
 mod chain;
+mod columns;
 mod cursor;
 mod flows;
 mod gas;
@@ -92,18 +93,6 @@ impl Panel {
     fn takes(&self, name: &str) -> bool {
         self.parameters.iter().any(|parameter| parameter.name == name)
     }
-}
-
-/// Some columns, and more; `N` is how many there are.
-const fn extended<const N: usize>(columns: &[Column], more: &[Column]) -> [Column; N] {
-    assert!(columns.len() + more.len() == N, "N is the number of all columns");
-    let mut all = [columns[0]; N];
-    let mut at = 0;
-    while at < N {
-        all[at] = if at < columns.len() { columns[at] } else { more[at - columns.len()] };
-        at += 1;
-    }
-    all
 }
 
 /// Every panel.

@@ -1,8 +1,9 @@
 //! The cost of gas by hour and by day.
 
+use super::columns::extended;
 use super::parameters::Kind;
 use super::reach::{DAY_S, files_of_last, rows, start};
-use super::{Panel, Parameter, Snapshot, extended};
+use super::{Panel, Parameter, Snapshot};
 use crate::answers;
 use crate::rows::Kind::{Integer, Time};
 use crate::rows::{Column, column, gas_blocks};

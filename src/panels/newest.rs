@@ -83,7 +83,8 @@ pub(crate) fn since(last: &EventId, snapshot: &Snapshot<'_>) -> Result<Since> {
 /// The reorganisations that dropped a block, and the last block that was not dropped.
 fn undone(number: u64, hash: &str, snapshot: &Snapshot<'_>) -> Result<(Vec<RecordBatch>, u64)> {
     let dropped = format!(
-        "FROM reorgs WHERE detected_at >= (SELECT max(detected_at) FROM reorgs WHERE list_contains(old_hashes, {}))",
+        "FROM reorgs WHERE detected_at >= (
+            SELECT max(detected_at) FROM reorgs WHERE list_contains(old_hashes, {}))",
         literal(hash)
     );
     let fork = snapshot

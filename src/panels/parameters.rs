@@ -251,7 +251,8 @@ mod tests {
         for limit in ["0", "1001", "-1", "+1", "1.5", "", "1 OR 1=1", "18446744073709551616"] {
             check(&[("limit", limit)], Err(number));
         }
-        let asset = "parameter `asset`: expected ETH, or the address of a token's contract, 0x and 40 digits";
+        let asset = "parameter `asset`: expected ETH, or the address of a token's contract, \
+                     0x and 40 digits";
         for value in ["", "0x", "ETH'--", &lower[..41], &format!("{lower}0"), &lower[2..]] {
             check(&[("asset", value)], Err(asset));
         }

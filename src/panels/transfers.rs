@@ -1,7 +1,8 @@
 //! Large transfers.
 
+use super::columns::extended;
 use super::reach::{Before, DAY_S, rows, timestamp};
-use super::{NEWEST_FIRST, Panel, Parameter, Snapshot, Values, extended};
+use super::{NEWEST_FIRST, Panel, Parameter, Snapshot, Values};
 use crate::answers;
 use crate::rows::Kind::Text;
 use crate::rows::{Column, column};

@@ -187,7 +187,8 @@ fn written(
         Format::Json => {
             let columns = batches.first().map(|batch| columns_json(&batch.schema()));
             let body = format!(
-                "{{\"panel\":{},\"published\":{},\"sql\":{},\"columns\":{},\"truncated\":{is_truncated},\"next\":{},\"rows\":{}}}\n",
+                "{{\"panel\":{},\"published\":{},\"sql\":{},\"columns\":{},\
+                 \"truncated\":{is_truncated},\"next\":{},\"rows\":{}}}\n",
                 json!(panel.name),
                 published_json(published.file, published.newest),
                 json!(sql),

@@ -140,7 +140,8 @@ impl Publication {
         let hash = serde_json::to_string(hash)?;
         let timestamp = serde_json::to_string(&timestamp.map(utc))?;
         let data = format!(
-            r#"{{"block":{number},"hash":{hash},"timestamp":{timestamp},"transfers":{transfers},"reorgs":{reorgs}}}"#
+            "{{\"block\":{number},\"hash\":{hash},\"timestamp\":{timestamp},\
+             \"transfers\":{transfers},\"reorgs\":{reorgs}}}"
         );
         Ok(Self { from, id: EventId::of(published.newest), data })
     }

@@ -84,10 +84,12 @@ impl fmt::Display for Unanswered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NothingPublished => f.write_str(
-                "nothing is published yet: the writer publishes its first blocks when the node has some; try again soon",
+                "nothing is published yet: the writer publishes its first blocks when the node has \
+                 some; try again soon",
             ),
             Self::OtherVersion(_) => f.write_str(
-                "the published file was written by an earlier spyhop; wait for the writer's next publication, or start the writer",
+                "the published file was written by an earlier spyhop; wait for the writer's next \
+                 publication, or start the writer",
             ),
             Self::Busy => f.write_str("too many queries are waiting; try again in a second"),
             Self::TooLong => write!(
