@@ -31,7 +31,7 @@ pub(crate) use parameters::{Kind, Parameter, Values};
 pub(crate) use snapshot::{Newest, Snapshot};
 
 use crate::rows::Column;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
 
 /// A panel.
@@ -50,6 +50,8 @@ pub(crate) struct Panel {
     /// Its statements, cheapest first: each reads more of the history than the one before, and the
     /// first with `limit` rows is the answer, or else the last.
     pub sql: fn(&Values, &Snapshot<'_>) -> Result<Vec<String>>,
+    /// The last of them, if it takes questions to write it.
+    pub whole: Option<fn(&Values, &Snapshot<'_>) -> Result<String>>,
 }
 
 /// A panel's answer.
@@ -72,21 +74,28 @@ const NEWEST_FIRST: &str =
 impl Panel {
     /// Answers from a published file.
     pub(crate) fn answer(&self, values: &Values, snapshot: &Snapshot<'_>) -> Result<Answer> {
-        let limit = values.limit();
-        let mut statements = (self.sql)(values, snapshot)?.into_iter().peekable();
-        while let Some(sql) = statements.next() {
-            let batches = snapshot.batches(&sql).with_context(|| format!("panel {}", self.name))?;
-            let rows = batches.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
-            if rows >= limit || statements.peek().is_none() {
-                let is_truncated = rows >= limit;
-                let next = match self.takes(Parameter::BEFORE.name) && is_truncated {
-                    true => Cursor::of_last(&batches)?,
-                    false => None,
-                };
-                return Ok(Answer { sql, batches, is_truncated, next });
+        let statements = (self.sql)(values, snapshot)?.into_iter().map(Ok);
+        let whole = self.whole.into_iter().map(|whole| whole(values, snapshot));
+        let mut last = None;
+        for sql in statements.chain(whole) {
+            let answer = self.run(sql?, values.limit(), snapshot)?;
+            if answer.is_truncated {
+                return Ok(answer);
             }
+            last = Some(answer);
         }
-        bail!("panel {} has no statement", self.name)
+        last.with_context(|| format!("panel {} has no statement", self.name))
+    }
+
+    fn run(&self, sql: String, limit: u64, snapshot: &Snapshot<'_>) -> Result<Answer> {
+        let batches = snapshot.batches(&sql).with_context(|| format!("panel {}", self.name))?;
+        let rows = batches.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
+        let is_truncated = rows >= limit;
+        let next = match self.takes(Parameter::BEFORE.name) && is_truncated {
+            true => Cursor::of_last(&batches)?,
+            false => None,
+        };
+        Ok(Answer { sql, batches, is_truncated, next })
     }
 
     /// Whether there is a parameter of that name.

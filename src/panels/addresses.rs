@@ -41,6 +41,7 @@ pub(super) const ADDRESS: Panel = Panel {
         column("last_timestamp", Time, "When the last was made."),
     ],
     sql: address,
+    whole: None,
 };
 
 fn address(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
@@ -71,6 +72,7 @@ pub(super) const ADDRESS_BALANCES: Panel = Panel {
         ["asset", "symbol", "decimals", "balance", "balance_text", "block_number"],
     ),
     sql: address_balances,
+    whole: None,
 };
 
 fn address_balances(values: &Values, _: &Snapshot<'_>) -> Result<Vec<String>> {
@@ -107,6 +109,7 @@ pub(super) const ADDRESS_HISTORY: Panel = Panel {
         ["block_number", "block_timestamp", "balance", "balance_text"],
     ),
     sql: address_history,
+    whole: None,
 };
 
 fn address_history(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
@@ -170,6 +173,7 @@ pub(super) const ADDRESS_MOVEMENTS: Panel = Panel {
         ],
     ),
     sql: address_movements,
+    whole: None,
 };
 
 fn address_movements(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
@@ -239,6 +243,7 @@ pub(super) const ADDRESS_COUNTERPARTIES: Panel = Panel {
         column("last_block", Integer, "The last."),
     ],
     sql: address_counterparties,
+    whole: None,
 };
 
 /// How many transfers are looked at.

@@ -37,6 +37,7 @@ pub(super) const BLOCKS: Panel = Panel {
         &COST,
     ),
     sql: newest,
+    whole: None,
 };
 
 fn newest(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
@@ -75,6 +76,7 @@ pub(super) const BLOCK: Panel = Panel {
     parameters: &[Parameter::required("block", Kind::Block)],
     columns: BLOCKS.columns,
     sql: block,
+    whole: None,
 };
 
 fn block(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
@@ -149,6 +151,7 @@ pub(super) const BLOCK_TRANSACTIONS: Panel = Panel {
         ],
     ),
     sql: block_transactions,
+    whole: None,
 };
 
 fn block_transactions(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {

@@ -26,6 +26,7 @@ pub(super) const NET_FLOWS: Panel = Panel {
         &LABEL,
     ),
     sql: net_flows,
+    whole: None,
 };
 
 const LABEL: [Column; 2] = [
@@ -72,6 +73,7 @@ pub(super) const EXCHANGE_FLOWS: Panel = Panel {
     ],
     columns: answers::EXCHANGE_FLOWS.columns,
     sql: exchange_flows,
+    whole: None,
 };
 
 fn exchange_flows(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {

@@ -23,6 +23,7 @@ pub(super) const SEARCH: Panel = Panel {
         column("title", Text, "What to show for it, or null."),
     ],
     sql: search,
+    whole: None,
 };
 
 fn search(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {

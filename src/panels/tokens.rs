@@ -27,6 +27,7 @@ pub(super) const TOKENS: Panel = Panel {
         ["asset", "symbol", "name", "decimals", "standard", "transfers", "deviates_block"],
     ),
     sql: most_moved,
+    whole: None,
 };
 
 fn most_moved(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {

@@ -64,6 +64,7 @@ pub(super) const TRANSACTION: Panel = Panel {
         ],
     ),
     sql: transaction,
+    whole: None,
 };
 
 /// The number of its block, as SQL: -1, which no block has, if it is not stored.
@@ -123,6 +124,7 @@ pub(super) const TRANSACTION_MOVEMENTS: Panel = Panel {
         ],
     ),
     sql: transaction_movements,
+    whole: None,
 };
 
 fn transaction_movements(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
@@ -164,6 +166,7 @@ pub(super) const TRANSACTION_LOGS: Panel = Panel {
     parameters: HASH,
     columns: logs::TABLE.columns,
     sql: transaction_logs,
+    whole: None,
 };
 
 fn transaction_logs(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {

@@ -28,9 +28,10 @@ pub(super) const LARGE_TRANSFERS: Panel = Panel {
     ],
     columns: &COLUMNS,
     sql: large_transfers,
+    whole: Some(whole_history),
 };
 
-/// How many days back to look, and what if those are too few.
+/// How many days back to look, before looking at all.
 const DAYS: [u64; 2] = [2, 60];
 
 fn large_transfers(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
@@ -48,13 +49,33 @@ fn large_transfers(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<Strin
         let first = last.saturating_sub(newest - start);
         (format!(" AND day >= {}", timestamp(start)), format!("last >= {first}"))
     });
-    let reaches = reaches.chain([(String::new(), "true".to_owned())]);
     let (rows, files) = (before.rows(), before.files());
     let statement = |(days, reach)| {
         let condition = format!("{asset}{days} AND {rows}");
         large(&condition, &format!("{reach} AND {files}"), values.limit())
     };
     Ok(reaches.map(statement).collect())
+}
+
+/// The same over all days. The files with their blocks are found first: there may be few transfers
+/// in a long history.
+fn whole_history(values: &Values, snapshot: &Snapshot<'_>) -> Result<String> {
+    let asset = literal(values.text("asset"));
+    let condition = format!("asset = {asset} AND {}", Before::of(values).rows());
+    let limit = values.limit();
+    let found: (Option<u64>, Option<u64>) = snapshot.connection.query_row(
+        &format!(
+            "SELECT min(block_number), max(block_number) FROM (SELECT block_number
+            FROM large_transfers WHERE {condition} ORDER BY {NEWEST_FIRST} LIMIT {limit})"
+        ),
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let files = match found {
+        (Some(lowest), Some(highest)) => format!("last >= {lowest} AND first <= {highest}"),
+        _ => "false".to_owned(),
+    };
+    Ok(large(&condition, &files, limit))
 }
 
 /// So many of the newest large transfers that meet a condition, whose blocks are in the files that
