@@ -46,15 +46,16 @@ pub(super) const ADDRESS: Panel = Panel {
 
 fn address(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
     let summary = format!("address_summary({})", literal(values.text("address")));
-    // Its time opens one file if the block is known, and all of them if it is not.
-    let made = |block: &str| {
-        let number = snapshot.integer(&format!("SELECT {block} FROM {summary}"))?;
-        Ok::<_, anyhow::Error>(match number {
-            Some(number) => format!("(SELECT timestamp FROM block({number}))"),
-            None => "NULL::TIMESTAMP".to_owned(),
-        })
-    };
-    let (first, last) = (made("first_block")?, made("last_block")?);
+    // The time of a block opens one file if its number is known, and all of them if it is not.
+    let seen: [Option<u64>; 2] = snapshot.connection.query_row(
+        &format!("SELECT first_block, last_block FROM {summary}"),
+        [],
+        |row| Ok([row.get(0)?, row.get(1)?]),
+    )?;
+    let [first, last] = seen.map(|number| match number {
+        Some(number) => format!("(SELECT timestamp FROM block({number}))"),
+        None => "NULL::TIMESTAMP".to_owned(),
+    });
     Ok(vec![format!(
         "SELECT *, {first} AS first_timestamp, {last} AS last_timestamp
 FROM {summary}"
