@@ -38,7 +38,7 @@ pub(crate) use holders::{ASSETS, HOLDERS};
 pub use labels::Labels;
 pub(crate) use large_transfers::TABLE as LARGE_TRANSFERS;
 pub(crate) use macros::all as macros;
-pub(crate) use movements::halves as halves_of_movements;
+pub(crate) use movements::{TABLE as MOVEMENTS, halves as halves_of_movements};
 pub(crate) use net_flows::{TABLE as NET_FLOWS, view_of as net_flows_of};
 pub use ranking::Ranking;
 pub use ranks::RankLimits;

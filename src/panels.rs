@@ -11,6 +11,8 @@
 mod addresses;
 mod blocks;
 mod chain;
+mod columns;
+mod cursor;
 mod flows;
 mod gas;
 mod holders;
@@ -23,12 +25,13 @@ mod tokens;
 mod transactions;
 mod transfers;
 
+pub(crate) use cursor::Cursor;
 pub(crate) use newest::{EventId, since};
 pub(crate) use parameters::{Kind, Parameter, Values};
 pub(crate) use snapshot::{Newest, Snapshot};
 
 use crate::rows::Column;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
 
 /// A panel.
@@ -47,6 +50,8 @@ pub(crate) struct Panel {
     /// Its statements, cheapest first: each reads more of the history than the one before, and the
     /// first with `limit` rows is the answer, or else the last.
     pub sql: fn(&Values, &Snapshot<'_>) -> Result<Vec<String>>,
+    /// The last of them, if it takes questions to write it.
+    pub whole: Option<fn(&Values, &Snapshot<'_>) -> Result<String>>,
 }
 
 /// A panel's answer.
@@ -58,34 +63,45 @@ pub(crate) struct Answer {
     pub batches: Vec<RecordBatch>,
     /// Whether there may be more.
     pub is_truncated: bool,
+    /// Where to go on, if there may be more and the panel takes `before`.
+    pub next: Option<Cursor>,
 }
+
+/// The order of transfers: no two of a block are at the same place.
+const NEWEST_FIRST: &str =
+    "block_number DESC, asset = 'ETH' DESC, transfer_index DESC, batch_index DESC";
 
 impl Panel {
     /// Answers from a published file.
     pub(crate) fn answer(&self, values: &Values, snapshot: &Snapshot<'_>) -> Result<Answer> {
-        let limit = values.limit();
-        let mut statements = (self.sql)(values, snapshot)?.into_iter().peekable();
-        while let Some(sql) = statements.next() {
-            let batches = snapshot.batches(&sql).with_context(|| format!("panel {}", self.name))?;
-            let rows = batches.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
-            if rows >= limit || statements.peek().is_none() {
-                return Ok(Answer { sql, batches, is_truncated: rows >= limit });
+        let statements = (self.sql)(values, snapshot)?.into_iter().map(Ok);
+        let whole = self.whole.into_iter().map(|whole| whole(values, snapshot));
+        let mut last = None;
+        for sql in statements.chain(whole) {
+            let answer = self.run(sql?, values.limit(), snapshot)?;
+            if answer.is_truncated {
+                return Ok(answer);
             }
+            last = Some(answer);
         }
-        bail!("panel {} has no statement", self.name)
+        last.with_context(|| format!("panel {} has no statement", self.name))
     }
-}
 
-/// Some columns, and more; `N` is how many there are.
-const fn extended<const N: usize>(columns: &[Column], more: &[Column]) -> [Column; N] {
-    assert!(columns.len() + more.len() == N, "N is the number of all columns");
-    let mut all = [columns[0]; N];
-    let mut at = 0;
-    while at < N {
-        all[at] = if at < columns.len() { columns[at] } else { more[at - columns.len()] };
-        at += 1;
+    fn run(&self, sql: String, limit: u64, snapshot: &Snapshot<'_>) -> Result<Answer> {
+        let batches = snapshot.batches(&sql).with_context(|| format!("panel {}", self.name))?;
+        let rows = batches.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
+        let is_truncated = rows >= limit;
+        let next = match self.takes(Parameter::BEFORE.name) && is_truncated {
+            true => Cursor::of_last(&batches)?,
+            false => None,
+        };
+        Ok(Answer { sql, batches, is_truncated, next })
     }
-    all
+
+    /// Whether there is a parameter of that name.
+    fn takes(&self, name: &str) -> bool {
+        self.parameters.iter().any(|parameter| parameter.name == name)
+    }
 }
 
 /// Every panel.

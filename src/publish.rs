@@ -7,7 +7,7 @@
 
 mod attached;
 
-pub(crate) use attached::{Attached, FileId, SessionLimits, published};
+pub(crate) use attached::{Attached, FileId, SessionLimits, is_of_another_version, published};
 
 use crate::answers::{self, ASSETS, HOLDERS, Labels, Periodic, Ranking, TABLES};
 use crate::error::Refused;

@@ -25,6 +25,7 @@ pub(crate) mod token;
 
 use crate::error::Refused;
 use crate::stop::Stop;
+use crate::store;
 use crate::watch::{die_first, go_behind};
 use anyhow::{Context, Result};
 use std::net::SocketAddr;
@@ -79,11 +80,10 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         )
         .into());
     }
+    let root = store::existing(&settings.data)?;
     go_behind();
     die_first();
     let stop = Stop::on_signals()?;
-    // The volume may not exist yet: then nothing is published yet.
-    let root = settings.data.canonicalize().or_else(|_| std::path::absolute(&settings.data))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served: Result<_> = runtime.block_on(async {
         let listener = TcpListener::bind(settings.address).await;

@@ -9,7 +9,7 @@
 
 mod zones;
 
-use crate::publish::{Attached, FILE, FileId, SessionLimits, published};
+use crate::publish::{Attached, FILE, FileId, SessionLimits, is_of_another_version, published};
 use anyhow::{Context, Result, anyhow, bail};
 use duckdb::{Connection, OptionalExt};
 use std::path::{Path, PathBuf};
@@ -80,15 +80,20 @@ impl Session {
         number().and_then(|first| Ok(first == number()?)).unwrap_or(true)
     }
 
-    /// The newest block in the attached file.
+    /// The newest block in the attached file; `None` if it has none, or an earlier version wrote it.
     ///
     /// # Errors
     /// If the file cannot be read.
     pub(crate) fn newest(&self) -> Result<Option<u64>> {
-        self.connection()
+        let newest = self
+            .connection()
             .query_row("SELECT number FROM spyhop.tail.newest", [], |row| row.get(0))
-            .optional()
-            .map_err(told)
+            .optional();
+        match newest.map_err(anyhow::Error::from) {
+            Err(error) if is_of_another_version(&error) => Ok(None),
+            Err(error) => Err(error.downcast().map_or_else(|error| error, told)),
+            Ok(newest) => Ok(newest),
+        }
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) use sorted::{
 pub(crate) use stamp::Stamp;
 pub(crate) use table_file::{GroupLimit, Sink, TableWriter, small_file, table_of, table_path};
 pub use tail::TailBlock;
-pub(crate) use volume::{NAME_SYNTAX, check_name};
+pub(crate) use volume::{NAME_SYNTAX, check_name, existing};
 
 use crate::error::Refused;
 use crate::prove::BlobSchedule;

@@ -36,6 +36,20 @@ need_duckdb() {
     export "${name//./_}=$home/bin"
 }
 
+# need_tools: what reads the data besides DuckDB, as docs/tools.md says: Superset's engine, pandas, and a notebook without a browser.
+need_tools() {
+    local home="$cache/python/tools" wanted
+    wanted="duckdb==1.4.5 duckdb-engine==0.17.0 SQLAlchemy==2.0.58 pandas==3.1.1 nbclient==0.11.0 ipykernel==7.4.0"
+    if [[ "$(cat "$home/wanted" 2>/dev/null)" != "$wanted" ]]; then
+        say "installing $wanted"
+        python3 -m venv --clear "$home"
+        # shellcheck disable=SC2086
+        "$home/bin/python" -m pip install --quiet --only-binary :all: $wanted >&2
+        echo "$wanted" >"$home/wanted"
+    fi
+    export SPYHOP_TEST_TOOLS="$home/bin"
+}
+
 # need_page: Node, Chromium, and in the cache what drives the one from the other and looks for what readers cannot use.
 need_page() {
     need node nodejs
@@ -76,6 +90,7 @@ need promtool prometheus
 need_duckdb 2.0.0
 need_duckdb 1.5.6 1.5.6
 need_duckdb 1.4.5 1.4.4.post2
+need_tools
 if [[ -d ../shared/fixtures ]]; then
     SPYHOP_FIXTURES="$(cd ../shared/fixtures && pwd)"
     export SPYHOP_FIXTURES

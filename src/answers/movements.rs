@@ -5,7 +5,7 @@ use super::stored::union;
 use crate::rows::Kind::{Integer, Text, Time, Wide};
 use crate::rows::{Table, column};
 
-pub(super) const TABLE: Table = Table {
+pub(crate) const TABLE: Table = Table {
     name: "movements",
     comment: "One row per transfer of ether or of a token, in one shape: the basis of all \
               analysis.",

@@ -1,7 +1,7 @@
 //! `spyhop metrics`: Prometheus metrics on standard output, for node_exporter's textfile collector.
 
 use super::print;
-use crate::metrics;
+use crate::{metrics, store};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -15,5 +15,5 @@ pub(super) struct Metrics {
 }
 
 pub(super) fn run(arguments: &Metrics) -> Result<()> {
-    print(&metrics::text(&arguments.data, &[])?)
+    print(&metrics::text(&store::existing(&arguments.data)?, &[])?)
 }

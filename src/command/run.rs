@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -50,6 +51,13 @@ pub(super) fn run(arguments: &Run) -> Result<ExitCode> {
         command: command("watch").chain(flags).chain(socket).collect(),
         ends: arguments.watch.ends(),
     };
+    // The writer creates the volume once it has reached geth, and the server needs it at once. If it
+    // cannot be created, both say why.
+    if is_server_wanted()
+        && let Err(error) = fs::create_dir_all(arguments.watch.data())
+    {
+        tracing::warn!("failed to create `{}`: {error}", arguments.watch.data().display());
+    }
     // It reads its other settings from the environment, as the writer does.
     let server = is_server_wanted().then(|| Role {
         name: "the server",

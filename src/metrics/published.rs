@@ -2,7 +2,7 @@
 
 use super::series::Series;
 use super::{age_s, block, block_timestamp};
-use crate::publish::{Attached, SessionLimits};
+use crate::publish::{Attached, SessionLimits, is_of_another_version};
 use crate::rows::CHAIN_TABLES;
 use anyhow::{Context, Result};
 use duckdb::Connection;
@@ -24,14 +24,17 @@ pub(super) struct Published {
 }
 
 impl Published {
-    /// Reads the published file; `None` if nothing is published yet.
+    /// Reads the published file; `None` if nothing is published yet, or only by an earlier version.
     pub(super) fn read(root: &Path) -> Result<Option<Self>> {
         let limits = SessionLimits { memory: "200MB", threads: Some(1) };
         let mut attached = Attached::open(&root.canonicalize()?, limits)?;
         if attached.refresh()?.is_none() {
             return Ok(None);
         }
-        Self::query(&attached.connection).map(Some).context("failed to read the published file")
+        match Self::query(&attached.connection) {
+            Err(error) if is_of_another_version(&error) => Ok(None),
+            read => read.map(Some).context("failed to read the published file"),
+        }
     }
 
     fn query(connection: &Connection) -> Result<Self> {

@@ -1,11 +1,13 @@
 //! One address: when it was seen, what it holds, what it moved, and with whom.
 
+use super::columns::pick;
 use super::parameters::Kind;
-use super::reach::{Span, rows};
+use super::reach::{Before, Span, rows};
 use super::tokens::described;
-use super::{Panel, Parameter, Snapshot, Values};
+use super::{NEWEST_FIRST, Panel, Parameter, Snapshot, Values};
+use crate::answers;
 use crate::rows::Kind::{Integer, Long, Text, Time, Wide};
-use crate::rows::column;
+use crate::rows::{Column, balances, column, tokens};
 use crate::sql::literal;
 use anyhow::Result;
 
@@ -35,9 +37,30 @@ pub(super) const ADDRESS: Panel = Panel {
         column("token_count", Integer, "Tokens it moved."),
         column("tokens_in", Integer, "Token transfers in."),
         column("tokens_out", Integer, "Token transfers out."),
+        column("first_timestamp", Time, "When the first block was made, UTC."),
+        column("last_timestamp", Time, "When the last was made."),
     ],
-    sql: |values, _| Ok(vec![format!("FROM address_summary({})", literal(values.text("address")))]),
+    sql: address,
+    whole: None,
 };
+
+fn address(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
+    let summary = format!("address_summary({})", literal(values.text("address")));
+    // The time of a block opens one file if its number is known, and all of them if it is not.
+    let seen: [Option<u64>; 2] = snapshot.connection.query_row(
+        &format!("SELECT first_block, last_block FROM {summary}"),
+        [],
+        |row| Ok([row.get(0)?, row.get(1)?]),
+    )?;
+    let [first, last] = seen.map(|number| match number {
+        Some(number) => format!("(SELECT timestamp FROM block({number}))"),
+        None => "NULL::TIMESTAMP".to_owned(),
+    });
+    Ok(vec![format!(
+        "SELECT *, {first} AS first_timestamp, {last} AS last_timestamp
+FROM {summary}"
+    )])
+}
 
 /// `address_balances`.
 pub(super) const ADDRESS_BALANCES: Panel = Panel {
@@ -45,23 +68,21 @@ pub(super) const ADDRESS_BALANCES: Panel = Panel {
     title: "Balances",
     comment: "One row per asset: the newest stored balance of an address; ether first.",
     parameters: &[ADDRESS_ONLY],
-    columns: &[
-        column("asset", Text, "ETH, or the token's contract."),
-        column("symbol", Text, "As reported by the contract; any contract can use any symbol."),
-        column("decimals", Integer, "Its decimal places, or null."),
-        column("balance", Wide, "In wei, or in the token's smallest unit."),
-        column("balance_text", Text, FITS_NOT),
-        column("block_number", Integer, "After this block."),
-    ],
+    columns: &pick(
+        &[balances::TABLE.columns, tokens::TABLE.columns],
+        ["asset", "symbol", "decimals", "balance", "balance_text", "block_number"],
+    ),
     sql: address_balances,
+    whole: None,
 };
 
 fn address_balances(values: &Values, _: &Snapshot<'_>) -> Result<Vec<String>> {
     let condition = format!("address = {}", literal(values.text("address")));
     let columns = "asset, balance, balance_text, block_number";
     Ok(vec![format!(
-        "WITH held AS (SELECT asset, arg_max({{narrow: balance, wide: balance_text}}, block_number) AS newest,
-    max(block_number) AS block_number
+        "WITH held AS (SELECT asset,
+        arg_max({{narrow: balance, wide: balance_text}}, block_number) AS newest,
+        max(block_number) AS block_number
     FROM ({balances})
     GROUP BY asset)
 SELECT asset, symbol, decimals, newest.narrow AS balance, newest.wide AS balance_text, block_number
@@ -75,19 +96,21 @@ LIMIT {limit}",
     )])
 }
 
+const MADE: Column =
+    column("block_timestamp", Time, "When the block was made, UTC; null if blocks are not stored.");
+
 /// `address_history`.
 pub(super) const ADDRESS_HISTORY: Panel = Panel {
     name: "address_history",
     title: "Balance over time",
     comment: "One row per stored balance of an address, newest first.",
     parameters: &[ADDRESS_ONLY, Parameter::ASSET, Parameter::limit("1000")],
-    columns: &[
-        column("block_number", Integer, "After this block."),
-        column("block_timestamp", Time, "When it was made, UTC; null if blocks are not stored."),
-        column("balance", Wide, "In wei, or in the token's smallest unit."),
-        column("balance_text", Text, FITS_NOT),
-    ],
+    columns: &pick(
+        &[balances::TABLE.columns, &[MADE]],
+        ["block_number", "block_timestamp", "balance", "balance_text"],
+    ),
     sql: address_history,
+    whole: None,
 };
 
 fn address_history(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
@@ -127,44 +150,49 @@ pub(super) const ADDRESS_MOVEMENTS: Panel = Panel {
         ADDRESS_ONLY,
         Parameter::optional("asset", Kind::Asset),
         Parameter::limit("100"),
+        Parameter::BEFORE,
         Parameter::BEFORE_BLOCK,
     ],
-    columns: &[
-        column("block_number", Integer, "The block it is in."),
-        column("block_timestamp", Time, "When the block was made, UTC."),
-        column("transaction_hash", Text, "Its transaction, or null."),
-        column("asset", Text, "ETH, or the token's contract."),
-        column("symbol", Text, "As reported by the contract; any contract can use any symbol."),
-        column("decimals", Integer, "Its decimal places, or null."),
-        column("kind", Text, "As in movements."),
-        column("transfer_index", Integer, "As in movements."),
-        column("batch_index", Integer, "As in movements."),
-        column("from_address", Text, "The sender; null if ether is created."),
-        column("from_label", Text, "Its name, if it has one."),
-        column("to_address", Text, "The recipient; null if ether is destroyed."),
-        column("to_label", Text, "Its name, if it has one."),
-        column("amount", Wide, "In wei, or in the token's smallest unit; null if it is an id."),
-        column("amount_text", Text, FITS_NOT),
-    ],
+    columns: &pick(
+        &[answers::MOVEMENTS.columns, answers::LARGE_TRANSFERS.columns, tokens::TABLE.columns],
+        [
+            "block_number",
+            "block_timestamp",
+            "transaction_hash",
+            "asset",
+            "symbol",
+            "decimals",
+            "kind",
+            "transfer_index",
+            "batch_index",
+            "from_address",
+            "from_label",
+            "to_address",
+            "to_label",
+            "amount",
+            "amount_text",
+        ],
+    ),
     sql: address_movements,
+    whole: None,
 };
 
 fn address_movements(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
     let (asset, limit) = (values.get("asset"), values.limit());
-    let columns = "block_number, block_timestamp, transaction_hash, asset, kind, transfer_index, batch_index, \
-                   from_address, to_address, amount, amount_text";
-    let moved = moved(values, asset, values.number("before_block"), limit, columns, snapshot)?;
-    let order = "block_number DESC, asset <> 'ETH', transfer_index DESC, batch_index DESC";
+    let columns = "block_number, block_timestamp, transaction_hash, asset, kind, transfer_index, \
+                   batch_index, from_address, to_address, amount, amount_text";
+    let moved = moved(values, asset, Before::of(values), limit, columns, snapshot)?;
     Ok(vec![format!(
         "WITH moved AS (FROM ({moved})
-    ORDER BY {order}
+    ORDER BY {NEWEST_FIRST}
     LIMIT {limit})
-SELECT block_number, block_timestamp, transaction_hash, asset, symbol, decimals, kind, transfer_index, batch_index,
-    from_address, f.name AS from_label, to_address, t.name AS to_label, amount, amount_text
+SELECT block_number, block_timestamp, transaction_hash, asset, symbol, decimals, kind,
+    transfer_index, batch_index, from_address, f.name AS from_label, to_address,
+    t.name AS to_label, amount, amount_text
 FROM moved
 LEFT JOIN (SELECT asset, symbol, decimals FROM ({described})) USING (asset)
 LEFT JOIN labels AS f ON f.address = from_address LEFT JOIN labels AS t ON t.address = to_address
-ORDER BY {order}",
+ORDER BY {NEWEST_FIRST}",
         described = described("asset IN (SELECT asset FROM moved WHERE asset <> 'ETH')"),
     )])
 }
@@ -173,21 +201,19 @@ ORDER BY {order}",
 fn moved(
     values: &Values,
     asset: Option<&str>,
-    before_block: Option<u64>,
+    before: Before,
     wanted: u64,
     columns: &str,
     snapshot: &Snapshot<'_>,
 ) -> Result<String> {
     let address = values.text("address");
-    let span = Span::of_address(address, asset, before_block, wanted, snapshot)?;
+    let span = Span::of_address(address, asset, before, wanted, snapshot)?;
     let files = span.map_or("true".to_owned(), Span::files);
     let mut condition = span.map_or("true".to_owned(), Span::rows);
     if let Some(asset) = asset {
         condition += &format!(" AND asset = {}", literal(asset));
     }
-    if let Some(before) = before_block {
-        condition += &format!(" AND block_number < {before}");
-    }
+    condition += &format!(" AND {}", before.rows());
     // The files have a Bloom filter for each side, which an OR would not use.
     let address = literal(address);
     let [given, taken] = [
@@ -218,6 +244,7 @@ pub(super) const ADDRESS_COUNTERPARTIES: Panel = Panel {
         column("last_block", Integer, "The last."),
     ],
     sql: address_counterparties,
+    whole: None,
 };
 
 /// How many transfers are looked at.
@@ -227,18 +254,19 @@ fn address_counterparties(values: &Values, snapshot: &Snapshot<'_>) -> Result<Ve
     let columns =
         "block_number, transfer_index, batch_index, from_address, to_address, amount, amount_text";
     let asset = Some(values.text("asset"));
-    let moved = moved(values, asset, None, COUNTERPARTY_MOVEMENTS, columns, snapshot)?;
+    let moved = moved(values, asset, Before::default(), COUNTERPARTY_MOVEMENTS, columns, snapshot)?;
     let address = literal(values.text("address"));
     let sum = |side: &str| {
         format!(
-            "coalesce(exact_sum(CASE WHEN {side} = {address} THEN amount END, CASE WHEN {side} = {address} THEN \
-             amount_text END), 0::BIGNUM)"
+            "coalesce(exact_sum(CASE WHEN {side} = {address} THEN amount END, \
+             CASE WHEN {side} = {address} THEN amount_text END), 0::BIGNUM)"
         )
     };
     Ok(vec![format!(
-        "SELECT counterparty, labels.name AS label, count_in, amount_in::VARCHAR AS amount_in, count_out,
-    amount_out::VARCHAR AS amount_out, first_block, last_block
-FROM (SELECT CASE WHEN from_address = {address} THEN to_address ELSE from_address END AS counterparty,
+        "SELECT counterparty, labels.name AS label, count_in, amount_in::VARCHAR AS amount_in,
+    count_out, amount_out::VARCHAR AS amount_out, first_block, last_block
+FROM (SELECT
+        CASE WHEN from_address = {address} THEN to_address ELSE from_address END AS counterparty,
         count(*) FILTER (to_address = {address}) AS count_in, {amount_in} AS amount_in,
         count(*) FILTER (from_address = {address}) AS count_out, {amount_out} AS amount_out,
         min(block_number) AS first_block, max(block_number) AS last_block

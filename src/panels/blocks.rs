@@ -1,10 +1,12 @@
 //! Blocks, and what is in one.
 
+use super::columns::{extended, pick};
 use super::parameters::Kind;
 use super::reach::{rows, rows_of_block};
-use super::{Panel, Parameter, Snapshot, Values, extended};
+use super::{Panel, Parameter, Snapshot, Values};
+use crate::answers;
 use crate::rows::Kind::{Integer, Text, Wide};
-use crate::rows::{Column, blocks, column};
+use crate::rows::{Column, blocks, column, transactions};
 use crate::sql::literal;
 use anyhow::Result;
 
@@ -21,8 +23,8 @@ const COST: [Column; 7] = [
     column("blob_count", Integer, "Blobs in the block; null before Cancun."),
 ];
 
-const COST_COLUMNS: &str = "labels.name AS miner_label, burnt, burnt_text, tips, tips_text, failed_count, \
-                            blob_count";
+const COST_COLUMNS: &str = "labels.name AS miner_label, burnt, burnt_text, tips, \
+                            tips_text, failed_count, blob_count";
 
 /// `blocks`.
 pub(super) const BLOCKS: Panel = Panel {
@@ -35,6 +37,7 @@ pub(super) const BLOCKS: Panel = Panel {
         &COST,
     ),
     sql: newest,
+    whole: None,
 };
 
 fn newest(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
@@ -73,6 +76,7 @@ pub(super) const BLOCK: Panel = Panel {
     parameters: &[Parameter::required("block", Kind::Block)],
     columns: BLOCKS.columns,
     sql: block,
+    whole: None,
 };
 
 fn block(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
@@ -112,51 +116,56 @@ pub(super) fn number_of(hash: &str, snapshot: &Snapshot<'_>) -> Result<Option<u6
     snapshot.integer(&rows("blocks", "number", "true", &format!("hash = {}", literal(hash))))
 }
 
+const SELECTOR: Column =
+    column("selector", Text, "The first four bytes of the call data, or null.");
+
 /// `block_transactions`.
 pub(super) const BLOCK_TRANSACTIONS: Panel = Panel {
     name: "block_transactions",
     title: "Transactions of a block",
     comment: "One row per transaction of a block, in its order.",
     parameters: &[Parameter::required("block", Kind::Block), Parameter::limit("200")],
-    columns: &[
-        column("transaction_index", Integer, "Position in the block, from 0."),
-        column("hash", Text, "keccak-256 of the transaction's envelope."),
-        column(
+    columns: &pick(
+        &[transactions::TABLE.columns, answers::LARGE_TRANSFERS.columns, &[SELECTOR]],
+        [
+            "transaction_index",
+            "hash",
             "transaction_type",
-            Integer,
-            "0 legacy, 1 access list, 2 fee market, 3 blobs, 4 set code.",
-        ),
-        column("from_address", Text, "The sender."),
-        column("from_label", Text, "Its name, if it has one."),
-        column("to_address", Text, "The recipient; null if a contract is created."),
-        column("to_label", Text, "Its name, if it has one."),
-        column("receipt_contract_address", Text, "The contract it creates, or null."),
-        column("value", Wide, "Ether transferred, in wei."),
-        column("value_text", Text, FITS_NOT),
-        column("selector", Text, "The first four bytes of the call data, or null."),
-        column("gas", Integer, "Gas limit."),
-        column("receipt_gas_used", Integer, "Gas used."),
-        column("receipt_status", Integer, "1 succeeded, 0 failed; null before Byzantium."),
-        column("fee_burnt", Wide, "Wei burnt; without blobs."),
-        column("fee_burnt_text", Text, FITS_NOT),
-        column("fee_tip", Wide, "Wei paid to the block's fee recipient."),
-        column("fee_tip_text", Text, FITS_NOT),
-        column("fee_blob", Wide, "Wei burnt for blobs."),
-        column("fee_blob_text", Text, FITS_NOT),
-    ],
+            "from_address",
+            "from_label",
+            "to_address",
+            "to_label",
+            "receipt_contract_address",
+            "value",
+            "value_text",
+            "selector",
+            "gas",
+            "receipt_gas_used",
+            "receipt_status",
+            "fee_burnt",
+            "fee_burnt_text",
+            "fee_tip",
+            "fee_tip_text",
+            "fee_blob",
+            "fee_blob_text",
+        ],
+    ),
     sql: block_transactions,
+    whole: None,
 };
 
 fn block_transactions(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
     let Block { number, condition } = Block::find(values.text("block"), "block_hash", snapshot)?;
     let columns = "transaction_index, hash, transaction_type, from_address, to_address, \
-                   receipt_contract_address, value, value_text, nullif(left(input, 10), '0x') AS selector, gas, \
-                   receipt_gas_used, receipt_status, fee_burnt, fee_burnt_text, fee_tip, fee_tip_text, fee_blob, \
+                   receipt_contract_address, value, value_text, \
+                   nullif(left(input, 10), '0x') AS selector, gas, receipt_gas_used, \
+                   receipt_status, fee_burnt, fee_burnt_text, fee_tip, fee_tip_text, fee_blob, \
                    fee_blob_text";
     Ok(vec![format!(
-        "SELECT transaction_index, hash, transaction_type, from_address, f.name AS from_label, to_address,
-    t.name AS to_label, receipt_contract_address, value, value_text, selector, gas, receipt_gas_used, receipt_status,
-    fee_burnt, fee_burnt_text, fee_tip, fee_tip_text, fee_blob, fee_blob_text
+        "SELECT transaction_index, hash, transaction_type, from_address, f.name AS from_label,
+    to_address, t.name AS to_label, receipt_contract_address, value, value_text, selector, gas,
+    receipt_gas_used, receipt_status, fee_burnt, fee_burnt_text, fee_tip, fee_tip_text, fee_blob,
+    fee_blob_text
 FROM ({})
 LEFT JOIN labels AS f ON f.address = from_address LEFT JOIN labels AS t ON t.address = to_address
 ORDER BY transaction_index

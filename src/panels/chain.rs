@@ -12,6 +12,7 @@ pub(super) const REORGS: Panel = Panel {
     parameters: &[Parameter::limit("20")],
     columns: rows::reorgs::TABLE.columns,
     sql: reorgs,
+    whole: None,
 };
 
 fn reorgs(values: &Values, _: &Snapshot<'_>) -> Result<Vec<String>> {
@@ -33,6 +34,7 @@ pub(super) const COVERAGE: Panel = Panel {
     parameters: &[],
     columns: rows::coverage::TABLE.columns,
     sql: coverage,
+    whole: None,
 };
 
 fn coverage(values: &Values, _: &Snapshot<'_>) -> Result<Vec<String>> {

@@ -1,8 +1,9 @@
 //! Amounts in and out, of addresses and of exchanges.
 
+use super::columns::extended;
 use super::parameters::Kind;
 use super::reach::{DAY_S, files_of_last, rows, start};
-use super::{Panel, Parameter, Snapshot, Values, extended};
+use super::{Panel, Parameter, Snapshot, Values};
 use crate::answers;
 use crate::rows::Kind::Text;
 use crate::rows::{Column, address_flows, column};
@@ -25,6 +26,7 @@ pub(super) const NET_FLOWS: Panel = Panel {
         &LABEL,
     ),
     sql: net_flows,
+    whole: None,
 };
 
 const LABEL: [Column; 2] = [
@@ -49,7 +51,8 @@ fn net_flows(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
         "SELECT {columns}, labels.name AS label, category
 FROM {source} LEFT JOIN labels USING (address)
 WHERE {of_period}asset = {}
-ORDER BY amount_net_text IS NULL, length(ltrim(amount_net_text, '-')) DESC, ltrim(amount_net_text, '-') DESC,
+ORDER BY amount_net_text IS NULL, length(ltrim(amount_net_text, '-')) DESC,
+    ltrim(amount_net_text, '-') DESC,
     abs(amount_net) DESC, address
 LIMIT {}",
         literal(values.text("asset")),
@@ -70,6 +73,7 @@ pub(super) const EXCHANGE_FLOWS: Panel = Panel {
     ],
     columns: answers::EXCHANGE_FLOWS.columns,
     sql: exchange_flows,
+    whole: None,
 };
 
 fn exchange_flows(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {

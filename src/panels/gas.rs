@@ -1,8 +1,9 @@
 //! The cost of gas by hour and by day.
 
+use super::columns::extended;
 use super::parameters::Kind;
 use super::reach::{DAY_S, files_of_last, rows, start};
-use super::{Panel, Parameter, Snapshot, extended};
+use super::{Panel, Parameter, Snapshot};
 use crate::answers;
 use crate::rows::Kind::{Integer, Time};
 use crate::rows::{Column, column, gas_blocks};
@@ -23,6 +24,7 @@ pub(super) const GAS_HOURS: Panel = Panel {
     parameters: &[Parameter::of("hours", Kind::Integer(1, 1000), "48")],
     columns: &columns(column("hour", Time, "The start of the hour, UTC.")),
     sql: |values, snapshot| gas("hour", 3_600, values.number("hours"), snapshot),
+    whole: None,
 };
 
 /// `gas_days`.
@@ -33,6 +35,7 @@ pub(super) const GAS_DAYS: Panel = Panel {
     parameters: &[Parameter::of("days", Kind::Integer(1, 1000), "90")],
     columns: &columns(column("day", Time, "The start of the day, UTC.")),
     sql: |values, snapshot| gas("day", DAY_S, values.number("days"), snapshot),
+    whole: None,
 };
 
 /// The block before the first one is read too, for it says whether the first hour or day is

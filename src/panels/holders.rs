@@ -16,6 +16,7 @@ pub(super) const WHALES: Panel = Panel {
     parameters: &[Parameter::ASSET, Parameter::limit("50")],
     columns: answers::WHALES.columns,
     sql: whales,
+    whole: None,
 };
 
 fn whales(values: &Values, _: &Snapshot<'_>) -> Result<Vec<String>> {
@@ -39,6 +40,7 @@ pub(super) const WHALES_COVERAGE: Panel = Panel {
     parameters: &[Parameter::optional("asset", Kind::Asset)],
     columns: answers::WHALES_COVERAGE.columns,
     sql: whales_coverage,
+    whole: None,
 };
 
 fn whales_coverage(values: &Values, _: &Snapshot<'_>) -> Result<Vec<String>> {

@@ -2,8 +2,8 @@
 //! undid some.
 
 use super::reach::{DAY_S, timestamp};
+use super::transfers::large;
 use super::{Newest, Snapshot};
-use crate::answers;
 use crate::sql::literal;
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
@@ -74,18 +74,17 @@ pub(crate) fn since(last: &EventId, snapshot: &Snapshot<'_>) -> Result<Since> {
         .integer(&format!("SELECT epoch_us(timestamp) // 1000000 FROM block({fork})"))?
         .map(|seconds| format!(" AND day >= {}", timestamp(seconds / DAY_S * DAY_S)))
         .unwrap_or(" AND false".to_owned());
-    let transfers = snapshot.batches(&format!(
-        "SELECT {} FROM large_transfers WHERE block_number > {fork}{day}
-        ORDER BY block_number DESC, asset <> 'ETH', asset, rank LIMIT {TRANSFERS_MAX}",
-        answers::LARGE_TRANSFERS.names()
-    ))?;
+    let condition = format!("block_number > {fork}{day}");
+    let transfers =
+        snapshot.batches(&large(&condition, &format!("last > {fork}"), TRANSFERS_MAX))?;
     Ok(Since { transfers, reorgs })
 }
 
 /// The reorganisations that dropped a block, and the last block that was not dropped.
 fn undone(number: u64, hash: &str, snapshot: &Snapshot<'_>) -> Result<(Vec<RecordBatch>, u64)> {
     let dropped = format!(
-        "FROM reorgs WHERE detected_at >= (SELECT max(detected_at) FROM reorgs WHERE list_contains(old_hashes, {}))",
+        "FROM reorgs WHERE detected_at >= (
+            SELECT max(detected_at) FROM reorgs WHERE list_contains(old_hashes, {}))",
         literal(hash)
     );
     let fork = snapshot

@@ -1,5 +1,6 @@
 //! Parameters of panels: what each takes, and its values, validated before any SQL is written.
 
+use super::Cursor;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
@@ -27,6 +28,8 @@ pub(crate) enum Kind {
     Hash,
     /// The number or the hash of a block.
     Block,
+    /// Where an earlier answer was cut.
+    Cursor,
     /// A number from the first to the last.
     Integer(u64, u64),
     /// One of these words.
@@ -69,6 +72,9 @@ impl Parameter {
     pub(super) const BEFORE_BLOCK: Self =
         Self::optional("before_block", Kind::Integer(0, BLOCK_MAX));
 
+    /// Only what comes after an earlier answer.
+    pub(super) const BEFORE: Self = Self::optional("before", Kind::Cursor);
+
     /// The type's name in the API.
     pub(crate) fn type_name(&self) -> &'static str {
         match self.kind {
@@ -76,6 +82,7 @@ impl Parameter {
             Kind::Address => "address",
             Kind::Hash => "hash",
             Kind::Block => "block",
+            Kind::Cursor => "cursor",
             Kind::Integer(..) => "integer",
             Kind::Choice(_) => "choice",
             Kind::Text => "text",
@@ -98,6 +105,10 @@ impl Parameter {
             Kind::Block if is_hex(64) => Ok(value.to_lowercase()),
             Kind::Block => number(value, 0, BLOCK_MAX)
                 .map_or_else(|| refuse(&"the number of a block, or its hash"), Ok),
+            Kind::Cursor => match value.parse::<Cursor>() {
+                Ok(cursor) => Ok(cursor.to_string()),
+                Err(()) => refuse(&"what an earlier answer gave as `next`"),
+            },
             Kind::Integer(least, most) => number(value, least, most)
                 .map_or_else(|| refuse(&format_args!("a number from {least} to {most}")), Ok),
             Kind::Choice(words) if words.contains(&value) => Ok(value.to_owned()),
@@ -178,6 +189,11 @@ impl Values {
         self.get(name)?.parse().ok()
     }
 
+    /// Where to go on.
+    pub(super) fn cursor(&self) -> Option<Cursor> {
+        self.get(Parameter::BEFORE.name)?.parse().ok()
+    }
+
     /// The value of a parameter, if there is one.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
@@ -200,6 +216,7 @@ mod tests {
         Parameter::ASSET,
         Parameter::limit("20"),
         Parameter::BEFORE_BLOCK,
+        Parameter::BEFORE,
         Parameter::optional("block", Kind::Block),
         Parameter::optional("address", Kind::Address),
         Parameter::optional("q", Kind::Text),
@@ -227,11 +244,15 @@ mod tests {
         check(&[("asset", &address)], Ok(&[("asset", &lower)]));
         check(&[("q", " O'Hara ")], Ok(&[("q", "O'Hara")]));
         check(&[("before_block", "0")], Ok(&[("before_block", "0")]));
+        check(&[("before", "07-ether-2-0")], Ok(&[("before", "7-ether-2-0")]));
+        let cursor = "parameter `before`: expected what an earlier answer gave as `next`";
+        check(&[("before", "7")], Err(cursor));
         let number = "parameter `limit`: expected a number from 1 to 1000";
         for limit in ["0", "1001", "-1", "+1", "1.5", "", "1 OR 1=1", "18446744073709551616"] {
             check(&[("limit", limit)], Err(number));
         }
-        let asset = "parameter `asset`: expected ETH, or the address of a token's contract, 0x and 40 digits";
+        let asset = "parameter `asset`: expected ETH, or the address of a token's contract, \
+                     0x and 40 digits";
         for value in ["", "0x", "ETH'--", &lower[..41], &format!("{lower}0"), &lower[2..]] {
             check(&[("asset", value)], Err(asset));
         }

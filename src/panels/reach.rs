@@ -1,6 +1,6 @@
 //! Which blocks a statement reads, and so which files.
 
-use super::Snapshot;
+use super::{Cursor, Parameter, Snapshot, Values};
 use crate::clock::utc;
 use crate::sql::literal;
 use anyhow::Result;
@@ -46,6 +46,47 @@ pub(super) fn timestamp(seconds: u64) -> String {
     format!("TIMESTAMP '{}'", utc(seconds).trim_end_matches('Z').replace('T', " "))
 }
 
+/// Where an answer begins, newest first: after an earlier one, or before a block, or with the newest
+/// block.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Before {
+    cursor: Option<Cursor>,
+    block: Option<u64>,
+}
+
+impl Before {
+    /// As asked.
+    pub(super) fn of(values: &Values) -> Self {
+        let block = values.number(Parameter::BEFORE_BLOCK.name);
+        Self { cursor: values.cursor(), block }
+    }
+
+    /// The last block with rows of the answer, if that is not the newest.
+    pub(super) fn last_block(self) -> Option<u64> {
+        let before = self.block.map(|block| block.saturating_sub(1));
+        self.cursor.map(|cursor| cursor.block).into_iter().chain(before).min()
+    }
+
+    /// The rows of earlier blocks than this are all to come.
+    fn whole_before(self) -> u64 {
+        let blocks = [self.cursor.map(|cursor| cursor.block), self.block];
+        blocks.into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+
+    /// A condition on rows.
+    pub(super) fn rows(self) -> String {
+        let cursor = self.cursor.map(Cursor::condition);
+        let block = self.block.map(|block| format!("block_number < {block}"));
+        let conditions: Vec<_> = cursor.into_iter().chain(block).collect();
+        if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") }
+    }
+
+    /// A condition on files.
+    pub(super) fn files(self) -> String {
+        self.last_block().map_or("true".to_owned(), |last| format!("first <= {last}"))
+    }
+}
+
 /// The blocks in which an address's newest movements are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
@@ -56,12 +97,12 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Blocks with at least so many of the newest movements of an address before a block, as far as
+    /// Blocks with at least so many of the newest movements of an address from there on, as far as
     /// there are so many. What an address moved is counted for each day in `address_flows`.
     pub(super) fn of_address(
         address: &str,
         asset: Option<&str>,
-        before_block: Option<u64>,
+        before: Before,
         wanted: u64,
         snapshot: &Snapshot<'_>,
     ) -> Result<Option<Self>> {
@@ -69,11 +110,8 @@ impl Span {
         if let Some(asset) = asset {
             condition += &format!(" AND asset = {}", literal(asset));
         }
-        let before_block = before_block.unwrap_or(u64::MAX);
-        let files = match before_block {
-            u64::MAX => "true".to_owned(),
-            before => format!("first < {before}"),
-        };
+        let last_block = before.last_block().unwrap_or(u64::MAX);
+        let files = before.files();
         let columns = "first_block, last_block, greatest(count_in, count_out) AS movements";
         let flows = rows("address_flows", columns, &files, &condition);
         let mut flows =
@@ -84,14 +122,14 @@ impl Span {
             && counted < wanted
         {
             let (first, last): (u64, u64) = (row.get(0)?, row.get(1)?);
-            if first >= before_block {
+            if first > last_block {
                 continue;
             }
             let lowest = span.map_or(first, |span| span.first.min(first));
-            let highest = span.map_or(last, |span| span.last).min(before_block - 1);
+            let highest = span.map_or(last, |span| span.last).min(last_block);
             span = Some(Self { first: lowest, last: highest });
             // Of a day that goes on after that, nobody knows how many come before.
-            if last < before_block {
+            if last < before.whole_before() {
                 counted += row.get::<_, u64>(2)?;
             }
         }

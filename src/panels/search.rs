@@ -23,6 +23,7 @@ pub(super) const SEARCH: Panel = Panel {
         column("title", Text, "What to show for it, or null."),
     ],
     sql: search,
+    whole: None,
 };
 
 fn search(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
@@ -46,10 +47,13 @@ fn by_hash(hash: &str, snapshot: &Snapshot<'_>) -> Result<String> {
     let hash = literal(hash);
     Ok(match number {
         Some(number) => format!(
-            "SELECT 'block' AS kind, number::VARCHAR AS key, hash AS title FROM block({number}) WHERE hash = {hash}"
+            "SELECT 'block' AS kind, number::VARCHAR AS key, hash AS title
+FROM block({number})
+WHERE hash = {hash}"
         ),
         None => format!(
-            "SELECT 'transaction' AS kind, hash AS key, 'block ' || block_number AS title FROM tx({hash})"
+            "SELECT 'transaction' AS kind, hash AS key, 'block ' || block_number AS title
+FROM tx({hash})"
         ),
     })
 }
@@ -57,7 +61,8 @@ fn by_hash(hash: &str, snapshot: &Snapshot<'_>) -> Result<String> {
 fn by_address(address: &str) -> String {
     let is_it = format!("asset = {}", literal(address));
     format!(
-        "SELECT 'address' AS kind, {address} AS key, (SELECT any_value(name) FROM labels WHERE address = {address}) AS title
+        "SELECT 'address' AS kind, {address} AS key,
+    (SELECT any_value(name) FROM labels WHERE address = {address}) AS title
 UNION ALL
 SELECT 'token', asset, coalesce(symbol, name) FROM ({described})",
         address = literal(address),
@@ -78,7 +83,8 @@ fn by_name(wanted: &str, limit: u64) -> String {
     format!(
         "SELECT kind, key, title
 FROM (SELECT 'label' AS kind, address AS key, name AS title FROM labels WHERE {label}
-    UNION ALL SELECT 'token', asset, any_value(coalesce(symbol, name)) FROM ({tokens}) GROUP BY asset)
+    UNION ALL SELECT 'token', asset, any_value(coalesce(symbol, name))
+    FROM ({tokens}) GROUP BY asset)
 ORDER BY length(title), title, kind, key
 LIMIT {limit}",
         label = has("name"),

@@ -1,12 +1,16 @@
 //! Tokens: what they call themselves, and which move most.
 
+use super::columns::pick;
 use super::parameters::Kind;
 use super::reach::{DAY_S, files_of_last, rows, start};
 use super::{Panel, Parameter, Snapshot, Values};
-use crate::rows::Kind::{Integer, Text};
-use crate::rows::column;
+use crate::rows::Kind::Integer;
+use crate::rows::{Column, column, tokens};
 use crate::sql::literal;
 use anyhow::Result;
+
+const TRANSFERS: Column =
+    column("transfers", Integer, "Its transfers in the last days, today included.");
 
 /// `tokens`.
 pub(super) const TOKENS: Panel = Panel {
@@ -18,27 +22,15 @@ pub(super) const TOKENS: Panel = Panel {
         Parameter::of("days", Kind::Integer(1, 90), "7"),
         Parameter::optional("asset", Kind::Address),
     ],
-    columns: &[
-        column("asset", Text, "The token's contract."),
-        column("symbol", Text, "As reported by the contract; any contract can use any symbol."),
-        column("name", Text, "The same."),
-        column(
-            "decimals",
-            Integer,
-            "Decimal places: one token is ten to this power of the smallest units.",
-        ),
-        column("standard", Text, "As in token_transfers."),
-        column("transfers", Integer, "Its transfers in the last days, today included."),
-        column(
-            "deviates_block",
-            Integer,
-            "The first block after which a balance differed from what transfers imply, or null.",
-        ),
-    ],
-    sql: tokens,
+    columns: &pick(
+        &[tokens::TABLE.columns, &[TRANSFERS]],
+        ["asset", "symbol", "name", "decimals", "standard", "transfers", "deviates_block"],
+    ),
+    sql: most_moved,
+    whole: None,
 };
 
-fn tokens(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
+fn most_moved(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
     let days = values.number("days").unwrap_or(1);
     let mut condition = match values.get("asset") {
         Some(asset) => format!("asset = {}", literal(asset)),
@@ -58,7 +50,8 @@ fn tokens(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
         "WITH moved AS (SELECT asset, sum(count_in)::BIGINT AS transfers
     FROM ({flows})
     GROUP BY asset ORDER BY transfers DESC, asset LIMIT {limit})
-SELECT asset, symbol, d.name, decimals, standard, coalesce(transfers, 0) AS transfers, deviates_block
+SELECT asset, symbol, d.name, decimals, standard, coalesce(transfers, 0) AS transfers,
+    deviates_block
 FROM moved {join} JOIN ({described}) AS d USING (asset)
 ORDER BY transfers DESC, asset
 LIMIT {limit}",
@@ -72,7 +65,8 @@ LIMIT {limit}",
 pub(super) fn described(condition: &str) -> String {
     let columns = "asset, symbol, name, decimals, standard, block_number, deviates_block";
     format!(
-        "SELECT asset, symbol, name, decimals, standard, min(deviates_block) OVER (PARTITION BY asset) AS deviates_block
+        "SELECT asset, symbol, name, decimals, standard,
+        min(deviates_block) OVER (PARTITION BY asset) AS deviates_block
     FROM ({})
     QUALIFY row_number() OVER (PARTITION BY asset ORDER BY (symbol IS NULL)::INTEGER
         + (name IS NULL)::INTEGER + (decimals IS NULL)::INTEGER, block_number) = 1",

@@ -38,6 +38,15 @@ pub(crate) fn published(root: &Path) -> Result<Option<FileId>> {
     }
 }
 
+/// Whether a fixed query failed because the published file has other tables, columns or macros than
+/// this version writes: it is of an earlier one, and the writer's next publication replaces it.
+pub(crate) fn is_of_another_version(error: &anyhow::Error) -> bool {
+    let Some(duckdb::Error::DuckDBFailure(_, Some(message))) = error.downcast_ref() else {
+        return false;
+    };
+    ["Catalog Error", "Binder Error"].iter().any(|kind| message.starts_with(kind))
+}
+
 /// What a session may use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SessionLimits {

@@ -156,7 +156,11 @@ impl Session {
         let attach = format!("ATTACH {file} AS spyhop (READ_ONLY); USE spyhop");
         self.connection.execute_batch(&attach).map_err(|error| broken(&error.into()))?;
         self.inode = found.ino();
-        self.published = published(&self.connection).map_err(|error| broken(&error))?;
+        self.published = match published(&self.connection) {
+            // Its rows can be queried all the same.
+            Err(error) if publish::is_of_another_version(&error) => Published::default(),
+            read => read.map_err(|error| broken(&error))?,
+        };
         Ok(())
     }
 

@@ -163,6 +163,7 @@ async fn answer(
         let (media_type, body) = written(panel, &answer, published, format)?;
         let mut content = Content::new(media_type, Some(etag), body, takes_gzip)?;
         content.is_truncated = answer.is_truncated;
+        content.next = answer.next.map(|next| next.to_string().try_into()).transpose()?;
         shared.cache.put(takes_gzip, &content);
         Ok(content)
     });
@@ -179,18 +180,20 @@ fn written(
     published: &Published<'_>,
     format: Format,
 ) -> Result<(&'static str, Vec<u8>)> {
-    let Answer { sql, batches, is_truncated } = answer;
+    let Answer { sql, batches, is_truncated, next } = answer;
     Ok(match format {
         Format::Csv => ("text/csv; charset=utf-8; header=present", csv(batches)?),
         Format::Arrow => ("application/vnd.apache.arrow.stream", arrow(batches)?),
         Format::Json => {
             let columns = batches.first().map(|batch| columns_json(&batch.schema()));
             let body = format!(
-                "{{\"panel\":{},\"published\":{},\"sql\":{},\"columns\":{},\"truncated\":{is_truncated},\"rows\":{}}}\n",
+                "{{\"panel\":{},\"published\":{},\"sql\":{},\"columns\":{},\
+                 \"truncated\":{is_truncated},\"next\":{},\"rows\":{}}}\n",
                 json!(panel.name),
                 published_json(published.file, published.newest),
                 json!(sql),
                 columns.transpose()?.unwrap_or_default(),
+                json!(next.map(|next| next.to_string())),
                 rows_json(batches)?,
             );
             (JSON, body.into_bytes())
@@ -253,5 +256,6 @@ async fn page(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Resp
     let is_gzip = takes_gzip(&headers);
     let bytes = if is_gzip { asset.gzip.clone().into() } else { asset.plain.into() };
     let etag = Some(asset.etag.clone());
-    Content { media_type: asset.media_type, etag, is_gzip, is_truncated: false, bytes }.response()
+    Content { media_type: asset.media_type, etag, is_gzip, is_truncated: false, next: None, bytes }
+        .response()
 }

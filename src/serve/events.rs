@@ -104,12 +104,18 @@ impl Feed {
 
 fn look(feed: &Weak<Feed>, session: &mut Session, root: &Path) {
     let (mut state, mut looked): (String, Option<Instant>) = Default::default();
+    let mut complained = String::new();
     loop {
         let Some(feed) = feed.upgrade() else { return };
         let found = published(root).ok().flatten();
         let is_new = found.is_some() && found != feed.latest().map(|(file, _)| file);
         if is_new && let Err(error) = feed.next(session) {
-            tracing::warn!("failed to read the published file: {error:#}");
+            // The same every second says no more.
+            let complaint = Unanswered::from(error).in_full();
+            if complaint != complained {
+                tracing::warn!("failed to read the published file: {complaint}");
+                complained = complaint;
+            }
             thread::sleep(STATUS_EVERY);
         }
         if looked.is_none_or(|looked| looked.elapsed() >= STATUS_EVERY) {
@@ -141,7 +147,8 @@ impl Publication {
         let hash = serde_json::to_string(hash)?;
         let timestamp = serde_json::to_string(&timestamp.map(utc))?;
         let data = format!(
-            r#"{{"block":{number},"hash":{hash},"timestamp":{timestamp},"transfers":{transfers},"reorgs":{reorgs}}}"#
+            "{{\"block\":{number},\"hash\":{hash},\"timestamp\":{timestamp},\
+             \"transfers\":{transfers},\"reorgs\":{reorgs}}}"
         );
         Ok(Self { from, id: EventId::of(published.newest), data })
     }

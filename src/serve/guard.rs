@@ -66,8 +66,8 @@ impl Guard {
         if !self.hosts.contains(&name_of(host).to_lowercase()) {
             return Err((
                 StatusCode::MISDIRECTED_REQUEST,
-                "this Host is not served: use the address that the server listens on, or start it with \
-                 --allow-host NAME",
+                "this Host is not served: use the address that the server listens on, or start it \
+                 with --allow-host NAME",
             ));
         }
         if let Some(origin) = one(ORIGIN) {
@@ -75,7 +75,8 @@ impl Guard {
             if !of.is_some_and(|of| of.eq_ignore_ascii_case(host)) {
                 return Err((
                     StatusCode::FORBIDDEN,
-                    "requests from other origins are refused: ask from the server's own page, or from outside a browser",
+                    "requests from other origins are refused: ask from the server's own page, or \
+                     from outside a browser",
                 ));
             }
         }

@@ -6,7 +6,7 @@
 
 use super::budget::Budget;
 use crate::panels::{Newest, Snapshot};
-use crate::publish::{Attached, FileId, SessionLimits};
+use crate::publish::{Attached, FileId, SessionLimits, is_of_another_version};
 use anyhow::{Context, Result, anyhow};
 use duckdb::InterruptHandle;
 use std::collections::BTreeMap;
@@ -42,6 +42,8 @@ pub(super) const LIMITS: SessionLimits = SessionLimits { memory: "80MB", threads
 pub(super) enum Unanswered {
     /// Nothing is published yet.
     NothingPublished,
+    /// The published file is of another version.
+    OtherVersion(anyhow::Error),
     /// Too many others wait.
     Busy,
     /// It took too long.
@@ -54,7 +56,7 @@ impl Unanswered {
     /// What the metrics call it.
     fn outcome(&self) -> &'static str {
         match self {
-            Self::NothingPublished => "unpublished",
+            Self::NothingPublished | Self::OtherVersion(_) => "unpublished",
             Self::Busy => "busy",
             Self::TooLong => "late",
             Self::Failed(_) => "failed",
@@ -62,9 +64,20 @@ impl Unanswered {
     }
 }
 
+impl Unanswered {
+    /// With the reason, for the log.
+    pub(super) fn in_full(&self) -> String {
+        match self {
+            Self::Failed(error) => format!("{error:#}"),
+            Self::OtherVersion(error) => format!("{self} ({error:#})"),
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl From<anyhow::Error> for Unanswered {
     fn from(error: anyhow::Error) -> Self {
-        Self::Failed(error)
+        if is_of_another_version(&error) { Self::OtherVersion(error) } else { Self::Failed(error) }
     }
 }
 
@@ -72,7 +85,12 @@ impl fmt::Display for Unanswered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NothingPublished => f.write_str(
-                "nothing is published yet: the writer publishes its first blocks when the node has some; try again soon",
+                "nothing is published yet: the writer publishes its first blocks when the node has \
+                 some; try again soon",
+            ),
+            Self::OtherVersion(_) => f.write_str(
+                "the published file was written by an earlier spyhop; wait for the writer's next \
+                 publication, or start the writer",
             ),
             Self::Busy => f.write_str("too many queries are waiting; try again in a second"),
             Self::TooLong => write!(
@@ -267,7 +285,7 @@ impl Session {
         match self.refresh() {
             Ok(Some(published)) => work(Ok(&published)),
             Ok(None) => work(Err(Unanswered::NothingPublished)),
-            Err(error) => work(Err(Unanswered::Failed(error))),
+            Err(error) => work(Err(error.into())),
         }
     }
 

@@ -17,6 +17,9 @@ const COMPRESSED_FROM: usize = 1_024;
 /// Sent with rows that were cut off.
 const TRUNCATED: HeaderName = HeaderName::from_static("x-truncated");
 
+/// Where to go on, with rows that were cut off.
+const NEXT: HeaderName = HeaderName::from_static("x-next");
+
 /// The media type of JSON.
 pub(super) const JSON: &str = "application/json";
 
@@ -31,6 +34,8 @@ pub(super) struct Content {
     pub is_gzip: bool,
     /// Whether there are more rows: JSON says so itself, the other formats cannot.
     pub is_truncated: bool,
+    /// Where the next rows begin.
+    pub next: Option<HeaderValue>,
     /// The body.
     pub bytes: axum::body::Bytes,
 }
@@ -46,12 +51,19 @@ impl Content {
     ) -> std::io::Result<Self> {
         let is_gzip = takes_gzip && plain.len() >= COMPRESSED_FROM;
         let bytes = if is_gzip { gzip(&plain, Compression::fast())? } else { plain };
-        Ok(Self { media_type, etag, is_gzip, is_truncated: false, bytes: bytes.into() })
+        Ok(Self { media_type, etag, is_gzip, is_truncated: false, next: None, bytes: bytes.into() })
     }
 
     /// A body that is short, or not to be kept.
     pub(super) fn text(media_type: &'static str, text: impl Into<axum::body::Bytes>) -> Self {
-        Self { media_type, etag: None, is_gzip: false, is_truncated: false, bytes: text.into() }
+        Self {
+            media_type,
+            etag: None,
+            is_gzip: false,
+            is_truncated: false,
+            next: None,
+            bytes: text.into(),
+        }
     }
 
     /// The response.
@@ -65,6 +77,7 @@ impl Content {
         if self.is_truncated {
             headers.insert(TRUNCATED, HeaderValue::from_static("true"));
         }
+        self.next.map(|next| headers.insert(NEXT, next));
         keep(headers, self.etag.as_deref());
         response
     }
@@ -124,6 +137,10 @@ pub(super) fn unanswered(why: &Unanswered) -> Response {
         Unanswered::Failed(error) => {
             tracing::warn!("a query failed: {error:#}");
             StatusCode::INTERNAL_SERVER_ERROR
+        }
+        Unanswered::OtherVersion(error) => {
+            tracing::debug!("the published file is of another version: {error:#}");
+            StatusCode::SERVICE_UNAVAILABLE
         }
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };

@@ -7,10 +7,11 @@ use crate::rows::CHAIN_TABLES;
 use anyhow::{Context, Result};
 use rustix::fs::{Access, FlockOperation, StatVfsMountFlags, access, fcntl_lock, statfs, statvfs};
 use rustix::process::geteuid;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Checks a volume before it is written.
 ///
@@ -53,6 +54,20 @@ pub(super) fn check(root: &Path) -> Result<()> {
         );
     }
     read_chain(root).map(drop)
+}
+
+/// The path of a volume for a reader, without symbolic links.
+///
+/// # Errors
+/// If there is no such directory.
+pub(crate) fn existing(root: &Path) -> Result<PathBuf> {
+    let hint = "give the directory that `spyhop watch` writes, with --data or SPYHOP_DATA; it \
+        creates it when it starts";
+    let refused = |why: &dyn Display| {
+        Refused::new(format!("no data directory: `{}`: {why}", root.display()), hint)
+    };
+    let found = root.canonicalize().map_err(|error| refused(&error))?;
+    if found.is_dir() { Ok(found) } else { Err(refused(&"it is a file").into()) }
 }
 
 /// Refuses anything but a directory in the place of one of the volume's directories.

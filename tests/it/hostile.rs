@@ -215,7 +215,7 @@ fn writing(volume: &Volume) -> Vec<(Expected, String)> {
         sql.iter().map(|sql| (expected, (*sql).to_owned())).collect::<Vec<_>>()
     };
     let mut all: Vec<_> = refused.into_iter().map(|sql| (Expected::Refused, sql)).collect();
-    all.extend(indirect.into_iter().map(|sql| (Expected::Error, sql)));
+    all.extend(indirect.into_iter().map(|sql| (Expected::Refused, sql)));
     all.extend(with(Expected::Error, &fail));
     all.extend(with(Expected::Any, &any));
     all

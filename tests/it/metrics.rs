@@ -113,8 +113,12 @@ fn a_volume_without_anything_has_metrics_and_a_missing_one_is_named() {
     assert_eq!(found["spyhop_writer_running"], 0);
     assert_eq!(found["spyhop_sealed_ranges"], 0);
     assert!(!text.contains("spyhop_block{"), "{text}");
-    let error = Spyhop::new("metrics").path("--data", &directory.path().join("none")).fail(1);
-    assert!(error.contains("none"), "{error}");
+    let none = directory.path().join("none");
+    for command in [Spyhop::new("metrics"), Spyhop::new("serve").args(&["--http", "0"])] {
+        let error = command.path("--data", &none).fail(2);
+        let named = format!("no data directory: `{}`", none.display());
+        assert!(error.contains(&named) && error.contains("hint: give the directory"), "{error}");
+    }
 }
 
 #[test]

@@ -66,6 +66,8 @@ enum Kind {
     Docker,
     /// A script of this project, which is or has a test of its own.
     Script,
+    /// Python, which `tools` runs.
+    Python,
     /// A figure, or the result of the preceding query.
     Text,
 }
@@ -83,11 +85,12 @@ fn blocks() -> Vec<Block> {
                 Some("sh") => Kind::Shell,
                 Some("sh docker") => Kind::Docker,
                 Some("sh script") => Kind::Script,
+                Some("python") => Kind::Python,
                 Some("text") => Kind::Text,
                 Some(other) => {
                     panic!(
-                        "{at}: a block is `sql`, `sh`, `sh docker`, `sh script` or `text`, \
-                         not `{other}`"
+                        "{at}: a block is `sql`, `sh`, `sh docker`, `sh script`, `python` or \
+                         `text`, not `{other}`"
                     )
                 }
             };

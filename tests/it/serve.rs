@@ -92,6 +92,7 @@ fn questions(server: &Server) -> Vec<(String, bool)> {
         format!("large_transfers?asset={token}&limit=3"),
         "large_transfers?before_block=100&limit=5".to_owned(),
         "large_transfers?limit=1000".to_owned(),
+        "large_transfers?before=100-ether-1-0&limit=5".to_owned(),
         "whales".to_owned(),
         "whales_coverage".to_owned(),
         "net_flows".to_owned(),
@@ -126,6 +127,7 @@ fn questions(server: &Server) -> Vec<(String, bool)> {
         format!("address_movements?address={one}"),
         format!("address_movements?address={one}&asset=ETH&limit=7"),
         format!("address_movements?address={other}&asset={token}&before_block=90&limit=4"),
+        format!("address_movements?address={one}&before=90-token-0-0&limit=4"),
         format!("address_counterparties?address={one}"),
         format!("address_counterparties?address={one}&asset={token}"),
         "search?q=77".to_owned(),
@@ -240,6 +242,70 @@ fn panels_answer_what_was_asked() {
     assert_eq!(blocks, 151, "every block is in one day");
     let search = panel("search?q=al%27s");
     assert_eq!(search["rows"], json!([["label", other, "Al's, \"best\""]]));
+}
+
+#[test]
+fn pages_follow_each_other_without_a_gap_or_a_repetition() {
+    let (_geth, data) = volume();
+    let server = Server::start(&data);
+    let one = format!("{:?}", sender(0));
+    let rows = |answer: &Value| answer["rows"].as_array().unwrap().clone();
+    // Each block has three movements of the address: most of these pages end within one.
+    for (question, count) in [
+        (format!("address_movements?address={one}"), 451),
+        (format!("address_movements?address={one}&asset=ETH"), 301),
+        (format!("address_movements?address={one}&before_block=31"), 91),
+        ("large_transfers?asset=ETH".to_owned(), 230),
+    ] {
+        let whole = rows(&server.get(&format!("/api/v1/panels/{question}&limit=1000")).json());
+        assert_eq!(whole.len(), count, "{question}");
+        for limit in [2, 50, 100] {
+            let mut paged = Vec::new();
+            let mut before = String::new();
+            loop {
+                let path = format!("/api/v1/panels/{question}&limit={limit}{before}");
+                let reply = server.get(&path);
+                assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+                let page = reply.json();
+                paged.extend(rows(&page));
+                let next = page["next"].as_str();
+                assert_eq!(reply.header("x-next"), next, "{path}");
+                assert_eq!(next.is_some(), page["truncated"] == true, "{path}");
+                let Some(next) = next else { break };
+                assert_eq!(rows(&page).len(), limit, "{path}");
+                before = format!("&before={next}");
+            }
+            assert_eq!(paged, whole, "{question} by {limit}");
+        }
+    }
+    let csv = server.get("/api/v1/panels/large_transfers?limit=1&format=csv");
+    assert!(csv.header("x-next").is_some_and(|next| next.starts_with("150-ether-")), "{csv:?}");
+    assert_eq!(server.get("/api/v1/panels/blocks").json()["next"], Value::Null);
+}
+
+#[test]
+fn address_has_the_times_of_its_first_and_last_block_and_a_transfer_its_blocks_hash() {
+    let (_geth, data) = volume();
+    let server = Server::start(&data);
+    let panel = |question: &str| server.get(&format!("/api/v1/panels/{question}")).json();
+    let block = |number: &Value, column: &str| {
+        cell(&panel(&format!("block?block={number}")), 0, column).clone()
+    };
+    let address = panel(&format!("address?address={:?}", sender(0)));
+    for which in ["first", "last"] {
+        let number = cell(&address, 0, &format!("{which}_block"));
+        let made = cell(&address, 0, &format!("{which}_timestamp"));
+        assert_eq!(made, &block(number, "timestamp"), "{which}");
+        assert!(made.is_string(), "{which}: {made}");
+    }
+    // Sealed ones and those of the tail.
+    let large = panel("large_transfers?limit=1000");
+    for row in [0, 60, 228] {
+        let number = cell(&large, row, "block_number");
+        assert_eq!(cell(&large, row, "block_hash"), &block(number, "hash"), "{number}");
+    }
+    let nobody = panel(&format!("address?address=0x{}", "0d".repeat(20)));
+    assert_eq!(cell(&nobody, 0, "first_timestamp"), &Value::Null);
 }
 
 #[test]
@@ -379,7 +445,7 @@ fn bodies_are_kept_by_their_etag_and_compressed() {
 fn without_a_published_file_it_says_so_and_serves_it_once_there_is_one() {
     let geth = Geth::start(Forks::OSAKA);
     grow(&geth, 3, "");
-    let data = geth.data("data").join("later");
+    let data = geth.data("data");
     let server = Server::start(&data);
     let reply = server.get("/api/v1/panels/blocks");
     assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")));
@@ -404,6 +470,40 @@ fn without_a_published_file_it_says_so_and_serves_it_once_there_is_one() {
         let health = server.get("/health");
         Some(()).filter(|()| health.status == 503 && health.text().contains("not running"))
     });
+}
+
+#[test]
+fn file_of_an_earlier_version_is_waited_out_and_never_a_failure() {
+    let (geth, data) = volume();
+    // The first versions published no such table.
+    let file = duckdb::Connection::open(data.join("spyhop.duckdb")).unwrap();
+    file.execute_batch("DROP TABLE tail.newest; CHECKPOINT").unwrap();
+    drop(file);
+    let token = data.join("../token");
+    let command = Spyhop::new("serve").path("--data", &data).path("--token-file", &token);
+    let takes_sql = crate::rig::has_landlock();
+    let server =
+        Server::of(command.args(&["--http", "0"]).args(if takes_sql { &["--sql"] } else { &[] }));
+    let bearer = format!("Bearer {}", std::fs::read_to_string(&token).unwrap().trim());
+    let bearer = [("Authorization", &bearer[..])];
+    for panel in ["blocks", "large_transfers", "whales"] {
+        let reply = server.ask(&format!("/api/v1/panels/{panel}"), &bearer);
+        assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "{reply:?}");
+        let said = reply.json()["error"].as_str().unwrap().to_owned();
+        assert!(said.contains("written by an earlier spyhop; wait for"), "{said}");
+    }
+    assert_eq!(server.ask("/api/v1/status", &bearer).json()["published"], Value::Null);
+    assert_eq!(server.ask("/metrics", &bearer).status, 200);
+    // SQL of one's own knows what it asks for.
+    if takes_sql {
+        let reply = server.post("/api/v1/sql", &bearer, "SELECT count(*) AS n FROM blocks");
+        assert_eq!(reply.json()["rows"], json!([[151]]), "{reply:?}");
+    }
+    let sql = Spyhop::new("sql").path("--data", &data).args(&["--format", "csv"]);
+    assert_eq!(sql.args(&["-c", "SELECT count(*) AS n FROM blocks"]).succeed(), "n\n151\n");
+    Spyhop::watch(&geth.socket(), &data).args(&["--from", "0", "--once"]).succeed();
+    let reply = server.ask("/api/v1/panels/blocks", &bearer);
+    assert_eq!((reply.status, cell(&reply.json(), 0, "number")), (200, &json!(150)));
 }
 
 #[test]
@@ -523,6 +623,7 @@ fn events_resume_and_tell_of_reorganisations() {
     assert_eq!(told.0.iter().filter(|transfer| transfer["asset"] == "ETH").count(), 4);
     let newest = told.0.iter().find(|transfer| transfer["block_number"] == 12).unwrap();
     assert_eq!(newest["kind"], "transaction");
+    assert_eq!(newest["block_hash"], json!(format!("{:?}", losing.hash)));
     // A client that was away in the meantime.
     let id = format!("{}-{:?}", fork.number, fork.hash);
     let missed = server.events(Some(&id)).published();

@@ -234,6 +234,33 @@ for (const [name, search] of Object.entries(pages)) {
   }
 }
 
+await check('an address has the times it was seen, and its older movements follow', async () => {
+  const page = await tab();
+  await open(page, pages.address);
+  const times = await page.$$eval('#summary time', (all) => all.map(({ dateTime }) => dateTime));
+  assert.equal(times.length, 2, `times: ${times}`);
+  const newest = await ask(`panels/address_movements?address=${row.to_address}&limit=100`);
+  if (!newest.next) return 'it has too few movements for two pages';
+  await page.waitForSelector('#movements nav.pages a', { timeout: WAIT_MS });
+  await page.$eval('#movements nav.pages a', (older) => older.click());
+  await page.waitForFunction(() => location.search.includes('movements.before'));
+  await settled(page);
+  const before = new URL(page.url()).searchParams.get('movements.before');
+  const body = await ask(
+    `panels/address_movements?address=${row.to_address}&limit=100&before=${before}`);
+  const shown = await page.$$eval('#movements tbody tr', (rows) => rows.length);
+  assert.equal(shown, body.rows.length);
+  const at = (name) => body.columns.findIndex((column) => column.name === name);
+  assert(body.rows[0][at('block_number')] <= Number(before.split('-')[0]), before);
+});
+
+await check('a large transfer names the hash of its block', async () => {
+  const page = await tab();
+  await open(page);
+  const title = await page.$eval('#transfers tbody tr:not(.undone) a.number', (one) => one.title);
+  assert.match(title, /^0x[0-9a-f]{64}$/);
+});
+
 await check('the keyboard reaches everything, in order, and shows where it is', async () => {
   const page = await tab();
   await open(page);

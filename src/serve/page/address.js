@@ -1,7 +1,6 @@
 /** The page of one address: what it holds and held, its movements, and with whom. */
 
 import { amountOf, approximate } from './amounts.js';
-import { ask, panelPath, rowsOf } from './api.js';
 import { choices, nameOf, unitOf } from './assets.js';
 import { bars } from './bars.js';
 import { amount, block, count, hash, pair, transaction, who } from './cells.js';
@@ -50,26 +49,9 @@ export function addressPage(address) {
   };
 }
 
-/** When blocks were made, for those that an address was first and last seen in. */
-const made = new Map();
-
-async function learnTimes({ rows: [row] }, panel) {
-  const numbers = [row?.first_block, row?.last_block]
-    .filter((number) => Number.isInteger(number) && !made.has(number));
-  for (const number of new Set(numbers)) {
-    const [found] = rowsOf(await ask(panelPath('block', { block: number })));
-    made.set(number, found?.timestamp ?? null);
-  }
-  if (numbers.length) panel.redraw();
-}
-
 const summary = (address, named) => ({
   id: 'summary', title: 'Summary', class: 'half',
-  answered: (data, panel) => {
-    named(data);
-    // Without the times, the blocks are shown alone.
-    learnTimes(data, panel).catch(() => {});
-  },
+  answered: named,
   question: () => ({ name: 'address', parameters: { address } }),
   empty: ({ rows }) => (rows.length && !nothing(rows[0]) ? null
     : 'nothing yet: this address is in none of the blocks stored'),
@@ -109,7 +91,7 @@ const nothing = (row) => [row.first_block, row.last_block, row.label]
 function seen(row, which) {
   const number = row[`${which}_block`];
   if (number === null || number === undefined) return null;
-  const time = made.get(number);
+  const time = row[`${which}_timestamp`];
   return element('span', {}, 'block ', block(number), time ? ', ' : '', whenInFull(time));
 }
 
@@ -213,13 +195,11 @@ const movements = (address) => ({
   id: 'movements', title: 'Movements', class: 'full', every_ms: 4000,
   question: () => ({
     name: 'address_movements',
-    parameters: {
-      address, asset: get('asset'), limit: LIMIT, before_block: get('movements.before'),
-    },
+    parameters: { address, asset: get('asset'), limit: LIMIT, before: get('movements.before') },
   }),
   empty: ({ rows }) => (rows.length ? null : get('movements.before')
     ? 'there are no older movements' : 'nothing yet: no movement is stored'),
-  lead: ({ rows }) => pages(rows),
+  lead: ({ rows, body }) => pages(rows, body.next),
   views: {
     table: ({ rows }, comments) => table({
       caption: 'Movements, newest first', rows, comments,
@@ -256,18 +236,11 @@ function change(row, address) {
   return amount(sign, row.asset, { sign: !itself });
 }
 
-/** The links to older movements and back. A block that this page cuts begins the next one. */
-function pages(rows) {
-  const before = get('movements.before');
-  const numbers = rows.map((row) => row.block_number);
-  const [last, first] = [Math.min(...numbers), Math.max(...numbers)];
-  const more = rows.length === LIMIT;
-  // One block that fills the page cannot be continued: the API has the rest, and says how.
-  const cut = more && last === first ? `block ${first} has more than are shown; ` : '';
+/** The links to older movements and back. */
+function pages(rows, next) {
   return element('nav', { class: 'pages', 'aria-label': 'Movements' },
-    before ? element('a', { href: hrefWith({ 'movements.before': null }) }, 'Newest') : null,
-    more ? element('a', {
-      href: hrefWith({ 'movements.before': String(last === first ? last : last + 1) }),
-    }, 'Older') : null,
-    element('span', { class: 'muted' }, `${cut}${rows.length} shown`));
+    get('movements.before')
+      ? element('a', { href: hrefWith({ 'movements.before': null }) }, 'Newest') : null,
+    next ? element('a', { href: hrefWith({ 'movements.before': next }) }, 'Older') : null,
+    element('span', { class: 'muted' }, `${rows.length} shown`));
 }

@@ -24,10 +24,12 @@ export function pair(from, to) {
   return [from, element('span', { class: 'phone' }, '→ ', to())];
 }
 
-/** A link to a block, by number. */
-export function block(number) {
+/** A link to a block, by number; its hash, if it is given, is the title, or with all digits beside. */
+export function block(number, hash = null) {
   if (number === null || number === undefined) return '—';
-  return element('a', { href: link({ block: number }), class: 'number' }, grouped(number));
+  return element('a', { href: link({ block: number }), class: 'number', title: hash },
+    grouped(number),
+    hash && everyDigit() ? element('span', { class: 'hex beside' }, hash) : null);
 }
 
 /** A link to a transaction. */

@@ -105,7 +105,7 @@ function list({ all: rows, reasons: why }, comments) {
       { name: 'transaction_hash', title: 'Transaction', wide: true,
         cell: (row) => struck(row, transaction(row.transaction_hash)) },
       { name: 'block_number', title: 'Block', number: true,
-        cell: (row) => struck(row, block(row.block_number)) },
+        cell: (row) => struck(row, block(row.block_number, row.block_hash)) },
     ],
   });
 }

@@ -68,8 +68,8 @@ export function identity(row) {
     row.from_address, row.to_address].join('/');
 }
 
-const drops = ({ fork_block, depth }, { block_number }) =>
-  block_number > fork_block && block_number <= fork_block + depth;
+const drops = ({ fork_block, depth, hashes }, { block_number, block_hash }) => (block_hash
+  ? hashes.has(block_hash) : block_number > fork_block && block_number <= fork_block + depth);
 
 function reason(row, { fork_block, depth }, rows) {
   const again = row.transaction_hash &&

@@ -3,7 +3,8 @@
 
 use super::{PATIENCE, wait_for};
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -76,6 +77,18 @@ impl Spyhop {
     /// The same without capabilities, as in a container: there root is a user like any other.
     pub fn without_capabilities(self) -> Self {
         self.by("setpriv", &["--bounding-set=-all"])
+    }
+
+    /// Runs this in the new process before the program starts.
+    ///
+    /// It must do nothing but system calls: other threads of the tests may hold any lock.
+    pub fn prepared(
+        mut self,
+        prepare: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        // SAFETY: see above.
+        unsafe { self.command.pre_exec(prepare) };
+        self
     }
 
     /// Adds arguments.
