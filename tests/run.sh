@@ -52,10 +52,12 @@ need_page() {
     echo "${wanted[*]}" >"$SPYHOP_PAGE_MODULES/wanted"
 }
 
-# need_engines: Polars, delta-rs, ClickHouse and DuckDB with its extension for Delta, all from Python packages.
+# need_engines: Polars, delta-rs, ClickHouse and DuckDB with its extension for Delta, all from Python packages; exports their Python
+# as SPYHOP_TEST_ENGINES.
 need_engines() {
     engines="$cache/engines/python"
-    local wanted=(chdb==4.4.0 polars==2.1.0 deltalake==1.6.6 duckdb==1.5.5 duckdb-extension-delta==1.5.5 pyarrow==26.0.1 blake3==1.0.11)
+    export SPYHOP_TEST_ENGINES="$engines/bin/python"
+    local wanted=(chdb==4.4.0 polars==2.1.0 deltalake==1.6.6 duckdb==1.5.5 duckdb-extensions==1.5.5 duckdb-extension-delta==1.5.5 pyarrow==26.0.1 blake3==1.0.11)
     [[ "$(cat "$engines/wanted" 2>/dev/null)" != "${wanted[*]}" ]] || return 0
     python3 -c 'import ensurepip' 2>/dev/null || install python3-venv
     say "installing ${wanted[*]}"
@@ -133,6 +135,7 @@ need promtool prometheus
 need_duckdb 2.0.0
 need_duckdb 1.5.6 1.5.6
 need_duckdb 1.4.5 1.4.4.post2
+need_engines
 if [[ -d ../shared/fixtures ]]; then
     SPYHOP_FIXTURES="$(cd ../shared/fixtures && pwd)"
     export SPYHOP_FIXTURES
@@ -151,11 +154,11 @@ six_engines() {
     build build
     work="$(mktemp -d)"
     trap 'rm -rf "$work"' EXIT
-    "$engines/bin/python" tests/engines/volume.py "$(binary)" "$work/volume"
+    "$SPYHOP_TEST_ENGINES" tests/engines/volume.py "$(binary)" "$work/volume"
     "$(binary)" lake --data "$work/volume" --to "$work/lake"
-    "$engines/bin/python" tests/engines/run.py same "$work/lake" --volume "$work/volume"
-    "$engines/bin/python" tests/engines/run.py sums
-    "$engines/bin/python" tests/engines/run.py merges "$(binary)" "$work/volume" --seconds "$1"
+    "$SPYHOP_TEST_ENGINES" tests/engines/run.py same "$work/lake" --volume "$work/volume"
+    "$SPYHOP_TEST_ENGINES" tests/engines/run.py sums
+    "$SPYHOP_TEST_ENGINES" tests/engines/run.py merges "$(binary)" "$work/volume" --seconds "$1"
 }
 
 case "$what" in
@@ -215,5 +218,7 @@ if command -v node >/dev/null; then
 else
     say "node is not installed: the page's amounts are not tested"
 fi
+say "sums in engines that read a lake"
+"$SPYHOP_TEST_ENGINES" tests/engines/run.py sums --engines duckdb,delta-rs,polars,clickhouse
 say "the image"
 image
