@@ -3,10 +3,14 @@
 The volume must hold a merged range and the ten that it was made of, as one does for a while after a merge.
 """
 
+import json
 import os
 import pathlib
 import shutil
 import time
+
+import blake3
+import pyarrow.parquet
 
 SKIP = shutil.ignore_patterns("lake", "*.lock", ".spyhop")
 
@@ -42,27 +46,26 @@ def versions(lake):
     return len(list((lake / "transactions" / "_delta_log").glob("0*.json")))
 
 
-def wait_for(lake, version, asking):
-    deadline = time.monotonic() + 60
-    while versions(lake) < version:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"`{lake}` is not at version {version}, but at {versions(lake)}")
-        time.sleep(0.05)
-
-
-def disturb(data, lake, asking, seconds):
-    """Splits, merges and repairs for as long as this; returns how many versions the lake got by that."""
-    whole, parts = merged_and_parts(data)
+def disturb(data, lake, asking, seconds, update):
+    """Splits, merges and repairs for as long as this, and until every engine has answered; returns how many versions that made."""
+    whole, _ = merged_and_parts(data)
     aside = data.parent / "aside"
     before = version = versions(lake)
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline or any(out.seek(0, 2) == 0 for _, out in asking.values()):
-        for change in [lambda: split(whole, aside), lambda: merge(whole, aside), lambda: repair(whole), lambda: repaired_again(whole)]:
-            change()
+    while time.monotonic() < deadline or not all(has_answered(*asked) for asked in asking.values()):
+        for change, *places in [(split, whole, aside), (merge, whole, aside), (repair, whole), (undo_repair, whole)]:
+            change(*places)
+            update()
             version += 1
-            wait_for(lake, version, asking)
-            time.sleep(0.5)
+            if versions(lake) != version:
+                raise ValueError(f"`{lake}` has {versions(lake)} versions after {change.__name__}, not {version}")
+            time.sleep(0.2)
     return version - before
+
+
+def has_answered(process, out):
+    """Whether it has printed answers, or has ended and never will."""
+    return process.poll() is not None or b'{"answers"' in pathlib.Path(out.name).read_bytes()
 
 
 def split(whole, aside):
@@ -75,13 +78,20 @@ def merge(whole, aside):
 
 
 def repair(whole):
-    """A higher generation of the same rows replaces it."""
+    """A higher generation replaces it: the same rows in other bytes, or the lake would see that nothing has changed."""
     building = whole.parents[3] / "building"
-    shutil.copytree(whole, building, copy_function=os.link)
+    building.mkdir()
+    manifest = json.loads((whole / "manifest.json").read_text())
+    for name, table in manifest["tables"].items():
+        path = building / f"{name}.parquet"
+        pyarrow.parquet.write_table(pyarrow.parquet.read_table(whole / path.name), path, compression="zstd", compression_level=9)
+        content = path.read_bytes()
+        table |= {"bytes": len(content), "blake3": blake3.blake3(content).hexdigest()}
+    (building / "manifest.json").write_text(json.dumps(manifest))
     building.rename(whole.with_name("g2"))
 
 
-def repaired_again(whole):
+def undo_repair(whole):
     """Only the first generation is left."""
     gone = whole.parents[3] / "gone"
     whole.with_name("g2").rename(gone)
