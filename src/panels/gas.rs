@@ -32,7 +32,7 @@ pub(super) const GAS_DAYS: Panel = Panel {
     name: "gas_days",
     title: "Gas by day",
     comment: "One row per UTC day up to the newest block, newest first: the cost of gas in it.",
-    parameters: &[Parameter::of("days", Kind::Integer(1, 1000), "90")],
+    parameters: &[Parameter::of("days", Kind::Integer(1, 1000), "60")],
     columns: &columns(column("day", Time, "The start of the day, UTC.")),
     sql: |values, snapshot| gas("day", DAY_S, values.number("days"), snapshot),
     whole: None,

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// The share of the machine's CPU time.
-const SHARE: f64 = 0.1;
+const SHARE: f64 = 0.07;
 
 /// CPU seconds that may be used at once, after a while without queries: several whole pages.
 const BURST_S: f64 = 1.0;

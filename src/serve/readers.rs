@@ -48,6 +48,8 @@ pub(super) enum Unanswered {
     Busy,
     /// It took too long.
     TooLong,
+    /// It needs more memory than a session has.
+    TooMuch,
     /// It failed.
     Failed(anyhow::Error),
 }
@@ -59,6 +61,7 @@ impl Unanswered {
             Self::NothingPublished | Self::OtherVersion(_) => "unpublished",
             Self::Busy => "busy",
             Self::TooLong => "late",
+            Self::TooMuch => "large",
             Self::Failed(_) => "failed",
         }
     }
@@ -77,7 +80,13 @@ impl Unanswered {
 
 impl From<anyhow::Error> for Unanswered {
     fn from(error: anyhow::Error) -> Self {
-        if is_of_another_version(&error) { Self::OtherVersion(error) } else { Self::Failed(error) }
+        if is_of_another_version(&error) {
+            Self::OtherVersion(error)
+        } else if format!("{error:#}").contains("Out of Memory Error") {
+            Self::TooMuch
+        } else {
+            Self::Failed(error)
+        }
     }
 }
 
@@ -97,6 +106,10 @@ impl fmt::Display for Unanswered {
                 f,
                 "the query took longer than {} s and was stopped; ask for less, or try again",
                 DEADLINE.as_secs()
+            ),
+            Self::TooMuch => f.write_str(
+                "the query needs more memory than one may use here; ask for less, as with a lower \
+                 `limit` or fewer `days`",
             ),
             // The reason may name paths.
             Self::Failed(_) => f.write_str("the query failed; the server's log has the reason"),

@@ -142,6 +142,7 @@ pub(super) fn unanswered(why: &Unanswered) -> Response {
             tracing::debug!("the published file is of another version: {error:#}");
             StatusCode::SERVICE_UNAVAILABLE
         }
+        Unanswered::TooMuch => StatusCode::BAD_REQUEST,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     error(status, &why.to_string())

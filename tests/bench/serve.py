@@ -270,7 +270,7 @@ def lookups(options, work):
         data = work / "data"
         subprocess.run([spyhop, "watch", "--once", "--ipc", str(node.ipc), "--data", str(data), "--from", "0"], check=True, capture_output=True)
         (work / "cryo").mkdir()
-        settings = {"blocks": [f"0:{options.blocks}"], "rpc": node.http, "output_dir": str(work / "cryo"), "include_columns": ["all"], "verbose": False}
+        settings = {"blocks": [f"0:{options.blocks + 1}"], "rpc": node.http, "output_dir": str(work / "cryo"), "include_columns": ["all"], "verbose": False}
         program = "import cryo, json, sys; cryo.freeze(['blocks', 'transactions'], **json.loads(sys.argv[1]))"
         subprocess.run([str(run.VENV / "bin" / "python"), "-c", program, json.dumps(settings)], check=True, capture_output=True)
     asked = {"options": LOOKUPS, "data": str(data), "cryo": str(work / "cryo"), "seed": 7}

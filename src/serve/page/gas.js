@@ -76,7 +76,7 @@ export const gas = () => ({
   id: 'gas', title: 'Gas', class: 'full', first: 'chart', every_ms: 10_000,
   question: () => (scope() === 'hours'
     ? { name: 'gas_hours', parameters: { hours: 48 } }
-    : { name: 'gas_days', parameters: { days: 90 } }),
+    : { name: 'gas_days', parameters: { days: 60 } }),
   controls: () => [
     choice('Span', SCOPES, scope(), (key) => set({ 'gas.scope': key === 'hours' ? null : key })),
     choice('Measure', MEASURES, measure(), (key) =>
