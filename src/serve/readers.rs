@@ -326,3 +326,17 @@ fn answer_all(mut session: Session, questions: &Mutex<Receiver<Question>>, budge
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Unanswered;
+    use anyhow::anyhow;
+
+    #[test]
+    fn query_that_needs_too_much_memory_says_so() {
+        let error = anyhow!("Out of Memory Error: failed to allocate data").context("panel");
+        let why = Unanswered::from(error);
+        assert!(matches!(why, Unanswered::TooMuch), "{why:?}");
+        assert!(why.to_string().contains("ask for less"), "{why}");
+    }
+}

@@ -83,7 +83,7 @@ export const gas = () => ({
       set({ 'gas.measure': key === 'base' ? null : key })),
   ],
   empty: ({ rows }) => (rows.length ? null : `nothing yet: no ${scope() === 'hours'
-    ? 'hour of the last 48 has' : 'day of the last 90 has'} all of its blocks stored`),
+    ? 'hour of the last 48 has' : 'day of the last 60 has'} all of its blocks stored`),
   lead: ({ rows }) => (rows.some(({ complete }) => complete === 0)
     ? element('p', {}, `Not every block of ${rows.length === 1 ? 'this' : 'the newest'} ` +
       `${scope() === 'hours' ? 'hour' : 'day'} is stored yet: its sums are so far.`) : []),
