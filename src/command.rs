@@ -3,6 +3,7 @@
 mod backfill;
 mod export;
 mod health;
+mod lake;
 mod metrics;
 mod query_worker;
 mod rewind;
@@ -78,6 +79,8 @@ enum Which {
     Export(export::Export),
     /// Check that what is stored is the chain, and complete.
     Verify(verify::Verify),
+    /// Keep Delta tables of the sealed ranges, for Spark, Trino, ClickHouse and other engines.
+    Lake(lake::Lake),
     /// Move everything above a block to quarantine.
     Rewind(rewind::Rewind),
     /// Print every table and column, with its type and meaning.
@@ -130,6 +133,7 @@ impl Command {
             Which::Metrics(metrics) => metrics::run(metrics),
             Which::Export(export) => export::run(export),
             Which::Verify(verify) => verify::run(verify),
+            Which::Lake(lake) => lake::run(lake),
             Which::Rewind(rewind) => rewind::run(rewind),
             Which::Schema(schema) => schema::run(schema),
             Which::QueryWorker(worker) => query_worker::run(worker),

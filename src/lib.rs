@@ -27,6 +27,7 @@
 //! - [`events`]: views of decoded events.
 //! - [`publish`]: the file that readers open.
 //! - [`session`]: a DuckDB session with the published file attached.
+//! - [`lake`]: Delta tables over the sealed files, for engines of more than one machine.
 //! - [`panels`]: one file per group of the server's panels: parameters, columns and SQL.
 //! - [`query`]: SQL of strangers, each statement in a disposable process that can only read.
 //! - [`watch`]: the loops that drive all of it.
@@ -98,6 +99,7 @@ mod export;
 pub mod freezer;
 pub mod geth;
 mod keccak;
+mod lake;
 mod log;
 mod metrics;
 mod panels;

@@ -34,7 +34,9 @@ pub mod tail;
 mod volume;
 
 pub use block_link::BlockLink;
-pub(crate) use checksums::{CheckedFiles, Hash, check_file, hash_of, missing_or_cut};
+pub(crate) use checksums::{
+    CheckedFiles, Hash, check_file, check_file_watched, hash_of, missing_or_cut,
+};
 pub(crate) use damaged::Damaged;
 pub(crate) use durable::file_system_bytes;
 pub use durable::free_bytes;
@@ -52,7 +54,7 @@ pub(crate) use sorted::{
     MergeInput, create as create_table, for_each_merged, merge as merge_sorted,
 };
 pub(crate) use stamp::Stamp;
-pub(crate) use table_file::{GroupLimit, Sink, TableWriter, table_of, table_path};
+pub(crate) use table_file::{GroupLimit, Sink, TableWriter, small_file, table_of, table_path};
 pub use tail::TailBlock;
 pub(crate) use volume::{NAME_SYNTAX, check_name};
 
@@ -382,4 +384,26 @@ pub fn read_ranges(root: &Path) -> Result<Vec<Range>> {
 /// error.
 pub(crate) fn read_readable_ranges(root: &Path) -> Result<(Vec<Range>, Vec<Unreadable>)> {
     range::list_readable(root)
+}
+
+/// Every sealed range of the volume at `root`, including superseded ones.
+pub(crate) fn read_all_ranges(root: &Path) -> Result<Vec<Range>> {
+    match range::list_all(root)? {
+        (ranges, unreadable) if unreadable.is_empty() => Ok(ranges),
+        (_, unreadable) => {
+            let Unreadable { path, reason, .. } =
+                unreadable.into_iter().next().expect("it is not empty");
+            Err(Damaged { path, reason }.into())
+        }
+    }
+}
+
+/// The current ones of [`read_all_ranges`], ascending, without overlaps.
+pub(crate) fn current_ranges(all: Vec<Range>) -> Vec<Range> {
+    range::winners(all)
+}
+
+/// The directories of all sealed ranges of the volume at `root`, which no file is read for.
+pub(crate) fn range_directories(root: &Path) -> Result<Vec<PathBuf>> {
+    Ok(range::paths(root)?.into_iter().map(|(_, _, path)| path).collect())
 }

@@ -62,7 +62,7 @@ mod tries;
 mod wait;
 
 pub(crate) use heartbeat::Heartbeat;
-pub(crate) use limits::{die_first, go_behind};
+pub(crate) use limits::{die_first, go_behind, lower_priority};
 pub(crate) use pressure::PauseReason;
 pub(crate) use progress::{Building, SourceRate};
 pub(crate) use repair::{Faulty, repair};

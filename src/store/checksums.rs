@@ -12,10 +12,13 @@ use crate::stop::Stop;
 use anyhow::{Context, Result};
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+/// Bytes hashed at a time: enough for all lanes of the processor, and not more than its cache.
+const HASH_BYTES: usize = 128 << 10;
 
 /// Files that this process has verified.
 #[derive(Debug, Default)]
@@ -136,6 +139,17 @@ pub(crate) fn check_file(
     table: &str,
     known: &TableManifest,
 ) -> Result<Stamp> {
+    check_file_watched(root, directory, table, known, &|_| Ok(()))
+}
+
+/// The same; `watch` is told of bytes as they are hashed, and ends the check by an error.
+pub(crate) fn check_file_watched(
+    root: &Path,
+    directory: &Path,
+    table: &str,
+    known: &TableManifest,
+    watch: &dyn Fn(u64) -> io::Result<()>,
+) -> Result<Stamp> {
     let path = table_path(&root.join(directory), table);
     let damaged = |reason: String| Damaged {
         path: directory.to_owned(),
@@ -145,7 +159,8 @@ pub(crate) fn check_file(
         QuickCheck::MayMatch(stamp) => stamp,
         QuickCheck::Differs(reason) => return Err(damaged(reason).into()),
     };
-    let found = hash_of(&path).with_context(|| format!("failed to read: `{}`", path.display()))?;
+    let found = hash_watched(&path, watch)
+        .with_context(|| format!("failed to read: `{}`", path.display()))?;
     if found != known.blake3 {
         return Err(damaged(format!("BLAKE3: expected {}, found {found}", known.blake3)).into());
     }
@@ -207,8 +222,23 @@ pub(crate) fn missing_or_cut(
 }
 
 /// BLAKE3 of a file.
-pub(crate) fn hash_of(path: &Path) -> std::io::Result<String> {
+pub(crate) fn hash_of(path: &Path) -> io::Result<String> {
+    hash_watched(path, &|_| Ok(()))
+}
+
+fn hash_watched(path: &Path, watch: &dyn Fn(u64) -> io::Result<()>) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path)?)?;
-    Ok(hasher.finalize().to_string())
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; HASH_BYTES];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finalize().to_string()),
+            Ok(read) => {
+                hasher.update(&buffer[..read]);
+                watch(read as u64)?;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

@@ -167,7 +167,7 @@ pub(crate) fn unlinked(ranges: &[Range]) -> impl Iterator<Item = (&Range, &Range
     })
 }
 
-fn winners(mut ranges: Vec<Range>) -> Vec<Range> {
+pub(super) fn winners(mut ranges: Vec<Range>) -> Vec<Range> {
     ranges.sort_by_key(|range| {
         (std::cmp::Reverse(range.blocks()), range.first, std::cmp::Reverse(range.generation))
     });

@@ -9,18 +9,24 @@ use super::manifest::TableManifest;
 use crate::rows::{Kind, LAYOUT, Part, Table, combined};
 use anyhow::{Context, Result, ensure};
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
-use parquet::arrow::{ArrowWriter, parquet_to_arrow_schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use parquet::arrow::arrow_writer::{
+    ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves,
+};
+use parquet::arrow::{
+    ArrowSchemaConverter, ArrowWriter, PARQUET_FIELD_ID_META_KEY, parquet_to_arrow_schema,
+};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::column::writer::ColumnCloseResult;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, ReaderProperties, WriterProperties};
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::serialized_reader::ReadOptionsBuilder;
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::ColumnPath;
+use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The file of a table within a directory.
 pub(crate) fn table_path(directory: &Path, table: &str) -> PathBuf {
@@ -93,8 +99,11 @@ impl TableWriter {
         let file = File::create_new(path)
             .with_context(|| format!("failed to create: `{}`", path.display()))?;
         let schema = table.schema();
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties(table))
+            .with_parquet_schema(file_schema(table)?);
         let writer =
-            ArrowWriter::try_new(Hashing::new(file), schema.clone(), Some(properties(table)))?;
+            ArrowWriter::try_new_with_options(Hashing::new(file), schema.clone(), options)?;
         let (file, factory) = writer.into_serialized_writer()?;
         Ok(Self {
             table,
@@ -186,6 +195,16 @@ impl TableWriter {
     }
 }
 
+/// The file of a small table, with these rows.
+pub(crate) fn small_file(table: &Table, rows: &RecordBatch) -> Result<Vec<u8>> {
+    let options = ArrowWriterOptions::new()
+        .with_properties(properties(table))
+        .with_parquet_schema(file_schema(table)?);
+    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), table.schema(), options)?;
+    writer.write(rows)?;
+    Ok(writer.into_inner()?)
+}
+
 /// A table's file in a range that is merged into a larger one.
 pub(super) struct SourceFile {
     /// For copying bytes.
@@ -201,17 +220,19 @@ impl SourceFile {
     pub(super) fn open(path: &Path, table: &Table) -> Result<Self> {
         let open =
             || File::open(path).with_context(|| format!("failed to open: `{}`", path.display()));
-        let options = parquet::file::serialized_reader::ReadOptionsBuilder::new()
-            .with_reader_properties(
-                parquet::file::properties::ReaderProperties::builder()
-                    .set_read_bloom_filter(true)
-                    .build(),
-            )
-            .build();
-        let reader = SerializedFileReader::new_with_options(open()?, options)
-            .with_context(|| format!("failed to read: `{}`", path.display()))?;
+        let options = || {
+            let properties = ReaderProperties::builder().set_read_bloom_filter(true).build();
+            ReadOptionsBuilder::new().with_reader_properties(properties)
+        };
+        let read = |options: ReadOptionsBuilder| {
+            SerializedFileReader::new_with_options(open()?, options.build())
+                .with_context(|| format!("failed to read: `{}`", path.display()))
+        };
+        let mut reader = read(options())?;
+        let metadata = reader.metadata().file_metadata();
+        // As it was written: otherwise a list's type has its items' number in it.
         let schema =
-            parquet_to_arrow_schema(reader.metadata().file_metadata().schema_descr(), None)?;
+            parquet_to_arrow_schema(metadata.schema_descr(), metadata.key_value_metadata())?;
         let is_current = table.has_columns(LAYOUT, &schema);
         ensure!(
             is_current || table.has_columns(0, &schema),
@@ -219,8 +240,40 @@ impl SourceFile {
             path.display(),
             table.name
         );
+        if is_current {
+            // Its columns may have no numbers yet: those in which its row groups are copied have.
+            reader = read(options().with_parquet_schema(Arc::new(file_schema(table)?)))?;
+        }
         Ok(Self { file: open()?, reader, is_current })
     }
+}
+
+/// The first number of a list's items: they need numbers of their own, and no table has as many
+/// columns.
+const ITEM_NUMBERS: usize = 1_000;
+
+/// The Parquet schema of a table's files, in which each column has a number (`field_id`): engines
+/// that keep schemas of their own, like Iceberg, know a column by it. A column's number is its
+/// position, counted from 1, and stays what it is because columns are only added at the end. Files
+/// of earlier versions have none.
+fn file_schema(table: &Table) -> Result<SchemaDescriptor> {
+    let numbered = |field: &Field, number: usize| {
+        let mut metadata = field.metadata().clone();
+        metadata.insert(PARQUET_FIELD_ID_META_KEY.to_owned(), number.to_string());
+        field.clone().with_metadata(metadata)
+    };
+    let column = |(index, field): (usize, &FieldRef)| {
+        let field = numbered(field, index + 1);
+        match field.data_type() {
+            DataType::List(item) => {
+                let item = numbered(item, ITEM_NUMBERS + index + 1);
+                field.with_data_type(DataType::List(Arc::new(item)))
+            }
+            _ => field,
+        }
+    };
+    let fields: Vec<_> = table.schema().fields().iter().enumerate().map(column).collect();
+    Ok(ArrowSchemaConverter::new().convert(&Schema::new(fields))?)
 }
 
 fn properties(table: &Table) -> WriterProperties {
@@ -289,5 +342,83 @@ impl Write for Hashing {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::rows::{Rows, transactions};
+
+    /// One row, in which everything is null.
+    fn row(table: &'static Table) -> RecordBatch {
+        let null = |field: &FieldRef| arrow::array::new_null_array(field.data_type(), 1);
+        let columns = table.schema().fields().iter().map(null).collect();
+        RecordBatch::try_new(table.schema(), columns).unwrap()
+    }
+
+    fn numbers(path: &Path) -> Vec<(String, Option<i32>)> {
+        let reader = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
+        let schema = reader.metadata().file_metadata().schema_descr_ptr();
+        let fields = schema.root_schema().get_fields().iter();
+        let mut numbers = Vec::new();
+        for field in fields {
+            let of = |info: &parquet::schema::types::BasicTypeInfo| {
+                (info.name().to_owned(), info.has_id().then(|| info.id()))
+            };
+            numbers.push(of(field.get_basic_info()));
+            if field.is_group() {
+                let item = &field.get_fields()[0].get_fields()[0];
+                numbers.push(of(item.get_basic_info()));
+            }
+        }
+        numbers
+    }
+
+    /// A number must never change: engines know a column by it.
+    #[test]
+    fn columns_are_numbered_by_position_and_items_of_lists_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new");
+        let table = &transactions::TABLE;
+        let mut writer = TableWriter::create(&path, table, GroupLimit::Rows(1)).unwrap();
+        writer.write(&Rows::new(table).finish()).unwrap();
+        writer.finish(|_| Vec::new()).unwrap();
+        let mut expected = Vec::new();
+        for (number, column) in (1..).zip(table.columns) {
+            expected.push((column.name.to_owned(), Some(number)));
+            if column.kind == Kind::TextList {
+                expected.push(("item".to_owned(), Some(1_000 + number)));
+            }
+        }
+        assert_eq!(numbers(&path), expected);
+    }
+
+    #[test]
+    fn row_groups_of_files_without_numbers_are_copied() {
+        let directory = tempfile::tempdir().unwrap();
+        let (old, new) = (directory.path().join("old"), directory.path().join("new"));
+        let table = &transactions::TABLE;
+        let mut writer =
+            ArrowWriter::try_new(File::create(&old).unwrap(), table.schema(), None).unwrap();
+        writer.write(&row(table)).unwrap();
+        writer.close().unwrap();
+        assert!(numbers(&old).iter().all(|(_, number)| number.is_none()));
+        for source in [&old, &new] {
+            let source = SourceFile::open(source, table).unwrap();
+            assert!(source.is_current);
+            let path = directory.path().join("new.new");
+            let mut writer = TableWriter::create(&path, table, GroupLimit::Rows(1)).unwrap();
+            writer.copy_group(&source, 0).unwrap();
+            writer.finish(|_| Vec::new()).unwrap();
+            std::fs::rename(&path, &new).unwrap();
+            assert!(numbers(&new).iter().all(|(_, number)| number.is_some()));
+            let rows = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(
+                File::open(&new).unwrap(),
+            );
+            let rows = rows.unwrap().build().unwrap().next().unwrap().unwrap();
+            assert_eq!(rows.columns(), row(table).columns());
+        }
     }
 }

@@ -61,7 +61,7 @@ pub(crate) fn go_behind() {
 /// else come first, or, while a person is waiting, slightly below normal, because on a busy machine
 /// idle priority would never finish. `tests/bench/beside.py` measures what each costs a node that
 /// imports blocks. If the system refuses, the work is done at the old priority.
-pub(super) fn lower_priority(idle: bool) {
+pub(crate) fn lower_priority(idle: bool) {
     // Values of `ioprio_set(2)`: the idle class, or the lowest level of the default best-effort
     // class.
     let disk = if idle { 3 << 13 } else { 2 << 13 | 7 };

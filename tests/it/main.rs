@@ -27,6 +27,7 @@ mod histories;
 mod hostile;
 mod kills;
 mod labels;
+mod lake;
 mod lying_node;
 mod metrics;
 mod numbers;

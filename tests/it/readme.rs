@@ -305,7 +305,7 @@ const FLAGS_OF_OTHERS: [&str; 23] = [
 fn every_flag_that_is_named_exists() {
     let commands = [
         "watch", "backfill", "sql", "serve", "status", "verify", "rewind", "schema", "run",
-        "health", "export",
+        "health", "export", "lake",
     ];
     let help = commands.map(|command| Spyhop::new(command).args(&["--help"]).succeed()).concat();
     let words = |text: &str| -> BTreeSet<String> {
