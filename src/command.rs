@@ -1,6 +1,7 @@
 //! The commands, one file each: their arguments, and how they run.
 
 mod backfill;
+mod export;
 mod health;
 mod lake;
 mod metrics;
@@ -74,6 +75,8 @@ enum Which {
     Health(health::Health),
     /// Print Prometheus metrics, for node_exporter's textfile collector.
     Metrics(metrics::Metrics),
+    /// Write plain files of the finalized blocks: Parquet, CSV or JSON lines.
+    Export(export::Export),
     /// Check that what is stored is the chain, and complete.
     Verify(verify::Verify),
     /// Keep Delta tables of the sealed ranges, for Spark, Trino, ClickHouse and other engines.
@@ -128,6 +131,7 @@ impl Command {
             Which::Serve(serve) => serve::run(serve),
             Which::Status(status) => status::run(status),
             Which::Metrics(metrics) => metrics::run(metrics),
+            Which::Export(export) => export::run(export),
             Which::Verify(verify) => verify::run(verify),
             Which::Lake(lake) => lake::run(lake),
             Which::Rewind(rewind) => rewind::run(rewind),

@@ -33,6 +33,7 @@
 //! - [`watch`]: the loops that drive all of it.
 //! - [`metrics`]: Prometheus metrics of a volume.
 //! - [`verify`]: checks stored rows against the chain.
+//! - [`export`]: plain files of the sealed ranges, for whoever wants to copy them elsewhere.
 //! - [`serve`]: the page and the API over HTTP, from the published file alone.
 //! - [`supervise`]: geth, a writer and a server in one container.
 //! - [`prompt`]: what `spyhop sql` does with statements.
@@ -94,6 +95,7 @@ mod command;
 pub mod decode;
 mod error;
 pub mod events;
+mod export;
 pub mod freezer;
 pub mod geth;
 mod keccak;

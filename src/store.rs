@@ -41,7 +41,7 @@ pub(crate) use damaged::Damaged;
 pub(crate) use durable::file_system_bytes;
 pub use durable::free_bytes;
 pub(crate) use durable::{create_temporary, replace_file, sync_directory};
-pub(crate) use entries::{for_each_batch, for_each_entry};
+pub(crate) use entries::{batches_of, for_each_batch, for_each_entry};
 pub(crate) use lock::is_locked;
 pub use manifest::{Identity, Manifest, TableManifest};
 pub use merge::{Merge, next_merge};

@@ -96,16 +96,34 @@ impl Store {
         known: &TableManifest,
         hash: Hash,
     ) -> Result<u64> {
+        self.checked.check_file(self.root(), directory, table, known, hash)
+    }
+}
+
+impl CheckedFiles {
+    /// Checks a table's file in a directory of the volume at `root` against its manifest entry.
+    /// Returns how many bytes were hashed.
+    ///
+    /// # Errors
+    /// As the function [`check_file`].
+    pub(crate) fn check_file(
+        &self,
+        root: &Path,
+        directory: &Path,
+        table: &str,
+        known: &TableManifest,
+        hash: Hash,
+    ) -> Result<u64> {
         let path = table_path(directory, table);
         if hash == Hash::New
-            && let QuickCheck::MayMatch(stamp) = quick_check(&self.root().join(&path), known)?
-            && self.checked.0.lock().expect("nothing panics while holding it").get(&path)
+            && let QuickCheck::MayMatch(stamp) = quick_check(&root.join(&path), known)?
+            && self.0.lock().expect("nothing panics while holding it").get(&path)
                 == Some(&(stamp, known.blake3.clone()))
         {
             return Ok(0);
         }
-        let stamp = check_file(self.root(), directory, table, known)?;
-        let mut checked = self.checked.0.lock().expect("nothing panics while holding it");
+        let stamp = check_file(root, directory, table, known)?;
+        let mut checked = self.0.lock().expect("nothing panics while holding it");
         checked.insert(path, (stamp, known.blake3.clone()));
         Ok(known.bytes)
     }

@@ -13,6 +13,7 @@ mod entrypoint;
 mod era;
 mod ether;
 mod events;
+mod export;
 mod fake_geth;
 // It reads registers.
 #[cfg(target_arch = "x86_64")]

@@ -75,8 +75,7 @@ enum Kind {
 }
 
 /// What the other engines' blocks in docs/lake.md are called; `lake` is for all of them.
-const ENGINES: [&str; 7] =
-    ["lake", "spark", "trino", "clickhouse", "duckdb", "polars", "delta-rs"];
+const ENGINES: [&str; 7] = ["lake", "spark", "trino", "clickhouse", "duckdb", "polars", "delta-rs"];
 
 /// Whether a fence says that its block is for these engines: the language, and then their names.
 fn is_for_engines(fence: &str) -> bool {
@@ -323,7 +322,7 @@ const FLAGS_OF_OTHERS: [&str; 23] = [
 fn every_flag_that_is_named_exists() {
     let commands = [
         "watch", "backfill", "sql", "serve", "status", "verify", "rewind", "schema", "run",
-        "health", "lake",
+        "health", "export", "lake",
     ];
     let help = commands.map(|command| Spyhop::new(command).args(&["--help"]).succeed()).concat();
     let words = |text: &str| -> BTreeSet<String> {

@@ -20,6 +20,7 @@ pub mod process;
 pub mod published;
 pub mod random;
 pub mod rpc;
+pub mod sealed;
 pub mod tokens;
 pub mod transaction;
 
