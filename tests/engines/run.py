@@ -87,7 +87,7 @@ def same(options):
 
 # --- sums
 
-# Amounts of each token: 38 digits hold two of the first, 127 bits hold them too; not so the others.
+# Amounts of each token: the sum of the first has 38 digits, those of the others do not even fit 127 bits.
 LARGE = {
     "fits": [6 * 10**36, 7],
     "wraps": [9 * 10**37] * 3,
