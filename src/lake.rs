@@ -43,7 +43,7 @@ use crate::store::{NAME_SYNTAX, check_name};
 use anyhow::Result;
 use folder::Folder;
 use indicatif::ProgressBar;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use update::Lake;
@@ -86,6 +86,7 @@ pub(crate) struct Settings {
 /// # Errors
 /// If it cannot be one.
 pub(crate) fn open(data: &Path, to: &Path) -> Result<Box<dyn Target>> {
+    let [data, to] = &[absolute(data)?, absolute(to)?];
     let own = ["", "chain", "tail", "whales", "quarantine", ".spyhop"];
     let is_in = |name: &str| match name {
         "" => to == data,

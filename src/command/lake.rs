@@ -48,8 +48,9 @@ pub(super) fn run(arguments: &Lake) -> Result<()> {
     let Lake { data, to, follow, tables, retention } = arguments;
     let stop = Stop::on_signals()?;
     watch::go_behind();
-    // Before there are threads that inherit it: nobody waits for one that follows.
-    watch::lower_priority(*follow);
+    // Before there are threads that inherit it. Not idle: a busy node would leave it no time for
+    // its few links.
+    watch::lower_priority(false);
     // Whatever umask it was started with: everyone may read this data.
     umask(Mode::from_raw_mode(0o022));
     let to = to.clone().unwrap_or_else(|| data.join("lake"));

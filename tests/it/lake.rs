@@ -273,6 +273,19 @@ fn wrong_targets_and_volumes_are_refused() {
 }
 
 #[test]
+fn relative_directories_are_those_below_the_working_directory() {
+    let scene = Scene::with_ranges(3);
+    let above = scene.data().parent().unwrap();
+    let name = Path::new(scene.data().file_name().unwrap());
+    let command = |to: &Path| {
+        Spyhop::new("lake").path("--data", name).path("--to", to).current_dir(above)
+    };
+    command(Path::new("elsewhere")).succeed();
+    assert_eq!(whole(&above.join("elsewhere"), &TABLES), 3);
+    command(&name.join("chain")).fail(2);
+}
+
+#[test]
 fn on_another_file_system_files_are_copied() {
     let scene = Scene::with_ranges(10);
     let Ok(other) = tempfile::tempdir_in("/dev/shm") else {
