@@ -293,6 +293,24 @@ await check('the keyboard reaches everything, in order, and shows where it is', 
   return `${stops.length} stops`;
 });
 
+await check('the focus stays where it is when newer data comes', async () => {
+  const page = await tab();
+  await open(page);
+  await page.focus('#gas .controls button:last-child');
+  const [before, after] = await page.evaluate(async () => {
+    const before = document.activeElement;
+    before.dataset.old = 'yes';
+    const replaced = () => !document.querySelector('#gas [data-old]');
+    const { promise, resolve } = Promise.withResolvers();
+    new MutationObserver(() => replaced() && resolve()).observe(document.querySelector('#gas'),
+      { childList: true, subtree: true });
+    await Promise.race([promise, new Promise((late) => setTimeout(late, 40_000))]);
+    return [before.textContent, replaced() && document.activeElement.textContent];
+  });
+  assert.equal(after, before);
+  return after;
+});
+
 await check('arrow keys move between tabs, Enter follows a link, / searches, the skip link skips',
   async () => {
     const page = await tab();

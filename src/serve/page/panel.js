@@ -188,8 +188,10 @@ export class Panel {
       this.later = setTimeout(() => this.render(), 3000);
       return;
     }
+    const above = [this.controls, this.lead].map(focusIn);
     this.controls.replaceChildren(...[this.spec.controls?.() ?? []].flat());
     this.lead.replaceChildren(...(this.data ? [this.spec.lead?.(this.data) ?? []].flat() : []));
+    for (const focus of above) focus();
     this.renderNote();
     const key = this.data && !(this.view_ !== 'sql' && this.emptyWords()) ? this.view_ : 'words';
     if (key === this.shown && key === 'chart' && this.drawn?.update) {
