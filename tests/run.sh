@@ -66,6 +66,7 @@ fi
 need_compilers
 need_rust
 need_geth
+need_s3
 need_python
 need file file
 need rsync rsync
