@@ -10,14 +10,15 @@ use super::target::Target;
 use super::version::{Outcome, Subject, describe, register, replace};
 use super::volume::{Source, Volume, told};
 use super::{Settings, now_ms, retention, schema};
-use crate::error::Refused;
+use crate::error::{Failed, Refused};
 use crate::rows::Table;
 use crate::stop::{Stop, Stopped};
 use crate::store::{self, Identity, check_file_watched, read_chain};
-use anyhow::Result;
+use anyhow::{Error, Result};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Bytes of a version's files, at most, unless one range has more: so much is checked again after a
@@ -251,7 +252,10 @@ fn check(
         stop.check().map_err(io::Error::other)
     };
     let outcomes = files.into_par_iter().map(|(table, held)| {
-        let Source { directory, manifest, .. } = &held.file;
+        let Source { directory, path, manifest } = &held.file;
+        if !table.is_current(manifest.layout) {
+            return Err(of_earlier_version(path));
+        }
         bar.set_message(format!("{} {}-{}", table.name, held.name.first, held.name.last));
         match check_file_watched(volume.root(), directory, table.name, manifest, &watch) {
             Ok(_) => Ok(Outcome::Done),
@@ -261,6 +265,16 @@ fn check(
         }
     });
     Ok(worst(outcomes.collect::<Result<Vec<_>>>()?))
+}
+
+/// Delta has one type for a column: a file in which it has another would be read wrongly.
+fn of_earlier_version(path: &Path) -> Error {
+    Failed::new(
+        format!("`{}` has the columns of an earlier version of spyhop", path.display()),
+        "leave its table out with `--tables`, or build its blocks again: `spyhop rewind`, then \
+        `spyhop backfill`",
+    )
+    .into()
 }
 
 fn report_losses(table: &Table, changes: &Changes) {

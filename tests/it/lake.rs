@@ -14,7 +14,26 @@ use serde_json::json;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
+
+/// Rows and last block of a table, as delta-rs, Polars, DuckDB and chDB read it: from a checkpoint
+/// and the versions after it.
+const ENGINES: &str = r#"
+import sys
+import chdb, deltalake, duckdb, polars
+from duckdb_extensions import import_extension
+path = sys.argv[1]
+rows = deltalake.DeltaTable(path).to_pyarrow_table()
+print(rows.num_rows, max(rows["number"].to_pylist()))
+rows = polars.scan_delta(path).collect()
+print(rows.height, rows["number"].max())
+import_extension("delta")
+session = duckdb.connect()
+session.execute("LOAD delta")
+print(*session.execute(f"SELECT count(*), max(number) FROM delta_scan('{path}')").fetchone())
+print(chdb.query(f"SELECT count() || ' ' || max(number) FROM deltaLakeLocal('{path}')", "TSVRaw"), end="")
+"#;
 
 /// One row of a query of DuckDB.
 fn row<T: duckdb::types::FromSql>(sql: &str) -> T {
@@ -373,6 +392,15 @@ fn a_checkpoint_every_hundred_versions_is_the_same_state() {
     scene.seal(0, 99, 1_000);
     run();
     assert!(log.join(format!("{:020}.json", 102)).exists());
+    if let Some(python) = std::env::var_os("SPYHOP_TEST_ENGINES") {
+        let blocks = scene.lake().join("blocks");
+        // chDB reads only what is below its working directory.
+        let mut read = Command::new(python);
+        read.args(["-c", ENGINES]).arg(&blocks).current_dir(&blocks);
+        let output = read.output().unwrap();
+        assert!(output.status.success(), "{}", stderr_of(&output));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "100 99\n".repeat(4));
+    }
     let hole = log.join(format!("{:020}.json", 101));
     fs::remove_file(&hole).unwrap();
     let said = scene.command().args(&["--tables", "blocks"]).fail(1);
