@@ -73,8 +73,7 @@ enum Kind {
 }
 
 /// What the other engines' blocks in docs/lake.md are called; `lake` is for all of them.
-const ENGINES: [&str; 7] =
-    ["lake", "spark", "trino", "clickhouse", "duckdb", "polars", "delta-rs"];
+const ENGINES: [&str; 7] = ["lake", "spark", "trino", "clickhouse", "duckdb", "polars", "delta-rs"];
 
 /// Whether a fence says that its block is for these engines: the language, and then their names.
 fn is_for_engines(fence: &str) -> bool {
