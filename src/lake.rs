@@ -18,18 +18,23 @@
 //! version names it and it is older than both the retention and [`ORPHAN_MIN`].
 
 mod action;
+mod bucket;
 mod checkpoint;
 mod coverage;
+mod endpoint;
 mod file_name;
 mod folder;
 mod plan;
+mod profile;
 mod retention;
+mod s3_error;
 mod schema;
 mod small;
 mod statistics;
 mod table_log;
 mod target;
 mod update;
+mod upload;
 mod version;
 mod volume;
 
@@ -41,6 +46,7 @@ use crate::rows::Selection;
 use crate::stop::{Stop, Stopped};
 use crate::store::{NAME_SYNTAX, check_name};
 use anyhow::Result;
+use bucket::Bucket;
 use folder::Folder;
 use indicatif::ProgressBar;
 use std::path::{Path, PathBuf, absolute};
@@ -81,11 +87,19 @@ pub(crate) struct Settings {
     pub retention: Duration,
 }
 
-/// Opens the place of a lake.
+/// Opens the place of a lake: a directory, or `s3://BUCKET/PREFIX`.
 ///
 /// # Errors
 /// If it cannot be one.
-pub(crate) fn open(data: &Path, to: &Path) -> Result<Box<dyn Target>> {
+pub(crate) fn open(
+    data: &Path,
+    to: &Path,
+    stop: &Stop,
+    bar: &ProgressBar,
+) -> Result<Box<dyn Target>> {
+    if let Some(url) = to.to_str().filter(|to| to.contains("://")) {
+        return Ok(Box::new(Bucket::open(url, stop, bar)?));
+    }
     let [data, to] = &[absolute(data)?, absolute(to)?];
     let own = ["", "chain", "tail", "whales", "quarantine", ".spyhop"];
     let is_in = |name: &str| match name {

@@ -16,6 +16,7 @@ PATH="$PATH:$cache/bin"
 
 geth_version=1.17.8
 go_version=1.26.8
+versitygw_version=1.8.0
 
 say() { printf '== %s\n' "$*" >&2; }
 
@@ -98,6 +99,16 @@ need_geth() {
     fi
     geth_is "$GETH" || fail "\`$GETH\` is not geth $geth_version"
     export GETH
+}
+
+# Sets and exports $SPYHOP_TEST_S3: versitygw, an S3 server over a directory, built into the cache in one or two minutes.
+need_s3() {
+    local home="$cache/versitygw-$versitygw_version"
+    export SPYHOP_TEST_S3="${SPYHOP_TEST_S3:-$home/versitygw}"
+    [[ ! -x "$SPYHOP_TEST_S3" ]] || return 0
+    need_go
+    say "building versitygw $versitygw_version"
+    GOTOOLCHAIN=local GOBIN="$home" "$go" install "github.com/versity/versitygw/cmd/versitygw@v$versitygw_version" >&2
 }
 
 need_python() {

@@ -139,6 +139,7 @@ fi
 need_compilers
 need_rust
 need_geth
+need_s3
 need_python
 need file file
 need rsync rsync

@@ -19,11 +19,14 @@ pub(super) struct Lake {
     /// The data directory.
     #[arg(long, value_name = "DIR", env = "SPYHOP_DATA")]
     data: PathBuf,
-    /// Where the tables are kept [default: `lake` in the data directory].
+    /// Where the tables are kept: a directory, or `s3://BUCKET/PREFIX` [default: `lake` in the data
+    /// directory].
     ///
     /// On the data directory's file system, the sealed files are linked and take no more space; on
-    /// another, they are copied.
-    #[arg(long, value_name = "DIR", env = "SPYHOP_LAKE")]
+    /// another, they are copied. Where a bucket is and who asks is read from the environment and
+    /// the files of the AWS tools: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID,
+    /// AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE.
+    #[arg(long, value_name = "PLACE", env = "SPYHOP_LAKE")]
     to: Option<PathBuf>,
     /// Keep the tables up to date as ranges are sealed, until a signal.
     #[arg(long)]
@@ -54,7 +57,6 @@ pub(super) fn run(arguments: &Lake) -> Result<()> {
     // Whatever umask it was started with: everyone may read this data.
     umask(Mode::from_raw_mode(0o022));
     let to = to.clone().unwrap_or_else(|| data.join("lake"));
-    let target = lake::open(data, &to)?;
     let settings = Settings {
         data: data.clone(),
         tables: tables.unwrap_or(Selection::ALL),
@@ -66,6 +68,7 @@ pub(super) fn run(arguments: &Lake) -> Result<()> {
     // It is drawn on a terminal only.
     let bar = ProgressBar::new(0)
         .with_style(style.context("the template is constant")?.progress_chars("=> "));
+    let target = lake::open(data, &to, &stop, &bar)?;
     let run = if *follow { lake::follow } else { lake::update };
     let done = run(&settings, target.as_ref(), &stop, &bar);
     bar.finish_and_clear();

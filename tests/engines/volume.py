@@ -79,6 +79,8 @@ def main():
                 alive()
                 time.sleep(0.1)
 
+        # So that geth and spyhop end with it.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: stopped by a signal"))
         try:
             wait_for(lambda: os.path.exists(socket))
             argv = [spyhop, "watch", "--ipc", socket, "--data", str(volume), "--from", "earliest", "--labels", str(LABELS)]

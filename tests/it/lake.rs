@@ -1,7 +1,7 @@
 //! `spyhop lake`: Delta tables whose every version reads whole.
 
 mod kills;
-mod log;
+pub mod log;
 mod scene;
 
 use crate::fake_geth::FakeGeth;

@@ -6,6 +6,7 @@
 mod answers;
 mod architecture;
 mod binary;
+mod bucket;
 mod client;
 mod contiguity;
 mod demo;

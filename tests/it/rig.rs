@@ -12,6 +12,7 @@ pub mod ancient;
 pub mod contracts;
 pub mod expected;
 pub mod forks;
+pub mod gateway;
 pub mod geth;
 pub mod http;
 pub mod mixed;

@@ -15,6 +15,9 @@ const GENESIS_TIME: u64 = 1_749_988_800;
 /// Seconds from block to block: 100 blocks make a day.
 const SECONDS: u64 = 864;
 
+/// Rows of a block, at most, but for its transactions.
+const MOST: u64 = 40;
+
 /// The tables of the ranges: those with rows of one block each.
 pub const TABLES: [&str; 9] = [
     "blocks",
@@ -38,7 +41,7 @@ pub struct Sealed {
     pub store: Store,
     /// Blocks of another branch have other hashes.
     branch: u64,
-    /// Transactions in a block.
+    /// Transactions in a block, at most; of other rows there are as many, up to [`MOST`].
     pub transactions: u64,
 }
 
@@ -97,7 +100,8 @@ impl Sealed {
         let count = match table.name {
             "blocks" | "gas_blocks" => 1,
             "uncles" | "tokens" | "large_transfers" => 0,
-            _ => (number + 1) % (self.transactions + 1),
+            "transactions" => (7 * number + 1) % (self.transactions + 1),
+            _ => (7 * number + 1) % (self.transactions.min(MOST) + 1),
         };
         for index in 0..count {
             self.push(&mut rows, table, number, index);
