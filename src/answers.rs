@@ -7,9 +7,9 @@
 //! ranges arrive does not matter. Most views never change; those about a period that ends with the
 //! newest block are replaced when the range changes in which the period begins.
 //!
-//! Two answers need more than SQL over the tables. Address labels come from [`labels`]. `whales`
-//! would have to read every balance ever stored, so the [`ranking`] computes it in the background
-//! from the sealed ranges, and the view `whales` adds newer balances.
+//! Some answers need more than SQL over the tables. Address labels come from [`labels`]. `whales`
+//! and `supply` would have to read every balance and every flow ever stored, so the [`ranking`]
+//! computes them in the background from the sealed ranges, and the views add newer rows.
 
 mod amounts;
 mod combined;
@@ -25,6 +25,7 @@ mod net_flows;
 pub mod ranking;
 mod ranks;
 mod stored;
+mod sums;
 mod supply;
 mod unseen;
 mod whale_moves;
@@ -43,6 +44,7 @@ pub(crate) use net_flows::{TABLE as NET_FLOWS, view_of as net_flows_of};
 pub use ranking::Ranking;
 pub use ranks::RankLimits;
 pub(crate) use stored::nothing;
+pub(crate) use sums::SUMS;
 pub(crate) use whales::TABLE as WHALES;
 pub(crate) use whales_coverage::TABLE as WHALES_COVERAGE;
 pub(crate) use windows::{BlockRun, CREATE_NEWEST, PERIODS, fill_newest};
@@ -90,14 +92,13 @@ pub const TABLES: [&Table; 29] = [
 type Query = fn() -> String;
 
 /// The views that never change, each with its query.
-const LASTING: [(&Table, Query); 11] = [
+const LASTING: [(&Table, Query); 10] = [
     (&rows::address_flows::TABLE, combined::address_flows),
     (&rows::gas_flows::TABLE, combined::gas_flows),
     (&rows::tokens::TABLE, combined::tokens),
     (&movements::TABLE, movements::body),
     (&large_transfers::TABLE, large_transfers::body),
     (&exchange_flows::TABLE, exchange_flows::body),
-    (&supply::TABLE, supply::body),
     (&gas_prices::HOURLY, gas_prices::hourly),
     (&gas_prices::DAILY, gas_prices::daily),
     (&gas_ranks::SPENDERS, gas_ranks::spenders),
@@ -124,7 +125,8 @@ pub(crate) struct Periodic {
     pub table: Option<&'static Table>,
 }
 
-/// The views about periods that end with the newest block; one may read those before it.
+/// The views about periods that end with the newest block, or that depend on the ranking; one may
+/// read those before it.
 pub(crate) fn up_to_newest(
     ranges: &[BlockRun],
     tail: &[BlockLink],
@@ -134,12 +136,14 @@ pub(crate) fn up_to_newest(
 ) -> Vec<Periodic> {
     let windows = windows::of(ranges.iter().copied(), tail, tail_tables, coverage);
     let newest = tail.last().map(|link| link.number).or(ranges.last().map(|range| range.last));
-    let supplies = Supplies::of(coverage, newest.unwrap_or(0));
+    let summed = ranking.and_then(|ranking| ranking.summed_until(ranges));
+    let supplies = Supplies::of(coverage, newest.unwrap_or(0), summed);
     let unseen = Unseen::in_coverage(coverage, newest.unwrap_or(0));
     let parts = net_flows::views(&windows);
     let parts = parts.into_iter().map(|(name, body)| Periodic { name, body, table: None });
     let shown = [
         (&net_flows::TABLE, net_flows::body()),
+        (&supply::TABLE, supply::body(summed)),
         (&whales::TABLE, whales::body(&windows, ranking, supplies, unseen)),
         (&whales_coverage::TABLE, whales_coverage::body(newest, ranking, supplies, coverage)),
         (&whale_moves::TABLE, whale_moves::body(&windows)),

@@ -74,9 +74,10 @@
 //! thousand holders whose balance the block's transfers changed, and `watch/tokens.rs` calls
 //! `balanceOf` for each after the block. The results are rows of `balances`, as are ether balances
 //! from the node, and only these are ranked: [`answers::ranking`] makes one background pass over
-//! the balances in sealed ranges, and `answers/whales.rs` adds newer ones. If a holder's balance
-//! was not requested after a transfer, the older balance is stale, and `whales` leaves the holder
-//! out.
+//! the balances in sealed ranges, and `answers/whales.rs` adds newer ones. The same pass sums what
+//! was made and burnt of each asset, to which `answers/supply.rs` adds newer flows. If a holder's
+//! balance was not requested after a transfer, the older balance is stale, and `whales` leaves the
+//! holder out.
 //!
 //! # The path of a signal
 //!

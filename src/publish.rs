@@ -9,7 +9,7 @@ mod attached;
 
 pub(crate) use attached::{Attached, FileId, SessionLimits, is_of_another_version, published};
 
-use crate::answers::{self, ASSETS, HOLDERS, Labels, Periodic, Ranking, TABLES};
+use crate::answers::{self, ASSETS, HOLDERS, Labels, Periodic, Ranking, SUMS, TABLES};
 use crate::error::Refused;
 use crate::events::Events;
 use crate::rows::{
@@ -20,7 +20,7 @@ use crate::sql::{literal, quoted};
 use crate::store::{
     BlockLink, NAME_SYNTAX, Store, check_name, create_temporary, sync_directory, table_path, tail,
 };
-use alloy_primitives::B256;
+use alloy_primitives::{B256, U256};
 use anyhow::{Context, Result};
 use duckdb::{AccessMode, Config, Connection};
 use rustix::fs::OFlags;
@@ -58,12 +58,14 @@ pub struct Directory {
     pub last: u64,
     /// Timestamp of the last block.
     pub last_timestamp: u64,
+    /// That of a sealed range's manifest; none for a tail chunk.
+    pub fingerprint: Option<U256>,
 }
 
 impl Directory {
     fn run(&self) -> answers::BlockRun {
-        let Self { tables, first, last, last_timestamp, .. } = *self;
-        answers::BlockRun { tables, first, last, last_timestamp }
+        let Self { tables, first, last, last_timestamp, fingerprint, .. } = *self;
+        answers::BlockRun { tables, first, last, last_timestamp, fingerprint }
     }
 }
 
@@ -331,7 +333,7 @@ fn refused_views(events: &Events) -> Result<BTreeMap<String, String>> {
 /// `last` are the range of a file. Names are relative to the volume if no root is given.
 fn sealed_views(Contents { ranges, ranking, .. }: &Contents, root: Option<&Path>) -> String {
     let mut sql = String::new();
-    for table in [&HOLDERS, &ASSETS] {
+    for table in [&HOLDERS, &ASSETS, &SUMS] {
         let body = match ranking {
             Some(Ranking { path, .. }) => {
                 format!(

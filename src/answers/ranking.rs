@@ -1,14 +1,16 @@
-//! The largest holders of each asset, computed in the background from the sealed ranges and stored
-//! in two small files.
+//! The largest holders of each asset, and the sums of its supply, computed in the background from
+//! the sealed ranges and stored in three small files.
 //!
-//! A query of `whales` reads these files and newer balances, instead of every balance ever stored.
+//! A query of `whales` or `supply` reads these files and newer rows, instead of everything stored.
 //! The ranking takes one sequential pass over the ranges' files with little memory; its own cost
 //! decides how often it is made. It does not build on the previous one: ranges may arrive, merge
 //! and be repaired in any order.
 
 use super::ranks::{self, RankLimits};
+use super::sums::{GroupEnd, Summing, last_unchanged};
+use super::windows::BlockRun;
 use crate::clock::now;
-use crate::rows::{address_flows, balances};
+use crate::rows::{address_flows, balances, gas_blocks};
 use crate::stop::Stop;
 use crate::store::{
     Damaged, Hash, Range, Store, TableManifest, check_file, record, sync_directory,
@@ -24,7 +26,7 @@ use std::time::{Duration, Instant};
 const DIRECTORY: &str = "whales";
 
 /// The version of the files; others are not read.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// A ranking is repeated after this many times the time it took.
 const PAUSE: u32 = 20;
@@ -58,6 +60,9 @@ pub struct RankingManifest {
     /// When it was made, in seconds since 1970, and how many seconds that took.
     made_at: u64,
     seconds: f64,
+    /// The groups of ranges that are summed, ascending.
+    #[serde(default)]
+    sums: Vec<GroupEnd>,
     /// Its files, by name of the table.
     #[serde(default)]
     files: BTreeMap<String, TableManifest>,
@@ -78,6 +83,11 @@ impl Ranking {
         // By a clock that was wrong any may seem the newest.
         let order = |ranking: &Self| (ranking.age().is_some(), ranking.manifest.made_at);
         Ok(rankings.into_iter().filter(known).max_by_key(order))
+    }
+
+    /// The last block up to which its sums are those of the ranges; `None` if they are of none.
+    pub(super) fn summed_until(&self, ranges: &[BlockRun]) -> Option<u64> {
+        last_unchanged(&self.manifest.sums, ranges)
     }
 
     /// Its age; `None` if its time is in the future.
@@ -117,7 +127,8 @@ impl Ranking {
     /// the volume cannot be written; and [`Stopped`](crate::stop::Stopped).
     pub fn make(store: &Store, ranges: &[Range], limits: RankLimits, stop: &Stop) -> Result<Self> {
         let started = Instant::now();
-        let read = [balances::TABLE.name, address_flows::TABLE.name];
+        let read = [&balances::TABLE, &address_flows::TABLE, &gas_blocks::TABLE];
+        let read = read.map(|table| table.name);
         store.check_all(ranges, |name| read.contains(&name), Hash::New, stop)?;
         let directory = store.temporary().join("ranking");
         if directory.exists() {
@@ -132,12 +143,15 @@ impl Ranking {
         };
         let before = BEFORE_S
             .map(|seconds| ranges.iter().rev().find(is_before(seconds)).map(|range| range.last));
-        let ranked = ranks::of(store, ranges, before, limits, &directory, stop)?;
+        let mut summing = Summing::create(&directory, limits.tokens)?;
+        let ranked = ranks::of(store, ranges, before, limits, &directory, &mut summing, stop)?;
         let ranges = digest(ranges);
         let path = Path::new(DIRECTORY).join(format!("{:010}-{}", top.last, &ranges[..16]));
         let made_at = now();
         let seconds = started.elapsed().as_secs_f64();
-        let files = ranks::write(&directory, &ranked)?;
+        let mut files = ranks::write(&directory, &ranked)?;
+        let (sums, file) = summing.finish()?;
+        files.extend([file]);
         let manifest = RankingManifest {
             format: FORMAT,
             last: top.last,
@@ -145,6 +159,7 @@ impl Ranking {
             ranges,
             made_at,
             seconds,
+            sums,
             files,
         };
         record::write(&directory.join("manifest.json"), &manifest)?;

@@ -1,9 +1,12 @@
-//! One pass over the balances of all ranges, and its result: the largest holders of each asset.
+//! One pass over the balances and the flows of all ranges, and its result: the largest holders of
+//! each asset.
 
 use super::holders::{ASSETS, Asset, HOLDERS, RankedHolder};
+use super::sums::Summing;
 use super::unseen::Unseen;
+use crate::rows::address_flows::{self, Seen};
 use crate::rows::balances::{self, Balance};
-use crate::rows::{Rows, Table, address_flows};
+use crate::rows::{Rows, Table};
 use crate::stop::Stop;
 use crate::store::{
     GroupLimit, MergeInput, Range, Store, TableManifest, TableWriter, for_each_batch,
@@ -31,17 +34,19 @@ pub struct RankLimits {
     pub of_all: usize,
     /// Files read at once: at least two.
     pub files: usize,
+    /// Tokens summed at once.
+    pub tokens: usize,
 }
 
 impl Default for RankLimits {
     /// More per asset than are shown, because some have less by the time they are shown.
     fn default() -> Self {
-        Self { of_asset: TAKEN_MAX, of_all: 1_000_000, files: 64 }
+        Self { of_asset: TAKEN_MAX, of_all: 1_000_000, files: 64, tokens: 200_000 }
     }
 }
 
 /// The ranking of these ranges; earlier balances are those after the blocks in `before`. Temporary
-/// files go to `directory`.
+/// files go to `directory`, and every flow to `summing`.
 ///
 /// # Errors
 /// If a range cannot be read, or the directory cannot be written; and
@@ -52,14 +57,19 @@ pub(super) fn of(
     before: [Option<u64>; 2],
     limits: RankLimits,
     directory: &Path,
+    summing: &mut Summing,
     stop: &Stop,
 ) -> Result<Vec<Ranked>> {
     let last = ranges.last().map_or(0, |range| range.last);
     let unseen =
         [Some(last), before[0], before[1]].map(|last| Unseen::in_ranges(ranges, last.unwrap_or(0)));
     let mut ranked = rank(store, ranges, Ranks::new(before, unseen, limits), directory, stop)?;
-    for range in ranges.iter().filter(|range| range.rows(&address_flows::TABLE) > 0) {
-        see(&range.file(store.root(), &address_flows::TABLE), &mut ranked, stop)?;
+    for (index, range) in ranges.iter().enumerate() {
+        if range.rows(&address_flows::TABLE) > 0 {
+            let path = range.file(store.root(), &address_flows::TABLE);
+            see(&path, &mut ranked, summing, stop)?;
+        }
+        summing.end_range(store, range, ranges.get(index + 1), stop)?;
     }
     ranked.iter_mut().for_each(Ranked::leave_out_stale);
     Ok(ranked)
@@ -115,13 +125,15 @@ fn rank(
 }
 
 /// Records the first and the last block in which ranked holders moved an asset, from one range's
-/// flows.
-fn see(path: &Path, ranked: &mut [Ranked], stop: &Stop) -> Result<()> {
+/// flows, and sums these.
+fn see(path: &Path, ranked: &mut [Ranked], summing: &mut Summing, stop: &Stop) -> Result<()> {
     let key = |asset: Option<Address>| (asset.is_none(), asset);
     // Both are in the same order: the asset's index and the holder's only ever grow.
     let (mut place, mut holder) = (0, 0);
     for_each_batch(path, &address_flows::SEEN, |batch| {
-        address_flows::seen(batch, |asset, address, (first, last)| {
+        address_flows::seen(batch, |flow| {
+            summing.add(&flow);
+            let Seen { asset, address, blocks: (first, last), .. } = flow;
             while place < ranked.len() && key(ranked[place].asset.asset) < key(asset) {
                 (place, holder) = (place + 1, 0);
             }
@@ -140,7 +152,7 @@ fn see(path: &Path, ranked: &mut [Ranked], stop: &Stop) -> Result<()> {
             }
         })?;
         stop.check()?;
-        Ok(place < ranked.len())
+        Ok(true)
     })
 }
 

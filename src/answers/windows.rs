@@ -12,6 +12,7 @@ use crate::rows::{
     Selection, TIMESTAMP_MAX, address_flows, blocks, native_transfers, timestamp, token_transfers,
 };
 use crate::store::BlockLink;
+use alloy_primitives::U256;
 
 /// A run of sealed blocks.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct BlockRun {
     pub last: u64,
     /// Timestamp of the last block.
     pub last_timestamp: u64,
+    /// That of its manifest; none if it is of the tail.
+    pub fingerprint: Option<U256>,
 }
 
 /// A window of `net_flows` that ends with the newest block.
@@ -89,6 +92,7 @@ pub(super) fn of(
         first: first.number,
         last: last.number,
         last_timestamp: last.timestamp,
+        fingerprint: None,
     });
     let runs: Vec<_> = ranges.chain(tail_run).collect();
     let Some(newest) = runs.last() else { return Vec::new() };

@@ -125,19 +125,45 @@ impl Entry for Flow {
     }
 }
 
-/// The columns that [`seen`] reads.
-pub(crate) const SEEN: [&str; 4] = ["asset", "address", "first_block", "last_block"];
+/// The columns of [`Seen`].
+pub(crate) const SEEN: [&str; 8] = [
+    "asset",
+    "address",
+    "amount_in",
+    "amount_in_text",
+    "amount_out",
+    "amount_out_text",
+    "first_block",
+    "last_block",
+];
 
-/// Passes on the asset, the address, and the first and the last block of each row of [`SEEN`].
-pub(crate) fn seen(
-    batch: &RecordBatch,
-    mut take: impl FnMut(Option<Address>, Address, (u64, u64)),
-) -> Result<()> {
+/// What the ranking of holders needs of a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// `None` for ether.
+    pub asset: Option<Address>,
+    /// The sender or recipient.
+    pub address: Address,
+    /// Amount received.
+    pub amount_in: U512,
+    /// Amount sent.
+    pub amount_out: U512,
+    /// The first and the last block with a transfer.
+    pub blocks: (u64, u64),
+}
+
+/// Passes on each row of a batch of [`SEEN`].
+pub(crate) fn seen(batch: &RecordBatch, mut take: impl FnMut(Seen)) -> Result<()> {
     let cells = Cells::of(batch);
     for row in 0..batch.num_rows() {
         let block = |column| cells.integer(column, row)?.context("no block");
-        let asset = cells.asset(0, row)?;
-        take(asset, cells.address(1, row)?.context("no address")?, (block(2)?, block(3)?));
+        take(Seen {
+            asset: cells.asset(0, row)?,
+            address: cells.address(1, row)?.context("no address")?,
+            amount_in: cells.sum(2, row)?.context("no amount")?,
+            amount_out: cells.sum(4, row)?.context("no amount")?,
+            blocks: (block(6)?, block(7)?),
+        });
     }
     Ok(())
 }

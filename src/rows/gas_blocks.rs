@@ -1,10 +1,12 @@
 //! `gas_blocks`: one row per block, its cost of gas.
 
 use super::Kind::{Integer, Percent, Text, Time, Wide};
+use super::cells::Cells;
 use super::{Rows, Table, column, fees};
 use crate::prove::Proved;
 use alloy_primitives::{U256, U512};
 use anyhow::Result;
+use arrow::array::RecordBatch;
 
 pub(crate) const TABLE: Table = Table {
     name: "gas_blocks",
@@ -87,6 +89,19 @@ pub(crate) const TABLE: Table = Table {
         ),
     ],
 };
+
+/// The columns that [`burnt`] reads.
+pub(crate) const BURNT: [&str; 4] = ["burnt", "burnt_text", "blob_burnt", "blob_burnt_text"];
+
+/// Wei burnt in all blocks of a batch of [`BURNT`], including for blobs.
+pub(crate) fn burnt(batch: &RecordBatch) -> Result<U512> {
+    let cells = Cells::of(batch);
+    let mut sum = U512::ZERO;
+    for row in 0..batch.num_rows() {
+        sum += cells.sum(0, row)?.unwrap_or_default() + cells.sum(2, row)?.unwrap_or_default();
+    }
+    Ok(sum)
+}
 
 /// A number if it fits a `BIGINT`; otherwise `blocks` has its digits.
 fn bigint(number: u64) -> Option<u64> {

@@ -3,7 +3,7 @@
 use super::record;
 use crate::geth::{ChainId, ChainOf};
 use crate::rows::{Gap, LAYOUT, Selection, Table};
-use alloy_primitives::B256;
+use alloy_primitives::{B256, U256};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -51,6 +51,9 @@ pub struct Manifest {
     /// so.
     #[serde(default)]
     pub gaps: Vec<Gap>,
+    /// If it was merged, the sum of its sources' fingerprints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged: Option<U256>,
 }
 
 /// One table's file in a sealed range.
@@ -99,6 +102,19 @@ impl Manifest {
     /// Gaps of a table, ascending.
     pub(crate) fn gaps_of(&self, table: &Table) -> Vec<Gap> {
         Gap::of(&self.gaps, table)
+    }
+
+    /// Identifies the blocks and the content of every table. Fingerprints add up, modulo 2^256: a
+    /// merged range has the sum of its sources', and any other change gives another sum.
+    pub fn fingerprint(&self) -> U256 {
+        self.merged.unwrap_or_else(|| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&self.first.to_le_bytes()).update(&self.last.to_le_bytes());
+            for (name, table) in &self.tables {
+                hasher.update(name.as_bytes()).update(table.blake3.as_bytes());
+            }
+            U256::from_le_bytes(*hasher.finalize().as_bytes())
+        })
     }
 
     /// Length of all tables' files.

@@ -9,6 +9,7 @@ use super::{Hash, RANGE_MAX, RANGE_MIN, Store};
 use crate::rows::combined::is_combined;
 use crate::rows::{Gap, Selection, Table};
 use crate::stop::Stop;
+use alloy_primitives::U256;
 use anyhow::{Context, Result, ensure};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::FileReader;
@@ -55,6 +56,12 @@ impl Merge {
     /// Approximate size of the merged range; needed in addition to its sources.
     pub(crate) fn bytes(&self) -> u64 {
         self.sources.iter().map(|range| range.manifest.bytes()).sum()
+    }
+
+    /// The sum of its sources' fingerprints.
+    fn fingerprint(&self) -> U256 {
+        let fingerprints = self.sources.iter().map(|source| source.manifest.fingerprint());
+        fingerprints.fold(U256::ZERO, U256::wrapping_add)
     }
 
     /// Builds the merged range and commits it. If stopped between row groups, it commits nothing.
@@ -118,6 +125,7 @@ impl Merge {
             spyhop_version: env!("CARGO_PKG_VERSION").to_owned(),
             tables,
             gaps,
+            merged: Some(self.fingerprint()),
             ..top.manifest.clone()
         };
         range_writer::commit(store, &directory, manifest)

@@ -192,6 +192,7 @@ impl<'a> RangeWriter<'a> {
             last_timestamp: top.timestamp,
             tables,
             gaps: self.gaps,
+            merged: None,
         };
         Ok(Finished { directory: self.directory, manifest })
     }

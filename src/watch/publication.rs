@@ -85,6 +85,7 @@ impl Publication {
             first: range.first,
             last: range.last,
             last_timestamp: range.manifest.last_timestamp,
+            fingerprint: Some(range.manifest.fingerprint()),
         });
         let (chunked, tail) = tail.split_at(split.blocks);
         let chunks =
@@ -96,6 +97,7 @@ impl Publication {
                     first: links[0].number,
                     last: links[links.len() - 1].number,
                     last_timestamp: links[links.len() - 1].timestamp,
+                    fingerprint: None,
                 }
             });
         let ranges: Vec<_> = sealed.chain(chunks).collect();

@@ -248,6 +248,7 @@ fn publish(store: &Store, identity: Identity) -> Result<(f64, f64)> {
             first: range.first,
             last: range.last,
             last_timestamp: range.manifest.last_timestamp,
+            fingerprint: Some(range.manifest.fingerprint()),
         })
         .collect();
     let mut coverage = Vec::<Interval>::new();

@@ -49,6 +49,7 @@ mod serve;
 mod soak;
 mod sorted;
 mod sql;
+mod supplies;
 mod third_party;
 mod tokens;
 mod tools;

@@ -143,6 +143,7 @@ fn publish(store: &Store, ranges: &[Range], ranking: Option<&Ranking>) -> Publis
             first: range.first,
             last: range.last,
             last_timestamp: range.manifest.last_timestamp,
+            fingerprint: Some(range.manifest.fingerprint()),
         })
         .collect();
     let (labels, events) =
@@ -254,7 +255,7 @@ fn a_ranking_plus_newer_balances_equals_a_query_over_all_balances() {
     for (of_asset, of_all, ranked) in
         [(100, 1_000, 12), (100, 1_000, 11), (100, 150, 10), (50, 60, 12), (60, 1_000, 2)]
     {
-        let limits = RankLimits { of_asset, of_all, files: 2 };
+        let limits = RankLimits { of_asset, of_all, files: 2, ..RankLimits::default() };
         let ranking = Ranking::make(&store, &small[..ranked], limits, &Stop::default()).unwrap();
         let found = publish(&store, &ranges, Some(&ranking));
         let what = format!("{limits:?} of {ranked} ranges");
