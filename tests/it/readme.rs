@@ -253,12 +253,24 @@ fn every_link_leads_somewhere() {
     for Page { name, text } in pages() {
         let directory = root().join(&name).parent().unwrap().to_owned();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            assert!(
-                target.contains("://") || directory.join(target).is_file(),
-                "{name} links to {target}"
-            );
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let path = if file.is_empty() { root().join(&name) } else { directory.join(file) };
+            assert!(target.contains("://") || path.is_file(), "{name} links to {target}");
+            if !target.contains("://") && !heading.is_empty() {
+                let there = std::fs::read_to_string(path).unwrap();
+                assert!(headings(&there).any(|found| found == heading), "{name} links to {target}");
+            }
         }
     }
+}
+
+/// The names by which a page's headings are linked to.
+fn headings(page: &str) -> impl Iterator<Item = String> {
+    let titles = page.lines().filter(|line| line.starts_with('#'));
+    titles.map(|title| {
+        let title = title.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        title.chars().filter(|char| char.is_alphanumeric() || *char == '-').collect()
+    })
 }
 
 #[test]
