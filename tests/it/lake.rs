@@ -277,9 +277,8 @@ fn relative_directories_are_those_below_the_working_directory() {
     let scene = Scene::with_ranges(3);
     let above = scene.data().parent().unwrap();
     let name = Path::new(scene.data().file_name().unwrap());
-    let command = |to: &Path| {
-        Spyhop::new("lake").path("--data", name).path("--to", to).current_dir(above)
-    };
+    let command =
+        |to: &Path| Spyhop::new("lake").path("--data", name).path("--to", to).current_dir(above);
     command(Path::new("elsewhere")).succeed();
     assert_eq!(whole(&above.join("elsewhere"), &TABLES), 3);
     command(&name.join("chain")).fail(2);
