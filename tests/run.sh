@@ -71,7 +71,7 @@ need_page() {
 need_engines() {
     engines="$cache/engines/python"
     export SPYHOP_TEST_ENGINES="$engines/bin/python"
-    local wanted=(chdb==4.4.0 polars==2.1.0 deltalake==1.6.6 duckdb==1.5.5 duckdb-extensions==1.5.5 duckdb-extension-delta==1.5.5 pyarrow==26.0.1 blake3==1.0.11)
+    local wanted=(chdb==4.4.0 polars==2.1.0 deltalake==1.6.6 duckdb==1.5.5 duckdb-extensions==1.5.5 duckdb-extension-delta==1.5.5 duckdb-extension-httpfs==1.5.5 pyarrow==26.0.1 blake3==1.0.11)
     [[ "$(cat "$engines/wanted" 2>/dev/null)" != "${wanted[*]}" ]] || return 0
     python3 -c 'import ensurepip' 2>/dev/null || install python3-venv
     say "installing ${wanted[*]}"
