@@ -7,13 +7,10 @@ use crate::rig::random::Random;
 use spyhop::stop::Stop;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Kills in the suite; `SPYHOP_LAKE_KILLS` is another number.
 const KILLS: u64 = 100;
-
-/// A kill comes this long after the start at most: the first cycle is done by then.
-const DELAY_MAX_US: u64 = 400_000;
 
 /// Superseded ranges are deleted after so long: while they are checked and linked.
 const GRACE: Duration = Duration::from_millis(100);
@@ -53,13 +50,17 @@ fn kills_at_any_instant_leave_every_version_whole() {
     let mut random = Random::new("kills_at_any_instant");
     let end = AtomicBool::new(false);
     let (mut inside, mut versions) = (0, 0);
+    // A kill comes within twice the time of a whole cycle.
+    let started = Instant::now();
+    scene.command().succeed();
+    let delay_max_us = 2 * started.elapsed().as_micros() as u64;
     std::thread::scope(|scope| {
         let mut changes = random.clone();
         let (scene, end) = (&scene, &end);
         let changing = scope.spawn(move || change(scene, &mut changes, end));
         for _ in 0..kills {
             let mut lake = scene.command().args(&["--follow"]).spawn();
-            std::thread::sleep(Duration::from_micros(random.within(0..=DELAY_MAX_US)));
+            std::thread::sleep(Duration::from_micros(random.within(0..=delay_max_us)));
             assert!(lake.is_running(), "it ended by itself:\n{}", lake.log());
             lake.kill();
             let said = lake.log();
