@@ -121,7 +121,9 @@ fn look(feed: &Weak<Feed>, session: &mut Session, root: &Path) {
         if looked.is_none_or(|looked| looked.elapsed() >= STATUS_EVERY) {
             looked = Some(Instant::now());
             let status = status_json(root, feed.latest().as_ref(), feed.takes_sql);
-            feed.budget.set_building(!status["building"].is_null());
+            // A writer that was killed leaves what it last said.
+            let builds = !status["building"].is_null() && status["writer_alive"] == true;
+            feed.budget.set_building(builds);
             let words = ["state", "unhealthy", "writer_alive", "paused"].map(|key| &status[key]);
             let words = serde_json::json!(words).to_string();
             if words != state {
