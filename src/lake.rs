@@ -49,7 +49,7 @@ use anyhow::Result;
 use bucket::Bucket;
 use folder::Folder;
 use indicatif::ProgressBar;
-use std::path::{Path, PathBuf, absolute};
+use std::path::{Component, Path, PathBuf, absolute};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use update::Lake;
@@ -101,6 +101,12 @@ pub(crate) fn open(
         return Ok(Box::new(Bucket::open(url, stop, bar)?));
     }
     let [data, to] = &[absolute(data)?, absolute(to)?];
+    if to.components().any(|part| part == Component::ParentDir) {
+        let what = format!("`{}` leads upwards by `..`", to.display());
+        return Err(Refused::new(what, "give the directory itself: `--to`").into());
+    }
+    // Those that exist may be links.
+    let [data, to] = &[data, to].map(|path| path.canonicalize().unwrap_or(path.clone()));
     let own = ["", "chain", "tail", "whales", "quarantine", ".spyhop"];
     let is_in = |name: &str| match name {
         "" => to == data,

@@ -43,6 +43,7 @@ need_tools() {
     local home="$cache/python/tools" wanted
     wanted="duckdb==1.4.5 duckdb-engine==0.17.0 SQLAlchemy==2.0.58 pandas==3.1.1 nbclient==0.11.0 ipykernel==7.4.0"
     if [[ "$(cat "$home/wanted" 2>/dev/null)" != "$wanted" ]]; then
+        python3 -c 'import ensurepip' 2>/dev/null || install python3-venv
         say "installing $wanted"
         python3 -m venv --clear "$home"
         # shellcheck disable=SC2086

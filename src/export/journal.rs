@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// A finished file.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -32,6 +32,15 @@ pub(super) struct Record {
     pub bytes: u64,
     /// What its rows lack.
     pub missing: Vec<Missing>,
+}
+
+impl Record {
+    /// Whether its path is a file in its table's directory: others are never touched.
+    fn is_below(&self) -> bool {
+        let mut parts = Path::new(&self.file).components();
+        let is_table = parts.next() == Some(Component::Normal(self.table.as_ref()));
+        is_table && matches!(parts.next(), Some(Component::Normal(_))) && parts.next().is_none()
+    }
 }
 
 /// The finished files.
@@ -61,6 +70,9 @@ impl Journal {
         let mut records = BTreeMap::new();
         for line in text[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match serde_json::from_slice::<Record>(line) {
+                Ok(record) if !record.is_below() => {
+                    tracing::warn!(file = record.file, "a line of `{JOURNAL}` names no file of it");
+                }
                 Ok(record) => {
                     records.insert((record.table.clone(), record.first), record);
                 }
@@ -157,4 +169,32 @@ pub(super) fn block_hash(data: &Path, ranges: &[Range], number: u64) -> Result<O
         Ok(found.is_none())
     })?;
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Record;
+
+    #[test]
+    fn only_files_in_their_tables_directory_are_records() {
+        let check = |file: &str, expected: bool| {
+            let record = Record {
+                file: file.to_owned(),
+                table: "blocks".to_owned(),
+                first: 0,
+                last: 9,
+                last_hash: None,
+                rows: 0,
+                bytes: 0,
+                missing: Vec::new(),
+            };
+            assert_eq!(record.is_below(), expected, "{file}");
+        };
+        check("blocks/0000000000-0000009999.csv", true);
+        for wrong in
+            ["/etc/passwd", "blocks/../x", "logs/a.csv", "blocks", "blocks/a/b", "../x", ""]
+        {
+            check(wrong, false);
+        }
+    }
 }

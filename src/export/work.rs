@@ -250,6 +250,10 @@ fn asked(settings: &Settings, ranges: &[Range]) -> Result<(u64, u64)> {
         let what = format!("--from {first} is above --until {last}");
         return Err(Refused::new(what, "both are blocks, the first and the last one").into());
     }
+    if last < bottom.first {
+        let what = format!("no block up to {last} is sealed: the first is {}", bottom.first);
+        return Err(Refused::new(what, "give a later one: `--until`").into());
+    }
     if first.max(last) > top.last {
         let what = format!("block {} is not sealed yet: the last is {}", first.max(last), top.last);
         let hint = "only finalized blocks are exported, for they never change; `spyhop sql` has \

@@ -52,6 +52,17 @@ impl fmt::Display for FileName {
     }
 }
 
+/// Whether spyhop gives such names to data files of `table`: others are somebody else's.
+pub(super) fn is_ours(table: &str, name: &str) -> bool {
+    let is_small = || {
+        let rest = name.strip_prefix(table)?.strip_prefix('-')?.strip_suffix(".parquet")?;
+        let (hash, copy) = rest.split_at_checked(HASH_DIGITS)?;
+        let is_copy = || copy.strip_prefix('-').is_some_and(|copy| copy.parse::<u32>().is_ok());
+        Some(hash.bytes().all(|it| it.is_ascii_hexdigit()) && (copy.is_empty() || is_copy()))
+    };
+    FileName::parse(name).is_some() || is_small().unwrap_or(false)
+}
+
 /// The digits of a BLAKE3 that are part of a name.
 pub(super) fn short(blake3: &str) -> &str {
     blake3.get(..HASH_DIGITS).unwrap_or(blake3)
@@ -79,6 +90,26 @@ mod tests {
             "0000000100-0000000199-g2-0123456789abcdef-2-3.parquet",
         ] {
             assert_eq!(FileName::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn files_of_others_are_not_ours() {
+        let check = |name: &str, expected: bool| {
+            assert_eq!(super::is_ours("labels", name), expected, "{name}");
+        };
+        check("0000000000-0000000099-g1-0123456789abcdef.parquet", true);
+        check("labels-0123456789abcdef.parquet", true);
+        check("labels-0123456789abcdef-2.parquet", true);
+        for wrong in [
+            "part-0.parquet",
+            "0000000000-0000009999.parquet",
+            "labels.parquet",
+            "labels-mine.parquet",
+            "labels-0123456789abcdef-x.parquet",
+            "coverage-0123456789abcdef.parquet",
+        ] {
+            check(wrong, false);
         }
     }
 }

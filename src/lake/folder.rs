@@ -1,6 +1,7 @@
 //! A lake in a directory.
 
 use super::target::{Listed, Placed, Target};
+use crate::error::Refused;
 use crate::store::{create_temporary, sync_directory};
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -43,6 +44,12 @@ impl Folder {
         let context = || format!("failed to list: `{}`", directory.display());
         for entry in fs::read_dir(&directory).with_context(context)? {
             let entry = entry.with_context(context)?;
+            // Somebody else's files have other names.
+            let name = entry.file_name();
+            let parts = name.to_str().unwrap_or("").split('-').map(|part| part.parse::<u128>());
+            if parts.clone().count() != 3 || parts.into_iter().any(|part| part.is_err()) {
+                continue;
+            }
             // Another process may have removed or renamed it meanwhile.
             let Ok(modified) = entry.metadata().and_then(|found| found.modified()) else {
                 continue;
@@ -170,6 +177,13 @@ impl Target for Folder {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let context = || format!("failed to link: `{}`", source.display());
                 return Err(error).with_context(context);
+            }
+            // As the kernel refuses links to files of another user.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let what = format!("failed to link `{}`: {error}", source.display());
+                let hint = "run it as the user that the data belongs to, or with `--to` on another \
+                    file system";
+                return Err(Refused::new(what, hint).into());
             }
             // Another file system, one without links, or too many of them; or one with another
             // length is in the way.

@@ -1,6 +1,7 @@
 //! Deletes files that no reader needs any more.
 
 use super::ORPHAN_MIN;
+use super::file_name::is_ours;
 use super::table_log::TableLog;
 use super::target::Target;
 use anyhow::Result;
@@ -26,8 +27,7 @@ pub(super) fn unlink(
     };
     let mut deleted = 0;
     for file in listed {
-        let is_data = file.name.ends_with(".parquet") && !file.name.starts_with(['.', '_']);
-        if !is_data || log.state().files.contains_key(&file.name) {
+        if !is_ours(table, &file.name) || log.state().files.contains_key(&file.name) {
             continue;
         }
         let is_old = match log.state().removed.get(&file.name) {

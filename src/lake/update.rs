@@ -19,11 +19,15 @@ use indicatif::ProgressBar;
 use rayon::prelude::*;
 use std::io;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Bytes of a version's files, at most, unless one range has more: so much is checked again after a
 /// kill.
 const VERSION_BYTES: u64 = 16 << 30;
+
+/// How long to wait before a cycle that met a change.
+const AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// A lake, and what is known of it.
 pub(super) struct Lake<'a> {
@@ -60,6 +64,7 @@ impl<'a> Lake<'a> {
     pub(super) fn update(&mut self) -> Result<()> {
         while self.cycle()? == Outcome::Again {
             tracing::debug!("the volume or the lake changed meanwhile");
+            thread::sleep(AGAIN_AFTER);
         }
         Ok(())
     }
@@ -84,8 +89,19 @@ impl<'a> Lake<'a> {
         }
         let is_loss = |change: &Change<Add, Source>| change.kind() == Kind::Loss;
         // The listing may have missed a range that was replaced while it ran.
-        if planned.iter().flatten().any(is_loss) && !volume.is_unchanged()? {
-            return Ok(Outcome::Again);
+        if planned.iter().flatten().any(is_loss) {
+            if !volume.is_unchanged()? {
+                return Ok(Outcome::Again);
+            }
+            if volume.is_empty() {
+                let what = format!(
+                    "`{}` has no sealed range, and the lake has some: is the disk of `chain` \
+                    mounted?",
+                    data.display()
+                );
+                let hint = "if they are gone for good, delete the lake";
+                return Err(Failed::new(what, hint).into());
+            }
         }
         if self.register(&volume, chain, planned)? == Outcome::Again
             || self.describe(chain)? == Outcome::Again

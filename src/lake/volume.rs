@@ -52,6 +52,11 @@ impl Volume {
         self.current.iter().map(|range| &range.path)
     }
 
+    /// Whether nothing is sealed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.current.is_empty()
+    }
+
     /// The volume's directory.
     pub(super) fn root(&self) -> &Path {
         &self.root

@@ -45,7 +45,8 @@ fn large_transfers(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<Strin
     let reaches = days.map(|(newest, days)| {
         let start = newest.saturating_sub(days * DAY_S) / DAY_S * DAY_S;
         // No two blocks of a chain have the same time, so they are no more than the seconds.
-        let last = before.last_block().unwrap_or_else(|| snapshot.number());
+        let head = snapshot.number();
+        let last = before.last_block().map_or(head, |last| last.min(head));
         let first = last.saturating_sub(newest - start);
         (format!(" AND day >= {}", timestamp(start)), format!("last >= {first}"))
     });
@@ -73,7 +74,7 @@ fn whole_history(values: &Values, snapshot: &Snapshot<'_>) -> Result<String> {
     )?;
     let files = match found {
         (Some(lowest), Some(highest)) => format!("last >= {lowest} AND first <= {highest}"),
-        _ => "false".to_owned(),
+        _ => return Ok(large("false", "false", limit)),
     };
     Ok(large(&condition, &files, limit))
 }

@@ -14,9 +14,8 @@ const SHARE: f64 = 0.07;
 /// CPU seconds that may be used at once, after a while without queries: several whole pages.
 const BURST_S: f64 = 1.0;
 
-/// CPU seconds that may be owed: a long query must not keep the next ones waiting past their
-/// deadline.
-const DEBT_MAX_S: f64 = 0.5;
+/// How long queries wait at most for what a long one has used: less than their deadline.
+const WAIT_MAX_S: f64 = 7.0;
 
 /// CPU seconds at hand.
 pub(super) struct Budget {
@@ -80,7 +79,7 @@ impl Budget {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let gained = self.rate * now.saturating_duration_since(left.at).as_secs_f64();
         let had = (left.seconds + gained).min(BURST_S);
-        *left = Left { seconds: (had - used.as_secs_f64()).max(-DEBT_MAX_S), at: now };
+        *left = Left { seconds: (had - used.as_secs_f64()).max(-self.rate * WAIT_MAX_S), at: now };
         left.seconds
     }
 }
@@ -106,10 +105,10 @@ mod tests {
         assert_eq!(budget.wanted(start), None, "nothing is built");
         budget.set_building(true);
         assert_eq!(budget.wanted(start), Some(Duration::from_millis(100)), "and looks again");
-        // Half a second is owed, whatever was used.
+        // Seven seconds' worth is owed, whatever was used.
         let later = |seconds| start + Duration::from_secs_f64(seconds);
-        assert!(budget.wanted(later(2.45)).is_some());
-        assert_eq!(budget.wanted(later(2.55)), None);
+        assert!(budget.wanted(later(6.95)).is_some());
+        assert_eq!(budget.wanted(later(7.05)), None);
         // A long pause gives a second, not more.
         budget.take(Duration::from_millis(900), later(1000.0));
         assert_eq!(budget.wanted(later(1000.0)), None);

@@ -82,7 +82,7 @@ impl From<anyhow::Error> for Unanswered {
     fn from(error: anyhow::Error) -> Self {
         if is_of_another_version(&error) {
             Self::OtherVersion(error)
-        } else if format!("{error:#}").contains("Out of Memory Error") {
+        } else if format!("{error:#}").contains("Out of Memory") {
             Self::TooMuch
         } else {
             Self::Failed(error)
@@ -154,6 +154,10 @@ impl Ticket {
         state.session.is_some()
     }
 
+    fn is_abandoned(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_abandoned
+    }
+
     fn end(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).session = None;
     }
@@ -187,6 +191,7 @@ pub(super) struct Readers {
     queue: Option<SyncSender<Question>>,
     sessions: Vec<JoinHandle<()>>,
     abandoned: Arc<Mutex<Vec<Weak<Ticket>>>>,
+    budget: Arc<Budget>,
     /// Questions that ended, by outcome.
     ended: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -195,6 +200,7 @@ pub(super) struct Readers {
 impl Drop for Readers {
     fn drop(&mut self) {
         drop(self.queue.take());
+        self.budget.set_building(false);
         let since = Instant::now();
         while since.elapsed() < END_MAX && !self.sessions.iter().all(JoinHandle::is_finished) {
             thread::sleep(Duration::from_millis(10));
@@ -223,7 +229,8 @@ impl Readers {
                 tickets.retain(|ticket| ticket.upgrade().is_some_and(|ticket| ticket.abandon()));
             }
         })?;
-        Ok(Self { queue: Some(queue), sessions, abandoned, ended: Mutex::default() })
+        let (queue, budget) = (Some(queue), Arc::clone(budget));
+        Ok(Self { queue, sessions, abandoned, budget, ended: Mutex::default() })
     }
 
     /// Questions that ended so far, by outcome.
@@ -310,9 +317,12 @@ impl Session {
 
 fn answer_all(mut session: Session, questions: &Mutex<Receiver<Question>>, budget: &Budget) {
     loop {
-        budget.wait();
         let next = questions.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Question { work, ticket }) = next else { return };
+        if ticket.is_abandoned() {
+            continue;
+        }
+        budget.wait();
         if !ticket.begin(session.attached.connection.interrupt_handle()) {
             continue;
         }
