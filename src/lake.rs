@@ -159,6 +159,9 @@ pub(crate) fn follow(
         {
             tracing::error!(%error, "the lake was not updated; it is tried again");
         }
+        if failed.is_none() && failure.is_some() {
+            tracing::info!("the lake is up to date again");
+        }
         failure = failed;
         loop {
             if pause(stop).is_err() {

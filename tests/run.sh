@@ -10,6 +10,7 @@
 #        tests/run.sh soak [BLOCKS]         a long run [100000]; SPYHOP_SOAK_PLOT names a file for a plot
 #        tests/run.sh page [URL]            the page: what Node can test, and with the URL of a `spyhop serve` the page itself in Chromium;
 #                                           SPYHOP_PAGE_SHOTS names a directory for screenshots
+#        tests/run.sh alerts                the alert rules in a real Prometheus, each with its fault; needs root
 #        tests/run.sh image                 only the image, in a Docker daemon of its own
 #        tests/run.sh engines [SECONDS]     the questions of docs/lake.md in six engines, Spark and Trino among them, and this long while
 #                                           ranges merge [120]; fetches about 1.3 GB at first, of which 2.4 GB stay
@@ -126,7 +127,7 @@ need_heavy_engines() {
 
 what="${1:-tests}"
 case "$what" in
-    tests | faults | histories | recover | fuzz | soak | page | image | engines) ;;
+    tests | faults | histories | recover | fuzz | soak | page | image | engines | alerts) ;;
     *) fail "there is no \`$what\`: see the head of $0" ;;
 esac
 
@@ -181,6 +182,11 @@ six_engines() {
 case "$what" in
     image)
         image
+        exit
+        ;;
+    alerts)
+        build build
+        python3 tests/alerts.py "$(binary)" "$(command -v "$GETH")"
         exit
         ;;
     engines)

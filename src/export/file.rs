@@ -40,7 +40,7 @@ pub(super) fn write(
     progress: &Progress,
 ) -> Result<Record> {
     let Item { table, slice, missing, last_hash, .. } = item;
-    let file = format!("{}/{}.{}", table.name, slice.name, format.extension());
+    let file = slice.file(table, format.extension());
     let temporary = Temporary(target.temporary(&file)?);
     let path = &temporary.0;
     let counted = match ranges {

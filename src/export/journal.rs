@@ -48,7 +48,7 @@ pub(super) struct Journal {
     path: PathBuf,
     file: File,
     /// The last line of each, by table and first block.
-    records: BTreeMap<(String, u64), Record>,
+    records: BTreeMap<String, Record>,
 }
 
 impl Journal {
@@ -74,7 +74,7 @@ impl Journal {
                     tracing::warn!(file = record.file, "a line of `{JOURNAL}` names no file of it");
                 }
                 Ok(record) => {
-                    records.insert((record.table.clone(), record.first), record);
+                    records.insert(record.file.clone(), record);
                 }
                 Err(error) => tracing::warn!(error = %error, "a line of `{JOURNAL}` is skipped"),
             }
@@ -86,9 +86,9 @@ impl Journal {
         Ok(Self { path, file, records })
     }
 
-    /// The finished file of a table that begins with a block.
-    pub(super) fn find(&self, table: &str, first: u64) -> Option<&Record> {
-        self.records.get(&(table.to_owned(), first))
+    /// A finished file, by its path.
+    pub(super) fn find(&self, file: &str) -> Option<&Record> {
+        self.records.get(file)
     }
 
     /// The finished files of a table, ascending.
@@ -107,7 +107,7 @@ impl Journal {
             .write_all(&line)
             .and_then(|()| self.file.sync_data())
             .with_context(|| format!("failed to write: `{}`", self.path.display()))?;
-        self.records.insert((record.table.clone(), record.first), record);
+        self.records.insert(record.file.clone(), record);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Which blocks make a file: days or aligned runs of blocks, from the chain alone.
 
 use crate::clock::civil;
+use crate::rows::Table;
 use crate::rows::address_flows::DAY_S;
 use crate::store::{Range, for_each_batch};
 use anyhow::{Context, Result};
@@ -33,6 +34,13 @@ pub(super) struct Slice {
     pub last: u64,
     /// Whether every block of it is sealed.
     pub is_finished: bool,
+}
+
+impl Slice {
+    /// The path of a table's file, in the export's directory.
+    pub(super) fn file(&self, table: &Table, extension: &str) -> String {
+        format!("{}/{}.{extension}", table.name, self.name)
+    }
 }
 
 impl Partition {

@@ -1,6 +1,7 @@
 //! What is to be written, and what is refused.
 
 use super::Settings;
+use super::format::Format;
 use super::gaps::{self, Missing};
 use super::journal::{Journal, block_hash};
 use super::slices::Slice;
@@ -140,7 +141,7 @@ impl Work {
             work.refuse_gaps()?;
         }
         for slice in slices.into_iter().filter(is_written) {
-            work.add(slice, data, ranges, journal)?;
+            work.add(slice, settings.format, data, ranges, journal)?;
         }
         Ok(work)
     }
@@ -149,6 +150,7 @@ impl Work {
     fn add(
         &mut self,
         slice: Slice,
+        format: Format,
         data: &Path,
         ranges: &[Range],
         journal: &Journal,
@@ -159,8 +161,11 @@ impl Work {
             if gaps::is_everything(&missing, slice.first, slice.last) {
                 continue;
             }
-            let found = journal.find(table.name, slice.first);
-            if found.is_some_and(|file| file.last == slice.last && file.missing == missing) {
+            let found = journal.find(&slice.file(table, format.extension()));
+            let blocks = (slice.first, slice.last);
+            if found
+                .is_some_and(|file| (file.first, file.last) == blocks && file.missing == missing)
+            {
                 self.finished += 1;
                 continue;
             }

@@ -12,7 +12,7 @@ pub(super) struct Interval {
 
 /// Said of blocks that are stored, but not in the lake.
 const NOT_HERE: &str =
-    "stored, but not in this lake: not in a sealed range, or not among `--tables`";
+    "stored, but not in this lake: not in a sealed range, or never among `--tables`";
 
 /// Said of blocks that the lake holds before `coverage` is published again.
 const NOT_PUBLISHED: &str = "not published yet";

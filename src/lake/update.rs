@@ -11,7 +11,7 @@ use super::version::{Outcome, Subject, describe, register, replace};
 use super::volume::{Source, Volume, told};
 use super::{Settings, now_ms, retention, schema};
 use crate::error::{Failed, Refused};
-use crate::rows::Table;
+use crate::rows::{Selection, Table};
 use crate::stop::{Stop, Stopped};
 use crate::store::{self, Identity, check_file_watched, read_chain};
 use anyhow::{Error, Result};
@@ -35,8 +35,10 @@ pub(super) struct Lake<'a> {
     target: &'a dyn Target,
     stop: &'a Stop,
     bar: &'a ProgressBar,
-    /// The chain tables.
+    /// The chain tables that are asked for.
     tables: Vec<(&'static Table, TableLog<'a>)>,
+    /// Those that are not: what the lake has of them stays as it is.
+    others: Vec<(&'static Table, TableLog<'a>)>,
     /// `labels` and `coverage`.
     small: Vec<(&'static Table, TableLog<'a>)>,
 }
@@ -53,8 +55,9 @@ impl<'a> Lake<'a> {
     ) -> Self {
         let log = |table: &'static Table| (table, TableLog::new(target, table.name));
         let tables = settings.tables.tables().map(log).collect();
+        let others = Selection::ALL.without(settings.tables).tables().map(log).collect();
         let small = small::TABLES.into_iter().map(log).collect();
-        Self { settings, target, stop, bar, tables, small }
+        Self { settings, target, stop, bar, tables, others, small }
     }
 
     /// Makes the lake what the volume is.
@@ -194,7 +197,10 @@ impl<'a> Lake<'a> {
     /// Replaces `labels` and `coverage` by those that are published, if they have changed.
     fn replace_small(&mut self, volume: &Volume, chain: Identity) -> Result<Outcome> {
         let mut blocks = Vec::new();
-        for (table, log) in &self.tables {
+        for (_, log) in &mut self.others {
+            log.refresh()?;
+        }
+        for (table, log) in self.tables.iter().chain(&self.others) {
             let names: Vec<_> =
                 held(self.target, table, log.state())?.into_iter().map(|held| held.name).collect();
             let (table, held) = (table.name, intervals(names.iter()));

@@ -1,7 +1,8 @@
 //! How much of the processor queries may use while the writer builds history.
 //!
-//! History is built at idle priority, so clients that ask without pause would stop it. A page that
-//! somebody looks at never needs as much as this allows.
+//! History is built at idle priority, so clients that ask without pause would stop it. What a query
+//! used is known only when it has ended, so one that is long is paid for by those after it. SQL of
+//! the clients' own, in processes of their own, is not counted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -139,7 +139,7 @@ pub(super) fn unanswered(why: &Unanswered) -> Response {
             StatusCode::INTERNAL_SERVER_ERROR
         }
         Unanswered::OtherVersion(error) => {
-            tracing::debug!("the published file is of another version: {error:#}");
+            tracing::warn!("the published file seems to be of another version: {error:#}");
             StatusCode::SERVICE_UNAVAILABLE
         }
         Unanswered::TooMuch => StatusCode::BAD_REQUEST,

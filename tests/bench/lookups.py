@@ -20,6 +20,8 @@ for connection in ours, cryo:
 
 
 class Hex(str):
+    """Hexadecimal text, with the format `x` for that without `0x`."""
+
     def __format__(self, spec):
         return self[2:] if spec == "x" else str(self)
 

@@ -21,7 +21,6 @@ import http.client
 import json
 import os
 import pathlib
-import random
 import re
 import shutil
 import signal
@@ -252,13 +251,6 @@ LOOKUPS = {
         "SELECT count(*), max(block_number) FROM cryo_transactions WHERE from_address = unhex('{address:x}')",
     ),
 }
-
-
-class Hex(str):
-    """Hexadecimal text, with the format `x` for that without `0x`."""
-
-    def __format__(self, spec):
-        return self[2:] if spec == "x" else str(self)
 
 
 def lookups(options, work):

@@ -268,6 +268,21 @@ fn day_is_written_once_it_is_complete() {
 }
 
 #[test]
+fn day_whose_first_blocks_come_later_is_one_file_and_counted_once() {
+    let scene = Scene::new();
+    let run = || {
+        scene.export("to", "jsonl").args(&["--partition", "day", "--unfinished"]).succeed();
+        scene.coverage("to", "blocks")
+    };
+    // Blocks 50 to 149 are of one day.
+    scene.sealed.seal(100..300);
+    assert_eq!(run(), ["100-299 held"]);
+    scene.sealed.seal(0..100);
+    assert_eq!(run(), ["0-299 held"]);
+    compare(&scene.data(), &scene.at("to"), "jsonl", 299);
+}
+
+#[test]
 fn kill_at_any_instant_leaves_whole_files_and_the_next_run_finishes() {
     let mut scene = Scene::new();
     scene.sealed.transactions = 20;

@@ -450,6 +450,8 @@ fn labels_and_coverage_are_those_published_as_far_as_the_lake_goes() {
     assert_eq!(Table::new(&data.join("lake/coverage")).versions.len(), 1);
     lake().succeed();
     assert_eq!(coverage(shown, "transactions"), "0-299:held");
+    // What another command has put there is still there.
+    lake().args(&["--tables", "logs"]).succeed();
     let table = Table::new(&data.join("lake/coverage"));
     assert_eq!((table.versions.len(), table.actions(1, "remove").len()), (2, 1));
     assert_eq!(Table::new(&data.join("lake/labels")).versions.len(), 1);
