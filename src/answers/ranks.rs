@@ -103,8 +103,7 @@ fn rank(
         }
         let some: Vec<_> = sources.drain(..ranks.limits.files).collect();
         let path = directory.join(format!("run{number}"));
-        let mut writer =
-            TableWriter::create(&path, &balances::TABLE, GroupLimit::of_range(u64::MAX))?;
+        let mut writer = TableWriter::create(&path, &balances::TABLE, GroupLimit::USUAL)?;
         merge_sorted(&balances::TABLE, &some, &mut writer, stop)?;
         let (_, manifest) = writer.finish(|_| Vec::new())?;
         sources.push(MergeInput { path, rows: manifest.rows });
@@ -161,7 +160,7 @@ pub(super) fn write(
     directory: &Path,
     ranked: &[Ranked],
 ) -> Result<BTreeMap<String, TableManifest>> {
-    let (limit, batch_rows) = (GroupLimit::Rows(120_000), 8_192);
+    let (limit, batch_rows) = (GroupLimit::USUAL, 8_192);
     let create = |table: &'static Table| {
         TableWriter::create(&table_path(directory, table.name), table, limit)
     };

@@ -99,7 +99,7 @@ impl Summing {
     pub(super) fn create(directory: &Path, tokens_max: usize) -> Result<Self> {
         let path = table_path(directory, SUMS.name);
         Ok(Self {
-            writer: TableWriter::create(&path, &SUMS, GroupLimit::Rows(120_000))?,
+            writer: TableWriter::create(&path, &SUMS, GroupLimit::USUAL)?,
             ether: Sum::default(),
             tokens: BTreeMap::new(),
             fingerprint: U256::ZERO,

@@ -139,7 +139,7 @@ impl Output {
     /// Creates the file.
     pub(super) fn create(path: &Path, format: Format, table: &'static Table) -> Result<Self> {
         if format == Format::Parquet {
-            let writer = TableWriter::create(path, table, GroupLimit::of_range(1))?;
+            let writer = TableWriter::create(path, table, GroupLimit::USUAL)?;
             return Ok(Self::Parquet(Box::new(writer)));
         }
         let file = BufWriter::with_capacity(1 << 18, create_temporary(path)?);

@@ -11,10 +11,13 @@ pub(super) const DAY_S: u64 = 86_400;
 /// The rows of a table that meet a condition, in the ranges that meet `files`, a condition on
 /// `first` and `last`, and in the tail.
 pub(super) fn rows(table: &str, columns: &str, files: &str, condition: &str) -> String {
-    format!(
-        "SELECT {columns} FROM sealed.{table} WHERE {files} AND {condition}
-    UNION ALL SELECT {columns} FROM tail.{table} WHERE {condition}"
-    )
+    let sealed = rows_of_ranges(table, columns, files, condition);
+    format!("{sealed}\n    UNION ALL SELECT {columns} FROM tail.{table} WHERE {condition}")
+}
+
+/// The same without the tail.
+fn rows_of_ranges(table: &str, columns: &str, files: &str, condition: &str) -> String {
+    format!("SELECT {columns} FROM sealed.{table} WHERE {files} AND {condition}")
 }
 
 /// The rows of one block.
@@ -87,6 +90,10 @@ impl Before {
     }
 }
 
+/// How many of the newest blocks are searched first for an address's movements: of mainnet, two
+/// weeks.
+const NEWEST_BLOCKS: u64 = 100_000;
+
 /// The blocks in which an address's newest movements are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
@@ -110,30 +117,43 @@ impl Span {
         if let Some(asset) = asset {
             condition += &format!(" AND asset = {}", literal(asset));
         }
-        let last_block = before.last_block().unwrap_or(u64::MAX);
-        let files = before.files();
         let columns = "first_block, last_block, greatest(count_in, count_out) AS movements";
-        let flows = rows("address_flows", columns, &files, &condition);
-        let mut flows =
-            snapshot.connection.prepare(&format!("FROM ({flows}) ORDER BY last_block DESC"))?;
-        let mut flows = flows.query([])?;
+        let last_block = before.last_block().unwrap_or(u64::MAX);
+        let newest = last_block.min(snapshot.number());
         let (mut span, mut counted): (Option<Self>, u64) = (None, 0);
-        while let Some(row) = flows.next()?
-            && counted < wanted
-        {
-            let (first, last): (u64, u64) = (row.get(0)?, row.get(1)?);
-            if first > last_block {
-                continue;
+        // The newest files first: an address that moves much has enough there.
+        let (mut blocks, mut above) = (NEWEST_BLOCKS, None);
+        loop {
+            let low = newest.saturating_sub(blocks);
+            let lower = above.map_or("true".to_owned(), |above| format!("last < {above}"));
+            let files = format!("{} AND last >= {low} AND {lower}", before.files());
+            let flows = match above {
+                None => rows("address_flows", columns, &files, &condition),
+                Some(_) => rows_of_ranges("address_flows", columns, &files, &condition),
+            };
+            let flows = format!("FROM ({flows}) ORDER BY last_block DESC");
+            let mut flows = snapshot.connection.prepare(&flows)?;
+            let mut flows = flows.query([])?;
+            while let Some(row) = flows.next()?
+                && counted < wanted
+            {
+                let (first, last): (u64, u64) = (row.get(0)?, row.get(1)?);
+                if first > last_block {
+                    continue;
+                }
+                let lowest = span.map_or(first, |span| span.first.min(first));
+                let highest = span.map_or(last, |span| span.last).min(last_block);
+                span = Some(Self { first: lowest, last: highest });
+                // Of a day that goes on after that, nobody knows how many come before.
+                if last < before.whole_before() {
+                    counted += row.get::<_, u64>(2)?;
+                }
             }
-            let lowest = span.map_or(first, |span| span.first.min(first));
-            let highest = span.map_or(last, |span| span.last).min(last_block);
-            span = Some(Self { first: lowest, last: highest });
-            // Of a day that goes on after that, nobody knows how many come before.
-            if last < before.whole_before() {
-                counted += row.get::<_, u64>(2)?;
+            if counted >= wanted || low == 0 {
+                return Ok(span);
             }
+            (blocks, above) = (blocks.saturating_mul(8), Some(low));
         }
-        Ok(span)
     }
 
     /// A condition on files.

@@ -94,7 +94,7 @@ impl Merge {
             .for_each(|gap| Gap::push(&mut gaps, gap.clone()));
         let mut tables = std::collections::BTreeMap::new();
         for table in bottom.tables().tables() {
-            let limit = GroupLimit::of_range(top.last - bottom.first + 1);
+            let limit = GroupLimit::of_range(table, top.last - bottom.first + 1);
             let mut writer =
                 TableWriter::create(&table_path(&directory, table.name), table, limit)?;
             let sources: Vec<_> = self

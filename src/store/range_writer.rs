@@ -78,12 +78,11 @@ impl<'a> RangeWriter<'a> {
         }
         fs::create_dir_all(&directory)
             .with_context(|| format!("failed to create: `{}`", directory.display()))?;
-        let limit = GroupLimit::of_range(last - first + 1);
         let tables = tables
             .tables()
             .map(|table| {
                 let path = table_path(&directory, table.name);
-                sorted::create(&path, table, limit)
+                sorted::create(&path, table, GroupLimit::of_range(table, last - first + 1))
             })
             .collect::<Result<_>>()?;
         let kept = BTreeMap::new();

@@ -2,8 +2,9 @@
 //!
 //! Row groups have about 120,000 rows, and about 64 MiB in the largest ranges, where the footers of
 //! many files add up; they are never larger, whatever the rows are, because a group is kept in
-//! memory until it is complete. Columns used in equality lookups have Bloom filters; columns that
-//! rows are sorted by, or may be, have statistics.
+//! memory until it is complete. Columns used in equality lookups have Bloom filters; these, and
+//! columns that rows are sorted by, or may be, have statistics. Where rows are sorted by a key, pages are small, for
+//! readers of one key skip the others.
 
 use super::manifest::TableManifest;
 use crate::rows::{Kind, LAYOUT, Part, Table, combined};
@@ -50,10 +51,34 @@ pub(crate) enum GroupLimit {
 /// Encoded bytes of a row group, at most.
 const GROUP_BYTES_MAX: usize = 64 << 20;
 
+/// Encoded bytes of a combined table's row group in the largest ranges: what looks up one key reads
+/// one group.
+const SORTED_GROUP_BYTES: usize = 8 << 20;
+
+/// Rows of a combined table's page: DuckDB does not decompress pages in which a condition on another
+/// column leaves no rows. In tables in block order such small pages would only cost time.
+const SORTED_PAGE_ROWS: usize = 4_096;
+
 impl GroupLimit {
-    /// The limit for a range of this many blocks.
-    pub(crate) fn of_range(blocks: u64) -> Self {
-        if blocks <= 10_000 { Self::Rows(120_000) } else { Self::Bytes(GROUP_BYTES_MAX) }
+    /// The limit for all but the largest files.
+    pub(crate) const USUAL: Self = Self::Rows(120_000);
+
+    /// The limit for a table in a range of this many blocks.
+    pub(crate) fn of_range(table: &Table, blocks: u64) -> Self {
+        match blocks {
+            ..=10_000 => Self::USUAL,
+            _ if combined::is_combined(table) => Self::Bytes(SORTED_GROUP_BYTES),
+            _ => Self::Bytes(GROUP_BYTES_MAX),
+        }
+    }
+
+    /// The most different values of a column for which a group's Bloom filter is made; if there are
+    /// fewer, it shrinks.
+    fn distinct_max(self) -> u64 {
+        match self {
+            Self::Rows(_) => 150_000,
+            Self::Bytes(_) => 600_000,
+        }
     }
 }
 
@@ -100,7 +125,7 @@ impl TableWriter {
             .with_context(|| format!("failed to create: `{}`", path.display()))?;
         let schema = table.schema();
         let options = ArrowWriterOptions::new()
-            .with_properties(properties(table))
+            .with_properties(properties(table, limit))
             .with_parquet_schema(file_schema(table)?);
         let writer =
             ArrowWriter::try_new_with_options(Hashing::new(file), schema.clone(), options)?;
@@ -198,7 +223,7 @@ impl TableWriter {
 /// The file of a small table, with these rows.
 pub(crate) fn small_file(table: &Table, rows: &RecordBatch) -> Result<Vec<u8>> {
     let options = ArrowWriterOptions::new()
-        .with_properties(properties(table))
+        .with_properties(properties(table, GroupLimit::USUAL))
         .with_parquet_schema(file_schema(table)?);
     let mut writer = ArrowWriter::try_new_with_options(Vec::new(), table.schema(), options)?;
     writer.write(rows)?;
@@ -276,7 +301,7 @@ fn file_schema(table: &Table) -> Result<SchemaDescriptor> {
     Ok(ArrowSchemaConverter::new().convert(&Schema::new(fields))?)
 }
 
-fn properties(table: &Table) -> WriterProperties {
+fn properties(table: &Table, limit: GroupLimit) -> WriterProperties {
     let level = ZstdLevel::try_new(1).expect("zstd has a level 1");
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
@@ -285,23 +310,34 @@ fn properties(table: &Table) -> WriterProperties {
         .set_created_by(concat!("spyhop ", env!("CARGO_PKG_VERSION")).to_owned())
         // Groups are closed above, not by a row count.
         .set_max_row_group_row_count(None);
+    if combined::is_combined(table) {
+        builder = builder.set_data_page_row_count_limit(SORTED_PAGE_ROWS);
+    }
     for column in table.columns {
         let path = ColumnPath::from(column.name);
-        let ordered = column.kind == Kind::Key && combined::is_combined(table);
-        if ordered || matches!(column.kind, Kind::Integer | Kind::Time) {
+        // DuckDB before 2.0 uses a Bloom filter only beside statistics.
+        if matches!(column.kind, Kind::Key | Kind::Integer | Kind::Time) {
             builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::Chunk);
         }
         if column.kind == Kind::Key {
-            // The filter is sized for a full group and folded to what the group contains.
             builder = builder
                 .set_column_bloom_filter_enabled(path.clone(), true)
                 .set_column_bloom_filter_fpp(path.clone(), 0.01)
-                .set_column_bloom_filter_max_ndv(path.clone(), 150_000);
+                .set_column_bloom_filter_max_ndv(path.clone(), limit.distinct_max());
         }
         // A dictionary is useless for values that do not repeat, or only in rows next to each
         // other, where compression finds them.
-        const UNIQUE: [&str; 7] =
-            ["hash", "parent_hash", "transaction_hash", "input", "data", "r", "s"];
+        const UNIQUE: [&str; 9] = [
+            "hash",
+            "parent_hash",
+            "transaction_hash",
+            "input",
+            "data",
+            "r",
+            "s",
+            "first_block",
+            "last_block",
+        ];
         if column.kind == Kind::Wide || UNIQUE.contains(&column.name) {
             builder = builder.set_column_dictionary_enabled(path, false);
         }
@@ -350,12 +386,42 @@ impl Write for Hashing {
 mod tests {
     use super::*;
     use crate::rows::{Rows, transactions};
+    use arrow::array::{ArrayRef, StringArray, new_null_array};
 
     /// One row, in which everything is null.
     fn row(table: &'static Table) -> RecordBatch {
-        let null = |field: &FieldRef| arrow::array::new_null_array(field.data_type(), 1);
+        let null = |field: &FieldRef| new_null_array(field.data_type(), 1);
         let columns = table.schema().fields().iter().map(null).collect();
         RecordBatch::try_new(table.schema(), columns).unwrap()
+    }
+
+    /// Without statistics DuckDB 1.4 uses no Bloom filter, and one that is too small lets all pass.
+    #[test]
+    fn large_row_groups_can_be_skipped_in_lookups() {
+        let (count, table) = (400_000_u32, &transactions::TABLE);
+        let hash = |number: u32| format!("0x{}", alloy_primitives::keccak256(number.to_be_bytes()));
+        let schema = table.schema();
+        let columns = schema.fields().iter().map(|field| -> ArrayRef {
+            match field.name().as_str() {
+                "hash" => Arc::new(StringArray::from_iter_values((0..count).map(hash))),
+                _ => new_null_array(field.data_type(), count as usize),
+            }
+        });
+        let rows = RecordBatch::try_new(schema.clone(), columns.collect()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("large");
+        let limit = GroupLimit::of_range(table, 100_000);
+        let mut writer = TableWriter::create(&path, table, limit).unwrap();
+        writer.write(&rows).unwrap();
+        writer.finish(|_| Vec::new()).unwrap();
+        let source = SourceFile::open(&path, table).unwrap();
+        let group = source.reader.get_row_group(0).unwrap();
+        let column = table.columns.iter().position(|column| column.name == "hash").unwrap();
+        assert!(group.metadata().column(column).statistics().is_some());
+        let filter = group.get_column_bloom_filter(column).unwrap();
+        assert!((0..1_000).all(|number| filter.check(&*hash(number))));
+        let passed = (count..count + 1_000).filter(|&number| filter.check(&*hash(number))).count();
+        assert!(passed < 30, "{passed} of 1,000 absent hashes pass");
     }
 
     fn numbers(path: &Path) -> Vec<(String, Option<i32>)> {

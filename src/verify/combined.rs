@@ -62,7 +62,7 @@ impl<'a> Combined<'a> {
             if path.exists() {
                 fs::remove_file(&path)?;
             }
-            Ok((table, create_table(&path, table, GroupLimit::of_range(blocks))?))
+            Ok((table, create_table(&path, table, GroupLimit::of_range(table, blocks))?))
         };
         Ok(Self { directory, tables: tables.tables().map(create).collect::<Result<_>>()? })
     }
@@ -115,7 +115,7 @@ fn copy_balances(large: &Path, balances: &Path) -> Result<()> {
         entry.balances = parties(entry).map(|key| found[&key?]);
     }
     fs::remove_file(large)?;
-    let mut sink = create_table(large, &large_transfers::TABLE, GroupLimit::of_range(0))?;
+    let mut sink = create_table(large, &large_transfers::TABLE, GroupLimit::USUAL)?;
     sink.write(Part::Entries(Box::new(entries)))?;
     sink.finish(&|_| Vec::new()).map(drop)
 }

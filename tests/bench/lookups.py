@@ -33,12 +33,15 @@ def timed(connection, sql):
 
 
 tip = ours.execute("SELECT max(number) FROM blocks").fetchone()[0]
-print(f"{'':28} {'spyhop':>8} {'cryo':>8} {'times':>6}")
+print(f"{'DuckDB ' + duckdb.__version__:28} {'spyhop':>8} {'cryo':>8} {'times':>6}")
 for name, (own, others) in asked["options"].items():
     own_ms, others_ms = [], []
     for turn in range(10):
-        block = random.randrange(1, tip)
-        hash, address = ours.execute(f"SELECT hash, from_address FROM transactions WHERE block_number = {block} LIMIT 1").fetchone()
+        found = None
+        while not found:
+            block = random.randrange(1, tip)
+            found = ours.execute(f"SELECT hash, from_address FROM transactions WHERE block_number = {block} LIMIT 1").fetchone()
+        hash, address = found
         keys = {"hash": Hex(hash), "address": Hex(address), "block": block}
         (own_took, row), (others_took, other) = timed(ours, own.format(**keys)), timed(cryo, others.format(**keys))
         if not row or row != other:

@@ -3,16 +3,18 @@
 
     tests/bench/serve.py fresh [--blocks 120]
     tests/bench/serve.py panels [--ranges 270] [--blocks 40000]
-    tests/bench/serve.py lookups [--blocks 12000]
+    tests/bench/serve.py lookups [--blocks 12000] [--ranges 270] [--python PYTHON]
     tests/bench/serve.py clients [--rounds 3] [--clients 20] [--writer backfill,watch]
 
 `fresh` imports one block of 150 transactions per second into a node, and measures the time from the node's answer to a row in
 `spyhop.duckdb`, to the server's event, to the panel `blocks`, and to the page in Chromium.
 `panels` asks every panel of a volume of synthetic ranges, each time with another limit, so that no answer comes from the cache.
-`lookups` compares looking up a hash, an address and a block with DuckDB over cryo's Parquet of the same blocks.
+`lookups` compares looking up a hash, an address and a block with DuckDB over cryo's Parquet of the same blocks; with --ranges, of as
+many synthetic ranges of --blocks each, which no node has: then cryo's files are written by cryo_files.py. --python has another DuckDB.
 `clients` builds the same history alone and beside clients that ask without pause, in turns.
 
-Needs what run.py needs; `fresh` also what `tests/run.sh page` installs, `panels` $BENCH_RANGES or cargo, `clients` wrk.
+Needs what run.py needs; `fresh` also what `tests/run.sh page` installs, `panels` and `lookups --ranges` $BENCH_RANGES or cargo,
+`clients` wrk.
 """
 
 import argparse
@@ -255,21 +257,30 @@ LOOKUPS = {
 
 def lookups(options, work):
     run.prepare_peers()
+    python = options.python or str(run.VENV / "bin" / "python")
+    data = work / "data"
+    if options.ranges:
+        scale.generate(options, data, "--ranges", options.ranges, "--blocks", options.blocks, "--addresses", 10_000, "--publish")
+        subprocess.run([python, str(HERE / "cryo_files.py"), str(data), str(work / "cryo")], check=True)
+    else:
+        history(options, work, data)
+    asked = {"options": LOOKUPS, "data": str(data), "cryo": str(work / "cryo"), "seed": 7}
+    said = subprocess.run([python, str(HERE / "lookups.py")], input=json.dumps(asked), check=True, stdout=subprocess.PIPE, text=True).stdout
+    kind = f"{options.ranges} synthetic ranges of {options.blocks:,} blocks" if options.ranges else f"{options.blocks:,} blocks"
+    print(f"\n{kind}; DuckDB on one volume and on cryo's Parquet, in one process, in turns; ms, medians of 9\n\n{said}")
+
+
+def history(options, work, data):
+    """The node's chain, in a volume and in cryo's files."""
     datadir = run.prepare_chain(options.geth, options.binaries["bench-chain"], options.blocks, "lab")
     shutil.copytree(datadir, work / "geth")
     spyhop = options.binaries["spyhop"]
     with run.Geth(options.geth, work / "geth", work) as node:
-        data = work / "data"
         subprocess.run([spyhop, "watch", "--once", "--ipc", str(node.ipc), "--data", str(data), "--from", "0"], check=True, capture_output=True)
         (work / "cryo").mkdir()
         settings = {"blocks": [f"0:{options.blocks + 1}"], "rpc": node.http, "output_dir": str(work / "cryo"), "include_columns": ["all"], "verbose": False}
         program = "import cryo, json, sys; cryo.freeze(['blocks', 'transactions'], **json.loads(sys.argv[1]))"
         subprocess.run([str(run.VENV / "bin" / "python"), "-c", program, json.dumps(settings)], check=True, capture_output=True)
-    asked = {"options": LOOKUPS, "data": str(data), "cryo": str(work / "cryo"), "seed": 7}
-    program = [str(run.VENV / "bin" / "python"), str(HERE / "lookups.py")]
-    said = subprocess.run(program, input=json.dumps(asked), check=True, stdout=subprocess.PIPE, text=True).stdout
-    print(f"\n{options.blocks:,} blocks of {run.TRANSACTIONS} transactions; DuckDB on one volume and on cryo's Parquet, in one process, in turns; ms, medians of 9\n")
-    print(said)
 
 
 # --- clients
@@ -366,15 +377,18 @@ def main():
     mode.add_argument("--ranges", type=int, default=270)
     mode.add_argument("--blocks", type=int, default=40_000, help="of a range, with as many transactions")
     mode = modes.add_parser("lookups")
-    mode.add_argument("--blocks", type=int, default=12_000)
+    mode.add_argument("--blocks", type=int, default=12_000, help="of the chain, or of a range")
+    mode.add_argument("--ranges", type=int)
+    mode.add_argument("--python")
     mode = modes.add_parser("clients")
     mode.add_argument("--rounds", type=int, default=3)
     mode.add_argument("--clients", type=int, default=20)
     mode.add_argument("--writer", default="backfill,watch")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    options.binaries = run.prepare_binaries("spyhop", "bench-ranges" if options.mode == "panels" else "bench-chain")
-    options.geth = run.find_geth() if options.mode != "panels" else None
+    synthetic = options.mode == "panels" or getattr(options, "ranges", None)
+    options.binaries = run.prepare_binaries("spyhop", "bench-ranges" if synthetic else "bench-chain")
+    options.geth = None if synthetic else run.find_geth()
     if options.work:
         options.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="spyhop-bench-", dir=options.work) as work:
