@@ -152,7 +152,7 @@ impl Span {
             if counted >= wanted || low == 0 {
                 return Ok(span);
             }
-            (blocks, above) = (blocks.saturating_mul(8), Some(low));
+            (blocks, above) = (blocks.saturating_mul(4), Some(low));
         }
     }
 

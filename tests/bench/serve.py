@@ -3,14 +3,14 @@
 
     tests/bench/serve.py fresh [--blocks 120]
     tests/bench/serve.py panels [--ranges 270] [--blocks 40000]
-    tests/bench/serve.py lookups [--blocks 12000] [--ranges 270] [--python PYTHON]
+    tests/bench/serve.py lookups [--blocks 12000] [--ranges 270] [--python PYTHON…]
     tests/bench/serve.py clients [--rounds 3] [--clients 20] [--writer backfill,watch]
 
 `fresh` imports one block of 150 transactions per second into a node, and measures the time from the node's answer to a row in
 `spyhop.duckdb`, to the server's event, to the panel `blocks`, and to the page in Chromium.
 `panels` asks every panel of a volume of synthetic ranges, each time with another limit, so that no answer comes from the cache.
 `lookups` compares looking up a hash, an address and a block with DuckDB over cryo's Parquet of the same blocks; with --ranges, of as
-many synthetic ranges of --blocks each, which no node has: then cryo's files are written by cryo_files.py. --python has another DuckDB.
+many synthetic ranges of --blocks each, which no node has: then cryo's files are written by cryo_files.py. --python names others with DuckDB.
 `clients` builds the same history alone and beside clients that ask without pause, in turns.
 
 Needs what run.py needs; `fresh` also what `tests/run.sh page` installs, `panels` and `lookups --ranges` $BENCH_RANGES or cargo,
@@ -257,17 +257,18 @@ LOOKUPS = {
 
 def lookups(options, work):
     run.prepare_peers()
-    python = options.python or str(run.VENV / "bin" / "python")
+    pythons = options.python or [str(run.VENV / "bin" / "python")]
     data = work / "data"
     if options.ranges:
         scale.generate(options, data, "--ranges", options.ranges, "--blocks", options.blocks, "--addresses", 10_000, "--publish")
-        subprocess.run([python, str(HERE / "cryo_files.py"), str(data), str(work / "cryo")], check=True)
+        subprocess.run([pythons[0], str(HERE / "cryo_files.py"), str(data), str(work / "cryo")], check=True)
     else:
         history(options, work, data)
     asked = {"options": LOOKUPS, "data": str(data), "cryo": str(work / "cryo"), "seed": 7}
-    said = subprocess.run([python, str(HERE / "lookups.py")], input=json.dumps(asked), check=True, stdout=subprocess.PIPE, text=True).stdout
     kind = f"{options.ranges} synthetic ranges of {options.blocks:,} blocks" if options.ranges else f"{options.blocks:,} blocks"
-    print(f"\n{kind}; DuckDB on one volume and on cryo's Parquet, in one process, in turns; ms, medians of 9\n\n{said}")
+    print(f"\n{kind}; DuckDB on one volume and on cryo's Parquet, in one process, in turns; ms, medians of 9\n", flush=True)
+    for python in pythons:
+        subprocess.run([python, str(HERE / "lookups.py")], input=json.dumps(asked), check=True, text=True)
 
 
 def history(options, work, data):
@@ -379,7 +380,7 @@ def main():
     mode = modes.add_parser("lookups")
     mode.add_argument("--blocks", type=int, default=12_000, help="of the chain, or of a range")
     mode.add_argument("--ranges", type=int)
-    mode.add_argument("--python")
+    mode.add_argument("--python", nargs="+")
     mode = modes.add_parser("clients")
     mode.add_argument("--rounds", type=int, default=3)
     mode.add_argument("--clients", type=int, default=20)
