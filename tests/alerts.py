@@ -5,9 +5,10 @@ A developer chain, a writer on a small volume of its own, `spyhop serve`, and a 
 docker/grafana/alerts.yaml; only their waiting times and ages are shortened, as printed. For each rule the fault is injected, the
 alert must fire, the fault is mended, and the alert must end. Needs root, to mount the volume.
 
-A batch of senders that differs and a block that fails its check need a broken machine and a lying node; alerts.test.yaml has these rules.
+The node lies through a proxy. A batch of senders that differs needs a broken machine; alerts.test.yaml has that rule.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -25,6 +27,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHORTER = [
     (r"for: \d+m", "for: 3s"), (r"heartbeat_timestamp_seconds > 120", "heartbeat_timestamp_seconds > 15"),
     (r"> 300\b", "> 20"), (r"published\"\} > 32", 'published"} > 8'), (r" or predict_linear.*", ""),
+    (r"_total\[15m\]", "_total[15s]"),
 ]
 WAIT_S = 120
 
@@ -35,12 +38,54 @@ def free_port():
         return probe.getsockname()[1]
 
 
+class Liar:
+    """A socket before the node's. While it lies, one digit of a block's first receipt is another."""
+
+    def __init__(self, path, node):
+        self.node, self.is_lying = node, False
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            client = self.listener.accept()[0]
+            node = socket.socket(socket.AF_UNIX)
+            try:
+                node.connect(str(self.node))
+            except OSError:
+                client.close()
+                continue
+            for pump in (lambda c=client, n=node: self.ask(c, n)), (lambda c=client, n=node: self.answer(n, c)):
+                threading.Thread(target=pump, daemon=True).start()
+
+    def ask(self, client, node):
+        with contextlib.suppress(OSError):
+            while data := client.recv(1 << 16):
+                node.sendall(data)
+        node.close()
+
+    def answer(self, node, client):
+        """geth ends each answer with a newline."""
+        with contextlib.suppress(OSError), node.makefile("rb") as lines:
+            for line in lines:
+                client.sendall(self.told(line))
+        client.close()
+
+    def told(self, line):
+        if not self.is_lying:
+            return line
+        return re.sub(rb'("result":\["0x[0-9a-f]*)([0-9a-f])"', lambda found: found[1] + (b"0" if found[2] != b"0" else b"1") + b'"', line, count=1)
+
+
 class Scene:
     """Everything that runs."""
 
     def __init__(self, spyhop, geth, work):
         self.spyhop, self.geth, self.work = spyhop, geth, work
         self.data, self.ipc = work / "volume", work / "geth.ipc"
+        self.liar = Liar(work / "liar.ipc", self.ipc)
         self.http, self.prometheus = free_port(), free_port()
         self.children = {}
 
@@ -63,7 +108,7 @@ class Scene:
 
     def start_writer(self):
         flags = ["--from", "earliest", "--finality-depth", "10"]
-        self.start("writer", self.spyhop, "watch", "--ipc", self.ipc, "--data", self.data, *flags)
+        self.start("writer", self.spyhop, "watch", "--ipc", self.work / "liar.ipc", "--data", self.data, *flags)
 
     def start_server(self):
         self.start("server", self.spyhop, "serve", "--data", self.data, "--http", self.http)
@@ -125,6 +170,10 @@ FAULTS = [
     (
         "SpyhopUnhealthy", "a node of another chain",
         lambda scene: (scene.end("geth"), scene.start_node("--sepolia", "sepolia")), lambda scene: (scene.end("geth"), scene.start_node()),
+    ),
+    (
+        "SpyhopProofFailed", "the node lies",
+        lambda scene: setattr(scene.liar, "is_lying", True), lambda scene: setattr(scene.liar, "is_lying", False),
     ),
     (
         "SpyhopDataDamaged", "a manifest is damaged",

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
 import time
 
 import blake3
@@ -43,22 +44,49 @@ def merged_and_parts(data):
 
 
 def versions(lake):
+    """Of one table, and so about how many of each."""
     return len(list((lake / "transactions" / "_delta_log").glob("0*.json")))
 
 
-def disturb(data, lake, asking, seconds, update):
+class Follower:
+    """`spyhop lake --follow` for the duration of the `with` block."""
+
+    def __init__(self, spyhop, data, lake):
+        self.argv, self.lake, self.log = [spyhop, "lake", "--follow", "--data", data, "--to", lake], lake, data.parent / "follow.log"
+
+    def __enter__(self):
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.wait(1)
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        if self.process.wait(60):
+            raise ValueError(f"it ended with {self.process.returncode}:\n{self.log.read_text()}")
+
+    def wait(self, version):
+        """Until the lake has this many versions, and no more."""
+        deadline = time.monotonic() + 120
+        while (found := versions(self.lake)) < version:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise ValueError(f"`{self.lake}` has {found} versions, not {version}:\n{self.log.read_text()}")
+            time.sleep(0.05)
+        if found > version:
+            raise ValueError(f"`{self.lake}` has {found} versions, not {version}")
+
+
+def disturb(data, follower, asking, seconds):
     """Splits, merges and repairs for as long as this, and until every engine has answered; returns how many versions that made."""
     whole, _ = merged_and_parts(data)
     aside = data.parent / "aside"
-    before = version = versions(lake)
+    before = version = versions(follower.lake)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline or not all(has_answered(*asked) for asked in asking.values()):
         for change, *places in [(split, whole, aside), (merge, whole, aside), (repair, whole), (undo_repair, whole)]:
             change(*places)
-            update()
             version += 1
-            if versions(lake) != version:
-                raise ValueError(f"`{lake}` has {versions(lake)} versions after {change.__name__}, not {version}")
+            follower.wait(version)
             time.sleep(0.2)
     return version - before
 

@@ -5,7 +5,7 @@
                                                            with VOLUME, whose lake it is, also with what its published file says
     run.py sums [--engines NAMES]                          sums past 38 digits, in a lake made for that
     run.py merges SPYHOP VOLUME [--engines NAMES]          while ranges of a copy of the volume are merged, split and repaired, over
-                                                           and over, and `spyhop lake` makes a version of each change
+                                                           and over, and `spyhop lake --follow` makes a version of each change
 
 Every engine is a process of its own (ask.py). Exits with 1 on any difference.
 """
@@ -140,16 +140,14 @@ def while_merging(options):
         work = pathlib.Path(work)
         data = merges.copy(options.volume, work / "data")
         lake, stop = work / "lake", work / "stop"
-        # Not `--follow`, which runs at idle priority: six engines leave it nothing on two cores.
-        update = lambda: subprocess.run([options.spyhop, "lake", "--data", data, "--to", lake], check=True, stderr=subprocess.DEVNULL)
-        update()
         wanted = published(data)
-        asking = start(options.engines, lake, stop)
-        try:
-            versions = merges.disturb(data, lake, asking, options.seconds, update)
-        finally:
-            stop.touch()
-            failed = finish(asking, wanted)
+        with merges.Follower(options.spyhop, data, lake) as follower:
+            asking = start(options.engines, lake, stop)
+            try:
+                versions = merges.disturb(data, follower, asking, options.seconds)
+            finally:
+                stop.touch()
+                failed = finish(asking, wanted)
         print(f"{versions} versions of each table while these asked")
         return failed
 
