@@ -5,6 +5,7 @@ geth signs for its one developer account only, so the accounts that trade here s
 names. Nothing but Python's standard library is used; hashes are asked of the node. Never use these keys for anything else.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -55,8 +56,10 @@ class Node:
         """Waits for the block that holds it."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            if receipt := self("eth_getTransactionReceipt", transaction):
-                return receipt
+            # Just after its start, geth answers that it is still indexing.
+            with contextlib.suppress(ValueError):
+                if receipt := self("eth_getTransactionReceipt", transaction):
+                    return receipt
             time.sleep(0.1)
         sys.exit(f"transaction {transaction} was not mined within 60 s")
 
