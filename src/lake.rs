@@ -131,7 +131,7 @@ pub(crate) fn update(
     stop: &Stop,
     bar: &ProgressBar,
 ) -> Result<()> {
-    or_stopped(Lake::new(settings, target, stop, bar).update())
+    or_stopped(Lake::new(settings, target, stop, bar).update(|| {}))
 }
 
 /// The same whenever the volume changes, until a signal.
@@ -147,8 +147,8 @@ pub(crate) fn follow(
     let mut lake = Lake::new(settings, target, stop, bar);
     let mut failure = None;
     loop {
-        let (before, started) = (look(settings), Instant::now());
-        let failed = match lake.update() {
+        let (mut before, started) = (look(settings), Instant::now());
+        let failed = match lake.update(|| before = look(settings)) {
             Err(error) if error.is::<Stopped>() => return Ok(()),
             Err(error) if error.is::<Refused>() => return Err(error),
             Err(error) => Some(format!("{error:#}")),

@@ -60,16 +60,20 @@ impl<'a> Lake<'a> {
         Self { settings, target, stop, bar, tables, others, small }
     }
 
-    /// Makes the lake what the volume is.
+    /// Makes the lake what the volume is. Before each attempt it calls `look`: what changes after
+    /// the last call may be missing.
     ///
     /// # Errors
     /// [`Stopped`], and if a file is damaged, or something cannot be read or written.
-    pub(super) fn update(&mut self) -> Result<()> {
-        while self.cycle()? == Outcome::Again {
+    pub(super) fn update(&mut self, mut look: impl FnMut()) -> Result<()> {
+        loop {
+            look();
+            if self.cycle()? != Outcome::Again {
+                return Ok(());
+            }
             tracing::debug!("the volume or the lake changed meanwhile");
             thread::sleep(AGAIN_AFTER);
         }
-        Ok(())
     }
 
     fn cycle(&mut self) -> Result<Outcome> {
