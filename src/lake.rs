@@ -131,7 +131,7 @@ pub(crate) fn update(
     stop: &Stop,
     bar: &ProgressBar,
 ) -> Result<()> {
-    or_stopped(Lake::new(settings, target, stop, bar).update(|| {}))
+    or_stopped(Lake::new(settings, target, stop, bar).update())
 }
 
 /// The same whenever the volume changes, until a signal.
@@ -147,8 +147,8 @@ pub(crate) fn follow(
     let mut lake = Lake::new(settings, target, stop, bar);
     let mut failure = None;
     loop {
-        let (mut before, started) = (look(settings), Instant::now());
-        let failed = match lake.update(|| before = look(settings)) {
+        let (before, started) = (look(settings), Instant::now());
+        let failed = match lake.update() {
             Err(error) if error.is::<Stopped>() => return Ok(()),
             Err(error) if error.is::<Refused>() => return Err(error),
             Err(error) => Some(format!("{error:#}")),
@@ -163,12 +163,14 @@ pub(crate) fn follow(
             tracing::info!("the lake is up to date again");
         }
         failure = failed;
+        // Not `before`: a range may have come since, and gone again by now.
+        let made_of = lake.listed().or(before.directories.as_deref());
         loop {
             if pause(stop).is_err() {
                 return Ok(());
             }
             let (now, since) = (look(settings), started.elapsed());
-            let is_due = now.directories != before.directories
+            let is_due = now.directories.as_deref() != made_of
                 || (now.published != before.published && since >= PUBLISHED_EVERY)
                 || (failure.is_some() && since >= RETRY_EVERY)
                 || since >= CYCLE_EVERY;

@@ -64,14 +64,21 @@ class Liar:
         with contextlib.suppress(OSError):
             while data := client.recv(1 << 16):
                 node.sendall(data)
-        node.close()
+        self.hang_up(node)
 
     def answer(self, node, client):
         """geth ends each answer with a newline."""
         with contextlib.suppress(OSError), node.makefile("rb") as lines:
             for line in lines:
                 client.sendall(self.told(line))
-        client.close()
+        self.hang_up(client)
+
+    @staticmethod
+    def hang_up(stream):
+        """While another thread reads from it, `close` alone would not."""
+        with contextlib.suppress(OSError):
+            stream.shutdown(socket.SHUT_RDWR)
+        stream.close()
 
     def told(self, line):
         if not self.is_lying:

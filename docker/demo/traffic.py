@@ -5,7 +5,6 @@ geth signs for its one developer account only, so the accounts that trade here s
 names. Nothing but Python's standard library is used; hashes are asked of the node. Never use these keys for anything else.
 """
 
-import contextlib
 import hashlib
 import itertools
 import json
@@ -55,13 +54,16 @@ class Node:
     def receipt(self, transaction):
         """Waits for the block that holds it."""
         deadline = time.monotonic() + 60
+        said = "it was not mined"
         while time.monotonic() < deadline:
-            # Just after its start, geth answers that it is still indexing.
-            with contextlib.suppress(ValueError):
+            try:
                 if receipt := self("eth_getTransactionReceipt", transaction):
                     return receipt
+            except ValueError as error:
+                # Just after its start, geth says that it is still indexing.
+                said = str(error)
             time.sleep(0.1)
-        sys.exit(f"transaction {transaction} was not mined within 60 s")
+        sys.exit(f"transaction {transaction}: after 60 s, {said}")
 
 
 # secp256k1 (SEC 2, section 2.4.1), plain and slow: a signature takes milliseconds.

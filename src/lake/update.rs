@@ -18,7 +18,7 @@ use anyhow::{Error, Result};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,7 @@ pub(super) struct Lake<'a> {
     others: Vec<(&'static Table, TableLog<'a>)>,
     /// `labels` and `coverage`.
     small: Vec<(&'static Table, TableLog<'a>)>,
+    listed: Option<Vec<PathBuf>>,
 }
 
 /// A table's changes.
@@ -57,26 +58,29 @@ impl<'a> Lake<'a> {
         let tables = settings.tables.tables().map(log).collect();
         let others = Selection::ALL.without(settings.tables).tables().map(log).collect();
         let small = small::TABLES.into_iter().map(log).collect();
-        Self { settings, target, stop, bar, tables, others, small }
+        Self { settings, target, stop, bar, tables, others, small, listed: None }
     }
 
-    /// Makes the lake what the volume is. Before each attempt it calls `look`: what changes after
-    /// the last call may be missing.
+    /// Makes the lake what the volume is.
     ///
     /// # Errors
     /// [`Stopped`], and if a file is damaged, or something cannot be read or written.
-    pub(super) fn update(&mut self, mut look: impl FnMut()) -> Result<()> {
-        loop {
-            look();
-            if self.cycle()? != Outcome::Again {
-                return Ok(());
-            }
+    pub(super) fn update(&mut self) -> Result<()> {
+        while self.cycle()? == Outcome::Again {
             tracing::debug!("the volume or the lake changed meanwhile");
             thread::sleep(AGAIN_AFTER);
         }
+        Ok(())
+    }
+
+    /// The directories of the sealed ranges that the lake was last made of; `None` if they could
+    /// not be listed.
+    pub(super) fn listed(&self) -> Option<&[PathBuf]> {
+        self.listed.as_deref()
     }
 
     fn cycle(&mut self) -> Result<Outcome> {
+        self.listed = None;
         self.stop.check()?;
         let data = &self.settings.data;
         let Some(chain) = read_chain(data)? else {
@@ -90,6 +94,7 @@ impl<'a> Lake<'a> {
             check_chain(self.target, table, log.state(), chain)?;
         }
         let volume = Volume::list(data)?;
+        self.listed = Some(volume.directories());
         let mut planned = Vec::new();
         for (table, log) in &self.tables {
             planned.push(changes(&held(self.target, table, log.state())?, &volume.files(table)));

@@ -52,6 +52,11 @@ impl Volume {
         self.current.iter().map(|range| &range.path)
     }
 
+    /// The directories of all ranges, as [`directories`] lists them.
+    pub(super) fn directories(&self) -> Vec<PathBuf> {
+        self.all.iter().map(|range| range.path.clone()).collect()
+    }
+
     /// Whether nothing is sealed.
     pub(super) fn is_empty(&self) -> bool {
         self.current.is_empty()

@@ -226,7 +226,7 @@ fn moved(
 pub(super) const ADDRESS_COUNTERPARTIES: Panel = Panel {
     name: "address_counterparties",
     title: "Counterparties",
-    comment: "One row per address that an address exchanged an asset with in its newest 5,000 \
+    comment: "One row per address that an address exchanged an asset with in its newest 3,000 \
               transfers of it, largest amount in both directions first.",
     parameters: &[ADDRESS_ONLY, Parameter::ASSET, Parameter::limit("20")],
     columns: &[
@@ -244,7 +244,7 @@ pub(super) const ADDRESS_COUNTERPARTIES: Panel = Panel {
 };
 
 /// How many transfers are looked at.
-const COUNTERPARTY_MOVEMENTS: u64 = 5_000;
+const COUNTERPARTY_MOVEMENTS: u64 = 3_000;
 
 fn address_counterparties(values: &Values, snapshot: &Snapshot<'_>) -> Result<Vec<String>> {
     let columns =

@@ -57,7 +57,11 @@ class Follower:
     def __enter__(self):
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.wait(1)
+        try:
+            self.wait(1)
+        except BaseException:
+            self.process.kill()
+            raise
         return self
 
     def __exit__(self, *_):

@@ -5,13 +5,14 @@
 // width and theme are written into the directory SCREENSHOTS.
 
 import assert from 'node:assert/strict';
-import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
 const [base, screenshots] = process.argv.slice(2);
+if (screenshots) mkdirSync(screenshots, { recursive: true });
 assert(base, 'usage: check.mjs URL [SCREENSHOTS]');
 const url = new URL('/', base);
 const require = createRequire(resolve(process.env.SPYHOP_PAGE_MODULES ?? '.', 'from'));
