@@ -22,6 +22,8 @@ pub(super) struct TableLog<'a> {
 pub(super) struct State {
     /// The version; `None` if there is no table yet.
     pub version: Option<u64>,
+    /// The hash of that version's file; `None` if a checkpoint was read instead.
+    written: Option<blake3::Hash>,
     /// The version of the latest checkpoint.
     checkpoint: Option<u64>,
     protocol: Option<Protocol>,
@@ -34,6 +36,12 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Goes on to the next version, whose file has these bytes.
+    fn advance(&mut self, version: u64, bytes: &[u8], actions: Vec<Action>) {
+        actions.into_iter().for_each(|action| self.apply(action));
+        (self.version, self.written) = (Some(version), Some(blake3::hash(bytes)));
+    }
+
     fn apply(&mut self, action: Action) {
         match action {
             Action::CommitInfo(_) => {}
@@ -85,11 +93,13 @@ impl<'a> TableLog<'a> {
     /// If one cannot be read, is missing between others, or is of a program whose tables this one
     /// does not understand.
     pub(super) fn refresh(&mut self) -> Result<()> {
-        if let Some(version) = self.state.version
-            && self.target.read(&self.path(version))?.is_none()
-        {
-            tracing::warn!(table = self.table, version, "the lake's log is gone: read anew");
-            self.state = State::default();
+        if let Some(version) = self.state.version {
+            let found = self.target.read(&self.path(version))?.map(|bytes| blake3::hash(&bytes));
+            if found.is_none() || (self.state.written.is_some() && found != self.state.written) {
+                let table = self.table;
+                tracing::warn!(table, version, "the lake's log is another one: read anew");
+                self.state = State::default();
+            }
         }
         let mut newest = None;
         if self.state.version.is_none() {
@@ -100,8 +110,7 @@ impl<'a> TableLog<'a> {
             let path = self.path(next);
             let Some(bytes) = self.target.read(&path)? else { break };
             let actions = parse(&bytes).with_context(|| self.shown(&path))?;
-            actions.into_iter().for_each(|action| self.state.apply(action));
-            self.state.version = Some(next);
+            self.state.advance(next, &bytes, actions);
         }
         if newest > self.state.version {
             let next = self.state.version.map_or(0, |version| version + 1);
@@ -169,11 +178,11 @@ impl<'a> TableLog<'a> {
     /// Commits the next version, unless another process was first. Returns whether it did.
     pub(super) fn commit(&mut self, actions: Vec<Action>) -> Result<bool> {
         let next = self.state.version.map_or(0, |version| version + 1);
-        if !self.target.create(&self.path(next), &Action::lines(&actions)?)? {
+        let bytes = Action::lines(&actions)?;
+        if !self.target.create(&self.path(next), &bytes)? {
             return Ok(false);
         }
-        actions.into_iter().for_each(|action| self.state.apply(action));
-        self.state.version = Some(next);
+        self.state.advance(next, &bytes, actions);
         Ok(true)
     }
 

@@ -118,6 +118,27 @@ fn two_at_once_give_one_log_that_is_whole() {
     scene.check();
 }
 
+/// It has as many versions as the one that the follower knows, and other files.
+#[test]
+fn follow_notices_a_lake_that_was_made_anew() {
+    let scene = Scene::with_ranges(3);
+    let mut lake = scene.command().args(&["--follow"]).spawn();
+    lake.wait_for(&["lake updated", "files=9"]);
+    scene.seal(300, 399, 0);
+    lake.wait_for(&["lake updated", "files=3"]);
+    lake.signal(libc::SIGSTOP);
+    std::fs::remove_dir_all(scene.lake()).unwrap();
+    scene.command().succeed();
+    (4..10).for_each(|index| _ = scene.seal(index * 100, index * 100 + 99, 0));
+    scene.command().succeed();
+    scene.merge();
+    lake.signal(libc::SIGCONT);
+    lake.wait_for(&["the lake's log is another one"]);
+    lake.wait_for(&["lake updated", "files=3"]);
+    lake.stop();
+    scene.check();
+}
+
 #[test]
 fn follow_commits_what_is_sealed_and_stops_on_a_signal() {
     let scene = Scene::new();
