@@ -10,6 +10,7 @@
 #        tests/run.sh soak [BLOCKS]         a long run [100000]; SPYHOP_SOAK_PLOT names a file for a plot
 #        tests/run.sh page [URL]            the page: what Node can test, and with the URL of a `spyhop serve` the page itself in Chromium;
 #                                           SPYHOP_PAGE_SHOTS names a directory for screenshots
+#        tests/run.sh page faults           the page while the chain reorganises and writer, node and server are stopped
 #        tests/run.sh alerts                the alert rules in a real Prometheus, each with its fault; needs root
 #        tests/run.sh image                 only the image, in a Docker daemon of its own
 #        tests/run.sh engines [SECONDS]     the questions of docs/lake.md in six engines, Spark and Trino among them, and this long while
@@ -131,7 +132,7 @@ case "$what" in
     *) fail "there is no \`$what\`: see the head of $0" ;;
 esac
 
-if [[ "$what" == page ]]; then
+if [[ "$what" == page && "${2:-}" != faults ]]; then
     need_page
     node --test tests/page/amounts.test.mjs
     [[ -z "${2:-}" ]] || node tests/page/check.mjs "$2" ${SPYHOP_PAGE_SHOTS:+"$SPYHOP_PAGE_SHOTS"}
@@ -182,6 +183,12 @@ six_engines() {
 case "$what" in
     image)
         image
+        exit
+        ;;
+    page)
+        need_page
+        build build
+        node tests/page/faults.mjs "$(binary)" "$(command -v "$GETH")"
         exit
         ;;
     alerts)
