@@ -41,6 +41,7 @@ pub(super) struct Lake<'a> {
     others: Vec<(&'static Table, TableLog<'a>)>,
     /// `labels` and `coverage`.
     small: Vec<(&'static Table, TableLog<'a>)>,
+    /// What [`Self::listed`] returns.
     listed: Option<Vec<PathBuf>>,
 }
 

@@ -3,8 +3,8 @@
 //! Row groups have about 120,000 rows, and about 64 MiB in the largest ranges, where the footers of
 //! many files add up; they are never larger, whatever the rows are, because a group is kept in
 //! memory until it is complete. Columns used in equality lookups have Bloom filters; these, and
-//! columns that rows are sorted by, or may be, have statistics. Where rows are sorted by a key, pages are small, for
-//! readers of one key skip the others.
+//! columns that rows are sorted by, or may be, have statistics. Where rows are sorted by a key,
+//! groups and pages are smaller, so that a lookup of one key skips more.
 
 use super::manifest::TableManifest;
 use crate::rows::{Kind, LAYOUT, Part, Table, combined};
@@ -51,12 +51,12 @@ pub(crate) enum GroupLimit {
 /// Encoded bytes of a row group, at most.
 const GROUP_BYTES_MAX: usize = 64 << 20;
 
-/// Encoded bytes of a combined table's row group in the largest ranges: what looks up one key reads
-/// one group.
+/// Encoded bytes of a combined table's row group in the largest ranges: a lookup of one key decodes
+/// a whole group.
 const SORTED_GROUP_BYTES: usize = 8 << 20;
 
-/// Rows of a combined table's page: DuckDB does not decompress pages in which a condition on another
-/// column leaves no rows. In tables in block order such small pages would only cost time.
+/// Rows of a combined table's page: DuckDB does not decompress a page if a condition on another
+/// column leaves none of its rows. In tables in block order such small pages would only cost time.
 const SORTED_PAGE_ROWS: usize = 4_096;
 
 impl GroupLimit {
@@ -72,8 +72,8 @@ impl GroupLimit {
         }
     }
 
-    /// The most different values of a column for which a group's Bloom filter is made; if there are
-    /// fewer, it shrinks.
+    /// How many different values a group's Bloom filter is made for; if a column has fewer, it
+    /// shrinks.
     fn distinct_max(self) -> u64 {
         match self {
             Self::Rows(_) => 150_000,

@@ -1,4 +1,5 @@
-"""Writes a volume's blocks and transactions as cryo 0.3.2 would: its columns and types, 1,000 blocks to a file, one row group, LZ4.
+"""Writes the blocks and transactions of a synthetic volume as cryo 0.3.2 does: its columns and types, 1,000 blocks to a file, one row
+group, LZ4. What the volume does not have is constant.
 
     cryo_files.py VOLUME OUTPUT
 """

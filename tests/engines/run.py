@@ -148,7 +148,7 @@ def while_merging(options):
             finally:
                 stop.touch()
                 failed = finish(asking, wanted)
-        print(f"{versions} versions of each table while these asked")
+        print(f"{versions} versions of `transactions`, and about as many of each other table, while these asked")
         return failed
 
 
