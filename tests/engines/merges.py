@@ -43,9 +43,8 @@ def merged_and_parts(data):
     raise SystemExit(f"error: `{data}` has no merged range together with its parts")
 
 
-def versions(lake):
-    """Of one table, and so about how many of each."""
-    return len(list((lake / "transactions" / "_delta_log").glob("0*.json")))
+def versions(lake, table="transactions"):
+    return len(list((lake / table / "_delta_log").glob("0*.json")))
 
 
 class Follower:
@@ -58,7 +57,8 @@ class Follower:
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            self.wait(1)
+            # It is the last to be committed.
+            self.wait(1, "coverage")
         except BaseException:
             self.process.kill()
             raise
@@ -69,10 +69,10 @@ class Follower:
         if self.process.wait(60):
             raise ValueError(f"it ended with {self.process.returncode}:\n{self.log.read_text()}")
 
-    def wait(self, version):
-        """Until the lake has this many versions, and no more."""
+    def wait(self, version, table="transactions"):
+        """Until a table has this many versions, and no more."""
         deadline = time.monotonic() + 120
-        while (found := versions(self.lake)) < version:
+        while (found := versions(self.lake, table)) < version:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise ValueError(f"`{self.lake}` has {found} versions, not {version}:\n{self.log.read_text()}")
             time.sleep(0.05)
